@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Everything a change has to pass, on a fresh machine with Python 3.11 or newer:
+#
+#   bash launch/test.sh [--full] [arguments of pytest]
+#
+# Makes .venv once. The fast tier leaves out the tests marked `full`; --full runs
+# them too. A test that is skipped is listed with its reason. All checks run,
+# whatever the earlier ones said; the exit status is 0 if all of them pass.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tier=(-m 'not full')
+arguments=()
+for argument in "$@"; do
+  if [[ "$argument" == --full ]]; then
+    tier=()
+  else
+    arguments+=("$argument")
+  fi
+done
+
+source launch/environment.sh
+make_environment test
+
+failed=()
+check() {
+  local name="$1"
+  shift
+  echo "== $name"
+  if ! "$@"; then
+    failed+=("$name")
+  fi
+}
+
+check 'ruff check' "$VENV_PYTHON" -m ruff check .
+check 'ruff format' "$VENV_PYTHON" -m ruff format --check .
+check 'lint-imports' .venv/bin/lint-imports
+check 'pyright' "$VENV_PYTHON" -m pyright --pythonpath "$VENV_PYTHON"
+check 'pytest' "$VENV_PYTHON" -m pytest -rs --durations=10 \
+  ${tier[@]+"${tier[@]}"} ${arguments[@]+"${arguments[@]}"}
+
+if ((${#failed[@]})); then
+  printf 'FAILED: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
+echo 'All checks passed.'

@@ -1,0 +1,1 @@
+"""Reinforced Self-Training (ReST) for encoder-decoder models in JAX."""

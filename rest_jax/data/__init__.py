@@ -1,0 +1,1 @@
+"""Text, tokens, samples and ratings on disk."""

@@ -1,0 +1,81 @@
+"""Arrow IPC files: written whole, read by memory map.
+
+No table is ever built of a large file: `Table.take` and `combine_chunks` copy.
+Readers view the buffers of each record batch with numpy.
+"""
+
+from collections.abc import Iterable
+import os
+import pathlib
+
+import pyarrow as pa
+
+from rest_jax.data import files
+
+# Rows of one record batch: 32-bit offsets are then enough by far, and a batch
+# of training rows touches few pages.
+BATCH_ROWS = 65_536
+
+PathLike = str | os.PathLike[str]
+
+
+def write(
+  path: PathLike, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> int:
+  """Writes record batches; the file appears whole or not at all.
+
+  Args:
+    path: the file to be.
+    schema: the schema of all batches; its metadata are kept.
+    batches: the record batches, taken one at a time.
+
+  Returns:
+    The number of rows written.
+  """
+  rows = 0
+  with (
+    files.atomic_write(path) as temporary,
+    pa.ipc.new_file(str(temporary), schema) as writer,
+  ):
+    for batch in batches:
+      writer.write_batch(batch)
+      rows += batch.num_rows
+  return rows
+
+
+def read(path: PathLike) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+  """Maps a file into memory and returns its schema and record batches.
+
+  The file is closed before this returns, so that thousands may be read at once;
+  the batches keep the map alive.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not a whole Arrow file.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(
+      f'there is no file {path}; run the stage that writes it first.'
+    )
+  try:
+    with pa.memory_map(str(path)) as mapped:
+      reader = pa.ipc.open_file(mapped)
+      batches = [
+        reader.get_batch(index) for index in range(reader.num_record_batches)
+      ]
+      return reader.schema, batches
+  except (pa.ArrowException, OSError) as error:
+    raise ValueError(
+      f'{path} must be a whole Arrow file; it is cut off or damaged ({error}). '
+      'Remove it and run its stage again.'
+    ) from error
+
+
+def check_columns(path: PathLike, found: pa.Schema, columns: Iterable[str]):
+  """Raises ValueError unless a file has just the given columns, in order."""
+  columns = list(columns)
+  if found.names != columns:
+    raise ValueError(
+      f'{path} must have the columns {columns}; it has {found.names}. It was '
+      'written by another version or for another purpose: run its stage again.'
+    )

@@ -1,0 +1,1 @@
+"""The built-in language pair: words, sentences and their translations."""

@@ -1,0 +1,53 @@
+"""Random choices that every release of Python makes alike."""
+
+from collections.abc import Sequence
+import random
+
+
+class Dice:
+  """Random choices that are the same with every release of Python."""
+
+  def __init__(self, seed: str):
+    # Strings are hashed by SHA-512 here, and `random()` is guaranteed stable.
+    self._random = random.Random(seed).random
+
+  def chance(self, probability: float) -> bool:
+    """Returns True with this probability."""
+    return self._random() < probability
+
+  def uniform(self) -> float:
+    """Returns a number in [0, 1)."""
+    return self._random()
+
+  def pick(self, options: Sequence):
+    """Returns one of the options, all equally likely."""
+    return options[int(self._random() * len(options))]
+
+  def pick_early(self, options: Sequence):
+    """Returns one of the options; the first is three times the mean."""
+    return options[int(self._random() ** 1.5 * len(options))]
+
+  def pick_weighted(self, pairs: Sequence[tuple]):
+    """Returns an option of (option, weight) by its weight."""
+    point = self._random() * sum(weight for _, weight in pairs)
+    for option, weight in pairs:
+      point -= weight
+      if point < 0:
+        return option
+    return pairs[-1][0]
+
+  def normal(self) -> float:
+    """Returns a draw of the standard normal distribution."""
+    # A sum of twelve uniform numbers is close enough, and stable.
+    return sum(self._random() for _ in range(12)) - 6.0
+
+
+def usual_with(dice: Dice, variety: float):
+  """Returns a `lattice.draw` choice: now and then not the usual option."""
+
+  def pick(options: Sequence):
+    if len(options) > 1 and dice.chance(variety):
+      return dice.pick(options[1:])
+    return options[0]
+
+  return pick

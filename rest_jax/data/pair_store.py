@@ -1,0 +1,310 @@
+"""Tokenised pairs of a split, stored once and read by memory map.
+
+One Arrow file a split, a row per pair: `source_tokens` and `reference_tokens`
+(list<uint16|uint32>, EOS included) and the stripped texts `source` and
+`reference`. A split of sources alone has no reference columns. The id of a
+source is its row number in its split.
+"""
+
+from collections.abc import Iterable, Iterator
+import functools
+import itertools
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rest_jax import types
+from rest_jax.data import arrow_files, ragged, sources, vocabularies
+
+# Kept of each reason to drop a pair, to be looked at by people.
+_NUM_EXAMPLES = 3
+_EXAMPLE_CHARACTERS = 100
+
+
+def pair_path(directory: str | os.PathLike[str], split: str) -> pathlib.Path:
+  """Returns the path of a split's file."""
+  if not re.fullmatch(r'\w+', split):
+    raise ValueError(
+      f'split must be a name of letters, digits and _; got {split!r}.'
+    )
+  return pathlib.Path(directory) / f'pairs-{split}-00000-of-00001.arrow'
+
+
+def build(
+  directory: str | os.PathLike[str],
+  split: str,
+  source: sources.PairSource,
+  vocabulary: vocabularies.Vocabulary,
+  *,
+  max_source_length: int,
+  max_target_length: int,
+  max_length_ratio: float | None = None,
+) -> dict[str, Any]:
+  """Tokenises a split and writes its file; unfit pairs are dropped.
+
+  A pair is dropped for the first of these that holds: a side is empty, once
+  stripped of blanks or once tokenised; a side is longer than its maximum; the
+  longer side has more than `max_length_ratio` times the tokens of the shorter.
+
+  Args:
+    directory: folder of the file.
+    split: name of the split, such as 'train'.
+    source: the pairs; all with references or all without.
+    vocabulary: what tokenises both sides.
+    max_source_length: in tokens, EOS included.
+    max_target_length: in tokens, EOS included.
+    max_length_ratio: longer side over shorter, in tokens without EOS; at least
+      1, or None for no limit.
+
+  Returns:
+    Counts for a manifest: `read`, `kept`, `dropped_empty`, `dropped_long`,
+    `dropped_ratio`; `source_tokens` and `reference_tokens` kept, EOS included;
+    `examples`, for each reason the first dropped pairs with their number (from
+    1) in the order read.
+
+  Raises:
+    ValueError: if no pair is left, or if only some have references; also
+      whatever reading the source raises. No file is written then.
+  """
+  path = pair_path(directory, split)
+  for name, value, least in (
+    ('max_source_length', max_source_length, 2),
+    ('max_target_length', max_target_length, 2),
+    ('max_length_ratio', max_length_ratio, 1),
+  ):
+    if value is not None and value < least:
+      raise ValueError(f'{name} must be at least {least}; got {value}.')
+  pairs = iter(source.read())
+  first = next(pairs, None)
+  if first is None:
+    raise ValueError(
+      f'split {split!r} must hold at least one pair; its source has none. '
+      f'Check what it names: {source}.'
+    )
+  builder = _Builder(
+    vocabulary,
+    with_references=first.reference is not None,
+    max_lengths=(max_source_length, max_target_length),
+    max_length_ratio=max_length_ratio,
+  )
+  batches = builder.batches(itertools.chain([first], pairs))
+  try:
+    arrow_files.write(path, builder.schema, batches)
+  except _NothingLeft:
+    raise ValueError(
+      f'split {split!r} must keep at least one pair; all were dropped: '
+      f'{builder.counts}. Raise max_source_length, max_target_length or '
+      'max_length_ratio, or check that the files are the right way round.'
+    ) from None
+  return builder.counts
+
+
+class _NothingLeft(Exception):
+  """No pair of a split was kept."""
+
+
+class _Builder:
+  """Turns pairs into record batches and counts what it drops."""
+
+  def __init__(
+    self,
+    vocabulary: vocabularies.Vocabulary,
+    *,
+    with_references: bool,
+    max_lengths: tuple[int, int],
+    max_length_ratio: float | None,
+  ):
+    self._vocabulary = vocabulary
+    self._sides = ('source', 'reference') if with_references else ('source',)
+    self._max_lengths = max_lengths
+    self._max_length_ratio = max_length_ratio
+    self._dtype = ragged.token_dtype(vocabulary.size)
+    tokens = pa.list_(pa.from_numpy_dtype(self._dtype))
+    self.schema = pa.schema(
+      [pa.field(f'{side}_tokens', tokens) for side in self._sides]
+      + [pa.field(side, pa.string()) for side in self._sides]
+    )
+    self.counts: dict[str, Any] = {
+      'read': 0,
+      'kept': 0,
+      'dropped_empty': 0,
+      'dropped_long': 0,
+      'dropped_ratio': 0,
+      **{f'{side}_tokens': 0 for side in self._sides},
+      'examples': {},
+    }
+
+  def batches(self, pairs: Iterable[sources.Pair]) -> Iterator[pa.RecordBatch]:
+    """Yields a record batch for each block of pairs that has any left."""
+    pairs = iter(pairs)
+    while block := list(itertools.islice(pairs, arrow_files.BATCH_ROWS)):
+      batch = self._batch(block)
+      if batch.num_rows:
+        yield batch
+    if not self.counts['kept']:
+      raise _NothingLeft
+
+  def _batch(self, block: list[sources.Pair]) -> pa.RecordBatch:
+    numbers = np.arange(len(block)) + self.counts['read'] + 1
+    self.counts['read'] += len(block)
+    self._check_references(block, numbers)
+    texts = [[pair.source.strip() for pair in block]]
+    if len(self._sides) == 2:
+      texts.append([(pair.reference or '').strip() for pair in block])
+    flat = [
+      ragged.flatten(self._vocabulary.encode_batch(side)) for side in texts
+    ]
+    # [sides, pairs], tokens without EOS
+    lengths = np.stack([np.diff(offsets) for _, offsets in flat])
+    keep = np.ones(len(block), bool)
+    for reason, unfit in self._unfit(lengths).items():
+      dropped = np.flatnonzero(keep & unfit)
+      self._count(reason, dropped, numbers, texts, lengths)
+      keep &= ~unfit
+    rows = np.flatnonzero(keep)
+    self.counts['kept'] += len(rows)
+    columns = []
+    for side, (values, offsets) in zip(self._sides, flat, strict=True):
+      column = _with_eos(values, offsets, keep, self._dtype)
+      self.counts[f'{side}_tokens'] += len(column.values)
+      columns.append(column)
+    for side in texts:
+      columns.append(pa.array([side[row] for row in rows], pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+  def _check_references(
+    self, block: list[sources.Pair], numbers: np.ndarray
+  ) -> None:
+    expected = len(self._sides) == 2
+    for number, pair in zip(numbers, block, strict=True):
+      if (pair.reference is not None) != expected:
+        raise ValueError(
+          'source must give a reference for every pair or for none; pair 1 '
+          f'has {"one" if expected else "none"}, but pair {number} has '
+          f'{"none" if expected else "one"}. Make two splits of it.'
+        )
+
+  def _unfit(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns, for each reason to drop pairs, which ones it applies to."""
+    maxima = np.array(self._max_lengths[: len(lengths)])[:, None]
+    ratio = self._max_length_ratio or np.inf
+    shortest, longest = lengths.min(axis=0), lengths.max(axis=0)
+    return {
+      'dropped_empty': np.equal(shortest, 0),
+      'dropped_long': np.any(lengths + 1 > maxima, axis=0),
+      'dropped_ratio': np.greater(longest, ratio * np.maximum(shortest, 1)),
+    }
+
+  def _count(
+    self,
+    reason: str,
+    dropped: np.ndarray,
+    numbers: np.ndarray,
+    texts: list[list[str]],
+    lengths: np.ndarray,
+  ) -> None:
+    """Adds dropped pairs to the counts and to the examples."""
+    self.counts[reason] += len(dropped)
+    if not len(dropped):
+      return
+    examples = self.counts['examples'].setdefault(reason, [])
+    for row in dropped[: _NUM_EXAMPLES - len(examples)]:
+      example: dict[str, Any] = {'pair': int(numbers[row])}
+      for index, side in enumerate(self._sides):
+        example[side] = texts[index][row][:_EXAMPLE_CHARACTERS]
+        example[f'{side}_tokens'] = int(lengths[index, row])
+      examples.append(example)
+
+
+class PairStore:
+  """The pairs of a split; see the module's text."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Maps a split's file; use `open`."""
+    schema, self._batches = arrow_files.read(path)
+    sides = ['source', 'reference'][: 2 if 'reference' in schema.names else 1]
+    arrow_files.check_columns(
+      path, schema, [f'{side}_tokens' for side in sides] + sides
+    )
+    self.has_references = len(sides) == 2
+    rows = [batch.num_rows for batch in self._batches]
+    self._starts = np.cumsum([0, *rows])
+
+  @classmethod
+  def open(cls, directory: str | os.PathLike[str], split: str) -> 'PairStore':
+    """Opens a split's file.
+
+    Raises:
+      FileNotFoundError: if the split was not built.
+      ValueError: if its file is damaged.
+    """
+    return cls(pair_path(directory, split))
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  @functools.cached_property
+  def source_tokens(self) -> ragged.Ragged:
+    """Token ids of each source, EOS included."""
+    return ragged.Ragged.from_arrays(self._column('source_tokens'))
+
+  @functools.cached_property
+  def reference_tokens(self) -> ragged.Ragged | None:
+    """Token ids of each reference, EOS included; None without references."""
+    if not self.has_references:
+      return None
+    return ragged.Ragged.from_arrays(self._column('reference_tokens'))
+
+  def source_text(self, row: int) -> str:
+    """Returns the text of one source."""
+    return self._text('source', row)
+
+  def reference_text(self, row: int) -> str:
+    """Returns the text of one reference."""
+    self._need_references()
+    return self._text('reference', row)
+
+  def source_texts(self) -> list[str]:
+    """Returns the text of every source."""
+    return self._texts('source')
+
+  def reference_texts(self) -> list[str]:
+    """Returns the text of every reference."""
+    self._need_references()
+    return self._texts('reference')
+
+  def _column(self, name: str) -> list[pa.Array]:
+    return [batch.column(name) for batch in self._batches]
+
+  def _need_references(self) -> None:
+    if not self.has_references:
+      raise ValueError(
+        'this split was built of sources alone; it has no references. '
+        'Build it from pairs if they are needed.'
+      )
+
+  def _text(self, name: str, row: int) -> str:
+    if not 0 <= row < len(self):
+      raise IndexError(f'row must be in [0, {len(self)}); got {row}.')
+    index = int(np.searchsorted(self._starts, row, side='right')) - 1
+    local = int(row - self._starts[index])
+    return self._batches[index].column(name)[local].as_py()
+
+  def _texts(self, name: str) -> list[str]:
+    return [text for array in self._column(name) for text in array.to_pylist()]
+
+
+def _with_eos(
+  values: np.ndarray, offsets: np.ndarray, keep: np.ndarray, dtype: np.dtype
+) -> pa.Array:
+  """Makes a list array of the kept rows, each with EOS at its end."""
+  lengths = np.diff(offsets)
+  values = values[np.repeat(keep, lengths)]
+  ends = np.cumsum(lengths[keep])
+  values = np.insert(values, ends, types.EOS_ID)
+  offsets = np.concatenate([[0], ends + np.arange(1, len(ends) + 1)])
+  return ragged.to_arrow(values, offsets, dtype)

@@ -1,0 +1,262 @@
+"""Rows of token ids of varied length, over memory-mapped chunks.
+
+A chunk is one flat array of token ids and the offsets at which its rows begin:
+the buffers of one Arrow record batch, viewed by numpy without a copy. Reading a
+batch of rows touches only the pages that hold them.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import itertools
+
+from jaxtyping import Int, Int32
+import numpy as np
+import pyarrow as pa
+
+from rest_jax import types
+
+# Below this many rows a chunk, one slice a row is quicker than building the
+# index arrays of a gather.
+_GATHER_FROM = 8
+
+
+class Ragged(Sequence[np.ndarray]):
+  """A sequence of token id rows of varied length.
+
+  `rows[i]` is a view without padding; `pad` makes rectangles. Rows are
+  numbered through all chunks.
+  """
+
+  def __init__(self, chunks: Sequence[tuple[np.ndarray, np.ndarray]]):
+    """Takes chunks as they are; see `from_lists` and `from_chunked`.
+
+    Args:
+      chunks: pairs (values, offsets): token ids of any unsigned or signed
+        integer type, and n + 1 ascending positions in them for n rows.
+    """
+    self._values = [values for values, _ in chunks]
+    self._offsets = [offsets for _, offsets in chunks]
+    sizes = [len(offsets) - 1 for offsets in self._offsets]
+    # Row number at which each chunk begins, and the number of rows last.
+    self._starts = np.cumsum([0, *sizes], dtype=np.int64)
+
+  @classmethod
+  def from_lists(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> 'Ragged':
+    """Copies a list of token id rows into one chunk."""
+    values, offsets = flatten(rows)
+    return cls([(values, offsets)])
+
+  @classmethod
+  def from_arrays(cls, arrays: Sequence[pa.Array]) -> 'Ragged':
+    """Views Arrow list arrays, one chunk each, without copying them.
+
+    Args:
+      arrays: arrays of list<uint16|uint32> (or another integer) without nulls.
+
+    Raises:
+      TypeError: for another type of array.
+      ValueError: for an array with nulls.
+    """
+    return cls([_view(array) for array in arrays])
+
+  @classmethod
+  def from_chunked(cls, column: pa.ChunkedArray) -> 'Ragged':
+    """Views the chunks of an Arrow column, as `from_arrays` does."""
+    return cls.from_arrays(column.chunks)
+
+  @classmethod
+  def concatenate(cls, parts: Sequence['Ragged']) -> 'Ragged':
+    """Joins several without copying their tokens."""
+    return cls(
+      [
+        chunk
+        for part in parts
+        for chunk in zip(part._values, part._offsets, strict=True)
+      ]
+    )
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  @functools.cached_property
+  def lengths(self) -> Int32[np.ndarray, ' n']:
+    """Number of tokens of each row."""
+    if not self._offsets:
+      return np.zeros(0, np.int32)
+    return np.concatenate(
+      [np.diff(offsets).astype(np.int32) for offsets in self._offsets]
+    )
+
+  @property
+  def num_tokens(self) -> int:
+    """Number of tokens of all rows."""
+    return sum(int(offsets[-1] - offsets[0]) for offsets in self._offsets)
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    """Returns a view of one row; negative rows count from the end."""
+    if isinstance(row, slice):
+      raise TypeError('Ragged takes one row number; use pad for several rows.')
+    n = len(self)
+    if not -n <= row < n:
+      raise IndexError(f'row must be in [{-n}, {n}); got {row}.')
+    row = int(row) % n
+    chunk = int(np.searchsorted(self._starts, row, side='right')) - 1
+    return self._slice(chunk, row - int(self._starts[chunk]))
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    for values, offsets in zip(self._values, self._offsets, strict=True):
+      bounds = offsets.tolist()
+      for begin, end in itertools.pairwise(bounds):
+        yield values[begin:end]
+
+  def pad(
+    self, rows: Int[np.ndarray, ' B'], length: int
+  ) -> Int32[np.ndarray, 'B T']:
+    """Copies rows into a rectangle, filled up with PAD on the right.
+
+    Args:
+      rows: row numbers in [0, n), in any order, repeats allowed.
+      length: width of the rectangle in tokens.
+
+    Returns:
+      Token ids, one line for each of `rows`.
+
+    Raises:
+      IndexError: if a row number is out of range.
+      ValueError: if a row is longer than `length`; nothing is ever cut.
+    """
+    rows = np.asarray(rows)
+    if rows.size == 0:
+      return np.full((0, length), types.PAD_ID, np.int32)
+    if rows.ndim != 1 or rows.dtype.kind not in 'iu':
+      raise TypeError(
+        'rows must be a vector of integers; '
+        f'got shape {rows.shape} of {rows.dtype}.'
+      )
+    if rows.min() < 0 or rows.max() >= len(self):
+      raise IndexError(
+        f'rows must be in [0, {len(self)}); '
+        f'got values from {rows.min()} to {rows.max()}.'
+      )
+    lengths = self.lengths[rows]  # [B]
+    if lengths.max() > length:
+      worst = int(lengths.argmax())
+      raise ValueError(
+        f'length must hold the longest of the rows; got {length}, but row '
+        f'{rows[worst]} has {lengths[worst]} tokens. Pad to a longer bucket.'
+      )
+    padded = np.full((len(rows), length), types.PAD_ID, np.int32)
+    if len(self._values) == 1:
+      self._gather(0, rows, lengths, padded, slice(None))
+      return padded
+    chunks = np.searchsorted(self._starts, rows, side='right') - 1
+    order = np.argsort(chunks, kind='stable')
+    cuts = np.flatnonzero(np.diff(chunks[order])) + 1
+    for group in np.split(order, cuts):
+      chunk = int(chunks[group[0]])
+      local = rows[group] - self._starts[chunk]
+      self._gather(chunk, local, lengths[group], padded, group)
+    return padded
+
+  def _slice(self, chunk: int, local: int | np.integer) -> np.ndarray:
+    """Row `local` of a chunk."""
+    offsets = self._offsets[chunk]
+    return self._values[chunk][offsets[local] : offsets[local + 1]]
+
+  def _gather(
+    self,
+    chunk: int,
+    local: np.ndarray,
+    lengths: np.ndarray,
+    padded: np.ndarray,
+    lines: np.ndarray | slice,
+  ) -> None:
+    """Copies rows `local` of one chunk into `padded[lines]`."""
+    if len(local) < _GATHER_FROM:
+      targets = range(len(padded)) if isinstance(lines, slice) else lines
+      for line, row, size in zip(targets, local, lengths, strict=True):
+        padded[line, :size] = self._slice(chunk, row)
+      return
+    begins = self._offsets[chunk][local].astype(np.int64)
+    # Position of every wanted token among the chunk's values: its row's begin,
+    # plus how far it stands into the row.
+    ends = np.cumsum(lengths, dtype=np.int64)
+    positions = np.repeat(begins - (ends - lengths), lengths)
+    positions += np.arange(ends[-1])
+    inside = np.arange(padded.shape[1]) < lengths[:, None]  # [B, T]
+    if isinstance(lines, slice):
+      padded[inside] = self._values[chunk][positions]
+      return
+    block = np.full((len(local), padded.shape[1]), types.PAD_ID, np.int32)
+    block[inside] = self._values[chunk][positions]
+    padded[lines] = block
+
+
+def flatten(
+  rows: Sequence[Sequence[int] | np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Joins rows of token ids end to end.
+
+  Args:
+    rows: token ids; empty rows are allowed.
+
+  Returns:
+    The token ids, int32 unless all rows share another integer type, and the
+    n + 1 offsets (int64) at which the rows begin and end.
+  """
+  offsets = np.zeros(len(rows) + 1, np.int64)
+  np.cumsum([len(row) for row in rows], out=offsets[1:])
+  filled = [np.asarray(row) for row in rows if len(row)]
+  if not filled:
+    return np.zeros(0, np.int32), offsets
+  values = np.concatenate(filled)
+  if values.ndim != 1 or values.dtype.kind not in 'iu':
+    raise TypeError(
+      'rows must be vectors of integer token ids; '
+      f'got values of {values.dtype} with {values.ndim} dimensions.'
+    )
+  return values, offsets
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+  """Returns the smallest stored type that holds every token id."""
+  return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
+
+
+def to_arrow(
+  values: np.ndarray, offsets: np.ndarray, dtype: np.dtype
+) -> pa.Array:
+  """Makes an Arrow list array with 32-bit offsets of flattened rows.
+
+  Args:
+    values: token ids, all representable in `dtype`.
+    offsets: n + 1 ascending positions in `values`; the first may be above 0.
+    dtype: the stored type, uint16 or uint32.
+
+  Returns:
+    An array of n lists that holds just these rows.
+  """
+  begin, end = int(offsets[0]), int(offsets[-1])
+  if end - begin > np.iinfo(np.int32).max:
+    raise ValueError(
+      'a record batch must hold fewer than 2**31 tokens; '
+      f'got {end - begin}. Write fewer rows in one batch.'
+    )
+  return pa.ListArray.from_arrays(
+    pa.array((np.asarray(offsets) - begin).astype(np.int32)),
+    pa.array(np.ascontiguousarray(values[begin:end], dtype=dtype)),
+  )
+
+
+def _view(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+  """Views the values and offsets of one Arrow list array."""
+  is_list = pa.types.is_list(array.type)
+  if not is_list or not pa.types.is_integer(array.type.value_type):
+    raise TypeError(
+      f'column must be of list<uint16> or list<uint32>; got {array.type}.'
+    )
+  if array.null_count or array.values.null_count:
+    raise ValueError('column must hold no nulls; got some.')
+  values = array.values.to_numpy(zero_copy_only=True)
+  offsets = array.offsets.to_numpy(zero_copy_only=True)
+  return values, offsets

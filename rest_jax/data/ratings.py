@@ -1,0 +1,214 @@
+"""Ratings of hypotheses by people, from which a reward model learns."""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from rest_jax.data import text_files
+
+_REQUIRED = ('split', 'source', 'hypothesis', 'score')
+_OPTIONAL = ('annotators', 'lang_pair', 'score_type')
+_LARGEST = 1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratings:
+  """Rated hypotheses, one a row.
+
+  Attributes:
+    source: source texts.
+    hypothesis: their translations.
+    score: ratings as given, higher is better; float32 [n].
+    weight: number of annotators whose ratings a score averages; float32 [n].
+    split: 'train', 'dev' or 'test' of each row.
+  """
+
+  source: list[str]
+  hypothesis: list[str]
+  score: np.ndarray
+  weight: np.ndarray
+  split: list[str]
+
+  def __post_init__(self):
+    sizes = {
+      field.name: len(getattr(self, field.name))
+      for field in dataclasses.fields(self)
+    }
+    if len(set(sizes.values())) > 1:
+      raise ValueError(f'all columns must have as many rows; got {sizes}.')
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def select(self, split: str) -> 'Ratings':
+    """Returns the rows of one split; an error if there are none."""
+    rows = [row for row, name in enumerate(self.split) if name == split]
+    if not rows:
+      raise ValueError(
+        f'split must be one of {sorted(set(self.split))}; got {split!r}.'
+      )
+    return Ratings(
+      source=[self.source[row] for row in rows],
+      hypothesis=[self.hypothesis[row] for row in rows],
+      score=self.score[rows],
+      weight=self.weight[rows],
+      split=[split] * len(rows),
+    )
+
+
+@runtime_checkable
+class RatingsSource(Protocol):
+  """Anything that gives ratings."""
+
+  def read(self) -> Ratings:
+    """Returns all ratings; wrong input raises."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RatingsFile:
+  """A tab-separated file of ratings, plain or .gz, UTF-8, without quoting.
+
+  The header line names the columns, in any order: `split`, `source`,
+  `hypothesis`, `score` (higher is better) must be there; `annotators` (their
+  number; '15+' counts as 15), `lang_pair` and `score_type` may be; others are
+  not read.
+
+  Attributes:
+    path: the file.
+    folder: where a relative path starts; empty for the current folder.
+    lang_pair: read only rows of this pair, such as 'de-en'.
+    score_type: read only rows with scores of this type, such as 'DA-z'.
+  """
+
+  path: text_files.PathLike
+  folder: text_files.PathLike = ''
+  lang_pair: str | None = None
+  score_type: str | None = None
+
+  def __post_init__(self):
+    (path,) = text_files.as_paths('path', self.path, self.folder)
+    object.__setattr__(self, 'path', path)
+    object.__setattr__(self, 'folder', '')  # The path holds it now.
+
+  def read(self) -> Ratings:
+    """Reads the ratings.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: for a missing column, a score or a number of annotators that
+        is none, an empty text; if no row fits, rows of several language pairs
+        or score types are mixed, all training scores are equal, or a source of
+        `train` is in another split too.
+    """
+    rows = list(self._read_rows())
+    ratings = Ratings(
+      source=[row.source for row in rows],
+      hypothesis=[row.hypothesis for row in rows],
+      score=np.array([row.score for row in rows], np.float32),
+      weight=np.array([row.weight for row in rows], np.float32),
+      split=[row.split for row in rows],
+    )
+    self._check_splits(ratings)
+    return ratings
+
+  def _read_rows(self) -> Iterator['_Row']:
+    found = set()
+    chosen = set()
+    table = text_files.read_table(self.path, _REQUIRED, _OPTIONAL)
+    wanted = {'lang_pair': self.lang_pair, 'score_type': self.score_type}
+    for line, fields in table:
+      for name, value in wanted.items():
+        if value is not None and name not in fields:
+          raise ValueError(
+            f'{self.path} must have the column {name!r} to choose rows with '
+            f'{name}={value!r}; it has none. Leave {name} out.'
+          )
+      kind = fields.get('lang_pair'), fields.get('score_type')
+      found.add(kind)
+      if all(value in (None, fields.get(key)) for key, value in wanted.items()):
+        chosen.add(kind)
+        yield self._parse(line, fields)
+    there = ', '.join(sorted(f'{pair} {score}' for pair, score in found))
+    if not chosen:
+      raise ValueError(
+        f'{self.path} must have rows with lang_pair={self.lang_pair!r} and '
+        f'score_type={self.score_type!r} (None: any); it has '
+        f'{there or "no rows"}.'
+      )
+    if len(chosen) > 1:
+      raise ValueError(
+        f'{self.path} must give ratings of one language pair and one score '
+        f'type, since scales differ; it has {there}. Choose with lang_pair and '
+        'score_type.'
+      )
+
+  def _parse(self, line: int, fields: dict[str, str]) -> '_Row':
+    for name in ('source', 'hypothesis', 'split'):
+      if not fields[name].strip():
+        raise ValueError(
+          f'{self.path}, line {line}: {name} must not be empty. '
+          'Remove the row, or fill it in.'
+        )
+    annotators = fields.get('annotators')
+    weight = 1.0
+    if annotators is not None:
+      weight = self._number(line, 'annotators', annotators.removesuffix('+'))
+      if weight <= 0:
+        raise ValueError(
+          f'{self.path}, line {line}: annotators must be above 0; '
+          f'got {annotators!r}.'
+        )
+    return _Row(
+      split=fields['split'],
+      source=fields['source'].strip(),
+      hypothesis=fields['hypothesis'].strip(),
+      score=self._number(line, 'score', fields['score']),
+      weight=weight,
+    )
+
+  def _number(self, line: int, name: str, text: str) -> float:
+    try:
+      number = float(text)
+    except ValueError:
+      number = math.nan
+    # NaN fails this too; beyond it lies infinity, in float32.
+    if not abs(number) < _LARGEST:
+      raise ValueError(
+        f'{self.path}, line {line}: {name} must be a finite number; '
+        f'got {text!r}. Correct the row or remove it.'
+      )
+    return number
+
+  def _check_splits(self, ratings: Ratings) -> None:
+    """Raises ValueError for scores or splits that nothing can be learned of."""
+    train = np.array([split == 'train' for split in ratings.split])
+    scores = ratings.score[train] if train.any() else ratings.score
+    if len(scores) > 1 and scores.min() == scores.max():
+      raise ValueError(
+        f'{self.path} must have scores that differ; all {len(scores)} '
+        f'{"of split train " if train.any() else ""}are {scores[0]}. Check '
+        'that the column holds the ratings.'
+      )
+    rows = zip(ratings.source, ratings.split, strict=True)
+    learned = {source for source, split in rows if split == 'train'}
+    for source, split in zip(ratings.source, ratings.split, strict=True):
+      if split != 'train' and source in learned:
+        raise ValueError(
+          f'{self.path} must keep the sources of split train out of the '
+          f'others; split {split} has {source[:80]!r} too, so agreement on it '
+          'would be no test. Move all rows of a source into one split.'
+        )
+
+
+class _Row(NamedTuple):
+  """One row of a ratings file."""
+
+  split: str
+  source: str
+  hypothesis: str
+  score: float
+  weight: float

@@ -1,0 +1,332 @@
+"""Shards of a sample store; see there for what they are.
+
+Each shard is written and read alone, so that hosts can work apart and a killed
+run goes on where it stopped.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+
+from jaxtyping import Bool, Float32, Int32, Int64
+import numpy as np
+import pyarrow as pa
+
+from rest_jax import types
+from rest_jax.data import arrow_files, files, ragged
+
+# The sample_id of a human translation kept among the samples of its source.
+REFERENCE_SAMPLE_ID = -1
+
+_COLUMNS = ('source_id', 'sample_id', 'tokens', 'log_prob', 'finished')
+
+_PathLike = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleRows:
+  """Samples to be written.
+
+  Attributes:
+    source_id: number of each row's source; int64 [n].
+    sample_id: number of the sample of its source, or REFERENCE_SAMPLE_ID;
+      int32 [n].
+    tokens: n rows of token ids, EOS included where finished.
+    log_prob: log-probability of the tokens in nats under the untempered model,
+      summed; float32 [n].
+    finished: whether the row ends with EOS; bool [n].
+  """
+
+  source_id: np.ndarray
+  sample_id: np.ndarray
+  tokens: Sequence[np.ndarray]
+  log_prob: np.ndarray
+  finished: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+  """What a manifest says of a file."""
+
+  file: str
+  rows: int
+  sha256: str
+
+
+class Shard:
+  """The rows of one finished shard, read by memory map."""
+
+  def __init__(self, path: _PathLike):
+    """Opens a shard.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      ValueError: if it is damaged.
+    """
+    self.path = pathlib.Path(path)
+    schema, self._batches = arrow_files.read(path)
+    arrow_files.check_columns(path, schema, _COLUMNS)
+
+  def __len__(self) -> int:
+    return sum(batch.num_rows for batch in self._batches)
+
+  @property
+  def source_id(self) -> Int64[np.ndarray, ' n']:
+    """Number of each row's source."""
+    return self._column('source_id')
+
+  @property
+  def sample_id(self) -> Int32[np.ndarray, ' n']:
+    """Number of each row's sample, or REFERENCE_SAMPLE_ID."""
+    return self._column('sample_id')
+
+  @property
+  def log_prob(self) -> Float32[np.ndarray, ' n']:
+    """Log-probability of each row's tokens, in nats."""
+    return self._column('log_prob')
+
+  @property
+  def finished(self) -> Bool[np.ndarray, ' n']:
+    """Whether each row ends with EOS."""
+    return self._column('finished')
+
+  @functools.cached_property
+  def tokens(self) -> ragged.Ragged:
+    """Token ids of each row."""
+    return ragged.Ragged.from_arrays(
+      [batch.column('tokens') for batch in self._batches]
+    )
+
+  def _column(self, name: str) -> np.ndarray:
+    return join_column(self._batches, name)
+
+
+def shard_path(
+  directory: _PathLike, shard: int, num_shards: int
+) -> pathlib.Path:
+  """Returns the path of a shard's samples."""
+  check_shard(shard, num_shards)
+  return pathlib.Path(directory) / file_name('samples', shard, num_shards)
+
+
+def write_shard(
+  directory: _PathLike,
+  shard: int,
+  num_shards: int,
+  rows: SampleRows,
+  vocab_size: int,
+) -> ShardInfo:
+  """Writes a shard, sorted by (source_id, sample_id).
+
+  Args:
+    directory: folder of the store.
+    shard: which shard, in [0, num_shards).
+    num_shards: number of shards of the store.
+    rows: all rows of the shard, in any order.
+    vocab_size: number of token ids; decides how they are stored.
+
+  Returns:
+    The file's name, rows and checksum.
+
+  Raises:
+    ValueError: for two rows of one (source_id, sample_id), a log-probability
+      that is no number, token ids out of range, PAD among the tokens, or an EOS
+      anywhere but at the end of the finished rows.
+  """
+  path = shard_path(directory, shard, num_shards)
+  source_id, sample_id, log_prob, finished = _check_rows(rows)
+  order = np.lexsort((sample_id, source_id))
+  tokens = rows.tokens
+  if not np.array_equal(order, np.arange(len(order))):
+    source_id, sample_id = source_id[order], sample_id[order]
+    log_prob, finished = log_prob[order], finished[order]
+    tokens = [tokens[row] for row in order]
+  check_order(source_id, sample_id, 'rows')
+  values, offsets = ragged.flatten(tokens)
+  _check_tokens(values, offsets, finished, source_id, sample_id, vocab_size)
+  dtype = ragged.token_dtype(vocab_size)
+  types_ = (
+    pa.int64(),
+    pa.int32(),
+    pa.list_(pa.from_numpy_dtype(dtype)),
+    pa.float32(),
+    pa.bool_(),
+  )
+  schema = pa.schema(list(zip(_COLUMNS, types_, strict=True)))
+
+  def batch(start: int, stop: int) -> pa.RecordBatch:
+    here = slice(start, stop)
+    columns = [
+      pa.array(source_id[here]),
+      pa.array(sample_id[here]),
+      ragged.to_arrow(values, offsets[start : stop + 1], dtype),
+      pa.array(log_prob[here]),
+      pa.array(finished[here]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+  return write_rows(path, schema, batch, len(source_id))
+
+
+def shard_info(path: _PathLike) -> ShardInfo:
+  """Returns a finished file's name, rows and checksum."""
+  _, batches = arrow_files.read(path)
+  return ShardInfo(
+    file=pathlib.Path(path).name,
+    rows=sum(batch.num_rows for batch in batches),
+    sha256=files.sha256(path),
+  )
+
+
+def finished_shards(directory: _PathLike, num_shards: int) -> set[int]:
+  """Returns the shards that are there and whole."""
+  return {
+    shard
+    for shard in range(num_shards)
+    if _is_whole(shard_path(directory, shard, num_shards))
+  }
+
+
+def check_order(source_id: np.ndarray, sample_id: np.ndarray, what: str):
+  """Raises ValueError unless (source_id, sample_id) strictly ascend.
+
+  Args:
+    source_id: [n].
+    sample_id: [n].
+    what: what holds the rows, for the error.
+  """
+  rises = np.diff(source_id)
+  wrong = (rises < 0) | ((rises == 0) & (np.diff(sample_id) <= 0))
+  if not wrong.any():
+    return
+  row = int(wrong.argmax())
+  pairs = [(int(source_id[at]), int(sample_id[at])) for at in (row, row + 1)]
+  fault = 'twice' if pairs[0] == pairs[1] else 'out of order'
+  raise ValueError(
+    f'{what} must be sorted by (source_id, sample_id) without repeats; row '
+    f'{row + 1} is {fault}: {pairs[1]} after {pairs[0]}.'
+  )
+
+
+def _check_rows(rows: SampleRows) -> tuple[np.ndarray, ...]:
+  """Returns the columns but the tokens with their stored types."""
+  num_rows = len(rows.tokens)
+  columns = {}
+  for name, dtype, kinds in (
+    ('source_id', np.int64, 'iu'),
+    ('sample_id', np.int32, 'iu'),
+    ('log_prob', np.float32, 'f'),
+    ('finished', np.bool_, 'b'),
+  ):
+    column = np.asarray(getattr(rows, name))
+    if column.shape != (num_rows,) or (
+      num_rows and column.dtype.kind not in kinds
+    ):
+      raise ValueError(
+        f'{name} must be a vector of {np.dtype(dtype)} for the {num_rows} rows '
+        f'of tokens; got shape {column.shape} of {column.dtype}.'
+      )
+    columns[name] = column.astype(dtype)
+  for name, least in (('source_id', 0), ('sample_id', REFERENCE_SAMPLE_ID)):
+    if num_rows and columns[name].min() < least:
+      raise ValueError(
+        f'{name} must be at least {least}; got {columns[name].min()}.'
+      )
+  check_finite('log_prob', columns['log_prob'])
+  return tuple(columns.values())
+
+
+def _check_tokens(
+  values: np.ndarray,
+  offsets: np.ndarray,
+  finished: np.ndarray,
+  source_id: np.ndarray,
+  sample_id: np.ndarray,
+  vocab_size: int,
+) -> None:
+  """Raises ValueError for token ids that no sample can have."""
+
+  def describe(position: int) -> str:
+    row = int(np.searchsorted(offsets, position, side='right')) - 1
+    return f'source {source_id[row]}, sample {sample_id[row]}'
+
+  outside = (values < 0) | (values >= vocab_size) | (values == types.PAD_ID)
+  if outside.any():
+    at = int(outside.argmax())
+    raise ValueError(
+      f'tokens must be in [1, {vocab_size}), without PAD; '
+      f'got {values[at]} in {describe(at)}.'
+    )
+  # EOS stands at the end of the finished rows and nowhere else. An empty row
+  # ends where the one before it does: it can not be finished.
+  ends = offsets[1:] - 1
+  empty = finished & (np.diff(offsets) == 0)
+  if empty.any():
+    row = int(empty.argmax())
+    raise ValueError(
+      f'finished must be False for a row without tokens; got True for source '
+      f'{source_id[row]}, sample {sample_id[row]}.'
+    )
+  expected = np.zeros(len(values), bool)
+  expected[ends[finished]] = True
+  wrong = expected != (values == types.EOS_ID)
+  if wrong.any():
+    at = int(wrong.argmax())
+    fault = 'no EOS at its end' if expected[at] else 'an EOS too many'
+    raise ValueError(
+      'tokens must end with EOS where finished, and hold no other; '
+      f'{describe(at)} has {fault}.'
+    )
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+  wrong = ~np.isfinite(values)
+  if wrong.any():
+    row = int(wrong.argmax())
+    raise ValueError(
+      f'{name} must be finite; got {values[row]} in row {row} '
+      f'({int(wrong.sum())} such rows). It is never replaced by a number: find '
+      'out where it comes from.'
+    )
+
+
+def check_shard(shard: int, num_shards: int) -> None:
+  if not 0 <= shard < num_shards:
+    raise ValueError(f'shard must be in [0, {num_shards}); got {shard}.')
+
+
+def file_name(name: str, shard: int, num_shards: int) -> str:
+  return f'{name}-{shard:05d}-of-{num_shards:05d}.arrow'
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+  try:
+    Shard(path)
+  except (FileNotFoundError, ValueError):
+    return False
+  return True
+
+
+def join_column(batches: list[pa.RecordBatch], name: str) -> np.ndarray:
+  """Returns a column as one array; a view where one batch holds it all."""
+  arrays = [
+    batch.column(name).to_numpy(zero_copy_only=False) for batch in batches
+  ]
+  return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def write_rows(
+  path: pathlib.Path,
+  schema: pa.Schema,
+  batch: Callable[[int, int], pa.RecordBatch],
+  num_rows: int,
+) -> ShardInfo:
+  """Writes rows in record batches; one empty batch if there are no rows."""
+  step = arrow_files.BATCH_ROWS
+  bounds = range(0, max(num_rows, 1), step)
+  arrow_files.write(
+    path, schema, (batch(at, min(at + step, num_rows)) for at in bounds)
+  )
+  return ShardInfo(file=path.name, rows=num_rows, sha256=files.sha256(path))

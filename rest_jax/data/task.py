@@ -1,0 +1,93 @@
+"""What is to be learned: pairs, sources, a vocabulary, ratings, a judge."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import sources, vocabularies
+
+
+@runtime_checkable
+class Judge(Protocol):
+  """An independent judge of quality, never seen by any training.
+
+  Attributes:
+    name: how results call it.
+  """
+
+  name: str
+
+  def scores(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> np.ndarray:
+    """Returns the quality (float64 [n], in [0, 1]) of each hypothesis."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """A translation task.
+
+  Attributes:
+    name: how results call it.
+    train: pairs that the policy is first trained on, D in the paper.
+    validation: pairs by which training stops and checkpoints are chosen.
+    test: pairs for the final figures alone.
+    vocabulary: the vocabulary of both sides.
+    grow: other sources for the Grow steps, with or without references; None
+      takes those of `train`.
+    max_source_length: in tokens, EOS included; longer pairs are dropped.
+    max_target_length: likewise.
+    max_length_ratio: pairs whose longer side has more than this many times the
+      tokens of the shorter are dropped; None keeps them.
+    ratings: ratings from which the reward model learns.
+    judge: an independent judge, where there is one.
+  """
+
+  name: str
+  train: sources.PairSource
+  validation: sources.PairSource
+  test: sources.PairSource
+  vocabulary: vocabularies.VocabularyConfig
+  grow: sources.PairSource | None = None
+  max_source_length: int = 128
+  max_target_length: int = 128
+  max_length_ratio: float | None = None
+  ratings: ratings_lib.RatingsSource | None = None
+  judge: Judge | None = None
+
+  def __post_init__(self):
+    if not self.name:
+      raise ValueError("name must not be empty; got ''.")
+    for field in ('train', 'validation', 'test', 'grow'):
+      value = getattr(self, field)
+      if value is None and field == 'grow':
+        continue
+      if not isinstance(value, sources.PairSource):
+        raise TypeError(
+          f'{field} must be a source of pairs, such as sources.ParallelText; '
+          f'got {value!r}.'
+        )
+    for field, expected in (
+      ('vocabulary', vocabularies.VocabularyConfig),
+      ('ratings', ratings_lib.RatingsSource | None),
+      ('judge', Judge | None),
+    ):
+      if not isinstance(getattr(self, field), expected):
+        raise TypeError(
+          f'{field} must be {expected}; got {getattr(self, field)!r}.'
+        )
+    for field in ('max_source_length', 'max_target_length'):
+      if getattr(self, field) < 2:
+        raise ValueError(
+          f'{field} must be at least 2, a token and EOS; '
+          f'got {getattr(self, field)}.'
+        )
+    if self.max_length_ratio is not None and self.max_length_ratio < 1:
+      raise ValueError(
+        'max_length_ratio is longer over shorter and must be at least 1; '
+        f'got {self.max_length_ratio}.'
+      )

@@ -1,0 +1,201 @@
+"""Lines and tab-separated rows of UTF-8 files, plain or .gz.
+
+Text is taken as it stands: a line ends at a newline only (other Unicode line
+separators are text), a byte order mark and the carriage return of a CRLF are
+removed, and a NUL byte, on which no two tools agree, becomes a space.
+"""
+
+from collections.abc import Iterator, Sequence
+import gzip
+import os
+import pathlib
+import zlib
+
+PathLike = str | os.PathLike[str]
+
+_GZIP_MAGIC = b'\x1f\x8b'
+_UTF16_MARKS = (b'\xff\xfe', b'\xfe\xff')
+
+
+def as_paths(
+  name: str, paths: PathLike | Sequence[PathLike], folder: PathLike = ''
+) -> tuple[str, ...]:
+  """Returns a tuple of paths for one path or several.
+
+  Args:
+    name: name of the argument, for the error.
+    paths: one path, or a sequence of them.
+    folder: where relative ones start.
+
+  Raises:
+    TypeError: for anything but paths.
+    ValueError: for no path at all.
+  """
+  if isinstance(paths, str | os.PathLike):
+    paths = (paths,)
+  paths = tuple(paths)
+  if not paths:
+    raise ValueError(f'{name} must name at least one file; got none.')
+  for path in paths:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+      raise TypeError(f'{name} must hold paths of files; got {path!r}.')
+  return tuple(os.path.join(folder, path) for path in paths)
+
+
+def check_files(name: str, paths: Sequence[PathLike]) -> None:
+  """Raises FileNotFoundError if any of the files does not exist."""
+  missing = [str(path) for path in paths if not pathlib.Path(path).is_file()]
+  if missing:
+    raise FileNotFoundError(
+      f'{name} must name existing files; there is no file '
+      f'{", ".join(missing)} (looked from {pathlib.Path.cwd()}). '
+      'Correct the path, or give it in full.'
+    )
+
+
+def read_lines(path: PathLike) -> Iterator[str]:
+  """Yields the lines of a file, without their line ends.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for invalid UTF-8 (with line and byte) and for a .gz that is
+      cut off or damaged.
+  """
+  check_files('path', [path])
+  offset = 0
+  for number, raw in enumerate(_read_raw(path), 1):
+    try:
+      line = raw.decode('utf-8')
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f'{path} must be UTF-8; line {number} holds '
+        f'{_describe_byte(raw, error)} at byte {offset + error.start} '
+        f'(from 0) of the {_size_words(path)}. {_remedy(raw, number)}'
+      ) from error
+    offset += len(raw)
+    if number == 1:
+      line = line.removeprefix('\ufeff')
+    line = line.removesuffix('\n').removesuffix('\r')
+    yield line.replace('\0', ' ') if '\0' in line else line
+
+
+def read_rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+  """Yields line number and tab-separated fields of each line; quotes are text.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a line with another number of fields than the first, and
+      whatever `read_lines` raises.
+  """
+  width = None
+  for number, line in enumerate(read_lines(path), 1):
+    fields = line.split('\t')
+    if width is None:
+      width = len(fields)
+    if len(fields) != width:
+      raise ValueError(
+        f'{path}, line {number}: expected {width} tab-separated fields, as in '
+        f'line 1; got {len(fields)}. Quotes do not protect a tab: replace tabs '
+        'and newlines inside the text.'
+      )
+    yield number, fields
+
+
+def read_table(
+  path: PathLike, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+  """Yields line number and named fields of each row after the header line.
+
+  Args:
+    path: the file.
+    columns: names that the header line must have.
+    optional: names that it may have; absent ones are not among the fields.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a missing or repeated column, and whatever `read_rows`
+      raises.
+  """
+  rows = read_rows(path)
+  _, header = next(rows, (0, None))
+  if header is None:
+    raise ValueError(
+      f'{path} must begin with a header line with the columns '
+      f'{", ".join(columns)}; the file is empty.'
+    )
+  positions = _find_columns(path, columns, optional, header)
+  for number, fields in rows:
+    yield number, {name: fields[at] for name, at in positions.items()}
+
+
+def _find_columns(
+  path: PathLike,
+  columns: Sequence[str],
+  optional: Sequence[str],
+  header: list[str],
+) -> dict[str, int]:
+  """Returns the position of each column in a header."""
+  for name in columns:
+    if name not in header:
+      raise ValueError(
+        f'{path} must have the column {name!r}; its header line has '
+        f'{", ".join(map(repr, header))[:500]}. Name one of these, or add a '
+        'header line.'
+      )
+  wanted = [name for name in (*columns, *optional) if name in header]
+  for name in wanted:
+    if header.count(name) > 1:
+      raise ValueError(
+        f'{path} must have one column {name!r}; its header line has '
+        f'{header.count(name)}. Rename the others.'
+      )
+  return {name: header.index(name) for name in wanted}
+
+
+def _read_raw(path: PathLike) -> Iterator[bytes]:
+  """Yields the lines of a file as bytes, with their line ends."""
+  if not _is_gzip(path):
+    with open(path, 'rb') as opened:
+      yield from opened
+    return
+  # The gzip module takes an empty file for an empty text; it is a torn one.
+  if os.path.getsize(path) == 0:
+    raise ValueError(
+      f'{path} must be a gzip file; it is empty. Copy or download it again.'
+    )
+  with gzip.open(path, 'rb') as opened:
+    yield from _guarded(path, opened)
+
+
+def _guarded(path: PathLike, opened: gzip.GzipFile) -> Iterator[bytes]:
+  """Yields lines; a damaged gzip stream becomes a ValueError."""
+  try:
+    yield from opened
+  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    raise ValueError(
+      f'{path} must be a whole gzip file; it is cut off or damaged ({error}). '
+      'Copy or download it again; if it is plain text, drop the .gz.'
+    ) from error
+
+
+def _is_gzip(path: PathLike) -> bool:
+  return os.fspath(path).endswith('.gz')
+
+
+def _size_words(path: PathLike) -> str:
+  return 'decompressed text' if _is_gzip(path) else 'file'
+
+
+def _describe_byte(raw: bytes, error: UnicodeDecodeError) -> str:
+  """Words for the bytes that do not decode."""
+  what = raw[error.start : max(error.end, error.start + 1)].hex(' ')
+  return f'{what} ({error.reason})'
+
+
+def _remedy(raw: bytes, number: int) -> str:
+  """What to do about a file that is not UTF-8, judged by its first bytes."""
+  if number == 1 and raw.startswith(_GZIP_MAGIC):
+    return 'It is a gzip file: name it .gz.'
+  if number == 1 and raw.startswith(_UTF16_MARKS):
+    return 'It is UTF-16: convert it with iconv -f UTF-16 -t UTF-8.'
+  return 'Convert it with iconv, or remove the line.'

@@ -1,0 +1,1 @@
+"""Metrics with standard errors, Best-of-N and the results file."""

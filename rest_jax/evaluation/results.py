@@ -1,0 +1,442 @@
+"""`results.json`: what was measured of each policy, for people and checks.
+
+A file holds one task and one entry for each policy and split. Rewards, the
+judge's scores and what is computed from them are multiplied by 100, as in the
+paper's figures. A file that does not have exactly these fields is an error that
+names the field.
+"""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+import difflib
+import math
+import numbers
+import os
+import pathlib
+import types
+import typing
+from typing import Any
+
+from rest_jax.data import files
+from rest_jax.evaluation import metrics
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter:
+  """The filter of an Improve step and its one number.
+
+  Attributes:
+    kind: e.g. 'fixed', 'quantile', 'percentile', 'interpolation'.
+    value: threshold, quantile, percentile or gamma, as the filter defines it.
+  """
+
+  kind: str
+  value: float
+
+  def __post_init__(self):
+    _check(bool(self.kind), 'kind', 'the name of a filter', self.kind)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decode:
+  """How the judged outputs were made.
+
+  Attributes:
+    temperature: of the samples whose rewards are averaged, at least 0.
+    samples_per_source: number of such samples, at least 1.
+    text: what made the outputs of BLEU and chrF, e.g. 'greedy' or 'beam 4'.
+  """
+
+  temperature: float
+  samples_per_source: int
+  text: str = 'greedy'
+
+  def __post_init__(self):
+    _check(self.temperature >= 0, 'temperature', 'at least 0', self.temperature)
+    _check(
+      self.samples_per_source >= 1,
+      'samples_per_source',
+      'at least 1',
+      self.samples_per_source,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+  """What the filter left of the Grow step's data.
+
+  Attributes:
+    samples: number of samples kept.
+    fraction: share of samples kept, in [0, 1].
+    sources_without_samples: number of sources of which nothing was kept.
+  """
+
+  samples: int
+  fraction: float
+  sources_without_samples: int
+
+  def __post_init__(self):
+    for field in ('samples', 'sources_without_samples'):
+      value = getattr(self, field)
+      _check(value >= 0, field, 'at least 0', value)
+    _check(0 <= self.fraction <= 1, 'fraction', 'in [0, 1]', self.fraction)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seconds:
+  """Wall-clock seconds of the stages that made this policy.
+
+  Attributes:
+    grow: sampling the data it was trained on.
+    score: computing the rewards of that data.
+    improve: training; for the policy without Improve steps, that of BC.
+  """
+
+  grow: float = 0.0
+  score: float = 0.0
+  improve: float = 0.0
+
+  def __post_init__(self):
+    for field in ('grow', 'score', 'improve'):
+      value = getattr(self, field)
+      _check(value >= 0, field, 'at least 0', value)
+
+  @property
+  def total(self) -> float:
+    """All of them together."""
+    return self.grow + self.score + self.improve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+  """One policy on one split.
+
+  Attributes:
+    name: unique within its split; `variant_name` gives the paper's.
+    loss: name of the loss, in small letters.
+    grow: number of Grow steps behind the policy.
+    improve: number of Improve steps since the last Grow step.
+    seed: of the run.
+    split: e.g. 'validation', 'test'.
+    decode: how the judged outputs were made.
+    reward: mean reward of the samples x100, clustered by source.
+    filter: of the last Improve step; None where there was none.
+    human: mean score of the independent judge x100; None without a judge.
+    difference_to_bc: reward minus that of BC x100, paired by source.
+    human_difference_to_bc: the judge's score minus that of BC x100, likewise.
+    bleu: of the outputs of `decode.text`; None without references.
+    bleu_signature: sacrebleu's; empty without references.
+    chrf: as bleu.
+    chrf_signature: as bleu_signature.
+    length_ratio: characters of those outputs over those of the references.
+    distinct_samples: number of distinct (source, sample) pairs judged.
+    best_of_n: reward x100 of the best of n samples, by n.
+    best_of_n_stderr: standard errors of these, by n.
+    best_of_n_human: the judge's score x100 of the sample chosen by reward.
+    kept: what the filter left; None where there was no filter.
+    seconds: time it took.
+  """
+
+  name: str
+  loss: str
+  grow: int
+  improve: int
+  seed: int
+  filter: Filter | None = None
+  split: str
+  decode: Decode
+  reward: metrics.Estimate
+  human: metrics.Estimate | None = None
+  difference_to_bc: metrics.Difference | None = None
+  human_difference_to_bc: metrics.Difference | None = None
+  bleu: float | None = None
+  bleu_signature: str = ''
+  chrf: float | None = None
+  chrf_signature: str = ''
+  length_ratio: float | None = None
+  distinct_samples: int = 0
+  best_of_n: Mapping[int, float] = dataclasses.field(default_factory=dict)
+  best_of_n_stderr: Mapping[int, float] = dataclasses.field(
+    default_factory=dict
+  )
+  best_of_n_human: Mapping[int, float] = dataclasses.field(default_factory=dict)
+  kept: Kept | None = None
+  seconds: Seconds = dataclasses.field(default_factory=Seconds)
+
+  def __post_init__(self):
+    for field in ('name', 'loss', 'split'):
+      value = getattr(self, field)
+      _check(bool(value), field, 'a non-empty text', value)
+    for field in ('grow', 'improve', 'distinct_samples'):
+      value = getattr(self, field)
+      _check(value >= 0, field, 'at least 0', value)
+    for field in ('bleu', 'chrf'):
+      value = getattr(self, field)
+      if value is not None:
+        # Rounding puts the score of equal texts a hair above 100.
+        _check(0 <= value <= 100 + 1e-6, field, 'in [0, 100]', value)
+    ns = sorted(self.best_of_n)
+    _check(not ns or ns[0] >= 1, 'best_of_n', 'keyed by n >= 1', ns)
+    for field in ('best_of_n_stderr', 'best_of_n_human'):
+      keys = sorted(getattr(self, field))
+      known = set(keys) <= set(ns)
+      _check(known, field, f'keyed by n of best_of_n, {ns}', keys)
+
+  @property
+  def key(self) -> tuple[str, str]:
+    """What tells entries of one file apart."""
+    return self.name, self.split
+
+  @property
+  def is_bc(self) -> bool:
+    """Whether this is supervised learning alone (G=0, I=0)."""
+    return self.grow == 0 and self.improve == 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+  """All measured policies of one task, in the order they are reported.
+
+  Attributes:
+    task: name of the task.
+    variants: entries; sorted by split, Grow step, Improve step, loss, name.
+  """
+
+  task: str
+  variants: tuple[Variant, ...] = ()
+
+  def __post_init__(self):
+    _check(bool(self.task), 'task', 'a non-empty text', self.task)
+    seen = set()
+    for variant in self.variants:
+      _check(
+        variant.key not in seen,
+        'variants',
+        'entries with different (name, split)',
+        variant.key,
+      )
+      seen.add(variant.key)
+    object.__setattr__(
+      self, 'variants', tuple(sorted(self.variants, key=_order))
+    )
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """The splits present, validation first."""
+    return tuple(dict.fromkeys(variant.split for variant in self.variants))
+
+  def of_split(self, split: str) -> tuple[Variant, ...]:
+    """Returns the entries of one split, in order."""
+    return tuple(v for v in self.variants if v.split == split)
+
+  def updated(self, variants: Iterable[Variant]) -> 'Results':
+    """Returns results where entries of the same (name, split) are replaced."""
+    merged = {variant.key: variant for variant in self.variants}
+    merged.update({variant.key: variant for variant in variants})
+    return dataclasses.replace(self, variants=tuple(merged.values()))
+
+
+def variant_name(loss: str, grow: int, improve: int) -> str:
+  """Names a policy as the paper does, e.g. 'BC (G=1, I=2)'.
+
+  Source: ReST (arXiv 2308.08998), section 4, Nomenclature.
+
+  Args:
+    loss: name of the loss, any case.
+    grow: number of Grow steps.
+    improve: number of Improve steps since the last Grow step.
+
+  Returns:
+    The name.
+  """
+  return f'{loss.upper()} (G={grow}, I={improve})'
+
+
+def to_json(results: Results) -> dict[str, Any]:
+  """Returns the content of the file: plain numbers, fields in a fixed order."""
+  return {'schema': SCHEMA, **_dump(results)}
+
+
+def from_json(content: Any) -> Results:
+  """Reads what `to_json` gives.
+
+  Args:
+    content: the parsed file.
+
+  Returns:
+    The results, in the order they are reported.
+
+  Raises:
+    ValueError: a field is missing, unknown, of another kind or out of range;
+      the message names it, e.g. `variants[2].reward.mean`.
+  """
+  if not isinstance(content, Mapping):
+    raise ValueError(f'results must be a JSON object; got {_show(content)}.')
+  if content.get('schema') != SCHEMA:
+    raise ValueError(
+      f'schema must be {SCHEMA}, the version this package reads; got '
+      f'{_show(content.get("schema"))}.'
+    )
+  fields = {name: value for name, value in content.items() if name != 'schema'}
+  return _parse(Results, fields, '')
+
+
+def validate(content: Any) -> None:
+  """Raises ValueError where `content` is not a results file; see `from_json`."""
+  from_json(content)
+
+
+def write(path: str | os.PathLike[str], results: Results) -> None:
+  """Writes `results.json` atomically.
+
+  Args:
+    path: the file.
+    results: what to write; the same results give the same bytes.
+
+  Raises:
+    ValueError: a value is not one that `read` would accept.
+  """
+  content = to_json(results)
+  validate(content)
+  files.write_json(path, content)
+
+
+def read(path: str | os.PathLike[str]) -> Results:
+  """Reads and checks `results.json`; a ValueError names path and field."""
+  content = files.read_json(path)
+  try:
+    return from_json(content)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def update(
+  path: str | os.PathLike[str], task: str, variants: Iterable[Variant]
+) -> Results:
+  """Adds entries to a file, replacing those of the same (name, split).
+
+  Args:
+    path: the file; made where missing.
+    task: name of the task, that of the file.
+    variants: entries.
+
+  Returns:
+    The results now in the file.
+
+  Raises:
+    ValueError: the file is of another task, or is not a results file.
+  """
+  results = Results(task=task)
+  if pathlib.Path(path).exists():
+    results = read(path)
+    if results.task != task:
+      raise ValueError(
+        f'task must be that of {path}, {results.task!r}; got {task!r}. Write '
+        'the results of another task to another folder.'
+      )
+  results = results.updated(variants)
+  write(path, results)
+  return results
+
+
+def _order(variant: Variant) -> tuple[Any, ...]:
+  splits = ('validation', 'test')
+  rank = splits.index(variant.split) if variant.split in splits else len(splits)
+  return (
+    rank,
+    variant.split,
+    variant.grow,
+    variant.improve,
+    variant.loss != 'bc',  # the baseline first
+    variant.loss,
+    variant.name,
+  )
+
+
+def _check(holds: bool, field: str, expected: str, value: Any) -> None:
+  if not holds:
+    raise ValueError(f'{field} must be {expected}; got {_show(value)}.')
+
+
+def _show(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _dump(value: Any) -> Any:
+  """Returns plain JSON values; mappings by number are sorted by it."""
+  if dataclasses.is_dataclass(value):
+    fields = dataclasses.fields(value)
+    return {field.name: _dump(getattr(value, field.name)) for field in fields}
+  if isinstance(value, Mapping):
+    return {str(key): _dump(value[key]) for key in sorted(value)}
+  if isinstance(value, (list, tuple)):
+    return [_dump(item) for item in value]
+  if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    return int(value)
+  if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    return float(value)
+  return value
+
+
+def _parse(kind: Any, value: Any, path: str) -> Any:
+  """Reads one value of the annotated kind; `path` names it in errors."""
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is types.UnionType:  # only `X | None` occurs
+    return None if value is None else _parse(arguments[0], value, path)
+  if dataclasses.is_dataclass(kind):
+    return _parse_fields(kind, value, path)
+  if origin is tuple:
+    _check(isinstance(value, list), path, 'a list', value)
+    return tuple(
+      _parse(arguments[0], item, f'{path}[{index}]')
+      for index, item in enumerate(value)
+    )
+  if origin is Mapping:
+    _check(isinstance(value, Mapping), path, 'an object', value)
+    keys = {key: f'{path}[{_show(key)}]' for key in value}
+    for key, name in keys.items():
+      _check(str(key).isdecimal(), name, 'keyed by a whole number', key)
+    return {
+      int(key): _parse(arguments[1], value[key], name)
+      for key, name in keys.items()
+    }
+  if kind is str:
+    _check(isinstance(value, str), path, 'a text', value)
+    return value
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if kind is int:
+    _check(number and isinstance(value, int), path, 'a whole number', value)
+    return value
+  _check(number and math.isfinite(value), path, 'a finite number', value)
+  return float(value)
+
+
+def _parse_fields(kind: Any, value: Any, path: str) -> Any:
+  """Reads an object whose fields are those of a dataclass."""
+  prefix = f'{path}.' if path else ''
+  _check(isinstance(value, Mapping), path or 'results', 'an object', value)
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  for name in value:
+    near = difflib.get_close_matches(str(name), fields, n=1)
+    hint = f'; did you mean {near[0]!r}?' if near else '.'
+    if name not in fields:
+      raise ValueError(f'{prefix}{name} is not a field of results{hint}')
+  for name, field in fields.items():
+    required = (
+      field.default is dataclasses.MISSING
+      and field.default_factory is dataclasses.MISSING
+    )
+    if required and name not in value:
+      raise ValueError(f'{prefix}{name} is missing.')
+  hints = typing.get_type_hints(kind)
+  parsed = {
+    name: _parse(hints[name], item, f'{prefix}{name}')
+    for name, item in value.items()
+  }
+  try:
+    return kind(**parsed)
+  except ValueError as error:
+    raise ValueError(f'{prefix}{error}') from error

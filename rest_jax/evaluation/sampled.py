@@ -1,0 +1,95 @@
+"""The mean reward of sampled outputs: what Improve steps are chosen by."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import pair_store, vocabularies
+from rest_jax.evaluation import metrics
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize
+from rest_jax.sampling import sampler as sampler_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledReward:
+  """Evaluates a policy by the reward of what it samples.
+
+  V(theta) = E_{x ~ D_eval, y ~ pi_theta(.|x)} [R(x, y)], estimated with the same
+  draws (common random numbers) at every call, so that checkpoints are compared
+  on equal terms.
+
+  Attributes:
+    sampler: draws the outputs.
+    pairs: D_eval.
+    rows: the sources of it that are used.
+    vocabulary: to turn tokens into text.
+    reward: R.
+    normalizer: of the run.
+    seed: of the draws; differs from that of the reported evaluation.
+  """
+
+  sampler: sampler_lib.Sampler
+  pairs: pair_store.PairStore
+  rows: np.ndarray
+  vocabulary: vocabularies.Vocabulary
+  reward: rewards_base.Reward
+  normalizer: normalize.Normalizer
+  seed: int
+
+  def __call__(self, params: types.Params, step: int) -> dict[str, float]:
+    """Returns `objective` and `reward` (the same, normalised) and companions.
+
+    Args:
+      params: of the policy.
+      step: not used.
+
+    Returns:
+      objective, reward, reward_stderr (clustered by source), length (tokens
+      with EOS) and unfinished (share of samples without EOS).
+    """
+    del step
+    sources, hypotheses, ids, lengths, finished = [], [], [], 0, 0
+    blocks = self.sampler.sample(
+      params,
+      self.pairs.source_tokens,
+      self.rows,
+      seed=self.seed,
+      grow_step=0,
+    )
+    for block in blocks:
+      for source_id, tokens in zip(block.source_ids, block.tokens, strict=True):
+        texts = self.vocabulary.decode_batch(tokens)
+        hypotheses.extend(texts)
+        sources.extend([self.pairs.source_text(int(source_id))] * len(texts))
+        ids.extend([int(source_id)] * len(texts))
+        lengths += sum(len(sample) for sample in tokens)
+      finished += int(np.sum(block.finished))
+    rewards = self.normalizer(self.reward.score(sources, hypotheses))
+    estimate = metrics.clustered_mean(rewards, np.asarray(ids))
+    return {
+      'objective': estimate.mean,
+      'reward': estimate.mean,
+      'reward_stderr': estimate.stderr,
+      'length': lengths / len(hypotheses),
+      'unfinished': 1.0 - finished / len(hypotheses),
+    }
+
+
+def spread_rows(num_rows: int, limit: int | None) -> np.ndarray:
+  """Returns at most `limit` row numbers, evenly spread over all."""
+  if limit is None or limit >= num_rows:
+    return np.arange(num_rows)
+  return np.linspace(0, num_rows - 1, limit).round().astype(np.int64)
+
+
+def texts_of(
+  pairs: pair_store.PairStore, rows: Sequence[int] | np.ndarray
+) -> tuple[list[str], list[str]]:
+  """Returns source and reference texts of rows."""
+  return (
+    [pairs.source_text(int(row)) for row in rows],
+    [pairs.reference_text(int(row)) for row in rows],
+  )

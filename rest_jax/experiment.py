@@ -1,0 +1,367 @@
+"""An experiment: its settings, and its stages with their folders.
+
+`Experiment` is the root of what gin builds. `Run` knows where each stage's
+folder is, what feeds it and which seed it has; `rest.rest` is the order in which
+Algorithm 1 goes through them.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import itertools
+import pathlib
+
+from absl import logging
+
+from rest_jax.data import task as task_lib
+from rest_jax.evaluation import sampled
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import learned
+from rest_jax.rewards import normalize
+from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import collect
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import prepare
+from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import seeds
+from rest_jax.stages import summary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """Everything that one run needs.
+
+  Attributes:
+    task: D, D_eval, the vocabulary and the ratings.
+    network: sizes of policy and reward model.
+    mesh: devices and sharding rules.
+    bc: how the first policy is trained.
+    reward: how the reward model is trained.
+    grow: how D_g is sampled.
+    improve: loss, filter and training of an Improve step.
+    evaluate: what is reported.
+    num_grow_steps: G.
+    num_improve_steps: I, of each Grow step.
+    seed: of everything random.
+    variant: names the folder of Improve steps and evaluations, so that several
+      variants share one BC policy, one reward model and one first Grow; empty
+      for the loss's name.
+    data_dir: a finished folder to use instead of `model_dir`/data.
+    bc_dir: likewise for bc: any finished policy to start from.
+    reward_dir: likewise for reward.
+    grow_dir: likewise for the first Grow.
+  """
+
+  task: task_lib.Task
+  network: network_lib.NetworkConfig
+  mesh: mesh_lib.MeshConfig = dataclasses.field(
+    default_factory=mesh_lib.MeshConfig
+  )
+  bc: bc_stage.BCConfig
+  reward: reward_stage.RewardStage
+  grow: grow_stage.GrowConfig
+  improve: improve_stage.ImproveConfig
+  evaluate: evaluate_stage.EvaluateConfig
+  num_grow_steps: int = 1
+  num_improve_steps: int = 1
+  seed: int = 0
+  variant: str = ''
+  data_dir: str | None = None
+  bc_dir: str | None = None
+  reward_dir: str | None = None
+  grow_dir: str | None = None
+
+  def __post_init__(self):
+    if self.num_grow_steps < 1:
+      raise ValueError(
+        f'num_grow_steps (G) must be at least 1; got {self.num_grow_steps}. '
+        'For G=0 run the stage alone: --run_mode=bc.'
+      )
+    if self.num_improve_steps < 1:
+      raise ValueError(
+        'num_improve_steps (I) must be at least 1; got '
+        f"{self.num_improve_steps}. The paper's I=0 is one Improve step whose "
+        'filter keeps all of D_g: gin_configs/filters/none.gin.'
+      )
+    # Now rather than after hours, if a value is missing.
+    self.improve.filter.at(self.num_improve_steps)
+    if self.task.ratings is None and self.reward_dir is None:
+      raise ValueError(
+        'task.ratings must name the ratings that the reward model learns from, '
+        'or reward_dir a finished reward; got neither'
+      )
+
+  @property
+  def variant_name(self) -> str:
+    return self.variant or self.improve.loss.name
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyStep:
+  """One policy of a run.
+
+  Attributes:
+    grow: number of Grow steps behind it.
+    improve: number of Improve steps since the last.
+    directory: its stage's folder.
+  """
+
+  grow: int
+  improve: int
+  directory: pathlib.Path
+
+
+class Run:
+  """The stages of one experiment in one `model_dir`.
+
+  Every method runs its stage unless its folder is finished.
+  """
+
+  def __init__(
+    self,
+    experiment: Experiment,
+    model_dir: str | pathlib.Path,
+    *,
+    overwrite: bool = False,
+  ):
+    """Names the folders.
+
+    Args:
+      experiment: the settings.
+      model_dir: the folder of the run.
+      overwrite: make a stage again whose settings changed, instead of refusing.
+    """
+    self.experiment = experiment
+    self.model_dir = pathlib.Path(model_dir)
+    self._overwrite = overwrite
+
+  @property
+  def variant_dir(self) -> pathlib.Path:
+    return self.model_dir / 'variants' / self.experiment.variant_name
+
+  def directory(self, stage: str) -> pathlib.Path:
+    """Returns the folder of 'data', 'bc' or 'reward'."""
+    given = getattr(self.experiment, f'{stage}_dir')
+    return pathlib.Path(given) if given else self.model_dir / stage
+
+  def grow_directory(self, grow_step: int) -> pathlib.Path:
+    if grow_step == 1:
+      given = self.experiment.grow_dir
+      return pathlib.Path(given) if given else self.model_dir / 'grow_1'
+    return self.variant_dir / f'grow_{grow_step}'
+
+  def improve_directory(
+    self, grow_step: int, improve_step: int
+  ) -> pathlib.Path:
+    return self.variant_dir / f'improve_{grow_step}_{improve_step}'
+
+  def policies(self) -> list[PolicyStep]:
+    """Returns all policies of the run, in the order they are made."""
+    experiment = self.experiment
+    steps = [PolicyStep(0, 0, self.directory('bc'))]
+    for g in range(1, experiment.num_grow_steps + 1):
+      for i in range(1, experiment.num_improve_steps + 1):
+        steps.append(PolicyStep(g, i, self.improve_directory(g, i)))
+    return steps
+
+  def policy_before(self, grow_step: int, improve_step: int) -> pathlib.Path:
+    """Returns the folder of the policy that an Improve step starts from."""
+    steps = self.policies()
+    for before, step in itertools.pairwise(steps):
+      if (step.grow, step.improve) == (grow_step, improve_step):
+        return before.directory
+    raise ValueError(
+      f'grow_step {grow_step}, improve_step {improve_step} is not part of this '
+      f'experiment, which has G={self.experiment.num_grow_steps} and '
+      f'I={self.experiment.num_improve_steps}'
+    )
+
+  @functools.cached_property
+  def data(self) -> prepare.PreparedData:
+    return prepare.load(self.directory('data'))
+
+  @functools.cached_property
+  def policy(self) -> policy_lib.Policy:
+    network = self.experiment.network
+    return policy_lib.Policy(network.with_vocab(self.data.vocabulary.size))
+
+  @functools.cached_property
+  def reward_model(self) -> learned.LearnedReward:
+    return reward_stage.load(
+      self.directory('reward'), self.data.vocabulary, self.experiment.mesh
+    )
+
+  @functools.cached_property
+  def reward_digest(self) -> str:
+    return folder_lib.read_manifest(self.directory('reward'))['params_digest']
+
+  def normalizer(self) -> normalize.Normalizer:
+    """Returns the run's normaliser, which the first Grow fixed."""
+    manifest = folder_lib.read_manifest(self.grow_directory(1))
+    return normalize.Normalizer.from_json(manifest['normalizer'])
+
+  def _seed(self, purpose: seeds.Purpose, *numbers: int) -> int:
+    return seeds.seed_for(self.experiment.seed, purpose, *numbers)
+
+  def prepare(self) -> None:
+    """Reads the text, makes the vocabulary, stores tokenised pairs."""
+    if self.experiment.data_dir is not None:
+      _use('data', self.data.directory)
+      return
+    prepare.run(
+      self.experiment.task,
+      directory=self.directory('data'),
+      overwrite=self._overwrite,
+    )
+
+  def bc(self) -> pathlib.Path:
+    """Trains pi_theta on D; returns its folder."""
+    if self.experiment.bc_dir is not None:
+      return _use('policy', self.directory('bc'))
+    return bc_stage.run(
+      self.experiment.bc,
+      policy=self.policy,
+      data=self.data,
+      mesh_config=self.experiment.mesh,
+      directory=self.directory('bc'),
+      seed=self._seed(seeds.Purpose.INITIALISATION),
+      overwrite=self._overwrite,
+    )
+
+  def reward(self) -> pathlib.Path:
+    """Trains R(x, y); returns its folder."""
+    if self.experiment.reward_dir is not None:
+      return _use('reward', self.directory('reward'))
+    return reward_stage.run(
+      self.experiment.reward,
+      policy=self.policy,
+      policy_directory=self.directory('bc'),
+      data=self.data,
+      ratings=self.experiment.task.ratings,
+      mesh_config=self.experiment.mesh,
+      directory=self.directory('reward'),
+      seed=self._seed(seeds.Purpose.REWARD),
+      overwrite=self._overwrite,
+    )
+
+  def grow(
+    self, grow_step: int, policy_directory: pathlib.Path
+  ) -> pathlib.Path:
+    """Samples and scores D_g from a policy; returns its folder."""
+    if grow_step == 1 and self.experiment.grow_dir is not None:
+      return _use('grow', self.grow_directory(1))
+    return grow_stage.run(
+      self.experiment.grow,
+      grow_step=grow_step,
+      policy=self.policy,
+      policy_directory=policy_directory,
+      data=self.data,
+      reward=self.reward_model,
+      reward_digest=self.reward_digest,
+      normalizer=None if grow_step == 1 else self.normalizer(),
+      mesh_config=self.experiment.mesh,
+      directory=self.grow_directory(grow_step),
+      seed=self._seed(seeds.Purpose.GROW),
+      overwrite=self._overwrite,
+    )
+
+  def improve(
+    self,
+    grow_step: int,
+    improve_step: int,
+    grow_directory: pathlib.Path,
+    previous: pathlib.Path,
+  ) -> pathlib.Path:
+    """Fine-tunes on the rows of D_g that pass F; returns its folder."""
+    experiment = self.experiment
+    is_initial = experiment.improve.init == 'initial'
+    selection = experiment.evaluate.selection
+    pairs = self.data.pairs(prepare.VALIDATION)
+    seed = self._seed(seeds.Purpose.SELECTION)
+    evaluate_fn = sampled.SampledReward(
+      sampler=collect.policy_sampler(
+        self.policy, selection, experiment.mesh
+      ),
+      pairs=pairs,
+      rows=sampled.spread_rows(
+        len(pairs), experiment.evaluate.max_selection_sources
+      ),
+      vocabulary=self.data.vocabulary,
+      reward=self.reward_model,
+      normalizer=self.normalizer(),
+      seed=seed,
+    )
+    return improve_stage.run(
+      experiment.improve,
+      grow_step=grow_step,
+      improve_step=improve_step,
+      policy=self.policy,
+      init_directory=self.directory('bc') if is_initial else previous,
+      grow_directory=grow_directory,
+      reward_name=self.reward_model.name,
+      data=self.data,
+      evaluate_fn=evaluate_fn,
+      evaluation_settings={
+        'decode': selection,
+        'max_sources': experiment.evaluate.max_selection_sources,
+        'reward': self.reward_digest,
+        'normalizer': self.normalizer().to_json(),
+        'seed': seed,
+      },
+      mesh_config=experiment.mesh,
+      directory=self.improve_directory(grow_step, improve_step),
+      seed=self._seed(seeds.Purpose.IMPROVE, grow_step, improve_step),
+      overwrite=self._overwrite,
+    )
+
+  def evaluate(self, policies: Sequence[PolicyStep] | None = None) -> None:
+    """Measures every policy on every split; writes results and figures."""
+    experiment = self.experiment
+    for split in experiment.evaluate.splits:
+      for step in policies or self.policies():
+        evaluate_stage.run(
+          experiment.evaluate,
+          split=split,
+          policy=self.policy,
+          policy_directory=step.directory,
+          data=self.data,
+          reward=self.reward_model,
+          reward_digest=self.reward_digest,
+          normalizer=self.normalizer(),
+          judge=experiment.task.judge,
+          mesh_config=experiment.mesh,
+          directory=self.evaluation_directory(step, split),
+          seed=self._seed(seeds.Purpose.EVALUATION),
+          overwrite=self._overwrite,
+        )
+    summary.write(self)
+
+  def evaluate_finished(self) -> None:
+    """Measures the policies that are there."""
+    finished = [
+      step
+      for step in self.policies()
+      if (step.directory / folder_lib.MANIFEST).exists()
+    ]
+    self.evaluate(finished)
+
+  def report(self) -> None:
+    """Writes results and figures of the evaluations that are there."""
+    summary.write(self)
+
+  def evaluation_directory(
+    self, step: PolicyStep, split: str
+  ) -> pathlib.Path:
+    name = step.directory.name if step.grow else 'bc'
+    return self.variant_dir / 'evaluate' / f'{name}-{split}'
+
+
+def _use(what: str, directory: pathlib.Path) -> pathlib.Path:
+  folder_lib.read_manifest(directory)
+  logging.info('%s: uses the finished %s', what, directory)
+  return directory

@@ -1,0 +1,1 @@
+"""The filter F of Eq. 2: which samples an Improve step learns from."""

@@ -1,0 +1,259 @@
+"""The filter F(x, y; tau) of Eq. 2 and what every kind of it shares.
+
+A filter turns the rewards of D_g into a threshold for each row. The jitted train
+step receives rewards and thresholds and applies F itself (`mask_rows`); rows that
+cannot pass are found beforehand by the same comparison (`select`) and not even
+loaded.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax import types
+
+
+class Samples(NamedTuple):
+  """The columns of D_g that filters read; rows sorted by source.
+
+  Attributes:
+    source_ids: int64 [n], not falling.
+    rewards: float32 [n], normalised, not clamped.
+    is_reference: bool [n], the row is D's own reference, not a sample.
+    is_eligible: bool [n], may be trained on at all (unfinished samples are not,
+      by default; references only if they are included).
+    text_hashes: uint64 [n], equal for equal tokens.
+    lengths: int32 [n], tokens with EOS.
+  """
+
+  source_ids: np.ndarray
+  rewards: np.ndarray
+  is_reference: np.ndarray
+  is_eligible: np.ndarray
+  text_hashes: np.ndarray
+  lengths: np.ndarray
+
+
+class Kept(NamedTuple):
+  """What a filter keeps, and what to report of it before training.
+
+  Attributes:
+    rows: int64 [m], indices of rows with F = 1, rising.
+    thresholds: float32 [m], of those rows.
+    statistics: JSON values: threshold (None where it differs by source),
+      samples, fraction (of eligible rows), sources_without_samples,
+      mean_length_before, mean_length_after, mean_reward_before,
+      mean_reward_after.
+  """
+
+  rows: np.ndarray
+  thresholds: np.ndarray
+  statistics: dict[str, float | int | None]
+
+
+class EmptySelectionError(ValueError):
+  """A threshold keeps nothing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter(abc.ABC):
+  """Base of all filters.
+
+  Attributes:
+    values: one number for each Improve step, strictly rising; what it means
+      depends on the kind (tau, a quantile, a percentile, gamma).
+    deduplicate: drop repeated (source, tokens) before thresholds are computed,
+      and train on one of each only.
+    count_references: whether references take part in computing thresholds.
+
+  Class attributes:
+    kind: its word in results.
+    is_inclusive: whether F is R >= tau rather than the paper's R > tau.
+  """
+
+  kind: ClassVar[str] = ''
+  is_inclusive: ClassVar[bool] = False
+
+  values: tuple[float, ...]
+  deduplicate: bool = False
+  count_references: bool = True
+
+  def __post_init__(self):
+    if not self.values:
+      raise ValueError('values must name a threshold for each Improve step')
+    values = np.asarray(self.values, np.float64)
+    if np.isnan(values).any() or np.any(np.diff(values) <= 0):
+      raise ValueError(
+        f'values of the {self.kind} filter must be strictly increasing; got '
+        f'{self.values}. See gin_configs/filters/{self.kind}.gin.'
+      )
+
+  def at(self, improve_step: int) -> float:
+    """Returns the value of an Improve step, counted from 1."""
+    if not 1 <= improve_step <= len(self.values):
+      raise ValueError(
+        f'the {self.kind} filter has {len(self.values)} values '
+        f'{self.values} but Improve step {improve_step} was asked for; give '
+        'one value for each step'
+      )
+    return self.values[improve_step - 1]
+
+  @abc.abstractmethod
+  def thresholds(self, value: float, samples: Samples) -> np.ndarray:
+    """Computes the threshold of each row.
+
+    Args:
+      value: this step's entry of `values`.
+      samples: rows that count (eligible, deduplicated, and references only if
+        `count_references`).
+
+    Returns:
+      float32, [] for one threshold for all or [number of sources] in the order
+      of `np.unique(samples.source_ids)`.
+    """
+
+  def select(self, improve_step: int, samples: Samples) -> Kept:
+    """Applies F to all of D_g.
+
+    Args:
+      improve_step: i, from 1.
+      samples: D_g.
+
+    Returns:
+      The rows kept and the report.
+
+    Raises:
+      EmptySelectionError: if no row is kept.
+    """
+    value = self.at(improve_step)
+    _check(samples)
+    candidates = samples.is_eligible.copy()
+    if self.deduplicate:
+      candidates &= ~_is_repeated(samples, candidates)
+    counted = candidates
+    if not self.count_references:
+      counted = candidates & ~samples.is_reference
+    rows = np.flatnonzero(candidates)
+    if not counted.any():
+      raise EmptySelectionError(
+        'no row of D_g may be trained on: all samples are unfinished (raise '
+        'max_target_length, or train the policy longer) or references are '
+        'excluded and there are no samples'
+      )
+    counting = Samples(*(column[counted] for column in samples))
+    tau = self.thresholds(value, counting)
+    if tau.ndim:
+      # A source none of whose rows count keeps none: its threshold is infinite.
+      counted_sources = np.unique(counting.source_ids)
+      place = np.searchsorted(counted_sources, samples.source_ids[rows])
+      place = np.minimum(place, len(counted_sources) - 1)
+      known = counted_sources[place] == samples.source_ids[rows]
+      row_tau = np.where(known, tau[place], np.inf).astype(np.float32)
+    else:
+      row_tau = np.full(rows.shape, tau, np.float32)
+    passes = is_kept(samples.rewards[rows], row_tau, self.is_inclusive)
+    kept = rows[passes]
+    if not kept.size:
+      raise EmptySelectionError(
+        self._nothing_kept(value, samples.rewards[candidates])
+      )
+    statistics = _statistics(samples, candidates, kept)
+    statistics['value'] = value if np.isfinite(value) else None
+    statistics['threshold'] = (
+      float(tau) if not tau.ndim and np.isfinite(tau) else None
+    )
+    return Kept(kept, row_tau[passes], statistics)
+
+  def _nothing_kept(self, value: float, rewards: np.ndarray) -> str:
+    points = (0, 5, 25, 50, 75, 95, 99, 100)
+    spread = ', '.join(
+      f'{p} %: {q:.3f}'
+      for p, q in zip(points, np.percentile(rewards, points), strict=True)
+    )
+    return (
+      f'the {self.kind} filter at {value} keeps none of {rewards.size} rows. '
+      f'Percentiles of their rewards: {spread}. Lower the threshold below '
+      f'{rewards.max():.3f}, or use the quantile filter '
+      '(gin_configs/filters/quantile.gin), whose thresholds follow the rewards.'
+    )
+
+
+def is_kept(rewards, thresholds, is_inclusive: bool):
+  """F: R > tau, or R >= tau for an inclusive filter; numpy or jax arrays."""
+  return rewards >= thresholds if is_inclusive else rewards > thresholds
+
+
+def mask_rows(batch: types.Batch, is_inclusive: bool) -> types.Batch:
+  """Applies F inside the train step: rows that fail get weight 0.
+
+  Source: ReST (arXiv 2308.08998), Eq. 2.
+
+  Args:
+    batch: with `rewards` and `thresholds` [B], and optionally `row_weights`
+      [B] (lambda of Eq. 3: the weight of references).
+    is_inclusive: the filter's comparison.
+
+  Returns:
+    The batch with `decoder_loss_weights` [B, T] multiplied by F and the row
+    weights.
+  """
+  passes = is_kept(batch['rewards'], batch['thresholds'], is_inclusive)
+  weights = passes.astype(jnp.float32)
+  if 'row_weights' in batch:
+    weights = weights * batch['row_weights']
+  return {
+    **batch,
+    'decoder_loss_weights': batch['decoder_loss_weights'] * weights[:, None],
+  }
+
+
+def _check(samples: Samples) -> None:
+  if np.isnan(samples.rewards).any():
+    row = int(np.flatnonzero(np.isnan(samples.rewards))[0])
+    raise ValueError(
+      f'the reward of row {row} (source {int(samples.source_ids[row])}) is NaN; '
+      'score D_g again'
+    )
+  if np.any(np.diff(samples.source_ids) < 0):
+    raise ValueError('rows of D_g must be sorted by source')
+
+
+def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
+  """Marks rows whose (source, tokens) occurred in an earlier row of `among`."""
+  rows = np.flatnonzero(among)
+  order = np.lexsort(
+    (rows, samples.text_hashes[rows], samples.source_ids[rows])
+  )
+  ordered = rows[order]
+  same = (
+    samples.source_ids[ordered[1:]] == samples.source_ids[ordered[:-1]]
+  ) & (samples.text_hashes[ordered[1:]] == samples.text_hashes[ordered[:-1]])
+  repeated = np.zeros(samples.source_ids.shape, bool)
+  repeated[ordered[1:][same]] = True
+  return repeated
+
+
+def _statistics(samples, candidates, kept):
+  before = np.unique(samples.source_ids).size
+  after = np.unique(samples.source_ids[kept]).size
+  return {
+    'samples': int(kept.size),
+    'fraction': float(kept.size / samples.is_eligible.sum()),
+    'sources_without_samples': int(before - after),
+    'references': int(samples.is_reference[kept].sum()),
+    'mean_length_before': float(samples.lengths[candidates].mean()),
+    'mean_length_after': float(samples.lengths[kept].mean()),
+    'mean_reward_before': float(
+      samples.rewards[candidates].mean(dtype=np.float64)
+    ),
+    'mean_reward_after': float(samples.rewards[kept].mean(dtype=np.float64)),
+  }
+
+
+def group_starts(source_ids: np.ndarray) -> np.ndarray:
+  """Returns the first row of each source, for sorted source ids."""
+  changes = np.flatnonzero(np.diff(source_ids)) + 1
+  return np.concatenate([np.zeros(1, changes.dtype), changes])

@@ -1,0 +1,1 @@
+"""The losses L(x, y; theta) of an Improve step."""

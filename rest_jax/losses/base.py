@@ -1,0 +1,198 @@
+"""The interface of every loss, made for those that need more than a batch.
+
+Eq. 2 is J(theta) = E_{(x,y)~D_g}[F(x,y;tau) L(x,y;theta)]. A loss computes L for
+a batch to which F has been applied already (rows that fail have weight 0). It
+declares up front
+
+  columns    which stored columns it reads beside the tokens
+  layout     how D_g's rows are grouped into a batch
+  auxiliary  state that lives in the train state beside the policy: `learned`
+             leaves are optimised with it, `carried` ones are updated by rule
+  statistics quantities of the *global* batch, gathered in a first pass
+
+so that a new loss needs no change in the trainer.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import enum
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import flax.struct
+import jax
+from jaxtyping import Array, Float
+
+from rest_jax import types
+
+Metric = tuple[jax.Array, jax.Array]
+
+
+class LossOutput(NamedTuple):
+  """What a loss returns for one micro-batch.
+
+  Attributes:
+    weighted_sum: scalar, the sum whose gradient is taken.
+    normalizer: scalar, what the sum over all micro-batches is divided by.
+      Summing both before dividing makes micro-batches, padding and hosts add up
+      exactly.
+    metrics: name -> (sum, count); reported as sum / count over the global batch.
+  """
+
+  weighted_sum: Float[Array, '']
+  normalizer: Float[Array, '']
+  metrics: dict[str, Metric]
+
+
+class Layout(enum.Enum):
+  """How rows of D_g are grouped.
+
+  ROWS: every sample is a row of its own; decoder arrays are [B, T].
+  BEST_WORST: a row is a source with its best and its worst kept sample; decoder
+    arrays and row columns are [2 * B, ...], best before worst, encoder arrays
+    [B, S].
+  """
+
+  ROWS = 'rows'
+  BEST_WORST = 'best_worst'
+
+  @property
+  def hypotheses_per_source(self) -> int:
+    return {Layout.ROWS: 1, Layout.BEST_WORST: 2}[self]
+
+
+@flax.struct.dataclass
+class Auxiliary:
+  """A loss's own state in the train state.
+
+  Attributes:
+    learned: a tree of arrays that the optimiser updates with the policy.
+    carried: a tree that `update_auxiliary` changes by rule after each step,
+      such as a lagged policy, or leaves alone, such as the BC policy.
+  """
+
+  learned: Any = flax.struct.field(default_factory=dict)
+  carried: Any = flax.struct.field(default_factory=dict)
+
+
+class Scored(Protocol):
+  """The part of a model that a loss uses (`Policy` or `ScalarModel`)."""
+
+  config: Any
+
+  def init(self, key: jax.Array) -> types.Params: ...
+
+
+# The columns of D_g that a loss may declare, and what they hold.
+COLUMNS = {
+  'rewards': 'float32 [B*N], normalised reward R(x, y)',
+  'sample_log_probs': 'float32 [B*N], nats, of the policy that sampled y',
+  'source_ids': 'int32 [B*N], row of x in the store of its sources',
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+  """Base of all losses; see the module's docstring.
+
+  Class attributes:
+    name: the word for it in results and file names.
+    columns: the stored columns it reads, keys of `COLUMNS`.
+    layout: how rows are grouped.
+    needs_statistics: whether `batch_statistics` must be called first.
+  """
+
+  name: ClassVar[str] = ''
+  columns: ClassVar[tuple[str, ...]] = ()
+  layout: ClassVar[Layout] = Layout.ROWS
+  needs_statistics: ClassVar[bool] = False
+
+  def init_auxiliary(self, params: types.Params) -> Auxiliary:
+    """Makes the auxiliary state.
+
+    Args:
+      params: parameters that training starts from.
+
+    Returns:
+      The state; empty by default.
+    """
+    del params
+    return Auxiliary()
+
+  def update_auxiliary(
+    self, auxiliary: Auxiliary, *, params: types.Params, step: jax.Array
+  ) -> Auxiliary:
+    """Updates `carried` after an optimiser step.
+
+    Args:
+      auxiliary: the state, `learned` already updated by the optimiser.
+      params: the updated parameters.
+      step: int32 scalar, number of optimiser steps taken.
+
+    Returns:
+      The new state, of the same structure.
+    """
+    del params, step
+    return auxiliary
+
+  def batch_statistics(
+    self,
+    *,
+    model: Any,
+    params: types.Params,
+    auxiliary: Auxiliary,
+    batch: types.Batch,
+  ) -> Any:
+    """Computes row-wise quantities of one micro-batch (no gradient flows).
+
+    Args:
+      model: the model whose parameters are trained.
+      params: its parameters.
+      auxiliary: the loss's state.
+      batch: the micro-batch, F applied.
+
+    Returns:
+      A tree of arrays whose first axis is that of the decoder arrays; the
+      trainer concatenates those of all micro-batches.
+    """
+    raise NotImplementedError(f'{type(self).__name__} declares no statistics')
+
+  def reduce_statistics(self, statistics: Any) -> Any:
+    """Reduces the concatenated row-wise quantities of the global batch.
+
+    Args:
+      statistics: the tree of `batch_statistics`, over the whole global batch.
+
+    Returns:
+      What every micro-batch's call of the loss receives as `statistics`.
+    """
+    return statistics
+
+  def __call__(
+    self,
+    *,
+    model: Any,
+    params: types.Params,
+    auxiliary: Auxiliary,
+    batch: types.Batch,
+    statistics: Any = None,
+    dropout_key: jax.Array | None = None,
+  ) -> LossOutput:
+    """Computes the loss of one micro-batch.
+
+    Args:
+      model: the model (`Policy`, or `ScalarModel` for a regression).
+      params: its parameters; the gradient is taken with respect to them and to
+        `auxiliary.learned`.
+      auxiliary: the loss's state.
+      batch: T5X's keys and the declared columns, F applied: the
+        `decoder_loss_weights` of rows that fail are 0.
+      statistics: what `reduce_statistics` returned, if the loss needs it.
+      dropout_key: typed key, or None for no dropout.
+
+    Returns:
+      Sum, normaliser and metrics.
+    """
+    raise NotImplementedError
+
+
+RowFilter = Callable[[types.Batch], types.Batch]

@@ -1,0 +1,155 @@
+"""The command line: `python -m rest_jax.main --run_mode=... --model_dir=...`.
+
+Kept short: flags, configuration, and which stages a run mode goes through.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+
+RUN_MODES = (
+  'rest',
+  'prepare',
+  'bc',
+  'reward',
+  'grow',
+  'improve',
+  'evaluate',
+  'report',
+)
+
+_RUN_MODE = flags.DEFINE_enum(
+  'run_mode', 'rest', RUN_MODES, 'All of Algorithm 1, or one stage of it.'
+)
+_MODEL_DIR = flags.DEFINE_string(
+  'model_dir', None, 'The folder of the run; finished stages in it are used.'
+)
+_GIN_FILE = flags.DEFINE_multi_string(
+  'gin_file', None, 'A gin file; several compose left to right.'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Build and check everything, print the plan, stop.'
+)
+_OVERWRITE = flags.DEFINE_bool(
+  'overwrite', False, 'Make stages again whose settings changed.'
+)
+_GROW_STEP = flags.DEFINE_integer(
+  'grow_step', 1, 'g of --run_mode=grow and improve, from 1.', lower_bound=1
+)
+_IMPROVE_STEP = flags.DEFINE_integer(
+  'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
+)
+_TRACEBACK = flags.DEFINE_bool(
+  'traceback', False, 'Show where in the code an error was raised.'
+)
+
+# Errors that mean a wrong input, setting or file; others show where they arose.
+_EXPECTED = (ValueError, FileNotFoundError, PermissionError, FloatingPointError)
+
+
+def main(argv: list[str], overrides: list[str]) -> int:
+  """Runs what the flags say; returns the exit status."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments: {argv[1:]}')
+  if not _GIN_FILE.value:
+    raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
+  if not _MODEL_DIR.value and not _DRY_RUN.value:
+    raise app.UsageError('--model_dir must name the folder of the run')
+  _quiet()
+  # Here, so that --help answers at once.
+  from rest_jax import configurables
+  from rest_jax import gin_utils
+
+  try:
+    configurables.register()
+    root = configurables.ROOT
+    experiment = gin_utils.parse_and_build(
+      _GIN_FILE.value, overrides, root=root
+    )
+    return _run(experiment)
+  except KeyboardInterrupt:
+    print('interrupted; run the same command to resume', file=sys.stderr)
+    return 130
+  except _EXPECTED as error:
+    if _TRACEBACK.value:
+      raise
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+
+
+def _run(experiment) -> int:
+  import jax
+
+  from rest_jax import experiment as experiment_lib
+  from rest_jax import gin_utils
+  from rest_jax import plan
+  from rest_jax import rest
+  from rest_jax.data import files
+
+  model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
+  run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
+  if _DRY_RUN.value:
+    print(plan.describe(run, _RUN_MODE.value))
+    return 0
+  model_dir.mkdir(parents=True, exist_ok=True)
+  for name, text in (
+    ('config.gin', gin_utils.config_text()),
+    ('operative_config.gin', gin_utils.operative_config_text()),
+  ):
+    with files.atomic_write(model_dir / name) as temporary:
+      temporary.write_text(text, encoding='utf-8')
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    # Programs compiled by one stage or run are there for the next.
+    jax.config.update(
+      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
+    )
+  g, i = _GROW_STEP.value, _IMPROVE_STEP.value
+  mode = _RUN_MODE.value
+  if mode == 'rest':
+    rest.rest(run)
+  elif mode == 'grow':
+    run.grow(g, run.policy_before(g, 1))
+  elif mode == 'improve':
+    run.improve(g, i, run.grow_directory(g), run.policy_before(g, i))
+  elif mode == 'report':
+    run.report()
+  else:
+    {
+      'prepare': run.prepare,
+      'bc': run.bc,
+      'reward': run.reward,
+      'evaluate': run.evaluate_finished,
+    }[mode]()
+  return 0
+
+
+def _quiet() -> None:
+  """Keeps other libraries' notes out of the log."""
+  logging.set_verbosity(
+    flags.FLAGS.verbosity
+    if flags.FLAGS['verbosity'].present
+    else logging.INFO
+  )
+  logging.get_absl_handler().addFilter(
+    lambda record: 'rest_jax' in record.pathname
+    or record.levelno > logging.converter.STANDARD_WARNING
+  )
+
+
+def entry_point() -> None:
+  """Splits gin's flags off and hands the rest to absl."""
+  from rest_jax import gin_utils
+
+  try:
+    argv, overrides = gin_utils.split_flags(sys.argv)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+  app.run(lambda rest: sys.exit(main(rest, overrides)), argv=argv)
+
+
+if __name__ == '__main__':
+  entry_point()

@@ -1,0 +1,1 @@
+"""The T5 1.1 network, the policy and the scalar-head models."""

@@ -1,0 +1,171 @@
+"""Multi-head attention: over whole sequences, and one step with caches."""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rest_jax.models import layers
+
+# Keys and values of the decoder's self-attention, one row a hypothesis. Keys
+# are kept with the length last and values with the head last: in both, the
+# axis that a step does not sum over is the contiguous one.
+Cache = tuple[Float[Array, 'B N H K L'], Float[Array, 'B N H L K']]
+# Keys and values of the encoded sources, never repeated for hypotheses.
+CrossCache = tuple[Float[Array, 'B S H K'], Float[Array, 'B S H K']]
+
+
+class MultiHeadAttention(nn.Module):
+  """Attention of T5: no biases, and no division by sqrt(K) at run time.
+
+  The division is folded into the initial query kernel instead.
+
+  Attributes:
+    num_heads: H.
+    head_dim: K.
+    emb_dim: D, of the queries' inputs and of the result.
+    dropout_rate: of the attention probabilities; one mask for all queries.
+    float32_logits: logits and softmax in float32 whatever `dtype` is.
+    dtype: of the projections and the result.
+  """
+
+  num_heads: int
+  head_dim: int
+  emb_dim: int
+  dropout_rate: float
+  float32_logits: bool = True
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    def projection(init_scale=1.0):
+      return layers.Dense(
+        self.num_heads * self.head_dim,
+        ('embed', 'joined_kv'),
+        init_scale=init_scale,
+        kernel_init=layers._ATTENTION_INIT,
+        dtype=self.dtype,
+      )
+
+    self.query = projection(init_scale=self.head_dim**-0.5)
+    self.key = projection()
+    self.value = projection()
+    self.out = layers.Dense(
+      self.emb_dim,
+      ('joined_kv', 'embed'),
+      kernel_init=layers._ATTENTION_INIT,
+      dtype=self.dtype,
+    )
+    self.dropout = layers.Dropout(self.dropout_rate, broadcast_dims=(-2,))
+
+  def _split_heads(self, x: Array) -> Array:
+    """[..., H * K] -> [..., H, K]."""
+    return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+  def _softmax(self, logits: Array, bias: Array) -> Array:
+    weights = jax.nn.softmax(logits + bias.astype(logits.dtype), axis=-1)
+    return weights.astype(self.dtype)
+
+  @property
+  def _logits_dtype(self):
+    return jnp.float32 if self.float32_logits else self.dtype
+
+  def keys_and_values(
+    self, x: Float[Array, 'B S D']
+  ) -> tuple[Float[Array, 'B S H K'], Float[Array, 'B S H K']]:
+    axes = ('batch', 'length', 'heads', 'kv')
+    # [B, S, D] -> [B, S, H, K]
+    key = self._split_heads(self.key(x))
+    value = self._split_heads(self.value(x))
+    return (
+      layers.constrain(key, axes),
+      layers.constrain(value, axes),
+    )
+
+  def __call__(
+    self,
+    inputs: Float[Array, 'R T D'],
+    memory: Float[Array, 'B S D'],
+    bias: Float[Array, '...'],
+    *,
+    deterministic: bool,
+  ) -> Float[Array, 'R T D']:
+    """Attends from R = B * N rows of queries to B rows of keys.
+
+    Args:
+      inputs: what queries are made of; rows b * N ... b * N + N - 1 attend
+        to row b of `memory`.
+      memory: what keys and values are made of.
+      bias: added to the logits; it broadcasts to [B, H, N * T, S].
+      deterministic: no dropout.
+
+    Returns:
+      The attended values, projected to D.
+    """
+    rows, length, _ = inputs.shape
+    batch, keys = memory.shape[:2]
+    query = self._split_heads(self.query(inputs))
+    query = layers.constrain(
+      query, ('batch', 'length', 'heads', 'kv')
+    )
+    key, value = self.keys_and_values(memory)
+    # [B * N, T, H, K] -> [B, N * T, H, K]
+    query = query.reshape(batch, -1, self.num_heads, self.head_dim)
+    logits = jnp.einsum(
+      'bqhk,bshk->bhqs', query, key, preferred_element_type=self._logits_dtype
+    )
+    weights = self._softmax(logits, bias)
+    if not deterministic:
+      # One mask a hypothesis: [B, H, N * T, S] -> [B, H, N, T, S] and back.
+      shape = weights.shape
+      weights = weights.reshape(batch, self.num_heads, -1, length, keys)
+      weights = self.dropout(weights, deterministic=False).reshape(shape)
+    # [B, H, N * T, S] x [B, S, H, K] -> [B, N * T, H, K] -> [B * N, T, H * K]
+    attended = jnp.einsum('bhqs,bshk->bqhk', weights, value)
+    return self.out(attended.reshape(rows, length, -1))
+
+  def step(
+    self,
+    inputs: Float[Array, 'B N D'],
+    cache: Cache,
+    bias: Float[Array, 'H L'],
+    position: Int[Array, ''],
+  ) -> tuple[Float[Array, 'B N D'], Cache]:
+    """Self-attention of one new position, whose key and value it stores."""
+    keys, values = cache
+    query = self._split_heads(self.query(inputs))
+    # [B, N, H, K] -> [B, N, H, K, 1] and [B, N, H, 1, K]
+    key = self._split_heads(self.key(inputs))[..., None]
+    value = self._split_heads(self.value(inputs))[..., None, :]
+    keys = lax.dynamic_update_slice_in_dim(
+      keys, key.astype(keys.dtype), position, axis=4
+    )
+    values = lax.dynamic_update_slice_in_dim(
+      values, value.astype(values.dtype), position, axis=3
+    )
+    logits = jnp.einsum(
+      'bnhk,bnhkl->bnhl', query, keys, preferred_element_type=self._logits_dtype
+    )
+    weights = self._softmax(logits, bias)
+    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K] -> [B, N, H * K]
+    attended = jnp.einsum('bnhl,bnhlk->bnhk', weights, values)
+    return self.out(attended.reshape(*inputs.shape[:2], -1)), (keys, values)
+
+  def cross_step(
+    self,
+    inputs: Float[Array, 'B N D'],
+    cache: CrossCache,
+    bias: Float[Array, 'B 1 1 S'],
+  ) -> Float[Array, 'B N D']:
+    """Attention of one new position a hypothesis to its encoded source."""
+    keys, values = cache
+    query = self._split_heads(self.query(inputs))
+    logits = jnp.einsum(
+      'bnhk,bshk->bhns', query, keys, preferred_element_type=self._logits_dtype
+    )
+    weights = self._softmax(logits, bias)
+    # [B, H, N, S] x [B, S, H, K] -> [B, N, H, K] -> [B, N, H * K]
+    attended = jnp.einsum('bhns,bshk->bnhk', weights, values)
+    return self.out(attended.reshape(*inputs.shape[:2], -1))

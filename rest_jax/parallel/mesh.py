@@ -1,0 +1,218 @@
+"""One device mesh with axes `data` and `model`, and how arrays lie on it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+from typing import Any, Protocol
+
+from flax import linen as nn
+import jax
+from jaxtyping import Array
+import numpy as np
+
+from rest_jax import types
+
+Rules = tuple[tuple[str, str | None], ...]
+
+# Which mesh axis splits which logical axis. The first rule of a name whose
+# mesh axis is not yet taken by the array holds. A last pair
+# ('embed', 'data') would split the parameters over `data` too.
+DEFAULT_RULES: Rules = (
+  ('batch', 'data'),
+  ('vocab', 'model'),
+  ('mlp', 'model'),
+  ('heads', 'model'),
+  ('joined_kv', 'model'),
+  ('kv', None),
+  ('embed', None),
+  ('length', None),
+  ('relpos_buckets', None),
+  ('value', None),
+)
+
+
+class Model(Protocol):
+  """What initialisation needs of a model: `Policy` and `ScalarModel` fit."""
+
+  def init(self, key: Array) -> types.Params: ...
+
+  def logical_axes(self) -> types.Params: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+  """Shape of the mesh, and the rules that place logical axes on it.
+
+  Attributes:
+    data: devices along `data`, which splits batches; -1 for all that remain.
+    model: devices along `model`, which splits heads, feed-forward blocks and
+      vocabulary.
+    rules: pairs of a logical axis and `data`, `model` or None.
+  """
+
+  data: int = -1
+  model: int = 1
+  rules: Rules = DEFAULT_RULES
+
+  def __post_init__(self):
+    # gin hands lists over as lists.
+    rules = tuple(tuple(rule) for rule in self.rules)
+    object.__setattr__(self, 'rules', rules)
+    if self.data < 1 and self.data != -1:
+      raise ValueError(
+        'data must be a number of devices, or -1 for all that remain; got '
+        f'{self.data}.'
+      )
+    if self.model < 1:
+      raise ValueError(
+        f'model must be a number of devices, at least 1; got {self.model}.'
+      )
+    for rule in rules:
+      if len(rule) != 2 or rule[1] not in ('data', 'model', None):
+        raise ValueError(
+          "rules must be pairs of a logical axis and 'data', 'model' or "
+          f'None; got {rule}.'
+        )
+
+  def build(
+    self, devices: Sequence[jax.Device] | None = None
+  ) -> jax.sharding.Mesh:
+    """The mesh over `devices`, or over all there are.
+
+    Raises:
+      ValueError: the devices do not fill data * model.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    data = len(devices) // self.model if self.data == -1 else self.data
+    if data * self.model != len(devices):
+      wanted = 'data' if self.data == -1 else f'{self.data}'
+      raise ValueError(
+        f'data * model must be the number of devices, {len(devices)}; got '
+        f'{wanted} * {self.model}. Set MeshConfig.data = -1 and a '
+        'MeshConfig.model that divides the devices, or hand fewer over.'
+      )
+    return jax.make_mesh(
+      (data, self.model),
+      ('data', 'model'),
+      axis_types=(jax.sharding.AxisType.Auto,) * 2,
+      devices=devices,
+    )
+
+
+@contextlib.contextmanager
+def use(
+  mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
+) -> Iterator[jax.sharding.Mesh]:
+  """Makes logical constraints in models hold on this mesh."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    yield mesh
+
+
+def shardings(
+  mesh: jax.sharding.Mesh,
+  logical_axes: types.Params,
+  rules: Rules = DEFAULT_RULES,
+) -> types.Params:
+  """The sharding of each parameter, from the names of its axes."""
+  return nn.logical_to_mesh_sharding(logical_axes, mesh, rules)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """The sharding of an array that every device holds whole."""
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """The sharding of a batch: the first axis split over `data`."""
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+
+
+def put_batch(
+  batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
+) -> types.Batch:
+  """Puts a batch onto the mesh, rows split over `data`.
+
+  Args:
+    batch: arrays whose first axis is rows; the rows of the whole batch on
+      one process, this process's part of them on several.
+    mesh: of `MeshConfig.build`.
+
+  Returns:
+    The same keys with global arrays.
+
+  Raises:
+    ValueError: the rows of an array do not divide among the devices.
+  """
+  parts = mesh.shape['data']
+  processes = jax.process_count()
+  for name, value in batch.items():
+    if np.ndim(value) == 0 or len(value) * processes % parts:
+      raise ValueError(
+        f"each array's rows must divide over the mesh axis data of {parts}; "
+        f'got {name} of shape {np.shape(value)} on each of {processes} '
+        'process(es). Pad the batch with rows of weight 0 (row_multiple).'
+      )
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+    for name, value in batch.items()
+  }
+
+
+def init_sharded(
+  model: Model,
+  key: Array,
+  mesh: jax.sharding.Mesh,
+  rules: Rules = DEFAULT_RULES,
+) -> types.Params:
+  """Initial parameters, each made where it belongs and never in one place.
+
+  Args:
+    model: a `Policy` or `ScalarModel`.
+    key: typed threefry key: the values do not depend on the mesh.
+    mesh: of `MeshConfig.build`.
+    rules: logical axes to mesh axes.
+
+  Returns:
+    The model's parameters, sharded.
+
+  Raises:
+    ValueError: a split axis does not divide.
+  """
+  axes = model.logical_axes()
+  layout = shardings(mesh, axes, rules)
+  check_divides(jax.eval_shape(model.init, key), axes, layout)
+  with jax.set_mesh(mesh):
+    return jax.jit(model.init, out_shardings=layout)(key)
+
+
+def put_params(
+  params: types.Params,
+  logical_axes: types.Params,
+  mesh: jax.sharding.Mesh,
+  rules: Rules = DEFAULT_RULES,
+) -> types.Params:
+  """Puts existing parameters onto the mesh, as `init_sharded` would."""
+  layout = shardings(mesh, logical_axes, rules)
+  check_divides(params, logical_axes, layout)
+  return jax.device_put(params, layout)
+
+
+def check_divides(
+  shapes: Any, logical_axes: types.Params, layout: types.Params
+):
+  """Raises ValueError naming the first parameter axis that cannot split."""
+
+  def check(path, leaf, names, sharding):
+    mesh_axes = sharding.spec
+    for size, name, axis in zip(leaf.shape, names, mesh_axes, strict=False):
+      if axis is not None and size % sharding.mesh.shape[axis]:
+        where = jax.tree_util.keystr(path, simple=True, separator='/')
+        raise ValueError(
+          f'{where}: its axis {name!r} of size {size} must divide over the '
+          f'mesh axis {axis} of {sharding.mesh.shape[axis]}. Choose a '
+          f'MeshConfig.model that divides it, or map {name!r} to None in '
+          'MeshConfig.rules.'
+        )
+
+  jax.tree_util.tree_map_with_path(check, shapes, logical_axes, layout)

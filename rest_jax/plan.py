@@ -1,0 +1,107 @@
+"""`--dry_run`: builds and checks everything that a run needs, and says what."""
+
+from collections.abc import Iterator
+import itertools
+
+import jax
+
+from rest_jax import experiment as experiment_lib
+from rest_jax.data import vocabularies
+from rest_jax.models import policy as policy_lib
+from rest_jax.stages import folder as folder_lib
+
+
+def describe(run: experiment_lib.Run, run_mode: str) -> str:
+  """Checks a run without carrying it out.
+
+  Opens every text the run reads, builds mesh, network and schedules, and looks
+  at which stages are finished.
+
+  Args:
+    run: the run.
+    run_mode: what was asked for.
+
+  Returns:
+    The plan, some lines of text.
+
+  Raises:
+    ValueError: for settings that cannot work.
+    FileNotFoundError: for a file that is not there.
+  """
+  return '\n'.join(itertools.chain(_lines(run, run_mode)))
+
+
+def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
+  experiment = run.experiment
+  task = experiment.task
+  yield f'plan of --run_mode={run_mode} in {run.model_dir}'
+  mesh = experiment.mesh.build()
+  yield (
+    f'  devices   {mesh.size} x {jax.devices()[0].device_kind}, '
+    f'data={mesh.shape["data"]} model={mesh.shape["model"]}'
+  )
+  yield f'  task      {task.name}'
+  if experiment.data_dir is None:
+    for split in ('train', 'validation', 'test', 'grow'):
+      source = getattr(task, split)
+      if source is None:
+        continue
+      first = next(iter(source.read()), None)
+      if first is None:
+        raise ValueError(f'the {split} split of task {task.name} is empty')
+      yield f'    {split:10} {type(source).__name__}: {_short(first.source)}'
+  size = _vocabulary_size(run)
+  network = experiment.network.with_vocab(size)
+  policy = policy_lib.Policy(network)
+  shapes = jax.eval_shape(policy.init, jax.random.key(0))
+  yield (
+    f'  network   {policy_lib.num_params(shapes):,} parameters, vocabulary '
+    f'{size:,}, {network.emb_dim}/{network.mlp_dim}, '
+    f'{network.num_encoder_layers}+{network.num_decoder_layers} layers, '
+    f'{network.dtype}'
+  )
+  bc = experiment.bc.trainer
+  yield f'  bc        {bc.max_steps} steps of {bc.tokens_per_batch} tokens'
+  if task.ratings is not None and experiment.reward_dir is None:
+    rated = len(task.ratings.read())
+    yield f'  reward    fitted to {rated:,} ratings'
+  grow = experiment.grow.decode
+  yield (
+    f'  grow      G={experiment.num_grow_steps}, '
+    f'{grow.num_samples_per_source} samples a source at temperature '
+    f'{grow.temperature}'
+  )
+  improve = experiment.improve
+  yield (
+    f'  improve   I={experiment.num_improve_steps}, loss {improve.loss.name}, '
+    f'filter {improve.filter.kind}'
+  )
+  for i in range(1, experiment.num_improve_steps + 1):
+    rate = improve.trainer_at(i, 0).optimizer.learning_rate
+    yield f'    i={i}       at {improve.filter.at(i):g}, learning rate {rate:g}'
+  yield '  stages'
+  for name, directory in _stages(run):
+    finished = (directory / folder_lib.MANIFEST).exists()
+    yield f'    {"finished" if finished else "to do":9} {name}: {directory}'
+
+
+def _stages(run):
+  for stage in ('data', 'bc', 'reward'):
+    yield stage, run.directory(stage)
+  for step in run.policies()[1:]:
+    if step.improve == 1:
+      yield f'grow {step.grow}', run.grow_directory(step.grow)
+    yield f'improve {step.grow}.{step.improve}', step.directory
+
+
+def _vocabulary_size(run: experiment_lib.Run) -> int:
+  if (run.directory('data') / folder_lib.MANIFEST).exists():
+    return run.data.vocabulary.size
+  config = run.experiment.task.vocabulary
+  if config.model_file is not None:
+    return vocabularies.Vocabulary(config.model_file).size
+  return config.size
+
+
+def _short(text: str, length: int = 60) -> str:
+  return text if len(text) <= length else text[: length - 3] + '...'

@@ -1,0 +1,394 @@
+"""Figures like the paper's, from `results.json` and from stored rewards.
+
+Supervised learning is grey and ReST is purple, darker with each step, as in the
+paper. Each function returns a `matplotlib` figure that belongs to nobody else:
+pyplot and its global state are not used.
+"""
+
+from collections.abc import Sequence
+import math
+import os
+import pathlib
+import re
+import textwrap
+
+from jaxtyping import Real
+import matplotlib
+from matplotlib import axes as axes_lib
+from matplotlib import colors, ticker
+from matplotlib import figure as figure_lib
+import numpy as np
+
+from rest_jax.data import files
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+
+_GREY = '#7f7f7f'
+_INK = '#333333'
+_GRID = '#e4e4e4'
+_MARKERS = 'osD^vPX'
+_LINESTYLES = ('-', '--', ':', '-.')
+
+
+def average_reward(results: results_lib.Results) -> figure_lib.Figure:
+  """Draws the average reward of every policy, a panel for each split.
+
+  Where an independent judge exists its score has a second row, so that a reward
+  that rises alone is seen. Bars carry their value, as the axes need not start
+  at 0; error bars are one standard error, clustered by source.
+
+  Source: ReST (arXiv 2308.08998), Fig. 3.
+
+  Args:
+    results: at least one policy.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: there is nothing to draw.
+  """
+  splits = _splits(results)
+  rows = [('reward', 'average reward')]
+  if any(variant.human for variant in results.variants):
+    rows.append(('human', 'average judge score'))
+  most = max(len(results.of_split(split)) for split in splits)
+  figure, grid = _panels(
+    f'{results.task}: average reward', len(rows), len(splits), 0.6 * most + 1.2
+  )
+  shades = _shades(results.variants)
+  for row, (field, label) in enumerate(rows):
+    for column, split in enumerate(splits):
+      axes = grid[row][column]
+      axes.set_title(split if row == 0 else '', fontsize=10)
+      shown = [
+        (variant, getattr(variant, field))
+        for variant in results.of_split(split)
+        if getattr(variant, field) is not None
+      ]
+      _bars(axes, label, shown, shades)
+  return figure
+
+
+def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
+  """Draws reward over Improve steps, a line for each Grow step.
+
+  The grey line is BC (G=0, I=0), with a band of one standard error. Policies
+  whose names differ beyond G and I have lines of their own.
+
+  Source: ReST (arXiv 2308.08998), Fig. 4.
+
+  Args:
+    results: at least one policy.
+
+  Returns:
+    The figure, a panel for each split.
+
+  Raises:
+    ValueError: there is nothing to draw.
+  """
+  splits = _splits(results)
+  figure, grid = _panels(
+    f'{results.task}: reward over Improve steps', 1, len(splits), 4.2
+  )
+  grown = [variant for variant in results.variants if variant.grow > 0]
+  steps = sorted({variant.grow for variant in grown})
+  shades = dict(zip(steps, _purples(len(steps)), strict=True))
+  families = list(dict.fromkeys(map(_family, grown)))
+  for axes, split in zip(grid[0], splits, strict=True):
+    variants = results.of_split(split)
+    for index, family in enumerate(families):
+      for step in steps:
+        points = [
+          v for v in variants if v.grow == step and _family(v) == family
+        ]
+        if points:
+          axes.errorbar(
+            [point.improve for point in points],
+            [point.reward.mean for point in points],
+            yerr=[point.reward.stderr for point in points],
+            color=shades[step],
+            linestyle=_LINESTYLES[index % len(_LINESTYLES)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            capsize=3,
+            label=f'{family}, G={step}',
+          )
+    for variant in filter(lambda v: v.is_bc, variants):
+      mean, stderr = variant.reward.mean, variant.reward.stderr
+      axes.axhline(mean, color=_GREY, zorder=1, label=variant.name)
+      axes.axhspan(
+        mean - stderr, mean + stderr, color=_GREY, alpha=0.18, linewidth=0
+      )
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.set_title(split, fontsize=10)
+    axes.set_xlabel('Improve step I', fontsize=9)
+    axes.set_ylabel('average reward (×100)', fontsize=9)
+  _legend_below(figure, grid)
+  return figure
+
+
+def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
+  """Draws the reward of the best of n samples over n, a line for each policy.
+
+  Source: ReST (arXiv 2308.08998), Fig. 6.
+
+  Args:
+    results: at least one policy with a curve.
+
+  Returns:
+    The figure, a panel for each split that has curves.
+
+  Raises:
+    ValueError: no policy has a curve.
+  """
+  shown = [variant for variant in results.variants if variant.best_of_n]
+  if not shown:
+    raise ValueError('results must hold a policy with best_of_n; none has.')
+  splits = tuple(dict.fromkeys(variant.split for variant in shown))
+  figure, grid = _panels(
+    f'{results.task}: Best-of-N sampling', 1, len(splits), 4.2
+  )
+  shades = _shades(shown)
+  markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(shades)}
+  for axes, split in zip(grid[0], splits, strict=True):
+    for variant in (v for v in shown if v.split == split):
+      ns = sorted(variant.best_of_n)
+      errors = [variant.best_of_n_stderr.get(n, 0.0) for n in ns]
+      axes.errorbar(
+        ns,
+        [variant.best_of_n[n] for n in ns],
+        yerr=errors if any(errors) else None,
+        color=shades[variant.name],
+        linestyle='--' if variant.is_bc else '-',
+        linewidth=1.2,
+        marker=markers[variant.name],
+        markersize=4.5,
+        capsize=2,
+        label=variant.name,
+      )
+    axes.set_xscale('log', base=2)
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
+    axes.set_title(split, fontsize=10)
+    axes.set_xlabel('number of samples N (log scale)', fontsize=9)
+    axes.set_ylabel('reward of the best of N (×100)', fontsize=9)
+  _legend_below(figure, grid)
+  return figure
+
+
+def reward_histogram(
+  rewards: Real[np.ndarray, ' n'],
+  thresholds: Sequence[float] = (),
+  *,
+  title: str = 'Rewards of the Grow step',
+  num_bins: int = 60,
+) -> figure_lib.Figure:
+  """Draws the rewards of D_g, their mean, and what each threshold keeps.
+
+  The lowest and the highest 0.1 % lie in the first and the last bin, so that a
+  few outliers do not squeeze the rest.
+
+  Args:
+    rewards: `[n]` normalised rewards, as stored; drawn x100.
+    thresholds: fixed thresholds in the unit of `rewards`.
+    title: of the figure.
+    num_bins: number of bins, at least 1.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: rewards are empty, not of one axis, or not finite.
+  """
+  rewards = np.asarray(rewards, dtype=np.float64)
+  if rewards.ndim != 1 or len(rewards) == 0 or not np.isfinite(rewards).all():
+    raise ValueError(
+      'rewards must be finite numbers along one axis, at least one; got shape '
+      f'{rewards.shape} with {np.count_nonzero(~np.isfinite(rewards))} that '
+      'are not finite.'
+    )
+  figure, grid = _panels(title, 1, 1, 6.0)
+  axes = grid[0][0]
+  low, high = np.quantile(rewards, [0.001, 0.999])
+  axes.hist(
+    100 * np.clip(rewards, low, high),
+    bins=num_bins,
+    color='#cbc9e2',
+    edgecolor='none',
+  )
+  mean = 100 * rewards.mean()
+  axes.axvline(mean, color=_GREY, linestyle='--', label=f'mean {mean:.1f}')
+  shades = _purples(len(thresholds))
+  for threshold, shade in zip(sorted(thresholds), shades, strict=True):
+    kept = 100 * np.mean(rewards > threshold)
+    axes.axvline(
+      100 * threshold,
+      color=shade,
+      label=f'τ = {threshold:g} keeps {kept:.1f} %',
+    )
+  axes.set_xlabel('reward (×100)', fontsize=9)
+  axes.set_ylabel('number of samples', fontsize=9)
+  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+  _legend_below(figure, grid)
+  return figure
+
+
+def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
+  """Writes a PNG atomically; the same figure gives the same bytes.
+
+  Args:
+    figure: what to write.
+    path: the file.
+  """
+  with files.atomic_write(path) as temporary:
+    # Without the name and version of the software that drew it.
+    figure.savefig(
+      temporary, format='png', dpi=150, metadata={'Software': None}
+    )
+
+
+def write_all(
+  results: results_lib.Results, directory: str | os.PathLike[str]
+) -> tuple[pathlib.Path, ...]:
+  """Writes every figure that the results allow.
+
+  Args:
+    results: at least one policy.
+    directory: a folder; made where missing.
+
+  Returns:
+    The files written: `average_reward.png`, `grow_steps.png` where there was a
+    Grow step, `best_of_n.png` where there are curves.
+  """
+  drawn = {'average_reward': average_reward(results)}
+  if any(variant.grow > 0 for variant in results.variants):
+    drawn['grow_steps'] = grow_steps(results)
+  if any(variant.best_of_n for variant in results.variants):
+    drawn['best_of_n'] = best_of_n(results)
+  paths = []
+  for name, figure in drawn.items():
+    paths.append(pathlib.Path(directory) / f'{name}.png')
+    save(figure, paths[-1])
+  return tuple(paths)
+
+
+def _splits(results: results_lib.Results) -> tuple[str, ...]:
+  if not results.variants:
+    raise ValueError(
+      'results must hold at least one policy; none has been evaluated yet.'
+    )
+  return results.splits
+
+
+def _panels(
+  title: str, rows: int, columns: int, width: float
+) -> tuple[figure_lib.Figure, np.ndarray]:
+  """Returns a titled figure with a grid of panels, `width` inches each."""
+  figure = figure_lib.Figure(
+    figsize=(max(width * columns, 4.8), 3.4 * rows), layout='constrained'
+  )
+  figure.suptitle(title, fontsize=12)
+  grid = figure.subplots(rows, columns, squeeze=False)
+  for axes in grid.flat:
+    axes.grid(axis='y', color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=9)
+  return figure, grid
+
+
+def _bars(
+  axes: axes_lib.Axes,
+  label: str,
+  shown: Sequence[tuple[results_lib.Variant, metrics.Estimate]],
+  shades: dict[str, str],
+) -> None:
+  """Draws a bar with an error bar and its value for each policy."""
+  if not shown:
+    axes.set_axis_off()
+    return
+  means = np.array([estimate.mean for _, estimate in shown])
+  errors = np.array([estimate.stderr for _, estimate in shown])
+  floor = _floor((means - errors).min(), (means + errors).max())
+  axes.bar(
+    np.arange(len(shown)),
+    means - floor,
+    bottom=floor,
+    width=0.72,
+    color=[shades[variant.name] for variant, _ in shown],
+    yerr=errors,
+    error_kw={'ecolor': _INK, 'elinewidth': 1, 'capsize': 3},
+  )
+  for place, (mean, error) in enumerate(zip(means, errors, strict=True)):
+    axes.annotate(
+      f'{mean:.1f}',
+      (place, max(mean + error, floor)),
+      xytext=(0, 3),
+      textcoords='offset points',
+      ha='center',
+      fontsize=8,
+      color=_INK,
+    )
+  top = max((means + errors).max(), floor)
+  bottom = min((means - errors).min(), floor)
+  axes.set_ylim(bottom, top + 0.12 * (top - bottom or 1))
+  # A lone bar is not drawn as wide as the panel.
+  middle, half = (len(shown) - 1) / 2, max(len(shown), 4) / 2 + 0.1
+  axes.set_xlim(middle - half, middle + half)
+  names = [
+    f'{textwrap.fill(_family(v), 10)}\nG={v.grow}\nI={v.improve}'
+    for v, _ in shown
+  ]
+  axes.set_xticks(np.arange(len(shown)), names, fontsize=8)
+  start = f', axis from {floor:g}' if floor else ''
+  axes.set_ylabel(f'{label} (×100{start})', fontsize=9)
+
+
+def _floor(low: float, high: float) -> float:
+  """Where bars start: 0, unless that would hide how they differ."""
+  if low <= 0 or high - low > 0.5 * high:
+    return 0.0
+  # Room for the lowest bar to be a bar; steps of 5 keep the number plain.
+  floor = 5 * math.floor((low - max(0.6 * (high - low), 2)) / 5)
+  return float(max(floor, 0))
+
+
+def _shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
+  """A colour for each name: grey for supervised learning, else purples."""
+  names = {variant.name: variant.is_bc for variant in variants}
+  purples = iter(_purples(sum(not is_bc for is_bc in names.values())))
+  return {
+    name: _GREY if is_bc else next(purples) for name, is_bc in names.items()
+  }
+
+
+def _purples(count: int) -> list[str]:
+  """Returns purples from light to dark, all of them readable on white."""
+  colormap = matplotlib.colormaps['Purples']
+  levels = np.linspace(0.5, 0.95, count) if count > 1 else [0.75] * count
+  return [colors.to_hex(colormap(level)) for level in levels]
+
+
+def _family(variant: results_lib.Variant) -> str:
+  """The name without its Grow and Improve steps."""
+  return re.sub(r'\s*\(G=\d+, I=\d+\)', '', variant.name) or variant.name
+
+
+def _legend_below(figure: figure_lib.Figure, grid: np.ndarray) -> None:
+  """Puts one legend under all panels, where no data can be."""
+  entries = {}
+  for axes in grid.flat:
+    handles, labels = axes.get_legend_handles_labels()
+    for handle, label in zip(handles, labels, strict=True):
+      entries.setdefault(label, handle)
+  columns = min(max(2, int(figure.get_figwidth() // 1.9)), len(entries))
+  # The legend makes the figure taller, not the panels lower.
+  height = 0.17 * math.ceil(len(entries) / columns) + 0.1
+  figure.set_figheight(figure.get_figheight() + height)
+  figure.legend(
+    entries.values(),
+    entries.keys(),
+    loc='outside lower center',
+    ncols=columns,
+    fontsize=8,
+    frameon=False,
+  )

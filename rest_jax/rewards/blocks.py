@@ -1,0 +1,277 @@
+"""Distinct texts, and the fixed-shape calls in which they are scored.
+
+A block is many sources of one length bucket, encoded once and held. Calls then
+score its candidates: one of C hypotheses for each of G held sources, all of one
+length bucket. Since a call may bring any sources of the block together, only
+the last call of each shape has to be filled up.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Bool, Int, Int64
+import numpy as np
+
+from rest_jax import settings, types
+from rest_jax.data import ragged
+
+# Stands for "no source" and "no candidate" where a block is filled up.
+NONE = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+  """The compiled shapes of scoring.
+
+  Attributes:
+    max_source_length: tokens with EOS; longer sources are cut and counted.
+    max_target_length: tokens with EOS; longer hypotheses are cut and counted.
+    length_buckets: rising lengths that both sides are padded to. The number of
+      shapes to compile grows with the pairs of lengths that occur.
+    candidate_buckets: rising values of C, the first of them 1.
+    tokens_per_call: tokens that a call computes on, about.
+    held_tokens: encoded tokens that are held at a time, about.
+    calls_in_flight: calls handed to the device ahead of the one awaited.
+  """
+
+  max_source_length: int = 128
+  max_target_length: int = 128
+  length_buckets: tuple[int, ...] = (16, 32, 64, 128)
+  candidate_buckets: tuple[int, ...] = (1, 4)
+  tokens_per_call: int = 2048
+  held_tokens: int = 32768
+  calls_in_flight: int = settings.recorded(default=2)
+
+  def __post_init__(self):
+    for name in ('length_buckets', 'candidate_buckets'):
+      # gin hands lists over as lists.
+      values = tuple(getattr(self, name))
+      object.__setattr__(self, name, values)
+      if not values or values[0] < 1 or np.any(np.diff(values) <= 0):
+        raise ValueError(f'{name} must be rising and at least 1; got {values}.')
+    if self.candidate_buckets[0] != 1:
+      raise ValueError(
+        'candidate_buckets must begin with 1, for what is left of a source; '
+        f'got {self.candidate_buckets}.'
+      )
+    for name in ('max_source_length', 'max_target_length'):
+      if not 2 <= getattr(self, name) <= self.length_buckets[-1]:
+        raise ValueError(
+          f'{name} must be at least 2 and at most the largest of '
+          f'length_buckets {self.length_buckets}; got {getattr(self, name)}.'
+        )
+    for name in ('tokens_per_call', 'held_tokens', 'calls_in_flight'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}.'
+        )
+
+
+class Encoder(Protocol):
+  """The part of a vocabulary that scoring needs."""
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+
+
+class Call(NamedTuple):
+  """C candidates for each of G held sources.
+
+  Attributes:
+    slots: [G], places in the block's `sources`.
+    candidates: [G, C], positions among the candidates, or NONE.
+    length: T, what they are padded to.
+  """
+
+  slots: Int64[np.ndarray, ' G']
+  candidates: Int64[np.ndarray, 'G C']
+  length: int
+
+
+class Block(NamedTuple):
+  """Held sources with all their candidates.
+
+  Attributes:
+    sources: [chunks, B], positions among the sources, or NONE; a row is encoded
+      in one call. The number of chunks does not depend on how many are real.
+    length: S, what they are padded to.
+    calls: what to score of them.
+  """
+
+  sources: Int64[np.ndarray, 'chunks B']
+  length: int
+  calls: tuple[Call, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Distinct (source, hypothesis) texts as tokens, and how to score them.
+
+  Attributes:
+    source_tokens: a row for each distinct source, with EOS.
+    candidate_tokens: a row for each distinct candidate, with EOS, those of one
+      source together and the shorter ones first.
+    candidate_of: int [n], the candidate that each of the n inputs stands for.
+    starts: int [sources + 1], where each source's candidates begin.
+    truncated_sources: distinct sources that were cut.
+    truncated_candidates: distinct candidates that were cut.
+    config: the shapes.
+  """
+
+  source_tokens: ragged.Ragged
+  candidate_tokens: ragged.Ragged
+  candidate_of: Int64[np.ndarray, ' n']
+  starts: Int64[np.ndarray, ' sources_and_one']
+  truncated_sources: int
+  truncated_candidates: int
+  config: ScoringConfig
+
+  def blocks(self, row_multiple: int = 1) -> Iterator[Block]:
+    """Yields the blocks; each source is in one, each candidate in one call.
+
+    Args:
+      row_multiple: B and G are multiples of it (devices).
+    """
+    config = self.config
+    lengths = _bucket(config.length_buckets, self.source_tokens.lengths)
+    for length in np.unique(lengths):
+      members = np.flatnonzero(lengths == length)
+      size = _rows(config.tokens_per_call // length, row_multiple)
+      chunks = max(1, config.held_tokens // int(length) // size)
+      for start in range(0, len(members), chunks * size):
+        chosen = members[start : start + chunks * size]
+        sources = np.full(chunks * size, NONE, np.int64)
+        sources[: len(chosen)] = chosen
+        calls = tuple(self._calls(chosen, row_multiple))
+        yield Block(sources.reshape(chunks, size), int(length), calls)
+
+  def _calls(self, sources: np.ndarray, row_multiple: int) -> Iterator[Call]:
+    """Deals out the candidates of a block's sources."""
+    counts = self.starts[sources + 1] - self.starts[sources]
+    slots = np.repeat(np.arange(len(sources)), counts)
+    candidates = _ranges(self.starts[sources], counts)
+    lengths = _bucket(
+      self.config.length_buckets, self.candidate_tokens.lengths[candidates]
+    )
+    for length in np.unique(lengths):
+      left = lengths == length
+      for width in reversed(self.config.candidate_buckets):
+        # As many times `width` candidates of each source as there are.
+        rows = np.flatnonzero(left)
+        _, begins, sizes = np.unique(
+          slots[rows], return_index=True, return_counts=True
+        )
+        taken = rows[_ranges(begins, sizes // width * width)]
+        left[taken] = False
+        size = _rows(
+          self.config.tokens_per_call // length // width, row_multiple
+        )
+        # [groups * C] -> [groups, C]
+        groups = candidates[taken].reshape(-1, width)
+        group_slots = slots[taken].reshape(-1, width)[:, 0]
+        for start in range(0, len(groups), size):
+          chosen = np.full((size, width), NONE, np.int64)
+          part = groups[start : start + size]
+          chosen[: len(part)] = part
+          chosen_slots = np.zeros(size, np.int64)
+          chosen_slots[: len(part)] = group_slots[start : start + size]
+          yield Call(chosen_slots, chosen, int(length))
+
+
+def plan(
+  config: ScoringConfig,
+  vocabulary: Encoder,
+  sources: Sequence[str],
+  hypotheses: Sequence[str],
+) -> Plan:
+  """Finds the distinct pairs of texts and encodes them.
+
+  Args:
+    config: shapes and lengths.
+    vocabulary: that of the reward model.
+    sources: n texts, n at least 1.
+    hypotheses: n texts; an empty one is EOS alone.
+
+  Returns:
+    The plan.
+  """
+  source_texts, source_of = _distinct(sources)
+  texts, text_of = _distinct(hypotheses)
+  source_tokens, cut_sources = encode(
+    vocabulary, source_texts, config.max_source_length
+  )
+  tokens, cut_texts = encode(vocabulary, texts, config.max_target_length)
+  # Pairs are told apart by one number, and sorted by it: by source, then by
+  # the rank of the text's length.
+  by_length = np.argsort([len(row) for row in tokens], kind='stable')
+  rank = np.empty(len(texts), np.int64)
+  rank[by_length] = np.arange(len(texts))
+  pairs, candidate_of = np.unique(
+    source_of * len(texts) + rank[text_of], return_inverse=True
+  )
+  pair_source, pair_rank = np.divmod(pairs, len(texts))
+  pair_text = by_length[pair_rank]
+  starts = np.searchsorted(pair_source, np.arange(len(source_texts) + 1))
+  return Plan(
+    source_tokens=ragged.Ragged.from_lists(source_tokens),
+    candidate_tokens=ragged.Ragged.from_lists([tokens[i] for i in pair_text]),
+    candidate_of=candidate_of.astype(np.int64),
+    starts=starts.astype(np.int64),
+    truncated_sources=int(cut_sources.sum()),
+    truncated_candidates=int(cut_texts[pair_text].sum()),
+    config=config,
+  )
+
+
+def encode(
+  vocabulary: Encoder, texts: Sequence[str], max_length: int
+) -> tuple[list[np.ndarray], Bool[np.ndarray, ' n']]:
+  """Encodes texts as a reward model reads them.
+
+  Args:
+    vocabulary: that of the model.
+    texts: n texts.
+    max_length: tokens with EOS.
+
+  Returns:
+    The tokens of each with EOS, at most `max_length`; and which were cut.
+  """
+  rows = vocabulary.encode_batch(texts)
+  end = np.asarray([types.EOS_ID], np.int32)
+  cut = np.asarray([len(row) >= max_length for row in rows], bool)
+  return [np.concatenate([row[: max_length - 1], end]) for row in rows], cut
+
+
+def pad(
+  tokens: ragged.Ragged, rows: Int[np.ndarray, ' R'], length: int
+) -> Int[np.ndarray, 'R T']:
+  """Pads rows; NONE becomes a lone EOS, which no computation stumbles over."""
+  padded = np.full((len(rows), length), types.PAD_ID, np.int32)
+  padded[:, 0] = types.EOS_ID
+  real = np.flatnonzero(rows != NONE)
+  padded[real] = tokens.pad(rows[real], length)
+  return padded
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+  """Returns the distinct texts, and the number of each of `texts` in them."""
+  numbers: dict[str, int] = {}
+  of = [numbers.setdefault(text, len(numbers)) for text in texts]
+  return list(numbers), np.asarray(of, np.int64)
+
+
+def _bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
+  """The first bucket that holds each length."""
+  buckets = np.asarray(buckets)
+  return buckets[np.searchsorted(buckets, lengths)]
+
+
+def _rows(wanted: int, multiple: int) -> int:
+  """`wanted` rounded down to a multiple, but at least one of it."""
+  return max(1, int(wanted) // multiple) * multiple
+
+
+def _ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+  """Joins the ranges begin, begin + 1, ... of `counts` numbers each."""
+  ends = np.cumsum(counts)
+  return np.repeat(begins - (ends - counts), counts) + np.arange(counts.sum())

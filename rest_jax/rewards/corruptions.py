@@ -1,0 +1,224 @@
+"""Graded corruptions of references, scored by chrF: what reward models read first.
+
+Human ratings are few and noisy. A reward model therefore first learns from
+references made worse on purpose, by nothing at all up to many corruptions, with
+the similarity to the untouched reference as the score. As in BLEURT, hypotheses
+sampled from a policy can be scored the same way and added.
+
+Source: Sellam et al., BLEURT (arXiv 2004.04696), section 4, for pre-training on
+perturbed sentences with automatic scores; the kinds follow the "unit tests" of
+ReST (arXiv 2308.08998), A.4. The paper does not say how its reward model was
+trained.
+"""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+import random
+from typing import NamedTuple
+
+from jaxtyping import Float32
+import numpy as np
+from sacrebleu import metrics as sacrebleu_metrics
+
+from rest_jax.rewards import corruption_kinds
+from rest_jax.rewards import words as words_lib
+
+
+class ScoredTexts(NamedTuple):
+  """Hypotheses with the score that a reward model shall give them.
+
+  Attributes:
+    sources: n texts.
+    hypotheses: n texts.
+    scores: n numbers in [0, 1], higher is better.
+  """
+
+  sources: list[str]
+  hypotheses: list[str]
+  scores: Float32[np.ndarray, ' n']
+
+  def __add__(self, other: 'ScoredTexts') -> 'ScoredTexts':
+    return ScoredTexts(
+      self.sources + other.sources,
+      self.hypotheses + other.hypotheses,
+      np.concatenate([self.scores, other.scores]),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorruptionConfig:
+  """How references are made worse, and how that is scored.
+
+  Attributes:
+    max_corruptions: a hypothesis gets 0 up to this many, drawn uniformly.
+    unrelated_share: share of hypotheses, in [0, 1], that are no translation at
+      all: another source's reference, the source itself, the reference said
+      twice, or nothing.
+    negations: words that turn a sentence round, in the references' language;
+      empty for none.
+    chrf_beta: weight of recall against precision in chrF. At 1 saying too much
+      costs as much as saying too little. At 2, sacrebleu's default, a sentence
+      said twice keeps 0.83, which a policy soon learns.
+  """
+
+  max_corruptions: int = 6
+  unrelated_share: float = 0.1
+  negations: tuple[str, ...] = ('not', 'no', 'never')
+  chrf_beta: int = 1
+
+  def __post_init__(self):
+    object.__setattr__(self, 'negations', tuple(self.negations))
+    if self.max_corruptions < 1:
+      raise ValueError(
+        f'max_corruptions must be at least 1; got {self.max_corruptions}.'
+      )
+    if not 0.0 <= self.unrelated_share <= 1.0:
+      raise ValueError(
+        f'unrelated_share must be in [0, 1]; got {self.unrelated_share}.'
+      )
+    if self.chrf_beta < 1:
+      raise ValueError(f'chrf_beta must be at least 1; got {self.chrf_beta}.')
+
+
+class Chrf:
+  """Sentence chrF on the scale [0, 1]."""
+
+  def __init__(self, beta: int):
+    self._metric = sacrebleu_metrics.CHRF(beta=beta)
+
+  def __call__(self, hypothesis: str, reference: str) -> float:
+    """Similarity of character n-grams up to 6; 1 for equal texts."""
+    if hypothesis == reference and reference.strip():
+      return 1.0
+    score = self._metric.sentence_score(hypothesis, [reference]).score
+    return min(score / 100.0, 1.0)
+
+
+class Corruptor:
+  """Makes hypotheses of graded quality; each depends on (seed, index) alone."""
+
+  def __init__(
+    self,
+    config: CorruptionConfig,
+    sources: Sequence[str],
+    references: Sequence[str],
+    *,
+    seed: int,
+  ):
+    """Prepares the references.
+
+    Args:
+      config: see `CorruptionConfig`.
+      sources: n texts.
+      references: n texts, none of them empty.
+      seed: of all draws.
+
+    Raises:
+      ValueError: if there are not at least two pairs, the lists differ in
+        length, or a reference is empty.
+    """
+    if len(sources) != len(references) or len(references) < 2:
+      raise ValueError(
+        'sources and references must be two or more pairs; got '
+        f'{len(sources)} sources and {len(references)} references.'
+      )
+    for row, reference in enumerate(references):
+      if not reference.strip():
+        raise ValueError(
+          f'references must hold text; that of row {row} is empty. Pairs with '
+          'an empty side are dropped when the pair store is built.'
+        )
+    self._config = config
+    self._sources = sources
+    self._references = references
+    self._seed = seed
+    # Any count of hypotheses is spread over the whole corpus.
+    self._order = np.random.default_rng((seed, 0)).permutation(len(references))
+    self._chrf = Chrf(config.chrf_beta)
+
+  def row(self, index: int) -> int:
+    """The row of the reference that hypothesis `index` is made of."""
+    return int(self._order[index % len(self._order)])
+
+  def reference(self, index: int) -> str:
+    """The reference that hypothesis `index` is made of."""
+    return self._references[self.row(index)]
+
+  def hypothesis(self, index: int) -> str:
+    """Returns hypothesis number `index`, at least 0; there is no last one."""
+    row = self.row(index)
+    draw = random.Random(f'{self._seed}/{index}')
+    if draw.random() < self._config.unrelated_share:
+      return self._unrelated(row, draw)
+    return self.corrupt(
+      row, draw.randint(0, self._config.max_corruptions), draw
+    )
+
+  def corrupt(self, row: int, number: int, draw: random.Random) -> str:
+    """Returns the reference of a row after `number` random corruptions."""
+    if number == 0:
+      return self._references[row]
+    context = self.context(row, draw)
+    words = words_lib.split_words(self._references[row])
+    for kind in draw.choices(corruption_kinds.KINDS, k=number):
+      words = kind(words, draw, context)
+    return words_lib.join_words(words)
+
+  def context(self, row: int, draw: random.Random) -> corruption_kinds.Context:
+    """What the corruptions of a row's reference may take words from."""
+    return corruption_kinds.Context(
+      source=words_lib.split_words(self._sources[row]),
+      draw_reference=lambda: words_lib.split_words(
+        self._references[self._another(row, draw)]
+      ),
+      negations=self._config.negations,
+    )
+
+  def scored(self, count: int) -> ScoredTexts:
+    """Returns hypotheses 0 ... count - 1 with their chrF."""
+    hypotheses = [self.hypothesis(index) for index in range(count)]
+    scores = [
+      self._chrf(hypothesis, self.reference(index))
+      for index, hypothesis in enumerate(hypotheses)
+    ]
+    return ScoredTexts(
+      [self._sources[self.row(index)] for index in range(count)],
+      hypotheses,
+      np.asarray(scores, np.float32),
+    )
+
+  def _another(self, row: int, draw: random.Random) -> int:
+    """A random row that is not `row`."""
+    other = draw.randrange(len(self._references) - 1)
+    return other + (other >= row)
+
+  def _unrelated(self, row: int, draw: random.Random) -> str:
+    kind = draw.randrange(4)
+    if kind == 0:
+      return self._references[self._another(row, draw)]
+    if kind == 1:
+      return self._sources[row]
+    if kind == 2:
+      return words_lib.join_words(2 * [self._references[row]])
+    return ''
+
+
+def score_samples(
+  samples: Iterable[tuple[str, str, str]], *, chrf_beta: int
+) -> ScoredTexts:
+  """Scores sampled hypotheses by chrF to their references.
+
+  Args:
+    samples: (source, hypothesis, reference), such as those of the BC policy.
+    chrf_beta: see `CorruptionConfig`.
+
+  Returns:
+    The hypotheses with their scores, in order.
+  """
+  chrf = Chrf(chrf_beta)
+  sources, hypotheses, scores = [], [], []
+  for source, hypothesis, reference in samples:
+    sources.append(source)
+    hypotheses.append(hypothesis)
+    scores.append(chrf(hypothesis, reference))
+  return ScoredTexts(sources, hypotheses, np.asarray(scores, np.float32))

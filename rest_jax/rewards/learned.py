@@ -1,0 +1,286 @@
+"""A learned, reference-free reward: a scalar model that reads text.
+
+The source is in the encoder and the hypothesis in the decoder; the reward is
+the value at the target EOS. It scores text, not tokens: a policy may sample a
+segmentation that the vocabulary would not choose, and one text has one reward.
+"""
+
+import collections
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import time
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+import numpy as np
+
+from rest_jax import types
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base, blocks
+
+# Seconds between lines of progress in the log.
+_LOG_EVERY = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringStatistics:
+  """What a call of `Scorer.score` did.
+
+  Attributes:
+    hypotheses: rewards that were asked for.
+    candidates: distinct (source, hypothesis) texts, each scored once.
+    sources: distinct sources, each encoded once.
+    truncated_sources: distinct sources cut at the maximum length.
+    truncated_candidates: distinct candidates cut at the maximum length.
+    real_token_share: real tokens / tokens computed on, both sides, in (0, 1].
+    seconds: wall time on the device, compilation included.
+  """
+
+  hypotheses: int
+  candidates: int
+  sources: int
+  truncated_sources: int
+  truncated_candidates: int
+  real_token_share: float
+  seconds: float
+
+  @property
+  def candidates_per_second(self) -> float:
+    return self.candidates / max(self.seconds, 1e-9)
+
+
+class Scorer:
+  """Scores prepared texts under any parameters of one model."""
+
+  def __init__(
+    self,
+    model: scalar.ScalarModel,
+    mesh_config: mesh_lib.MeshConfig,
+    *,
+    name: str = 'learned',
+  ):
+    """Takes a model and the devices to run it on.
+
+    Args:
+      model: the scalar model.
+      mesh_config: devices and rules; blocks are sharded over 'data'.
+      name: of the reward, for the log.
+    """
+    self._model = model
+    self._mesh_config = mesh_config
+    self._mesh = mesh_config.build()
+    self._name = name
+
+  def place(self, params: types.Params) -> types.Params:
+    """Puts parameters on the devices by the rules."""
+    return mesh_lib.put_params(
+      params, self._model.logical_axes(), self._mesh, self._mesh_config.rules
+    )
+
+  def score(
+    self, params: types.Params, plan: blocks.Plan
+  ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics]:
+    """Scores every candidate of a plan once.
+
+    Args:
+      params: of the model, on the devices.
+      plan: of `blocks.plan`.
+
+    Returns:
+      The reward of each input of the plan in their order, not checked for NaN,
+      and what was done.
+    """
+    began = logged = time.monotonic()
+    rewards = np.full(len(plan.candidate_tokens), np.nan, np.float32)
+    waiting = collections.deque()
+    padded = scored = 0
+
+    def fetch():
+      candidates, result = waiting.popleft()
+      real = candidates != blocks.NONE
+      rewards[candidates[real]] = np.asarray(result)[real]
+      return int(real.sum())
+
+    with mesh_lib.use(self._mesh, self._mesh_config.rules):
+      for candidates, result, tokens in self._dispatch(params, plan):
+        waiting.append((candidates, result))
+        padded += tokens
+        if len(waiting) > plan.config.calls_in_flight:
+          scored += fetch()
+        if time.monotonic() - logged > _LOG_EVERY:
+          logged = time.monotonic()
+          logging.info(
+            'reward %s: %d of %d candidates, %.0f a second',
+            self._name,
+            scored,
+            len(rewards),
+            scored / (logged - began),
+          )
+      while waiting:
+        fetch()
+    real = plan.source_tokens.num_tokens + plan.candidate_tokens.num_tokens
+    statistics = ScoringStatistics(
+      hypotheses=len(plan.candidate_of),
+      candidates=len(rewards),
+      sources=len(plan.source_tokens),
+      truncated_sources=plan.truncated_sources,
+      truncated_candidates=plan.truncated_candidates,
+      real_token_share=real / padded,
+      seconds=time.monotonic() - began,
+    )
+    return rewards[plan.candidate_of], statistics
+
+  def _dispatch(
+    self, params: types.Params, plan: blocks.Plan
+  ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
+    """Yields candidates [R], their rewards [R] and the tokens computed on."""
+    data = self._mesh.shape['data']
+    for block in plan.blocks(data):
+      held = jnp.zeros(
+        (block.sources.size, block.length, self._model.config.emb_dim),
+        self._model.config.dtype,
+        device=mesh_lib.replicated(self._mesh),
+      )
+      tokens = 0
+      for number, rows in enumerate(block.sources):
+        if np.all(rows == blocks.NONE):
+          break
+        sources = blocks.pad(plan.source_tokens, rows, block.length)
+        held = _encode(
+          self._model, params, held, number * len(rows), self._put(sources)
+        )
+        tokens += sources.size
+      flat = block.sources.reshape(-1)
+      for slots, candidates, length in block.calls:
+        sources = blocks.pad(plan.source_tokens, flat[slots], block.length)
+        rows = candidates.reshape(-1)  # [G, C] -> [G * C]
+        targets = blocks.pad(plan.candidate_tokens, rows, length)
+        rewards = _rewards(
+          self._model,
+          params,
+          held,
+          self._put(slots.astype(np.int32)),
+          self._put(sources),
+          self._put(targets),
+        )
+        yield rows, rewards, tokens + targets.size
+        tokens = 0
+
+  def _put(self, rows: np.ndarray) -> jax.Array:
+    return mesh_lib.put_batch({'rows': rows}, self._mesh)['rows']
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _encode(
+  model: scalar.ScalarModel,
+  params: types.Params,
+  held: Float[Array, 'R S D'],
+  start: int,
+  sources: Int[Array, 'B S'],
+) -> Float[Array, 'R S D']:
+  """Encodes B sources into the rows of `held` from `start` on."""
+  encoded = model.module.apply({'params': params}, sources, method='encode')
+  # Every device holds all of them, so that any call can take any of them.
+  encoded = jax.lax.with_sharding_constraint(
+    encoded, jax.sharding.PartitionSpec()
+  )
+  return jax.lax.dynamic_update_slice_in_dim(held, encoded, start, axis=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rewards(
+  model: scalar.ScalarModel,
+  params: types.Params,
+  held: Float[Array, 'R S D'],
+  slots: Int[Array, ' G'],
+  sources: Int[Array, 'G S'],
+  targets: Int[Array, 'GC T'],
+) -> Float[Array, ' GC']:
+  """The rewards of C hypotheses for each of G held sources."""
+  encoded = jnp.take(held, slots, axis=0, mode='clip')  # [G, S, D]
+  inputs = jnp.pad(
+    targets[:, :-1], ((0, 0), (1, 0)), constant_values=types.DECODER_START_ID
+  )
+  variables = {'params': params}
+  hidden = model.module.apply(
+    variables, encoded, sources, inputs, targets, method='decode_hidden'
+  )  # [G * C, T, D]
+  values = model.module.apply(variables, hidden, method='values')  # [G * C, T]
+  return scalar.last_value(
+    values, (targets != types.PAD_ID).astype(jnp.float32)
+  )
+
+
+class LearnedReward:
+  """The reward of one set of parameters; see `base.Reward`.
+
+  Attributes:
+    name: of the reward.
+    digest: of its parameters, for the manifests of what it scored.
+    config: shapes and lengths of scoring.
+  """
+
+  def __init__(
+    self,
+    model: scalar.ScalarModel,
+    params: types.Params,
+    vocabulary: blocks.Encoder,
+    mesh_config: mesh_lib.MeshConfig,
+    *,
+    config: blocks.ScoringConfig | None = None,
+    name: str = 'learned',
+    digest: str = '',
+  ):
+    """Puts the parameters on the devices.
+
+    Args:
+      model: the scalar model.
+      params: its parameters.
+      vocabulary: that which the model was trained with.
+      mesh_config: devices and rules.
+      config: shapes; the defaults suit a CPU.
+      name: of the reward.
+      digest: of the parameters.
+    """
+    self.name = name
+    self.digest = digest
+    self.config = config or blocks.ScoringConfig()
+    self._vocabulary = vocabulary
+    self._scorer = Scorer(model, mesh_config, name=name)
+    self._params = self._scorer.place(params)
+
+  def score(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`."""
+    return self.measured_score(sources, hypotheses)[0]
+
+  def measured_score(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics | None]:
+    """As `score`, with what it took; None where there was nothing to do."""
+    base.check_texts(sources, hypotheses)
+    if not len(sources):
+      return np.zeros(0, np.float32), None
+    plan = blocks.plan(self.config, self._vocabulary, sources, hypotheses)
+    rewards, statistics = self._scorer.score(self._params, plan)
+    base.check_finite(self.name, sources, hypotheses, rewards)
+    logging.info(
+      'reward %s: %d hypotheses, %d distinct of %d sources in %.1f s (%.0f a '
+      'second, %.0f %% real tokens); cut at the maximum length: %d sources, %d '
+      'hypotheses',
+      self.name,
+      statistics.hypotheses,
+      statistics.candidates,
+      statistics.sources,
+      statistics.seconds,
+      statistics.candidates_per_second,
+      100 * statistics.real_token_share,
+      statistics.truncated_sources,
+      statistics.truncated_candidates,
+    )
+    return rewards, statistics

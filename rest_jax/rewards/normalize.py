@@ -1,0 +1,105 @@
+"""The affine scale on which rewards are filtered and reported."""
+
+import dataclasses
+import math
+from typing import Any
+
+from jaxtyping import Float, Float32
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalizer:
+  """Maps raw rewards so that `low` becomes 0 and `high` becomes 1.
+
+  R(x, y) = (raw - low) / (high - low)
+
+  It is made once a run, from the rewards of the first D_g, and then stays as it
+  is, so that thresholds and results of all steps have one scale. The result is
+  not clamped: a clamp makes ties among the best samples, which filters compare.
+
+  Note: the paper reports rewards between 0 and 1 (x 100 in its figures) and
+  does not say how they were scaled; this scale is ours.
+
+  Attributes:
+    low: the raw reward that becomes 0.
+    high: the raw reward that becomes 1, above `low`.
+  """
+
+  low: float
+  high: float
+
+  def __post_init__(self):
+    object.__setattr__(self, 'low', float(self.low))
+    object.__setattr__(self, 'high', float(self.high))
+    if not (math.isfinite(self.low) and math.isfinite(self.high)):
+      raise ValueError(
+        f'low and high must be finite; got {self.low} and {self.high}.'
+      )
+    if not self.low < self.high:
+      raise ValueError(
+        f'low must be below high; got {self.low} and {self.high}. Rewards that '
+        'do not vary cannot be filtered: look at the reward model and at the '
+        'samples it scored.'
+      )
+
+  @classmethod
+  def from_raw(
+    cls,
+    raw: Float[np.ndarray, ' n'],
+    *,
+    low_percentile: float = 0.5,
+    high_percentile: float = 99.5,
+  ) -> 'Normalizer':
+    """Makes the scale of a set of raw rewards.
+
+    Percentiles rather than the extremes: one strange sample among millions
+    must not set the scale.
+
+    Args:
+      raw: raw rewards of D_1.
+      low_percentile: in [0, 100); the raw reward there becomes 0.
+      high_percentile: in (low_percentile, 100]; it becomes 1.
+
+    Returns:
+      The normaliser.
+
+    Raises:
+      ValueError: if there are none, one is not finite, or both percentiles
+        agree.
+    """
+    if not 0.0 <= low_percentile < high_percentile <= 100.0:
+      raise ValueError(
+        'low_percentile and high_percentile must satisfy 0 <= low < high <= '
+        f'100; got {low_percentile} and {high_percentile}.'
+      )
+    raw = np.asarray(raw, np.float64)
+    if raw.size == 0:
+      raise ValueError('raw must hold rewards to make a scale of; got none.')
+    if not np.isfinite(raw).all():
+      first = int(np.flatnonzero(~np.isfinite(raw))[0])
+      raise ValueError(
+        f'raw must be finite; position {first} is {raw[first]}. Score these '
+        'samples again.'
+      )
+    low, high = np.percentile(raw, [low_percentile, high_percentile])
+    return cls(float(low), float(high))
+
+  def __call__(self, raw: Float[np.ndarray, '*n']) -> Float32[np.ndarray, '*n']:
+    """Normalises raw rewards; NaN stays NaN, for the store to refuse."""
+    raw = np.asarray(raw, np.float64)
+    return ((raw - self.low) / (self.high - self.low)).astype(np.float32)
+
+  def to_json(self) -> dict[str, float]:
+    """Returns what a manifest records."""
+    return {'low': self.low, 'high': self.high}
+
+  @classmethod
+  def from_json(cls, content: dict[str, Any]) -> 'Normalizer':
+    """Reads what `to_json` returned."""
+    try:
+      return cls(content['low'], content['high'])
+    except (KeyError, TypeError) as error:
+      raise ValueError(
+        f'a normaliser must have the numbers "low" and "high"; got {content!r}.'
+      ) from error

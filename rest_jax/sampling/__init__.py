@@ -1,0 +1,1 @@
+"""N samples for each source from an encoder-decoder policy."""

@@ -1,0 +1,261 @@
+"""One block of sources decoded on one device, and its compiled form."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
+
+from rest_jax import types
+from rest_jax.models import network
+from rest_jax.models import policy as policy_lib
+from rest_jax.sampling import categorical
+
+
+class BlockInputs(NamedTuple):
+  """What a block is decoded from.
+
+  Attributes:
+    encoder_input_tokens: sources, padded; rows to fill a block up hold a
+      token too.
+    source_words: ids of the sources, see `categorical.split_words`.
+    sample_ids: which samples of each source.
+    active: rows that are wanted; the others take part in no step.
+  """
+
+  encoder_input_tokens: Int[Array, 'B S']
+  source_words: UInt32[Array, 'B 2']
+  sample_ids: UInt32[Array, ' N']
+  active: Bool[Array, 'B N']
+
+
+class BlockOutputs(NamedTuple):
+  """Decoded hypotheses.
+
+  Attributes:
+    tokens: PAD after the last; uint16 where the vocabulary allows it.
+    lengths: tokens of each hypothesis, EOS included.
+    log_probs: summed over tokens, in nats, of the untempered model.
+    finished: EOS was drawn.
+  """
+
+  tokens: Shaped[Array, 'B N T']
+  lengths: Int[Array, 'B N']
+  log_probs: Float[Array, 'B N']
+  finished: Bool[Array, 'B N']
+
+
+class _State(NamedTuple):
+  position: Int[Array, '']
+  previous: Int[Array, 'B N']
+  done: Bool[Array, 'B N']
+  tokens: Int[Array, 'T B N']
+  lengths: Int[Array, 'B N']
+  log_probs: Float[Array, 'B N']
+  finished: Bool[Array, 'B N']
+  caches: network.Caches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+  """All that is fixed when decoding is compiled, but for array shapes.
+
+  Attributes:
+    policy: the network.
+    max_target_length: T.
+    cache_stages: lengths of the self-attention cache, increasing; T last.
+    greedy: take the likeliest token.
+    forbidden: token ids that are never drawn.
+  """
+
+  policy: policy_lib.Policy
+  max_target_length: int
+  cache_stages: tuple[int, ...]
+  greedy: bool
+  forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
+
+  def decode(
+    self,
+    params: types.Params,
+    key: Key[Array, ''],
+    inverse_temperature: Float[Array, ''],
+    inputs: BlockInputs,
+  ) -> BlockOutputs:
+    """Decodes one block on one device.
+
+    Every source is encoded once and its cross-attention keys and values are
+    made once, whatever N is. The self-attention cache grows from stage to
+    stage; the loop of a stage ends as soon as all rows are done, and no later
+    stage is entered then.
+
+    Args:
+      params: of the policy.
+      key: of `categorical.base_key`.
+      inverse_temperature: 1/τ; not read if greedy.
+      inputs: the block.
+
+    Returns:
+      The hypotheses, rows that are not active empty.
+    """
+    # Sharding names mean nothing inside one device, and raise under
+    # `shard_map`.
+    with nn.logical_axis_rules(()):
+      encoded = self._apply(params, 'encode', inputs.encoder_input_tokens)
+      cross_caches = self._apply(params, 'cross_attention_cache', encoded)
+      step = functools.partial(
+        self._step,
+        params,
+        cross_caches,
+        inputs,
+        self._uniforms(key, inputs),
+        inverse_temperature,
+      )
+      state = self._run_stages(step, self._initial(inputs), self.cache_stages)
+    vocab_size = self.policy.config.vocab_size
+    dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
+    return BlockOutputs(
+      # [T, B, N] -> [B, N, T]
+      tokens=jnp.moveaxis(state.tokens.astype(dtype), 0, -1),
+      lengths=state.lengths,
+      log_probs=state.log_probs,
+      finished=state.finished,
+    )
+
+  def _apply(self, params, method, *arguments):
+    return self.policy.module.apply(
+      {'params': params}, *arguments, method=method
+    )
+
+  def _uniforms(self, key, inputs):
+    if self.greedy:
+      return None
+    return categorical.uniforms(
+      key, inputs.source_words, inputs.sample_ids, self.max_target_length
+    )
+
+  def _initial(self, inputs: BlockInputs) -> _State:
+    rows = inputs.active.shape
+    return _State(
+      position=jnp.int32(0),
+      previous=jnp.full(rows, types.DECODER_START_ID, jnp.int32),
+      done=~inputs.active,
+      tokens=jnp.full((self.max_target_length, *rows), types.PAD_ID, jnp.int32),
+      lengths=jnp.zeros(rows, jnp.int32),
+      log_probs=jnp.zeros(rows, jnp.float32),
+      finished=jnp.zeros(rows, bool),
+      caches=network.init_caches(
+        self.policy.config, *rows, self.cache_stages[0]
+      ),
+    )
+
+  def _run_stages(
+    self,
+    step: Callable[[_State], _State],
+    state: _State,
+    stages: tuple[int, ...],
+  ) -> _State:
+    """Runs the loop of the first stage, then the others if rows are left."""
+    stage, later = stages[0], stages[1:]
+
+    def go_on(state):
+      return (state.position < stage) & ~jnp.all(state.done)
+
+    def grown(state):
+      caches = network.grow_caches(state.caches, later[0])
+      state = self._run_stages(step, state._replace(caches=caches), later)
+      # Branches return arrays of one shape, and nobody reads the caches now.
+      return state._replace(caches=())
+
+    state = lax.while_loop(go_on, step, state)
+    if not later:
+      return state._replace(caches=())
+    return lax.cond(
+      jnp.all(state.done), lambda s: s._replace(caches=()), grown, state
+    )
+
+  def _step(
+    self,
+    params,
+    cross_caches,
+    inputs: BlockInputs,
+    uniforms: Float[Array, 'T B N'] | None,
+    inverse_temperature,
+    state: _State,
+  ) -> _State:
+    """Draws the token at `state.position` for all rows."""
+    logits, caches = self._apply(
+      params,
+      'decode_step',
+      state.previous,
+      state.caches,
+      cross_caches,
+      inputs.encoder_input_tokens,
+      state.position,
+    )
+    # [B, N, V] -> [B * N, V]
+    logits = logits.reshape(-1, logits.shape[-1])
+    # Over all tokens, forbidden ones too: teacher forcing gives the same.
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    if self.greedy:
+      token = categorical.greedy(logits, forbidden=self.forbidden)
+    else:
+      uniform = lax.dynamic_index_in_dim(
+        uniforms, state.position, keepdims=False
+      )
+      token = categorical.draw(
+        logits,
+        uniform.reshape(-1),
+        inverse_temperature,
+        forbidden=self.forbidden,
+      )
+    log_prob = jnp.take_along_axis(logits, token[:, None], 1)[:, 0] - normalizer
+    rows = state.previous.shape
+    token = jnp.where(state.done, types.PAD_ID, token.reshape(rows))
+    ended = token == types.EOS_ID
+    return _State(
+      position=state.position + 1,
+      previous=token,
+      done=state.done | ended,
+      tokens=lax.dynamic_update_index_in_dim(
+        state.tokens, token, state.position, 0
+      ),
+      lengths=state.lengths + ~state.done,
+      log_probs=state.log_probs
+      + jnp.where(state.done, 0.0, log_prob.reshape(rows)),
+      finished=state.finished | ended,
+      caches=caches,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(program: Program, mesh: jax.sharding.Mesh):
+  """`program.decode` on every device of a mesh, each looping alone.
+
+  Kept for the life of the process, so that all samplers of one shape, and
+  all policies of one size, share what has been compiled.
+
+  Args:
+    program: what to run.
+    mesh: with one axis, 'data'.
+
+  Returns:
+    A compiled function of (params, key, inverse_temperature, inputs) whose
+    inputs and outputs hold one block a device, joined along the first axis.
+  """
+  each = jax.sharding.PartitionSpec('data')
+  whole = jax.sharding.PartitionSpec()
+  return jax.jit(
+    jax.shard_map(
+      program.decode,
+      mesh=mesh,
+      in_specs=(whole, whole, whole, each),
+      out_specs=each,
+      # Loop states start as constants and become different on each device.
+      check_vma=False,
+    )
+  )

@@ -1,0 +1,434 @@
+"""N samples for each source, the same whatever the layout.
+
+Sources are sorted by length into buckets and cut into blocks of one compiled
+shape. Each device decodes a block at a time in a loop of its own. A sample
+depends on the parameters, the block shape, and the seed, Grow step, source id
+and sample id that its random numbers are made of: not on the blocks in flight,
+the number of devices, or the sources beside it.
+"""
+
+import collections
+from collections.abc import Callable, Iterator
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Bool, Float32, Int
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import ragged
+from rest_jax.models import policy as policy_lib
+from rest_jax.sampling import categorical, decode
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+  """How hypotheses are sampled.
+
+  The block shape (`block_sources`, `samples_per_block`, the lists of lengths)
+  is part of the result: matrix kernels of another shape round otherwise, and
+  a row may then draw another token. `blocks_in_flight` never matters.
+
+  Attributes:
+    num_samples_per_source: N.
+    temperature: τ of softmax(logits / τ); 0 takes the likeliest token.
+    max_target_length: tokens of a hypothesis at most, EOS included; one that
+      gets there without EOS is unfinished.
+    block_sources: sources that a device decodes at once. Lower it where
+      block_sources * samples_per_block rows do not fit into memory.
+    samples_per_block: hypotheses of each source that are decoded at once;
+      None for all N. With fewer, the source is encoded once for each group.
+    source_length_buckets: lengths that sources are padded to, increasing;
+      each is compiled once.
+    cache_stages: lengths of the self-attention cache, increasing; a step
+      attends over the first that holds it. Lengths of `max_target_length`
+      and above are replaced by `max_target_length`.
+    blocks_in_flight: blocks a device is given before the first is fetched.
+  """
+
+  num_samples_per_source: int
+  temperature: float = 0.8
+  max_target_length: int = 128
+  block_sources: int = 16
+  samples_per_block: int | None = None
+  source_length_buckets: tuple[int, ...] = (16, 32, 64, 128)
+  cache_stages: tuple[int, ...] = (16, 32, 64, 128)
+  blocks_in_flight: int = 2
+
+  def __post_init__(self):
+    for name in ('source_length_buckets', 'cache_stages'):
+      lengths = tuple(getattr(self, name))
+      # gin hands lists over as lists.
+      object.__setattr__(self, name, lengths)
+      increasing = all(a < b for a, b in itertools.pairwise(lengths))
+      if not lengths or lengths[0] < 1 or not increasing:
+        raise ValueError(
+          f'{name} must be positive and strictly increasing; got {lengths}. '
+          'For example (16, 32, 64, 128).'
+        )
+    for name in (
+      'num_samples_per_source',
+      'max_target_length',
+      'block_sources',
+      'blocks_in_flight',
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}.'
+        )
+    if self.samples_per_block is not None and not (
+      1 <= self.samples_per_block <= self.num_samples_per_source
+    ):
+      raise ValueError(
+        'samples_per_block must lie between 1 and num_samples_per_source='
+        f'{self.num_samples_per_source}; got {self.samples_per_block}. '
+        'None decodes all samples of a source at once.'
+      )
+    if not 0 <= self.temperature < float('inf'):
+      raise ValueError(
+        'temperature must be finite and not negative; got '
+        f'{self.temperature}. The paper samples at 0.8; 0 is greedy.'
+      )
+    if self.temperature == 0 and self.num_samples_per_source > 1:
+      raise ValueError(
+        'temperature=0 gives the same hypothesis every time; got '
+        f'num_samples_per_source={self.num_samples_per_source}. '
+        'Set it to 1, or raise the temperature.'
+      )
+
+  @property
+  def block_samples(self) -> int:
+    """Hypotheses of each source in one block."""
+    return self.samples_per_block or self.num_samples_per_source
+
+  @property
+  def stages(self) -> tuple[int, ...]:
+    """The cache lengths that are used, `max_target_length` last."""
+    last = self.max_target_length
+    return (*(n for n in self.cache_stages if n < last), last)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleBlock:
+  """Samples of some sources.
+
+  Attributes:
+    source_ids: of the sources.
+    tokens: for each source N arrays of token ids, EOS last where finished.
+    log_probs: log π(y | x) of the untempered model, summed over tokens, EOS
+      included, in nats.
+    finished: EOS was drawn within the maximum length.
+  """
+
+  source_ids: Int[np.ndarray, ' b']
+  tokens: list[list[Int[np.ndarray, ' length']]]
+  log_probs: Float32[np.ndarray, 'b N']
+  finished: Bool[np.ndarray, 'b N']
+
+
+class _Item(NamedTuple):
+  """A block's worth of work: positions in the call, and sample ids."""
+
+  length: int
+  positions: np.ndarray
+  sample_ids: np.ndarray
+
+
+class Sampler:
+  """Samples hypotheses from a policy.
+
+  Samplers of equal settings and policies of equal sizes share what has been
+  compiled. Parameters are held whole on each device: a mesh axis that splits
+  them in training gives its devices to sampling instead.
+  """
+
+  def __init__(
+    self,
+    policy: policy_lib.Policy,
+    config: DecodeConfig,
+    mesh: jax.sharding.Mesh,
+    *,
+    vocabulary_size: int | None = None,
+  ):
+    """Prepares the sampler; nothing is compiled before the first call.
+
+    Args:
+      policy: the network.
+      config: how to sample.
+      mesh: its devices on this process are used, whatever its axes.
+      vocabulary_size: pieces of the vocabulary, if the network has room for
+        more: ids from it on are never drawn.
+
+    Raises:
+      ValueError: `vocabulary_size` leaves nothing to draw, or is larger than
+        the network.
+    """
+    vocab = policy.config.vocab_size
+    if vocabulary_size is None:
+      vocabulary_size = vocab
+    if not types.UNK_ID < vocabulary_size <= vocab:
+      raise ValueError(
+        f'vocabulary_size must lie between {types.UNK_ID + 1} and the '
+        f"network's vocab_size={vocab}; got {vocabulary_size}. Sample with "
+        'the vocabulary that the policy was trained with.'
+      )
+    self.config = config
+    self._mesh = jax.sharding.Mesh(np.array(mesh.local_devices), ('data',))
+    self._program = decode.Program(
+      policy=policy,
+      max_target_length=config.max_target_length,
+      cache_stages=config.stages,
+      greedy=config.temperature == 0,
+      forbidden=(types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab)),
+    )
+
+  def sample(
+    self,
+    params: types.Params,
+    source_tokens: ragged.Ragged,
+    source_ids: Int[np.ndarray, ' n'],
+    *,
+    seed: int,
+    grow_step: int,
+    rows: Int[np.ndarray, ' n'] | None = None,
+    progress: Callable[[int], None] | None = None,
+  ) -> Iterator[SampleBlock]:
+    """Draws N hypotheses for each source.
+
+    Results are buffered until they can be given in the order of `source_ids`;
+    call it with one shard of a store at a time.
+
+    Args:
+      params: of the policy, on any devices.
+      source_tokens: token ids with EOS.
+      source_ids: ids in [0, 2^63); part of the random key.
+      seed: in [0, 2^32).
+      grow_step: in [0, 2^32).
+      rows: rows of `source_tokens` of these sources, where they differ from
+        their ids.
+      progress: called with the number of sources that were finished since the
+        last call.
+
+    Returns:
+      An iterator over blocks of up to `block_sources` sources.
+
+    Raises:
+      ValueError: ids, seed or lengths out of range; while iterating, if the
+        policy gives log-probabilities that are not finite.
+    """
+    # Not a generator itself: a wrong argument is to fail here, not when the
+    # first block is asked for.
+    source_ids = np.asarray(source_ids)
+    rows = source_ids if rows is None else np.asarray(rows)
+    if rows.shape != source_ids.shape or source_ids.ndim != 1:
+      raise ValueError(
+        'source_ids and rows must be vectors of one length; got shapes '
+        f'{source_ids.shape} and {rows.shape}.'
+      )
+    call = _Call(
+      words=categorical.split_words(source_ids),
+      source_tokens=source_tokens,
+      rows=rows,
+      arguments=(
+        jax.device_put(params, self._sharding()),
+        jax.device_put(categorical.base_key(seed, grow_step), self._sharding()),
+        # Greedy decoding does not read it.
+        np.float32(1.0 / (self.config.temperature or 1.0)),
+      ),
+    )
+    items = self._plan(source_tokens, rows)
+    return self._collect(source_ids, self._run(call, items), progress)
+
+  def sample_all(
+    self,
+    params: types.Params,
+    source_tokens: ragged.Ragged,
+    source_ids: Int[np.ndarray, ' n'],
+    *,
+    seed: int,
+    grow_step: int,
+    rows: Int[np.ndarray, ' n'] | None = None,
+    progress: Callable[[int], None] | None = None,
+  ) -> SampleBlock:
+    """Draws as `sample` does, and gives all sources as one block."""
+    blocks = list(
+      self.sample(
+        params,
+        source_tokens,
+        source_ids,
+        seed=seed,
+        grow_step=grow_step,
+        rows=rows,
+        progress=progress,
+      )
+    )
+    empty = (0, self.config.num_samples_per_source)
+    return SampleBlock(
+      source_ids=np.asarray(source_ids),
+      tokens=[samples for block in blocks for samples in block.tokens],
+      log_probs=np.concatenate(
+        [np.zeros(empty, np.float32), *(block.log_probs for block in blocks)]
+      ),
+      finished=np.concatenate(
+        [np.zeros(empty, bool), *(block.finished for block in blocks)]
+      ),
+    )
+
+  def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
+    spec = jax.sharding.PartitionSpec(*axes)
+    return jax.sharding.NamedSharding(self._mesh, spec)
+
+  def _plan(self, source_tokens, rows) -> list[_Item]:
+    """Cuts the sources into blocks of neighbours in length, longest first.
+
+    Long ones first: what does not fit into memory fails at once, and devices
+    are left waiting for a short block at the end, not a long one.
+    """
+    config = self.config
+    lengths = source_tokens.lengths[rows]
+    if lengths.size and (
+      lengths.min() < 1 or lengths.max() > config.source_length_buckets[-1]
+    ):
+      raise ValueError(
+        'sources must have between 1 and '
+        f'{config.source_length_buckets[-1]} tokens, EOS included; got '
+        f'{lengths.min()} to {lengths.max()}. Add a longer bucket to '
+        'source_length_buckets, or drop such sources when tokenising.'
+      )
+    order = np.argsort(-lengths, kind='stable')
+    bucket = np.searchsorted(config.source_length_buckets, lengths[order])
+    groups = _cut(
+      np.arange(config.num_samples_per_source), config.block_samples
+    )
+    return [
+      _Item(config.source_length_buckets[index], positions, sample_ids)
+      for index in np.unique(bucket)[::-1]
+      for positions in _cut(order[bucket == index], config.block_sources)
+      for sample_ids in groups
+    ]
+
+  def _run(self, call: '_Call', items: list[_Item]):
+    """Decodes items, several in flight: yields each with its outputs."""
+    waiting = collections.deque()
+    for _, same in itertools.groupby(items, lambda item: item.length):
+      same = list(same)
+      for start in range(0, len(same), self._mesh.size):
+        launched = same[start : start + self._mesh.size]
+        if len(waiting) == self.config.blocks_in_flight:
+          yield from self._fetch(*waiting.popleft())
+        waiting.append((launched, self._launch(call, launched)))
+    while waiting:
+      yield from self._fetch(*waiting.popleft())
+
+  def _launch(self, call: '_Call', items: list[_Item]) -> decode.BlockOutputs:
+    """Starts one block on each device; devices without an item get none."""
+    blocks = [self._inputs(call, item) for item in items]
+    idle = self._inputs(
+      call, items[0]._replace(positions=items[0].positions[:0])
+    )
+    blocks += [idle] * (self._mesh.size - len(blocks))
+    inputs = decode.BlockInputs(
+      *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    )
+    # A mesh of the caller's would clash with ours.
+    with jax.set_mesh(self._mesh):
+      outputs = decode.compiled(self._program, self._mesh)(
+        *call.arguments, jax.device_put(inputs, self._sharding('data'))
+      )
+    for array in outputs:
+      array.copy_to_host_async()
+    return outputs
+
+  def _fetch(self, items: list[_Item], outputs: decode.BlockOutputs):
+    """Waits for a launch: yields each item with its rows of the outputs."""
+    outputs = decode.BlockOutputs(*(np.asarray(array) for array in outputs))
+    wrong = ~np.isfinite(outputs.log_probs)
+    if wrong.any():
+      raise ValueError(
+        "the policy's log-probabilities must be finite; got "
+        f'{wrong.sum()} of {wrong.size} hypotheses where they are not. Its '
+        'parameters have diverged, or are not those of this network.'
+      )
+    for device, item in enumerate(items):
+      start = device * self.config.block_sources
+      used = slice(start, start + len(item.positions))
+      samples = slice(0, len(item.sample_ids))
+      yield (
+        item,
+        decode.BlockOutputs(*(array[used, samples] for array in outputs)),
+      )
+
+  def _inputs(self, call: '_Call', item: _Item) -> decode.BlockInputs:
+    """Arrays of one block, filled up to the compiled shape."""
+    sources, samples = self.config.block_sources, self.config.block_samples
+    used, used_samples = len(item.positions), len(item.sample_ids)
+    tokens = np.full((sources, item.length), types.PAD_ID, np.int32)
+    tokens[:, 0] = types.EOS_ID
+    tokens[:used] = call.source_tokens.pad(
+      call.rows[item.positions], item.length
+    )
+    words = np.zeros((sources, 2), np.uint32)
+    words[:used] = call.words[item.positions]
+    sample_ids = np.zeros(samples, np.uint32)
+    sample_ids[:used_samples] = item.sample_ids
+    active = np.zeros((sources, samples), bool)
+    active[:used, :used_samples] = True
+    return decode.BlockInputs(tokens, words, sample_ids, active)
+
+  def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:
+    """Puts results back into the order of the call."""
+    shape = (len(source_ids), self.config.num_samples_per_source)
+    tokens = [[None] * shape[1] for _ in range(shape[0])]
+    log_probs = np.zeros(shape, np.float32)
+    finished = np.zeros(shape, bool)
+    missing = np.full(shape[0], shape[1])
+    given = 0
+    for item, outputs in results:
+      first = int(item.sample_ids[0])
+      stop = first + len(item.sample_ids)
+      texts = iter(_ragged(outputs.tokens, outputs.lengths))
+      for position in item.positions:
+        tokens[position][first:stop] = itertools.islice(texts, stop - first)
+      log_probs[item.positions, first:stop] = outputs.log_probs
+      finished[item.positions, first:stop] = outputs.finished
+      missing[item.positions] -= stop - first
+      if progress is not None:
+        progress(int(np.sum(missing[item.positions] == 0)))
+      # Block by block, as far as nothing is missing.
+      while given < shape[0]:
+        part = slice(given, given + self.config.block_sources)
+        if missing[part].any():
+          break
+        yield SampleBlock(
+          source_ids=source_ids[part],
+          tokens=tokens[part],
+          log_probs=log_probs[part],
+          finished=finished[part],
+        )
+        tokens[part] = [None] * len(tokens[part])
+        given += len(tokens[part])
+
+
+class _Call(NamedTuple):
+  """What the blocks of one call share."""
+
+  words: np.ndarray
+  source_tokens: ragged.Ragged
+  rows: np.ndarray
+  arguments: tuple
+
+
+def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:
+  return [array[i : i + size] for i in range(0, len(array), size)]
+
+
+def _ragged(tokens: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+  """Rows without padding: [b, N, T], [b, N] -> b * N arrays of int32."""
+  flat = tokens[np.arange(tokens.shape[-1]) < lengths[..., None]]
+  flat = flat.astype(np.int32)
+  stops = np.cumsum(lengths.reshape(-1)).tolist()
+  return [
+    flat[start:stop] for start, stop in zip([0, *stops], stops, strict=False)
+  ]

@@ -1,0 +1,1 @@
+"""The stages of a run: each reads finished folders and writes one."""

@@ -1,0 +1,126 @@
+"""Stage `bc`: behavioural cloning on D, the policy G=0, I=0."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+
+from rest_jax.data import pair_store
+from rest_jax.losses import base
+from rest_jax.losses import bc as bc_loss
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
+from rest_jax.training import loader
+from rest_jax.training import trainer as trainer_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BCConfig:
+  """How the first policy is trained.
+
+  Attributes:
+    trainer: length, optimiser, batches; `objective` is minus the validation NLL.
+    loss: usually `BC` with label smoothing.
+  """
+
+  trainer: trainer_lib.TrainerConfig
+  loss: base.Loss = bc_loss.BC()
+
+
+def run(
+  config: BCConfig,
+  *,
+  policy: policy_lib.Policy,
+  data: prepare.PreparedData,
+  mesh_config: mesh_lib.MeshConfig,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """Trains by maximum likelihood on D.
+
+  Source: ReST (arXiv 2308.08998), Eq. 1 and the first line of Algorithm 1.
+
+  Args:
+    config: see `BCConfig`.
+    policy: the network.
+    data: the prepared data.
+    mesh_config: devices and rules.
+    directory: the folder to write.
+    seed: of the initialisation.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    The finished folder.
+  """
+  folder = folder_lib.begin(
+    directory,
+    {
+      'bc': config,
+      'network': policy.config,
+      'seed': seed,
+      'data': data.digest,
+    },
+    overwrite=overwrite,
+  )
+  if folder.is_finished:
+    return folder.path
+  num_devices = mesh_config.build().shape['data']
+  train = config.trainer.batches(
+    **pair_batches(data.pairs(prepare.TRAIN)), num_devices=num_devices
+  )
+  validation = config.trainer.batches(
+    **pair_batches(data.pairs(prepare.VALIDATION)), num_devices=num_devices
+  )
+  result = trainer_lib.train(
+    config.trainer,
+    model=policy,
+    loss=config.loss,
+    batches=train,
+    mesh_config=mesh_config,
+    params=policy.init(jax.random.key(seed)),
+    directory=folder.path,
+    evaluate_fn=trainer_lib.nll_evaluation(policy, validation, mesh_config),
+    description='bc',
+  )
+  folder.finish(
+    {
+      'training': result.summary,
+      'num_params': policy_lib.num_params(result.params),
+    }
+  )
+  return folder.path
+
+
+def pair_batches(pairs: pair_store.PairStore) -> dict:
+  """Returns the arguments of `TrainerConfig.batches` for stored pairs.
+
+  Args:
+    pairs: with references.
+
+  Returns:
+    `source_lengths`, `target_lengths` and `load`.
+
+  Raises:
+    ValueError: if the split has no references.
+  """
+  if pairs.reference_tokens is None:
+    raise ValueError(
+      'these pairs have no references; behavioural cloning needs them. Give '
+      'sources without references as the task\'s `grow` split.'
+    )
+
+  def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
+    return loader.decoder_batch(
+      pairs.source_tokens.pad(rows, source_length),
+      pairs.reference_tokens.pad(rows, target_length),
+    )
+
+  return {
+    'source_lengths': pairs.source_tokens.lengths,
+    'target_lengths': pairs.reference_tokens.lengths,
+    'load': load,
+  }

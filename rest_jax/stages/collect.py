@@ -1,0 +1,262 @@
+"""Sampling a policy into a sample store, and scoring what is there.
+
+Both go shard by shard: a shard that is complete is never made again.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+
+from rest_jax import progress as progress_lib
+from rest_jax import types
+from rest_jax.data import pair_store
+from rest_jax.data import sample_store
+from rest_jax.data import vocabularies
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import normalize
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.training import loader
+
+Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Shards = Sequence[tuple[int, int]]
+
+_LOG_PROB_ROWS = 64
+_RAW = 'raw'
+
+
+def sample(
+  directory: pathlib.Path,
+  *,
+  sampler: sampler_lib.Sampler,
+  params: types.Params,
+  policy: policy_lib.Policy,
+  mesh_config: mesh_lib.MeshConfig,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  shards: Shards,
+  seed: int,
+  grow_step: int,
+  with_references: bool,
+  description: str,
+) -> None:
+  """Samples every source into the shards that are missing.
+
+  Args:
+    directory: the store's folder.
+    sampler: draws N samples a source.
+    params: of the policy.
+    policy: the network, for the references' log-probabilities.
+    mesh_config: devices and rules.
+    pairs: the sources.
+    rows: int [n], rows of `pairs` to sample for, rising.
+    shards: ranges of positions in `rows`.
+    seed: of the draws.
+    grow_step: g; part of the draws' key.
+    with_references: store each source's reference beside its samples.
+    description: the words before the progress bar.
+  """
+  done = sample_store.finished_shards(directory, len(shards))
+  total = sum(
+    stop - start
+    for shard, (start, stop) in enumerate(shards)
+    if shard not in done
+  )
+  if not total:
+    return
+  with progress_lib.Progress(description, total, 'source') as progress:
+    for shard, (start, stop) in enumerate(shards):
+      if shard in done:
+        continue
+      columns = [
+        _columns(block)
+        for block in sampler.sample(
+          params,
+          pairs.source_tokens,
+          rows[start:stop],
+          seed=seed,
+          grow_step=grow_step,
+          progress=progress.advance,
+        )
+      ]
+      if with_references:
+        columns.append(
+          _references(params, policy, mesh_config, pairs, rows[start:stop])
+        )
+      sample_store.write_shard(
+        directory,
+        shard,
+        len(shards),
+        _join(columns),
+        policy.config.vocab_size,
+      )
+
+
+def _columns(block: sampler_lib.SampleBlock) -> sample_store.SampleRows:
+  num_sources, num_samples = block.log_probs.shape
+  return sample_store.SampleRows(
+    source_id=np.repeat(np.asarray(block.source_ids, np.int64), num_samples),
+    sample_id=np.tile(np.arange(num_samples, dtype=np.int32), num_sources),
+    tokens=[tokens for samples in block.tokens for tokens in samples],
+    log_prob=np.asarray(block.log_probs, np.float32).reshape(-1),
+    finished=np.asarray(block.finished, bool).reshape(-1),
+  )
+
+
+def _references(
+  params: types.Params,
+  policy: policy_lib.Policy,
+  mesh_config: mesh_lib.MeshConfig,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+) -> sample_store.SampleRows:
+  """The references as rows, with their log-probability by teacher forcing."""
+  return sample_store.SampleRows(
+    source_id=np.asarray(rows, np.int64),
+    sample_id=np.full(
+      len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32
+    ),
+    tokens=[pairs.reference_tokens[int(row)] for row in rows],
+    log_prob=_log_probs(params, policy, mesh_config, pairs, rows),
+    finished=np.ones(len(rows), bool),
+  )
+
+
+def _log_probs(params, policy, mesh_config, pairs, rows) -> np.ndarray:
+  mesh = mesh_config.build()
+  num_rows = _LOG_PROB_ROWS * mesh.shape['data']
+  lengths = np.maximum(
+    pairs.source_tokens.lengths[rows], pairs.reference_tokens.lengths[rows]
+  )
+  order = np.argsort(lengths, kind='stable')
+  result = np.empty(len(rows), np.float32)
+  with mesh_lib.use(mesh, mesh_config.rules):
+    for start in range(0, len(rows), num_rows):
+      chosen = order[start : start + num_rows]
+      # A few lengths and one number of rows: few compilations.
+      length = int(2 ** np.ceil(np.log2(max(lengths[chosen].max(), 16))))
+      filled = np.resize(chosen, num_rows)
+      batch = loader.decoder_batch(
+        pairs.source_tokens.pad(rows[filled], length),
+        pairs.reference_tokens.pad(rows[filled], length),
+      )
+      log_probs = _jitted_log_probs(policy)(
+        params, mesh_lib.put_batch(batch, mesh)
+      )
+      result[chosen] = np.asarray(log_probs)[: len(chosen)]
+  return result
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_log_probs(policy: policy_lib.Policy):
+  return jax.jit(policy.sequence_log_probs)
+
+
+def _join(
+  parts: Sequence[sample_store.SampleRows],
+) -> sample_store.SampleRows:
+  return sample_store.SampleRows(
+    source_id=np.concatenate([part.source_id for part in parts]),
+    sample_id=np.concatenate([part.sample_id for part in parts]),
+    tokens=[tokens for part in parts for tokens in part.tokens],
+    log_prob=np.concatenate([part.log_prob for part in parts]),
+    finished=np.concatenate([part.finished for part in parts]),
+  )
+
+
+def texts(
+  directory: pathlib.Path,
+  shard: int,
+  num_shards: int,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
+) -> tuple[list[str], list[str]]:
+  """Returns source and hypothesis text of each row of a shard."""
+  opened = sample_store.Shard(
+    sample_store.shard_path(directory, shard, num_shards)
+  )
+  hypotheses = vocabulary.decode_batch(list(opened.tokens))
+  sources = [pairs.source_text(int(row)) for row in opened.source_id]
+  for index in np.flatnonzero(
+    opened.sample_id == sample_store.REFERENCE_SAMPLE_ID
+  ):
+    # As written, not as its tokens decode.
+    hypotheses[index] = pairs.reference_text(int(opened.source_id[index]))
+  return sources, hypotheses
+
+
+def score(
+  directory: pathlib.Path,
+  *,
+  name: str,
+  score_texts: Score,
+  num_shards: int,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
+  normalizer: normalize.Normalizer | None,
+  description: str,
+) -> normalize.Normalizer:
+  """Scores every row of a store and writes its row-aligned reward files.
+
+  Args:
+    directory: the store's folder, all shards complete.
+    name: of the reward.
+    score_texts: sources and hypotheses -> raw rewards; higher is better.
+    num_shards: number of shards.
+    pairs: the sources.
+    vocabulary: to turn tokens into text.
+    normalizer: the run's; None makes it from all raw rewards of this store.
+    description: the words before the progress bar.
+
+  Returns:
+    The normaliser.
+  """
+  scratch = directory / f'.{_RAW}-{name}'
+  done = sample_store.finished_rewards(directory, name, num_shards)
+  if normalizer is not None and len(done) == num_shards:
+    return normalizer
+  scratch.mkdir(exist_ok=True)
+  raws = []
+  with progress_lib.Progress(description, num_shards, 'shard') as progress:
+    for shard in range(num_shards):
+      raws.append(
+        _raw(
+          scratch / f'{shard:05d}.npy',
+          lambda shard=shard: score_texts(
+            *texts(directory, shard, num_shards, pairs, vocabulary)
+          ),
+        )
+      )
+      progress.advance(1)
+  if normalizer is None:
+    normalizer = normalize.Normalizer.from_raw(np.concatenate(raws))
+  for shard, raw in enumerate(raws):
+    sample_store.write_rewards(
+      directory, name, shard, num_shards, raw, normalizer(raw)
+    )
+  shutil.rmtree(scratch)
+  return normalizer
+
+
+def _raw(path: pathlib.Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+  """Raw rewards of a shard, kept until the normaliser is known."""
+  if path.exists():
+    return np.load(path)
+  raw = np.asarray(compute(), np.float32)
+  temporary = path.with_suffix('.tmp.npy')
+  np.save(temporary, raw)
+  temporary.rename(path)
+  return raw
+
+
+def policy_sampler(
+  policy: policy_lib.Policy,
+  decode: sampler_lib.DecodeConfig,
+  mesh_config: mesh_lib.MeshConfig,
+) -> sampler_lib.Sampler:
+  """Returns a sampler on the mesh."""
+  return sampler_lib.Sampler(policy, decode, mesh_config.build())

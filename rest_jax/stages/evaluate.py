@@ -1,0 +1,278 @@
+"""Stage `evaluate`: what one policy does on one split, and results of all.
+
+For each policy and split a folder holds n sampled outputs of every source (a
+sample store, with rewards and the judge's scores beside it), one greedy output,
+and a manifest with what was measured.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import files
+from rest_jax.data import pair_store
+from rest_jax.data import sample_rewards
+from rest_jax.data import sample_store
+from rest_jax.data import task as task_lib
+from rest_jax.evaluation import best_of_n
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import sampled
+from rest_jax.evaluation import text_metrics
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import collect
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import policies
+from rest_jax.stages import prepare
+
+HUMAN = 'human'
+GREEDY_FILE = 'greedy.txt'
+_SOURCES_PER_SHARD = 2048
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+  """What is reported of every policy.
+
+  Attributes:
+    decode: the draws whose reward is reported and from which Best-of-N curves
+      are computed: temperature and number of samples.
+    selection: the draws by which Improve steps choose checkpoints.
+    splits: 'validation', 'test' or both.
+    max_sources: evaluate on this many sources of a split, evenly spread; None
+      for all.
+    max_selection_sources: likewise for choosing checkpoints.
+    bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
+  """
+
+  decode: sampler_lib.DecodeConfig
+  selection: sampler_lib.DecodeConfig
+  splits: tuple[str, ...] = (prepare.VALIDATION, prepare.TEST)
+  max_sources: int | None = None
+  max_selection_sources: int | None = None
+  bleu_tokenize: str = '13a'
+
+  def __post_init__(self):
+    object.__setattr__(self, 'splits', tuple(self.splits))
+    known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
+    if not self.splits or set(self.splits) - set(known):
+      raise ValueError(f'splits must be some of {known}; got {self.splits}.')
+    for name in ('max_sources', 'max_selection_sources'):
+      value = getattr(self, name)
+      if value is not None and value < 2:
+        raise ValueError(f'{name} must be at least 2, or None; got {value}.')
+
+
+def run(
+  config: EvaluateConfig,
+  *,
+  split: str,
+  policy: policy_lib.Policy,
+  policy_directory: str | pathlib.Path,
+  data: prepare.PreparedData,
+  reward: rewards_base.Reward,
+  reward_digest: str,
+  normalizer: normalize.Normalizer,
+  judge: task_lib.Judge | None,
+  mesh_config: mesh_lib.MeshConfig,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """Samples, scores and measures one policy on one split.
+
+  Args:
+    config: see `EvaluateConfig`.
+    split: which pairs.
+    policy: the network.
+    policy_directory: a finished `bc` or `improve` folder.
+    data: the prepared data.
+    reward: R.
+    reward_digest: of the reward model's arrays.
+    normalizer: of the run.
+    judge: the independent judge, where there is one.
+    mesh_config: devices and rules.
+    directory: the folder to write.
+    seed: of the draws; not that by which checkpoints were chosen.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    The finished folder.
+  """
+  folder = folder_lib.begin(
+    directory,
+    {
+      'decode': config.decode,
+      'max_sources': config.max_sources,
+      'bleu_tokenize': config.bleu_tokenize,
+      'split': split,
+      'network': policy.config,
+      'policy': policies.digest(policy_directory),
+      'data': data.digest,
+      'reward': {'name': reward.name, 'digest': reward_digest},
+      'normalizer': normalizer.to_json(),
+      'judge': None if judge is None else judge.name,
+      'seed': seed,
+    },
+    overwrite=overwrite,
+  )
+  if folder.is_finished:
+    return folder.path
+  pairs = data.pairs(split)
+  rows = sampled.spread_rows(len(pairs), config.max_sources)
+  shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
+  params = policies.load(policy_directory, policy, mesh_config)
+  collect.sample(
+    folder.path,
+    sampler=collect.policy_sampler(policy, config.decode, mesh_config),
+    params=params,
+    policy=policy,
+    mesh_config=mesh_config,
+    pairs=pairs,
+    rows=rows,
+    shards=shards,
+    seed=seed,
+    grow_step=0,
+    with_references=False,
+    description=f'evaluate {folder.path.name}: sample',
+  )
+  scorers = {reward.name: (reward.score, normalizer)}
+  if judge is not None:
+    # The judge's scale is its own: raw and normalised are the same.
+    scorers[HUMAN] = (judge.scores, normalize.Normalizer(0.0, 1.0))
+  for name, (score, scale) in scorers.items():
+    collect.score(
+      folder.path,
+      name=name,
+      score_texts=score,
+      num_shards=len(shards),
+      pairs=pairs,
+      vocabulary=data.vocabulary,
+      normalizer=scale,
+      description=f'evaluate {folder.path.name}: {name}',
+    )
+  greedy = _greedy(
+    config.decode, policy, params, data, pairs, rows, mesh_config
+  )
+  with files.atomic_write(folder.path / GREEDY_FILE) as temporary:
+    temporary.write_text('\n'.join(greedy) + '\n', encoding='utf-8')
+  entries = sample_store.shard_entries(folder.path, len(shards))
+  folder.finish(
+    {
+      'schema_version': sample_store.SCHEMA_VERSION,
+      'num_sources': len(pairs),
+      'num_rows': sum(entry['rows'] for entry in entries),
+      'shards': entries,
+      'split': split,
+      'measured': _measure(
+        config, folder.path, entries, reward.name, judge, greedy, pairs, rows,
+        data,
+      ),
+    }
+  )  # fmt: skip
+  return folder.path
+
+
+def _greedy(
+  decode: sampler_lib.DecodeConfig,
+  policy: policy_lib.Policy,
+  params: types.Params,
+  data: prepare.PreparedData,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  mesh_config: mesh_lib.MeshConfig,
+) -> list[str]:
+  greedy = dataclasses.replace(
+    decode,
+    num_samples_per_source=1,
+    samples_per_block=None,
+    temperature=0.0,
+    block_sources=decode.block_sources * decode.block_samples,
+  )
+  sampler = collect.policy_sampler(policy, greedy, mesh_config)
+  tokens = [
+    samples[0]
+    for block in sampler.sample(
+      params, pairs.source_tokens, rows, seed=0, grow_step=0
+    )
+    for samples in block.tokens
+  ]
+  return data.vocabulary.decode_batch(tokens)
+
+
+def read_scores(
+  directory: str | pathlib.Path, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns normalised scores and source ids of a finished evaluation's rows."""
+  store = sample_store.SampleStore.open(directory)
+  _, scores = store.rewards(name)
+  return np.asarray(scores, np.float64), np.asarray(store.source_id)
+
+
+def _measure(
+  config, directory, entries, reward_name, judge, greedy, pairs, rows, data
+) -> dict[str, Any]:
+  """Everything that this policy's outputs alone decide."""
+  ids, texts, rewards, judged, finished = [], [], [], [], []
+  for shard, entry in enumerate(entries):
+    opened = sample_store.Shard(directory / entry['file'])
+    ids.append(opened.source_id)
+    finished.append(opened.finished)
+    texts += collect.texts(
+      directory, shard, len(entries), pairs, data.vocabulary
+    )[1]
+    for name, scores in ((reward_name, rewards), (HUMAN, judged)):
+      if name == HUMAN and judge is None:
+        continue
+      _, score = sample_rewards.read_rewards(
+        sample_store.rewards_path(directory, name, shard, len(entries)),
+        rows=entry['rows'],
+        samples_sha256=entry['sha256'],
+      )
+      scores.append(score)
+  ids = np.concatenate(ids)
+  rewards = np.concatenate(rewards).astype(np.float64)
+  judged = np.concatenate(judged).astype(np.float64) if judged else None
+  references = [pairs.reference_text(int(row)) for row in rows]
+  bleu, bleu_signature = text_metrics.corpus_bleu(
+    greedy, references, tokenize=config.bleu_tokenize
+  )
+  chrf, chrf_signature = text_metrics.corpus_chrf(greedy, references)
+  table = rewards.reshape(len(rows), -1)
+  judged_table = None if judged is None else judged.reshape(table.shape)
+  sizes = best_of_n.sizes(table.shape[1])
+  curve = best_of_n.curve(table, sizes)
+  measured = {
+    'reward': _estimate(metrics.clustered_mean(rewards, ids)),
+    'bleu': bleu,
+    'bleu_signature': bleu_signature,
+    'chrf': chrf,
+    'chrf_signature': chrf_signature,
+    'length_ratio': text_metrics.length_ratio(greedy, references),
+    'distinct_samples': text_metrics.distinct_samples(ids, texts),
+    'unfinished': float(1.0 - np.concatenate(finished).mean()),
+    'best_of_n': {str(n): _estimate(e) for n, e in curve.items()},
+  }
+  if judged is not None:
+    judged_curve = best_of_n.curve(table, sizes, judged_table)
+    measured[HUMAN] = _estimate(metrics.clustered_mean(judged, ids))
+    measured['best_of_n_human'] = {
+      str(n): _estimate(e) for n, e in judged_curve.items()
+    }
+    measured['human_greedy'] = float(
+      np.mean(
+        judge.scores([pairs.source_text(int(row)) for row in rows], greedy)
+      )
+    )
+  return measured
+
+
+def _estimate(estimate: metrics.Estimate) -> dict[str, float]:
+  """Times 100, as results are reported."""
+  return {'mean': 100 * estimate.mean, 'stderr': 100 * estimate.stderr}

@@ -1,0 +1,234 @@
+"""Stage `improve`: fine-tune offline on the rows of D_g that pass F."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import pathlib
+
+from absl import logging
+
+from rest_jax.data import sample_store
+from rest_jax.filters import base as filters_base
+from rest_jax.losses import base as losses_base
+from rest_jax.losses import bc as bc_loss
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import improve_rows
+from rest_jax.stages import policies
+from rest_jax.stages import prepare
+from rest_jax.training import trainer as trainer_lib
+
+INITS = ('previous', 'initial')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImproveConfig:
+  """How a policy is fine-tuned on D_g.
+
+  Attributes:
+    loss: L(x, y; theta) of Eq. 2.
+    filter: F(x, y; tau), with a value for each Improve step.
+    trainer: of the first Improve step; the objective is the mean reward of
+      sampled validation outputs.
+    learning_rate_factor: Improve step i trains at learning_rate * factor^(i-1);
+      in (0, 1]. The paper fine-tunes "with a lower learning rate".
+    init: 'previous' starts each Improve step from the policy before it (the
+      paper), 'initial' from the first policy of the run (ReST-EM).
+    include_references: whether D's own pairs, scored and filtered like samples,
+      are part of D_g (the paper: yes).
+    reference_weight: weight of a reference's loss; with N samples a source and
+      one reference, (1 - lambda) / lambda of Eq. 3 is reference_weight / N.
+    include_unfinished: whether samples without EOS may be trained on.
+  """
+
+  loss: losses_base.Loss = bc_loss.BC()
+  filter: filters_base.Filter
+  trainer: trainer_lib.TrainerConfig
+  learning_rate_factor: float = 0.5
+  init: str = 'previous'
+  include_references: bool = True
+  reference_weight: float = 1.0
+  include_unfinished: bool = False
+
+  def __post_init__(self):
+    if not 0.0 < self.learning_rate_factor <= 1.0:
+      raise ValueError(
+        f'learning_rate_factor must be in (0, 1]; got '
+        f'{self.learning_rate_factor}'
+      )
+    if self.init not in INITS:
+      raise ValueError(f'init must be one of {INITS}; got {self.init!r}')
+    if self.reference_weight < 0:
+      raise ValueError(
+        f'reference_weight must be at least 0; got {self.reference_weight}'
+      )
+
+  def trainer_at(
+    self, improve_step: int, seed: int
+  ) -> trainer_lib.TrainerConfig:
+    """Returns the trainer's settings for one Improve step."""
+    optimizer = self.trainer.optimizer
+    factor = self.learning_rate_factor ** (improve_step - 1)
+    return dataclasses.replace(
+      self.trainer,
+      seed=seed,
+      optimizer=dataclasses.replace(
+        optimizer, learning_rate=optimizer.learning_rate * factor
+      ),
+    )
+
+
+def run(
+  config: ImproveConfig,
+  *,
+  grow_step: int,
+  improve_step: int,
+  policy: policy_lib.Policy,
+  init_directory: str | pathlib.Path,
+  grow_directory: str | pathlib.Path,
+  reward_name: str,
+  data: prepare.PreparedData,
+  evaluate_fn: trainer_lib.EvaluateFn,
+  evaluation_settings: dict,
+  mesh_config: mesh_lib.MeshConfig,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """Maximises Eq. 2 from a given policy while sampled reward improves.
+
+  Source: ReST (arXiv 2308.08998), section 3 "Improve" and Eq. 2.
+
+  Args:
+    config: see `ImproveConfig`.
+    grow_step: g, from 1.
+    improve_step: i, from 1.
+    policy: the network.
+    init_directory: finished stage whose best policy training starts from.
+    grow_directory: a finished Grow: D_g and its rewards.
+    reward_name: which of its rewards to filter by.
+    data: the prepared data.
+    evaluate_fn: sampled validation reward.
+    evaluation_settings: what feeds it, for the record.
+    mesh_config: devices and rules.
+    directory: the folder to write.
+    seed: of batch order and dropout.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    The finished folder.
+  """
+  grown = folder_lib.read_manifest(grow_directory)
+  trainer = config.trainer_at(improve_step, seed)
+  folder = folder_lib.begin(
+    directory,
+    {
+      'improve': dataclasses.replace(config, trainer=trainer),
+      'grow_step': grow_step,
+      'improve_step': improve_step,
+      'network': policy.config,
+      'init': policies.digest(init_directory),
+      'grow': folder_lib.content_digest(grown),
+      'reward': reward_name,
+      'evaluation': evaluation_settings,
+    },
+    overwrite=overwrite,
+  )
+  if folder.is_finished:
+    return folder.path
+  rows = select_rows(
+    config,
+    improve_step=improve_step,
+    grow_directory=grow_directory,
+    reward_name=reward_name,
+    data=data,
+  )
+  _report(grow_step, improve_step, rows.statistics)
+  batches = trainer.batches(
+    source_lengths=rows.source_lengths,
+    target_lengths=rows.target_lengths,
+    load=rows.load,
+    num_devices=mesh_config.build().shape['data'],
+  )
+  result = trainer_lib.train(
+    trainer,
+    model=policy,
+    loss=config.loss,
+    batches=batches,
+    mesh_config=mesh_config,
+    params=policies.load(init_directory, policy, mesh_config),
+    directory=folder.path,
+    evaluate_fn=evaluate_fn,
+    row_filter=_row_filter(config.filter.is_inclusive),
+    description=f'improve {grow_step}.{improve_step}',
+  )
+  folder.finish({'training': result.summary, 'kept': rows.statistics})
+  return folder.path
+
+
+@functools.cache
+def _row_filter(is_inclusive: bool) -> Callable:
+  return functools.partial(
+    filters_base.mask_rows, is_inclusive=is_inclusive
+  )
+
+
+def select_rows(
+  config: ImproveConfig,
+  *,
+  improve_step: int,
+  grow_directory: str | pathlib.Path,
+  reward_name: str,
+  data: prepare.PreparedData,
+) -> improve_rows.ImproveRows:
+  """Opens D_g and keeps the rows that pass; see `improve_rows.select`.
+
+  A first threshold below the mean reward of D_g is a warning: Algorithm 1 asks
+  for tau_1 > V.
+  """
+  store = sample_store.SampleStore.open(grow_directory)
+  _, rewards = store.rewards(reward_name)
+  samples = improve_rows.samples_of(
+    store,
+    rewards,
+    include_references=config.include_references,
+    include_unfinished=config.include_unfinished,
+  )
+  rows = improve_rows.select(
+    store=store,
+    sources=data.pairs(store.manifest['split']),
+    samples=samples,
+    row_filter=config.filter,
+    improve_step=improve_step,
+    loss=config.loss,
+    reference_weight=config.reference_weight,
+  )
+  threshold = rows.statistics['threshold']
+  mean = float(rewards.mean(dtype='float64'))
+  rows.statistics['mean_reward_of_d_g'] = mean
+  if improve_step == 1 and threshold is not None and threshold <= mean:
+    logging.warning(
+      'tau_1 = %.3f is not above the mean reward of D_g, %.3f; Algorithm 1 asks '
+      'for tau_1 > V. Raise the first value of the %s filter.',
+      threshold,
+      mean,
+      config.filter.kind,
+    )
+  return rows
+
+
+def _report(grow_step: int, improve_step: int, kept: dict) -> None:
+  logging.info(
+    'improve %d.%d: keeps %d samples (%.1f %%), %d sources without any; mean '
+    'length %.1f -> %.1f, mean reward %.3f -> %.3f',
+    grow_step,
+    improve_step,
+    kept['samples'],
+    100 * kept['fraction'],
+    kept['sources_without_samples'],
+    kept['mean_length_before'],
+    kept['mean_length_after'],
+    kept['mean_reward_before'],
+    kept['mean_reward_after'],
+  )

@@ -1,0 +1,200 @@
+"""D_g as training batches: the rows that a filter keeps, laid out for a loss."""
+
+import dataclasses
+
+import numpy as np
+
+from rest_jax.data import pair_store
+from rest_jax.data import sample_store
+from rest_jax.filters import base as filters_base
+from rest_jax.losses import base as losses_base
+from rest_jax.training import loader
+
+_CHUNK = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class ImproveRows:
+  """Arguments of `TrainerConfig.batches`, and what was kept.
+
+  Attributes:
+    source_lengths: int32 [m].
+    target_lengths: int32 [m].
+    load: see `loader.BucketedBatches`.
+    statistics: the filter's report.
+  """
+
+  source_lengths: np.ndarray
+  target_lengths: np.ndarray
+  load: loader.Load
+  statistics: dict
+
+
+def samples_of(
+  store: sample_store.SampleStore,
+  rewards: np.ndarray,
+  *,
+  include_references: bool,
+  include_unfinished: bool,
+) -> filters_base.Samples:
+  """Gathers the columns that filters read.
+
+  Args:
+    store: D_g.
+    rewards: float32 [n], normalised, a row each.
+    include_references: whether D's own references may be trained on.
+    include_unfinished: whether samples without EOS may be.
+
+  Returns:
+    The columns.
+  """
+  is_reference = store.sample_id == sample_store.REFERENCE_SAMPLE_ID
+  eligible = np.ones(len(store), bool)
+  if not include_references:
+    eligible &= ~is_reference
+  if not include_unfinished:
+    eligible &= np.asarray(store.finished)
+  return filters_base.Samples(
+    source_ids=np.asarray(store.source_id),
+    rewards=np.asarray(rewards, np.float32),
+    is_reference=is_reference,
+    is_eligible=eligible,
+    text_hashes=_hashes(store),
+    lengths=store.tokens.lengths,
+  )
+
+
+def _hashes(store: sample_store.SampleStore) -> np.ndarray:
+  """A 64-bit hash of each row's tokens."""
+  lengths = store.tokens.lengths
+  # Odd multipliers, one a position: equal sums of different rows are as likely
+  # as a collision of a random 64-bit number.
+  random = np.random.default_rng(0)
+  multipliers = random.integers(
+    0, 2**63, int(lengths.max(initial=1)), dtype=np.uint64
+  )
+  multipliers = (multipliers << np.uint64(1)) | np.uint64(1)
+  hashes = np.empty(len(store), np.uint64)
+  for start in range(0, len(store), _CHUNK):
+    rows = np.arange(start, min(start + _CHUNK, len(store)))
+    longest = int(lengths[rows].max())
+    tokens = store.tokens.pad(rows, longest).astype(np.uint64)
+    mixed = (tokens + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    mixed[tokens == 0] = 0
+    hashes[rows] = (mixed * multipliers[:longest]).sum(1, dtype=np.uint64)
+  return hashes
+
+
+def select(
+  *,
+  store: sample_store.SampleStore,
+  sources: pair_store.PairStore,
+  samples: filters_base.Samples,
+  row_filter: filters_base.Filter,
+  improve_step: int,
+  loss: losses_base.Loss,
+  reference_weight: float,
+) -> ImproveRows:
+  """Finds the rows with F = 1 and lays them out as the loss declares.
+
+  Args:
+    store: D_g.
+    sources: the pairs that `source_id` refers to.
+    samples: its columns.
+    row_filter: F.
+    improve_step: i, from 1.
+    loss: says columns and layout.
+    reference_weight: weight of a reference's loss against a sample's.
+
+  Returns:
+    The rows.
+
+  Raises:
+    EmptySelectionError: if nothing is kept.
+    ValueError: if the loss declares an unknown column.
+  """
+  kept = row_filter.select(improve_step, samples)
+  unknown = set(loss.columns) - set(losses_base.COLUMNS)
+  if unknown:
+    raise ValueError(
+      f'{type(loss).__name__} declares columns {sorted(unknown)} that D_g does '
+      f'not have; it has {sorted(losses_base.COLUMNS)}'
+    )
+  if loss.layout is losses_base.Layout.BEST_WORST:
+    groups, thresholds = _best_worst(samples, kept)
+    kept.statistics['pairs'] = len(groups)
+  else:
+    groups, thresholds = kept.rows[:, None], kept.thresholds[:, None]
+  columns = {
+    'rewards': samples.rewards,
+    'sample_log_probs': store.log_prob,
+    'source_ids': samples.source_ids,
+  }
+  extra = set(loss.columns) - {'rewards'}
+
+  def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
+    members = groups[rows].reshape(-1)  # [B * N]
+    # The source of a group is encoded once.
+    of_group = samples.source_ids[groups[rows, 0]]
+    batch = loader.decoder_batch(
+      sources.source_tokens.pad(of_group, source_length),
+      store.tokens.pad(members, target_length),
+    )
+    batch['rewards'] = samples.rewards[members]
+    batch['thresholds'] = thresholds[rows].reshape(-1)
+    batch['row_weights'] = np.where(
+      samples.is_reference[members], reference_weight, 1.0
+    ).astype(np.float32)
+    for name in extra:
+      batch[name] = _on_device_type(columns[name][members])
+    return batch
+
+  return ImproveRows(
+    source_lengths=sources.source_tokens.lengths[samples.source_ids[groups[:, 0]]],
+    target_lengths=samples.lengths[groups].max(axis=1),
+    load=load,
+    statistics=kept.statistics,
+  )
+
+
+def _best_worst(
+  samples: filters_base.Samples, kept: filters_base.Kept
+) -> tuple[np.ndarray, np.ndarray]:
+  """Pairs the best kept row of each source with its worst eligible one.
+
+  F applies to the best; the worst has threshold -inf, which any reward passes.
+  Sources whose best and worst have the same tokens or reward have no pair.
+  """
+  threshold_of = np.full(len(samples.rewards), np.nan, np.float32)
+  threshold_of[kept.rows] = kept.thresholds
+  rows = np.flatnonzero(samples.is_eligible)
+  order = rows[np.lexsort((samples.rewards[rows], samples.source_ids[rows]))]
+  starts = filters_base.group_starts(samples.source_ids[order])
+  ends = np.append(starts[1:], len(order)) - 1
+  best, worst = order[ends], order[starts]
+  valid = (
+    np.isfinite(threshold_of[best])
+    & (samples.rewards[best] > samples.rewards[worst])
+    & (samples.text_hashes[best] != samples.text_hashes[worst])
+  )
+  if not valid.any():
+    raise filters_base.EmptySelectionError(
+      'no source has a best and a worst sample that differ; sample more for '
+      'each source, or lower the threshold'
+    )
+  best, worst = best[valid], worst[valid]
+  thresholds = np.stack(
+    [threshold_of[best], np.full(best.shape, -np.inf, np.float32)], axis=1
+  )
+  return np.stack([best, worst], axis=1), thresholds
+
+
+def _on_device_type(column: np.ndarray) -> np.ndarray:
+  if column.dtype == np.int64:
+    if column.size and column.max() >= 2**31:
+      raise ValueError(
+        'source ids beyond 2**31 - 1 do not fit the int32 that devices hold'
+      )
+    return column.astype(np.int32)
+  return column

@@ -1,0 +1,404 @@
+"""Stage `reward`: the learned reward R(x, y), fitted to ratings."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+import numpy as np
+
+from rest_jax import settings as settings_lib
+from rest_jax import types
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import vocabularies
+from rest_jax.evaluation import metrics, sampled
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import blocks, learned
+from rest_jax.rewards import corruptions as corruptions_lib
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import agreement as agreement_lib
+from rest_jax.stages import (
+  collect,
+  policies,
+  prepare,
+  reward_rows,
+  reward_training,
+)
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import checkpoints
+from rest_jax.training import trainer as trainer_lib
+
+TRAIN, DEV, TEST = 'train', 'dev', 'test'
+PRETRAIN = 'pretrain'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardStage:
+  """How the reward model is trained.
+
+  Attributes:
+    finetune: training on ratings; the checkpoint of the highest Pearson
+      correlation with the dev ratings is kept.
+    pretrain: training on corruptions before it, None for none; the checkpoint
+      of the highest correlation with chrF on validation pairs is kept.
+    corruptions: how references are made worse.
+    num_corruptions: hypotheses to pre-train on, spread over the references.
+    samples: draws hypotheses of the BC policy to pre-train on as well, scored
+      by chrF like the corruptions; None for none.
+    num_sampled_sources: training sources that are sampled for.
+    max_selection_rows: dev ratings, and corruptions of validation references,
+      by which checkpoints are chosen. The report is on all ratings.
+    dropout_rate: of the network in both trainings; None for the policy's.
+    scoring: maximum lengths, and shapes in which texts are scored.
+    num_resamples: of the bootstrap intervals.
+  """
+
+  finetune: trainer_lib.TrainerConfig
+  pretrain: trainer_lib.TrainerConfig | None = None
+  corruptions: corruptions_lib.CorruptionConfig = dataclasses.field(
+    default_factory=corruptions_lib.CorruptionConfig
+  )
+  num_corruptions: int = 100_000
+  samples: sampler_lib.DecodeConfig | None = None
+  num_sampled_sources: int = 2_000
+  max_selection_rows: int = 2_000
+  dropout_rate: float | None = None
+  scoring: blocks.ScoringConfig = dataclasses.field(
+    default_factory=blocks.ScoringConfig
+  )
+  num_resamples: int = 1_000
+
+  def __post_init__(self):
+    for name in (
+      'num_corruptions',
+      'num_sampled_sources',
+      'max_selection_rows',
+      'num_resamples',
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}.'
+        )
+    longest = max(
+      self.scoring.max_source_length, self.scoring.max_target_length
+    )
+    for name in ('pretrain', 'finetune'):
+      trainer = getattr(self, name)
+      if trainer is not None and trainer.buckets[-1] < longest:
+        raise ValueError(
+          f'{name}.buckets must hold the {longest} tokens that scoring reads; '
+          f'got {trainer.buckets}.'
+        )
+    if self.samples is not None and self.pretrain is None:
+      raise ValueError(
+        'samples are for pre-training; got samples without pretrain. Set '
+        'pretrain, or leave samples out.'
+      )
+
+
+def run(
+  config: RewardStage,
+  *,
+  policy: policy_lib.Policy,
+  policy_directory: str | pathlib.Path,
+  data: prepare.PreparedData,
+  ratings: ratings_lib.RatingsSource,
+  mesh_config: mesh_lib.MeshConfig,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """Trains a reference-free reward model and measures its agreement.
+
+  The policy's weights with a scalar head learn to tell graded corruptions of
+  references apart, then ratings. Ratings are standardised by their train split
+  and weighted by their number of annotators.
+
+  Source: ReST (arXiv 2308.08998), A.4, for a learned, reference-free reward of
+  the whole translation.
+
+  Note: how the paper's reward model was trained is not published. This recipe
+  is ours, after BLEURT (arXiv 2004.04696).
+
+  Args:
+    config: see `RewardStage`.
+    policy: the network of the BC policy.
+    policy_directory: a finished `bc` folder, whose policy it starts from.
+    data: the prepared data.
+    ratings: with the splits train and dev, and test if there is one.
+    mesh_config: devices and rules.
+    directory: the folder to write.
+    seed: of the new head, corruptions and samples.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    The finished folder. Its manifest has agreement with the ratings of dev and
+    test under 'agreement'; see `agreement.agreement`.
+
+  Raises:
+    ValueError: for ratings without a train or dev split, or that do not vary.
+  """
+  folder = folder_lib.begin(
+    directory,
+    {
+      'reward': config,
+      'network': policy.config,
+      'policy': policies.digest(policy_directory),
+      'data': data.digest,
+      'ratings': ratings,
+      'seed': seed,
+    },
+    overwrite=overwrite,
+  )
+  if folder.is_finished:
+    return folder.path
+  rated = ratings.read()
+  # Before hours of pre-training, not after.
+  train, dev = rated.select(TRAIN), rated.select(DEV)
+  scale = reward_rows.Scale.of('the ratings of split train', train.score)
+  covered = reward_rows.coverage(
+    data.vocabulary, rated.source + rated.hypothesis
+  )
+  network = policy.config
+  if config.dropout_rate is not None:
+    network = dataclasses.replace(network, dropout_rate=config.dropout_rate)
+  fitter = reward_training.Fitter(
+    scalar.ScalarModel(network), data.vocabulary, config.scoring, mesh_config
+  )
+  policy_params = policies.load(policy_directory, policy, mesh_config)
+  params = fitter.model.init_from_policy(policy_params, jax.random.key(seed))
+  pretraining = None
+  if config.pretrain is not None:
+    texts = _pretraining_texts(
+      config, data, policy, policy_params, mesh_config, seed
+    )
+    params, pretraining = _pretrain(
+      fitter, params, texts, config, data, folder.path, seed
+    )
+  params, summary = fitter.fit(
+    config.finetune,
+    params=params,
+    texts=_texts_of(train),
+    weights=train.weight,
+    scale=scale,
+    chosen_by=_spread(_texts_of(dev), config.max_selection_rows),
+    directory=folder.path,
+    description='reward: ratings',
+  )
+  found = {
+    split: _agreement(fitter, params, rated.select(split), config.num_resamples)
+    for split in (DEV, TEST)
+    if split in rated.split
+  }
+  folder.finish(
+    {
+      'agreement': found,
+      'params_digest': summary['params_digest'],
+      'training': summary,
+      'rating_scale': dataclasses.asdict(scale),
+      'pretraining': pretraining,
+      'corruptions': _probe(fitter, params, config, data, seed),
+      'network': settings_lib.describe(network),
+      'num_params': policy_lib.num_params(params),
+      'scoring': settings_lib.describe(config.scoring),
+      'vocabulary': {'digest': data.vocabulary.digest, **covered},
+      'policy_digest': policies.digest(policy_directory),
+    }
+  )
+  return folder.path
+
+
+def load(
+  directory: str | pathlib.Path,
+  vocabulary: vocabularies.Vocabulary,
+  mesh_config: mesh_lib.MeshConfig,
+  *,
+  scoring: blocks.ScoringConfig | None = None,
+  name: str = 'learned',
+) -> learned.LearnedReward:
+  """Loads a trained reward model onto the mesh.
+
+  Args:
+    directory: a finished folder of this stage.
+    vocabulary: that of the policy, with which the model was trained.
+    mesh_config: devices and rules.
+    scoring: shapes for this machine; None for those of the training.
+    name: of the reward, in files and results.
+
+  Returns:
+    The reward, in standard deviations of the ratings it was trained on.
+
+  Raises:
+    FileNotFoundError: if the stage has not finished.
+    ValueError: if the vocabulary is another one, or the arrays are damaged.
+  """
+  manifest = folder_lib.read_manifest(directory)
+  if vocabulary.digest != manifest['vocabulary']['digest']:
+    raise ValueError(
+      f'the reward model of {directory} was trained with another vocabulary '
+      f'({manifest["vocabulary"]["digest"][:12]}) than that given '
+      f'({vocabulary.digest[:12]}): token ids mean other pieces. Give the '
+      'data_dir it was trained with, or train a reward model on these data.'
+    )
+  model = scalar.ScalarModel(
+    network_lib.NetworkConfig(**_fields(manifest['network']))
+  )
+  params = checkpoints.load_params(
+    directory,
+    manifest['training']['best_step'],
+    policies.abstract_params(model, mesh_config),
+  )
+  return learned.LearnedReward(
+    model,
+    params,
+    vocabulary,
+    mesh_config,
+    config=scoring or blocks.ScoringConfig(**_fields(manifest['scoring'])),
+    name=name,
+    digest=manifest['params_digest'],
+  )
+
+
+def _fields(described: dict[str, Any]) -> dict[str, Any]:
+  """The fields of a dataclass that `settings.describe` described."""
+  return {key: value for key, value in described.items() if key != 'is'}
+
+
+def _corruptor(
+  config: RewardStage, data: prepare.PreparedData, split: str, seed: int
+) -> corruptions_lib.Corruptor:
+  """Makes a corruptor over the references of a split."""
+  count = config.max_selection_rows
+  if split == prepare.TRAIN:
+    count = config.num_corruptions
+  pairs = data.pairs(split)
+  # Of a larger split no more references are read than are corrupted.
+  rows = sampled.spread_rows(len(pairs), max(count, 2))
+  sources, references = sampled.texts_of(pairs, rows)
+  return corruptions_lib.Corruptor(
+    config.corruptions, sources, references, seed=seed
+  )
+
+
+def _pretraining_texts(
+  config: RewardStage,
+  data: prepare.PreparedData,
+  policy: policy_lib.Policy,
+  policy_params: types.Params,
+  mesh_config: mesh_lib.MeshConfig,
+  seed: int,
+) -> corruptions_lib.ScoredTexts:
+  """Corruptions of the train split's references, and samples for its sources."""
+  texts = _corruptor(config, data, prepare.TRAIN, seed).scored(
+    config.num_corruptions
+  )
+  if config.samples is None:
+    return texts
+  pairs = data.pairs(prepare.TRAIN)
+  drawn = collect.policy_sampler(policy, config.samples, mesh_config).sample(
+    policy_params,
+    pairs.source_tokens,
+    sampled.spread_rows(len(pairs), config.num_sampled_sources),
+    seed=seed,
+    grow_step=0,
+  )
+  samples = (
+    (pairs.source_text(int(row)), hypothesis, pairs.reference_text(int(row)))
+    for block in drawn
+    for row, tokens in zip(block.source_ids, block.tokens, strict=True)
+    for hypothesis in data.vocabulary.decode_batch(tokens)
+  )
+  return texts + corruptions_lib.score_samples(
+    samples, chrf_beta=config.corruptions.chrf_beta
+  )
+
+
+def _pretrain(
+  fitter: reward_training.Fitter,
+  params: types.Params,
+  texts: corruptions_lib.ScoredTexts,
+  config: RewardStage,
+  data: prepare.PreparedData,
+  directory: pathlib.Path,
+  seed: int,
+) -> tuple[types.Params, dict[str, Any]]:
+  """Fits chrF; returns parameters and the manifest's entry."""
+  scale = reward_rows.Scale.of('corruptions', texts.scores)
+  validation = _corruptor(config, data, prepare.VALIDATION, seed)
+  params, summary = fitter.fit(
+    config.pretrain,
+    params=params,
+    texts=texts,
+    weights=None,
+    scale=scale,
+    chosen_by=validation.scored(config.max_selection_rows),
+    directory=directory / PRETRAIN,
+    description='reward: pre-training',
+  )
+  return params, {**summary, 'scale': dataclasses.asdict(scale)}
+
+
+def _texts_of(rated: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
+  return corruptions_lib.ScoredTexts(
+    rated.source, rated.hypothesis, rated.score
+  )
+
+
+def _spread(
+  texts: corruptions_lib.ScoredTexts, limit: int
+) -> corruptions_lib.ScoredTexts:
+  """At most `limit` texts, evenly spread over all."""
+  rows = sampled.spread_rows(len(texts.sources), limit)
+  return corruptions_lib.ScoredTexts(
+    [texts.sources[row] for row in rows],
+    [texts.hypotheses[row] for row in rows],
+    texts.scores[rows],
+  )
+
+
+def _agreement(
+  fitter: reward_training.Fitter,
+  params: types.Params,
+  rated: ratings_lib.Ratings,
+  num_resamples: int,
+) -> dict[str, Any]:
+  """Compares rewards with the ratings of one split."""
+  found = agreement_lib.agreement(
+    fitter.score(params, _texts_of(rated)),
+    rated.score,
+    rated.source,
+    num_resamples=num_resamples,
+  )
+  logging.info('reward: %s, %s', rated.split[0], agreement_lib.line(found))
+  return found
+
+
+def _probe(
+  fitter: reward_training.Fitter,
+  params: types.Params,
+  config: RewardStage,
+  data: prepare.PreparedData,
+  seed: int,
+) -> dict[str, float]:
+  """Measures how the final model ranks corruptions of validation references.
+
+  Returns:
+    pearson: correlation with chrF to the reference; prefers_reference: share of
+    the corruptions to which their reference is preferred.
+  """
+  corruptor = _corruptor(config, data, prepare.VALIDATION, seed)
+  texts = corruptor.scored(config.max_selection_rows)
+  references = [
+    corruptor.reference(index) for index in range(len(texts.sources))
+  ]
+  rewards = fitter.score(params, texts)
+  ideal = fitter.score(params, texts._replace(hypotheses=references))
+  changed = np.asarray(texts.hypotheses) != np.asarray(references)
+  return {
+    'pearson': metrics.pearson(rewards, texts.scores),
+    'prefers_reference': float(np.mean((rewards < ideal)[changed])),
+  }

@@ -1,0 +1,174 @@
+"""Scored texts as rows that a reward model is trained on."""
+
+from collections.abc import Sequence
+import dataclasses
+
+from absl import logging
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import ragged, vocabularies
+from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import words as words_lib
+from rest_jax.training import loader
+
+# Beyond these the vocabulary does not fit the ratings: meaning is lost to UNK,
+# or sentences to the maximum length.
+_MAX_UNKNOWN_SHARE = 0.005
+_MAX_PIECES_PER_WORD = 2.0
+_MAX_TRUNCATED_SHARE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """Mean and standard deviation of the scores that a model is trained on."""
+
+  mean: float
+  std: float
+
+  @classmethod
+  def of(cls, what: str, scores: np.ndarray) -> 'Scale':
+    """Measures scores.
+
+    Args:
+      what: what they are, for an error.
+      scores: float [n].
+
+    Raises:
+      ValueError: if they do not vary.
+    """
+    scores = np.asarray(scores, np.float64)
+    if len(scores) < 2 or np.ptp(scores) == 0:
+      raise ValueError(
+        f'the scores of {what} must vary for a model to learn from them; got '
+        f'{len(scores)} row(s), all {scores[:1].tolist()}. Check the column '
+        'that they come from.'
+      )
+    return cls(float(scores.mean()), float(scores.std()))
+
+  def __call__(self, scores: np.ndarray) -> np.ndarray:
+    """Standardises scores: float32, mean 0 and deviation 1 on those of `of`."""
+    return ((np.asarray(scores, np.float64) - self.mean) / self.std).astype(
+      np.float32
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardRows:
+  """Training rows of a reward model.
+
+  Attributes:
+    source_tokens: a row each, with EOS.
+    target_tokens: a row each, with EOS.
+    scores: float32 [n], standardised.
+    weights: float32 [n], mean 1.
+    truncated: number of rows of which a side was cut at the maximum length.
+  """
+
+  source_tokens: ragged.Ragged
+  target_tokens: ragged.Ragged
+  scores: np.ndarray
+  weights: np.ndarray
+  truncated: int
+
+  @classmethod
+  def of_texts(
+    cls,
+    what: str,
+    texts: corruptions.ScoredTexts,
+    *,
+    scale: Scale,
+    vocabulary: vocabularies.Vocabulary,
+    scoring: blocks.ScoringConfig,
+    weights: np.ndarray | None = None,
+  ) -> 'RewardRows':
+    """Encodes texts as scoring will.
+
+    Args:
+      what: what they are, for a warning.
+      texts: with their scores.
+      scale: of the scores.
+      vocabulary: of the model.
+      scoring: gives the maximum lengths.
+      weights: float [n], such as numbers of annotators; None weighs all alike.
+
+    Returns:
+      The rows.
+    """
+    sources, cut_sources = blocks.encode(
+      vocabulary, texts.sources, scoring.max_source_length
+    )
+    targets, cut_targets = blocks.encode(
+      vocabulary, texts.hypotheses, scoring.max_target_length
+    )
+    truncated = int(np.sum(cut_sources | cut_targets))
+    if truncated > _MAX_TRUNCATED_SHARE * len(sources):
+      logging.warning(
+        '%s: %d of %d rows are longer than the maximum of %d source or %d '
+        'target tokens and were cut. Raise max_source_length and '
+        'max_target_length of the scoring, or widen the vocabulary.',
+        what,
+        truncated,
+        len(sources),
+        scoring.max_source_length,
+        scoring.max_target_length,
+      )
+    if weights is None:
+      weights = np.ones(len(sources))
+    weights = np.asarray(weights, np.float64)
+    return cls(
+      source_tokens=ragged.Ragged.from_lists(sources),
+      target_tokens=ragged.Ragged.from_lists(targets),
+      scores=scale(texts.scores),
+      weights=(weights / weights.mean()).astype(np.float32),
+      truncated=truncated,
+    )
+
+  def load(
+    self, rows: np.ndarray, source_length: int, target_length: int
+  ) -> types.Batch:
+    """Returns T5X's four features, `scores` and `score_weights` of rows."""
+    batch = loader.decoder_batch(
+      self.source_tokens.pad(rows, source_length),
+      self.target_tokens.pad(rows, target_length),
+    )
+    batch['scores'] = self.scores[rows]
+    batch['score_weights'] = self.weights[rows]
+    return batch
+
+
+def coverage(
+  vocabulary: vocabularies.Vocabulary, texts: Sequence[str]
+) -> dict[str, float]:
+  """Measures how well a vocabulary covers texts, and warns if it does not.
+
+  A vocabulary trained on captions cuts news into two and a half pieces a word.
+
+  Args:
+    vocabulary: of the policy and the reward model.
+    texts: that the reward model shall read.
+
+  Returns:
+    unknown_share: UNK among the pieces, in [0, 1]; pieces_per_word: pieces over
+    words, where characters of scripts without spaces count as words.
+  """
+  rows = vocabulary.encode_batch(sorted(set(texts)))
+  words = sum(len(words_lib.split_words(text)) for text in set(texts))
+  pieces = sum(map(len, rows))
+  unknown = sum(int(np.sum(row == types.UNK_ID)) for row in rows)
+  result = {
+    'unknown_share': unknown / max(pieces, 1),
+    'pieces_per_word': pieces / max(words, 1),
+  }
+  if (
+    result['unknown_share'] > _MAX_UNKNOWN_SHARE
+    or result['pieces_per_word'] > _MAX_PIECES_PER_WORD
+  ):
+    logging.warning(
+      'the vocabulary fits the text of the ratings badly: %.2f %% of its pieces '
+      "are UNK, and a word has %.2f pieces. Name text of the ratings' domain "
+      'in extra_files of VocabularyConfig, or raise its size.',
+      100 * result['unknown_share'],
+      result['pieces_per_word'],
+    )
+  return result

@@ -1,0 +1,128 @@
+"""Fitting a scalar model to scored texts, and scoring texts with it."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import vocabularies
+from rest_jax.evaluation import metrics
+from rest_jax.losses import regression
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base, blocks, corruptions, learned
+from rest_jax.stages import reward_rows
+from rest_jax.training import trainer as trainer_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitter:
+  """A scalar model, and what its trainings and measurements share.
+
+  Attributes:
+    model: the model.
+    vocabulary: what it reads text with.
+    scoring: maximum lengths, and shapes of scoring.
+    mesh_config: devices and rules.
+  """
+
+  model: scalar.ScalarModel
+  vocabulary: vocabularies.Vocabulary
+  scoring: blocks.ScoringConfig
+  mesh_config: mesh_lib.MeshConfig
+
+  def fit(
+    self,
+    trainer: trainer_lib.TrainerConfig,
+    *,
+    params: types.Params,
+    texts: corruptions.ScoredTexts,
+    weights: np.ndarray | None,
+    scale: reward_rows.Scale,
+    chosen_by: corruptions.ScoredTexts,
+    directory: pathlib.Path,
+    description: str,
+  ) -> trainer_lib.TrainResult:
+    """Fits standardised scores by weighted least squares.
+
+    Args:
+      trainer: length, optimiser, batches.
+      params: where to start from.
+      texts: what to fit.
+      weights: float [n], one for each text; None weighs all alike.
+      scale: of the scores.
+      chosen_by: held-out texts; the checkpoint of the highest Pearson
+        correlation with their scores is kept.
+      directory: of the training.
+      description: the words before the progress bar.
+
+    Returns:
+      The parameters of the best checkpoint and a summary, which says too how
+      many rows were `truncated`.
+    """
+    rows = reward_rows.RewardRows.of_texts(
+      description,
+      texts,
+      scale=scale,
+      vocabulary=self.vocabulary,
+      scoring=self.scoring,
+      weights=weights,
+    )
+    batches = trainer.batches(
+      source_lengths=rows.source_tokens.lengths,
+      target_lengths=rows.target_tokens.lengths,
+      load=rows.load,
+      num_devices=self.mesh_config.build().shape['data'],
+    )
+    result = trainer_lib.train(
+      trainer,
+      model=self.model,
+      loss=regression.Regression(),
+      batches=batches,
+      mesh_config=self.mesh_config,
+      params=params,
+      directory=directory,
+      evaluate_fn=self._correlation(scale, chosen_by),
+      description=description,
+    )
+    return result._replace(
+      summary={**result.summary, 'truncated': rows.truncated}
+    )
+
+  def score(
+    self, params: types.Params, texts: corruptions.ScoredTexts
+  ) -> np.ndarray:
+    """Returns the reward of each text, float32 [n]."""
+    scorer = learned.Scorer(self.model, self.mesh_config)
+    return self._score(scorer, scorer.place(params), self._plan(texts), texts)
+
+  def _correlation(
+    self, scale: reward_rows.Scale, texts: corruptions.ScoredTexts
+  ) -> trainer_lib.EvaluateFn:
+    """Judges parameters by Pearson's correlation with the scores of texts."""
+    scorer = learned.Scorer(self.model, self.mesh_config)
+    plan = self._plan(texts)
+    expected = scale(texts.scores)
+
+    def evaluate(params: types.Params, step: int) -> dict[str, float]:
+      del step
+      rewards = self._score(scorer, params, plan, texts)
+      pearson = metrics.pearson(rewards, expected)
+      return {
+        'objective': pearson,
+        'pearson': pearson,
+        'squared_error': float(np.mean(np.square(rewards - expected))),
+      }
+
+    return evaluate
+
+  def _plan(self, texts: corruptions.ScoredTexts) -> blocks.Plan:
+    return blocks.plan(
+      self.scoring, self.vocabulary, texts.sources, texts.hypotheses
+    )
+
+  def _score(self, scorer, params, plan, texts) -> np.ndarray:
+    rewards, _ = scorer.score(params, plan)
+    base.check_finite('learned', texts.sources, texts.hypotheses, rewards)
+    return rewards

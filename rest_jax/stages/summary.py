@@ -1,0 +1,164 @@
+"""From finished evaluations to `results.json`, the table and the figures."""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rest_jax.data import files
+from rest_jax.data import sample_store
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import figures
+from rest_jax.report import table
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import folder as folder_lib
+
+RESULTS_FILE = 'results.json'
+
+
+def write(run: Any) -> str:
+  """Gathers a run's finished evaluations.
+
+  Args:
+    run: an `experiment.Run`; policies without a finished evaluation are left
+      out.
+
+  Returns:
+    The table that was printed.
+  """
+  variants = []
+  for split in run.experiment.evaluate.splits:
+    bc_scores = {}
+    for step in run.policies():
+      directory = run.evaluation_directory(step, split)
+      if (directory / folder_lib.MANIFEST).exists():
+        variants.append(_variant(run, step, split, directory, bc_scores))
+  path = run.model_dir / RESULTS_FILE
+  results = results_lib.update(path, run.experiment.task.name, variants)
+  files.write_json(
+    run.variant_dir / 'evaluation.json',
+    results_lib.to_json(
+      results_lib.Results(
+        task=run.experiment.task.name, variants=tuple(variants)
+      )
+    ),
+  )
+  _draw(run, results)
+  text = table.render(results)
+  print(text, flush=True)
+  logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
+  return text
+
+
+def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
+  """One policy on one split; the first one seen is BC."""
+  experiment = run.experiment
+  manifest = folder_lib.read_manifest(directory)
+  measured = manifest['measured']
+  made = folder_lib.read_manifest(step.directory)
+  decode = experiment.evaluate.decode
+  names = {'reward': run.reward_model.name}
+  if evaluate_stage.HUMAN in measured:
+    names['human'] = evaluate_stage.HUMAN
+  differences = {}
+  for what, name in names.items():
+    scores, ids = evaluate_stage.read_scores(directory, name)
+    if not step.grow:
+      bc_scores[what] = (scores, ids)
+    elif what in bc_scores:
+      base, base_ids = bc_scores[what]
+      differences[what] = metrics.paired_difference(
+        scores, base, ids, base_ids
+      ).scaled(100)
+  curve = measured['best_of_n']
+  kept, row_filter = made.get('kept'), None
+  if step.grow:
+    row_filter = results_lib.Filter(
+      kind=experiment.improve.filter.kind,
+      value=experiment.improve.filter.at(step.improve),
+    )
+  return results_lib.Variant(
+    name=_name(run, step),
+    loss=experiment.improve.loss.name if step.grow else 'bc',
+    grow=step.grow,
+    improve=step.improve,
+    seed=experiment.seed,
+    filter=row_filter,
+    split=split,
+    decode=results_lib.Decode(
+      temperature=decode.temperature,
+      samples_per_source=decode.num_samples_per_source,
+      text='greedy',
+    ),
+    reward=metrics.Estimate(**measured['reward']),
+    human=(
+      metrics.Estimate(**measured['human']) if 'human' in measured else None
+    ),
+    difference_to_bc=differences.get('reward'),
+    human_difference_to_bc=differences.get('human'),
+    bleu=measured['bleu'],
+    bleu_signature=measured['bleu_signature'],
+    chrf=measured['chrf'],
+    chrf_signature=measured['chrf_signature'],
+    length_ratio=measured['length_ratio'],
+    distinct_samples=measured['distinct_samples'],
+    best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
+    best_of_n_stderr={int(n): entry['stderr'] for n, entry in curve.items()},
+    best_of_n_human={
+      int(n): entry['mean']
+      for n, entry in measured.get('best_of_n_human', {}).items()
+    },
+    kept=(
+      results_lib.Kept(
+        samples=kept['samples'],
+        fraction=kept['fraction'],
+        sources_without_samples=kept['sources_without_samples'],
+      )
+      if kept
+      else None
+    ),
+    seconds=_seconds(run, step, made),
+  )
+
+
+def _name(run, step) -> str:
+  experiment = run.experiment
+  loss = experiment.improve.loss.name
+  if not step.grow:
+    return results_lib.variant_name('bc', 0, 0)
+  name = results_lib.variant_name(loss, step.grow, step.improve)
+  # Variants of one loss are told apart by the name that the user gave.
+  if experiment.variant_name != loss:
+    name = f'{name} {experiment.variant_name}'
+  return name
+
+
+def _seconds(run, step, made) -> results_lib.Seconds:
+  improve = made['training']['seconds']
+  if not step.grow:
+    return results_lib.Seconds(improve=improve)
+  grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
+  return results_lib.Seconds(
+    grow=grown['grow'], score=grown['score'], improve=improve
+  )
+
+
+def _draw(run, results) -> None:
+  report = pathlib.Path(run.model_dir) / 'report'
+  figures.write_all(results, report)
+  row_filter = run.experiment.improve.filter
+  for g in range(1, run.experiment.num_grow_steps + 1):
+    directory = run.grow_directory(g)
+    if not (directory / folder_lib.MANIFEST).exists():
+      continue
+    store = sample_store.SampleStore.open(directory)
+    _, rewards = store.rewards(run.reward_model.name)
+    # One line a threshold, where there is one for all sources.
+    is_global = row_filter.kind == 'fixed'
+    figure = figures.reward_histogram(
+      rewards,
+      [v for v in row_filter.values if is_global and v > float('-inf')],
+      title=f'Rewards of D_{g}',
+    )
+    figures.save(figure, report / f'rewards_grow_{g}.png')

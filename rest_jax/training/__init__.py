@@ -1,0 +1,1 @@
+"""One trainer for policies, reward models and value functions."""

@@ -1,0 +1,214 @@
+"""Checkpoints by Orbax: the latest to resume from and the best to use."""
+
+from collections.abc import Mapping
+import hashlib
+import math
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from rest_jax import types
+from rest_jax.training import step as step_lib
+
+OBJECTIVE = 'objective'
+
+
+def digest(tree: Any) -> str:
+  """SHA-256 over the names, shapes, types and bytes of a tree of arrays.
+
+  Orbax's files have random names, and a flipped bit in one restores silently:
+  arrays are compared, never files.
+
+  Args:
+    tree: the arrays.
+
+  Returns:
+    Hexadecimal digits.
+  """
+  hashed = hashlib.sha256()
+  for path, leaf in sorted(
+    jax.tree_util.tree_leaves_with_path(tree),
+    key=lambda item: jax.tree_util.keystr(item[0]),
+  ):
+    array = np.asarray(jax.device_get(leaf))
+    name = jax.tree_util.keystr(path)
+    hashed.update(f'{name}{array.shape}{array.dtype.name}'.encode())
+    hashed.update(np.ascontiguousarray(array).tobytes())
+  return hashed.hexdigest()
+
+
+class Checkpoints:
+  """The checkpoints of one training, in `directory`/checkpoints.
+
+  Each has three items: `params`, `rest` (what else the train state holds) and
+  `record` (plain values: the trainer's own bookkeeping and the parameters'
+  digest). The newest is always kept, and the one of the highest objective.
+  """
+
+  def __init__(self, directory: str | pathlib.Path, *, read_only: bool = False):
+    path = pathlib.Path(directory).absolute() / 'checkpoints'
+    if not read_only:
+      path.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+      raise FileNotFoundError(
+        f'{path} does not exist: no checkpoint was saved in {directory}'
+      )
+    policies = checkpoint_managers
+    self._manager = ocp.CheckpointManager(
+      path,
+      item_names=('params', 'rest', 'record'),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(
+          [
+            policies.LatestN(1),
+            policies.BestN(
+              get_metric_fn=lambda metrics: metrics[OBJECTIVE],
+              n=1,
+              keep_checkpoints_without_metrics=False,
+            ),
+          ]
+        ),
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+      ),
+    )
+
+  def save(
+    self,
+    state: step_lib.TrainState,
+    *,
+    record: Mapping[str, Any],
+    objective: float | None = None,
+  ) -> None:
+    """Saves a state; returns when it is on disk.
+
+    Args:
+      state: the train state.
+      record: JSON values to keep with it.
+      objective: the higher the better; None if it was not evaluated.
+
+    Raises:
+      ValueError: if the objective is not finite. Such a checkpoint would be
+        kept and push a good one out.
+    """
+    if objective is not None and not math.isfinite(objective):
+      raise ValueError(
+        f'the objective at step {int(state.step)} is {objective}; it must be '
+        'finite. Nothing was saved.'
+      )
+    rest = {'auxiliary': state.auxiliary, 'optimizer': state.optimizer}
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        rest=ocp.args.StandardSave(rest),
+        record=ocp.args.JsonSave(
+          {**record, 'params_digest': digest(state.params)}
+        ),
+      ),
+      metrics=None if objective is None else {OBJECTIVE: objective},
+    )
+    self._manager.wait_until_finished()
+
+  @property
+  def latest_step(self) -> int | None:
+    return self._manager.latest_step()
+
+  def restore(
+    self, step: int, like: step_lib.TrainState
+  ) -> tuple[step_lib.TrainState, dict[str, Any]]:
+    """Restores a whole train state.
+
+    Args:
+      step: which one.
+      like: a state of the same structure; gives shapes and shardings.
+
+    Returns:
+      The state and its record.
+    """
+    rest = {'auxiliary': like.auxiliary, 'optimizer': like.optimizer}
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(_abstract(like.params)),
+        rest=ocp.args.StandardRestore(_abstract(rest)),
+        record=ocp.args.JsonRestore(),
+      ),
+    )
+    _check(restored.params, restored.record, step, self._manager.directory)
+    state = step_lib.TrainState(
+      step=jax.device_put(np.int32(step), like.step.sharding),
+      params=restored.params,
+      auxiliary=restored.rest['auxiliary'],
+      optimizer=restored.rest['optimizer'],
+    )
+    return state, restored.record
+
+  def restore_params(self, step: int, like: types.Params) -> types.Params:
+    """Restores the parameters alone; `like` gives shapes and shardings."""
+    if step not in self._manager.all_steps():
+      raise FileNotFoundError(
+        f'{self._manager.directory} has no checkpoint of step {step}, only of '
+        f'{sorted(self._manager.all_steps())}'
+      )
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(_abstract(like)),
+        record=ocp.args.JsonRestore(),
+      ),
+    )
+    _check(restored.params, restored.record, step, self._manager.directory)
+    return restored.params
+
+  def close(self) -> None:
+    self._manager.close()
+
+
+def load_params(
+  directory: str | pathlib.Path, step: int, like: types.Params
+) -> types.Params:
+  """Loads the parameters of one checkpoint.
+
+  Args:
+    directory: the stage's folder (which has `checkpoints/`).
+    step: the step, usually the manifest's `best_step`.
+    like: a tree of arrays or `jax.ShapeDtypeStruct` with shardings.
+
+  Returns:
+    The parameters.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if shapes differ or the arrays are damaged.
+  """
+  checkpoints = Checkpoints(directory, read_only=True)
+  try:
+    return checkpoints.restore_params(step, like)
+  finally:
+    checkpoints.close()
+
+
+def _abstract(tree: Any) -> Any:
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=getattr(x, 'sharding', None)
+    ),
+    tree,
+  )
+
+
+def _check(
+  params: Any, record: Mapping[str, Any], step: int, directory: Any
+) -> None:
+  if digest(params) != record['params_digest']:
+    raise ValueError(
+      f'the parameters of checkpoint {step} in {directory} are damaged: their '
+      'digest is not the one recorded when they were saved. Remove that '
+      'checkpoint; training resumes from the one before.'
+    )

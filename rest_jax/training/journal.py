@@ -1,0 +1,120 @@
+"""What a training writes as it goes: metrics.jsonl, TensorBoard, a bar."""
+
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import logging
+import tensorboardX
+import tqdm
+
+from rest_jax.data import files
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+class Journal:
+  """Writes metrics of one training; a context manager.
+
+  Lines of `metrics.jsonl` beyond the step that a resumed training starts from
+  are removed, so that the file reads as if it had never been cut off.
+  """
+
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    *,
+    first_step: int,
+    num_steps: int,
+    description: str,
+  ):
+    """Opens the files.
+
+    Args:
+      directory: the stage's folder.
+      first_step: steps taken already.
+      num_steps: steps to take in all.
+      description: the word before the bar.
+    """
+    self._directory = pathlib.Path(directory)
+    self._description = description
+    self._num_steps = num_steps
+    self._first_step = first_step
+    self._is_terminal = sys.stderr.isatty()
+
+  def __enter__(self) -> 'Journal':
+    self._directory.mkdir(parents=True, exist_ok=True)
+    path = self._directory / METRICS_FILE
+    if path.exists():
+      _drop_after(path, self._first_step)
+    self._lines = open(path, 'a', encoding='utf-8')  # noqa: SIM115
+    self._events = tensorboardX.SummaryWriter(
+      str(self._directory), purge_step=self._first_step + 1
+    )
+    self._bar = tqdm.tqdm(
+      total=self._num_steps,
+      initial=self._first_step,
+      desc=self._description,
+      unit='step',
+      disable=not self._is_terminal,
+      leave=False,
+    )
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    self._bar.close()
+    self._lines.close()
+    self._events.close()
+
+  def advance(self, step: int) -> None:
+    self._bar.update(step - self._bar.n)
+
+  def write(self, split: str, step: int, metrics: dict[str, float]) -> None:
+    """Writes one line of metrics.
+
+    Args:
+      split: 'train' or 'validation'.
+      step: steps taken.
+      metrics: finite numbers by name.
+    """
+    line = json.dumps(
+      {'step': step, 'split': split, **metrics}, allow_nan=False
+    )
+    self._lines.write(line + '\n')
+    self._lines.flush()
+    for name, value in metrics.items():
+      self._events.add_scalar(f'{split}/{name}', value, step)
+    shown = {
+      name: f'{value:.4g}'
+      for name, value in metrics.items()
+      if name in ('loss', 'nll', 'objective', 'reward')
+    }
+    self._bar.set_postfix(shown, refresh=False)
+    if split != 'train' and not self._is_terminal:
+      words = ' '.join(f'{name} {value}' for name, value in shown.items())
+      logging.info(
+        '%s: step %d of %d, %s', self._description, step, self._num_steps, words
+      )
+
+
+def _drop_after(path: pathlib.Path, step: int) -> None:
+  """Keeps whole lines up to `step`; the last one may be torn."""
+  kept = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      if json.loads(line)['step'] > step:
+        break
+    except (json.JSONDecodeError, KeyError):
+      break
+    kept.append(line + '\n')
+  with files.atomic_write(path) as temporary:
+    temporary.write_text(''.join(kept), encoding='utf-8')
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Reads `metrics.jsonl` of a stage's folder, a dict a line."""
+  path = pathlib.Path(directory) / METRICS_FILE
+  with open(path, encoding='utf-8') as lines:
+    return [json.loads(line) for line in lines]

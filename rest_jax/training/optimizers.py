@@ -1,0 +1,130 @@
+"""Optimisers from optax, with warm-up, decay and clipping."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+KINDS = ('adamw', 'adafactor')
+DECAYS = ('constant', 'linear', 'cosine', 'rsqrt')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """AdamW or Adafactor. The paper names neither; every number here is ours.
+
+  Attributes:
+    kind: 'adamw' or 'adafactor'.
+    learning_rate: the peak, reached after the warm-up.
+    warmup_steps: steps of linear rise from 0.
+    decay: what follows until the last step: 'constant', 'linear' or 'cosine' to
+      `final_fraction` of the peak, or 'rsqrt' (peak * sqrt(warmup / step)).
+    final_fraction: of the peak, at the last step, for 'linear' and 'cosine'.
+    weight_decay: decoupled; acts on matrices, not on scales of norms.
+    clip_norm: global gradient norm is clipped to it; None for no clipping.
+    b1: decay of Adam's first moment.
+    b2: decay of Adam's second moment.
+    eps: Adam's epsilon.
+  """
+
+  kind: str = 'adamw'
+  learning_rate: float = 1e-3
+  warmup_steps: int = 0
+  decay: str = 'constant'
+  final_fraction: float = 0.0
+  weight_decay: float = 0.0
+  clip_norm: float | None = 1.0
+  b1: float = 0.9
+  b2: float = 0.98
+  eps: float = 1e-9
+
+  def __post_init__(self):
+    if self.kind not in KINDS:
+      raise ValueError(
+        f'optimizer kind must be one of {KINDS}; got {self.kind!r}'
+      )
+    if self.decay not in DECAYS:
+      raise ValueError(f'decay must be one of {DECAYS}; got {self.decay!r}')
+    if self.learning_rate <= 0:
+      raise ValueError(
+        f'learning_rate must be positive; got {self.learning_rate}'
+      )
+    if self.warmup_steps < 0:
+      raise ValueError(
+        f'warmup_steps must be at least 0; got {self.warmup_steps}'
+      )
+    if self.clip_norm is not None and self.clip_norm <= 0:
+      raise ValueError(
+        f'clip_norm must be positive, or None for no clipping; got '
+        f'{self.clip_norm}'
+      )
+
+  def schedule(self, num_steps: int) -> optax.Schedule:
+    """Returns step -> learning rate for a training of `num_steps` steps."""
+    peak = self.learning_rate
+    rest = max(num_steps - self.warmup_steps, 1)
+    if self.decay == 'linear':
+      after = optax.linear_schedule(peak, peak * self.final_fraction, rest)
+    elif self.decay == 'cosine':
+      after = optax.cosine_decay_schedule(peak, rest, self.final_fraction)
+    elif self.decay == 'rsqrt':
+      base = max(self.warmup_steps, 1)
+      # optax also calls it for steps before its own start.
+      after = lambda step: peak * jnp.sqrt(base / (base + jnp.maximum(step, 0)))
+    else:
+      after = optax.constant_schedule(peak)
+    if not self.warmup_steps:
+      return after
+    # The first step is taken at peak / warmup_steps: at 0 it would be lost.
+    rise = optax.linear_schedule(
+      peak / self.warmup_steps, peak, max(self.warmup_steps - 1, 1)
+    )
+    return optax.join_schedules([rise, after], [self.warmup_steps])
+
+  def learning_rates(self, num_steps: int) -> np.ndarray:
+    """Returns float32 [num_steps], the learning rate of each step."""
+    steps = jnp.arange(num_steps)
+    return np.asarray(jax.vmap(self.schedule(num_steps))(steps), np.float32)
+
+  def direction(self) -> optax.GradientTransformation:
+    """Returns the optax transformation without its learning rate.
+
+    The train step multiplies its updates by the rate of the step, which is an
+    argument: trainings that differ in their schedule share one compilation.
+    """
+    if self.kind == 'adafactor':
+      update = optax.adafactor(
+        learning_rate=None,
+        multiply_by_parameter_scale=False,
+        weight_decay_rate=self.weight_decay or None,
+        weight_decay_mask=_is_matrix,
+      )
+    else:
+      update = optax.adamw(
+        learning_rate=1.0,
+        b1=self.b1,
+        b2=self.b2,
+        eps=self.eps,
+        weight_decay=self.weight_decay,
+        mask=_is_matrix,
+      )
+    if self.clip_norm is None:
+      return update
+    return optax.chain(optax.clip_by_global_norm(self.clip_norm), update)
+
+  def without_schedule(self) -> 'OptimizerConfig':
+    """Returns these settings with the fields of the schedule at defaults."""
+    return dataclasses.replace(
+      self,
+      learning_rate=1.0,
+      warmup_steps=0,
+      decay='constant',
+      final_fraction=0.0,
+    )
+
+
+def _is_matrix(tree: Any) -> Any:
+  return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, tree)

@@ -1,0 +1,416 @@
+"""One trainer for policies, reward models and value functions.
+
+It is handed a model, a loss, batches and a function that evaluates parameters;
+it imports none of them.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax import settings
+from rest_jax import types
+from rest_jax.losses import base
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.training import checkpoints as checkpoints_lib
+from rest_jax.training import journal as journal_lib
+from rest_jax.training import loader
+from rest_jax.training import optimizers
+from rest_jax.training import step as step_lib
+
+# Evaluates parameters at a step; the result has 'objective', higher is better.
+EvaluateFn = Callable[[types.Params, int], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+  """How long, how fast and on how much at a time to train.
+
+  Attributes:
+    optimizer: the optimiser.
+    max_steps: optimiser steps at most.
+    evaluate_every: steps between evaluations; each saves a checkpoint.
+    evaluate_first: also evaluate what training starts from, which is then a
+      candidate for the best checkpoint.
+    patience: stop after this many evaluations in a row without a new best; None
+      for never.
+    tokens_per_batch: tokens a side of a batch, padding included.
+    buckets: lengths that batches are padded to.
+    accumulation_steps: micro-batches a step.
+    dropout: whether dropout is on (its rate is the network's).
+    seed: of batch order and dropout.
+    log_every: steps between lines of metrics.
+  """
+
+  optimizer: optimizers.OptimizerConfig
+  max_steps: int
+  evaluate_every: int
+  evaluate_first: bool = False
+  patience: int | None = None
+  tokens_per_batch: int = 4096
+  buckets: tuple[int, ...] = (16, 32, 64, 128)
+  accumulation_steps: int = 1
+  dropout: bool = True
+  seed: int = 0
+  log_every: int = settings.recorded(default=50)
+
+  def __post_init__(self):
+    for name in (
+      'max_steps',
+      'evaluate_every',
+      'tokens_per_batch',
+      'accumulation_steps',
+      'log_every',
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name} must be at least 1; got {getattr(self, name)}')
+    if self.patience is not None and self.patience < 1:
+      raise ValueError(
+        f'patience must be at least 1, or None for no early stop; got '
+        f'{self.patience}'
+      )
+
+  def batches(
+    self,
+    *,
+    source_lengths: np.ndarray,
+    target_lengths: np.ndarray,
+    load: loader.Load,
+    num_devices: int = 1,
+  ) -> loader.BucketedBatches:
+    """Plans batches with these settings; see `loader.BucketedBatches`."""
+    return loader.BucketedBatches(
+      source_lengths=source_lengths,
+      target_lengths=target_lengths,
+      load=load,
+      tokens_per_batch=self.tokens_per_batch,
+      buckets=self.buckets,
+      seed=self.seed,
+      row_multiple=num_devices * self.accumulation_steps,
+    )
+
+
+class TrainResult(NamedTuple):
+  """What a training ends with.
+
+  Attributes:
+    params: those of the best checkpoint.
+    summary: for the stage's manifest: steps, best_step, best_objective,
+      stopped_early, real_token_share, seconds, target_tokens_per_second,
+      params_digest, evaluation (metrics of the best checkpoint).
+  """
+
+  params: types.Params
+  summary: dict[str, Any]
+
+
+@dataclasses.dataclass
+class _Progress:
+  """The bookkeeping that a checkpoint's record carries."""
+
+  best_step: int | None = None
+  best_objective: float = -math.inf
+  best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+  evaluations_since_best: int = 0
+  seconds: float = 0.0
+  target_tokens: float = 0.0
+  evaluation_seconds: float = 0.0
+
+  def note(self, step: int, metrics: dict[str, float]) -> None:
+    objective = metrics[checkpoints_lib.OBJECTIVE]
+    is_better = objective > self.best_objective
+    # Of equal checkpoints Orbax keeps the newest, so the newest is the best.
+    if objective >= self.best_objective:
+      self.best_step, self.best_objective = step, objective
+      self.best_metrics = metrics
+    self.evaluations_since_best = (
+      0 if is_better else self.evaluations_since_best + 1
+    )
+
+  def record(self) -> dict[str, Any]:
+    record = dataclasses.asdict(self)
+    if self.best_step is None:
+      record['best_objective'] = None
+    return record
+
+  @classmethod
+  def of(cls, record: dict[str, Any]) -> '_Progress':
+    names = {field.name for field in dataclasses.fields(cls)}
+    values = {key: value for key, value in record.items() if key in names}
+    if values['best_objective'] is None:
+      values['best_objective'] = -math.inf
+    return cls(**values)
+
+
+def train(
+  config: TrainerConfig,
+  *,
+  model: Any,
+  loss: base.Loss,
+  batches: loader.BucketedBatches,
+  mesh_config: mesh_lib.MeshConfig,
+  params: types.Params,
+  directory: str | pathlib.Path,
+  evaluate_fn: EvaluateFn,
+  row_filter: base.RowFilter | None = None,
+  description: str = 'train',
+) -> TrainResult:
+  """Trains until `max_steps` or until the objective stops rising.
+
+  A training that was cut off goes on from its latest checkpoint, with the same
+  batches, randomness and early-stopping state.
+
+  Args:
+    config: see `TrainerConfig`.
+    model: `Policy` or `ScalarModel`.
+    loss: any `losses.base.Loss`.
+    batches: what to train on.
+    mesh_config: devices and rules.
+    params: where to start from, on any device; not changed.
+    directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
+      TensorBoard events.
+    evaluate_fn: called with parameters and step every `evaluate_every` steps and
+      at the end; the checkpoint of highest 'objective' is kept.
+    row_filter: applies F of Eq. 2 inside the step.
+    description: the word before the progress bar.
+
+  Returns:
+    The best checkpoint's parameters and a summary.
+
+  Raises:
+    FloatingPointError: if loss, gradient or objective is not finite.
+  """
+  mesh = mesh_config.build()
+  store = checkpoints_lib.Checkpoints(directory)
+  with contextlib.ExitStack() as stack:
+    stack.callback(store.close)
+    stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
+    state = _sharded_state(model, loss, config, params, mesh_config, mesh)
+    progress, fresh = _Progress(), True
+    if store.latest_step is not None:
+      state, record = store.restore(store.latest_step, state)
+      progress, fresh = _Progress.of(record), False
+      logging.info(
+        '%s: resumes at step %d of %s', description, int(state.step), directory
+      )
+    journal = stack.enter_context(
+      journal_lib.Journal(
+        directory,
+        first_step=int(state.step),
+        num_steps=config.max_steps,
+        description=description,
+      )
+    )
+    run = _Run(config, evaluate_fn, store, journal, progress)
+    train_step = _jitted_step(
+      model,
+      loss,
+      config.optimizer.without_schedule(),
+      row_filter,
+      config.accumulation_steps,
+      mesh_config,
+    )
+    if fresh and config.evaluate_first:
+      run.evaluate(state)
+    has_dropout = config.dropout and model.config.dropout_rate > 0
+    state = run.steps(train_step, state, batches, mesh, has_dropout)
+    best = store.restore_params(progress.best_step, state.params)
+  return TrainResult(best, run.summary(state, batches, best))
+
+
+@functools.lru_cache(maxsize=16)
+def _jitted_step(
+  model, loss, optimizer_config, row_filter, accumulation_steps, mesh_config
+):
+  """One jitted step for all trainings alike: Improve steps compile once."""
+  del mesh_config  # Of the key alone: tracing reads its rules from the context.
+  train_step = step_lib.make_train_step(
+    model=model,
+    loss=loss,
+    optimizer=optimizer_config.direction(),
+    row_filter=row_filter,
+    accumulation_steps=accumulation_steps,
+  )
+  return jax.jit(train_step, donate_argnums=0)
+
+
+class _Run:
+  """The plain loop, with what it carries from step to step."""
+
+  def __init__(self, config, evaluate_fn, store, journal, progress):
+    self._config = config
+    self._evaluate_fn = evaluate_fn
+    self._store = store
+    self._journal = journal
+    self._progress = progress
+    self._started = time.monotonic() - progress.seconds
+
+  def steps(self, train_step, state, batches, mesh, has_dropout):
+    config, progress = self._config, self._progress
+    learning_rates = config.optimizer.learning_rates(config.max_steps)
+    everywhere = mesh_lib.replicated(mesh)
+    dropout_key = None
+    if has_dropout:
+      dropout_key = jax.device_put(
+        jax.random.fold_in(jax.random.key(config.seed), 1), everywhere
+      )
+    step = int(state.step)
+    waiting = []
+    iterator = batches.iterate(step)
+    while step < config.max_steps and not self._is_stopped():
+      batch = next(iterator)
+      progress.target_tokens += float(batch['decoder_loss_weights'].sum())
+      rate = jax.device_put(learning_rates[step], everywhere)
+      state, metrics = train_step(
+        state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
+      )
+      step += 1
+      waiting.append(metrics)
+      evaluates = (
+        step % config.evaluate_every == 0 or step == config.max_steps
+      )
+      if evaluates or step % config.log_every == 0:
+        self._log(step, waiting)
+        waiting = []
+      self._journal.advance(step)
+      if evaluates:
+        self.evaluate(state)
+    return state
+
+  def evaluate(self, state) -> None:
+    """Evaluates, notes the result and saves a checkpoint."""
+    step = int(state.step)
+    began = time.monotonic()
+    metrics = {
+      name: float(value)
+      for name, value in self._evaluate_fn(state.params, step).items()
+    }
+    self._progress.evaluation_seconds += time.monotonic() - began
+    for name, value in metrics.items():
+      if not math.isfinite(value):
+        raise FloatingPointError(
+          f'evaluation at step {step}: {name} is {value}. Nothing was saved; '
+          'the checkpoint before is intact.'
+        )
+    self._progress.note(step, metrics)
+    self._progress.seconds = time.monotonic() - self._started
+    self._journal.write('validation', step, metrics)
+    self._store.save(
+      state,
+      record=self._progress.record(),
+      objective=metrics[checkpoints_lib.OBJECTIVE],
+    )
+
+  def _is_stopped(self) -> bool:
+    patience = self._config.patience
+    return (
+      patience is not None and self._progress.evaluations_since_best >= patience
+    )
+
+  def _log(self, step, waiting) -> None:
+    fetched = jax.device_get(waiting)
+    for index, metrics in enumerate(fetched):
+      for name in ('loss', 'gradient_norm'):
+        if not np.isfinite(metrics[name]):
+          raise FloatingPointError(
+            f'{name} is {metrics[name]} at step '
+            f'{step - len(fetched) + index + 1}. Lower the learning rate or '
+            'look at the batch; the latest checkpoint is intact.'
+          )
+    mean = {
+      name: float(np.mean([metrics[name] for metrics in fetched]))
+      for name in fetched[0]
+    }
+    self._journal.write('train', step, mean)
+
+  def summary(self, state, batches, best) -> dict[str, Any]:
+    progress = self._progress
+    training = max(progress.seconds - progress.evaluation_seconds, 1e-9)
+    return {
+      'steps': int(state.step),
+      'best_step': progress.best_step,
+      'best_objective': progress.best_objective,
+      'evaluation': progress.best_metrics,
+      'stopped_early': int(state.step) < self._config.max_steps,
+      'rows': batches.num_rows,
+      'real_token_share': batches.real_token_share,
+      'seconds': progress.seconds,
+      'target_tokens_per_second': progress.target_tokens / training,
+      'params_digest': checkpoints_lib.digest(best),
+    }
+
+
+def _sharded_state(model, loss, config, params, mesh_config, mesh):
+  """Places parameters by the rules and makes the rest of the state alike."""
+  # A copy: the step donates its state, and the caller keeps its parameters.
+  params = mesh_lib.put_params(
+    jax.tree.map(lambda x: jnp.array(x, copy=True), params),
+    model.logical_axes(),
+    mesh,
+    mesh_config.rules,
+  )
+  init = functools.partial(
+    step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
+  )
+  by_name = {
+    (jax.tree_util.keystr(path), leaf.shape): leaf.sharding
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
+
+  def sharding_of(path, leaf):
+    # Adam's moments, lagged policies and the like are trees of the parameters'
+    # names and shapes; whatever else there is stays whole on every device.
+    for start in range(len(path)):
+      name = jax.tree_util.keystr(path[start:])
+      if (name, leaf.shape) in by_name:
+        return by_name[name, leaf.shape]
+    return mesh_lib.replicated(mesh)
+
+  shapes = jax.eval_shape(init, params)
+  shardings = jax.tree_util.tree_map_with_path(sharding_of, shapes)
+  return jax.jit(init, out_shardings=shardings)(params)
+
+
+def nll_evaluation(
+  model: Any, batches: loader.BucketedBatches, mesh_config: mesh_lib.MeshConfig
+) -> EvaluateFn:
+  """Returns an evaluation by validation NLL; its objective is minus that.
+
+  Args:
+    model: the policy.
+    batches: of the validation pairs; each is read once.
+    mesh_config: devices and rules.
+
+  Returns:
+    A function (params, step) -> {'objective', 'nll', 'perplexity'}, nll in nats
+    per token.
+  """
+
+  @jax.jit
+  def sums(params, batch):
+    weights = batch['decoder_loss_weights']
+    log_probs = model.log_probs(params, batch)
+    return (log_probs * weights).sum(), weights.sum()
+
+  def evaluate(params, step):
+    del step
+    mesh = mesh_config.build()
+    totals = [
+      sums(params, mesh_lib.put_batch(batches[i], mesh))
+      for i in range(batches.batches_per_epoch)
+    ]
+    log_prob, count = np.sum(jax.device_get(totals), axis=0, dtype=np.float64)
+    nll = -float(log_prob / count)
+    return {'objective': -nll, 'nll': nll, 'perplexity': math.exp(min(nll, 80))}
+
+  return evaluate

@@ -1,0 +1,85 @@
+"""Describes the package; the settings of the tools are in pyproject.toml."""
+
+import pathlib
+
+import setuptools
+
+_HERE = pathlib.Path(__file__).parent
+
+# Lower bounds name the first line that is tested. The versions that the tests
+# ran with are in launch/constraints.txt.
+_INSTALL_REQUIRES = [
+  'absl-py',
+  'flax>=0.12',
+  'gin-config>=0.5',
+  'grain>=0.2',
+  'jax>=0.10',
+  'jaxtyping',
+  'matplotlib',
+  'numpy>=2',
+  'optax',
+  'orbax-checkpoint>=0.11',
+  'pyarrow',
+  'sacrebleu>=2.4',
+  'scipy',
+  'sentencepiece',
+  # Brings TensorFlow, which only rest_jax.data.seqio_tasks imports.
+  'seqio>=0.0.20',
+  'tensorboardX',
+  'tensorflow-datasets',
+  'tqdm',
+]
+
+_EXTRAS_REQUIRE = {
+  # Cloud TPU VMs. Not for machines without a TPU: importing jax with libtpu
+  # installed is slower and prints noise.
+  'tpu': ['jax[tpu]'],
+  'cuda': ['jax[cuda12]'],
+  'test': [
+    'beartype',
+    'hypothesis',
+    'import-linter',
+    # With a Node.js of its own, so that nothing is fetched at the first run.
+    'pyright[nodejs]',
+    'pytest',
+    'ruff',
+  ],
+  # Peers to compare with. torch brings its own CUDA libraries.
+  'bench': ['torch', 'transformers'],
+  # T5X and two of its requirements are not on the package index, or not in a
+  # version that builds.
+  't5x': [
+    'airio @ git+https://github.com/google/airio',
+    'jestimator @ git+https://github.com/google-research/jestimator',
+    't5x @ git+https://github.com/google-research/t5x',
+  ],
+  # Files of released learned metrics.
+  'metrics': ['huggingface_hub', 'safetensors'],
+}
+
+setuptools.setup(
+  name='rest_jax',
+  version='0.1.0',
+  description='Reinforced Self-Training (ReST) for sequence models, in JAX',
+  long_description=(_HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  author='The rest_jax Authors',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=[
+    *setuptools.find_packages(include=['rest_jax', 'rest_jax.*']),
+    # The gin files stand at the top of the repository and ship inside the
+    # package; rest_jax/gin_utils.py finds them in either place.
+    'rest_jax.gin_configs',
+  ],
+  package_dir={'rest_jax.gin_configs': 'gin_configs'},
+  package_data={'rest_jax.gin_configs': ['README.md', '**/*.gin']},
+  install_requires=_INSTALL_REQUIRES,
+  extras_require=_EXTRAS_REQUIRE,
+  classifiers=[
+    'Intended Audience :: Science/Research',
+    'Programming Language :: Python :: 3',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+)

@@ -1,0 +1,61 @@
+"""Tests of the task's own checks."""
+
+import numpy as np
+import pytest
+
+from rest_jax.data import ratings, sources, task, vocabularies
+
+_TEXT = sources.SourceText(files='a')
+
+
+class _Judge:
+  name = 'length'
+
+  def scores(self, sources, hypotheses):
+    return np.array([len(text) for text in hypotheses], np.float64)
+
+
+def _task(**changes):
+  settings = {
+    'name': 'x',
+    'train': _TEXT,
+    'validation': _TEXT,
+    'test': _TEXT,
+    'vocabulary': vocabularies.VocabularyConfig(),
+  }
+  return task.Task(**{**settings, **changes})
+
+
+def test_a_task_and_its_defaults():
+  made = _task()
+  assert made.grow is None
+  assert made.ratings is None
+  assert made.judge is None
+  assert (made.max_source_length, made.max_target_length) == (128, 128)
+  full = _task(
+    grow=_TEXT,
+    max_length_ratio=1.0,
+    ratings=ratings.RatingsFile(path='a'),
+    judge=_Judge(),
+  )
+  assert full.judge.name == 'length'
+
+
+@pytest.mark.parametrize(
+  ('change', 'error', 'message'),
+  [
+    ({'name': ''}, ValueError, 'name must not be empty'),
+    ({'train': 'a.de'}, TypeError, "train must be .* got 'a.de'"),
+    ({'validation': None}, TypeError, 'validation must be .* got None'),
+    ({'grow': 3}, TypeError, 'grow must be .* got 3'),
+    ({'vocabulary': 'v.model'}, TypeError, "vocabulary must be .* 'v.model'"),
+    ({'ratings': 'r.tsv'}, TypeError, "ratings must be .* 'r.tsv'"),
+    ({'judge': 'oracle'}, TypeError, "judge must be .* 'oracle'"),
+    ({'max_source_length': 1}, ValueError, 'max_source_length must .* got 1'),
+    ({'max_target_length': 1}, ValueError, 'max_target_length must .* got 1'),
+    ({'max_length_ratio': 0.5}, ValueError, 'max_length_ratio .* got 0.5'),
+  ],
+)
+def test_wrong_settings_are_refused(change, error, message):
+  with pytest.raises(error, match=message):
+    _task(**change)

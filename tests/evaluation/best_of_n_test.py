@@ -1,0 +1,174 @@
+"""Best-of-N against an enumeration of all subsets."""
+
+import fractions
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from rest_jax.evaluation import best_of_n, metrics
+
+
+def enumerate_best(rewards, n):
+  """Mean over all subsets of the maximum."""
+  subsets = itertools.combinations(rewards, n)
+  return np.mean([max(subset) for subset in subsets])
+
+
+def enumerate_judgement(rewards, judgements, n):
+  """Mean over all subsets, and over the tied best of each, of the judgement."""
+  values = []
+  for subset in itertools.combinations(range(len(rewards)), n):
+    best = max(rewards[i] for i in subset)
+    tied = [judgements[i] for i in subset if rewards[i] == best]
+    values.append(np.mean(tied))
+  return np.mean(values)
+
+
+class TestOrderWeights:
+  def test_by_hand(self):
+    # Pairs of 4: rank 2 is the best of 1 pair, rank 3 of 2, rank 4 of 3.
+    np.testing.assert_allclose(
+      best_of_n.order_weights(4, 2), np.array([0, 1, 2, 3]) / 6
+    )
+
+  @pytest.mark.parametrize('num_samples', [1, 7, 200, 800, 3000])
+  def test_exact_for_any_size(self, num_samples):
+    for n in {1, 2, num_samples // 3 + 1, num_samples}:
+      weights = best_of_n.order_weights(num_samples, min(n, num_samples))
+      assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+      assert np.all(np.diff(weights) >= -1e-15)
+      total = math.comb(num_samples, min(n, num_samples))
+      for rank in {1, num_samples // 2 + 1, num_samples}:
+        exact = fractions.Fraction(
+          math.comb(rank - 1, min(n, num_samples) - 1), total
+        )
+        assert weights[rank - 1] == pytest.approx(
+          float(exact), rel=1e-9, abs=1e-300
+        )
+
+  @pytest.mark.parametrize('n', [0, -1, 6])
+  def test_refuses(self, n):
+    with pytest.raises(ValueError, match=r'n must lie in 1\.\.5'):
+      best_of_n.order_weights(5, n)
+
+
+class TestExpectedBest:
+  @pytest.mark.parametrize('ties', [False, True])
+  def test_enumeration(self, ties):
+    rewards = np.random.default_rng(0).normal(size=(3, 8))
+    rewards = rewards.round(0 if ties else 9)
+    for n in range(1, 9):
+      np.testing.assert_allclose(
+        best_of_n.expected_best(rewards, n),
+        [enumerate_best(row, n) for row in rewards],
+      )
+
+  def test_ends_are_mean_and_maximum(self):
+    rewards = np.random.default_rng(1).normal(size=(5, 300))
+    np.testing.assert_allclose(
+      best_of_n.expected_best(rewards, 1), rewards.mean(axis=1)
+    )
+    np.testing.assert_allclose(
+      best_of_n.expected_best(rewards, 300), rewards.max(axis=1)
+    )
+
+  def test_unbiased(self):
+    # The best of n uniform numbers is n / (n + 1) on average.
+    rewards = np.random.default_rng(2).uniform(size=(4000, 10))
+    for n in (1, 3, 10):
+      estimate = best_of_n.curve(rewards, [n])[n]
+      assert abs(estimate.mean - n / (n + 1)) < 4 * estimate.stderr
+
+  def test_order_of_samples_does_not_matter(self):
+    generator = np.random.default_rng(3)
+    rewards = generator.normal(size=(4, 12))
+    mixed = generator.permuted(rewards, axis=1)
+    np.testing.assert_allclose(
+      best_of_n.expected_best(mixed, 5), best_of_n.expected_best(rewards, 5)
+    )
+
+  @pytest.mark.parametrize(
+    ('rewards', 'message'),
+    [
+      (np.zeros(4), r'axes \[sources, N\]'),
+      (np.zeros((0, 4)), r'shape \(0, 4\)'),
+      (np.array([[0.0, 1.0], [np.nan, 0.0]]), 'sample 0 of source 1'),
+    ],
+  )
+  def test_refuses(self, rewards, message):
+    with pytest.raises(ValueError, match=message):
+      best_of_n.expected_best(rewards, 1)
+
+
+class TestExpectedJudgementOfBest:
+  @pytest.mark.parametrize('levels', [2, 4, 1000])
+  def test_enumeration(self, levels):
+    generator = np.random.default_rng(levels)
+    rewards = generator.integers(0, levels, size=(4, 7)).astype(float)
+    judgements = generator.normal(size=(4, 7))
+    for n in range(1, 8):
+      np.testing.assert_allclose(
+        best_of_n.expected_judgement_of_best(rewards, judgements, n),
+        [
+          enumerate_judgement(row, judged, n)
+          for row, judged in zip(rewards, judgements, strict=True)
+        ],
+      )
+
+  def test_the_reward_as_its_own_judge(self):
+    rewards = np.random.default_rng(0).normal(size=(6, 30)).round(1)
+    for n in (1, 4, 30):
+      np.testing.assert_allclose(
+        best_of_n.expected_judgement_of_best(rewards, rewards, n),
+        best_of_n.expected_best(rewards, n),
+      )
+
+  def test_a_reward_that_says_nothing(self):
+    judgements = np.random.default_rng(1).normal(size=(6, 30))
+    np.testing.assert_allclose(
+      best_of_n.expected_judgement_of_best(np.zeros((6, 30)), judgements, 7),
+      judgements.mean(axis=1),
+    )
+
+  def test_refuses(self):
+    with pytest.raises(ValueError, match='shape of rewards'):
+      best_of_n.expected_judgement_of_best(
+        np.zeros((2, 3)), np.zeros((2, 4)), 1
+      )
+    with pytest.raises(ValueError, match='judgements must be finite'):
+      best_of_n.expected_judgement_of_best(
+        np.zeros((1, 2)), np.array([[0.0, np.inf]]), 1
+      )
+
+
+class TestCurve:
+  def test_clustered_by_source(self):
+    rewards = np.random.default_rng(0).normal(size=(40, 16))
+    curve = best_of_n.curve(rewards, [4, 1])
+    assert list(curve) == [4, 1]
+    assert curve[1].mean == pytest.approx(rewards.mean())
+    assert curve[1].stderr == pytest.approx(
+      metrics.clustered_mean(rewards).stderr
+    )
+    means = [best_of_n.curve(rewards, [n])[n].mean for n in range(1, 17)]
+    assert np.all(np.diff(means) > 0)
+
+  def test_judgements(self):
+    generator = np.random.default_rng(1)
+    rewards, judgements = generator.normal(size=(2, 40, 16))
+    curve = best_of_n.curve(rewards, [16], judgements)
+    chosen = judgements[np.arange(40), rewards.argmax(axis=1)]
+    assert curve[16].mean == pytest.approx(chosen.mean())
+    assert curve[16].stderr == pytest.approx(
+      metrics.clustered_mean(chosen).stderr
+    )
+
+
+def test_sizes():
+  assert best_of_n.sizes(1) == (1,)
+  assert best_of_n.sizes(8) == (1, 2, 4, 8)
+  assert best_of_n.sizes(10) == (1, 2, 4, 8, 10)
+  with pytest.raises(ValueError, match='at least 1'):
+    best_of_n.sizes(0)

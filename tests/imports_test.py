@@ -1,0 +1,81 @@
+"""What an import brings along, seen in fresh interpreters."""
+
+import os
+import pathlib
+import pkgutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import rest_jax
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_MODULES = [
+  module.name
+  for module in pkgutil.walk_packages(rest_jax.__path__, 'rest_jax.')
+  if not module.ispkg
+]
+# What only data/seqio_tasks.py and extras may bring, and only when asked.
+_DOORS = ('seqio', 'tensorflow', 'tensorflow_datasets', 't5x', 'torch')
+
+
+def _run(program: str, *arguments: str) -> str:
+  """Runs a program and returns what it prints; its failure is ours."""
+  done = subprocess.run(
+    [sys.executable, '-c', program, *arguments],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+    cwd=_ROOT,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_modules_are_found():
+  assert 'rest_jax.data.seqio_tasks' in _MODULES
+  assert 'rest_jax.training.trainer' in _MODULES
+
+
+@pytest.mark.parametrize('blocked', [True, False])
+def test_no_module_imports_tensorflow(blocked):
+  program = (
+    'import importlib, sys\n'
+    f'doors, blocked = {_DOORS!r}, {blocked!r}\n'
+    'if blocked:\n'
+    '  sys.modules.update(dict.fromkeys(doors))\n'
+    'for name in sys.argv[1:]:\n'
+    '  importlib.import_module(name)\n'
+    '  loaded = [door for door in doors if sys.modules.get(door)]\n'
+    "  assert not loaded, f'{name} imports {loaded}'\n"
+  )
+  _run(program, *_MODULES)
+
+
+def test_the_package_itself_imports_nothing():
+  program = (
+    'import sys\nbefore = set(sys.modules)\nimport rest_jax\n'
+    "print(*(set(sys.modules) - before - {'rest_jax'}))"
+  )
+  assert _run(program).split() == []
+
+
+def test_help_is_quick_and_imports_no_jax():
+  program = (
+    'import runpy, sys\n'
+    "sys.argv = ['rest_jax.main', '--help']\n"
+    'try:\n'
+    "  runpy.run_module('rest_jax.main', run_name='__main__')\n"
+    'except SystemExit:\n'
+    '  pass\n'
+    "heavy = {'jax', 'flax', 'orbax', 'matplotlib', 'tensorflow'}\n"
+    'assert not heavy & set(sys.modules), heavy & set(sys.modules)\n'
+  )
+  started = time.monotonic()
+  printed = _run(program)
+  # Three seconds are promised; a busy machine is given more.
+  assert time.monotonic() - started < 10
+  for flag in ('--run_mode', '--model_dir', '--gin_file', 'dry_run'):
+    assert flag in printed

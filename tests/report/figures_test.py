@@ -1,0 +1,281 @@
+"""Figures: what is drawn, that no data is hidden, and equal bytes."""
+
+import io
+import sys
+
+from matplotlib import colors, container
+from matplotlib.backends import backend_agg
+import numpy as np
+import pytest
+
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import figures
+
+
+def make_variant(grow, improve, split='validation', loss='bc', **fields):
+  full = {
+    'name': results_lib.variant_name(loss, grow, improve),
+    'reward': metrics.Estimate(70.0 + 5 * grow + improve, 0.25),
+    'best_of_n': {1: 70.0 + improve, 2: 75.0 + improve, 4: 80.0 + improve},
+  }
+  return results_lib.Variant(
+    loss=loss,
+    grow=grow,
+    improve=improve,
+    seed=0,
+    split=split,
+    decode=results_lib.Decode(temperature=0.8, samples_per_source=4),
+    **{**full, **fields},
+  )
+
+
+STEPS = ((0, 0), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2))
+
+
+def make_results(**fields):
+  return results_lib.Results(
+    task='demo',
+    variants=tuple(
+      make_variant(*step, split, **fields)
+      for split in ('validation', 'test')
+      for step in STEPS
+    ),
+  )
+
+
+def saturation(color):
+  return colors.rgb_to_hsv(colors.to_rgb(color))[1]
+
+
+def lightness(color):
+  return sum(colors.to_rgb(color))
+
+
+def legend_labels(figure):
+  return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+class TestAverageReward:
+  def test_bars_are_the_rewards(self):
+    figure = figures.average_reward(make_results())
+    assert [axes.get_title() for axes in figure.axes] == ['validation', 'test']
+    bars = figure.axes[0].patches
+    tops = [bar.get_y() + bar.get_height() for bar in bars]
+    assert tops == pytest.approx([70, 75, 76, 77, 81, 82])
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written == ['70.0', '75.0', '76.0', '77.0', '81.0', '82.0']
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert ticks[0] == 'BC\nG=0\nI=0' and ticks[-1] == 'BC\nG=2\nI=2'
+
+  def test_bc_is_grey_and_rest_ever_darker_purple(self):
+    bars = figures.average_reward(make_results()).axes[0].patches
+    shades = [bar.get_facecolor()[:3] for bar in bars]
+    assert saturation(shades[0]) == 0
+    assert all(saturation(shade) > 0.1 for shade in shades[1:])
+    assert all(shade[2] > shade[1] for shade in shades[1:])
+    steps = [lightness(shade) for shade in shades[1:]]
+    assert steps == sorted(steps, reverse=True)
+
+  def test_a_cut_axis_is_said(self):
+    axes = figures.average_reward(make_results()).axes[0]
+    floor = axes.get_ylim()[0]
+    assert 0 < floor < 70
+    assert f'axis from {floor:g}' in axes.get_ylabel()
+    wide = results_lib.Results(
+      task='demo',
+      variants=(
+        make_variant(0, 0, reward=metrics.Estimate(20.0, 1.0)),
+        make_variant(1, 1, reward=metrics.Estimate(80.0, 1.0)),
+      ),
+    )
+    axes = figures.average_reward(wide).axes[0]
+    assert axes.get_ylim()[0] == 0
+    assert 'axis from' not in axes.get_ylabel()
+
+  @pytest.mark.parametrize('means', [(-30.0, -5.0), (-5.0, 60.0), (0.0, 0.0)])
+  def test_no_reward_leaves_the_axes(self, means):
+    results = results_lib.Results(
+      task='demo',
+      variants=tuple(
+        make_variant(grow, grow, reward=metrics.Estimate(mean, 1.0))
+        for grow, mean in enumerate(means)
+      ),
+    )
+    low, high = figures.average_reward(results).axes[0].get_ylim()
+    assert low <= min(means) - 1 and max(means) + 1 <= high
+
+  def test_the_judge_has_a_row(self):
+    figure = figures.average_reward(
+      make_results(human=metrics.Estimate(61.0, 0.5))
+    )
+    assert len(figure.axes) == 4
+    assert 'judge' in figure.axes[2].get_ylabel()
+    bar = figure.axes[2].patches[0]
+    assert bar.get_y() + bar.get_height() == pytest.approx(61.0)
+
+  def test_error_bars_are_one_standard_error(self):
+    axes = figures.average_reward(make_results()).axes[0]
+    (errors,) = (
+      part
+      for part in axes.containers
+      if isinstance(part, container.ErrorbarContainer)
+    )
+    segments = errors.lines[2][0].get_segments()
+    assert [high - low for (_, low), (_, high) in segments] == pytest.approx(
+      [0.5] * 6
+    )
+
+
+class TestGrowSteps:
+  def test_a_line_for_each_grow_step(self):
+    figure = figures.grow_steps(make_results())
+    lines = figure.axes[0].containers
+    assert [line.get_label() for line in lines] == ['BC, G=1', 'BC, G=2']
+    first, second = (line.lines[0] for line in lines)
+    assert list(first.get_xdata()) == [0, 1, 2]
+    assert list(first.get_ydata()) == [75, 76, 77]
+    assert list(second.get_xdata()) == [1, 2]
+    assert lightness(second.get_color()) < lightness(first.get_color())
+    assert set(legend_labels(figure)) == {'BC (G=0, I=0)', 'BC, G=1', 'BC, G=2'}
+
+  def test_other_losses_are_other_lines(self):
+    results = make_results().updated(
+      [make_variant(1, 1, loss='gold'), make_variant(1, 2, loss='gold')]
+    )
+    lines = figures.grow_steps(results).axes[0].containers
+    assert [line.get_label() for line in lines] == [
+      'BC, G=1',
+      'BC, G=2',
+      'GOLD, G=1',
+    ]
+    styles = {
+      (c.lines[0].get_linestyle(), c.lines[0].get_color()) for c in lines
+    }
+    assert len(styles) == 3
+
+
+class TestBestOfN:
+  def test_curves(self):
+    figure = figures.best_of_n(make_results(best_of_n_stderr={1: 0.5}))
+    axes = figure.axes[0]
+    assert axes.get_xscale() == 'log'
+    assert len(axes.containers) == len(STEPS)
+    line = axes.containers[0].lines[0]
+    assert list(line.get_xdata()) == [1, 2, 4]
+    assert list(line.get_ydata()) == [70, 75, 80]
+    figure.draw_without_rendering()
+    shown = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert {'1', '2', '4'} <= set(shown)
+
+  def test_one_name_has_one_colour_in_all_panels(self):
+    # BC alone was evaluated on the second split.
+    variants = [make_variant(*step) for step in STEPS]
+    variants += [make_variant(0, 0, 'test'), make_variant(2, 2, 'test')]
+    figure = figures.best_of_n(
+      results_lib.Results(task='demo', variants=tuple(variants))
+    )
+    shades = [
+      {c.get_label(): c.lines[0].get_color() for c in axes.containers}
+      for axes in figure.axes
+    ]
+    assert len(shades[1]) == 2
+    assert shades[1].items() <= shades[0].items()
+    assert sorted(legend_labels(figure)) == sorted(shades[0])
+
+  def test_policies_without_curves_are_left_out(self):
+    results = results_lib.Results(
+      task='demo',
+      variants=(make_variant(0, 0), make_variant(1, 1, best_of_n={})),
+    )
+    assert legend_labels(figures.best_of_n(results)) == ['BC (G=0, I=0)']
+    with pytest.raises(ValueError, match='none has'):
+      figures.best_of_n(make_results(best_of_n={}))
+
+
+class TestRewardHistogram:
+  def test_counts_thresholds_and_mean(self):
+    rewards = np.linspace(0, 1, 1001)
+    figure = figures.reward_histogram(rewards, (0.9, 0.75), num_bins=10)
+    axes = figure.axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 1001
+    assert len(axes.patches) == 10
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx(
+      [50, 75, 90]
+    )
+    assert legend_labels(figure) == [
+      'mean 50.0',
+      'τ = 0.75 keeps 25.0 %',
+      'τ = 0.9 keeps 10.0 %',
+    ]
+
+  def test_outliers_do_not_squeeze_the_rest(self):
+    rewards = np.append(np.linspace(0, 1, 9999), 500.0)
+    axes = figures.reward_histogram(rewards).axes[0]
+    assert axes.get_xlim()[1] < 150
+    assert sum(bar.get_height() for bar in axes.patches) == 10000
+
+  @pytest.mark.parametrize(
+    'rewards', [np.zeros(0), np.zeros((2, 2)), np.array([0.0, np.nan])]
+  )
+  def test_refuses(self, rewards):
+    with pytest.raises(ValueError, match='rewards must be finite'):
+      figures.reward_histogram(rewards)
+
+
+@pytest.mark.parametrize('count', [1, 6, 24])
+def test_nothing_overlaps(count):
+  """Titles, labels and legend lie inside the figure, the legend off the data."""
+  losses = [f'loss{index}' for index in range(count)]
+  results = results_lib.Results(
+    task='a task of some length',
+    variants=(
+      make_variant(0, 0),
+      *(make_variant(1, 1, loss=loss) for loss in losses),
+    ),
+  )
+  for draw in (figures.average_reward, figures.grow_steps, figures.best_of_n):
+    figure = draw(results)
+    figure.draw_without_rendering()
+    renderer = backend_agg.FigureCanvasAgg(figure).get_renderer()
+    box = figure.get_tightbbox(renderer)  # in inches
+    assert box.x0 > -0.1 and box.y0 > -0.1
+    assert box.x1 < figure.get_figwidth() + 0.1
+    assert figure.axes[0].get_window_extent(renderer).height > 150
+    for legend in figure.legends:
+      panel = figure.axes[0].get_tightbbox(renderer)
+      assert not legend.get_window_extent(renderer).overlaps(panel)
+
+
+class TestFiles:
+  def test_write_all(self, tmp_path):
+    names = [
+      path.name for path in figures.write_all(make_results(), tmp_path / 'new')
+    ]
+    assert names == ['average_reward.png', 'grow_steps.png', 'best_of_n.png']
+    assert sorted(p.name for p in (tmp_path / 'new').iterdir()) == sorted(names)
+    bc = results_lib.Results(
+      task='demo', variants=(make_variant(0, 0, best_of_n={}),)
+    )
+    assert [p.name for p in figures.write_all(bc, tmp_path)] == [
+      'average_reward.png'
+    ]
+
+  def test_equal_bytes_without_software_or_date(self, tmp_path):
+    contents = []
+    for name in ('a.png', 'b.png'):
+      figures.save(figures.best_of_n(make_results()), tmp_path / name)
+      contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert contents[0].startswith(b'\x89PNG')
+    assert b'Software' not in contents[0] and b'tEXt' not in contents[0]
+
+  def test_nothing_to_draw(self, tmp_path):
+    with pytest.raises(ValueError, match='none has been evaluated'):
+      figures.write_all(results_lib.Results(task='demo'), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+  def test_pyplot_is_not_touched(self):
+    before = 'matplotlib.pyplot' in sys.modules
+    figures.average_reward(make_results()).savefig(io.BytesIO())
+    assert ('matplotlib.pyplot' in sys.modules) == before

@@ -1,0 +1,91 @@
+"""The table on the terminal: every number, aligned, in 120 columns."""
+
+import pytest
+
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import table
+
+
+def make_variant(grow, improve, **fields):
+  full = {
+    'name': results_lib.variant_name('bc', grow, improve),
+    'split': 'validation',
+    'reward': metrics.Estimate(70.0 + improve, 0.125),
+  }
+  return results_lib.Variant(
+    loss='bc',
+    grow=grow,
+    improve=improve,
+    seed=0,
+    decode=results_lib.Decode(temperature=0.8, samples_per_source=4),
+    **{**full, **fields},
+  )
+
+
+def test_by_hand():
+  results = results_lib.Results(
+    task='demo',
+    variants=(
+      make_variant(0, 0, bleu=30.0, seconds=results_lib.Seconds(improve=99.6)),
+      make_variant(
+        1,
+        1,
+        difference_to_bc=metrics.Difference(1.0, 0.1),
+        bleu=31.234,
+        kept=results_lib.Kept(
+          samples=5, fraction=0.1234, sources_without_samples=0
+        ),
+      ),
+    ),
+  )
+  lines = table.render(results).split('\n')
+  assert lines[:5] == [
+    'demo, validation',
+    'policy               reward         to BC   BLEU    kept  seconds',
+    '-----------------------------------------------------------------',
+    'BC (G=0, I=0)  70.00 ± 0.12             -  30.00       -      100',
+    'BC (G=1, I=1)  71.00 ± 0.12  +1.00 ± 0.10  31.23  12.3 %        0',
+  ]
+
+
+def test_every_split_has_a_block_with_its_own_columns():
+  results = results_lib.Results(
+    task='demo',
+    variants=(
+      make_variant(0, 0, human=metrics.Estimate(60.0, 0.2)),
+      make_variant(0, 0, split='test'),
+    ),
+  )
+  validation, test, _ = table.render(results).split('\n\n')
+  assert 'human' in validation and '60.00 ± 0.20' in validation
+  assert test.startswith('demo, test') and 'human' not in test
+
+
+@pytest.mark.parametrize('name', ['BC (G=1, I=1)', 'x' * 300])
+def test_fits_the_width_and_cuts_only_names(name):
+  big = metrics.Difference(-123.456, 12.344)
+  variant = make_variant(
+    1,
+    1,
+    name=name,
+    reward=big,
+    human=big,
+    difference_to_bc=big,
+    human_difference_to_bc=big,
+    bleu=100.0,
+    chrf=100.0,
+    kept=results_lib.Kept(samples=1, fraction=1.0, sources_without_samples=0),
+    seconds=results_lib.Seconds(grow=1e6),
+  )
+  text = table.render(results_lib.Results(task='demo', variants=(variant,)))
+  assert max(map(len, text.split('\n'))) <= table.MAX_WIDTH
+  assert text.count('-123.46 ± 12.34') == 4
+  assert '100.0 %' in text and '1000000' in text
+  assert ('…' in text) == (len(name) == 300)
+
+
+def test_nothing_yet():
+  assert table.render(results_lib.Results(task='demo')) == (
+    'demo: nothing evaluated yet.'
+  )

@@ -1,0 +1,42 @@
+"""Tests of the checks that all rewards share."""
+
+import numpy as np
+import pytest
+
+from rest_jax.rewards import base
+
+
+def test_texts_of_one_length_pass():
+  base.check_texts(['a', 'b'], ['', 'c'])
+  base.check_texts([], [])
+
+
+@pytest.mark.parametrize(
+  ('sources', 'hypotheses', 'message'),
+  [
+    (['a'], ['b', 'c'], 'got 1 and 2'),
+    ('ab', ['b', 'c'], 'sources must be a list of texts'),
+    (['a'], 'b', 'hypotheses must be a list of texts'),
+    (['a', 'b'], ['c', None], 'hypotheses must hold texts; position 1'),
+    ([3], ['c'], 'sources must hold texts; position 0'),
+  ],
+)
+def test_bad_texts_are_refused(sources, hypotheses, message):
+  with pytest.raises(ValueError, match=message):
+    base.check_texts(sources, hypotheses)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_reward_that_is_not_finite_names_the_first_offender(bad):
+  rewards = np.asarray([0.5, bad, 1.0, np.nan], np.float32)
+  with pytest.raises(FloatingPointError) as caught:
+    base.check_finite('tiny', list('abcd'), list('wxyz'), rewards)
+  message = str(caught.value)
+  assert "'tiny'" in message
+  assert 'position 1' in message
+  assert "'b'" in message and "'x'" in message
+  assert '2 such among 4' in message
+
+
+def test_finite_rewards_pass():
+  base.check_finite('tiny', ['a'], ['b'], np.asarray([-3.5], np.float32))

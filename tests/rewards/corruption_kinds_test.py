@@ -1,0 +1,147 @@
+"""Tests of each kind of corruption."""
+
+import random
+
+import pytest
+
+from rest_jax.rewards import corruption_kinds
+
+_SENTENCE = (
+  *('The', 'old', 'dog', 'sees', 'a', 'cat,'),
+  *('not', '12', 'birds,', 'on', 'Monday.'),
+)
+_OTHER = ['other', 'words', 'are', 'here']
+_SOURCE = ['Der', 'Hund', 'sieht', 'eine', 'Katze']
+_KINDS = pytest.mark.parametrize(
+  'kind',
+  list(dict.fromkeys(corruption_kinds.KINDS)),
+  ids=lambda kind: kind.__name__,
+)
+
+
+def _context(negations=('not', 'never')):
+  return corruption_kinds.Context(
+    source=_SOURCE, draw_reference=lambda: list(_OTHER), negations=negations
+  )
+
+
+def _results(kind, words, times=40, **settings):
+  return [
+    kind(list(words), random.Random(seed), _context(**settings))
+    for seed in range(times)
+  ]
+
+
+@_KINDS
+@pytest.mark.parametrize(
+  'words',
+  [(), ('a',), ('I.',), ('...',), ('Not', '12,', 'x.')],
+  ids=' '.join,
+)
+def test_short_texts_are_survived(kind, words):
+  given = list(words)
+  for seed in range(40):
+    result = kind(given, random.Random(seed), _context())
+    assert all(isinstance(word, str) and word for word in result)
+    assert given == list(words)
+
+
+@_KINDS
+def test_a_sentence_is_changed_and_stays_like_itself(kind):
+  results = _results(kind, _SENTENCE)
+  changed = [result for result in results if result != list(_SENTENCE)]
+  assert len(changed) >= 20
+  # One corruption is one step: something of the sentence remains.
+  assert all(set(result) & set(_SENTENCE) for result in results)
+
+
+@_KINDS
+def test_the_same_draws_give_the_same_words(kind):
+  assert _results(kind, _SENTENCE) == _results(kind, _SENTENCE)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'same_words'),
+  [
+    (corruption_kinds._exchange, True),
+    (corruption_kinds._move, True),
+    (corruption_kinds._shuffle, True),
+    (corruption_kinds._drop, False),
+  ],
+  ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_permutations_keep_all_words(kind, same_words):
+  kept = [
+    sorted(result) == sorted(_SENTENCE) for result in _results(kind, _SENTENCE)
+  ]
+  assert all(kept) == same_words
+
+
+@pytest.mark.parametrize(
+  ('kind', 'longer'),
+  [
+    (corruption_kinds._drop, False),
+    (corruption_kinds._truncate, False),
+    (corruption_kinds._repeat, True),
+    (corruption_kinds._extend, True),
+    (corruption_kinds._insert, True),
+  ],
+  ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_lengths_change_the_right_way(kind, longer):
+  for result in _results(kind, _SENTENCE):
+    if longer:
+      assert len(result) > len(_SENTENCE)
+    else:
+      assert len(result) < len(_SENTENCE)
+
+
+def test_foreign_words_come_from_where_they_should():
+  for result in _results(corruption_kinds._replace, _SENTENCE):
+    assert len(result) == len(_SENTENCE)
+    assert set(result) - set(_SENTENCE) <= set(_OTHER)
+    assert set(result) & set(_OTHER)
+  for result in _results(corruption_kinds._untranslated, _SENTENCE):
+    assert set(result) - set(_SENTENCE) <= set(_SOURCE)
+    assert set(result) & set(_SOURCE)
+
+
+def test_negations_come_and_go():
+  words = ['dogs', 'bark']
+  for result in _results(corruption_kinds._negate, words):
+    assert sorted(result) in (
+      ['bark', 'dogs', 'not'],
+      ['bark', 'dogs', 'never'],
+    )
+  for result in _results(corruption_kinds._negate, ['dogs', 'Never', 'bark']):
+    assert result == words
+  for result in _results(corruption_kinds._negate, words, negations=()):
+    assert len(result) == 2 and set(result) & set(_OTHER)
+
+
+def test_only_digits_of_numbers_change():
+  for result in _results(corruption_kinds._renumber, ['On', '12.3', 'May']):
+    assert result[0] == 'On' and result[2] == 'May'
+    assert [c.isdigit() for c in result[1]] == [True, True, False, True]
+
+
+def test_case_changes_leave_the_letters():
+  for result in _results(corruption_kinds._recase, _SENTENCE):
+    assert [w.lower() for w in result] == [w.lower() for w in _SENTENCE]
+
+
+def test_misspelling_changes_one_word_a_little():
+  for result in _results(corruption_kinds._misspell, _SENTENCE):
+    different = [
+      (old, new)
+      for old, new in zip(_SENTENCE, result, strict=True)
+      if old != new
+    ]
+    assert len(different) <= 1
+    assert all(abs(len(old) - len(new)) <= 1 for old, new in different)
+
+
+def test_punctuation_changes_leave_the_letters():
+  for result in _results(corruption_kinds._punctuate, _SENTENCE):
+    letters = [word.strip('.,;:!?') for word in result]
+    assert letters == [word.strip('.,;:!?') for word in _SENTENCE]

@@ -1,0 +1,26 @@
+"""Tests of splitting text into words."""
+
+import pytest
+
+from rest_jax.rewards import words
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['A dog runs.', '曾造成一千多人死亡。', 'two  spaces', '使用 GPU 时,快', ''],
+)
+def test_words_are_split_and_joined(text):
+  split = words.split_words(text)
+  joined = words.join_words(split)
+  assert ''.join(joined.split()) == ''.join(text.split())
+  assert words.split_words(joined) == split
+
+
+def test_spaces_separate_words():
+  assert words.split_words(' A dog,\truns. ') == ['A', 'dog,', 'runs.']
+  assert words.join_words(['A', 'dog,', 'runs.']) == 'A dog, runs.'
+
+
+def test_scripts_without_spaces_are_cut_into_characters():
+  assert words.split_words('一千 GPU人。') == ['一', '千', 'GPU', '人', '。']
+  assert words.join_words(['一', '千', 'GPU', '人']) == '一千 GPU 人'

@@ -1,0 +1,215 @@
+"""Draws from logits by inverse CDF, and the uniform numbers behind them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from rest_jax.sampling import categorical
+
+# Below, at, and above one block; with and without a divisor to cut by.
+_VOCAB_SIZES = (3, 128, 1000, 1009)
+
+_draw = jax.jit(categorical.draw, static_argnames='forbidden')
+_uniform_numbers = jax.jit(categorical.uniforms, static_argnames='num_steps')
+
+
+def _probabilities(logits, inverse_temperature=1.0, forbidden=()):
+  logits = np.array(logits, np.float64)
+  logits[..., list(forbidden)] = -np.inf
+  scaled = logits * inverse_temperature
+  weights = np.exp(scaled - scaled.max(-1, keepdims=True))
+  return weights / weights.sum(-1, keepdims=True)
+
+
+def _logits(rows, vocab_size, seed=0, scale=3.0):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(scale * rng.normal(size=(rows, vocab_size)), jnp.float32)
+
+
+class TestDraw:
+  @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
+  def test_inverts_the_cumulative_distribution(self, vocab_size):
+    forbidden = () if vocab_size == 3 else (0, 2)
+    logits = _logits(500, vocab_size)
+    uniform = np.random.default_rng(1).uniform(size=500).astype(np.float32)
+    tokens = _draw(logits, jnp.asarray(uniform), 1.25, forbidden=forbidden)
+    # The token's own interval of the distribution, in the order of ids, must
+    # hold the number; rounding moves an edge by less than 1e-5.
+    probabilities = _probabilities(logits, 1.25, forbidden)
+    upper = np.cumsum(probabilities, -1)
+    chosen = np.asarray(tokens)[:, None]
+    below = np.take_along_axis(upper - probabilities, chosen, 1)[:, 0]
+    above = np.take_along_axis(upper, chosen, 1)[:, 0]
+    assert np.all(below - 1e-5 <= uniform)
+    assert np.all(uniform <= above + 1e-5)
+
+  def test_even_numbers_give_each_token_its_share(self):
+    count = 2**16
+    logits = jnp.broadcast_to(_logits(1, 300, seed=2), (count, 300))
+    uniform = (jnp.arange(count) + 0.5) / count
+    tokens = _draw(logits, uniform, forbidden=(0, 2, 299))
+    expected = count * _probabilities(logits[0], 1.0, (0, 2, 299))
+    counts = np.bincount(tokens, minlength=300)
+    assert counts[[0, 2, 299]].tolist() == [0, 0, 0]
+    # A share ends at two edges; each is off by a number at most.
+    assert np.abs(counts - expected).max() <= 2
+
+  def test_chi_square(self):
+    count = 20_000
+    logits = jnp.broadcast_to(_logits(1, 48, seed=3, scale=1.0), (count, 48))
+    uniform = jax.random.uniform(jax.random.key(0), (count,))
+    tokens = _draw(logits, uniform, 1 / 0.8, forbidden=(0, 2))
+    expected = count * _probabilities(logits[0], 1 / 0.8, (0, 2))
+    counts = np.bincount(tokens, minlength=48)
+    allowed = expected > 0
+    result = stats.chisquare(counts[allowed], expected[allowed])
+    assert counts[~allowed].sum() == 0
+    assert result.pvalue > 1e-3
+
+  @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
+  def test_never_a_token_of_probability_zero(self, vocab_size):
+    rng = np.random.default_rng(vocab_size)
+    logits = np.array(_logits(200, vocab_size, scale=20.0))
+    # Most tokens impossible, whole blocks of them; one is always possible.
+    possible = rng.uniform(size=logits.shape) < rng.uniform(size=(200, 1)) ** 3
+    possible[np.arange(200), rng.integers(0, vocab_size, 200)] = True
+    forbidden = () if vocab_size == 3 else (0, 2, vocab_size - 1)
+    possible[:, list(forbidden)] = False
+    possible[:, 1] |= ~possible.any(-1)
+    logits[~possible] = -np.inf
+    # Were they not forbidden, these would always be drawn.
+    logits[:, list(forbidden)] = 500.0
+    for edge in (0.0, 1e-45, 1e-30, 0.5, 1 - 2**-24, 1.0):
+      tokens = _draw(
+        jnp.asarray(logits),
+        jnp.full(200, edge, jnp.float32),
+        forbidden=forbidden,
+      )
+      assert possible[np.arange(200), np.asarray(tokens)].all(), edge
+
+  def test_edges_are_the_first_and_the_last_token(self):
+    logits = jnp.zeros((2, 1000))
+    tokens = _draw(logits, jnp.array([0.0, 1.0]), forbidden=(0, 2, 999))
+    assert tokens.tolist() == [1, 998]
+
+  def test_running_sums_that_fall_short_end_at_a_positive_weight(self):
+    # In float32 the running sum of these never reaches a target above it.
+    weights = jnp.array([[0.0, 1.0, 2**-25, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    first, rest = categorical._first_above(weights, jnp.array([9.0, 1.0]))
+    assert first.tolist() == [2, 2]
+    assert rest[1] == 0.0
+
+  def test_temperature_divides_the_logits(self):
+    logits = _logits(300, 48)
+    uniform = jax.random.uniform(jax.random.key(1), (300,))
+    drawn = []
+    for temperature in (0.1, 0.8, 1.5):
+      tempered = _draw(logits, uniform, 1 / temperature)
+      divided = _draw(logits / temperature, uniform, 1.0)
+      assert np.mean(np.asarray(tempered) == np.asarray(divided)) > 0.99
+      drawn.append(np.asarray(tempered))
+    likeliest = np.asarray(logits).argmax(-1)
+    shares = [np.mean(tokens == likeliest) for tokens in drawn]
+    assert shares == sorted(shares, reverse=True)
+
+  def test_compiled_is_eager(self):
+    logits = _logits(300, 500)
+    uniform = jax.random.uniform(jax.random.key(2), (300,))
+    eager = categorical.draw(logits, uniform, forbidden=(0, 2))
+    compiled = _draw(logits, uniform, forbidden=(0, 2))
+    assert np.mean(np.asarray(eager) == np.asarray(compiled)) > 0.99
+
+
+class TestGreedy:
+  @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
+  def test_is_argmax(self, vocab_size):
+    # Whole numbers: many equal maxima.
+    logits = jnp.round(_logits(300, vocab_size, scale=1.0))
+    np.testing.assert_array_equal(
+      categorical.greedy(logits), np.argmax(logits, -1)
+    )
+
+  def test_passes_over_forbidden_tokens(self):
+    logits = jnp.array([[9.0, 1.0, 8.0, 7.0], [9.0, 7.0, 8.0, 1.0]])
+    tokens = categorical.greedy(logits, forbidden=(0, 2))
+    assert tokens.tolist() == [3, 1]
+
+
+def _uniforms(source_ids, sample_ids, num_steps=6, seed=0, grow_step=0):
+  return np.asarray(
+    _uniform_numbers(
+      categorical.base_key(seed, grow_step),
+      jnp.asarray(categorical.split_words(np.asarray(source_ids))),
+      jnp.asarray(sample_ids, jnp.uint32),
+      num_steps=num_steps,
+    )
+  )
+
+
+class TestUniforms:
+  def test_are_uniform_and_inside_the_unit_interval(self):
+    numbers = _uniforms(np.arange(40), np.arange(20), num_steps=30)
+    assert numbers.shape == (30, 40, 20)
+    assert numbers.dtype == np.float32
+    assert numbers.min() > 0
+    assert numbers.max() < 1
+    assert stats.kstest(numbers.ravel(), 'uniform').pvalue > 1e-3
+
+  @pytest.mark.parametrize(
+    ('word', 'expected'), [(0, 2.0**-24), (2**32 - 1, 1 - 2.0**-24)]
+  )
+  def test_extreme_bits_stay_inside(self, monkeypatch, word, expected):
+    monkeypatch.setattr(jax.random, 'bits', lambda _: jnp.uint32(word))
+    number = categorical.uniforms(
+      categorical.base_key(0, 0),
+      jnp.zeros((1, 2), jnp.uint32),
+      jnp.zeros(1, jnp.uint32),
+      1,
+    )
+    assert number.item() == np.float32(expected)
+
+  def test_depend_on_source_sample_and_step_alone(self):
+    numbers = _uniforms([7, 3, 9, 11], [0, 1, 2, 5], num_steps=6)
+    part = _uniforms([11, 3], [5, 1], num_steps=4)
+    np.testing.assert_array_equal(part[:, 0, 0], numbers[:4, 3, 3])
+    np.testing.assert_array_equal(part[:, 1, 1], numbers[:4, 1, 1])
+
+  def test_differ_in_every_part_of_the_key(self):
+    groups = [
+      _uniforms([1, 2, 2**32 + 1, 2**32 + 2, 2**62 + 1], [0, 1, 2]),
+      _uniforms([1], [0], seed=1),
+      _uniforms([1], [0], grow_step=1),
+      _uniforms([1], [0], seed=2**32 - 1),
+    ]
+    numbers = np.concatenate([group.ravel() for group in groups])
+    assert len(np.unique(numbers)) == len(numbers)
+
+
+class TestKeys:
+  def test_splits_ids_into_words(self):
+    ids = np.array([0, 5, 2**32, 2**33 + 7, 2**63 - 1])
+    assert categorical.split_words(ids).tolist() == [
+      [0, 0],
+      [0, 5],
+      [1, 0],
+      [2, 7],
+      [2**31 - 1, 2**32 - 1],
+    ]
+
+  @pytest.mark.parametrize('ids', [[-1], [3, -(2**40)]])
+  def test_refuses_negative_ids(self, ids):
+    with pytest.raises(ValueError, match='must not be negative; got -'):
+      categorical.split_words(np.array(ids))
+
+  def test_refuses_ids_that_are_no_integers(self):
+    with pytest.raises(ValueError, match='must be integers; got float64'):
+      categorical.split_words(np.array([1.0]))
+
+  @pytest.mark.parametrize('name', ['seed', 'grow_step'])
+  @pytest.mark.parametrize('value', [-1, 2**32])
+  def test_refuses_numbers_beyond_a_word(self, name, value):
+    arguments = {'seed': 0, 'grow_step': 0, name: value}
+    with pytest.raises(ValueError, match=rf'{name} must lie in .* {value}'):
+      categorical.base_key(**arguments)

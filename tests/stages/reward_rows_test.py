@@ -1,0 +1,105 @@
+"""Tests of the rows that a reward model is trained on."""
+
+from absl import logging
+import numpy as np
+import pytest
+
+from rest_jax.rewards import blocks, corruptions
+from rest_jax.stages import reward_rows
+
+
+class _Characters:
+  """A vocabulary of lower case letters; the rest is UNK (2)."""
+
+  size = 30
+
+  def encode_batch(self, texts):
+    return [
+      np.asarray(
+        [3 + ord(c) - ord('a') if c.islower() else 2 for c in text], np.int32
+      )
+      for text in texts
+    ]
+
+
+_SCORING = blocks.ScoringConfig(
+  max_source_length=4, max_target_length=3, length_buckets=(4,)
+)
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+  found = []
+  monkeypatch.setattr(
+    logging, 'warning', lambda message, *args: found.append(message % args)
+  )
+  return found
+
+
+def _rows(texts, **settings):
+  return reward_rows.RewardRows.of_texts(
+    'toys',
+    texts,
+    scale=reward_rows.Scale(1.0, 2.0),
+    vocabulary=_Characters(),
+    scoring=_SCORING,
+    **settings,
+  )
+
+
+def test_scale_by_hand():
+  scale = reward_rows.Scale.of('x', np.asarray([1.0, 3.0], np.float32))
+  assert (scale.mean, scale.std) == (2.0, 1.0)
+  standardised = scale(np.asarray([1.0, 3.0, 5.0]))
+  assert standardised.dtype == np.float32
+  np.testing.assert_array_equal(standardised, [-1.0, 1.0, 3.0])
+
+
+@pytest.mark.parametrize('scores', [[], [1.0], [2.0, 2.0, 2.0]])
+def test_scores_that_do_not_vary_are_refused(scores):
+  with pytest.raises(ValueError, match='scores of toys must vary'):
+    reward_rows.Scale.of('toys', np.asarray(scores))
+
+
+def test_a_batch_by_hand(warnings):
+  texts = corruptions.ScoredTexts(
+    ['ab', 'c', 'a'], ['d', '', 'ef'], np.asarray([3.0, 1.0, -1.0])
+  )
+  rows = _rows(texts, weights=np.asarray([1.0, 2.0, 3.0]))
+  batch = rows.load(np.asarray([1, 0]), 4, 3)
+  assert batch['encoder_input_tokens'].tolist() == [[5, 1, 0, 0], [3, 4, 1, 0]]
+  assert batch['decoder_target_tokens'].tolist() == [[1, 0, 0], [6, 1, 0]]
+  assert batch['decoder_input_tokens'].tolist() == [[0, 1, 0], [0, 6, 1]]
+  assert batch['decoder_loss_weights'].tolist() == [[1, 0, 0], [1, 1, 0]]
+  np.testing.assert_array_equal(batch['scores'], [0.0, 1.0])
+  np.testing.assert_array_equal(batch['score_weights'], [1.0, 0.5])
+  assert rows.truncated == 0
+  assert not warnings
+
+
+def test_long_rows_are_cut_counted_and_warned_of(warnings):
+  texts = corruptions.ScoredTexts(
+    ['abcd', 'a', 'abc'], ['a', 'abc', 'ab'], np.zeros(3)
+  )
+  rows = _rows(texts)
+  assert rows.truncated == 2
+  assert rows.source_tokens[0].tolist() == [3, 4, 5, 1]
+  assert rows.target_tokens[1].tolist() == [3, 4, 1]
+  np.testing.assert_array_equal(rows.weights, [1.0, 1.0, 1.0])
+  assert len(warnings) == 1
+  assert '2 of 3 rows' in warnings[0]
+
+
+def test_coverage_by_hand(warnings):
+  # Distinct texts count once: 5 pieces, 1 of them UNK, in 3 words.
+  found = reward_rows.coverage(_Characters(), ['ab', 'c D', 'ab'])
+  assert found == {'unknown_share': 2 / 5, 'pieces_per_word': 5 / 3}
+  assert len(warnings) == 1 and 'UNK' in warnings[0]
+
+
+def test_good_coverage_is_not_warned_of(warnings):
+  found = reward_rows.coverage(_Characters(), ['ab', 'c'])
+  assert found == {'unknown_share': 0.0, 'pieces_per_word': 1.5}
+  assert not warnings
+  reward_rows.coverage(_Characters(), ['abcdefg'])
+  assert len(warnings) == 1

@@ -1,0 +1,353 @@
+"""A reward model learns a toy language from corruptions and ratings."""
+
+import dataclasses
+import json
+import random
+import string
+
+import numpy as np
+import pytest
+
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import sources as sources_lib
+from rest_jax.data import task as task_lib
+from rest_jax.data import vocabularies
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import blocks, corruptions
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import bc, folder, prepare, reward
+from rest_jax.training import optimizers, trainer
+
+# Each source word has one translation; sentences are translated word by word.
+_GERMAN = ('hund', 'katze', 'sieht', 'mag', 'rot', 'blau', 'haus', 'wald')
+_ENGLISH = ('dog', 'cat', 'sees', 'likes', 'red', 'blue', 'house', 'wood')
+
+
+def _sentences(number, seed):
+  draw = random.Random(seed)
+  for _ in range(number):
+    words = [draw.randrange(8) for _ in range(draw.randint(3, 5))]
+    yield (
+      ' '.join(_GERMAN[word] for word in words),
+      ' '.join(_ENGLISH[word] for word in words),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+  """Pairs of the toy language."""
+
+  number: int
+  seed: int
+
+  def read(self):
+    for source, reference in _sentences(self.number, self.seed):
+      yield sources_lib.Pair(source, reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ratings:
+  """Quality is chrF on another scale; hypotheses are corrupted references."""
+
+  number: int = 120
+  splits: tuple[str, ...] = ('train', 'train', 'dev', 'test')
+  spread: float = 3.0
+
+  def read(self):
+    columns = [], [], [], []
+    for index, split in enumerate(self.splits):
+      pairs = list(_sentences(self.number // 2, f'ratings {index}'))
+      corruptor = corruptions.Corruptor(
+        corruptions.CorruptionConfig(max_corruptions=3, unrelated_share=0.0),
+        *zip(*pairs, strict=True),
+        seed=index,
+      )
+      texts = corruptor.scored(self.number)
+      columns[0].extend(texts.sources)
+      columns[1].extend(texts.hypotheses)
+      columns[2].extend(self.spread * texts.scores - 5)
+      columns[3].extend([split] * self.number)
+    return ratings_lib.Ratings(
+      source=columns[0],
+      hypothesis=columns[1],
+      score=np.asarray(columns[2], np.float32),
+      weight=np.resize([1.0, 3.0], len(columns[0])).astype(np.float32),
+      split=columns[3],
+    )
+
+
+def _trainer(steps, **settings):
+  defaults = {
+    'optimizer': optimizers.OptimizerConfig(
+      learning_rate=4e-3, warmup_steps=20, decay='cosine'
+    ),
+    'max_steps': steps,
+    'evaluate_every': max(steps // 2, 1),
+    'tokens_per_batch': 768,
+    'buckets': (24,),
+  }
+  return trainer.TrainerConfig(**(defaults | settings))
+
+
+_SCORING = blocks.ScoringConfig(
+  max_source_length=24,
+  max_target_length=24,
+  length_buckets=(24,),
+  candidate_buckets=(1,),
+)
+
+
+def _config(**settings):
+  defaults = {
+    'pretrain': _trainer(160),
+    'finetune': _trainer(40),
+    'num_corruptions': 4000,
+    'max_selection_rows': 200,
+    'dropout_rate': 0.0,
+    'scoring': _SCORING,
+    'num_resamples': 50,
+  }
+  return reward.RewardStage(**(defaults | settings))
+
+
+@pytest.fixture(scope='module')
+def start(tmp_path_factory):
+  """Data and a policy that has hardly been trained."""
+  root = tmp_path_factory.mktemp('start')
+  # Corruptions bring capitals, marks and negations.
+  alphabet = root / 'alphabet.txt'
+  alphabet.write_text(
+    f'{string.ascii_letters} . , ; : ! ?\nnot no never\n', encoding='utf-8'
+  )
+  data = prepare.run(
+    task_lib.Task(
+      name='toy',
+      train=_Pairs(400, 0),
+      validation=_Pairs(100, 1),
+      test=_Pairs(10, 2),
+      vocabulary=vocabularies.VocabularyConfig(
+        size=80, num_threads=1, extra_files=(alphabet,)
+      ),
+      max_source_length=24,
+      max_target_length=24,
+    ),
+    directory=root / 'data',
+  )
+  policy = policy_lib.Policy(
+    network_lib.NetworkConfig(
+      emb_dim=32,
+      num_heads=2,
+      head_dim=16,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      mlp_dim=48,
+    ).with_vocab(data.vocabulary.size)
+  )
+  bc.run(
+    bc.BCConfig(trainer=_trainer(60)),
+    policy=policy,
+    data=data,
+    mesh_config=mesh_lib.MeshConfig(),
+    directory=root / 'bc',
+    seed=0,
+  )
+  return {
+    'policy': policy,
+    'policy_directory': root / 'bc',
+    'data': data,
+    'ratings': _Ratings(),
+    'mesh_config': mesh_lib.MeshConfig(),
+    'seed': 0,
+  }
+
+
+@pytest.fixture(scope='module')
+def finished(start, tmp_path_factory):
+  directory = tmp_path_factory.mktemp('reward') / 'reward'
+  return reward.run(_config(), directory=directory, **start)
+
+
+def _load(directory, start):
+  return reward.load(directory, start['data'].vocabulary, mesh_lib.MeshConfig())
+
+
+def test_it_learns_to_prefer_clean_to_corrupted(finished, start):
+  manifest = folder.read_manifest(finished)
+  assert manifest['agreement']['test']['pearson']['value'] > 0.5
+  assert manifest['corruptions']['prefers_reference'] > 0.8
+  assert manifest['pretraining']['evaluation']['pearson'] > 0.5
+
+  model = _load(finished, start)
+  pairs = list(_sentences(50, 'new'))
+  sources = [source for source, _ in pairs]
+  right = model.score(sources, [reference for _, reference in pairs])
+  for wrong in (
+    [''] * 50,
+    [f'{reference} {reference}' for _, reference in pairs],
+    [reference for _, reference in pairs[1:] + pairs[:1]],
+    sources,
+  ):
+    assert np.mean(right > model.score(sources, wrong)) > 0.8
+
+
+def test_the_manifest_says_what_was_made(finished, start):
+  manifest = folder.read_manifest(finished)
+  json.dumps(manifest, allow_nan=False)
+  for split in ('dev', 'test'):
+    found = manifest['agreement'][split]
+    assert found['rows'] == 120
+    assert 50 <= found['sources'] <= 60
+    for name in (
+      'pearson',
+      'spearman',
+      'kendall',
+      'pairwise_accuracy',
+      'pairwise_accuracy_all',
+    ):
+      entry = found[name]
+      assert entry['low'] <= entry['value'] <= entry['high']
+      assert entry['low'] < entry['high']
+  rated = _Ratings().read().select('train')
+  assert manifest['rating_scale']['mean'] == pytest.approx(rated.score.mean())
+  assert manifest['rating_scale']['std'] == pytest.approx(rated.score.std())
+  assert manifest['vocabulary']['digest'] == start['data'].vocabulary.digest
+  assert manifest['vocabulary']['unknown_share'] < 0.005
+  assert manifest['network']['dropout_rate'] == 0.0
+  model = _load(finished, start)
+  assert model.digest == manifest['params_digest']
+  assert model.name == 'learned'
+  assert model.config == _SCORING
+
+
+def test_agreement_is_that_of_the_loaded_model(finished, start):
+  rated = _Ratings().read().select('test')
+  rewards = _load(finished, start).score(rated.source, rated.hypothesis)
+  found = folder.read_manifest(finished)['agreement']['test']['pearson']
+  expected = np.corrcoef(rewards, rated.score)[0, 1]
+  assert found['value'] == pytest.approx(expected, abs=1e-5)
+  # Rewards are in standard deviations of the ratings.
+  assert abs(rewards.mean()) < 0.5 and 0.3 < rewards.std() < 1.5
+
+
+def test_a_finished_folder_is_used_as_it_is(finished, start):
+  before = (finished / 'manifest.json').stat().st_mtime_ns
+  assert reward.run(_config(), directory=finished, **start) == finished
+  assert (finished / 'manifest.json').stat().st_mtime_ns == before
+  with pytest.raises(folder.SettingsChangedError, match='num_corruptions'):
+    reward.run(_config(num_corruptions=7), directory=finished, **start)
+
+
+def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
+  scored = []
+  score_samples = corruptions.score_samples
+
+  def recording(samples, *, chrf_beta):
+    samples = list(samples)
+    scored.extend(samples)
+    return score_samples(samples, chrf_beta=chrf_beta)
+
+  monkeypatch.setattr(corruptions, 'score_samples', recording)
+  config = _config(
+    pretrain=_trainer(2),
+    finetune=_trainer(2),
+    num_corruptions=10,
+    num_sampled_sources=6,
+    samples=sampler_lib.DecodeConfig(
+      num_samples_per_source=2,
+      max_target_length=12,
+      source_length_buckets=(24,),
+      cache_stages=(12,),
+    ),
+  )
+  directory = reward.run(config, directory=tmp_path / 'reward', **start)
+  assert len(scored) == 12
+  translations = dict(_sentences(400, 0))
+  assert all(
+    translations[source] == reference for source, _, reference in scored
+  )
+  manifest = folder.read_manifest(directory)
+  assert manifest['pretraining']['rows'] == 10 + 12
+
+
+def test_the_same_seed_gives_the_same_rewards(start, tmp_path):
+  config = _config(
+    pretrain=_trainer(3), finetune=_trainer(2), num_corruptions=50
+  )
+  digests = [
+    folder.read_manifest(
+      reward.run(
+        config, directory=tmp_path / str(number), **(start | {'seed': seed})
+      )
+    )['params_digest']
+    for number, seed in enumerate((0, 0, 1))
+  ]
+  assert digests[0] == digests[1] != digests[2]
+
+
+def test_pretraining_may_be_left_out(start, tmp_path):
+  config = _config(pretrain=None, finetune=_trainer(2))
+  ratings = _Ratings(splits=('train', 'dev'))
+  directory = reward.run(
+    config, directory=tmp_path / 'reward', **(start | {'ratings': ratings})
+  )
+  manifest = folder.read_manifest(directory)
+  assert manifest['pretraining'] is None
+  assert list(manifest['agreement']) == ['dev']
+  assert not (directory / reward.PRETRAIN).exists()
+
+
+@pytest.mark.parametrize(
+  ('ratings', 'message'),
+  [
+    (_Ratings(spread=0.0), 'ratings of split train must vary'),
+    (_Ratings(splits=('train', 'test')), "got 'dev'"),
+    (_Ratings(splits=('dev', 'test')), "got 'train'"),
+  ],
+)
+def test_unfit_ratings_are_refused_before_any_training(
+  start, tmp_path, ratings, message
+):
+  with pytest.raises(ValueError, match=message):
+    reward.run(
+      _config(), directory=tmp_path / 'reward', **(start | {'ratings': ratings})
+    )
+  assert not (tmp_path / 'reward' / 'pretrain').exists()
+
+
+def test_another_vocabulary_is_refused(finished, tmp_path):
+  other = vocabularies.train(
+    vocabularies.VocabularyConfig(size=30, num_threads=1),
+    [reference for _, reference in _sentences(300, 5)],
+    tmp_path / 'other.model',
+  )
+  with pytest.raises(ValueError, match='another vocabulary'):
+    reward.load(finished, other, mesh_lib.MeshConfig())
+
+
+def test_an_unfinished_folder_is_refused(tmp_path, start):
+  with pytest.raises(FileNotFoundError, match=r'no manifest\.json'):
+    _load(tmp_path, start)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'num_corruptions': 0}, 'num_corruptions must be'),
+    ({'num_sampled_sources': 0}, 'num_sampled_sources must be'),
+    ({'max_selection_rows': 0}, 'max_selection_rows must be'),
+    ({'num_resamples': 0}, 'num_resamples must be'),
+    ({'finetune': _trainer(2, buckets=(16,))}, 'finetune.buckets must hold'),
+    (
+      {
+        'pretrain': None,
+        'samples': sampler_lib.DecodeConfig(num_samples_per_source=1),
+      },
+      'samples are for pre-training',
+    ),
+  ],
+)
+def test_bad_settings_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    _config(**settings)
