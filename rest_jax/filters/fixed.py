@@ -23,7 +23,7 @@ class Fixed(base.Filter):
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns `value`."""
     del samples
-    return np.float32(value)
+    return np.asarray(value, np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,4 +44,5 @@ class Quantile(base.Filter):
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the quantile of all rows that count."""
-    return np.float32(np.quantile(samples.rewards.astype(np.float64), value))
+    quantile = np.quantile(samples.rewards.astype(np.float64), value)
+    return np.asarray(quantile, np.float32)

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from rest_jax.models import layers
 
-# Keys and values of the decoder's self-attention, one row a hypothesis. Keys
-# are kept with the length last and values with the head last: in both, the
-# axis that a step does not sum over is the contiguous one.
-Cache = tuple[Float[Array, 'B N H K L'], Float[Array, 'B N H L K']]
+# Keys and values of the decoder's self-attention, one row a hypothesis. The
+# head is outside the length, so that a step reads each head's [L, K] as one
+# block; with the length outside, XLA copies the whole cache every step on CPU.
+Cache = tuple[Float[Array, 'B N H L K'], Float[Array, 'B N H L K']]
 # Keys and values of the encoded sources, never repeated for hypotheses.
 CrossCache = tuple[Float[Array, 'B S H K'], Float[Array, 'B S H K']]
 
@@ -45,7 +45,7 @@ class MultiHeadAttention(nn.Module):
         self.num_heads * self.head_dim,
         ('embed', 'joined_kv'),
         init_scale=init_scale,
-        kernel_init=layers._ATTENTION_INIT,
+        kernel_init=layers.ATTENTION_INIT,
         dtype=self.dtype,
       )
 
@@ -55,7 +55,7 @@ class MultiHeadAttention(nn.Module):
     self.out = layers.Dense(
       self.emb_dim,
       ('joined_kv', 'embed'),
-      kernel_init=layers._ATTENTION_INIT,
+      kernel_init=layers.ATTENTION_INIT,
       dtype=self.dtype,
     )
     self.dropout = layers.Dropout(self.dropout_rate, broadcast_dims=(-2,))
@@ -107,9 +107,7 @@ class MultiHeadAttention(nn.Module):
     rows, length, _ = inputs.shape
     batch, keys = memory.shape[:2]
     query = self._split_heads(self.query(inputs))
-    query = layers.constrain(
-      query, ('batch', 'length', 'heads', 'kv')
-    )
+    query = layers.constrain(query, ('batch', 'length', 'heads', 'kv'))
     key, value = self.keys_and_values(memory)
     # [B * N, T, H, K] -> [B, N * T, H, K]
     query = query.reshape(batch, -1, self.num_heads, self.head_dim)
@@ -131,22 +129,18 @@ class MultiHeadAttention(nn.Module):
     inputs: Float[Array, 'B N D'],
     cache: Cache,
     bias: Float[Array, 'H L'],
-    position: Int[Array, ''],
+    position: Int[Array, ''] | int,
   ) -> tuple[Float[Array, 'B N D'], Cache]:
     """Self-attention of one new position, whose key and value it stores."""
     keys, values = cache
     query = self._split_heads(self.query(inputs))
-    # [B, N, H, K] -> [B, N, H, K, 1] and [B, N, H, 1, K]
-    key = self._split_heads(self.key(inputs))[..., None]
+    # [B, N, H, K] -> [B, N, H, 1, K]
+    key = self._split_heads(self.key(inputs))[..., None, :]
     value = self._split_heads(self.value(inputs))[..., None, :]
-    keys = lax.dynamic_update_slice_in_dim(
-      keys, key.astype(keys.dtype), position, axis=4
-    )
-    values = lax.dynamic_update_slice_in_dim(
-      values, value.astype(values.dtype), position, axis=3
-    )
+    keys = lax.dynamic_update_slice_in_dim(keys, key, position, axis=3)
+    values = lax.dynamic_update_slice_in_dim(values, value, position, axis=3)
     logits = jnp.einsum(
-      'bnhk,bnhkl->bnhl', query, keys, preferred_element_type=self._logits_dtype
+      'bnhk,bnhlk->bnhl', query, keys, preferred_element_type=self._logits_dtype
     )
     weights = self._softmax(logits, bias)
     # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K] -> [B, N, H * K]

@@ -23,11 +23,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'silu': nn.silu,
 }
 
-_KERNEL_INIT = nn.initializers.variance_scaling(
+KERNEL_INIT = nn.initializers.variance_scaling(
   1.0, 'fan_in', 'truncated_normal'
 )
-_ATTENTION_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
-_RELPOS_INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+ATTENTION_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+RELPOS_INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 
 
 def constrain(
@@ -71,7 +71,7 @@ class Dense(nn.Module):
   features: int
   axes: tuple[str, str]
   init_scale: float = 1.0
-  kernel_init: Callable[..., Array] = _KERNEL_INIT
+  kernel_init: Callable[..., Array] = KERNEL_INIT
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -245,7 +245,7 @@ class RelativePositionBias(nn.Module):
   def setup(self):
     self.rel_embedding = self.param(
       'rel_embedding',
-      nn.with_logical_partitioning(_RELPOS_INIT, ('heads', 'relpos_buckets')),
+      nn.with_logical_partitioning(RELPOS_INIT, ('heads', 'relpos_buckets')),
       (self.num_heads, self.num_buckets),
       jnp.float32,
     )
@@ -269,7 +269,7 @@ class RelativePositionBias(nn.Module):
     return jnp.einsum('hc,cqs->hqs', self.rel_embedding, one_hot)[None]
 
   def row(
-    self, position: Int[Array, ''], key_length: int
+    self, position: Int[Array, ''] | int, key_length: int
   ) -> Float[Array, 'H L']:
     """The bias of one query position, which may be traced."""
     if self.bidirectional:

@@ -99,7 +99,8 @@ class Policy:
   ) -> Float[Array, 'R T']:
     """log pi(y_t | y_<t, x) of every target token in nats, not masked."""
     logits = self.logits(params, batch, dropout_key=dropout_key)
-    return target_log_probs(logits, batch['decoder_target_tokens'])
+    targets = jnp.asarray(batch['decoder_target_tokens'])
+    return target_log_probs(logits, targets)
 
   def sequence_log_probs(
     self,
@@ -131,14 +132,13 @@ def apply(
   dropout_key: Array | None,
 ) -> Array:
   """The network's head on each decoder position of a batch."""
-  rngs = {} if dropout_key is None else {'dropout': dropout_key}
   return module.apply(
     {'params': params},
-    batch['encoder_input_tokens'],
-    batch['decoder_input_tokens'],
-    batch['decoder_target_tokens'],
+    jnp.asarray(batch['encoder_input_tokens']),
+    jnp.asarray(batch['decoder_input_tokens']),
+    jnp.asarray(batch['decoder_target_tokens']),
     deterministic=dropout_key is None,
-    rngs=rngs,
+    rngs={} if dropout_key is None else {'dropout': dropout_key},
   )
 
 

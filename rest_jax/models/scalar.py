@@ -59,7 +59,9 @@ class ScalarModel:
     own = jax.eval_shape(self.init, key)
     decoder = dict(policy_params['decoder'])
     decoder.pop('logits_dense', None)
-    decoder['value_dense'] = self.init(key)['decoder']['value_dense']
+    decoder['value_dense'] = jax.jit(
+      lambda key: self.init(key)['decoder']['value_dense']
+    )(key)
     params = {**policy_params, 'decoder': decoder}
     _check_same(own, params)
     return params
@@ -89,10 +91,9 @@ class ScalarModel:
     *,
     dropout_key: Array | None = None,
   ) -> Float[Array, ' R']:
-    """The value at the last position of weight > 0, that of EOS; 0 if none.
-    """
+    """The value at the last position of weight > 0, that of EOS; 0 if none."""
     values = self.values(params, batch, dropout_key=dropout_key)
-    return last_value(values, batch['decoder_loss_weights'])
+    return last_value(values, jnp.asarray(batch['decoder_loss_weights']))
 
 
 def last_value(

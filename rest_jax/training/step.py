@@ -147,7 +147,7 @@ def make_train_step(
     }
     metrics['loss'] = output.weighted_sum * scale
     metrics['normalizer'] = output.normalizer
-    metrics['gradient_norm'] = optax.global_norm(gradient)
+    metrics['gradient_norm'] = optax.tree.norm(gradient)
     return (
       TrainState(step, trained['params'], auxiliary, optimizer_state),
       metrics,

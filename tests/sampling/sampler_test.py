@@ -1,5 +1,6 @@
 """Samples of many sources: layout, distribution, order, and errors."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -27,7 +28,7 @@ _POLICY = policy_lib.Policy(
     num_heads=2,
     head_dim=8,
     num_encoder_layers=1,
-    num_decoder_layers=2,
+    num_decoder_layers=1,
     mlp_dim=32,
   )
 )
@@ -40,7 +41,7 @@ def _sampler(mesh_config=None, vocabulary_size=None, **settings):
     'max_target_length': 24,
     'block_sources': 2,
     'source_length_buckets': (8, 16),
-    'cache_stages': (8, 16),
+    'cache_stages': (8,),
     **settings,
   }
   # One device unless told, whatever the machine has.
@@ -67,6 +68,7 @@ def _sources():
   )
 
 
+@functools.cache
 def _params():
   return _POLICY.init(jax.random.key(0))
 

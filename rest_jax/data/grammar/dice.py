@@ -1,7 +1,8 @@
 """Random choices that every release of Python makes alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import random
+from typing import Any
 
 
 class Dice:
@@ -19,15 +20,15 @@ class Dice:
     """Returns a number in [0, 1)."""
     return self._random()
 
-  def pick(self, options: Sequence):
+  def pick(self, options: Sequence) -> Any:
     """Returns one of the options, all equally likely."""
     return options[int(self._random() * len(options))]
 
-  def pick_early(self, options: Sequence):
-    """Returns one of the options; the first is three times the mean."""
+  def pick_early(self, options: Sequence) -> Any:
+    """Returns one of the n options, one of the first k by (k / n)^(2/3)."""
     return options[int(self._random() ** 1.5 * len(options))]
 
-  def pick_weighted(self, pairs: Sequence[tuple]):
+  def pick_weighted(self, pairs: Sequence[tuple]) -> Any:
     """Returns an option of (option, weight) by its weight."""
     point = self._random() * sum(weight for _, weight in pairs)
     for option, weight in pairs:
@@ -42,10 +43,15 @@ class Dice:
     return sum(self._random() for _ in range(12)) - 6.0
 
 
-def usual_with(dice: Dice, variety: float):
-  """Returns a `lattice.draw` choice: now and then not the usual option."""
+def usual_with(dice: Dice, variety: float) -> Callable[[Sequence], Any]:
+  """Returns a choice for `lattice.draw`: the first option, or another one.
 
-  def pick(options: Sequence):
+  Args:
+    dice: random choices.
+    variety: probability of another option, where there is one.
+  """
+
+  def pick(options: Sequence) -> Any:
     if len(options) > 1 and dice.chance(variety):
       return dice.pick(options[1:])
     return options[0]

@@ -25,10 +25,10 @@ def _any_of(phrases: Iterable[str]) -> lattice.Expression:
   )
 
 
-def _article(words: list[lattice.Expression]) -> lattice.Word:
-  """Returns 'a' or 'an' for the word that follows."""
-  following = words[0].forms[0]
-  return lattice.Word(('an' if following[0] in 'aeiou' else 'a',))
+def _article(following: lattice.Word) -> lattice.Word:
+  """Returns 'a' or 'an'; the synonyms of a word take the same one."""
+  vowel = following.forms[0][0] in 'aeiou'
+  return lattice.Word(('an' if vowel else 'a',))
 
 
 def _possessive(owner: meaning.NounPhrase) -> lattice.Word:
@@ -126,25 +126,27 @@ class Translator:
     if phrase.determiner == meaning.GAP:
       return lattice.NOTHING
     if phrase.determiner == meaning.PRONOUN:
-      forms = lexicon.PRONOUNS[phrase.noun][4:]
-      return lattice.Word((forms[object_form],))
+      pronoun = lexicon.PRONOUNS[phrase.noun]
+      form = pronoun.object if object_form else pronoun.subject
+      return lattice.Word((form,))
     if phrase.noun == self._untranslated:
       forms = (lexicon.NOUNS[phrase.noun].singular,)
     else:
       forms = sense.plural if phrase.plural else sense.singular
-    words: list[lattice.Expression] = [lattice.Word(forms)]
+    words = [lattice.Word(forms)]
     if phrase.adjective:
       words.insert(0, self._adjective(phrase.adjective, sense.kind))
-    determiner = self._determiner(phrase, owner, words, any_form)
+    determiner = self._determiner(phrase, owner, words[0], any_form)
     if phrase.relative is not None:
-      return [*determiner, *words, self._relative(phrase, sense)]
+      relative = self._relative(phrase, phrase.relative, sense)
+      return [*determiner, *words, relative]
     return [*determiner, *words]
 
   def _determiner(
     self,
     phrase: meaning.NounPhrase,
     owner: meaning.NounPhrase,
-    following: list[lattice.Expression],
+    following: lattice.Word,
     any_form: bool,
   ) -> list[lattice.Expression]:
     kind, plural = phrase.determiner, phrase.plural
@@ -180,10 +182,12 @@ class Translator:
     return lattice.Word(senses_lib.choose(senses, (kind,), wrong).words)
 
   def _relative(
-    self, head: meaning.NounPhrase, sense: lexicon.NounSense
+    self,
+    head: meaning.NounPhrase,
+    clause: meaning.Clause,
+    sense: lexicon.NounSense,
   ) -> lattice.Expression:
     person = sense.kind == lexicon.PERSON
-    clause = head.relative
     pronoun: lattice.Expression
     if clause.subject.determiner == meaning.GAP:
       pronoun = lattice.Word(('who', 'that') if person else ('that', 'which'))
@@ -208,7 +212,7 @@ class Translator:
       mood: as in `meaning.Sentence`.
     """
     owner = clause.subject
-    if owner.determiner == meaning.GAP:
+    if head is not None and owner.determiner == meaning.GAP:
       owner = head[0]
     nouns = senses_lib.of_roles(clause, head, self._wrong_sense)
     verb = senses_lib.of_verb(clause, nouns, self._wrong_sense)
@@ -258,18 +262,21 @@ class Translator:
       kind = senses['subject'].kind
       parts['predicate'] = self._adjective(clause.predicate, kind)
     if clause.place is not None:
-      parts['place'] = self._place(clause, senses['place'], owner)
+      parts['place'] = self._place(
+        clause.place, clause.passive, senses['place'], owner
+      )
     return parts
 
   def _place(
     self,
-    clause: meaning.Clause,
+    place: meaning.Place,
+    passive: bool,
     sense: lexicon.NounSense,
     owner: meaning.NounPhrase,
   ) -> lattice.Expression:
-    preposition, case, phrase = clause.place
+    preposition, case, phrase = place
     words = lexicon.PREPOSITIONS[preposition][case]
-    if preposition == 'von' and clause.passive:
+    if preposition == 'von' and passive:
       words = ('by',)
     elif (
       preposition == 'mit'

@@ -24,8 +24,7 @@ _MIXED_ENDINGS = {
   'a': {'f': 'e', 'n': 'es'},
   'd': {},
 }
-# Case -> column of `lexicon.PRONOUNS`.
-_PRONOUN_COLUMNS = {'n': 0, 'a': 1, 'd': 2}
+_CASES = {'n': 'nominative', 'a': 'accusative', 'd': 'dative'}
 CONTRACTIONS = {
   ('in', 'dem'): 'im',
   ('in', 'das'): 'ins',
@@ -52,7 +51,7 @@ class UnsayableError(ValueError):
 def is_plural(noun_phrase: meaning.NounPhrase) -> bool:
   """Returns the grammatical number, of pronouns too."""
   if noun_phrase.determiner == meaning.PRONOUN:
-    return lexicon.PRONOUNS[noun_phrase.noun][3]
+    return lexicon.PRONOUNS[noun_phrase.noun].plural
   return noun_phrase.plural
 
 
@@ -148,7 +147,7 @@ def noun_phrase_tokens(
   if noun_phrase.determiner == meaning.GAP:
     return []
   if noun_phrase.determiner == meaning.PRONOUN:
-    form = lexicon.PRONOUNS[noun_phrase.noun][_PRONOUN_COLUMNS[case]]
+    form = getattr(lexicon.PRONOUNS[noun_phrase.noun], _CASES[case])
     if not form:
       raise UnsayableError(f'{noun_phrase.noun} is not used in case {case}')
     return [form]
@@ -164,12 +163,13 @@ def noun_phrase_tokens(
     tokens.append(lexicon.ADJECTIVES[noun_phrase.adjective].stem + ending)
   tokens.append(noun_form(noun_phrase.noun, noun_phrase.plural, case))
   if noun_phrase.relative is not None:
-    tokens += _relative_tokens(noun_phrase, column)
+    tokens += _relative_tokens(noun_phrase, noun_phrase.relative, column)
   return tokens
 
 
-def _relative_tokens(head: meaning.NounPhrase, column: str) -> list[str]:
-  clause = head.relative
+def _relative_tokens(
+  head: meaning.NounPhrase, clause: meaning.Clause, column: str
+) -> list[str]:
   if clause.subject.determiner == meaning.GAP:
     case = 'n'
     subject = head._replace(relative=None)

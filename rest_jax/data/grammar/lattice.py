@@ -1,7 +1,7 @@
 """Sets of acceptable word sequences, and how far a text is from them."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Word(NamedTuple):
@@ -38,9 +38,7 @@ def alternatives(options: list[Expression]) -> Expression:
   return options[0] if len(options) == 1 else Alternatives(tuple(options))
 
 
-def draw(
-  expression: Expression, pick: Callable[[Sequence], object]
-) -> list[str]:
+def draw(expression: Expression, pick: Callable[[Sequence], Any]) -> list[str]:
   """Returns one of the word sequences of an expression.
 
   Args:
@@ -173,7 +171,7 @@ class Lattice:
       first.append(first[-1] + cost)
     rows = [first]
     for edges in self._in_edges[1:]:
-      row = None
+      row: list[float] = []
       for source, slot in edges:
         before = rows[source]
         if slot is None:
@@ -187,7 +185,7 @@ class Lattice:
             if cost < candidate[j]:
               candidate[j] = cost
             j += 1
-        if row is None:
+        if not row:
           row = candidate
         else:
           row = [a if a < b else b for a, b in zip(row, candidate)]  # noqa: B905

@@ -75,6 +75,17 @@ class Adjective(NamedTuple):
   senses: tuple[AdjectiveSense, ...]
 
 
+class Pronoun(NamedTuple):
+  """A pronoun: its German cases, and its English subject and object."""
+
+  nominative: str
+  accusative: str
+  dative: str
+  plural: bool
+  subject: str
+  object: str
+
+
 def _rows(table: str) -> list[list[str]]:
   lines = [line for line in table.splitlines() if line.strip()]
   return [[cell.strip() for cell in line.split('|')] for line in lines]
@@ -192,13 +203,12 @@ SENSES = {
   for name, entry in table.items()
 }
 
-# Pronoun: nominative, accusative, dative (empty: not used, since accusative
-# 'sie' does not tell 'her' from 'them'), plural, English subject and object.
+# Accusative 'sie' is not used, since it does not tell 'her' from 'them'.
 PRONOUNS = {
-  'er': ('er', 'ihn', 'ihm', False, 'he', 'him'),
-  'sie': ('sie', '', 'ihr', False, 'she', 'her'),
-  'wir': ('wir', 'uns', 'uns', True, 'we', 'us'),
-  'sie_plural': ('sie', '', 'ihnen', True, 'they', 'them'),
+  'er': Pronoun('er', 'ihn', 'ihm', False, 'he', 'him'),
+  'sie': Pronoun('sie', '', 'ihr', False, 'she', 'her'),
+  'wir': Pronoun('wir', 'uns', 'uns', True, 'we', 'us'),
+  'sie_plural': Pronoun('sie', '', 'ihnen', True, 'they', 'them'),
 }
 
 NUMERALS = {

@@ -69,8 +69,8 @@ def wrong_noun(
   """Another noun of the same class, or another pronoun."""
   name, role, phrase = dice.pick(phrases(sentence))
   if phrase.determiner == meaning.PRONOUN:
-    pronoun = _other(dice, lexicon.PRONOUNS, phrase.noun)
-    plural = lexicon.PRONOUNS[pronoun][3]
+    pronoun = dice.pick([p for p in lexicon.PRONOUNS if p != phrase.noun])
+    plural = lexicon.PRONOUNS[pronoun].plural
     wrong = phrase._replace(noun=pronoun, plural=plural)
   else:
     kind = lexicon.NOUNS[phrase.noun].senses[-1].kind
@@ -294,8 +294,8 @@ def wrong_preposition(
     (preposition, case)
     for preposition, cases in lexicon.PREPOSITIONS.items()
     for case in cases
+    if (preposition, case) != clause.place[:2]
   ]
-  current = (clause.place.preposition, clause.place.case)
-  preposition, case = _other(dice, options, current)
+  preposition, case = dice.pick(options)
   place = clause.place._replace(preposition=preposition, case=case)
   return sentence._replace(**{name: clause._replace(place=place)})

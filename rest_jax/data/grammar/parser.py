@@ -81,7 +81,7 @@ def _pronouns() -> dict[str, list[tuple[meaning.NounPhrase, str]]]:
   """Form -> [(noun phrase, case)]."""
   forms: dict[str, list[tuple[meaning.NounPhrase, str]]] = {}
   for name, entry in lexicon.PRONOUNS.items():
-    phrase = meaning.NounPhrase(name, entry[3], meaning.PRONOUN)
+    phrase = meaning.NounPhrase(name, entry.plural, meaning.PRONOUN)
     for case, form in zip(_CASES, entry[:3], strict=True):
       if form:
         forms.setdefault(form, []).append((phrase, case))

@@ -63,7 +63,7 @@ def of_roles(
     phrase = getattr(clause, role)
     if phrase is None:
       continue
-    if phrase.determiner == meaning.GAP:
+    if head is not None and phrase.determiner == meaning.GAP:
       senses[role] = head[1]
     else:
       predicate = clause.predicate if role == 'subject' else ''

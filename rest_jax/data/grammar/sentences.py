@@ -77,7 +77,7 @@ def draw_noun_phrase(
   """
   if lexicon.PERSON in kinds and dice.chance(pronouns):
     name = dice.pick(tuple(lexicon.PRONOUNS))
-    plural = lexicon.PRONOUNS[name][3]
+    plural = lexicon.PRONOUNS[name].plural
     return meaning.NounPhrase(name, plural, meaning.PRONOUN)
   nouns = [noun for noun in _KINDS if not _KINDS[noun].isdisjoint(kinds)]
   noun = dice.pick_early(nouns)

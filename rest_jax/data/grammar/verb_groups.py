@@ -124,7 +124,7 @@ def _modal_groups(
       return [have_to, VerbGroup(lattice.words('need'), base)]
     return [VerbGroup(lattice.words('must'), base), have_to]
   verb, adjective = (_PAST_MODALS if is_past else _MODALS)[modal]
-  auxiliary = lattice.words(verb)
+  auxiliary: list[lattice.Expression] = lattice.words(verb)
   if modal == 'dürfen':
     auxiliary = [lattice.Word((verb, 'must' if negated else 'can'))]
   be = lattice.words(_BE[clause.tense][plural])

@@ -39,20 +39,20 @@ def agreement(words: Sequence[str], dice: dice_lib.Dice) -> list[str] | None:
   places = [i for i, word in enumerate(words) if _WRONG_FORMS.get(word)]
   if not places:
     return None
-  place = dice.pick(places)
+  place: int = dice.pick(places)
   form = dice.pick(_WRONG_FORMS[words[place]])
   return [*words[:place], form, *words[place + 1 :]]
 
 
 def dropped_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
   """A word is lost."""
-  place = dice.pick(range(len(words) - 1))
+  place: int = dice.pick(range(len(words) - 1))
   return [*words[:place], *words[place + 1 :]]
 
 
 def repeated_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
   """A word is said twice."""
-  place = dice.pick(range(len(words) - 1))
+  place: int = dice.pick(range(len(words) - 1))
   return [*words[: place + 1], *words[place:]]
 
 
@@ -66,9 +66,9 @@ def repeated_phrase(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
 
 def swapped_words(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
   """Two neighbours change places."""
-  place = dice.pick(range(len(words) - 2))
-  first, second = words[place : place + 2]
-  return [*words[:place], second, first, *words[place + 2 :]]
+  place: int = dice.pick(range(len(words) - 2))
+  swapped = [words[place + 1], words[place]]
+  return [*words[:place], *swapped, *words[place + 2 :]]
 
 
 def truncated(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:

@@ -56,7 +56,7 @@ def statement_orders(
   name = f'verb {mode.name}'
   parts[name] = verb(lattice.NOTHING)
   after = (mode.objects, 'predicate')
-  cores = [('subject', name, *after, 'manner', 'place')]
+  cores: list[Order] = [('subject', name, *after, 'manner', 'place')]
   if clause.manner and clause.place is not None:
     cores.append(('subject', name, *after, 'place', 'manner'))
   if manner_first:

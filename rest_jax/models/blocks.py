@@ -1,0 +1,242 @@
+"""Encoder and decoder: their layers, and the stacks of them."""
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from rest_jax.models import attention, layers
+from rest_jax.models import config as config_lib
+
+# A pair for each decoder layer.
+Caches = tuple[attention.Cache, ...]
+CrossCaches = tuple[attention.CrossCache, ...]
+
+
+def _attention(
+  config: config_lib.NetworkConfig,
+) -> attention.MultiHeadAttention:
+  return attention.MultiHeadAttention(
+    num_heads=config.num_heads,
+    head_dim=config.head_dim,
+    emb_dim=config.emb_dim,
+    dropout_rate=config.dropout_rate,
+    float32_logits=config.float32_attention_logits,
+    dtype=config.dtype,
+  )
+
+
+def _mlp(config: config_lib.NetworkConfig) -> layers.Mlp:
+  return layers.Mlp(
+    mlp_dim=config.mlp_dim,
+    activations=config.mlp_activations,
+    dropout_rate=config.dropout_rate,
+    dtype=config.dtype,
+  )
+
+
+def _relpos_bias(
+  config: config_lib.NetworkConfig, *, bidirectional: bool
+) -> layers.RelativePositionBias:
+  return layers.RelativePositionBias(
+    num_heads=config.num_heads,
+    num_buckets=config.relative_attention_num_buckets,
+    max_distance=config.relative_attention_max_distance,
+    bidirectional=bidirectional,
+  )
+
+
+def _residual(x: Array) -> Array:
+  return layers.constrain(x, ('batch', 'length', 'embed'))
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and feed-forward block, each normed and added."""
+
+  config: config_lib.NetworkConfig
+
+  def setup(self):
+    dtype = self.config.dtype
+    self.pre_attention_layer_norm = layers.RMSNorm(dtype)
+    self.attention = _attention(self.config)
+    self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
+    self.mlp = _mlp(self.config)
+    # One mask for all positions of a row, as in T5.
+    self.dropout = layers.Dropout(self.config.dropout_rate, (-2,))
+
+  def __call__(
+    self,
+    x: Float[Array, 'B S D'],
+    bias: Float[Array, 'B H S S'],
+    *,
+    deterministic: bool,
+  ) -> Float[Array, 'B S D']:
+    y = self.pre_attention_layer_norm(x)
+    y = self.attention(y, y, bias, deterministic=deterministic)
+    x = _residual(x + self.dropout(y, deterministic=deterministic))
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+    return _residual(x + self.dropout(y, deterministic=deterministic))
+
+
+class DecoderLayer(nn.Module):
+  """Self-attention, attention to the source, and feed-forward block."""
+
+  config: config_lib.NetworkConfig
+
+  def setup(self):
+    dtype = self.config.dtype
+    self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
+    self.self_attention = _attention(self.config)
+    self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
+    self.encoder_decoder_attention = _attention(self.config)
+    self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
+    self.mlp = _mlp(self.config)
+    self.dropout = layers.Dropout(self.config.dropout_rate, (-2,))
+
+  def __call__(
+    self,
+    x: Float[Array, 'R T D'],
+    encoded: Float[Array, 'B S D'],
+    bias: Float[Array, '#R H T T'],
+    cross_bias: Float[Array, 'B 1 Q S'],
+    *,
+    deterministic: bool,
+  ) -> Float[Array, 'R T D']:
+    y = self.pre_self_attention_layer_norm(x)
+    y = self.self_attention(y, y, bias, deterministic=deterministic)
+    x = _residual(x + self.dropout(y, deterministic=deterministic))
+    y = self.pre_cross_attention_layer_norm(x)
+    y = self.encoder_decoder_attention(
+      y, encoded, cross_bias, deterministic=deterministic
+    )
+    x = _residual(x + self.dropout(y, deterministic=deterministic))
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+    return _residual(x + self.dropout(y, deterministic=deterministic))
+
+  def step(
+    self,
+    x: Float[Array, 'B N D'],
+    cache: attention.Cache,
+    cross_cache: attention.CrossCache,
+    bias: Float[Array, 'H L'],
+    cross_bias: Float[Array, 'B 1 1 S'],
+    position: Int[Array, ''] | int,
+  ) -> tuple[Float[Array, 'B N D'], attention.Cache]:
+    y = self.pre_self_attention_layer_norm(x)
+    y, cache = self.self_attention.step(y, cache, bias, position)
+    x = x + y
+    y = self.pre_cross_attention_layer_norm(x)
+    x = x + self.encoder_decoder_attention.cross_step(
+      y, cross_cache, cross_bias
+    )
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
+    return x + y, cache
+
+
+class Encoder(nn.Module):
+  """The stack of encoder layers over embedded tokens."""
+
+  config: config_lib.NetworkConfig
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = _relpos_bias(config, bidirectional=True)
+    self.layers = [
+      EncoderLayer(config) for _ in range(config.num_encoder_layers)
+    ]
+    self.encoder_norm = layers.RMSNorm(config.dtype)
+    self.input_dropout = layers.Dropout(config.dropout_rate, (-2,))
+    # T5X draws this one for each position; so do we.
+    self.output_dropout = layers.Dropout(config.dropout_rate)
+
+  def __call__(
+    self,
+    x: Float[Array, 'B S D'],
+    mask: Bool[Array, 'B 1 S S'],
+    *,
+    deterministic: bool,
+  ) -> Float[Array, 'B S D']:
+    length = x.shape[1]
+    bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
+    x = _residual(self.input_dropout(x, deterministic=deterministic))
+    for layer in self.layers:
+      x = layer(x, bias, deterministic=deterministic)
+    x = self.encoder_norm(x)
+    return self.output_dropout(x, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+  """The stack of decoder layers over embedded tokens, and its head.
+
+  Attributes:
+    config: sizes.
+    head: 'logits' or 'value'.
+  """
+
+  config: config_lib.NetworkConfig
+  head: str
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = _relpos_bias(config, bidirectional=False)
+    self.layers = [
+      DecoderLayer(config) for _ in range(config.num_decoder_layers)
+    ]
+    self.decoder_norm = layers.RMSNorm(config.dtype)
+    self.dropout = layers.Dropout(config.dropout_rate, (-2,))
+    if self.head == 'value':
+      # Small, so that training starts near 0 and the body hardly moves.
+      self.value_dense = layers.Dense(1, ('embed', 'value'), init_scale=0.1)
+    elif not config.logits_via_embedding:
+      self.logits_dense = layers.Dense(config.vocab_size, ('embed', 'vocab'))
+
+  def __call__(
+    self,
+    x: Float[Array, 'R T D'],
+    encoded: Float[Array, 'B S D'],
+    mask: Bool[Array, '#R 1 T T'],
+    cross_mask: Bool[Array, 'B 1 Q S'],
+    *,
+    deterministic: bool,
+  ) -> Float[Array, 'R T D']:
+    """The hidden states that a head reads."""
+    length = x.shape[1]
+    bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
+    cross_bias = layers.mask_to_bias(cross_mask)
+    x = _residual(self.dropout(x, deterministic=deterministic))
+    for layer in self.layers:
+      x = layer(x, encoded, bias, cross_bias, deterministic=deterministic)
+    x = self.decoder_norm(x)
+    return self.dropout(x, deterministic=deterministic)
+
+  def step(
+    self,
+    x: Float[Array, 'B N D'],
+    caches: Caches,
+    cross_caches: CrossCaches,
+    cross_mask: Bool[Array, 'B 1 1 S'],
+    position: Int[Array, ''] | int,
+  ) -> tuple[Float[Array, 'B N D'], Caches]:
+    """The hidden states of one new position, and the caches with it."""
+    length = caches[0][0].shape[3]
+    seen = jnp.arange(length) <= position
+    bias = self.relpos_bias.row(position, length) + layers.mask_to_bias(seen)
+    cross_bias = layers.mask_to_bias(cross_mask)
+    new_caches = []
+    for layer, cache, cross_cache in zip(
+      self.layers, caches, cross_caches, strict=True
+    ):
+      x, cache = layer.step(x, cache, cross_cache, bias, cross_bias, position)
+      new_caches.append(cache)
+    return self.decoder_norm(x), tuple(new_caches)
+
+  def cross_attention_cache(self, encoded: Float[Array, 'B S D']):
+    return tuple(
+      layer.encoder_decoder_attention.keys_and_values(encoded)
+      for layer in self.layers
+    )
+
+  def logits(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R V']:
+    return self.logits_dense(hidden)
+
+  def values(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R']:
+    return self.value_dense(hidden)[..., 0]

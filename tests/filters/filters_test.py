@@ -1,0 +1,241 @@
+"""Tests of all filters: hand-computed values, identities, random inputs."""
+
+import numpy as np
+import pytest
+
+from rest_jax.filters import base
+from rest_jax.filters import fixed
+from rest_jax.filters import per_source
+
+
+def make_samples(rewards, sources, **columns):
+  """D_g from lists; by default every row is a distinct eligible sample."""
+  rewards = np.asarray(rewards, np.float32)
+  n = len(rewards)
+  return base.Samples(
+    source_ids=np.asarray(sources, np.int64),
+    rewards=rewards,
+    is_reference=np.asarray(columns.get('is_reference', np.zeros(n)), bool),
+    is_eligible=np.asarray(columns.get('is_eligible', np.ones(n)), bool),
+    text_hashes=np.asarray(
+      columns.get('text_hashes', np.arange(n)), np.uint64
+    ),
+    lengths=np.asarray(columns.get('lengths', np.full(n, 5)), np.int32),
+  )
+
+
+def random_samples(seed, num_rows=400, num_sources=30):
+  random = np.random.default_rng(seed)
+  return make_samples(
+    random.normal(size=num_rows),
+    np.sort(random.integers(0, num_sources, num_rows)),
+    text_hashes=random.integers(0, 40, num_rows),
+    is_reference=random.random(num_rows) < 0.1,
+    is_eligible=random.random(num_rows) < 0.9,
+    lengths=random.integers(2, 20, num_rows),
+  )
+
+
+ALL = (
+  fixed.Fixed(values=(-0.5, 0.0, 0.5)),
+  fixed.Fixed(values=(-0.5, 0.0, 0.5), deduplicate=True),
+  fixed.Quantile(values=(0.1, 0.5, 0.9)),
+  per_source.Percentile(values=(10.0, 50.0, 90.0)),
+  per_source.Interpolation(values=(0.0, 0.5, 1.0)),
+)
+
+
+def test_fixed_is_strict():
+  samples = make_samples([0.1, 0.7, 0.8, 0.7], [0, 0, 1, 1])
+  kept = fixed.Fixed(values=(0.7,)).select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [2])
+  assert kept.statistics['samples'] == 1
+  assert kept.statistics['fraction'] == 0.25
+  assert kept.statistics['sources_without_samples'] == 1
+
+
+def test_minus_infinity_keeps_all():
+  samples = random_samples(0)._replace(is_eligible=np.ones(400, bool))
+  kept = fixed.Fixed(values=(float('-inf'),)).select(1, samples)
+  assert len(kept.rows) == 400
+  assert kept.statistics['threshold'] is None
+
+
+def test_quantile_by_hand():
+  # The median of 1..4 is 2.5.
+  samples = make_samples([1, 2, 3, 4], [0, 0, 1, 1])
+  kept = fixed.Quantile(values=(0.5,)).select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [2, 3])
+  assert kept.statistics['threshold'] == 2.5
+
+
+def test_percentile_by_hand():
+  # Source 0: 50th percentile of 1, 2, 4 is 2; source 1: that of 3, 5 is 4.
+  samples = make_samples([4, 1, 2, 3, 5], [0, 0, 0, 1, 1])
+  kept = per_source.Percentile(values=(50.0,)).select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [0, 2, 4])
+  np.testing.assert_array_equal(kept.thresholds, [2, 2, 4])
+
+
+@pytest.mark.parametrize('value', [0.0, 37.5, 50.0, 90.0, 100.0])
+def test_percentile_matches_numpy(value):
+  samples = random_samples(1)
+  everything = samples._replace(
+    is_eligible=np.ones(400, bool), is_reference=np.zeros(400, bool)
+  )
+  tau = per_source.Percentile(values=(value,)).thresholds(value, everything)
+  expected = [
+    np.percentile(samples.rewards[samples.source_ids == source], value)
+    for source in np.unique(samples.source_ids)
+  ]
+  np.testing.assert_allclose(tau, expected, atol=1e-6)
+
+
+def test_interpolation_by_hand():
+  # Source 0: max 4, mean 2: gamma 0.5 -> 3. Source 1: max 5, mean 4 -> 4.5.
+  samples = make_samples([4, 0, 2, 3, 5], [0, 0, 0, 1, 1])
+  kept = per_source.Interpolation(values=(0.5,)).select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [0, 4])
+  np.testing.assert_allclose(kept.thresholds, [3, 4.5])
+
+
+def test_per_source_filters_keep_the_only_distinct_sample():
+  # Three times the same text: a strict test would empty the source.
+  samples = make_samples([0.3] * 3, [7] * 3, text_hashes=[1, 1, 1])
+  for row_filter in (
+    per_source.Percentile(values=(90.0,)),
+    per_source.Interpolation(values=(1.0,)),
+  ):
+    np.testing.assert_array_equal(row_filter.select(1, samples).rows, [0])
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_interpolation_of_equal_rewards_keeps_every_source(seed):
+  # 0.1 + 0.2 style rounding must not lift the mean over the maximum.
+  random = np.random.default_rng(seed)
+  counts = random.integers(1, 9, 50)
+  samples = make_samples(
+    np.repeat(random.random(50), counts), np.repeat(np.arange(50), counts)
+  )
+  for gamma in (0.0, 0.3, 1.0):
+    kept = per_source.Interpolation(values=(gamma,)).select(1, samples)
+    assert kept.statistics['sources_without_samples'] == 0
+
+
+def test_duplicates_do_not_move_the_threshold():
+  once = make_samples([1, 2, 9], [0, 0, 0])
+  many = make_samples(
+    [1, 1, 1, 1, 2, 9], [0] * 6, text_hashes=[0, 0, 0, 0, 1, 2]
+  )
+  row_filter = per_source.Percentile(values=(50.0,))
+  np.testing.assert_array_equal(
+    row_filter.select(1, once).thresholds, row_filter.select(1, many).thresholds
+  )
+  # The same text of another source is no repetition.
+  two = make_samples([1, 1], [0, 1], text_hashes=[5, 5])
+  assert len(row_filter.select(1, two).rows) == 2
+
+
+def test_references_count_only_if_asked_but_may_pass():
+  columns = {'is_reference': [1, 0, 0]}
+  samples = make_samples([9, 1, 3], [0, 0, 0], **columns)
+  without = per_source.Interpolation(values=(0.5,))
+  # Samples alone: max 3, mean 2 -> 2.5; the reference passes it.
+  np.testing.assert_array_equal(without.select(1, samples).rows, [0, 2])
+  counting = per_source.Interpolation(values=(0.5,), count_references=True)
+  # With it: max 9, mean 13/3 -> 6.67.
+  np.testing.assert_array_equal(counting.select(1, samples).rows, [0])
+
+
+def test_a_source_whose_rows_do_not_count_keeps_none():
+  samples = make_samples([5, 1, 2], [0, 1, 1], is_reference=[1, 0, 0])
+  kept = per_source.Percentile(values=(0.0,)).select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [1, 2])
+  assert kept.statistics['sources_without_samples'] == 1
+
+
+@pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
+@pytest.mark.parametrize('seed', range(3))
+def test_kept_rows_are_eligible_pass_and_shrink(row_filter, seed):
+  samples = random_samples(seed)
+  fractions = []
+  for step in (1, 2, 3):
+    kept = row_filter.select(step, samples)
+    assert np.all(samples.is_eligible[kept.rows])
+    assert np.all(np.diff(kept.rows) > 0)
+    assert np.all(
+      base.is_kept(
+        samples.rewards[kept.rows], kept.thresholds, row_filter.is_inclusive
+      )
+    )
+    fractions.append(kept.statistics['fraction'])
+    rewards = samples.rewards[kept.rows]
+    assert kept.statistics['mean_reward_after'] == pytest.approx(
+      rewards.astype(np.float64).mean()
+    )
+  assert fractions == sorted(fractions, reverse=True)
+
+
+@pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
+def test_the_mask_in_the_step_agrees_with_the_rows_kept(row_filter):
+  samples = random_samples(9)
+  kept = row_filter.select(2, samples)
+  batch = {
+    'rewards': samples.rewards[kept.rows],
+    'thresholds': kept.thresholds,
+    'decoder_loss_weights': np.ones((len(kept.rows), 4), np.float32),
+  }
+  masked = base.mask_rows(batch, row_filter.is_inclusive)
+  assert np.asarray(masked['decoder_loss_weights']).all()
+
+
+def test_mask_rows_by_hand():
+  batch = {
+    'rewards': np.array([0.1, 0.5, 0.9], np.float32),
+    'thresholds': np.array([0.5, 0.5, 0.5], np.float32),
+    'row_weights': np.array([1.0, 1.0, 0.25], np.float32),
+    'decoder_loss_weights': np.array([[1, 1], [1, 0], [1, 1]], np.float32),
+  }
+  strict = base.mask_rows(batch, False)['decoder_loss_weights']
+  np.testing.assert_array_equal(strict, [[0, 0], [0, 0], [0.25, 0.25]])
+  inclusive = base.mask_rows(batch, True)['decoder_loss_weights']
+  np.testing.assert_array_equal(inclusive, [[0, 0], [1, 0], [0.25, 0.25]])
+
+
+def test_nothing_kept_prints_the_distribution():
+  samples = make_samples([0.1, 0.2, 0.6], [0, 1, 2])
+  with pytest.raises(base.EmptySelectionError) as error:
+    fixed.Fixed(values=(0.99,)).select(1, samples)
+  text = str(error.value)
+  assert '50 %: 0.200' in text and '100 %: 0.600' in text
+  assert 'quantile' in text
+
+
+def test_no_eligible_row_is_an_error():
+  samples = make_samples([0.1, 0.2], [0, 1], is_eligible=[0, 0])
+  with pytest.raises(base.EmptySelectionError, match='unfinished'):
+    fixed.Fixed(values=(0.0,)).select(1, samples)
+
+
+def test_nan_rewards_are_an_error():
+  samples = make_samples([0.1, np.nan], [0, 4])
+  with pytest.raises(ValueError, match=r'row 1 \(source 4\) is NaN'):
+    fixed.Fixed(values=(0.0,)).select(1, samples)
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: fixed.Fixed(values=(0.8, 0.7)), 'strictly increasing'),
+    (lambda: fixed.Fixed(values=(0.7, 0.7)), 'strictly increasing'),
+    (lambda: fixed.Fixed(values=()), 'values'),
+    (lambda: fixed.Fixed(values=(float('nan'),)), 'strictly increasing'),
+    (lambda: fixed.Quantile(values=(0.5, 1.0)), r'\[0, 1\)'),
+    (lambda: per_source.Percentile(values=(101.0,)), r'\[0, 100\]'),
+    (lambda: per_source.Interpolation(values=(-0.1,)), r'\[0, 1\]'),
+    (lambda: fixed.Fixed(values=(0.7,)).at(2), 'Improve step 2'),
+  ],
+)
+def test_wrong_settings(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

@@ -1,0 +1,1 @@
+"""Tests of the network and the models made of it."""

@@ -1,0 +1,202 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax.models import network
+from rest_jax.models import policy as policy_lib
+from tests.models import tiny
+
+B, N, S, T = 3, 2, 6, 9
+
+
+@pytest.fixture(scope='module', params=[False, True], ids=['untied', 'tied'])
+def model(request):
+  policy = policy_lib.Policy(tiny.config(logits_via_embedding=request.param))
+  return policy, tiny.lively(policy.init(jax.random.key(0)))
+
+
+@pytest.fixture(scope='module')
+def untied():
+  policy = policy_lib.Policy(tiny.config())
+  return policy, tiny.lively(policy.init(jax.random.key(0)))
+
+
+def _tokens(seed=0):
+  """Sources of unequal length and N hypotheses for each."""
+  rng = np.random.default_rng(seed)
+  sources = tiny.targets(rng, [S, 3, 1], S)
+  hypotheses = tiny.targets(rng, [9, 4, 7, 7, 2, 9], T)
+  inputs = np.pad(hypotheses, ((0, 0), (1, 0)))[:, :-1]
+  return jnp.asarray(sources), jnp.asarray(inputs), jnp.asarray(hypotheses)
+
+
+def _apply(policy, params, method, *arguments, **settings):
+  return policy.module.apply(
+    {'params': params}, *arguments, method=method, **settings
+  )
+
+
+def _call(model, *arguments):
+  policy, params = model
+  return jax.jit(lambda p, *a: _apply(policy, p, '__call__', *a))(
+    params, *arguments
+  )
+
+
+def test_hypotheses_of_a_source_equal_repeated_sources(model):
+  sources, inputs, targets = _tokens()
+  shared = _call(model, sources, inputs, targets)
+  repeated = _call(model, jnp.repeat(sources, N, axis=0), inputs, targets)
+  np.testing.assert_allclose(shared, repeated, atol=1e-5)
+
+
+def test_rows_that_fit_no_source_are_refused(untied):
+  sources, inputs, _ = _tokens()
+  with pytest.raises(ValueError, match='each of the 3 sources; got 4 rows'):
+    _call(untied, sources, inputs[:4])
+
+
+def test_targets_change_nothing_but_padded_positions(untied):
+  sources, inputs, targets = _tokens()
+  real = np.asarray(targets) > 0
+  with_targets = np.asarray(_call(untied, sources, inputs, targets))
+  without = np.asarray(_call(untied, sources, inputs))
+  np.testing.assert_allclose(with_targets[real], without[real], atol=1e-5)
+
+
+def test_later_tokens_do_not_matter(untied):
+  sources, inputs, targets = _tokens()
+  changed = inputs.at[:, 5:].set(7)
+  before = _call(untied, sources, inputs)
+  after = _call(untied, sources, changed)
+  np.testing.assert_array_equal(before[:, :5], after[:, :5])
+  assert not np.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_padding_does_not_matter(untied):
+  sources, inputs, targets = _tokens()
+  plain = _call(untied, sources, inputs, targets)
+  wider = [jnp.pad(x, ((0, 0), (0, 4))) for x in (sources, inputs, targets)]
+  padded = _call(untied, *wider)[:, :T]
+  real = np.asarray(targets) > 0
+  np.testing.assert_allclose(
+    np.asarray(padded)[real], np.asarray(plain)[real], atol=1e-5
+  )
+
+
+def test_rows_of_nothing_but_padding_are_finite(untied):
+  zeros = jnp.zeros((2, 3), jnp.int32)
+  assert np.all(np.isfinite(_call(untied, zeros, zeros, zeros)))
+
+
+@pytest.mark.parametrize('stages', [(9,), (2, 3, 8, 9), (16,)])
+def test_steps_equal_teacher_forcing(model, stages):
+  policy, params = model
+  sources, inputs, _ = _tokens()
+  expected = _call(model, sources, inputs).reshape(B, N, T, -1)
+  cross_caches = _apply(
+    policy,
+    params,
+    'cross_attention_cache',
+    _apply(policy, params, 'encode', sources),
+  )
+  assert cross_caches[0][0].shape == (B, S, 2, 4)
+  step = jax.jit(
+    lambda *arguments: _apply(policy, params, 'decode_step', *arguments)
+  )
+  caches = network.init_caches(policy.config, B, N, stages[0])
+  for position in range(T):
+    if position == network.cache_length(caches):
+      caches = network.grow_caches(
+        caches, min(stage for stage in stages if stage > position)
+      )
+    tokens = inputs.reshape(B, N, T)[:, :, position]
+    logits, caches = step(tokens, caches, cross_caches, sources, position)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, expected[:, :, position], atol=1e-5)
+
+
+def test_caches_do_not_shrink():
+  caches = network.init_caches(tiny.config(), B, N, 4)
+  with pytest.raises(ValueError, match='at least the current 4; got 3'):
+    network.grow_caches(caches, 3)
+
+
+def test_stale_cache_entries_are_not_seen(untied):
+  policy, params = untied
+  sources, _, _ = _tokens()
+  encoded = _apply(policy, params, 'encode', sources)
+  cross_caches = _apply(policy, params, 'cross_attention_cache', encoded)
+  clean = network.init_caches(policy.config, B, N, 4)
+  dirty = jax.tree.map(lambda x: x + 5.0, clean)
+  tokens = jnp.zeros((B, N), jnp.int32)
+  logits = [
+    _apply(
+      policy, params, 'decode_step', tokens, caches, cross_caches, sources, 0
+    )[0]
+    for caches in (clean, dirty)
+  ]
+  np.testing.assert_array_equal(*logits)
+
+
+def test_dropout_acts_and_is_reproducible(untied):
+  _, params = untied
+  policy = policy_lib.Policy(tiny.config(dropout_rate=0.3))
+  sources, inputs, targets = _tokens()
+
+  @jax.jit
+  def run(key):
+    return _apply(
+      policy,
+      params,
+      '__call__',
+      sources,
+      inputs,
+      targets,
+      deterministic=False,
+      rngs={'dropout': key},
+    )
+
+  once = run(jax.random.key(1))
+  np.testing.assert_array_equal(once, run(jax.random.key(1)))
+  assert not np.allclose(once, run(jax.random.key(2)))
+  plain = _call(untied, sources, inputs, targets)
+  without = _call((policy, params), sources, inputs, targets)
+  np.testing.assert_array_equal(plain, without)
+
+
+def test_bfloat16_is_close(untied):
+  _, params = untied
+  half = policy_lib.Policy(tiny.config(dtype='bfloat16'))
+  tokens = _tokens()
+  exact = np.asarray(_call(untied, *tokens))
+  close = _call((half, params), *tokens)
+  assert close.dtype == jnp.float32
+  error = np.asarray(close) - exact
+  assert np.std(error) < 0.03 * np.std(exact)
+  assert np.any(error)
+
+
+def test_bfloat16_steps_equal_teacher_forcing_closely(untied):
+  _, params = untied
+  policy = policy_lib.Policy(tiny.config(dtype='bfloat16'))
+  sources, inputs, _ = _tokens()
+  expected = _call((policy, params), sources, inputs).reshape(B, N, T, -1)
+  encoded = _apply(policy, params, 'encode', sources)
+  cross_caches = _apply(policy, params, 'cross_attention_cache', encoded)
+  caches = network.init_caches(policy.config, B, N, 2)
+  assert caches[0][0].dtype == jnp.bfloat16
+  for position in range(2):
+    logits, caches = _apply(
+      policy,
+      params,
+      'decode_step',
+      inputs.reshape(B, N, T)[:, :, position],
+      caches,
+      cross_caches,
+      sources,
+      position,
+    )
+    error = logits - expected[:, :, position]
+    assert np.std(error) < 0.03 * np.std(expected)

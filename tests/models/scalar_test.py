@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
+from tests.models import tiny
+
+
+@pytest.fixture(scope='module')
+def model():
+  scalars = scalar.ScalarModel(tiny.config())
+  return scalars, tiny.lively(scalars.init(jax.random.key(0)))
+
+
+def test_vocab_size_must_be_known():
+  with pytest.raises(ValueError, match='with_vocab'):
+    scalar.ScalarModel(tiny.config(vocab_size=0))
+
+
+def test_last_value_by_hand():
+  values = jnp.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+  weights = jnp.asarray([[1.0, 1.0, 0.0], [0.5, 0.0, 2.0], [0.0, 0.0, 0.0]])
+  np.testing.assert_array_equal(
+    scalar.last_value(values, weights), [2.0, 6.0, 0.0]
+  )
+
+
+def test_rewards_read_the_last_real_position(model):
+  scalars, params = model
+  batch = tiny.batch(0, [4, 3, 2], [5, 2, 1])
+  values = scalars.values(params, batch)
+  assert values.shape == (3, 5)
+  assert values.dtype == jnp.float32
+  np.testing.assert_array_equal(
+    scalars.rewards(params, batch),
+    [values[0, 4], values[1, 1], values[2, 0]],
+  )
+  np.testing.assert_array_equal(
+    jax.grad(lambda v: scalar.last_value(v, batch['decoder_loss_weights']).sum())(
+      values
+    ),
+    [[0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]],
+  )
+
+
+def test_padding_changes_no_reward(model):
+  scalars, params = model
+  run = jax.jit(scalars.rewards)
+  plain = run(params, tiny.batch(0, [4, 3], [5, 2]))
+  padded = run(params, tiny.batch(0, [4, 3], [5, 2], pad=3))
+  np.testing.assert_allclose(plain, padded, atol=1e-5)
+
+
+def test_candidates_share_a_source(model):
+  scalars, params = model
+  batch = tiny.batch(0, [4, 3], [5, 2, 4, 4])
+  shared = scalars.rewards(params, batch)
+  batch['encoder_input_tokens'] = np.repeat(
+    batch['encoder_input_tokens'], 2, axis=0
+  )
+  np.testing.assert_allclose(
+    shared, scalars.rewards(params, batch), atol=1e-5
+  )
+
+
+def test_tree_is_the_policys_with_another_head(model):
+  scalars, params = model
+  policy = policy_lib.Policy(tiny.config()).init(jax.random.key(0))
+  assert params['decoder']['value_dense']['kernel'].shape == (16, 1)
+  assert 'logits_dense' not in params['decoder']
+  del policy['decoder']['logits_dense']
+  del params['decoder']['value_dense']
+  assert jax.tree.map(jnp.shape, policy) == jax.tree.map(jnp.shape, params)
+  axes = scalars.logical_axes()['decoder']['value_dense']['kernel']
+  assert tuple(axes) == ('embed', 'value')
+
+
+@pytest.mark.parametrize('tied', [False, True])
+def test_init_from_policy_keeps_the_body(tied):
+  config = tiny.config(logits_via_embedding=tied)
+  policy_params = policy_lib.Policy(config).init(jax.random.key(0))
+  before = jax.tree.map(jnp.shape, policy_params)
+  scalars = scalar.ScalarModel(config)
+  params = scalars.init_from_policy(policy_params, jax.random.key(1))
+  # The policy's own tree is left alone.
+  assert jax.tree.map(jnp.shape, policy_params) == before
+  assert params['encoder'] is policy_params['encoder']
+  fresh = scalars.init(jax.random.key(1))
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh)
+  np.testing.assert_array_equal(
+    params['decoder']['value_dense']['kernel'],
+    fresh['decoder']['value_dense']['kernel'],
+  )
+  rewards = scalars.rewards(params, tiny.batch(0, [4, 3], [5, 2]))
+  assert np.all(np.abs(rewards) < 0.5)
+  assert np.all(rewards != 0)
+
+
+def test_init_from_policy_refuses_other_sizes():
+  policy_params = policy_lib.Policy(tiny.config()).init(jax.random.key(0))
+  scalars = scalar.ScalarModel(tiny.config(mlp_dim=24))
+  with pytest.raises(
+    ValueError, match=r'mlp/wi_0/kernel is \(16, 20\) there and \(16, 24\) here'
+  ):
+    scalars.init_from_policy(policy_params, jax.random.key(0))
+  deeper = scalar.ScalarModel(tiny.config(num_decoder_layers=3))
+  with pytest.raises(ValueError, match='layers_2.* is missing there'):
+    deeper.init_from_policy(policy_params, jax.random.key(0))

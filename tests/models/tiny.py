@@ -1,0 +1,59 @@
+"""A network small enough to compile in a second, and batches for it."""
+
+import jax
+import numpy as np
+
+from rest_jax.models import network
+
+VOCAB = 24
+
+
+def config(**changes) -> network.NetworkConfig:
+  sizes = {
+    'vocab_size': VOCAB,
+    'emb_dim': 16,
+    'num_heads': 2,
+    'head_dim': 4,
+    'num_encoder_layers': 2,
+    'num_decoder_layers': 2,
+    'mlp_dim': 20,
+    'dropout_rate': 0.0,
+  }
+  return network.NetworkConfig(**(sizes | changes))
+
+
+def targets(rng, lengths, width) -> np.ndarray:
+  """Random rows that end with EOS, padded to `width`."""
+  tokens = rng.integers(3, VOCAB, (len(lengths), width)).astype(np.int32)
+  positions = np.arange(width)
+  ends = np.asarray(lengths)[:, None]
+  tokens = np.where(positions == ends - 1, 1, tokens)
+  return np.where(positions < ends, tokens, 0).astype(np.int32)
+
+
+def batch(seed, source_lengths, target_lengths, pad=0) -> dict:
+  """A batch of rows of these lengths, with `pad` columns of padding."""
+  rng = np.random.default_rng(seed)
+  source = targets(rng, source_lengths, max(source_lengths))
+  target = targets(rng, target_lengths, max(target_lengths))
+  source = np.pad(source, ((0, 0), (0, pad)))
+  target = np.pad(target, ((0, 0), (0, pad)))
+  return {
+    'encoder_input_tokens': source,
+    'decoder_input_tokens': np.pad(target, ((0, 0), (1, 0)))[:, :-1],
+    'decoder_target_tokens': target,
+    'decoder_loss_weights': (target > 0).astype(np.float32),
+  }
+
+
+def lively(params, seed=0, scale=0.3):
+  """Parameters with noise, so that no bias or scale is at a special value."""
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(seed), len(leaves))
+  return jax.tree.unflatten(
+    tree,
+    [
+      leaf + scale * jax.random.normal(key, leaf.shape)
+      for leaf, key in zip(leaves, keys, strict=True)
+    ],
+  )

@@ -1,0 +1,95 @@
+"""Tests of batching: every row once an epoch, an order given by the seed."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from rest_jax.training import loader
+
+
+def make_batches(lengths, *, seed=0, row_multiple=1, tokens=32):
+  lengths = np.asarray(lengths)
+
+  def load(rows, source_length, target_length):
+    return {
+      'rows': rows + 1,
+      'shape': np.full((len(rows), 2), (source_length, target_length)),
+      'pair': np.repeat(rows + 1, 2),
+    }
+
+  return loader.BucketedBatches(
+    source_lengths=lengths,
+    target_lengths=lengths,
+    load=load,
+    tokens_per_batch=tokens,
+    buckets=(4, 8, 16),
+    seed=seed,
+    row_multiple=row_multiple,
+  )
+
+
+def test_decoder_batch_by_hand():
+  batch = loader.decoder_batch(
+    np.array([[5, 1]], np.int32), np.array([[7, 8, 1, 0]], np.int32)
+  )
+  np.testing.assert_array_equal(
+    batch['decoder_input_tokens'], [[0, 7, 8, 1]]
+  )
+  np.testing.assert_array_equal(batch['decoder_loss_weights'], [[1, 1, 1, 0]])
+  np.testing.assert_array_equal(batch['encoder_input_tokens'], [[5, 1]])
+
+
+@pytest.mark.parametrize('row_multiple', [1, 2, 3])
+def test_every_row_once_an_epoch_in_its_bucket(row_multiple):
+  lengths = np.random.default_rng(0).integers(1, 17, 101)
+  batches = make_batches(lengths, row_multiple=row_multiple)
+  for epoch in range(3):
+    seen = collections.Counter()
+    for index in range(batches.batches_per_epoch):
+      batch = batches[epoch * batches.batches_per_epoch + index]
+      real = batch['rows'][batch['rows'] > 0] - 1
+      seen.update(real.tolist())
+      length = batch['shape'][0, 0]
+      assert len(batch['rows']) % row_multiple == 0
+      assert lengths[real].max() <= length
+      # The smallest bucket that holds them.
+      assert lengths[real].min() > {4: 0, 8: 4, 16: 8}[length]
+      assert len(batch['pair']) == 2 * len(batch['rows'])
+    assert seen == collections.Counter(range(101))
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+  lengths = np.random.default_rng(1).integers(1, 17, 60)
+  a, b = make_batches(lengths), make_batches(lengths)
+  other = make_batches(lengths, seed=1)
+  count = a.batches_per_epoch
+  order = [a[i]['rows'].tolist() for i in range(2 * count)]
+  assert order == [b[i]['rows'].tolist() for i in range(2 * count)]
+  assert order[:count] != order[count:]
+  assert order != [other[i]['rows'].tolist() for i in range(2 * count)]
+
+
+def test_iterating_from_the_middle_continues_across_epochs():
+  lengths = np.random.default_rng(2).integers(1, 17, 40)
+  batches = make_batches(lengths)
+  count = batches.batches_per_epoch
+  iterator = batches.iterate(count - 2)
+  for index in range(count - 2, count + 3):
+    np.testing.assert_array_equal(
+      next(iterator)['rows'], batches[index]['rows']
+    )
+
+
+def test_share_of_real_tokens_by_hand():
+  # Bucket 4 has rows of 3 and 4: 8 rows a batch of 32 tokens, a side.
+  batches = make_batches([3, 4])
+  assert batches.real_token_share == pytest.approx(7 / 32)
+
+
+@pytest.mark.parametrize(
+  'lengths, message', [([], 'no row'), ([3, 17], '17 tokens')]
+)
+def test_wrong_input(lengths, message):
+  with pytest.raises(ValueError, match=message):
+    make_batches(lengths)

@@ -1,0 +1,92 @@
+"""Tests of schedules and updates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rest_jax.training import optimizers
+
+
+def test_schedules_by_hand():
+  def rates(**arguments):
+    return optimizers.OptimizerConfig(
+      learning_rate=1.0, warmup_steps=4, **arguments
+    ).learning_rates(12)
+
+  np.testing.assert_allclose(rates()[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
+  linear = rates(decay='linear', final_fraction=0.2)
+  np.testing.assert_allclose(linear[[4, 8]], [1.0, 0.6], rtol=1e-6)
+  cosine = rates(decay='cosine')
+  np.testing.assert_allclose(cosine[8], 0.5, rtol=1e-5)
+  # rsqrt: sqrt(4 / (4 + steps after the warm-up)).
+  np.testing.assert_allclose(
+    rates(decay='rsqrt')[[4, 8]], [1.0, np.sqrt(0.5)], rtol=1e-6
+  )
+
+
+def apply(config, params, gradient, rate):
+  direction = config.direction()
+  updates, _ = direction.update(gradient, direction.init(params), params)
+  return jax.tree.map(lambda p, u: p + rate * u, params, updates)
+
+
+def test_adamw_by_hand_and_decay_spares_scales():
+  config = optimizers.OptimizerConfig(
+    weight_decay=0.5, clip_norm=None, eps=0.0
+  )
+  params = {'kernel': jnp.full((1, 2), 2.0), 'scale': jnp.full((2,), 2.0)}
+  gradient = jax.tree.map(jnp.ones_like, params)
+  new = apply(config, params, gradient, 0.1)
+  # Adam's first step is the sign; the matrix also decays by 0.1 * 0.5 * 2.
+  np.testing.assert_allclose(new['kernel'], 2 - 0.1 - 0.1, rtol=1e-5)
+  np.testing.assert_allclose(new['scale'], 2 - 0.1, rtol=1e-5)
+
+
+def test_adamw_equals_optax_with_its_own_rate():
+  config = optimizers.OptimizerConfig(weight_decay=0.1, clip_norm=1.0)
+  params = {'kernel': jnp.arange(6.0).reshape(2, 3)}
+  gradient = {'kernel': jnp.ones((2, 3)) * 5}
+  peer = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(0.3, b1=0.9, b2=0.98, eps=1e-9, weight_decay=0.1),
+  )
+  updates, _ = peer.update(gradient, peer.init(params), params)
+  np.testing.assert_allclose(
+    apply(config, params, gradient, 0.3)['kernel'],
+    optax.apply_updates(params, updates)['kernel'],
+    rtol=1e-5,
+  )
+
+
+def test_clipping_changes_adafactor_little_but_sgd_like_norms_are_bounded():
+  config = optimizers.OptimizerConfig(kind='adafactor', clip_norm=1.0)
+  params = {'kernel': jnp.ones((4, 4))}
+  gradient = {'kernel': jnp.full((4, 4), 1e6)}
+  new = apply(config, params, gradient, 0.01)
+  moved = np.abs(np.asarray(new['kernel']) - 1).max()
+  assert 0 < moved <= 0.011
+
+
+def test_schedule_fields_do_not_change_the_direction():
+  a = optimizers.OptimizerConfig(learning_rate=1e-4, warmup_steps=7)
+  b = optimizers.OptimizerConfig(learning_rate=1e-2, decay='cosine')
+  assert a.without_schedule() == b.without_schedule()
+  c = optimizers.OptimizerConfig(b1=0.5)
+  assert a.without_schedule() != c.without_schedule()
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ({'kind': 'sgd'}, 'kind'),
+    ({'decay': 'step'}, 'decay'),
+    ({'learning_rate': 0.0}, 'learning_rate'),
+    ({'warmup_steps': -1}, 'warmup_steps'),
+    ({'clip_norm': 0.0}, 'clip_norm'),
+  ],
+)
+def test_wrong_settings(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    optimizers.OptimizerConfig(**arguments)

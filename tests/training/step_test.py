@@ -1,0 +1,155 @@
+"""Tests of the train step: what it computes does not depend on its layout."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rest_jax.filters import base as filters_base
+from rest_jax.losses import bc
+from rest_jax.training import step as step_lib
+from tests.training import toy
+
+RATE = jnp.float32(1e-2)
+
+
+def make_batch(num_rows=8, seed=0, hypotheses=1):
+  random = np.random.default_rng(seed)
+  arguments = toy.arguments(toy.make_tokens(num_rows * hypotheses, seed))
+  batch = arguments['load'](np.arange(num_rows * hypotheses), 8, 8)
+  batch['encoder_input_tokens'] = batch['encoder_input_tokens'][::hypotheses]
+  rows = num_rows * hypotheses
+  batch['rewards'] = random.random(rows).astype(np.float32)
+  batch['thresholds'] = np.full(rows, 0.4, np.float32)
+  batch['sample_log_probs'] = -random.random(rows).astype(np.float32) * 9
+  return batch
+
+
+def run(loss, batch, *, accumulation=1, steps=1, optimizer=None, **arguments):
+  policy = toy.make_policy()
+  optimizer = optimizer or optax.sgd(1.0)
+  params = policy.init(jax.random.key(0))
+  state = step_lib.init_state(params, loss, optimizer)
+  step = jax.jit(
+    step_lib.make_train_step(
+      model=policy,
+      loss=loss,
+      optimizer=optimizer,
+      accumulation_steps=accumulation,
+      **arguments,
+    )
+  )
+  for _ in range(steps):
+    state, metrics = step(state, batch, RATE, None)
+  return state, metrics
+
+
+def assert_close(a, b, **tolerance):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b
+  )
+
+
+def test_sgd_by_hand():
+  batch = make_batch()
+  state, metrics = run(bc.BC(), batch)
+  policy = toy.make_policy()
+  params = policy.init(jax.random.key(0))
+
+  def nll(p):
+    weights = batch['decoder_loss_weights']
+    return -(policy.log_probs(p, batch) * weights).sum() / weights.sum()
+
+  gradient = jax.grad(nll)(params)
+  expected = jax.tree.map(lambda p, g: p - RATE * g, params, gradient)
+  assert_close(state.params, expected, atol=1e-6)
+  assert metrics['loss'] == pytest.approx(float(nll(params)), rel=1e-5)
+  assert metrics['gradient_norm'] == pytest.approx(
+    float(optax.tree.norm(gradient)), rel=1e-4
+  )
+  assert int(state.step) == 1
+
+
+@pytest.mark.parametrize('micro', [2, 4])
+def test_micro_batches_add_up_though_their_sizes_differ(micro):
+  batch = make_batch()
+  # Unequal numbers of tokens: a mean of means would differ.
+  batch['decoder_loss_weights'][:3, 2:] = 0
+  whole, metrics = run(bc.BC(label_smoothing=0.1), batch)
+  parts, of_parts = run(bc.BC(label_smoothing=0.1), batch, accumulation=micro)
+  assert_close(whole.params, parts.params, atol=1e-6)
+  for name in metrics:
+    assert metrics[name] == pytest.approx(float(of_parts[name]), rel=1e-4)
+
+
+def test_the_filter_inside_equals_dropping_rows():
+  batch = make_batch()
+  masked, _ = run(
+    bc.BC(), batch, row_filter=lambda b: filters_base.mask_rows(b, False)
+  )
+  rows = np.flatnonzero(batch['rewards'] > 0.4)
+  assert 0 < len(rows) < 8
+  dropped, _ = run(bc.BC(), {k: v[rows] for k, v in batch.items()})
+  assert_close(masked.params, dropped.params, atol=1e-6)
+
+
+def test_padding_rows_and_length_change_nothing():
+  batch = make_batch()
+  padded = {
+    name: np.concatenate([value, np.zeros_like(value)])
+    for name, value in batch.items()
+  }
+  for name in padded:
+    if padded[name].ndim == 2:
+      padded[name] = np.pad(padded[name], ((0, 0), (0, 3)))
+  assert_close(
+    run(bc.BC(), batch)[0].params, run(bc.BC(), padded)[0].params, atol=1e-6
+  )
+
+
+def test_a_batch_without_weight_leaves_parameters_alone():
+  batch = make_batch()
+  batch['decoder_loss_weights'] *= 0
+  state, metrics = run(bc.BC(), batch)
+  params = toy.make_policy().init(jax.random.key(0))
+  assert_close(state.params, params, atol=0)
+  assert metrics['loss'] == 0
+
+
+@pytest.mark.parametrize('micro', [2, 4])
+def test_a_loss_that_needs_everything(micro):
+  loss = toy.EverythingLoss()
+  batch = make_batch(hypotheses=2)
+  # The padding row of a statistic must not count.
+  batch['decoder_loss_weights'][-2:] = 0
+  batch['rewards'][-1] = 100.0
+  optimizer = optax.sgd(1.0)
+  whole, metrics = run(loss, batch, steps=4, optimizer=optimizer)
+  parts, of_parts = run(
+    loss, batch, steps=4, accumulation=micro, optimizer=optimizer
+  )
+  assert_close(whole, parts, atol=2e-5)
+  assert metrics['psi'] == pytest.approx(float(of_parts['psi']), rel=1e-3)
+  # The temperature is learned; the lagged policy is that of step 3 of 4.
+  assert float(whole.auxiliary.learned['log_temperature']) != 0
+  third, _ = run(loss, batch, steps=3, optimizer=optimizer)
+  assert_close(whole.auxiliary.carried['lagged'], third.params, atol=1e-6)
+
+
+def test_dropout_depends_on_key_and_step():
+  policy, optimizer = toy.make_policy(dropout_rate=0.5), optax.sgd(0.0)
+  state = step_lib.init_state(
+    policy.init(jax.random.key(0)), bc.BC(), optimizer
+  )
+  step = jax.jit(
+    step_lib.make_train_step(model=policy, loss=bc.BC(), optimizer=optimizer)
+  )
+  batch, key = make_batch(), jax.random.key(5)
+  losses = []
+  for _ in range(2):
+    state, metrics = step(state, batch, RATE, key)
+    losses.append(float(metrics['loss']))
+  again, metrics = step(state.replace(step=jnp.int32(0)), batch, RATE, key)
+  assert losses[0] != losses[1]
+  assert float(metrics['loss']) == losses[0]

@@ -1,0 +1,247 @@
+"""Tests of the trainer: learning, choosing, stopping, resuming, faults."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax.losses import bc
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.training import checkpoints
+from rest_jax.training import journal
+from rest_jax.training import trainer
+from tests.training import toy
+
+MESH = mesh_lib.MeshConfig()
+TOKENS = toy.make_tokens()
+
+
+class Cut(Exception):
+  """Stands for a killed process."""
+
+
+def train(directory, config=None, *, evaluate_fn=None, loss=None, policy=None):
+  config = config or toy.make_config()
+  policy = policy or toy.make_policy()
+  return trainer.train(
+    config,
+    model=policy,
+    loss=loss or bc.BC(),
+    batches=config.batches(**toy.arguments(TOKENS)),
+    mesh_config=MESH,
+    params=policy.init(jax.random.key(0)),
+    directory=directory,
+    evaluate_fn=evaluate_fn or objectives({}),
+  )
+
+
+def objectives(by_step, cut_at=None):
+  """An evaluation that returns given numbers, rising steps by default."""
+
+  def evaluate(params, step):
+    if step == cut_at:
+      raise Cut
+    return {'objective': float(by_step.get(step, step))}
+
+  return evaluate
+
+
+def trained_digest(result):
+  return result.summary['params_digest']
+
+
+def test_learns_to_copy(tmp_path):
+  config = toy.make_config(max_steps=60, evaluate_every=30)
+  policy = toy.make_policy()
+  evaluate = trainer.nll_evaluation(
+    policy, config.batches(**toy.arguments(TOKENS)), MESH
+  )
+  result = train(tmp_path, config, evaluate_fn=evaluate)
+  lines = journal.read_metrics(tmp_path)
+  first = next(line for line in lines if line['split'] == 'train')
+  assert result.summary['evaluation']['nll'] < first['nll'] - 0.3
+  assert result.summary['best_step'] == 60
+  # 40 rows of 6 and 6 tokens in batches of 8 x 8.
+  assert result.summary['real_token_share'] == pytest.approx(0.75)
+
+
+def test_nll_evaluation_is_the_mean_over_tokens():
+  config = toy.make_config(tokens_per_batch=8 * 16)
+  policy = toy.make_policy()
+  params = policy.init(jax.random.key(1))
+  batches = config.batches(**toy.arguments(TOKENS))
+  metrics = trainer.nll_evaluation(policy, batches, MESH)(params, 0)
+  batch = toy.arguments(TOKENS)['load'](np.arange(40), 8, 8)
+  log_probs = policy.sequence_log_probs(params, batch)
+  expected = -float(log_probs.sum()) / (40 * toy.LENGTH)
+  assert metrics['nll'] == pytest.approx(expected, rel=1e-5)
+  assert metrics['objective'] == -metrics['nll']
+
+
+@pytest.mark.parametrize('cut_at', [4, 8, 12])
+def test_a_training_cut_off_anywhere_ends_the_same(tmp_path, cut_at):
+  whole = train(tmp_path / 'whole', loss=bc.BC(label_smoothing=0.1))
+  with pytest.raises(Cut):
+    train(
+      tmp_path / 'cut',
+      loss=bc.BC(label_smoothing=0.1),
+      evaluate_fn=objectives({}, cut_at=cut_at),
+    )
+  resumed = train(tmp_path / 'cut', loss=bc.BC(label_smoothing=0.1))
+  assert trained_digest(whole) == trained_digest(resumed)
+  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
+    tmp_path / 'cut'
+  )
+
+
+def test_a_loss_with_auxiliary_state_resumes_too(tmp_path):
+  def everything(directory, cut_at=None):
+    config = toy.make_config(max_steps=8)
+    policy = toy.make_policy()
+    arguments = toy.arguments(TOKENS)
+    load = arguments['load']
+
+    def load_pairs(rows, source_length, target_length):
+      both = np.stack([rows, (rows + 1) % len(TOKENS)], axis=1).reshape(-1)
+      batch = load(both, source_length, target_length)
+      batch['encoder_input_tokens'] = batch['encoder_input_tokens'][::2]
+      batch['rewards'] = (both / 40).astype(np.float32)
+      batch['sample_log_probs'] = np.zeros(len(both), np.float32)
+      return batch
+
+    return trainer.train(
+      config,
+      model=policy,
+      loss=toy.EverythingLoss(),
+      batches=config.batches(**{**arguments, 'load': load_pairs}),
+      mesh_config=MESH,
+      params=policy.init(jax.random.key(0)),
+      directory=directory,
+      evaluate_fn=objectives({}, cut_at),
+    )
+
+  whole = everything(tmp_path / 'whole')
+  with pytest.raises(Cut):
+    everything(tmp_path / 'cut', cut_at=8)
+  assert trained_digest(whole) == trained_digest(everything(tmp_path / 'cut'))
+
+
+def test_the_best_checkpoint_is_kept_beside_the_latest(tmp_path):
+  result = train(tmp_path, evaluate_fn=objectives({4: 9.0, 8: 1.0, 12: 2.0}))
+  assert result.summary['best_step'] == 4
+  kept = sorted(
+    int(path.name)
+    for path in (tmp_path / 'checkpoints').iterdir()
+    if path.name.isdigit()
+  )
+  assert kept == [4, 12]
+  # What is returned is the best one's.
+  early = train(tmp_path / 'early', toy.make_config(max_steps=4))
+  assert trained_digest(result) == trained_digest(early)
+
+
+def test_ties_do_not_lose_the_best(tmp_path):
+  result = train(tmp_path, evaluate_fn=objectives({4: 1.0, 8: 1.0, 12: 1.0}))
+  policy = toy.make_policy()
+  params = checkpoints.load_params(
+    tmp_path, result.summary['best_step'], policy.init(jax.random.key(0))
+  )
+  assert checkpoints.digest(params) == trained_digest(result)
+
+
+def test_stops_when_the_objective_stops_rising(tmp_path):
+  config = toy.make_config(max_steps=40, patience=2, evaluate_first=True)
+  falling = objectives({0: 1.0, 4: 2.0, 8: 1.5, 12: 1.9, 16: 9.0})
+  result = train(tmp_path, config, evaluate_fn=falling)
+  assert result.summary['steps'] == 12
+  assert result.summary['best_step'] == 4
+  assert result.summary['stopped_early']
+
+
+def test_what_training_starts_from_can_be_the_best(tmp_path):
+  config = toy.make_config(evaluate_first=True)
+  policy = toy.make_policy()
+  result = train(tmp_path, config, evaluate_fn=objectives({0: 99.0}))
+  assert result.summary['best_step'] == 0
+  assert trained_digest(result) == checkpoints.digest(
+    policy.init(jax.random.key(0))
+  )
+
+
+def test_an_objective_that_is_not_finite_saves_nothing(tmp_path):
+  with pytest.raises(FloatingPointError, match='step 8: objective is nan'):
+    train(tmp_path, evaluate_fn=objectives({8: float('nan')}))
+  store = checkpoints.Checkpoints(tmp_path, read_only=True)
+  assert store.latest_step == 4
+  store.close()
+
+
+def test_a_loss_that_is_not_finite_names_the_step(tmp_path):
+  class Exploding(bc.BC):
+    def __call__(self, **arguments):
+      output = super().__call__(**arguments)
+      return output._replace(weighted_sum=output.weighted_sum / 0.0)
+
+  with pytest.raises(FloatingPointError, match='at step 1'):
+    train(tmp_path, loss=Exploding())
+
+
+def test_damaged_parameters_are_noticed(tmp_path):
+  train(tmp_path)
+  policy = toy.make_policy()
+  like = policy.init(jax.random.key(0))
+  store = checkpoints.Checkpoints(tmp_path)
+  state_params = store.restore_params(12, like)
+  store.close()
+  record = tmp_path / 'checkpoints' / '12' / 'record' / 'metadata'
+  content = json.loads(record.read_text())
+  assert content['params_digest'] == checkpoints.digest(state_params)
+  content['params_digest'] = '0' * 64
+  record.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match='damaged'):
+    checkpoints.load_params(tmp_path, 12, like)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+  train(tmp_path)
+  like = toy.make_policy().init(jax.random.key(0))
+  with pytest.raises(FileNotFoundError, match='step 7'):
+    checkpoints.load_params(tmp_path, 7, like)
+  with pytest.raises(FileNotFoundError, match='no checkpoint'):
+    checkpoints.load_params(tmp_path / 'nothing', 7, like)
+
+
+def test_digest_depends_on_names_values_and_types():
+  base = {'a': np.arange(3, dtype=np.float32), 'b': np.zeros(2, np.float32)}
+  digests = {
+    checkpoints.digest(tree)
+    for tree in (
+      base,
+      {**base, 'a': np.arange(3, dtype=np.float32) + 1e-6},
+      {'a': base['a'], 'c': base['b']},
+      {**base, 'b': np.zeros(2, np.float64)},
+      {**base, 'b': np.zeros((2, 1), np.float32)},
+    )
+  }
+  assert len(digests) == 5
+  assert checkpoints.digest(base) == checkpoints.digest(
+    dict(reversed(base.items()))
+  )
+
+
+def test_metrics_torn_by_a_kill_are_mended(tmp_path):
+  train(tmp_path, toy.make_config(max_steps=8))
+  path = tmp_path / journal.METRICS_FILE
+  whole = path.read_text()
+  path.write_text(whole + '{"step": 8, "spl')
+  train(tmp_path, toy.make_config(max_steps=8))
+  assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(
+  'settings', [{'max_steps': 0}, {'patience': 0}, {'accumulation_steps': 0}]
+)
+def test_wrong_settings(settings):
+  with pytest.raises(ValueError, match=next(iter(settings))):
+    toy.make_config(**settings)
