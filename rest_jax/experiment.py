@@ -18,18 +18,14 @@ from rest_jax.evaluation import sampled
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import learned
-from rest_jax.rewards import normalize
+from rest_jax.rewards import learned, normalize
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import collect
+from rest_jax.stages import collect, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
-from rest_jax.stages import prepare
 from rest_jax.stages import reward as reward_stage
-from rest_jax.stages import seeds
-from rest_jax.stages import summary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -284,9 +280,7 @@ class Run:
     pairs = self.data.pairs(prepare.VALIDATION)
     seed = self._seed(seeds.Purpose.SELECTION)
     evaluate_fn = sampled.SampledReward(
-      sampler=collect.policy_sampler(
-        self.policy, selection, experiment.mesh
-      ),
+      sampler=collect.policy_sampler(self.policy, selection, experiment.mesh),
       pairs=pairs,
       rows=sampled.spread_rows(
         len(pairs), experiment.evaluate.max_selection_sources
@@ -354,9 +348,7 @@ class Run:
     """Writes results and figures of the evaluations that are there."""
     summary.write(self)
 
-  def evaluation_directory(
-    self, step: PolicyStep, split: str
-  ) -> pathlib.Path:
+  def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
     name = step.directory.name if step.grow else 'bc'
     return self.variant_dir / 'evaluate' / f'{name}-{split}'
 

@@ -7,9 +7,7 @@ import os
 import pathlib
 import sys
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 
 RUN_MODES = (
   'rest',
@@ -61,8 +59,7 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError('--model_dir must name the folder of the run')
   _quiet()
   # Here, so that --help answers at once.
-  from rest_jax import configurables
-  from rest_jax import gin_utils
+  from rest_jax import configurables, gin_utils
 
   try:
     configurables.register()
@@ -85,9 +82,7 @@ def _run(experiment) -> int:
   import jax
 
   from rest_jax import experiment as experiment_lib
-  from rest_jax import gin_utils
-  from rest_jax import plan
-  from rest_jax import rest
+  from rest_jax import gin_utils, plan, rest
   from rest_jax.data import files
 
   model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
@@ -130,13 +125,13 @@ def _run(experiment) -> int:
 def _quiet() -> None:
   """Keeps other libraries' notes out of the log."""
   logging.set_verbosity(
-    flags.FLAGS.verbosity
-    if flags.FLAGS['verbosity'].present
-    else logging.INFO
+    flags.FLAGS.verbosity if flags.FLAGS['verbosity'].present else logging.INFO
   )
   logging.get_absl_handler().addFilter(
-    lambda record: 'rest_jax' in record.pathname
-    or record.levelno > logging.converter.STANDARD_WARNING
+    lambda record: (
+      'rest_jax' in record.pathname
+      or record.levelno > logging.converter.STANDARD_WARNING
+    )
   )
 
 

@@ -72,4 +72,10 @@ def differences(old: Any, new: Any, at: str = '') -> list[str]:
       else:
         found.extend(differences(old[key], new[key], path))
     return found
+  if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    return [
+      line
+      for index, (a, b) in enumerate(zip(old, new, strict=True))
+      for line in differences(a, b, f'{at}[{index}]')
+    ]
   return [] if old == new else [f'{at}: {old!r} -> {new!r}']

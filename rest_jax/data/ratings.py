@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import text_files
 
 _REQUIRED = ('split', 'source', 'hypothesis', 'score')
@@ -85,7 +86,7 @@ class RatingsFile:
   """
 
   path: text_files.PathLike
-  folder: text_files.PathLike = ''
+  folder: text_files.PathLike = settings.recorded(default='')
   lang_pair: str | None = None
   score_type: str | None = None
 

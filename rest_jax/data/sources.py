@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from rest_jax import settings
 from rest_jax.data import text_files
 
 
@@ -42,7 +43,7 @@ class ParallelText:
 
   source_files: tuple[text_files.PathLike, ...]
   reference_files: tuple[text_files.PathLike, ...]
-  folder: text_files.PathLike = ''
+  folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
 
   def __post_init__(self):
@@ -99,7 +100,7 @@ class TsvText:
   files: tuple[text_files.PathLike, ...]
   source_column: str | int
   reference_column: str | int | None = None
-  folder: text_files.PathLike = ''
+  folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
 
   def __post_init__(self):
@@ -174,7 +175,7 @@ class SourceText:
   """
 
   files: tuple[text_files.PathLike, ...]
-  folder: text_files.PathLike = ''
+  folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
 
   def __post_init__(self):

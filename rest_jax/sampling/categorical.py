@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 from jax import lax
+from jax.extend import random as prng
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt32
 import numpy as np
@@ -86,8 +87,9 @@ def uniforms(
 ) -> Float[Array, 'num_steps B N']:
   """Uniform numbers that depend on (key, source, sample, step) alone.
 
-  All steps are drawn at once: a threefry hash a number is cheaper than one
-  call inside the decoding loop, and the array is small.
+  Two threefry hashes make a number: one of the source's id under `key` gives
+  the source's key, and one of (sample, step) under that gives the bits. All
+  steps are drawn at once, which costs less than a call in the decoding loop.
 
   Args:
     key: of `base_key`.
@@ -98,19 +100,18 @@ def uniforms(
   Returns:
     float32 in (0, 1).
   """
-
-  def row_key(words, sample_id):
-    row = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
-    return jax.random.fold_in(row, sample_id)
-
-  def bits(step, row):
-    return jax.random.bits(jax.random.fold_in(row, step))
-
-  over_rows = jax.vmap(jax.vmap(row_key, (None, 0)), (0, None))
-  rows = over_rows(source_words, sample_ids)  # [B, N]
-  over_rows = jax.vmap(jax.vmap(bits, (None, 0)), (None, 0))
+  source_keys = jax.vmap(prng.threefry_2x32, (None, 0))(
+    jax.random.key_data(key), source_words
+  )  # [B, 2]
   steps = jnp.arange(num_steps, dtype=jnp.uint32)
-  words = jax.vmap(over_rows, (0, None))(steps, rows)  # [T, B, N]
+
+  def bits(step, source_key, sample_id):
+    return prng.threefry_2x32(source_key, jnp.stack([sample_id, step]))[0]
+
+  over_samples = jax.vmap(bits, (None, None, 0))
+  over_sources = jax.vmap(over_samples, (None, 0, None))
+  over_steps = jax.vmap(over_sources, (0, None, None))
+  words = over_steps(steps, source_keys, sample_ids)  # [T, B, N]
   cells = (words >> (32 - _UNIFORM_BITS)).astype(jnp.float32)
   return (cells + 0.5) * 2.0**-_UNIFORM_BITS
 

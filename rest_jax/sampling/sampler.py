@@ -17,7 +17,7 @@ import jax
 from jaxtyping import Bool, Float32, Int
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode
@@ -55,7 +55,7 @@ class DecodeConfig:
   samples_per_block: int | None = None
   source_length_buckets: tuple[int, ...] = (16, 32, 64, 128)
   cache_stages: tuple[int, ...] = (16, 32, 64, 128)
-  blocks_in_flight: int = 2
+  blocks_in_flight: int = settings.recorded(default=2)
 
   def __post_init__(self):
     for name in ('source_length_buckets', 'cache_stages'):

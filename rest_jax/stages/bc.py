@@ -110,7 +110,7 @@ def pair_batches(pairs: pair_store.PairStore) -> dict:
   if pairs.reference_tokens is None:
     raise ValueError(
       'these pairs have no references; behavioural cloning needs them. Give '
-      'sources without references as the task\'s `grow` split.'
+      "sources without references as the task's `grow` split."
     )
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:

@@ -13,9 +13,7 @@ import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import pair_store
-from rest_jax.data import sample_store
-from rest_jax.data import vocabularies
+from rest_jax.data import pair_store, sample_store, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
@@ -117,9 +115,7 @@ def _references(
   """The references as rows, with their log-probability by teacher forcing."""
   return sample_store.SampleRows(
     source_id=np.asarray(rows, np.int64),
-    sample_id=np.full(
-      len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32
-    ),
+    sample_id=np.full(len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32),
     tokens=[pairs.reference_tokens[int(row)] for row in rows],
     log_prob=_log_probs(params, policy, mesh_config, pairs, rows),
     finished=np.ones(len(rows), bool),

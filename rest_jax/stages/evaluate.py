@@ -12,24 +12,16 @@ from typing import Any
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import files
-from rest_jax.data import pair_store
-from rest_jax.data import sample_rewards
-from rest_jax.data import sample_store
+from rest_jax.data import files, pair_store, sample_rewards, sample_store
 from rest_jax.data import task as task_lib
-from rest_jax.evaluation import best_of_n
-from rest_jax.evaluation import metrics
-from rest_jax.evaluation import sampled
-from rest_jax.evaluation import text_metrics
+from rest_jax.evaluation import best_of_n, metrics, sampled, text_metrics
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect
+from rest_jax.stages import collect, policies, prepare
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import policies
-from rest_jax.stages import prepare
 
 HUMAN = 'human'
 GREEDY_FILE = 'greedy.txt'

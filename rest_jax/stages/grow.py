@@ -13,10 +13,8 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect
+from rest_jax.stages import collect, policies, prepare
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import policies
-from rest_jax.stages import prepare
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

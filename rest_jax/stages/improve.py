@@ -14,9 +14,7 @@ from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import improve_rows
-from rest_jax.stages import policies
-from rest_jax.stages import prepare
+from rest_jax.stages import improve_rows, policies, prepare
 from rest_jax.training import trainer as trainer_lib
 
 INITS = ('previous', 'initial')
@@ -169,9 +167,7 @@ def run(
 
 @functools.cache
 def _row_filter(is_inclusive: bool) -> Callable:
-  return functools.partial(
-    filters_base.mask_rows, is_inclusive=is_inclusive
-  )
+  return functools.partial(filters_base.mask_rows, is_inclusive=is_inclusive)
 
 
 def select_rows(

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from rest_jax.data import pair_store
-from rest_jax.data import sample_store
+from rest_jax.data import pair_store, sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.training import loader
@@ -151,7 +150,9 @@ def select(
     return batch
 
   return ImproveRows(
-    source_lengths=sources.source_tokens.lengths[samples.source_ids[groups[:, 0]]],
+    source_lengths=sources.source_tokens.lengths[
+      samples.source_ids[groups[:, 0]]
+    ],
     target_lengths=samples.lengths[groups].max(axis=1),
     load=load,
     statistics=kept.statistics,

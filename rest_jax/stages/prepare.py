@@ -7,11 +7,8 @@ import pathlib
 
 from absl import logging
 
-from rest_jax.data import files
-from rest_jax.data import pair_store
-from rest_jax.data import sources
+from rest_jax.data import files, pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
-from rest_jax.data import vocabularies
 from rest_jax.stages import folder as folder_lib
 
 VOCABULARY_FILE = 'vocab.model'
@@ -61,9 +58,7 @@ def run(
   """
   # Ratings and judge feed later stages only.
   feeding = dataclasses.replace(task, ratings=None, judge=None)
-  folder = folder_lib.begin(
-    directory, {'task': feeding}, overwrite=overwrite
-  )
+  folder = folder_lib.begin(directory, {'task': feeding}, overwrite=overwrite)
   if folder.is_finished:
     return load(folder.path)
   splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
@@ -71,9 +66,7 @@ def run(
     splits[GROW] = task.grow
 
   path = folder.path / VOCABULARY_FILE
-  vocabularies.train(
-    task.vocabulary, _texts([task.train, task.grow]), path
-  )
+  vocabularies.train(task.vocabulary, _texts([task.train, task.grow]), path)
   vocabulary = vocabularies.Vocabulary(path)
   counts = {}
   for split, source in splits.items():

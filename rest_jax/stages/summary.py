@@ -5,12 +5,10 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax.data import files
-from rest_jax.data import sample_store
+from rest_jax.data import files, sample_store
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures
-from rest_jax.report import table
+from rest_jax.report import figures, table
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 

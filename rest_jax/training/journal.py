@@ -49,7 +49,7 @@ class Journal:
     path = self._directory / METRICS_FILE
     if path.exists():
       _drop_after(path, self._first_step)
-    self._lines = open(path, 'a', encoding='utf-8')  # noqa: SIM115
+    self._lines = open(path, 'a', encoding='utf-8')
     self._events = tensorboardX.SummaryWriter(
       str(self._directory), purge_step=self._first_step + 1
     )

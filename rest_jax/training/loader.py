@@ -138,19 +138,14 @@ class BucketedBatches:
     if len(rows) == num_rows:
       return batch
     # Rows of PAD have weight 0 in every loss.
-    return {
-      name: np.concatenate(
-        [
-          array,
-          np.zeros(
-            (array.shape[0] // len(rows) * (num_rows - len(rows)),)
-            + array.shape[1:],
-            array.dtype,
-          ),
-        ]
-      )
-      for name, array in batch.items()
-    }
+    missing = num_rows - len(rows)
+
+    def fill(array: np.ndarray) -> np.ndarray:
+      more = array.shape[0] // len(rows) * missing
+      zeros = np.zeros((more, *array.shape[1:]), array.dtype)
+      return np.concatenate([array, zeros])
+
+    return {name: fill(array) for name, array in batch.items()}
 
   def iterate(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches from number `start` on, without end, prepared ahead."""

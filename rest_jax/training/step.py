@@ -131,9 +131,7 @@ def make_train_step(
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, trained
     )
-    updates = jax.tree.map(
-      lambda u: u * learning_rate.astype(u.dtype), updates
-    )
+    updates = jax.tree.map(lambda u: u * learning_rate.astype(u.dtype), updates)
     trained = optax.apply_updates(trained, updates)
     step = state.step + 1
     auxiliary = loss.update_auxiliary(

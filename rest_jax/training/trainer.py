@@ -18,14 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import settings
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
-from rest_jax.training import loader
-from rest_jax.training import optimizers
+from rest_jax.training import loader, optimizers
 from rest_jax.training import step as step_lib
 
 # Evaluates parameters at a step; the result has 'objective', higher is better.
@@ -73,7 +71,9 @@ class TrainerConfig:
       'log_every',
     ):
       if getattr(self, name) < 1:
-        raise ValueError(f'{name} must be at least 1; got {getattr(self, name)}')
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}'
+        )
     if self.patience is not None and self.patience < 1:
       raise ValueError(
         f'patience must be at least 1, or None for no early stop; got '
@@ -276,9 +276,7 @@ class _Run:
       )
       step += 1
       waiting.append(metrics)
-      evaluates = (
-        step % config.evaluate_every == 0 or step == config.max_steps
-      )
+      evaluates = step % config.evaluate_every == 0 or step == config.max_steps
       if evaluates or step % config.log_every == 0:
         self._log(step, waiting)
         waiting = []

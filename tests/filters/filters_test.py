@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from rest_jax.filters import base
-from rest_jax.filters import fixed
-from rest_jax.filters import per_source
+from rest_jax.filters import base, fixed, per_source
 
 
 def make_samples(rewards, sources, **columns):
@@ -17,9 +15,7 @@ def make_samples(rewards, sources, **columns):
     rewards=rewards,
     is_reference=np.asarray(columns.get('is_reference', np.zeros(n)), bool),
     is_eligible=np.asarray(columns.get('is_eligible', np.ones(n)), bool),
-    text_hashes=np.asarray(
-      columns.get('text_hashes', np.arange(n)), np.uint64
-    ),
+    text_hashes=np.asarray(columns.get('text_hashes', np.arange(n)), np.uint64),
     lengths=np.asarray(columns.get('lengths', np.full(n, 5)), np.int32),
   )
 

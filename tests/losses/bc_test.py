@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.losses import base
-from rest_jax.losses import bc
+from rest_jax.losses import base, bc
 
 
 class LogitsModel:
@@ -78,9 +77,9 @@ def test_z_loss_by_hand():
 
 def test_gradient_is_softmax_minus_target():
   logits, batch = random_case(1)
-  gradient = jax.grad(
-    lambda x: call(bc.BC(), x, batch).weighted_sum
-  )(jnp.asarray(logits))
+  gradient = jax.grad(lambda x: call(bc.BC(), x, batch).weighted_sum)(
+    jnp.asarray(logits)
+  )
   one_hot = jax.nn.one_hot(batch['decoder_target_tokens'], logits.shape[-1])
   expected = jax.nn.softmax(jnp.asarray(logits)) - one_hot
   expected *= batch['decoder_loss_weights'][..., None]
@@ -91,9 +90,9 @@ def test_jit_and_masking_equal_dropping():
   logits, batch = random_case(2)
   loss = bc.BC(label_smoothing=0.1, z_loss=1e-3)
   weights = batch['decoder_loss_weights'].at[1].set(0.0)
-  masked = jax.jit(lambda x: call(loss, x, {
-    **batch, 'decoder_loss_weights': weights
-  }))(logits)
+  masked = jax.jit(
+    lambda x: call(loss, x, {**batch, 'decoder_loss_weights': weights})
+  )(logits)
   rows = np.array([0, 2])
   dropped = call(
     loss,

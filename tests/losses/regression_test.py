@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax.losses import base
-from rest_jax.losses import regression
+from rest_jax.losses import base, regression
 
 
 class RewardsModel:

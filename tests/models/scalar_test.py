@@ -38,9 +38,9 @@ def test_rewards_read_the_last_real_position(model):
     [values[0, 4], values[1, 1], values[2, 0]],
   )
   np.testing.assert_array_equal(
-    jax.grad(lambda v: scalar.last_value(v, batch['decoder_loss_weights']).sum())(
-      values
-    ),
+    jax.grad(
+      lambda v: scalar.last_value(v, batch['decoder_loss_weights']).sum()
+    )(values),
     [[0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]],
   )
 
@@ -60,9 +60,7 @@ def test_candidates_share_a_source(model):
   batch['encoder_input_tokens'] = np.repeat(
     batch['encoder_input_tokens'], 2, axis=0
   )
-  np.testing.assert_allclose(
-    shared, scalars.rewards(params, batch), atol=1e-5
-  )
+  np.testing.assert_allclose(shared, scalars.rewards(params, batch), atol=1e-5)
 
 
 def test_tree_is_the_policys_with_another_head(model):

@@ -55,7 +55,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
   stage = folder.begin(tmp_path / 'a', {'x': 1})
   stage.finish({})
   (stage.path / 'manifest.json').write_text('{"settings": ')
-  with pytest.raises(ValueError, match='manifest.json is not valid JSON'):
+  with pytest.raises(ValueError, match=r'manifest\.json is not valid JSON'):
     folder.begin(tmp_path / 'a', {'x': 1})
 
 

@@ -60,7 +60,7 @@ class _Ratings:
     for index, split in enumerate(self.splits):
       pairs = list(_sentences(self.number // 2, f'ratings {index}'))
       corruptor = corruptions.Corruptor(
-        corruptions.CorruptionConfig(max_corruptions=3, unrelated_share=0.0),
+        corruptions.CorruptionConfig(max_corruptions=3, unrelated_share=0.2),
         *zip(*pairs, strict=True),
         seed=index,
       )
@@ -104,6 +104,7 @@ def _config(**settings):
     'pretrain': _trainer(300),
     'finetune': _trainer(40, 1e-3),
     'num_corruptions': 8000,
+    'corruptions': corruptions.CorruptionConfig(unrelated_share=0.3),
     'max_selection_rows': 200,
     'dropout_rate': 0.0,
     'scoring': _SCORING,

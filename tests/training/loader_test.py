@@ -33,9 +33,7 @@ def test_decoder_batch_by_hand():
   batch = loader.decoder_batch(
     np.array([[5, 1]], np.int32), np.array([[7, 8, 1, 0]], np.int32)
   )
-  np.testing.assert_array_equal(
-    batch['decoder_input_tokens'], [[0, 7, 8, 1]]
-  )
+  np.testing.assert_array_equal(batch['decoder_input_tokens'], [[0, 7, 8, 1]])
   np.testing.assert_array_equal(batch['decoder_loss_weights'], [[1, 1, 1, 0]])
   np.testing.assert_array_equal(batch['encoder_input_tokens'], [[5, 1]])
 

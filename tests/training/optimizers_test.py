@@ -34,7 +34,7 @@ def apply(config, params, gradient, rate):
 
 def test_adamw_by_hand_and_decay_spares_scales():
   config = optimizers.OptimizerConfig(
-    weight_decay=0.5, clip_norm=None, eps=0.0
+    weight_decay=0.5, clip_norm=None, eps=0.0, parameter_scale=False
   )
   params = {'kernel': jnp.full((1, 2), 2.0), 'scale': jnp.full((2,), 2.0)}
   gradient = jax.tree.map(jnp.ones_like, params)
@@ -45,7 +45,9 @@ def test_adamw_by_hand_and_decay_spares_scales():
 
 
 def test_adamw_equals_optax_with_its_own_rate():
-  config = optimizers.OptimizerConfig(weight_decay=0.1, clip_norm=1.0)
+  config = optimizers.OptimizerConfig(
+    weight_decay=0.1, clip_norm=1.0, parameter_scale=False
+  )
   params = {'kernel': jnp.arange(6.0).reshape(2, 3)}
   gradient = {'kernel': jnp.ones((2, 3)) * 5}
   peer = optax.chain(
@@ -60,13 +62,37 @@ def test_adamw_equals_optax_with_its_own_rate():
   )
 
 
-def test_clipping_changes_adafactor_little_but_sgd_like_norms_are_bounded():
-  config = optimizers.OptimizerConfig(kind='adafactor', clip_norm=1.0)
-  params = {'kernel': jnp.ones((4, 4))}
-  gradient = {'kernel': jnp.full((4, 4), 1e6)}
-  new = apply(config, params, gradient, 0.01)
-  moved = np.abs(np.asarray(new['kernel']) - 1).max()
-  assert 0 < moved <= 0.011
+@pytest.mark.parametrize('kind', optimizers.KINDS)
+def test_updates_follow_the_size_of_the_parameter(kind):
+  config = optimizers.OptimizerConfig(kind=kind, clip_norm=None, eps=0.0)
+  params = {
+    'large': jnp.full((4, 4), 3.0),
+    'small': jnp.full((4, 4), 0.03),
+    'zero': jnp.zeros((4, 4)),
+  }
+  gradient = jax.tree.map(lambda p: jnp.full_like(p, 7.0), params)
+  new = apply(config, params, gradient, 0.1)
+  # The first step is the sign of the gradient, times rate and RMS.
+  np.testing.assert_allclose(new['large'], 3.0 - 0.3, rtol=1e-5)
+  np.testing.assert_allclose(new['small'], 0.03 - 0.003, rtol=1e-5)
+  # What is zero can still move.
+  np.testing.assert_allclose(new['zero'], -1e-4, rtol=1e-4)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+  params = {'a': jnp.ones((2, 2)), 'b': jnp.ones((2, 2))}
+  gradient = {'a': jnp.full((2, 2), 30.0), 'b': jnp.full((2, 2), 40.0)}
+
+  def second_moment(clip_norm):
+    config = optimizers.OptimizerConfig(clip_norm=clip_norm)
+    direction = config.direction()
+    _, state = direction.update(gradient, direction.init(params), params)
+    moments = optax.tree.get(state, 'nu')
+    return float(moments['b'][0, 0]) / (1 - config.b2)
+
+  # The norm is 100: 40 becomes 0.4 under a limit of 1.
+  assert second_moment(None) == pytest.approx(1600.0, rel=1e-4)
+  assert second_moment(1.0) == pytest.approx(0.16, rel=1e-4)
 
 
 def test_schedule_fields_do_not_change_the_direction():

@@ -46,9 +46,7 @@ def run(loss, batch, *, accumulation=1, steps=1, optimizer=None, **arguments):
 
 
 def assert_close(a, b, **tolerance):
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b
-  )
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
 def test_sgd_by_hand():
@@ -150,6 +148,6 @@ def test_dropout_depends_on_key_and_step():
   for _ in range(2):
     state, metrics = step(state, batch, RATE, key)
     losses.append(float(metrics['loss']))
-  again, metrics = step(state.replace(step=jnp.int32(0)), batch, RATE, key)
+  _, metrics = step(state.replace(step=jnp.int32(0)), batch, RATE, key)
   assert losses[0] != losses[1]
   assert float(metrics['loss']) == losses[0]

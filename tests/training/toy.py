@@ -10,9 +10,7 @@ import numpy as np
 from rest_jax.losses import base
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.training import loader
-from rest_jax.training import optimizers
-from rest_jax.training import trainer
+from rest_jax.training import loader, optimizers, trainer
 
 LENGTH = 6
 VOCAB = 24
@@ -108,9 +106,7 @@ class EverythingLoss(base.Loss):
     return {'margin': margin, 'has_weight': has_weight}
 
   def reduce_statistics(self, statistics):
-    margin = jnp.where(
-      statistics['has_weight'], statistics['margin'], -jnp.inf
-    )
+    margin = jnp.where(statistics['has_weight'], statistics['margin'], -jnp.inf)
     return {'largest': margin.max()}
 
   def __call__(
@@ -125,9 +121,7 @@ class EverythingLoss(base.Loss):
       / temperature
     )
     psi = jnp.where(own['has_weight'], psi, 0.0)
-    log_probs = model.sequence_log_probs(
-      params, batch, dropout_key=dropout_key
-    )
+    log_probs = model.sequence_log_probs(params, batch, dropout_key=dropout_key)
     total = -(psi * log_probs).sum()
     return base.LossOutput(
       total, own['has_weight'].sum() * 1.0, {'psi': (psi.sum(), psi.size * 1.0)}

@@ -8,9 +8,7 @@ import pytest
 
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.training import checkpoints
-from rest_jax.training import journal
-from rest_jax.training import trainer
+from rest_jax.training import checkpoints, journal, trainer
 from tests.training import toy
 
 MESH = mesh_lib.MeshConfig()

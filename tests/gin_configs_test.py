@@ -1,0 +1,142 @@
+"""Every experiment, and every file of each axis, builds and dry-runs."""
+
+import gzip
+import pathlib
+
+import pytest
+
+from rest_jax import configurables
+from rest_jax import experiment
+from rest_jax import gin_utils
+from rest_jax import plan
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+GIN = ROOT / 'gin_configs'
+EXPERIMENTS = sorted((GIN / 'experiments').glob('*.gin'))
+AXES = sorted(
+  path
+  for axis in ('models', 'rewards', 'losses', 'filters', 'sampling')
+  for path in (GIN / axis).glob('*.gin')
+)
+RATINGS = (
+  'lang_pair\tsplit\tsource\thypothesis\tscore\tannotators\tscore_type\n'
+  + ''.join(
+    f'{pair}\t{split}\tsource {split}\thypothesis {i}\t{i}\t1\tDA-z\n'
+    for pair in ('de-en', 'zh-en', 'en-zh')
+    for split in ('train', 'dev', 'test')
+    for i in range(3)
+  )
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+  """Text files of the names that the tasks ask for."""
+  names = [
+    'multi30k_de_en/train',
+    'multi30k_de_en/val',
+    'multi30k_de_en/test_2016_flickr',
+    'tatoeba_de_en/train',
+    *(f'newstest_de_en/newstest{year}' for year in range(2008, 2015)),
+    'own',
+  ]
+  for name in names:
+    for language in ('de', 'en'):
+      path = tmp_path / f'{name}.{language}.gz'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with gzip.open(path, 'wt', encoding='utf-8') as opened:
+        opened.write('ein Satz\nnoch einer\n')
+  (tmp_path / 'ratings').mkdir()
+  for path in (tmp_path / 'ratings.tsv',):
+    path.write_text(RATINGS, encoding='utf-8')
+  with gzip.open(tmp_path / 'ratings/da_wmt15-18.tsv.gz', 'wt') as opened:
+    opened.write(RATINGS)
+  return tmp_path
+
+
+def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
+  if path.stem == 'de_en_small':
+    return [f'DATA={files}']
+  if path.stem in ('demo', 'smoke'):
+    return []
+  overrides = [f'DATA={files}', 'RATINGS_FILE=ratings.tsv']
+  for split in ('TRAIN', 'VALIDATION', 'TEST'):
+    overrides += [
+      f"{split}_SOURCES=('own.de.gz',)",
+      f"{split}_REFERENCES=('own.en.gz',)",
+    ]
+  if path.stem == 'web_en_zh':
+    overrides.append("GROW_SOURCES=('own.de.gz',)")
+  return overrides
+
+
+def dry_run(paths, overrides, folder) -> str:
+  configurables.register()
+  built = gin_utils.parse_and_build(
+    [str(path) for path in paths], overrides, root=configurables.ROOT
+  )
+  return plan.describe(experiment.Run(built, folder), 'rest')
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_dry_runs(path, files):
+  text = dry_run([path], overrides_for(path, files), files / 'run')
+  assert 'to do     bc' in text
+  assert not (files / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'path', AXES, ids=lambda path: f'{path.parent.name}/{path.stem}'
+)
+def test_every_axis_file_swaps_into_an_experiment(path, files):
+  overrides = []
+  if path.stem == 'none':
+    overrides = ['NUM_IMPROVE_STEPS=1']
+  demo = GIN / 'experiments/demo.gin'
+  assert 'plan of' in dry_run([demo, path], overrides, files / 'run')
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_what_must_be_given_is_named(path):
+  if path.stem in ('demo', 'smoke'):
+    pytest.skip('the built-in task needs nothing')
+  configurables.register()
+  with pytest.raises(gin_utils.ConfigError, match='DATA|TRAIN_SOURCES'):
+    gin_utils.parse_and_build([str(path)], [], root=configurables.ROOT)
+
+
+def test_a_misspelt_macro_suggests_the_nearest():
+  configurables.register()
+  demo = str(GIN / 'experiments/demo.gin')
+  with pytest.raises(gin_utils.ConfigError, match='NUM_GROW_STEPS'):
+    gin_utils.parse_and_build(
+      [demo], ['NUM_GROW_STEP=3'], root=configurables.ROOT
+    )
+
+
+def test_the_paper_s_numbers():
+  configurables.register()
+  sizes = {
+    'iwslt': (512, 1024, 4, 6, 6),
+    'wmt': (512, 2048, 8, 6, 6),
+    'web': (1024, 8192, 16, 6, 6),
+  }
+  for name, expected in sizes.items():
+    built = gin_utils.parse_and_build(
+      [str(GIN / 'experiments/demo.gin'), str(GIN / f'models/{name}.gin')],
+      [],
+      root=configurables.ROOT,
+    ).network
+    assert expected == (
+      built.emb_dim,
+      built.mlp_dim,
+      built.num_heads,
+      built.num_encoder_layers,
+      built.num_decoder_layers,
+    )
+
+
+def test_files_say_what_they_provide():
+  for path in AXES + sorted((GIN / 'tasks').glob('*.gin')):
+    head = path.read_text(encoding='utf-8').split('\n\n')[0]
+    assert '# Provides' in head and 'Requires' in head, path

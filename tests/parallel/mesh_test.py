@@ -1,0 +1,126 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from tests.models import tiny
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def eight():
+  """What tests/parallel/eight_devices.py found on 8 simulated devices."""
+  environment = os.environ | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': str(_ROOT),
+  }
+  result = subprocess.run(
+    [sys.executable, '-W', 'error', '-m', 'tests.parallel.eight_devices'],
+    cwd=_ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  return json.loads(result.stdout.splitlines()[-1])
+
+
+MESHES = ('8x1', '4x2', '1x2')
+
+
+@pytest.mark.parametrize('shape', MESHES)
+def test_sharded_initialisation_gives_the_same_bits(eight, shape):
+  assert eight[shape]['init_difference'] == 0
+
+
+@pytest.mark.parametrize('shape', MESHES)
+def test_forward_and_training_equal_one_device(eight, shape):
+  found = eight[shape]
+  assert found['log_probs_difference'] < 1e-5
+  assert found['dropout_difference'] < 1e-5
+  assert found['trained_difference'] < 1e-5
+  # The steps did move the parameters.
+  assert found['trained_movement'] > 1e-3
+
+
+def test_arrays_lie_as_the_rules_say(eight):
+  assert eight['4x2']['specs'] == {
+    'wi_0': ['None', 'model'],
+    'query': ['None', 'model'],
+    'embedding': ['model', 'None'],
+    'logits': ['data', 'None', 'model'],
+    'batch': ['data'],
+  }
+  assert eight['fully_sharded'] == ['data', 'model']
+
+
+@pytest.mark.parametrize('rules', ['with rules', 'without rules'])
+def test_decode_step_inside_shard_map(eight, rules):
+  assert eight['shard_map'][rules] < 1e-5
+
+
+def test_errors_on_several_devices(eight):
+  errors = eight['errors']
+  assert 'heads' in errors['heads'] and 'of size 2' in errors['heads']
+  assert 'mesh axis model of 8' in errors['heads']
+  assert 'relpos_bias/rel_embedding' in errors['heads']
+  assert 'axis data of 8' in errors['rows']
+  assert 'rows of shape (6, 3)' in errors['rows']
+  assert 'the number of devices, 8; got data * 3' in errors['model']
+  assert 'the number of devices, 8; got 2 * 2' in errors['both']
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'data': 0}, 'data must be a number of devices'),
+    ({'model': 0}, 'model must be a number of devices'),
+    ({'rules': (('embed', 'expert'),)}, r"got \('embed', 'expert'\)"),
+    ({'rules': (('embed',),)}, 'rules must be pairs'),
+  ],
+)
+def test_wrong_settings_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    mesh_lib.MeshConfig(**settings)
+
+
+def test_lists_from_gin_are_taken():
+  config = mesh_lib.MeshConfig(rules=[['batch', 'data'], ['embed', None]])
+  assert config.rules == (('batch', 'data'), ('embed', None))
+  assert hash(config)
+
+
+def test_scalars_are_no_batch():
+  mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  with pytest.raises(ValueError, match=r'got step of shape \(\)'):
+    mesh_lib.put_batch({'step': np.int32(1)}, mesh)
+
+
+def test_one_device_holds_everything():
+  mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  assert dict(mesh.shape) == {'data': 1, 'model': 1}
+  policy = policy_lib.Policy(tiny.config())
+  key = jax.random.key(0)
+  params = mesh_lib.init_sharded(policy, key, mesh)
+  jax.tree.map(np.testing.assert_array_equal, params, policy.init(key))
+  again = mesh_lib.put_params(params, policy.logical_axes(), mesh)
+  jax.tree.map(np.testing.assert_array_equal, params, again)
+  batch = tiny.batch(0, [4, 3], [5, 2])
+  put = mesh_lib.put_batch(batch, mesh)
+  jax.tree.map(np.testing.assert_array_equal, put, batch)
+  with mesh_lib.use(mesh):
+    np.testing.assert_allclose(
+      jax.jit(policy.log_probs)(params, put),
+      policy.log_probs(params, batch),
+      atol=1e-5,
+    )

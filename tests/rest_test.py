@@ -1,0 +1,234 @@
+"""Tests of a whole run: what it leaves, and that nothing is done twice."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from rest_jax import rest
+from rest_jax.data import sample_store
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import collect
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import policies
+from rest_jax.training import checkpoints
+from rest_jax.training import loader
+from tests import smoke
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+def read(path: pathlib.Path):
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+def test_the_folder_holds_what_the_design_says(run):
+  names = {path.name for path in run.model_dir.iterdir()}
+  assert {'data', 'bc', 'reward', 'grow_1', 'variants'} <= names
+  assert {'results.json', 'report'} <= names
+  variant = {path.name for path in run.variant_dir.iterdir()}
+  assert {'improve_1_1', 'improve_1_2', 'grow_2', 'improve_2_2'} <= variant
+  for stage in ('data', 'bc', 'reward', 'grow_1'):
+    assert (run.model_dir / stage / 'manifest.json').exists()
+  pictures = {path.name for path in (run.model_dir / 'report').glob('*.png')}
+  assert {'average_reward.png', 'rewards_grow_1.png'} <= pictures
+
+
+def test_results_are_complete_and_consistent(run):
+  results = results_lib.read(run.model_dir / 'results.json')
+  expected = {(0, 0), (1, 1), (1, 2), (2, 1), (2, 2)}
+  for split in ('validation', 'test'):
+    variants = results.of_split(split)
+    assert {(v.grow, v.improve) for v in variants} == expected
+    bc = next(v for v in variants if v.is_bc)
+    for variant in variants:
+      assert variant.human is not None
+      # The best of one sample is the mean.
+      assert variant.best_of_n[1] == pytest.approx(variant.reward.mean)
+      assert variant.best_of_n[2] >= variant.best_of_n[1]
+      if not variant.is_bc:
+        assert variant.difference_to_bc.mean == pytest.approx(
+          variant.reward.mean - bc.reward.mean, abs=1e-9
+        )
+        assert 0 < variant.kept.fraction < 1
+
+
+def test_the_store_holds_every_sample_and_reference(run):
+  store = sample_store.SampleStore.open(run.grow_directory(1), verify='full')
+  pairs = run.data.pairs('train')
+  assert len(store) == 5 * len(pairs)
+  np.testing.assert_array_equal(
+    store.sample_id, np.tile(np.arange(-1, 4), len(pairs))
+  )
+  references = np.flatnonzero(store.sample_id == -1)
+  for row in references[:20]:
+    np.testing.assert_array_equal(
+      store.tokens[row], pairs.reference_tokens[int(store.source_id[row])]
+    )
+  raw, reward = store.rewards('learned')
+  low, high = np.percentile(raw.astype(np.float64), [0.5, 99.5])
+  np.testing.assert_allclose(reward, (raw - low) / (high - low), atol=1e-5)
+  manifest = store.manifest
+  assert manifest['num_unfinished'] == int((~store.finished).sum())
+  assert manifest['temperature'] == 0.8
+
+
+def test_stored_log_probs_are_those_of_teacher_forcing(run):
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  pairs = run.data.pairs('train')
+  params = policies.load(
+    run.directory('bc'), run.policy, run.experiment.mesh
+  )
+  rows = np.random.default_rng(0).choice(len(store), 64, replace=False)
+  batch = loader.decoder_batch(
+    pairs.source_tokens.pad(store.source_id[rows], 48),
+    store.tokens.pad(rows, 48),
+  )
+  expected = run.policy.sequence_log_probs(params, batch)
+  np.testing.assert_allclose(store.log_prob[rows], expected, atol=1e-4)
+
+
+def test_the_second_grow_uses_the_first_normaliser_and_other_draws(run):
+  first = folder_lib.read_manifest(run.grow_directory(1))
+  second = folder_lib.read_manifest(run.grow_directory(2))
+  assert first['normalizer'] == second['normalizer']
+  assert first['grow_step'] == 1 and second['grow_step'] == 2
+
+
+def test_each_improve_step_starts_from_the_previous_policy(run):
+  steps = run.policies()
+  for before, step in zip(steps, steps[1:], strict=False):
+    made = folder_lib.read_manifest(step.directory)['settings']
+    assert made['init'] == policies.digest(before.directory)
+    rate = made['improve']['trainer']['optimizer']['learning_rate']
+    first = run.experiment.improve.trainer.optimizer.learning_rate
+    assert rate == pytest.approx(first * 0.5 ** (step.improve - 1))
+
+
+def test_a_finished_run_is_left_alone(run):
+  def state():
+    return {
+      path: path.stat().st_mtime_ns
+      for path in run.model_dir.rglob('*')
+      if path.is_file()
+      and 'report' not in path.parts
+      and path.name not in ('results.json', 'evaluation.json')
+    }
+
+  before, results = state(), read(run.model_dir / 'results.json')
+  rest.rest(run)
+  assert state() == before
+  assert read(run.model_dir / 'results.json') == results
+
+
+def test_other_settings_are_refused_with_the_difference(run):
+  other = smoke.settings('GROW_TEMPERATURE=0.9')
+  changed = type(run)(other, run.model_dir)
+  with pytest.raises(
+    folder_lib.SettingsChangedError, match=r'grow\.decode\.temperature: 0\.8'
+  ):
+    changed.grow(1, changed.directory('bc'))
+
+
+def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
+  again = type(run)(
+    smoke.settings(
+      f'BC_DIR={run.directory("bc")}',
+      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.directory("data")}',
+    ),
+    tmp_path,
+  )
+  written = []
+  write_shard = sample_store.write_shard
+
+  def cut_after_one(*args, **kwargs):
+    if written:
+      raise KeyboardInterrupt
+    written.append(args[1])
+    return write_shard(*args, **kwargs)
+
+  monkeypatch.setattr(sample_store, 'write_shard', cut_after_one)
+  with pytest.raises(KeyboardInterrupt):
+    again.grow(1, again.directory('bc'))
+  monkeypatch.undo()
+  with pytest.raises(FileNotFoundError):
+    sample_store.SampleStore.open(again.grow_directory(1))
+
+  # Then once more while it scores.
+  score = collect._raw
+  monkeypatch.setattr(
+    collect,
+    '_raw',
+    lambda path, compute: (_ for _ in ()).throw(KeyboardInterrupt)
+    if path.name.startswith('00002')
+    else score(path, compute),
+  )
+  with pytest.raises(KeyboardInterrupt):
+    again.grow(1, again.directory('bc'))
+  monkeypatch.undo()
+  again.grow(1, again.directory('bc'))
+
+  whole, resumed = run.grow_directory(1), again.grow_directory(1)
+  arrows = sorted(
+    path.relative_to(whole) for path in whole.rglob('*.arrow')
+  )
+  assert arrows == sorted(
+    path.relative_to(resumed) for path in resumed.rglob('*.arrow')
+  )
+  assert len(arrows) == 2 * len(read(whole / 'manifest.json')['shards'])
+  for path in arrows:
+    assert (whole / path).read_bytes() == (resumed / path).read_bytes(), path
+
+
+def test_an_improve_step_cut_off_ends_with_the_same_arrays(
+  run, tmp_path, monkeypatch
+):
+  again = type(run)(
+    smoke.settings(
+      f'BC_DIR={run.directory("bc")}',
+      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.directory("data")}',
+      f'GROW_DIR={run.grow_directory(1)}',
+    ),
+    tmp_path,
+  )
+  save = checkpoints.Checkpoints.save
+  saved = []
+
+  def cut_at_the_second(self, state, **kwargs):
+    if saved:
+      raise KeyboardInterrupt
+    saved.append(int(state.step))
+    return save(self, state, **kwargs)
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_second)
+  arguments = (1, 1, again.grow_directory(1), again.directory('bc'))
+  with pytest.raises(KeyboardInterrupt):
+    again.improve(*arguments)
+  monkeypatch.undo()
+  again.improve(*arguments)
+  whole = folder_lib.read_manifest(run.improve_directory(1, 1))
+  resumed = folder_lib.read_manifest(again.improve_directory(1, 1))
+  for name in ('params_digest', 'best_step', 'steps', 'evaluation'):
+    assert whole['training'][name] == resumed['training'][name]
+  assert whole['kept'] == resumed['kept']
+
+
+def test_a_damaged_shard_is_named(run, tmp_path):
+  copy = smoke.copied(run, tmp_path)
+  shard = next(copy.grow_directory(1).glob('samples-00001*'))
+  content = bytearray(shard.read_bytes())
+  shard.write_bytes(content[: len(content) // 2])
+  with pytest.raises(ValueError, match='samples-00001'):
+    sample_store.SampleStore.open(copy.grow_directory(1))
+
+
+def test_missing_stages_are_named(run, tmp_path):
+  empty = type(run)(run.experiment, tmp_path)
+  with pytest.raises(FileNotFoundError, match='data'):
+    empty.bc()

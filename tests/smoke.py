@@ -1,0 +1,33 @@
+"""One tiny run of everything, shared by the tests of what it leaves."""
+
+import functools
+import pathlib
+import shutil
+
+from rest_jax import configurables
+from rest_jax import experiment
+from rest_jax import gin_utils
+from rest_jax import rest
+
+GIN_FILE = 'gin_configs/experiments/smoke.gin'
+
+
+def settings(*overrides: str) -> experiment.Experiment:
+  configurables.register()
+  return gin_utils.parse_and_build(
+    [GIN_FILE], overrides, root=configurables.ROOT
+  )
+
+
+@functools.cache
+def finished(folder: pathlib.Path) -> experiment.Run:
+  """A finished run in `folder`, made once in a session. Do not change it."""
+  run = experiment.Run(settings(), folder / 'smoke')
+  rest.rest(run)
+  return run
+
+
+def copied(run: experiment.Run, folder: pathlib.Path) -> experiment.Run:
+  """A copy of a run that a test may change."""
+  shutil.copytree(run.model_dir, folder / 'copy')
+  return experiment.Run(run.experiment, folder / 'copy')
