@@ -14,6 +14,8 @@ from rest_jax.models import layers
 # head is outside the length, so that a step reads each head's [L, K] as one
 # block; with the length outside, XLA copies the whole cache every step on CPU.
 Cache = tuple[Float[Array, 'B N H L K'], Float[Array, 'B N H L K']]
+# One of another length than the `Cache` beside it.
+GrownCache = tuple[Float[Array, 'B N H M K'], Float[Array, 'B N H M K']]
 # Keys and values of the encoded sources, never repeated for hypotheses.
 CrossCache = tuple[Float[Array, 'B S H K'], Float[Array, 'B S H K']]
 

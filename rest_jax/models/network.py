@@ -4,6 +4,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rest_jax.models import attention
 from rest_jax.models import blocks, layers
 from rest_jax.models import config as config_lib
 
@@ -196,7 +197,9 @@ def cache_length(caches: Caches) -> int:
   return caches[0][0].shape[3]
 
 
-def grow_caches(caches: Caches, new_length: int) -> Caches:
+def grow_caches(
+  caches: Caches, new_length: int
+) -> tuple[attention.GrownCache, ...]:
   """Appends room for later positions, up to `new_length` in all."""
   extra = new_length - cache_length(caches)
   if extra < 0:

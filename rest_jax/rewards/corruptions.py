@@ -53,12 +53,12 @@ class CorruptionConfig:
     max_corruptions: a hypothesis gets 0 up to this many, drawn uniformly.
     unrelated_share: share of hypotheses, in [0, 1], that are no translation at
       all: another source's reference, the source itself, the reference said
-      twice, or nothing.
+      twice, or nothing. Said twice scores 0, where chrF would give 0.67: a
+      reward model that puts up with it pays the policy for repeating itself.
     negations: words that turn a sentence round, in the references' language;
       empty for none.
     chrf_beta: weight of recall against precision in chrF. At 1 saying too much
-      costs as much as saying too little. At 2, sacrebleu's default, a sentence
-      said twice keeps 0.83, which a policy soon learns.
+      costs as much as saying too little; at 2, sacrebleu's default, less.
   """
 
   max_corruptions: int = 6
@@ -175,10 +175,10 @@ class Corruptor:
     )
 
   def scored(self, count: int) -> ScoredTexts:
-    """Returns hypotheses 0 ... count - 1 with their chrF."""
+    """Returns hypotheses 0 ... count - 1 with their scores, mostly chrF."""
     hypotheses = [self.hypothesis(index) for index in range(count)]
     scores = [
-      self._chrf(hypothesis, self.reference(index))
+      self._score(hypothesis, self.reference(index))
       for index, hypothesis in enumerate(hypotheses)
     ]
     return ScoredTexts(
@@ -186,6 +186,11 @@ class Corruptor:
       hypotheses,
       np.asarray(scores, np.float32),
     )
+
+  def _score(self, hypothesis: str, reference: str) -> float:
+    if hypothesis == _twice(reference):
+      return 0.0
+    return self._chrf(hypothesis, reference)
 
   def _another(self, row: int, draw: random.Random) -> int:
     """A random row that is not `row`."""
@@ -199,8 +204,12 @@ class Corruptor:
     if kind == 1:
       return self._sources[row]
     if kind == 2:
-      return words_lib.join_words(2 * [self._references[row]])
+      return _twice(self._references[row])
     return ''
+
+
+def _twice(text: str) -> str:
+  return words_lib.join_words([text, text])
 
 
 def score_samples(

@@ -1,8 +1,9 @@
-"""One block of sources decoded on one device, and its compiled form."""
+"""One block of sources decoded on one device: settings, loop, compiled form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
+import itertools
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -11,10 +12,97 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+  """How hypotheses are sampled.
+
+  The block shape (`block_sources`, `samples_per_block`, the lists of lengths)
+  is part of the result: matrix kernels of another shape round otherwise, and
+  a row may then draw another token. `blocks_in_flight` never matters.
+
+  Attributes:
+    num_samples_per_source: N.
+    temperature: τ of softmax(logits / τ); 0 takes the likeliest token.
+    max_target_length: tokens of a hypothesis at most, EOS included; one that
+      gets there without EOS is unfinished.
+    block_sources: sources that a device decodes at once. Lower it where
+      block_sources * samples_per_block rows do not fit into memory.
+    samples_per_block: hypotheses of each source that are decoded at once;
+      None for all N. With fewer, the source is encoded once for each group.
+    source_length_buckets: lengths that sources are padded to, increasing;
+      each is compiled once.
+    cache_stages: lengths of the self-attention cache, increasing; a step
+      attends over the first that holds it. Lengths of `max_target_length`
+      and above are replaced by `max_target_length`.
+    blocks_in_flight: blocks a device is given before the first is fetched.
+  """
+
+  num_samples_per_source: int
+  temperature: float = 0.8
+  max_target_length: int = 128
+  block_sources: int = 16
+  samples_per_block: int | None = None
+  source_length_buckets: Sequence[int] = (16, 32, 64, 128)
+  cache_stages: Sequence[int] = (16, 32, 64, 128)
+  blocks_in_flight: int = settings.recorded(default=2)
+
+  def __post_init__(self):
+    for name in ('source_length_buckets', 'cache_stages'):
+      lengths = tuple(getattr(self, name))
+      # gin hands lists over as lists.
+      object.__setattr__(self, name, lengths)
+      increasing = all(a < b for a, b in itertools.pairwise(lengths))
+      if not lengths or lengths[0] < 1 or not increasing:
+        raise ValueError(
+          f'{name} must be positive and strictly increasing; got {lengths}. '
+          'For example (16, 32, 64, 128).'
+        )
+    for name in (
+      'num_samples_per_source',
+      'max_target_length',
+      'block_sources',
+      'blocks_in_flight',
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}.'
+        )
+    if self.samples_per_block is not None and not (
+      1 <= self.samples_per_block <= self.num_samples_per_source
+    ):
+      raise ValueError(
+        'samples_per_block must lie between 1 and num_samples_per_source='
+        f'{self.num_samples_per_source}; got {self.samples_per_block}. '
+        'None decodes all samples of a source at once.'
+      )
+    if not 0 <= self.temperature < float('inf'):
+      raise ValueError(
+        'temperature must be finite and not negative; got '
+        f'{self.temperature}. The paper samples at 0.8; 0 is greedy.'
+      )
+    if self.temperature == 0 and self.num_samples_per_source > 1:
+      raise ValueError(
+        'temperature=0 gives the same hypothesis every time; got '
+        f'num_samples_per_source={self.num_samples_per_source}. '
+        'Set it to 1, or raise the temperature.'
+      )
+
+  @property
+  def block_samples(self) -> int:
+    """Hypotheses of each source in one block."""
+    return self.samples_per_block or self.num_samples_per_source
+
+  @property
+  def stages(self) -> tuple[int, ...]:
+    """The cache lengths that are used, `max_target_length` last."""
+    last = self.max_target_length
+    return (*(n for n in self.cache_stages if n < last), last)
 
 
 class BlockInputs(NamedTuple):
@@ -68,7 +156,7 @@ class Program:
   Attributes:
     policy: the network.
     max_target_length: T.
-    cache_stages: lengths of the self-attention cache, increasing; T last.
+    cache_stages: `DecodeConfig.stages`.
     greedy: take the likeliest token.
     forbidden: token ids that are never drawn.
   """

@@ -61,6 +61,8 @@ def test_scores_are_sacrebleus_and_span_the_scale():
   for index in range(0, 300, 7):
     row = corruptor.row(index)
     assert scored.sources[index] == sources[row]
+    if scored.hypotheses[index] == f'{references[row]} {references[row]}':
+      continue
     expected = metric.sentence_score(
       scored.hypotheses[index], [references[row]]
     ).score
@@ -104,8 +106,8 @@ def test_unrelated_hypotheses():
       kinds.add('source')
     elif hypothesis == f'{references[row]} {references[row]}':
       kinds.add('twice')
-      # Precision is about one half, recall one.
-      assert 0.6 < scored.scores[index] < 0.72
+      # chrF would say 0.67: precision is about one half, recall one.
+      assert scored.scores[index] == 0.0
     else:
       assert hypothesis in references
       kinds.add('another')

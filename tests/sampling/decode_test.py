@@ -66,7 +66,7 @@ def policy():
 
 @pytest.fixture(scope='module')
 def params(policy):
-  return policy.init(jax.random.key(0))
+  return jax.jit(policy.init)(jax.random.key(0))
 
 
 _SOURCES = np.random.default_rng(0).integers(3, 48, (3, 6))
@@ -161,7 +161,7 @@ class TestDecode:
     policy = _tiny_policy(vocab_size=2**16 + 8)
     # Only the last id is left to draw.
     program = _program(policy, 2, forbidden=tuple(range(2**16 + 7)))
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     outputs = _decode(program, params, _inputs(_SOURCES[:1], 1))
     assert outputs.tokens.tolist() == [[[2**16 + 7, 2**16 + 7]]]
 

@@ -70,7 +70,7 @@ def _sources():
 
 @functools.cache
 def _params():
-  return _POLICY.init(jax.random.key(0))
+  return jax.jit(_POLICY.init)(jax.random.key(0))
 
 
 def _sample(sampler, ids=None, *, params=None, seed=5, grow_step=1, **settings):
@@ -178,7 +178,7 @@ class TestLayout:
     _sample(first)
     function = decode.compiled(first._program, first._mesh)
     compilations = function._cache_size()
-    _sample(second, params=_POLICY.init(jax.random.key(1)))
+    _sample(second, params=jax.tree.map(lambda leaf: 2 * leaf, _params()))
     assert decode.compiled(second._program, second._mesh) is function
     assert function._cache_size() == compilations
 
@@ -217,7 +217,7 @@ def _teacher_forced(block):
   targets = np.zeros((len(rows), 24), np.int32)
   for row, tokens in enumerate(rows):
     targets[row, : len(tokens)] = tokens
-  log_probs = _POLICY.log_probs(
+  log_probs = jax.jit(_POLICY.log_probs)(
     _params(),
     {
       'encoder_input_tokens': jnp.asarray(sources.pad(block.source_ids, 16)),
@@ -268,7 +268,7 @@ class TestSamples:
     then = counts.argmax()
     second = np.array([tokens[1] for tokens in drawn if tokens[0] == then])
     logits = np.asarray(
-      _POLICY.logits(
+      jax.jit(_POLICY.logits)(
         _params(),
         {
           'encoder_input_tokens': jnp.asarray(_sources().pad([4], 16)),
@@ -376,7 +376,7 @@ class TestErrors:
       _sampler(**settings)
 
   def test_stages_end_with_the_maximum_length(self):
-    config = _sampler(max_target_length=20, cache_stages=(8, 16, 32)).config
+    config = _sampler(max_target_length=20, cache_stages=[8, 16, 32]).config
     assert config.stages == (8, 16, 20)
     assert _sampler(max_target_length=8).config.stages == (8,)
 
