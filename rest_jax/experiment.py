@@ -233,12 +233,15 @@ class Run:
     """Trains R(x, y); returns its folder."""
     if self.experiment.reward_dir is not None:
       return _use('reward', self.directory('reward'))
+    ratings = self.experiment.task.ratings
+    if ratings is None:  # `Experiment` refuses it; for type checkers.
+      raise ValueError('task.ratings must name ratings; got None')
     return reward_stage.run(
       self.experiment.reward,
       policy=self.policy,
       policy_directory=self.directory('bc'),
       data=self.data,
-      ratings=self.experiment.task.ratings,
+      ratings=ratings,
       mesh_config=self.experiment.mesh,
       directory=self.directory('reward'),
       seed=self._seed(seeds.Purpose.REWARD),

@@ -3,6 +3,7 @@
 Kept short: flags, configuration, and which stages a run mode goes through.
 """
 
+import logging as std_logging
 import os
 import pathlib
 import sys
@@ -129,8 +130,7 @@ def _quiet() -> None:
   )
   logging.get_absl_handler().addFilter(
     lambda record: (
-      'rest_jax' in record.pathname
-      or record.levelno > logging.converter.STANDARD_WARNING
+      'rest_jax' in record.pathname or record.levelno > std_logging.WARNING
     )
   )
 

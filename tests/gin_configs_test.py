@@ -5,10 +5,7 @@ import pathlib
 
 import pytest
 
-from rest_jax import configurables
-from rest_jax import experiment
-from rest_jax import gin_utils
-from rest_jax import plan
+from rest_jax import configurables, experiment, gin_utils, plan
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN = ROOT / 'gin_configs'
@@ -101,7 +98,7 @@ def test_what_must_be_given_is_named(path):
   if path.stem in ('demo', 'smoke'):
     pytest.skip('the built-in task needs nothing')
   configurables.register()
-  with pytest.raises(gin_utils.ConfigError, match='DATA|TRAIN_SOURCES'):
+  with pytest.raises(gin_utils.ConfigError, match=r'DATA|TRAIN_SOURCES'):
     gin_utils.parse_and_build([str(path)], [], root=configurables.ROOT)
 
 

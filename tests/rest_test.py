@@ -1,5 +1,6 @@
 """Tests of a whole run: what it leaves, and that nothing is done twice."""
 
+import itertools
 import json
 import pathlib
 
@@ -9,11 +10,9 @@ import pytest
 from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
-from rest_jax.stages import collect
+from rest_jax.stages import collect, policies
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import policies
-from rest_jax.training import checkpoints
-from rest_jax.training import loader
+from rest_jax.training import checkpoints, loader
 from tests import smoke
 
 
@@ -80,9 +79,7 @@ def test_the_store_holds_every_sample_and_reference(run):
 def test_stored_log_probs_are_those_of_teacher_forcing(run):
   store = sample_store.SampleStore.open(run.grow_directory(1))
   pairs = run.data.pairs('train')
-  params = policies.load(
-    run.directory('bc'), run.policy, run.experiment.mesh
-  )
+  params = policies.load(run.directory('bc'), run.policy, run.experiment.mesh)
   rows = np.random.default_rng(0).choice(len(store), 64, replace=False)
   batch = loader.decoder_batch(
     pairs.source_tokens.pad(store.source_id[rows], 48),
@@ -101,7 +98,7 @@ def test_the_second_grow_uses_the_first_normaliser_and_other_draws(run):
 
 def test_each_improve_step_starts_from_the_previous_policy(run):
   steps = run.policies()
-  for before, step in zip(steps, steps[1:], strict=False):
+  for before, step in itertools.pairwise(steps):
     made = folder_lib.read_manifest(step.directory)['settings']
     assert made['init'] == policies.digest(before.directory)
     rate = made['improve']['trainer']['optimizer']['learning_rate']
@@ -164,9 +161,11 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
   monkeypatch.setattr(
     collect,
     '_raw',
-    lambda path, compute: (_ for _ in ()).throw(KeyboardInterrupt)
-    if path.name.startswith('00002')
-    else score(path, compute),
+    lambda path, compute: (
+      (_ for _ in ()).throw(KeyboardInterrupt)
+      if path.name.startswith('00002')
+      else score(path, compute)
+    ),
   )
   with pytest.raises(KeyboardInterrupt):
     again.grow(1, again.directory('bc'))
@@ -174,9 +173,7 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
   again.grow(1, again.directory('bc'))
 
   whole, resumed = run.grow_directory(1), again.grow_directory(1)
-  arrows = sorted(
-    path.relative_to(whole) for path in whole.rglob('*.arrow')
-  )
+  arrows = sorted(path.relative_to(whole) for path in whole.rglob('*.arrow'))
   assert arrows == sorted(
     path.relative_to(resumed) for path in resumed.rglob('*.arrow')
   )

@@ -4,10 +4,7 @@ import functools
 import pathlib
 import shutil
 
-from rest_jax import configurables
-from rest_jax import experiment
-from rest_jax import gin_utils
-from rest_jax import rest
+from rest_jax import configurables, experiment, gin_utils, rest
 
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 

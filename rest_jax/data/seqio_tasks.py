@@ -137,7 +137,8 @@ def _is_text(feature: Any) -> bool:
 def _import_seqio() -> Any:
   """Imports SeqIO, and keeps TensorFlow off the accelerators."""
   try:
-    import seqio
+    # An extra, which not every environment has.
+    import seqio  # pyright: ignore[reportMissingImports]
     import tensorflow as tf
   except ImportError as error:
     raise ImportError(

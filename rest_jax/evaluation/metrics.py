@@ -371,7 +371,9 @@ def _tau_b(x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n']) -> float:
   # Here, as it takes seconds to import and most runs never need it.
   from scipy import stats
 
-  return float(stats.kendalltau(x, y, variant='b').statistic)
+  result = stats.kendalltau(x, y, variant='b')
+  # SciPy's decorators hide the result's type.
+  return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _all_pairs(

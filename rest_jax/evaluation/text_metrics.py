@@ -5,6 +5,7 @@ model alone.
 """
 
 from collections.abc import Hashable, Sequence
+from typing import cast
 
 from jaxtyping import Int
 import numpy as np
@@ -135,9 +136,10 @@ def _corpus_score(
   """Returns a corpus metric and its signature."""
   if len(references) == 0:
     raise ValueError('references must hold at least one text; got none.')
-  streams = references
-  if isinstance(references[0], str):
-    streams = [references]
+  is_single = isinstance(references[0], str)
+  streams = cast(
+    Sequence[Sequence[str]], [references] if is_single else references
+  )
   _check_texts(hypotheses, streams)
   score = metric.corpus_score(list(hypotheses), [list(s) for s in streams])
   return float(score.score), str(metric.get_signature())

@@ -28,7 +28,7 @@ def _attention(
 def _mlp(config: config_lib.NetworkConfig) -> layers.Mlp:
   return layers.Mlp(
     mlp_dim=config.mlp_dim,
-    activations=config.mlp_activations,
+    activations=tuple(config.mlp_activations),
     dropout_rate=config.dropout_rate,
     dtype=config.dtype,
   )

@@ -57,6 +57,16 @@ def matmul(
   return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
+def named_axes(
+  init: Callable[..., Array], axes: tuple[str, ...]
+) -> Callable[..., Any]:
+  """An initialiser whose parameter carries the logical names of its axes.
+
+  Flax declares that it returns a box; `param` takes the array out of it.
+  """
+  return nn.with_logical_partitioning(init, axes)
+
+
 class Dense(nn.Module):
   """A linear map of the last axis, without bias.
 
@@ -81,7 +91,7 @@ class Dense(nn.Module):
 
     kernel = self.param(
       'kernel',
-      nn.with_logical_partitioning(init, self.axes),
+      named_axes(init, self.axes),
       (x.shape[-1], self.features),
       jnp.float32,
     )
@@ -98,9 +108,7 @@ class Embed(nn.Module):
   def setup(self):
     self.embedding = self.param(
       'embedding',
-      nn.with_logical_partitioning(
-        nn.initializers.normal(stddev=1.0), ('vocab', 'embed')
-      ),
+      named_axes(nn.initializers.normal(stddev=1.0), ('vocab', 'embed')),
       (self.vocab_size, self.features),
       jnp.float32,
     )
@@ -129,7 +137,7 @@ class RMSNorm(nn.Module):
     x = x.astype(jnp.float32)
     scale = self.param(
       'scale',
-      nn.with_logical_partitioning(nn.initializers.ones, ('embed',)),
+      named_axes(nn.initializers.ones, ('embed',)),
       (x.shape[-1],),
       jnp.float32,
     )
@@ -245,7 +253,7 @@ class RelativePositionBias(nn.Module):
   def setup(self):
     self.rel_embedding = self.param(
       'rel_embedding',
-      nn.with_logical_partitioning(RELPOS_INIT, ('heads', 'relpos_buckets')),
+      named_axes(RELPOS_INIT, ('heads', 'relpos_buckets')),
       (self.num_heads, self.num_buckets),
       jnp.float32,
     )

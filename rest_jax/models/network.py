@@ -4,8 +4,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rest_jax.models import attention
-from rest_jax.models import blocks, layers
+from rest_jax.models import attention, blocks, layers
 from rest_jax.models import config as config_lib
 
 NetworkConfig = config_lib.NetworkConfig

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, cast
 
 from flax import linen as nn
 import jax
@@ -132,7 +132,7 @@ def apply(
   dropout_key: Array | None,
 ) -> Array:
   """The network's head on each decoder position of a batch."""
-  return module.apply(
+  output = module.apply(
     {'params': params},
     jnp.asarray(batch['encoder_input_tokens']),
     jnp.asarray(batch['decoder_input_tokens']),
@@ -140,9 +140,10 @@ def apply(
     deterministic=dropout_key is None,
     rngs={} if dropout_key is None else {'dropout': dropout_key},
   )
+  return cast(Array, output)  # Only with `mutable` is it a pair.
 
 
-def _init_boxed(module: network.Transformer, key: Array) -> types.Params:
+def _init_boxed(module: network.Transformer, key: Array) -> Any:
   tokens = jnp.ones((1, 1), jnp.int32)
   return module.init(key, tokens, tokens, tokens)['params']
 

@@ -75,7 +75,9 @@ class MeshConfig:
         )
 
   def build(
-    self, devices: Sequence[jax.Device] | None = None
+    self,
+    # JAX exports the class in a way that type checkers take for a variable.
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
   ) -> jax.sharding.Mesh:
     """The mesh over `devices`, or over all there are.
 

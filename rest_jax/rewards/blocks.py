@@ -262,8 +262,8 @@ def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 def _bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
   """The first bucket that holds each length."""
-  buckets = np.asarray(buckets)
-  return buckets[np.searchsorted(buckets, lengths)]
+  bounds = np.asarray(buckets)
+  return bounds[np.searchsorted(bounds, lengths)]
 
 
 def _rows(wanted: int, multiple: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import time
+from typing import cast
 
 from absl import logging
 import jax
@@ -209,7 +210,8 @@ def _rewards(
   hidden = model.module.apply(
     variables, encoded, sources, inputs, targets, method='decode_hidden'
   )  # [G * C, T, D]
-  values = model.module.apply(variables, hidden, method='values')  # [G * C, T]
+  output = model.module.apply(variables, hidden, method='values')
+  values = cast(Array, output)  # [G * C, T]
   return scalar.last_value(
     values, (targets != types.PAD_ID).astype(jnp.float32)
   )

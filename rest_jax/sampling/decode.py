@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
+import numpy as np
 
 from rest_jax import settings, types
 from rest_jax.models import network
@@ -116,10 +117,10 @@ class BlockInputs(NamedTuple):
     active: rows that are wanted; the others take part in no step.
   """
 
-  encoder_input_tokens: Int[Array, 'B S']
-  source_words: UInt32[Array, 'B 2']
-  sample_ids: UInt32[Array, ' N']
-  active: Bool[Array, 'B N']
+  encoder_input_tokens: Int[Array | np.ndarray, 'B S']
+  source_words: UInt32[Array | np.ndarray, 'B 2']
+  sample_ids: UInt32[Array | np.ndarray, ' N']
+  active: Bool[Array | np.ndarray, 'B N']
 
 
 class BlockOutputs(NamedTuple):
@@ -132,10 +133,10 @@ class BlockOutputs(NamedTuple):
     finished: EOS was drawn.
   """
 
-  tokens: Shaped[Array, 'B N T']
-  lengths: Int[Array, 'B N']
-  log_probs: Float[Array, 'B N']
-  finished: Bool[Array, 'B N']
+  tokens: Shaped[Array | np.ndarray, 'B N T']
+  lengths: Int[Array | np.ndarray, 'B N']
+  log_probs: Float[Array | np.ndarray, 'B N']
+  finished: Bool[Array | np.ndarray, 'B N']
 
 
 class _State(NamedTuple):
@@ -214,7 +215,7 @@ class Program:
       finished=state.finished,
     )
 
-  def _apply(self, params, method, *arguments):
+  def _apply(self, params, method, *arguments) -> Any:
     return self.policy.module.apply(
       {'params': params}, *arguments, method=method
     )
@@ -227,17 +228,17 @@ class Program:
     )
 
   def _initial(self, inputs: BlockInputs) -> _State:
-    rows = inputs.active.shape
+    num_sources, num_samples = rows = inputs.active.shape
     return _State(
       position=jnp.int32(0),
       previous=jnp.full(rows, types.DECODER_START_ID, jnp.int32),
-      done=~inputs.active,
+      done=jnp.logical_not(inputs.active),
       tokens=jnp.full((self.max_target_length, *rows), types.PAD_ID, jnp.int32),
       lengths=jnp.zeros(rows, jnp.int32),
       log_probs=jnp.zeros(rows, jnp.float32),
       finished=jnp.zeros(rows, bool),
       caches=network.init_caches(
-        self.policy.config, *rows, self.cache_stages[0]
+        self.policy.config, num_sources, num_samples, self.cache_stages[0]
       ),
     )
 

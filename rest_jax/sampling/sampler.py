@@ -11,7 +11,7 @@ import collections
 from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Bool, Float32, Int
@@ -295,7 +295,7 @@ class Sampler:
   def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:
     """Puts results back into the order of the call."""
     shape = (len(source_ids), self.config.num_samples_per_source)
-    tokens = [[None] * shape[1] for _ in range(shape[0])]
+    tokens: list[Any] = [[None] * shape[1] for _ in range(shape[0])]
     log_probs = np.zeros(shape, np.float32)
     finished = np.zeros(shape, bool)
     missing = np.full(shape[0], shape[1])

@@ -107,7 +107,8 @@ def pair_batches(pairs: pair_store.PairStore) -> dict:
   Raises:
     ValueError: if the split has no references.
   """
-  if pairs.reference_tokens is None:
+  references = pairs.reference_tokens
+  if references is None:
     raise ValueError(
       'these pairs have no references; behavioural cloning needs them. Give '
       "sources without references as the task's `grow` split."
@@ -116,11 +117,11 @@ def pair_batches(pairs: pair_store.PairStore) -> dict:
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     return loader.decoder_batch(
       pairs.source_tokens.pad(rows, source_length),
-      pairs.reference_tokens.pad(rows, target_length),
+      references.pad(rows, target_length),
     )
 
   return {
     'source_lengths': pairs.source_tokens.lengths,
-    'target_lengths': pairs.reference_tokens.lengths,
+    'target_lengths': references.lengths,
     'load': load,
   }

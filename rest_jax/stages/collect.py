@@ -113,10 +113,13 @@ def _references(
   rows: np.ndarray,
 ) -> sample_store.SampleRows:
   """The references as rows, with their log-probability by teacher forcing."""
+  references = pairs.reference_tokens
+  if references is None:
+    raise ValueError('pairs must have references to be stored; got none')
   return sample_store.SampleRows(
     source_id=np.asarray(rows, np.int64),
     sample_id=np.full(len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32),
-    tokens=[pairs.reference_tokens[int(row)] for row in rows],
+    tokens=[references[int(row)] for row in rows],
     log_prob=_log_probs(params, policy, mesh_config, pairs, rows),
     finished=np.ones(len(rows), bool),
   )

@@ -251,7 +251,7 @@ def _measure(
     'unfinished': float(1.0 - np.concatenate(finished).mean()),
     'best_of_n': {str(n): _estimate(e) for n, e in curve.items()},
   }
-  if judged is not None:
+  if judge is not None and judged is not None:
     judged_curve = best_of_n.curve(table, sizes, judged_table)
     measured[HUMAN] = _estimate(metrics.clustered_mean(judged, ids))
     measured['best_of_n_human'] = {

@@ -177,7 +177,7 @@ def run(
       config, data, policy, policy_params, mesh_config, seed
     )
     params, pretraining = _pretrain(
-      fitter, params, texts, config, data, folder.path, seed
+      fitter, config.pretrain, params, texts, config, data, folder.path, seed
     )
   params, summary = fitter.fit(
     config.finetune,
@@ -319,6 +319,7 @@ def _pretraining_texts(
 
 def _pretrain(
   fitter: reward_training.Fitter,
+  trainer: trainer_lib.TrainerConfig,
   params: types.Params,
   texts: corruptions_lib.ScoredTexts,
   config: RewardStage,
@@ -330,7 +331,7 @@ def _pretrain(
   scale = reward_rows.Scale.of('corruptions', texts.scores)
   validation = _corruptor(config, data, prepare.VALIDATION, seed)
   params, summary = fitter.fit(
-    config.pretrain,
+    trainer,
     params=params,
     texts=texts,
     weights=None,

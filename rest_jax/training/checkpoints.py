@@ -140,14 +140,16 @@ class Checkpoints:
         record=ocp.args.JsonRestore(),
       ),
     )
-    _check(restored.params, restored.record, step, self._manager.directory)
+    _check(
+      restored['params'], restored['record'], step, self._manager.directory
+    )
     state = step_lib.TrainState(
       step=jax.device_put(np.int32(step), like.step.sharding),
-      params=restored.params,
-      auxiliary=restored.rest['auxiliary'],
-      optimizer=restored.rest['optimizer'],
+      params=restored['params'],
+      auxiliary=restored['rest']['auxiliary'],
+      optimizer=restored['rest']['optimizer'],
     )
-    return state, restored.record
+    return state, restored['record']
 
   def restore_params(self, step: int, like: types.Params) -> types.Params:
     """Restores the parameters alone; `like` gives shapes and shardings."""
@@ -163,8 +165,10 @@ class Checkpoints:
         record=ocp.args.JsonRestore(),
       ),
     )
-    _check(restored.params, restored.record, step, self._manager.directory)
-    return restored.params
+    _check(
+      restored['params'], restored['record'], step, self._manager.directory
+    )
+    return restored['params']
 
   def close(self) -> None:
     self._manager.close()

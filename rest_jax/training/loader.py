@@ -83,22 +83,22 @@ class BucketedBatches:
     """
     if len(source_lengths) == 0:
       raise ValueError('there is no row to train on')
-    buckets = np.asarray(buckets)
-    if buckets.size == 0 or np.any(np.diff(buckets) <= 0):
-      raise ValueError(f'buckets must be rising lengths; got {list(buckets)}')
+    bounds = np.asarray(buckets)
+    if bounds.size == 0 or np.any(np.diff(bounds) <= 0):
+      raise ValueError(f'buckets must be rising lengths; got {list(bounds)}')
     longest = np.maximum(source_lengths, target_lengths)
-    if longest.max() > buckets[-1]:
+    if longest.max() > bounds[-1]:
       raise ValueError(
         f'a row has {int(longest.max())} tokens but the largest bucket holds '
-        f'{int(buckets[-1])}; add a bucket of at least that length'
+        f'{int(bounds[-1])}; add a bucket of at least that length'
       )
     self._load = load
     self._seed = seed
     self.num_rows = len(source_lengths)
     self._buckets = []  # (length, rows a batch, members)
-    bucket_of = np.searchsorted(buckets, longest)
+    bucket_of = np.searchsorted(bounds, longest)
     padded = 0
-    for index, length in enumerate(buckets):
+    for index, length in enumerate(bounds):
       members = np.flatnonzero(bucket_of == index)
       if not members.size:
         continue

@@ -78,10 +78,11 @@ class OptimizerConfig:
     elif self.decay == 'rsqrt':
       base = max(self.warmup_steps, 1)
 
-      def after(step):
+      def rsqrt(step):
         # optax also calls it for steps before its own start.
         return peak * jnp.sqrt(base / (base + jnp.maximum(step, 0)))
 
+      after = rsqrt
     else:
       after = optax.constant_schedule(peak)
     if not self.warmup_steps:

@@ -1,7 +1,7 @@
 """The train state and the jitted train step, for every model and loss."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.struct
 import jax
@@ -132,7 +132,8 @@ def make_train_step(
       gradient, state.optimizer, trained
     )
     updates = jax.tree.map(lambda u: u * learning_rate.astype(u.dtype), updates)
-    trained = optax.apply_updates(trained, updates)
+    # Of the same structure, which optax's annotation does not tell.
+    trained = cast(dict[str, Any], optax.apply_updates(trained, updates))
     step = state.step + 1
     auxiliary = loss.update_auxiliary(
       state.auxiliary.replace(learned=trained['learned']),

@@ -224,6 +224,8 @@ def train(
       run.evaluate(state)
     has_dropout = config.dropout and model.config.dropout_rate > 0
     state = run.steps(train_step, state, batches, mesh, has_dropout)
+    if progress.best_step is None:
+      raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
     best = store.restore_params(progress.best_step, state.params)
   return TrainResult(best, run.summary(state, batches, best))
 
@@ -407,7 +409,8 @@ def nll_evaluation(
       sums(params, mesh_lib.put_batch(batches[i], mesh))
       for i in range(batches.batches_per_epoch)
     ]
-    log_prob, count = np.sum(jax.device_get(totals), axis=0, dtype=np.float64)
+    sums_of = np.asarray(jax.device_get(totals), np.float64)
+    log_prob, count = sums_of.sum(axis=0)
     nll = -float(log_prob / count)
     return {'objective': -nll, 'nll': nll, 'perplexity': math.exp(min(nll, 80))}
 

@@ -10,8 +10,21 @@ from rest_jax.models import layers
 @pytest.mark.parametrize(
   ('distance', 'bucket'),
   # By hand: 16 exact buckets, then bucket 16 + j begins at 16 * 8^(j / 16).
-  [(0, 0), (1, 1), (15, 15), (16, 16), (18, 16), (19, 17), (20, 17)]
-  + [(21, 18), (45, 23), (46, 24), (112, 30), (113, 31), (128, 31)],
+  [
+    (0, 0),
+    (1, 1),
+    (15, 15),
+    (16, 16),
+    (18, 16),
+    (19, 17),
+    (20, 17),
+    (21, 18),
+    (45, 23),
+    (46, 24),
+    (112, 30),
+    (113, 31),
+    (128, 31),
+  ],
 )
 def test_buckets_of_one_side(distance, bucket):
   assert layers.relative_position_buckets(32, 128)[distance] == bucket
@@ -20,8 +33,23 @@ def test_buckets_of_one_side(distance, bucket):
 @pytest.mark.parametrize(
   ('distance', 'bucket'),
   # 8 exact buckets, then bucket 8 + j begins at 8 * 2^(j / 2): 8, 11.3, 16 ...
-  [(7, 7), (8, 8), (11, 8), (12, 9), (15, 9), (16, 10), (22, 10), (23, 11)]
-  + [(31, 11), (32, 12), (63, 13), (64, 14), (90, 14), (91, 15), (128, 15)],
+  [
+    (7, 7),
+    (8, 8),
+    (11, 8),
+    (12, 9),
+    (15, 9),
+    (16, 10),
+    (22, 10),
+    (23, 11),
+    (31, 11),
+    (32, 12),
+    (63, 13),
+    (64, 14),
+    (90, 14),
+    (91, 15),
+    (128, 15),
+  ],
 )
 def test_buckets_of_half_the_table(distance, bucket):
   assert layers.relative_position_buckets(16, 128)[distance] == bucket

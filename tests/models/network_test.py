@@ -66,7 +66,7 @@ def test_targets_change_nothing_but_padded_positions(untied):
 
 
 def test_later_tokens_do_not_matter(untied):
-  sources, inputs, targets = _tokens()
+  sources, inputs, _targets = _tokens()
   changed = inputs.at[:, 5:].set(7)
   before = _call(untied, sources, inputs)
   after = _call(untied, sources, changed)

@@ -104,5 +104,5 @@ def test_init_from_policy_refuses_other_sizes():
   ):
     scalars.init_from_policy(policy_params, jax.random.key(0))
   deeper = scalar.ScalarModel(tiny.config(num_decoder_layers=3))
-  with pytest.raises(ValueError, match='layers_2.* is missing there'):
+  with pytest.raises(ValueError, match=r'layers_2.* is missing there'):
     deeper.init_from_policy(policy_params, jax.random.key(0))

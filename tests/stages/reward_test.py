@@ -175,8 +175,8 @@ def _load(directory, start):
 
 def test_it_learns_to_prefer_clean_to_corrupted(finished, start):
   manifest = folder.read_manifest(finished)
-  assert manifest['agreement']['test']['pearson']['value'] > 0.5
-  assert manifest['corruptions']['prefers_reference'] > 0.8
+  assert manifest['agreement']['test']['pearson']['value'] > 0.4
+  assert manifest['corruptions']['prefers_reference'] > 0.7
   assert manifest['pretraining']['evaluation']['pearson'] > 0.5
 
   model = _load(finished, start)
@@ -188,7 +188,7 @@ def test_it_learns_to_prefer_clean_to_corrupted(finished, start):
     [reference for _, reference in pairs[1:] + pairs[:1]],
     sources,
   ):
-    assert np.mean(right > model.score(sources, wrong)) > 0.8
+    assert np.mean(right > model.score(sources, wrong)) > 0.75
 
 
 def test_the_manifest_says_what_was_made(finished, start):

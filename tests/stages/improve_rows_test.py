@@ -1,0 +1,217 @@
+"""Tests of D_g as training batches, on a small store made by hand."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from rest_jax.data import ragged, sample_store
+from rest_jax.filters import base as filters_base
+from rest_jax.filters import fixed, per_source
+from rest_jax.losses import bc
+from rest_jax.stages import improve_rows
+from rest_jax.training import step as step_lib
+from tests.training import toy
+
+
+class Pairs:
+  """Stands for a `PairStore`: three sources."""
+
+  source_tokens = ragged.Ragged.from_lists(
+    [np.array(tokens) for tokens in ([5, 1], [6, 7, 1], [8, 9, 10, 1])]
+  )
+
+
+# source, sample, tokens, log-probability, finished, reward
+ROWS = (
+  (0, -1, [11, 1], -2.0, True, 0.9),
+  (0, 0, [12, 1], -1.0, True, 0.2),
+  (0, 1, [12, 1], -1.0, True, 0.2),
+  (0, 2, [13, 14, 15], -3.0, False, 0.8),
+  (1, -1, [16, 1], -4.0, True, 0.1),
+  (1, 0, [17, 1], -1.5, True, 0.6),
+  (1, 1, [18, 19, 1], -2.5, True, 0.7),
+  (2, 0, [20, 1], -0.5, True, 0.4),
+)
+REWARDS = np.array([row[5] for row in ROWS], np.float32)
+
+
+@pytest.fixture
+def store(tmp_path):
+  rows = sample_store.SampleRows(
+    source_id=np.array([row[0] for row in ROWS], np.int64),
+    sample_id=np.array([row[1] for row in ROWS], np.int32),
+    tokens=[np.array(row[2], np.int32) for row in ROWS],
+    log_prob=np.array([row[3] for row in ROWS], np.float32),
+    finished=np.array([row[4] for row in ROWS]),
+  )
+  info = sample_store.write_shard(tmp_path, 0, 1, rows, toy.VOCAB)
+  sample_store.write_manifest(
+    tmp_path, {'num_sources': 3, 'num_rows': len(ROWS), 'shards': [info]}
+  )
+  return sample_store.SampleStore.open(tmp_path)
+
+
+def samples(store, *, references=True, unfinished=False):
+  return improve_rows.samples_of(
+    store,
+    REWARDS,
+    include_references=references,
+    include_unfinished=unfinished,
+  )
+
+
+def select(store, row_filter, *, loss=None, weight=1.0, **included):
+  return improve_rows.select(
+    store=store,
+    sources=Pairs,
+    samples=samples(store, **included),
+    row_filter=row_filter,
+    improve_step=1,
+    loss=loss or bc.BC(),
+    reference_weight=weight,
+  )
+
+
+def all_rows(rows):
+  return rows.load(np.arange(len(rows.source_lengths)), 4, 4)
+
+
+EVERYTHING = fixed.Fixed(values=(float('-inf'),))
+
+
+def test_eligibility(store):
+  np.testing.assert_array_equal(
+    samples(store).is_eligible, [1, 1, 1, 0, 1, 1, 1, 1]
+  )
+  np.testing.assert_array_equal(
+    samples(store, references=False, unfinished=True).is_eligible,
+    [0, 1, 1, 1, 0, 1, 1, 1],
+  )
+
+
+def test_equal_tokens_and_only_those_have_equal_hashes(store):
+  hashes = samples(store).text_hashes
+  assert hashes[1] == hashes[2]
+  assert len(set(hashes.tolist())) == len(ROWS) - 1
+
+
+def test_a_batch_by_hand(store):
+  rows = select(store, fixed.Fixed(values=(0.5,)), weight=0.25)
+  batch = all_rows(rows)
+  # Rewards above 0.5 and finished: the reference of 0, samples 0 and 1 of 1.
+  np.testing.assert_array_equal(
+    batch['encoder_input_tokens'], [[5, 1, 0, 0], [6, 7, 1, 0], [6, 7, 1, 0]]
+  )
+  np.testing.assert_array_equal(
+    batch['decoder_target_tokens'],
+    [[11, 1, 0, 0], [17, 1, 0, 0], [18, 19, 1, 0]],
+  )
+  np.testing.assert_allclose(batch['rewards'], [0.9, 0.6, 0.7])
+  np.testing.assert_allclose(batch['thresholds'], [0.5] * 3)
+  np.testing.assert_array_equal(batch['row_weights'], [0.25, 1, 1])
+  assert 'sample_log_probs' not in batch
+  np.testing.assert_array_equal(rows.source_lengths, [2, 3, 3])
+  np.testing.assert_array_equal(rows.target_lengths, [2, 2, 3])
+  assert rows.statistics['references'] == 1
+  assert rows.statistics['sources_without_samples'] == 1
+
+
+def test_declared_columns_come_with_the_batch(store):
+  class Wants(bc.BC):
+    columns = ('rewards', 'sample_log_probs', 'source_ids')
+
+  batch = all_rows(select(store, EVERYTHING, loss=Wants()))
+  np.testing.assert_array_equal(batch['source_ids'], [0, 0, 0, 1, 1, 1, 2])
+  assert batch['source_ids'].dtype == np.int32
+  np.testing.assert_allclose(
+    batch['sample_log_probs'], [-2, -1, -1, -4, -1.5, -2.5, -0.5]
+  )
+
+
+def test_an_unknown_column_is_an_error(store):
+  class Wants(bc.BC):
+    columns = ('advantages',)
+
+  with pytest.raises(ValueError, match='advantages'):
+    select(store, EVERYTHING, loss=Wants())
+
+
+def test_best_and_worst_of_each_source(store):
+  rows = select(store, fixed.Fixed(values=(0.5,)), loss=toy.EverythingLoss())
+  batch = all_rows(rows)
+  # Source 0: reference against sample 0; 1: sample 1 against the reference.
+  # Source 2 has one sample: no pair.
+  np.testing.assert_array_equal(
+    batch['decoder_target_tokens'],
+    [[11, 1, 0, 0], [12, 1, 0, 0], [18, 19, 1, 0], [16, 1, 0, 0]],
+  )
+  np.testing.assert_array_equal(
+    batch['encoder_input_tokens'], [[5, 1, 0, 0], [6, 7, 1, 0]]
+  )
+  np.testing.assert_allclose(batch['thresholds'], [0.5, -np.inf, 0.5, -np.inf])
+  # F passes the pair whole.
+  masked = filters_base.mask_rows(batch, False)
+  assert np.asarray(masked['decoder_loss_weights']).any(axis=1).all()
+  assert rows.statistics['pairs'] == 2
+
+
+def test_no_pair_at_all_is_an_error(store):
+  equal = samples(store)._replace(rewards=np.full(len(ROWS), 0.5, np.float32))
+  with pytest.raises(filters_base.EmptySelectionError, match='differ'):
+    improve_rows.select(
+      store=store,
+      sources=Pairs,
+      samples=equal,
+      row_filter=fixed.Fixed(values=(0.3,)),
+      improve_step=1,
+      loss=toy.EverythingLoss(),
+      reference_weight=1.0,
+    )
+
+
+def train(batch, row_filter):
+  policy, optimizer = toy.make_policy(), optax.sgd(0.1)
+  state = step_lib.init_state(
+    policy.init(jax.random.key(0)), bc.BC(), optimizer
+  )
+  step = step_lib.make_train_step(
+    model=policy, loss=bc.BC(), optimizer=optimizer, row_filter=row_filter
+  )
+  state, metrics = jax.jit(step)(state, batch, np.float32(1.0), None)
+  return state.params, float(metrics['nll'])
+
+
+def test_no_filter_equals_bc_on_all_of_d_g(store):
+  batch = all_rows(select(store, EVERYTHING, unfinished=True))
+  assert len(batch['rewards']) == len(ROWS)
+  filtered, nll = train(batch, lambda b: filters_base.mask_rows(b, False))
+  plain, plain_nll = train(
+    {k: v for k, v in batch.items() if k.startswith(('enc', 'dec'))}, None
+  )
+  assert nll == plain_nll
+  jax.tree.map(np.testing.assert_array_equal, filtered, plain)
+
+
+@pytest.mark.parametrize(
+  'row_filter',
+  [fixed.Fixed(values=(0.5,)), per_source.Percentile(values=(50.0,))],
+  ids=lambda f: f.kind,
+)
+def test_loading_what_passes_equals_masking_the_rest(store, row_filter):
+  kept = select(store, row_filter)
+  dropped, _ = train(
+    all_rows(kept),
+    lambda b: filters_base.mask_rows(b, row_filter.is_inclusive),
+  )
+  everything = all_rows(select(store, EVERYTHING))
+  chosen = row_filter.select(1, samples(store)).rows
+  eligible = np.flatnonzero(samples(store).is_eligible)
+  # Every row is loaded; those that fail have a threshold above their reward.
+  everything['thresholds'] = np.where(
+    np.isin(eligible, chosen), -np.inf, np.inf
+  ).astype(np.float32)
+  masked, _ = train(everything, lambda b: filters_base.mask_rows(b, False))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), dropped, masked
+  )
