@@ -45,7 +45,8 @@ def constrain(
 
 
 def matmul(
-  x: Float[Array, '*R I'], kernel: Float[Array, 'I O']
+  x: Float[Array, '*R I'],
+  kernel: Float[Array, 'I O'] | Float[np.ndarray, 'I O'],
 ) -> Float[Array, '*R O']:
   """`x @ kernel` over the last axis, as one product of two matrices.
 

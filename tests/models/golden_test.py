@@ -32,7 +32,9 @@ def golden(request, shared_dir):
 
   tied = 'params/decoder/logits_dense/kernel' not in arrays
   config = network.NetworkConfig(**sizes, logits_via_embedding=tied)
-  params = flax.traverse_util.unflatten_dict(under('params/'), sep='/')
+  params = jax.tree.map(
+    jnp.asarray, flax.traverse_util.unflatten_dict(under('params/'), sep='/')
+  )
   return policy_lib.Policy(config), params, under('batch/'), arrays
 
 

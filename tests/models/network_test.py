@@ -174,7 +174,8 @@ def test_bfloat16_is_close(untied):
   close = _call((half, params), *tokens)
   assert close.dtype == jnp.float32
   error = np.asarray(close) - exact
-  assert np.std(error) < 0.03 * np.std(exact)
+  # Its 8 bits of mantissa, through all layers, at weights of deviation 0.3.
+  assert np.std(error) < 0.1 * np.std(exact)
   assert np.any(error)
 
 

@@ -37,10 +37,9 @@ def test_rewards_read_the_last_real_position(model):
     scalars.rewards(params, batch),
     [values[0, 4], values[1, 1], values[2, 0]],
   )
+  weights = jnp.asarray(batch['decoder_loss_weights'])
   np.testing.assert_array_equal(
-    jax.grad(
-      lambda v: scalar.last_value(v, batch['decoder_loss_weights']).sum()
-    )(values),
+    jax.grad(lambda v: scalar.last_value(v, weights).sum())(values),
     [[0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [1, 0, 0, 0, 0]],
   )
 

@@ -146,7 +146,7 @@ def main():
   found['shard_map'] = in_shard_map(wide, params)
   tall = config(data=1, model=8).build()
   found['errors'] = {
-    'heads': message(lambda: mesh_lib.init_sharded(POLICY, KEY, tall)),
+    'axis': message(lambda: mesh_lib.init_sharded(POLICY, KEY, tall)),
     'rows': message(
       lambda: mesh_lib.put_batch({'rows': np.zeros((6, 3))}, wide)
     ),

@@ -71,9 +71,10 @@ def test_decode_step_inside_shard_map(eight, rules):
 
 def test_errors_on_several_devices(eight):
   errors = eight['errors']
-  assert 'heads' in errors['heads'] and 'of size 2' in errors['heads']
-  assert 'mesh axis model of 8' in errors['heads']
-  assert 'relpos_bias/rel_embedding' in errors['heads']
+  # The first parameter with an axis that 8 does not divide.
+  assert 'decoder/layers_0/mlp/wi_0/kernel' in errors['axis']
+  assert "'mlp' of size 20" in errors['axis']
+  assert 'mesh axis model of 8' in errors['axis']
   assert 'axis data of 8' in errors['rows']
   assert 'rows of shape (6, 3)' in errors['rows']
   assert 'the number of devices, 8; got data * 3' in errors['model']
