@@ -128,6 +128,7 @@ def test_a_loss_that_needs_everything(micro):
     loss, batch, steps=4, accumulation=micro, optimizer=optimizer
   )
   assert_close(whole, parts, atol=2e-5)
+  assert np.isfinite(metrics['psi'])
   assert metrics['psi'] == pytest.approx(float(of_parts['psi']), rel=1e-3)
   # The temperature is learned; the lagged policy is that of step 3 of 4.
   assert float(whole.auxiliary.learned['log_temperature']) != 0

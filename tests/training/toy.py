@@ -116,11 +116,10 @@ class EverythingLoss(base.Loss):
       model=model, params=params, auxiliary=auxiliary, batch=batch
     )
     temperature = jnp.exp(auxiliary.learned['log_temperature'])
-    psi = jnp.exp(
-      (jax.lax.stop_gradient(own['margin']) - statistics['largest'])
-      / temperature
-    )
-    psi = jnp.where(own['has_weight'], psi, 0.0)
+    margin = jax.lax.stop_gradient(own['margin']) - statistics['largest']
+    # Before the exponential: a masked row's may be infinite, its gradient NaN.
+    margin = jnp.where(own['has_weight'], margin, 0.0)
+    psi = jnp.where(own['has_weight'], jnp.exp(margin / temperature), 0.0)
     log_probs = model.sequence_log_probs(params, batch, dropout_key=dropout_key)
     total = -(psi * log_probs).sum()
     return base.LossOutput(
