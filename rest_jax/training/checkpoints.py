@@ -1,6 +1,6 @@
 """Checkpoints by Orbax: the latest to resume from and the best to use."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import hashlib
 import math
 import pathlib
@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from rest_jax import types
 from rest_jax.training import step as step_lib
@@ -41,6 +40,23 @@ def digest(tree: Any) -> str:
   return hashed.hexdigest()
 
 
+class _LatestAndBest:
+  """Keeps the newest checkpoint and the best one that the trainer names.
+
+  Orbax's own `BestN` forgets, in a new process, the metrics of checkpoints that
+  an earlier one saved, and drops the best of them.
+  """
+
+  def __init__(self):
+    self.best_step: int | None = None
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any):
+    """Says for each checkpoint whether it stays."""
+    del context
+    latest = max(info.step for info in checkpoints)
+    return [info.step in (latest, self.best_step) for info in checkpoints]
+
+
 class Checkpoints:
   """The checkpoints of one training, in `directory`/checkpoints.
 
@@ -57,21 +73,12 @@ class Checkpoints:
       raise FileNotFoundError(
         f'{path} does not exist: no checkpoint was saved in {directory}'
       )
-    policies = checkpoint_managers
+    self._kept = _LatestAndBest()
     self._manager = ocp.CheckpointManager(
       path,
       item_names=('params', 'rest', 'record'),
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy(
-          [
-            policies.LatestN(1),
-            policies.BestN(
-              get_metric_fn=lambda metrics: metrics[OBJECTIVE],
-              n=1,
-              keep_checkpoints_without_metrics=False,
-            ),
-          ]
-        ),
+        preservation_policy=self._kept,
         enable_async_checkpointing=False,
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
@@ -89,7 +96,8 @@ class Checkpoints:
 
     Args:
       state: the train state.
-      record: JSON values to keep with it.
+      record: JSON values to keep with it; `best_step` names the checkpoint to
+        keep beside the newest.
       objective: the higher the better; None if it was not evaluated.
 
     Raises:
@@ -101,6 +109,7 @@ class Checkpoints:
         f'the objective at step {int(state.step)} is {objective}; it must be '
         'finite. Nothing was saved.'
       )
+    self._kept.best_step = record.get('best_step')
     rest = {'auxiliary': state.auxiliary, 'optimizer': state.optimizer}
     self._manager.save(
       int(state.step),
