@@ -283,7 +283,9 @@ class Run:
     pairs = self.data.pairs(prepare.VALIDATION)
     seed = self._seed(seeds.Purpose.SELECTION)
     evaluate_fn = sampled.SampledReward(
-      sampler=collect.policy_sampler(self.policy, selection, experiment.mesh),
+      sampler=collect.policy_sampler(
+        self.policy, selection, experiment.mesh, self.data.vocabulary
+      ),
       pairs=pairs,
       rows=sampled.spread_rows(
         len(pairs), experiment.evaluate.max_selection_sources

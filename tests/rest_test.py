@@ -76,6 +76,13 @@ def test_the_store_holds_every_sample_and_reference(run):
   assert manifest['temperature'] == 0.8
 
 
+def test_rows_of_the_network_without_a_piece_are_never_drawn(run):
+  pieces = run.data.vocabulary.size
+  assert pieces < run.policy.config.vocab_size
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  assert store.tokens.values.max() < pieces
+
+
 def test_stored_log_probs_are_those_of_teacher_forcing(run):
   store = sample_store.SampleStore.open(run.grow_directory(1))
   pairs = run.data.pairs('train')

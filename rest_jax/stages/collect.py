@@ -256,6 +256,9 @@ def policy_sampler(
   policy: policy_lib.Policy,
   decode: sampler_lib.DecodeConfig,
   mesh_config: mesh_lib.MeshConfig,
+  vocabulary: vocabularies.Vocabulary,
 ) -> sampler_lib.Sampler:
-  """Returns a sampler on the mesh."""
-  return sampler_lib.Sampler(policy, decode, mesh_config.build())
+  """Returns a sampler on the mesh that draws pieces of the vocabulary alone."""
+  return sampler_lib.Sampler(
+    policy, decode, mesh_config.build(), vocabulary_size=vocabulary.size
+  )

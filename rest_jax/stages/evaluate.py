@@ -122,7 +122,9 @@ def run(
   params = policies.load(policy_directory, policy, mesh_config)
   collect.sample(
     folder.path,
-    sampler=collect.policy_sampler(policy, config.decode, mesh_config),
+    sampler=collect.policy_sampler(
+      policy, config.decode, mesh_config, data.vocabulary
+    ),
     params=params,
     policy=policy,
     mesh_config=mesh_config,
@@ -187,7 +189,7 @@ def _greedy(
     temperature=0.0,
     block_sources=decode.block_sources * decode.block_samples,
   )
-  sampler = collect.policy_sampler(policy, greedy, mesh_config)
+  sampler = collect.policy_sampler(policy, greedy, mesh_config, data.vocabulary)
   tokens = [
     samples[0]
     for block in sampler.sample(

@@ -111,7 +111,9 @@ def run(
   started = time.monotonic()
   collect.sample(
     folder.path,
-    sampler=collect.policy_sampler(policy, config.decode, mesh_config),
+    sampler=collect.policy_sampler(
+      policy, config.decode, mesh_config, data.vocabulary
+    ),
     params=policies.load(policy_directory, policy, mesh_config),
     policy=policy,
     mesh_config=mesh_config,

@@ -299,7 +299,9 @@ def _pretraining_texts(
   if config.samples is None:
     return texts
   pairs = data.pairs(prepare.TRAIN)
-  drawn = collect.policy_sampler(policy, config.samples, mesh_config).sample(
+  drawn = collect.policy_sampler(
+    policy, config.samples, mesh_config, data.vocabulary
+  ).sample(
     policy_params,
     pairs.source_tokens,
     sampled.spread_rows(len(pairs), config.num_sampled_sources),
