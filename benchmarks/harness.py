@@ -1,0 +1,172 @@
+"""Systems that take turns: each in a process of its own, one at work at a time."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+import traceback
+from typing import Any
+
+# Prepares a system in its own process; returns what does the work once and says
+# how much was done (tokens, examples).
+Prepare = Callable[[], Callable[[], float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+  """What a system did.
+
+  Attributes:
+    system: its name.
+    seconds: median of the rounds.
+    rate: median of work / seconds over the rounds.
+    work: of the last round.
+    peak_mb: highest resident memory of its process, preparation included.
+    rounds: seconds of each round.
+  """
+
+  system: str
+  seconds: float
+  rate: float
+  work: float
+  peak_mb: float
+  rounds: list[float]
+
+
+def measure(
+  systems: Mapping[str, Prepare], *, num_rounds: int, num_warmup: int = 1
+) -> dict[str, Measurement]:
+  """Runs all systems in turn, round by round.
+
+  Args:
+    systems: picklable functions that prepare each system.
+    num_rounds: times that each does the work.
+    num_warmup: times before that are not counted (compilation, caches).
+
+  Returns:
+    A measurement for each system; those that failed are left out, with the
+    reason on stderr.
+  """
+  workers = {}
+  for name, prepare in systems.items():
+    print(f'preparing {name} …', file=sys.stderr, flush=True)
+    worker = _Worker(prepare)
+    if all(worker.run() is not None for _ in range(num_warmup)):
+      workers[name] = worker
+    else:
+      print(f'{name} is left out:\n{worker.error}', file=sys.stderr)
+  rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
+  for number in range(num_rounds):
+    for name, worker in workers.items():
+      result = worker.run()
+      if result is None:
+        raise RuntimeError(f'{name} failed in round {number}:\n{worker.error}')
+      rounds[name].append(result)
+  measured = {}
+  for name, results in rounds.items():
+    seconds = [second for second, _ in results]
+    measured[name] = Measurement(
+      system=name,
+      seconds=statistics.median(seconds),
+      rate=statistics.median(work / second for second, work in results),
+      work=results[-1][1],
+      peak_mb=workers[name].close(),
+      rounds=seconds,
+    )
+  return measured
+
+
+def report(
+  measured: Mapping[str, Measurement],
+  *,
+  unit: str,
+  ratios: Mapping[str, float],
+  settings: Mapping[str, Any],
+) -> None:
+  """Prints JSON lines to stdout and a table to stderr."""
+  print(json.dumps({'settings': dict(settings)}))
+  width = max(map(len, measured), default=0)
+  for name, one in measured.items():
+    line = {
+      'system': name,
+      f'{unit}_per_second': round(one.rate, 1),
+      'seconds': round(one.seconds, 4),
+      'peak_mb': round(one.peak_mb),
+      unit: round(one.work),
+      'rounds': [round(second, 4) for second in one.rounds],
+    }
+    print(json.dumps(line))
+    print(
+      f'{name:{width}}  {one.rate:12,.0f} {unit}/s  {one.seconds:9.3f} s  '
+      f'{one.peak_mb:7,.0f} MB',
+      file=sys.stderr,
+    )
+  rounded = {name: round(value, 3) for name, value in ratios.items()}
+  print(json.dumps({'ratios': rounded}), flush=True)
+
+
+def rate_ratio(
+  measured: Mapping[str, Measurement], ours: str, theirs: str
+) -> dict[str, float]:
+  """`{'OURS_vs_THEIRS': ratio of rates}`, empty where one was not measured.
+
+  Rates of one round are divided by each other, and the median is taken: both
+  saw the same minute of the machine.
+  """
+  if ours not in measured or theirs not in measured:
+    return {}
+  one, other = measured[ours], measured[theirs]
+  factor = (one.rate * one.seconds) / (other.rate * other.seconds)
+  ratio = factor * statistics.median(
+    b / a for a, b in zip(one.rounds, other.rounds, strict=True)
+  )
+  return {f'{ours}_vs_{theirs}': ratio}
+
+
+class _Worker:
+  """A process that waits for its turn."""
+
+  def __init__(self, prepare: Prepare):
+    # Spawned: threads of one library must not be inherited by another.
+    context = multiprocessing.get_context('spawn')
+    self._pipe, theirs = context.Pipe()
+    self._process = context.Process(
+      target=_serve, args=(prepare, theirs), daemon=True
+    )
+    self._process.start()
+    theirs.close()
+    self.error = ''
+
+  def run(self) -> tuple[float, float] | None:
+    try:
+      self._pipe.send('run')
+      answer = self._pipe.recv()
+    except (EOFError, OSError) as error:
+      answer = f'the process ended: {error!r}'
+    if isinstance(answer, str):
+      self.error = answer
+      return None
+    return answer
+
+  def close(self) -> float:
+    self._pipe.send('close')
+    peak_mb = self._pipe.recv()
+    self._process.join()
+    return peak_mb
+
+
+def _serve(prepare: Prepare, pipe) -> None:
+  try:
+    run = prepare()
+    while pipe.recv() == 'run':
+      started = time.perf_counter()
+      work = run()
+      pipe.send((time.perf_counter() - started, work))
+  except Exception:
+    pipe.send(traceback.format_exc())
+    return
+  pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

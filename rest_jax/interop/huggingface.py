@@ -1,0 +1,285 @@
+"""T5 checkpoints of Hugging Face: `config.json` and `model.safetensors`.
+
+Only these two files are read, never a pickle. Kernels of Hugging Face are
+[output, input], ours are T5X's [input, output]; its relative position bias is
+[buckets, heads] and stands in the first layer of a stack, ours is
+[heads, buckets] and belongs to the stack.
+"""
+
+from collections.abc import Iterator, Mapping
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import numpy as safetensors
+
+from rest_jax import types
+from rest_jax.models import network, policy
+
+CONFIG_FILE = 'config.json'
+WEIGHTS_FILE = 'model.safetensors'
+
+# Activations of the feed-forward block, by Hugging Face's names.
+_FEED_FORWARD = {
+  'gated-gelu': ('gelu', 'linear'),
+  'gated-silu': ('silu', 'linear'),
+  'relu': ('relu',),
+}
+_NORM_EPSILON = 1e-6
+_PROJECTIONS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
+# T5X's names of a layer's blocks, and where Hugging Face has them.
+_ENCODER_BLOCKS = (
+  ('pre_attention_layer_norm', 'attention', 'SelfAttention'),
+)
+_DECODER_BLOCKS = (
+  ('pre_self_attention_layer_norm', 'self_attention', 'SelfAttention'),
+  (
+    'pre_cross_attention_layer_norm',
+    'encoder_decoder_attention',
+    'EncDecAttention',
+  ),
+)
+
+
+def save_policy(
+  directory: str | pathlib.Path,
+  config: network.NetworkConfig,
+  params: types.Params,
+) -> None:
+  """Writes a folder that `T5ForConditionalGeneration` loads.
+
+  The model gives the same logits there. The vocabulary is not written.
+
+  Args:
+    directory: is made.
+    config: of the network.
+    params: of the policy.
+
+  Raises:
+    ValueError: Hugging Face's T5 cannot express the network.
+  """
+  directory = pathlib.Path(directory)
+  described = describe(config)
+  tensors = {
+    name: np.ascontiguousarray(tensor)
+    for name, tensor in to_tensors(config, params).items()
+  }
+  directory.mkdir(parents=True, exist_ok=True)
+  safetensors.save_file(
+    tensors, directory / WEIGHTS_FILE, metadata={'format': 'pt'}
+  )
+  (directory / CONFIG_FILE).write_text(
+    json.dumps(described, indent=2, sort_keys=True) + '\n', encoding='utf-8'
+  )
+
+
+def load_policy(
+  directory: str | pathlib.Path,
+) -> tuple[network.NetworkConfig, types.Params]:
+  """Reads a T5 folder of Hugging Face.
+
+  Args:
+    directory: with `config.json` and `model.safetensors`.
+
+  Returns:
+    The network's sizes and float32 parameters, as numpy arrays.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: a network that ours does not cover, or a tensor that is missing,
+      of another shape, or left over.
+  """
+  directory = pathlib.Path(directory)
+  for name in (CONFIG_FILE, WEIGHTS_FILE):
+    if not (directory / name).is_file():
+      raise FileNotFoundError(
+        f'{directory} must have {CONFIG_FILE} and {WEIGHTS_FILE}; there is no '
+        f'{name}. Files of pickled weights are not read: save the model with '
+        'safe_serialization=True.'
+      )
+  described = json.loads((directory / CONFIG_FILE).read_text(encoding='utf-8'))
+  config = network_config(described)
+  tensors = safetensors.load_file(directory / WEIGHTS_FILE)
+  return config, from_tensors(config, tensors)
+
+
+def describe(config: network.NetworkConfig) -> dict[str, Any]:
+  """The `config.json` of a network.
+
+  Raises:
+    ValueError: Hugging Face's T5 has no such feed-forward block.
+  """
+  names = {value: key for key, value in _FEED_FORWARD.items()}
+  activations = tuple(config.mlp_activations)
+  if activations not in names:
+    raise ValueError(
+      f'mlp_activations must be one of {sorted(names)} for Hugging Face; got '
+      f'{activations}.'
+    )
+  return {
+    'architectures': ['T5ForConditionalGeneration'],
+    'model_type': 't5',
+    'vocab_size': config.vocab_size,
+    'd_model': config.emb_dim,
+    'd_kv': config.head_dim,
+    'd_ff': config.mlp_dim,
+    'num_heads': config.num_heads,
+    'num_layers': config.num_encoder_layers,
+    'num_decoder_layers': config.num_decoder_layers,
+    'feed_forward_proj': names[activations],
+    'tie_word_embeddings': config.logits_via_embedding,
+    'relative_attention_num_buckets': config.relative_attention_num_buckets,
+    'relative_attention_max_distance': config.relative_attention_max_distance,
+    'dropout_rate': config.dropout_rate,
+    'layer_norm_epsilon': _NORM_EPSILON,
+    'decoder_start_token_id': types.DECODER_START_ID,
+    'pad_token_id': types.PAD_ID,
+    'eos_token_id': types.EOS_ID,
+    'is_encoder_decoder': True,
+    'use_cache': True,
+  }
+
+
+def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
+  """The sizes that a `config.json` describes.
+
+  Raises:
+    ValueError: another architecture, or a setting that ours lacks.
+  """
+  expected = {
+    'model_type': ('t5', 'mt5'),
+    'feed_forward_proj': tuple(_FEED_FORWARD),
+    'layer_norm_epsilon': (_NORM_EPSILON,),
+    'decoder_start_token_id': (types.DECODER_START_ID, None),
+  }
+  for name, allowed in expected.items():
+    if described.get(name, allowed[-1]) not in allowed:
+      raise ValueError(
+        f'{name} must be one of {allowed}; got {described[name]!r}.'
+      )
+  layers = described['num_layers']
+  return network.NetworkConfig(
+    vocab_size=described['vocab_size'],
+    emb_dim=described['d_model'],
+    head_dim=described['d_kv'],
+    mlp_dim=described['d_ff'],
+    num_heads=described['num_heads'],
+    num_encoder_layers=layers,
+    num_decoder_layers=described.get('num_decoder_layers') or layers,
+    # T5 of 2019 said nothing and meant relu.
+    mlp_activations=_FEED_FORWARD[described.get('feed_forward_proj', 'relu')],
+    logits_via_embedding=described.get('tie_word_embeddings', True),
+    relative_attention_num_buckets=described['relative_attention_num_buckets'],
+    relative_attention_max_distance=described.get(
+      'relative_attention_max_distance', 128
+    ),
+    dropout_rate=described.get('dropout_rate', 0.1),
+  )
+
+
+def to_tensors(
+  config: network.NetworkConfig, params: types.Params
+) -> dict[str, np.ndarray]:
+  """Tensors of Hugging Face's names and layouts."""
+  params = jax.device_get(params)
+  return {
+    name: np.asarray(_get(params, path), np.float32).T
+    if transposed
+    else np.asarray(_get(params, path), np.float32)
+    for name, path, transposed in _names(config)
+  }
+
+
+def from_tensors(
+  config: network.NetworkConfig, tensors: Mapping[str, np.ndarray]
+) -> types.Params:
+  """The parameters that Hugging Face's tensors hold; see `load_policy`."""
+  shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
+  params: dict[str, Any] = {}
+  # The embeddings are stored under up to four names.
+  copies = {'encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'}
+  if config.logits_via_embedding:
+    copies.add('lm_head.weight')
+  unread = set(tensors) - copies
+  for name, path, transposed in _names(config):
+    if name not in tensors:
+      raise ValueError(f'the checkpoint must have the tensor {name}')
+    unread.discard(name)
+    tensor = np.asarray(tensors[name], np.float32)
+    tensor = np.ascontiguousarray(tensor.T if transposed else tensor)
+    wanted = _get(shapes, path).shape
+    if tensor.shape != wanted:
+      raise ValueError(
+        f'{name} must have the shape {wanted[::-1] if transposed else wanted}; '
+        f'got {tensors[name].shape}.'
+      )
+    _set(params, path, tensor)
+  if unread:
+    raise ValueError(
+      f'the checkpoint has tensors that the network lacks: {sorted(unread)}'
+    )
+  return params
+
+
+def _names(
+  config: network.NetworkConfig,
+) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+  """Yields Hugging Face's name, our path, and whether it is transposed."""
+  yield 'shared.weight', ('token_embedder', 'embedding'), False
+  if not config.logits_via_embedding:
+    yield 'lm_head.weight', ('decoder', 'logits_dense', 'kernel'), True
+  yield from _stack('encoder', config.num_encoder_layers, config)
+  yield from _stack('decoder', config.num_decoder_layers, config)
+
+
+def _stack(stack, num_layers, config):
+  blocks = _ENCODER_BLOCKS if stack == 'encoder' else _DECODER_BLOCKS
+  yield (
+    f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
+    (stack, 'relpos_bias', 'rel_embedding'),
+    True,
+  )
+  yield (
+    f'{stack}.final_layer_norm.weight',
+    (stack, f'{stack}_norm', 'scale'),
+    False,
+  )
+  for layer in range(num_layers):
+    ours, theirs = (stack, f'layers_{layer}'), f'{stack}.block.{layer}.layer'
+    for number, (norm, attention, name) in enumerate(blocks):
+      yield f'{theirs}.{number}.layer_norm.weight', (*ours, norm, 'scale'), False
+      for projection, letter in _PROJECTIONS.items():
+        yield (
+          f'{theirs}.{number}.{name}.{letter}.weight',
+          (*ours, attention, projection, 'kernel'),
+          True,
+        )
+    theirs = f'{theirs}.{len(blocks)}'
+    yield (
+      f'{theirs}.layer_norm.weight',
+      (*ours, 'pre_mlp_layer_norm', 'scale'),
+      False,
+    )
+    branches = ['wi']
+    if len(config.mlp_activations) > 1:
+      branches = [f'wi_{i}' for i in range(len(config.mlp_activations))]
+    for name in (*branches, 'wo'):
+      yield (
+        f'{theirs}.DenseReluDense.{name}.weight',
+        (*ours, 'mlp', name, 'kernel'),
+        True,
+      )
+
+
+def _get(tree: Any, path: tuple[str, ...]) -> Any:
+  for name in path:
+    tree = tree[name]
+  return tree
+
+
+def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+  for name in path[:-1]:
+    tree = tree.setdefault(name, {})
+  tree[path[-1]] = value
