@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import multiprocessing
+import os
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -142,21 +144,29 @@ class _Worker:
     self.error = ''
 
   def run(self) -> tuple[float, float] | None:
+    self._signal(signal.SIGCONT)
     try:
       self._pipe.send('run')
       answer = self._pipe.recv()
     except (EOFError, OSError) as error:
       answer = f'the process ended: {error!r}'
+    # Threads that wait for work may spin; not at the expense of the next one.
+    self._signal(signal.SIGSTOP)
     if isinstance(answer, str):
       self.error = answer
       return None
     return answer
 
   def close(self) -> float:
+    self._signal(signal.SIGCONT)
     self._pipe.send('close')
     peak_mb = self._pipe.recv()
     self._process.join()
     return peak_mb
+
+  def _signal(self, number: signal.Signals) -> None:
+    if self._process.pid is not None and self._process.is_alive():
+      os.kill(self._process.pid, number)
 
 
 def _serve(prepare: Prepare, pipe) -> None:

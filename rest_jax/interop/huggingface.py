@@ -30,9 +30,7 @@ _FEED_FORWARD = {
 _NORM_EPSILON = 1e-6
 _PROJECTIONS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 # T5X's names of a layer's blocks, and where Hugging Face has them.
-_ENCODER_BLOCKS = (
-  ('pre_attention_layer_norm', 'attention', 'SelfAttention'),
-)
+_ENCODER_BLOCKS = (('pre_attention_layer_norm', 'attention', 'SelfAttention'),)
 _DECODER_BLOCKS = (
   ('pre_self_attention_layer_norm', 'self_attention', 'SelfAttention'),
   (
@@ -249,7 +247,11 @@ def _stack(stack, num_layers, config):
   for layer in range(num_layers):
     ours, theirs = (stack, f'layers_{layer}'), f'{stack}.block.{layer}.layer'
     for number, (norm, attention, name) in enumerate(blocks):
-      yield f'{theirs}.{number}.layer_norm.weight', (*ours, norm, 'scale'), False
+      yield (
+        f'{theirs}.{number}.layer_norm.weight',
+        (*ours, norm, 'scale'),
+        False,
+      )
       for projection, letter in _PROJECTIONS.items():
         yield (
           f'{theirs}.{number}.{name}.{letter}.weight',

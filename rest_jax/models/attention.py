@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rest_jax.models import layers
+from rest_jax.models import rows as rows_lib
 
 # Keys and values of the decoder's self-attention, one row a hypothesis. The
 # head is outside the length, so that a step reads each head's [L, K] as one
@@ -16,8 +17,9 @@ from rest_jax.models import layers
 Cache = tuple[Float[Array, 'B N H L K'], Float[Array, 'B N H L K']]
 # One of another length than the `Cache` beside it.
 GrownCache = tuple[Float[Array, 'B N H M K'], Float[Array, 'B N H M K']]
-# Keys and values of the encoded sources, never repeated for hypotheses.
-CrossCache = tuple[Float[Array, 'B S H K'], Float[Array, 'B S H K']]
+# Keys and values of the encoded sources, never repeated for hypotheses, laid
+# out as the products of a step read them: otherwise they are turned each step.
+CrossCache = tuple[Float[Array, 'B H K S'], Float[Array, 'B H S K']]
 
 
 class MultiHeadAttention(nn.Module):
@@ -86,6 +88,12 @@ class MultiHeadAttention(nn.Module):
       layers.constrain(value, axes),
     )
 
+  def cross_cache(self, memory: Float[Array, 'B S D']) -> CrossCache:
+    """Keys and values of the sources, for all steps."""
+    key, value = self.keys_and_values(memory)
+    # [B, S, H, K] -> [B, H, K, S] and [B, H, S, K]
+    return jnp.transpose(key, (0, 2, 3, 1)), jnp.swapaxes(value, 1, 2)
+
   def __call__(
     self,
     inputs: Float[Array, 'R T D'],
@@ -128,40 +136,50 @@ class MultiHeadAttention(nn.Module):
 
   def step(
     self,
-    inputs: Float[Array, 'B N D'],
+    inputs: Float[Array, 'R D'],
     cache: Cache,
     bias: Float[Array, 'H L'],
     position: Int[Array, ''] | int,
-  ) -> tuple[Float[Array, 'B N D'], Cache]:
-    """Self-attention of one new position, whose key and value it stores."""
+    rows: rows_lib.Rows,
+  ) -> tuple[Float[Array, 'R D'], Cache]:
+    """Self-attention of one new position, whose key and value it stores.
+
+    Every hypothesis has a cache of its own and attends for itself: that reads
+    each cache where it lies. Only the projections are made once a row.
+    """
     keys, values = cache
-    query = self._split_heads(self.query(inputs))
-    # [B, N, H, K] -> [B, N, H, 1, K]
-    key = self._split_heads(self.key(inputs))[..., None, :]
-    value = self._split_heads(self.value(inputs))[..., None, :]
+    # [R, H * K] -> [B, N, H, K]
+    query = self._split_heads(rows.expand(self.query(inputs)))
+    # [R, H * K] -> [B, N, H, 1, K]
+    key = self._split_heads(rows.expand(self.key(inputs)))[..., None, :]
+    value = self._split_heads(rows.expand(self.value(inputs)))[..., None, :]
     keys = lax.dynamic_update_slice_in_dim(keys, key, position, axis=3)
     values = lax.dynamic_update_slice_in_dim(values, value, position, axis=3)
     logits = jnp.einsum(
       'bnhk,bnhlk->bnhl', query, keys, preferred_element_type=self._logits_dtype
     )
     weights = self._softmax(logits, bias)
-    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K] -> [B, N, H * K]
+    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K] -> [R, H * K]
     attended = jnp.einsum('bnhl,bnhlk->bnhk', weights, values)
-    return self.out(attended.reshape(*inputs.shape[:2], -1)), (keys, values)
+    attended = attended.reshape(*attended.shape[:2], -1)
+    return self.out(rows.select(attended)), (keys, values)
 
   def cross_step(
     self,
-    inputs: Float[Array, 'B N D'],
+    inputs: Float[Array, 'R D'],
     cache: CrossCache,
     bias: Float[Array, 'B 1 1 S'],
-  ) -> Float[Array, 'B N D']:
+    rows: rows_lib.Rows,
+  ) -> Float[Array, 'R D']:
     """Attention of one new position a hypothesis to its encoded source."""
     keys, values = cache
-    query = self._split_heads(self.query(inputs))
+    # [R, H * K] -> [B, N, H, K]
+    query = self._split_heads(rows.expand(self.query(inputs)))
     logits = jnp.einsum(
-      'bnhk,bshk->bhns', query, keys, preferred_element_type=self._logits_dtype
+      'bnhk,bhks->bhns', query, keys, preferred_element_type=self._logits_dtype
     )
     weights = self._softmax(logits, bias)
-    # [B, H, N, S] x [B, S, H, K] -> [B, N, H, K] -> [B, N, H * K]
-    attended = jnp.einsum('bhns,bshk->bnhk', weights, values)
-    return self.out(attended.reshape(*inputs.shape[:2], -1))
+    # [B, H, N, S] x [B, H, S, K] -> [B, N, H, K] -> [R, H * K]
+    attended = jnp.einsum('bhns,bhsk->bnhk', weights, values)
+    attended = attended.reshape(*attended.shape[:2], -1)
+    return self.out(rows.select(attended))

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rest_jax.models import attention, layers
 from rest_jax.models import config as config_lib
+from rest_jax.models import rows as rows_lib
 
 # A pair for each decoder layer.
 Caches = tuple[attention.Cache, ...]
@@ -114,22 +115,24 @@ class DecoderLayer(nn.Module):
 
   def step(
     self,
-    x: Float[Array, 'B N D'],
+    x: Float[Array, 'R D'],
     cache: attention.Cache,
     cross_cache: attention.CrossCache,
     bias: Float[Array, 'H L'],
     cross_bias: Float[Array, 'B 1 1 S'],
     position: Int[Array, ''] | int,
-  ) -> tuple[Float[Array, 'B N D'], attention.Cache]:
+    rows: rows_lib.Rows,
+  ) -> tuple[Float[Array, 'R D'], attention.Cache]:
     y = self.pre_self_attention_layer_norm(x)
-    y, cache = self.self_attention.step(y, cache, bias, position)
+    y, cache = self.self_attention.step(y, cache, bias, position, rows)
     x = x + y
     y = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention.cross_step(
-      y, cross_cache, cross_bias
+      y, cross_cache, cross_bias, rows
     )
-    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=True)
-    return x + y, cache
+    # [R, D] -> [R, 1, D], as of one position
+    y = self.pre_mlp_layer_norm(x)[:, None]
+    return x + self.mlp(y, deterministic=True)[:, 0], cache
 
 
 class Encoder(nn.Module):
@@ -210,12 +213,13 @@ class Decoder(nn.Module):
 
   def step(
     self,
-    x: Float[Array, 'B N D'],
+    x: Float[Array, 'R D'],
     caches: Caches,
     cross_caches: CrossCaches,
     cross_mask: Bool[Array, 'B 1 1 S'],
     position: Int[Array, ''] | int,
-  ) -> tuple[Float[Array, 'B N D'], Caches]:
+    rows: rows_lib.Rows,
+  ) -> tuple[Float[Array, 'R D'], Caches]:
     """The hidden states of one new position, and the caches with it."""
     length = caches[0][0].shape[3]
     seen = jnp.arange(length) <= position
@@ -225,13 +229,17 @@ class Decoder(nn.Module):
     for layer, cache, cross_cache in zip(
       self.layers, caches, cross_caches, strict=True
     ):
-      x, cache = layer.step(x, cache, cross_cache, bias, cross_bias, position)
+      x, cache = layer.step(
+        x, cache, cross_cache, bias, cross_bias, position, rows
+      )
       new_caches.append(cache)
     return self.decoder_norm(x), tuple(new_caches)
 
-  def cross_attention_cache(self, encoded: Float[Array, 'B S D']):
+  def cross_attention_cache(
+    self, encoded: Float[Array, 'B S D']
+  ) -> CrossCaches:
     return tuple(
-      layer.encoder_decoder_attention.keys_and_values(encoded)
+      layer.encoder_decoder_attention.cross_cache(encoded)
       for layer in self.layers
     )
 

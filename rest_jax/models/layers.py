@@ -50,11 +50,15 @@ def matmul(
 ) -> Float[Array, '*R O']:
   """`x @ kernel` over the last axis, as one product of two matrices.
 
+  A bfloat16 kernel with float32 `x` makes a product of bfloat16 numbers summed
+  in float32; the result has the type of `x`.
+
   The leading axes are joined first: the gradient of the kernel is then a
   plain product too, where contracting two axes at once makes XLA transpose
   both operands on CPU (seen: a feed-forward block trains 2.7 times faster).
   """
-  y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel)
+  flat = x.reshape(-1, x.shape[-1]).astype(kernel.dtype)
+  y = jnp.dot(flat, kernel, preferred_element_type=x.dtype)
   return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
@@ -76,7 +80,8 @@ class Dense(nn.Module):
     axes: logical names of the kernel's two axes.
     init_scale: factor on the initial kernel.
     kernel_init: initialiser of the kernel.
-    dtype: of the computation and the result; the kernel is float32.
+    dtype: of the computation and the result. The kernel is float32, but may be
+      given as bfloat16 to a float32 computation, see `matmul`.
   """
 
   features: int
@@ -96,7 +101,9 @@ class Dense(nn.Module):
       (x.shape[-1], self.features),
       jnp.float32,
     )
-    return matmul(x.astype(self.dtype), kernel.astype(self.dtype))
+    if kernel.dtype != jnp.bfloat16:
+      kernel = kernel.astype(self.dtype)
+    return matmul(x.astype(self.dtype), kernel)
 
 
 class Embed(nn.Module):
@@ -117,10 +124,21 @@ class Embed(nn.Module):
   def __call__(self, tokens: Int[Array, '*R']) -> Float[Array, '*R D']:
     return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
 
-  def attend(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R V']:
-    """Float32 inner products with every embedding, over sqrt(D)."""
+  def attend(
+    self,
+    hidden: Float[Array, '*R D'],
+    transposed: Float[Array, 'D V'] | None = None,
+  ) -> Float[Array, '*R V']:
+    """Float32 inner products with every embedding, over sqrt(D).
+
+    Args:
+      hidden: what to compare with the embeddings.
+      transposed: the embeddings turned, where that was done once for many
+        calls (seen on CPU: the product is then twice as fast).
+    """
     hidden = hidden.astype(jnp.float32) / np.sqrt(self.features)
-    return matmul(hidden, self.embedding.T)
+    kernel = self.embedding.T if transposed is None else transposed
+    return matmul(hidden, kernel)
 
 
 class RMSNorm(nn.Module):

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from rest_jax.models import attention, blocks, layers
 from rest_jax.models import config as config_lib
+from rest_jax.models import rows as rows_lib
 
 NetworkConfig = config_lib.NetworkConfig
 Caches = blocks.Caches
@@ -84,10 +85,20 @@ class Transformer(nn.Module):
       x, encoded, mask, cross_mask, deterministic=deterministic
     )
 
-  def logits(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R V']:
+  def turned_embeddings(self) -> Float[Array, 'D V'] | None:
+    """The embeddings as a kernel of the logits, None if those have their own."""
+    if not self.config.logits_via_embedding:
+      return None
+    return self.token_embedder.embedding.T
+
+  def logits(
+    self,
+    hidden: Float[Array, '*R D'],
+    turned_embeddings: Float[Array, 'D V'] | None = None,
+  ) -> Float[Array, '*R V']:
     """Float32 logits of decoder states."""
     if self.config.logits_via_embedding:
-      return self.token_embedder.attend(hidden)
+      return self.token_embedder.attend(hidden, turned_embeddings)
     return self.decoder.logits(hidden)
 
   def values(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R']:
@@ -147,7 +158,9 @@ class Transformer(nn.Module):
     cross_caches: CrossCaches,
     encoder_input_tokens: Int[Array, 'B S'],
     position: Int[Array, ''] | int,
-  ) -> tuple[Float[Array, 'B N V'], Caches]:
+    rows: rows_lib.Rows | None = None,
+    turned_embeddings: Float[Array, 'D V'] | None = None,
+  ) -> tuple[Float[Array, '... V'], Caches]:
     """Logits of the next token of N hypotheses for each source.
 
     Args:
@@ -157,16 +170,22 @@ class Transformer(nn.Module):
       cross_caches: of `cross_attention_cache`.
       encoder_input_tokens: the sources, for their padding.
       position: in [0, L) where L is the caches' length; may be traced.
+      rows: which hypotheses share a row; None for a row each.
+      turned_embeddings: of the method of that name, made once for all steps.
 
     Returns:
-      Float32 logits, and the caches with this position stored.
+      Float32 logits, [R, V] of the rows, or [B, N, V] if each hypothesis has
+      its own; and the caches with this position stored.
     """
-    x = self.token_embedder(tokens)
+    own = rows_lib.OwnRows(*tokens.shape)
+    shared = own if rows is None else rows
+    x = self.token_embedder(shared.select(tokens))  # [R, D]
     cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
     hidden, caches = self.decoder.step(
-      x, caches, cross_caches, cross_mask, position
+      x, caches, cross_caches, cross_mask, position, shared
     )
-    return self.logits(hidden), caches
+    logits = self.logits(hidden, turned_embeddings)
+    return own.expand(logits) if rows is None else logits, caches
 
 
 def init_caches(

@@ -118,12 +118,13 @@ def uniforms(
 
 def draw(
   logits: Float[Array, 'rows V'],
-  uniform: Float[Array, ' rows'],
+  uniform: Float[Array, ' draws'],
   inverse_temperature: Float[Array, ''] | float = 1.0,
   *,
   forbidden: Sequence[int] = (),
-) -> Int[Array, ' rows']:
-  """Draws one token a row by a two-level inverse CDF.
+  row_of: Int[Array, ' draws'] | None = None,
+) -> Int[Array, ' draws']:
+  """Draws tokens by a two-level inverse CDF.
 
   The token is the first v with Σ_{w ≤ v} p(w) > u, where p ∝ exp(logits / τ)
   over the tokens that are not forbidden. Whatever the rounding of the sums, a
@@ -131,9 +132,10 @@ def draw(
 
   Args:
     logits: float32; each row has a finite entry that is not forbidden.
-    uniform: in [0, 1].
+    uniform: in [0, 1], one a draw.
     inverse_temperature: 1/τ > 0.
     forbidden: token ids in [0, V).
+    row_of: the row that each draw is from; None for one draw a row.
 
   Returns:
     int32 token ids.
@@ -141,14 +143,36 @@ def draw(
   blocks = _Blocks(logits, forbidden)
   top = jnp.max(blocks.reduce(jnp.max), -1)
 
-  def weights(values):
+  def weights(values, top):
     shift = top.reshape((-1,) + (1,) * (values.ndim - 1))
     return jnp.exp((values - shift) * inverse_temperature)
 
-  sums = blocks.reduce(lambda values, axis: jnp.sum(weights(values), axis))
-  block, rest = _first_above(sums, uniform * jnp.sum(sums, -1))
-  token, _ = _first_above(weights(blocks.take(block)), rest)
+  sums = blocks.reduce(lambda values, axis: jnp.sum(weights(values, top), axis))
+  total = jnp.sum(sums, -1)
+  if row_of is not None:
+    top, sums, total = (
+      jnp.take(array, row_of, axis=0, mode='clip')
+      for array in (top, sums, total)
+    )
+  block, rest = _first_above(sums, uniform * total)
+  token, _ = _first_above(weights(blocks.take(block, row_of), top), rest)
   return block * blocks.size + token
+
+
+def log_normalizer(logits: Float[Array, 'rows V']) -> Float[Array, ' rows']:
+  """log Σ_v exp(logits_v) of each row, over all tokens.
+
+  The maximum is taken over the blocks that `draw` takes it over, and is
+  computed once for both.
+
+  Args:
+    logits: float32.
+
+  Returns:
+    float32, in nats; NaN where a logit is.
+  """
+  top = jnp.max(_Blocks(logits, ()).reduce(jnp.max), -1)
+  return top + jnp.log(jnp.sum(jnp.exp(logits - top[:, None]), -1))
 
 
 def greedy(
@@ -189,7 +213,9 @@ class _Blocks:
 
   def reduce(self, function):
     """`function(values, axis)` over each block: [rows, blocks]."""
-    result = function(self._logits, -1)
+    # Seen on CPU: a reduction of all blocks at once would replace this one
+    # where only the whole is asked for, and read the logits another time.
+    result = lax.optimization_barrier(function(self._logits, -1))
     touched = np.flatnonzero(~self._allowed.all(-1))
     if not touched.size:
       return result
@@ -197,9 +223,11 @@ class _Blocks:
     masked = jnp.where(allowed, self._logits[:, touched], -jnp.inf)
     return result.at[:, touched].set(function(masked, -1))
 
-  def take(self, block):
-    """One block for each row: [rows] -> [rows, size]."""
-    chosen = jnp.take_along_axis(self._logits, block[:, None, None], 1)[:, 0]
+  def take(self, block, row_of=None):
+    """One block for each row, or of the rows given: [n] -> [n, size]."""
+    if row_of is None:
+      row_of = jnp.arange(len(block))
+    chosen = self._logits.at[row_of, block].get(mode='clip')
     return jnp.where(jnp.asarray(self._allowed)[block], chosen, -jnp.inf)
 
 

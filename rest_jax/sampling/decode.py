@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import itertools
+import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -16,7 +17,9 @@ import numpy as np
 from rest_jax import settings, types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
+from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import categorical
+from rest_jax.sampling import sharing as sharing_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,16 @@ class DecodeConfig:
       None for all N. With fewer, the source is encoded once for each group.
     source_length_buckets: lengths that sources are padded to, increasing;
       each is compiled once.
+    row_shares: parts of block_sources * samples_per_block rows, increasing,
+      below 1. Hypotheses of a source that agree so far share a row, those that
+      are done have none, and a step computes the least share that holds all
+      rows. Each share is compiled; none are used if it is empty.
     cache_stages: lengths of the self-attention cache, increasing; a step
       attends over the first that holds it. Lengths of `max_target_length`
       and above are replaced by `max_target_length`.
+    weights_dtype: 'float32', or 'bfloat16' to sample with kernels and embeddings
+      rounded to it, summing in float32. The log-probabilities are then those of
+      the rounded policy.
     blocks_in_flight: blocks a device is given before the first is fetched.
   """
 
@@ -51,6 +61,8 @@ class DecodeConfig:
   samples_per_block: int | None = None
   source_length_buckets: Sequence[int] = (16, 32, 64, 128)
   cache_stages: Sequence[int] = (16, 32, 64, 128)
+  row_shares: Sequence[float] = (0.125, 0.25, 0.5)
+  weights_dtype: str = 'float32'
   blocks_in_flight: int = settings.recorded(default=2)
 
   def __post_init__(self):
@@ -64,6 +76,20 @@ class DecodeConfig:
           f'{name} must be positive and strictly increasing; got {lengths}. '
           'For example (16, 32, 64, 128).'
         )
+    if self.weights_dtype not in ('float32', 'bfloat16'):
+      raise ValueError(
+        "weights_dtype must be 'float32' or 'bfloat16'; got "
+        f'{self.weights_dtype!r}.'
+      )
+    shares = tuple(self.row_shares)
+    object.__setattr__(self, 'row_shares', shares)
+    if any(not 0 < share < 1 for share in shares) or any(
+      a >= b for a, b in itertools.pairwise(shares)
+    ):
+      raise ValueError(
+        'row_shares must be strictly increasing and lie between 0 and 1; got '
+        f'{shares}. For example (0.125, 0.25, 0.5), or () to share nothing.'
+      )
     for name in (
       'num_samples_per_source',
       'max_target_length',
@@ -104,6 +130,13 @@ class DecodeConfig:
     """The cache lengths that are used, `max_target_length` last."""
     last = self.max_target_length
     return (*(n for n in self.cache_stages if n < last), last)
+
+  @property
+  def row_capacities(self) -> tuple[int, ...]:
+    """Rows that a step may compute, fewer than one for each hypothesis."""
+    rows = self.block_sources * self.block_samples
+    capacities = {math.ceil(share * rows) for share in self.row_shares}
+    return tuple(sorted(capacities - {rows}))
 
 
 class BlockInputs(NamedTuple):
@@ -147,6 +180,7 @@ class _State(NamedTuple):
   lengths: Int[Array, 'B N']
   log_probs: Float[Array, 'B N']
   finished: Bool[Array, 'B N']
+  sharing: sharing_lib.Sharing
   caches: network.Caches
 
 
@@ -160,6 +194,7 @@ class Program:
     cache_stages: `DecodeConfig.stages`.
     greedy: take the likeliest token.
     forbidden: token ids that are never drawn.
+    row_capacities: `DecodeConfig.row_capacities`.
   """
 
   policy: policy_lib.Policy
@@ -167,6 +202,7 @@ class Program:
   cache_stages: tuple[int, ...]
   greedy: bool
   forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
+  row_capacities: tuple[int, ...] = ()
 
   def decode(
     self,
@@ -200,6 +236,8 @@ class Program:
         self._step,
         params,
         cross_caches,
+        # Not to be turned again in each step.
+        lax.optimization_barrier(self._apply(params, 'turned_embeddings')),
         inputs,
         self._uniforms(key, inputs),
         inverse_temperature,
@@ -229,14 +267,16 @@ class Program:
 
   def _initial(self, inputs: BlockInputs) -> _State:
     num_sources, num_samples = rows = inputs.active.shape
+    done = jnp.logical_not(inputs.active)
     return _State(
       position=jnp.int32(0),
       previous=jnp.full(rows, types.DECODER_START_ID, jnp.int32),
-      done=jnp.logical_not(inputs.active),
+      done=done,
       tokens=jnp.full((self.max_target_length, *rows), types.PAD_ID, jnp.int32),
       lengths=jnp.zeros(rows, jnp.int32),
       log_probs=jnp.zeros(rows, jnp.float32),
       finished=jnp.zeros(rows, bool),
+      sharing=sharing_lib.first(done),
       caches=network.init_caches(
         self.policy.config, num_sources, num_samples, self.cache_stages[0]
       ),
@@ -260,23 +300,59 @@ class Program:
       # Branches return arrays of one shape, and nobody reads the caches now.
       return state._replace(caches=())
 
-    state = lax.while_loop(go_on, step, state)
+    state = lax.while_loop(go_on, self._steps(go_on, step), state)
     if not later:
       return state._replace(caches=())
     return lax.cond(
       jnp.all(state.done), lambda s: s._replace(caches=()), grown, state
     )
 
+  def _steps(self, go_on, step):
+    """The body of a stage's loop: steps of the capacity that rows need.
+
+    A loop for each capacity, not a branch for each in one loop: what loops
+    carry is updated where it lies, what branches return is copied.
+    """
+    if not self.row_capacities:
+      return functools.partial(step, capacity=None)
+
+    def steps(state):
+      least = 0
+      for capacity in (*self.row_capacities, None):
+
+        def fits(state, least=least, capacity=capacity):
+          rows = state.sharing.num_rows
+          fits = go_on(state) & (rows > least)
+          return fits if capacity is None else fits & (rows <= capacity)
+
+        body = functools.partial(step, capacity=capacity)
+        state = lax.while_loop(fits, body, state)
+        least = capacity
+      return state
+
+    return steps
+
   def _step(
     self,
     params,
     cross_caches,
+    turned_embeddings,
     inputs: BlockInputs,
     uniforms: Float[Array, 'T B N'] | None,
     inverse_temperature,
     state: _State,
+    capacity: int | None,
   ) -> _State:
-    """Draws the token at `state.position` for all rows."""
+    """Draws the token at `state.position` for all hypotheses.
+
+    `capacity` is the number of rows to compute, at least as many as there are;
+    None for one for each hypothesis.
+    """
+    shape = state.previous.shape
+    rows, row_of = rows_lib.OwnRows(*shape), None
+    if capacity is not None:
+      rows = state.sharing.rows(capacity)
+      row_of = state.sharing.row_of.reshape(-1)
     logits, caches = self._apply(
       params,
       'decode_step',
@@ -285,13 +361,14 @@ class Program:
       cross_caches,
       inputs.encoder_input_tokens,
       state.position,
-    )
-    # [B, N, V] -> [B * N, V]
-    logits = logits.reshape(-1, logits.shape[-1])
+      rows,
+      turned_embeddings,
+    )  # [R, V]
     # Over all tokens, forbidden ones too: teacher forcing gives the same.
-    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    normalizer = categorical.log_normalizer(logits)
     if self.greedy:
       token = categorical.greedy(logits, forbidden=self.forbidden)
+      token = token if row_of is None else jnp.take(token, row_of, mode='clip')
     else:
       uniform = lax.dynamic_index_in_dim(
         uniforms, state.position, keepdims=False
@@ -301,21 +378,29 @@ class Program:
         uniform.reshape(-1),
         inverse_temperature,
         forbidden=self.forbidden,
+        row_of=row_of,
       )
-    log_prob = jnp.take_along_axis(logits, token[:, None], 1)[:, 0] - normalizer
-    rows = state.previous.shape
-    token = jnp.where(state.done, types.PAD_ID, token.reshape(rows))
+    if row_of is None:
+      row_of = jnp.arange(len(token))
+    log_prob = logits.at[row_of, token].get(mode='clip')
+    log_prob = log_prob - normalizer.at[row_of].get(mode='clip')
+    token = jnp.where(state.done, types.PAD_ID, token.reshape(shape))
     ended = token == types.EOS_ID
+    done = state.done | ended
+    sharing = state.sharing
+    if self.row_capacities:
+      sharing = sharing_lib.after(sharing.row_of, token, done)
     return _State(
       position=state.position + 1,
       previous=token,
-      done=state.done | ended,
+      done=done,
+      sharing=sharing,
       tokens=lax.dynamic_update_index_in_dim(
         state.tokens, token, state.position, 0
       ),
       lengths=state.lengths + ~state.done,
       log_probs=state.log_probs
-      + jnp.where(state.done, 0.0, log_prob.reshape(rows)),
+      + jnp.where(state.done, 0.0, log_prob.reshape(shape)),
       finished=state.finished | ended,
       caches=caches,
     )

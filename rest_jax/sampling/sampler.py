@@ -3,8 +3,10 @@
 Sources are sorted by length into buckets and cut into blocks of one compiled
 shape. Each device decodes a block at a time in a loop of its own. A sample
 depends on the parameters, the block shape, and the seed, Grow step, source id
-and sample id that its random numbers are made of: not on the blocks in flight,
-the number of devices, or the sources beside it.
+and sample id that its random numbers are made of: not on the blocks in flight
+or the number of devices. The sources beside it in a block decide how many rows
+its steps compute (`DecodeConfig.row_shares`), and so how its logits are rounded;
+blocks are cut from the sources of one call, so one call always gives the same.
 """
 
 import collections
@@ -14,6 +16,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int
 import numpy as np
 
@@ -23,6 +26,9 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode
 
 DecodeConfig = decode.DecodeConfig
+
+# Parameters that enter products of matrices, by their names in T5X's tree.
+_ROUNDED = ('kernel', 'embedding')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,7 @@ class Sampler:
       policy=policy,
       max_target_length=config.max_target_length,
       cache_stages=config.stages,
+      row_capacities=config.row_capacities,
       greedy=config.temperature == 0,
       forbidden=(types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab)),
     )
@@ -147,7 +154,7 @@ class Sampler:
       source_tokens=source_tokens,
       rows=rows,
       arguments=(
-        jax.device_put(params, self._sharding()),
+        self._place(params),
         jax.device_put(categorical.base_key(seed, grow_step), self._sharding()),
         # Greedy decoding does not read it.
         np.float32(1.0 / (self.config.temperature or 1.0)),
@@ -190,6 +197,12 @@ class Sampler:
         [np.zeros(empty, bool), *(block.finished for block in blocks)]
       ),
     )
+
+  def _place(self, params: types.Params) -> types.Params:
+    """Parameters whole on every device, rounded if that is asked for."""
+    if self.config.weights_dtype == 'bfloat16':
+      params = _rounded(params)
+    return jax.device_put(params, self._sharding())
 
   def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
     spec = jax.sharding.PartitionSpec(*axes)
@@ -333,6 +346,17 @@ class _Call(NamedTuple):
   source_tokens: ragged.Ragged
   rows: np.ndarray
   arguments: tuple
+
+
+@jax.jit
+def _rounded(params: types.Params) -> types.Params:
+  """Kernels and embeddings in bfloat16; scales and position biases as given."""
+
+  def rounded(path, leaf):
+    name = path[-1].key
+    return leaf.astype(jnp.bfloat16) if name in _ROUNDED else leaf
+
+  return jax.tree_util.tree_map_with_path(rounded, params)
 
 
 def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:

@@ -101,7 +101,7 @@ def test_steps_equal_teacher_forcing(model, stages):
     'cross_attention_cache',
     _apply(policy, params, 'encode', sources),
   )
-  assert cross_caches[0][0].shape == (B, S, 2, 4)
+  assert cross_caches[0][0].shape == (B, 2, 4, S)
   step = jax.jit(
     lambda *arguments: _apply(policy, params, 'decode_step', *arguments)
   )

@@ -17,7 +17,7 @@ from rest_jax.data import ragged
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.sampling import decode
+from rest_jax.sampling import categorical, decode
 from rest_jax.sampling import sampler as sampler_lib
 
 _NUM_SOURCES = 23
@@ -140,28 +140,40 @@ class TestLayout:
   @pytest.mark.parametrize(
     'ids', [[17], [22, 3, 9, 10, 4], list(range(_NUM_SOURCES))[::-1]]
   )
-  def test_neighbours_change_nothing(self, samples, ids):
-    part = _sample(_sampler(), ids)
+  def test_neighbours_change_nothing_where_rows_are_not_shared(self, ids):
+    sampler = _sampler(row_shares=())
+    part = _sample(sampler, ids)
     assert part.source_ids.tolist() == ids
-    everything = _flat(samples)
+    everything = _flat(_sample(sampler))
     expected = {
       key: value for key, value in everything.items() if key[0] in ids
     }
     assert _flat(part) == expected
 
   @pytest.mark.parametrize(
-    'shape', [{'block_sources': 5}, {'samples_per_block': 3}]
+    'shape',
+    [
+      {'block_sources': 5},
+      {'samples_per_block': 3},
+      {'row_shares': ()},
+      {'row_shares': (0.3, 0.6, 0.9)},
+      {'cache_stages': (3, 9)},
+    ],
   )
-  def test_block_shapes_change_no_more_than_rounding(self, samples, shape):
+  def test_shapes_change_no_more_than_rounding(self, samples, shape):
     other = _sample(_sampler(source_length_buckets=(16,), **shape))
-    agreed = 0
+    differ = []
     for i in range(_NUM_SOURCES):
       for n in range(4):
         if np.array_equal(other.tokens[i][n], samples.tokens[i][n]):
-          agreed += 1
           difference = other.log_probs[i, n] - samples.log_probs[i, n]
           assert abs(difference) < 1e-4
-    assert agreed > 0.8 * _NUM_SOURCES * 4
+        else:
+          differ.append(
+            (i, n, _distance_to_boundary(i, n, samples.tokens, other.tokens))
+          )
+    assert all(distance < 1e-5 for _, _, distance in differ), differ
+    assert len(differ) < 0.1 * _NUM_SOURCES * 4
 
   def test_groups_of_samples_are_those_of_the_whole(self):
     # The same block shape, so bit for bit: samples 0-3, then 4 and 5.
@@ -228,6 +240,40 @@ def _teacher_forced(block):
     },
   )
   return np.where(targets > 0, log_probs, 0).sum(-1).reshape(-1, 4)
+
+
+def _distance_to_boundary(source, sample, tokens, others):
+  """How far the uniform number of the first other token is from choosing it.
+
+  In the cumulative distribution given the common prefix, by teacher forcing.
+  """
+  one, other = tokens[source][sample], others[source][sample]
+  step = next(
+    t for t, (a, b) in enumerate(zip(one, other, strict=False)) if a != b
+  )
+  prefix = np.append(one[:step], 1)[None].astype(np.int32)
+  logits = _POLICY.logits(
+    _params(),
+    {
+      'encoder_input_tokens': jnp.asarray(_sources()[source])[None],
+      'decoder_input_tokens': jnp.asarray(
+        np.pad(prefix, ((0, 0), (1, 0)))[:, :-1]
+      ),
+      'decoder_target_tokens': jnp.asarray(prefix),
+    },
+  )
+  scores = np.array(logits[0, step], np.float64) / 0.8
+  scores[[0, 2]] = -np.inf
+  weights = np.exp(scores - scores.max())
+  cumulative = np.cumsum(weights) / weights.sum()
+  uniform = categorical.uniforms(
+    categorical.base_key(5, 1),
+    jnp.asarray(categorical.split_words(np.array([source]))),
+    jnp.arange(4, dtype=jnp.uint32),
+    step + 1,
+  )[step, 0, sample]
+  low, high = sorted((int(one[step]), int(other[step])))
+  return np.abs(cumulative[low:high] - float(uniform)).max()
 
 
 class TestSamples:
