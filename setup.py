@@ -21,6 +21,7 @@ _INSTALL_REQUIRES = [
   'orbax-checkpoint>=0.11',
   'pyarrow',
   'sacrebleu>=2.4',
+  'safetensors',
   'scipy',
   'sentencepiece',
   # Brings TensorFlow, which only rest_jax.data.seqio_tasks imports.
@@ -45,7 +46,7 @@ _EXTRAS_REQUIRE = {
     'ruff',
   ],
   # Peers to compare with. torch brings its own CUDA libraries.
-  'bench': ['torch', 'transformers'],
+  'bench': ['ctranslate2', 'torch', 'transformers'],
   # T5X and two of its requirements are not on the package index, or not in a
   # version that builds.
   't5x': [
@@ -54,7 +55,7 @@ _EXTRAS_REQUIRE = {
     't5x @ git+https://github.com/google-research/t5x',
   ],
   # Files of released learned metrics.
-  'metrics': ['huggingface_hub', 'safetensors'],
+  'metrics': ['huggingface_hub'],
 }
 
 setuptools.setup(

@@ -179,7 +179,8 @@ class MultiHeadAttention(nn.Module):
       'bnhk,bhks->bhns', query, keys, preferred_element_type=self._logits_dtype
     )
     weights = self._softmax(logits, bias)
-    # [B, H, N, S] x [B, H, S, K] -> [B, N, H, K] -> [R, H * K]
-    attended = jnp.einsum('bhns,bhsk->bnhk', weights, values)
+    # [B, H, N, S] x [B, H, S, K] -> [B, H, N, K], turned after the product (seen
+    # on CPU: half the time) -> [B, N, H, K] -> [R, H * K]
+    attended = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
     attended = attended.reshape(*attended.shape[:2], -1)
     return self.out(rows.select(attended))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 from jax import lax
+from jax.experimental import layout
 from jax.extend import random as prng
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt32
@@ -123,7 +124,7 @@ def draw(
   *,
   forbidden: Sequence[int] = (),
   row_of: Int[Array, ' draws'] | None = None,
-) -> Int[Array, ' draws']:
+) -> tuple[Int[Array, ' draws'], Float[Array, ' draws']]:
   """Draws tokens by a two-level inverse CDF.
 
   The token is the first v with Σ_{w ≤ v} p(w) > u, where p ∝ exp(logits / τ)
@@ -138,10 +139,12 @@ def draw(
     row_of: the row that each draw is from; None for one draw a row.
 
   Returns:
-    int32 token ids.
+    int32 token ids, and log softmax(logits) of them in nats: over all tokens,
+    forbidden ones too, and at τ = 1.
   """
   blocks = _Blocks(logits, forbidden)
-  top = jnp.max(blocks.reduce(jnp.max), -1)
+  maxima = blocks.maxima()
+  top, normalizer = jnp.max(maxima, -1), blocks.log_normalizer(maxima)
 
   def weights(values, top):
     shift = top.reshape((-1,) + (1,) * (values.ndim - 1))
@@ -150,34 +153,19 @@ def draw(
   sums = blocks.reduce(lambda values, axis: jnp.sum(weights(values, top), axis))
   total = jnp.sum(sums, -1)
   if row_of is not None:
-    top, sums, total = (
+    top, sums, total, normalizer = (
       jnp.take(array, row_of, axis=0, mode='clip')
-      for array in (top, sums, total)
+      for array in (top, sums, total, normalizer)
     )
   block, rest = _first_above(sums, uniform * total)
-  token, _ = _first_above(weights(blocks.take(block, row_of), top), rest)
-  return block * blocks.size + token
-
-
-def log_normalizer(logits: Float[Array, 'rows V']) -> Float[Array, ' rows']:
-  """log Σ_v exp(logits_v) of each row, over all tokens.
-
-  The maximum is taken over the blocks that `draw` takes it over, and is
-  computed once for both.
-
-  Args:
-    logits: float32.
-
-  Returns:
-    float32, in nats; NaN where a logit is.
-  """
-  top = jnp.max(_Blocks(logits, ()).reduce(jnp.max), -1)
-  return top + jnp.log(jnp.sum(jnp.exp(logits - top[:, None]), -1))
+  chosen = blocks.take(block, row_of)
+  token, _ = _first_above(weights(chosen, top), rest)
+  return block * blocks.size + token, _at(chosen, token) - normalizer
 
 
 def greedy(
   logits: Float[Array, 'rows V'], *, forbidden: Sequence[int] = ()
-) -> Int[Array, ' rows']:
+) -> tuple[Int[Array, ' rows'], Float[Array, ' rows']]:
   """The likeliest token of each row; the lowest id among equals.
 
   What `argmax` gives, whose compiled form on CPU is many times slower than
@@ -188,11 +176,15 @@ def greedy(
     forbidden: token ids in [0, V).
 
   Returns:
-    int32 token ids.
+    int32 token ids, and log softmax(logits) of them in nats, as `draw` does.
   """
   blocks = _Blocks(logits, forbidden)
-  block = _first_maximum(blocks.reduce(jnp.max))
-  return block * blocks.size + _first_maximum(blocks.take(block))
+  maxima = blocks.maxima()
+  block = _first_maximum(maxima)
+  chosen = blocks.take(block)
+  token = _first_maximum(chosen)
+  log_prob = _at(chosen, token) - blocks.log_normalizer(maxima)
+  return block * blocks.size + token, log_prob
 
 
 class _Blocks:
@@ -204,31 +196,82 @@ class _Blocks:
 
   def __init__(self, logits, forbidden: Sequence[int]):
     self.size = _block_size(logits.shape[-1])
+    # Seen on TPU: otherwise the logits are copied to be cut into blocks.
+    logits = lax.platform_dependent(logits, cpu=lambda x: x, default=_rows_last)
     missing = -logits.shape[-1] % self.size
     if missing:
       logits = jnp.pad(logits, ((0, 0), (0, missing)), constant_values=-jnp.inf)
     self._logits = logits.reshape(logits.shape[0], -1, self.size)
     self._allowed = np.ones(self._logits.shape[1:], bool)
     self._allowed.flat[list(forbidden)] = False
+    # Runs of blocks that hold a forbidden token, as slices are cheaper to read
+    # than blocks of given numbers.
+    touched = np.flatnonzero(~self._allowed.all(-1))
+    runs = np.split(touched, np.flatnonzero(np.diff(touched) > 1) + 1)
+    self._touched = [(run[0], run[-1] + 1) for run in runs if run.size]
+
+  def maxima(self):
+    """The maximum of each block: [rows, blocks]."""
+    # Seen on CPU: a reduction of all blocks at once would replace this one
+    # where only the whole is asked for, and read the logits another time.
+    top = lax.optimization_barrier(jnp.max(self._logits, -1))
+    return self._masked(top, jnp.max)
 
   def reduce(self, function):
     """`function(values, axis)` over each block: [rows, blocks]."""
-    # Seen on CPU: a reduction of all blocks at once would replace this one
-    # where only the whole is asked for, and read the logits another time.
-    result = lax.optimization_barrier(function(self._logits, -1))
-    touched = np.flatnonzero(~self._allowed.all(-1))
-    if not touched.size:
-      return result
-    allowed = self._allowed[touched]
-    masked = jnp.where(allowed, self._logits[:, touched], -jnp.inf)
-    return result.at[:, touched].set(function(masked, -1))
+    return self._masked(function(self._logits, -1), function)
+
+  def log_normalizer(self, maxima):
+    """log Σ_v exp(logits_v) of each row over all tokens, in nats."""
+    top = jnp.max(maxima, -1)
+    # Forbidden tokens are not among the maxima, and may be greater.
+    for start, stop in self._touched:
+      part = self._logits[:, start:stop]
+      top = jnp.maximum(top, jnp.max(part, (1, 2)))
+    weights = jnp.exp(self._logits - top[:, None, None])
+    return top + jnp.log(jnp.sum(jnp.sum(weights, -1), -1))
+
+  def _masked(self, result, function):
+    """`result` with the blocks that hold a forbidden token reduced again."""
+    for start, stop in self._touched:
+      masked = jnp.where(
+        self._allowed[start:stop], self._logits[:, start:stop], -jnp.inf
+      )
+      result = result.at[:, start:stop].set(function(masked, -1))
+    return result
 
   def take(self, block, row_of=None):
     """One block for each row, or of the rows given: [n] -> [n, size]."""
     if row_of is None:
-      row_of = jnp.arange(len(block))
-    chosen = self._logits.at[row_of, block].get(mode='clip')
+      chosen = lax.platform_dependent(
+        self._logits, block, cpu=_gathered, default=_picked
+      )
+    else:
+      chosen = self._logits.at[row_of, block].get(mode='clip')
     return jnp.where(jnp.asarray(self._allowed)[block], chosen, -jnp.inf)
+
+
+def _rows_last(logits):
+  """Has rows in the lanes, so that cutting columns into blocks moves nothing."""
+  order = layout.Layout(major_to_minor=(1, 0))
+  return layout.with_layout_constraint(logits, order)
+
+
+def _gathered(logits, block):
+  return logits.at[jnp.arange(len(block)), block].get(mode='clip')
+
+
+def _picked(logits, block):
+  """As `_gathered`, by a pass over all logits: a TPU would copy them to gather."""
+  index = lax.broadcasted_iota(jnp.int32, logits.shape[1:], 0)
+  hit = index == block[:, None, None]
+  return jnp.sum(jnp.where(hit, logits, 0), axis=1)
+
+
+def _at(values, index):
+  """`values[row, index[row]]` of few columns: [rows, n] -> [rows]."""
+  column = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+  return jnp.sum(jnp.where(column == index[:, None], values, 0), -1)
 
 
 def _block_size(vocab_size: int) -> int:

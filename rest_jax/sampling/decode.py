@@ -172,7 +172,7 @@ class BlockOutputs(NamedTuple):
   finished: Bool[Array | np.ndarray, 'B N']
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
   position: Int[Array, '']
   previous: Int[Array, 'B N']
   done: Bool[Array, 'B N']
@@ -233,7 +233,7 @@ class Program:
       encoded = self._apply(params, 'encode', inputs.encoder_input_tokens)
       cross_caches = self._apply(params, 'cross_attention_cache', encoded)
       step = functools.partial(
-        self._step,
+        self.step,
         params,
         cross_caches,
         # Not to be turned again in each step.
@@ -242,7 +242,7 @@ class Program:
         self._uniforms(key, inputs),
         inverse_temperature,
       )
-      state = self._run_stages(step, self._initial(inputs), self.cache_stages)
+      state = self._run_stages(step, self.initial(inputs), self.cache_stages)
     vocab_size = self.policy.config.vocab_size
     dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
     return BlockOutputs(
@@ -265,10 +265,11 @@ class Program:
       key, inputs.source_words, inputs.sample_ids, self.max_target_length
     )
 
-  def _initial(self, inputs: BlockInputs) -> _State:
+  def initial(self, inputs: BlockInputs) -> State:
+    """Nothing drawn, caches of the first stage's length."""
     num_sources, num_samples = rows = inputs.active.shape
     done = jnp.logical_not(inputs.active)
-    return _State(
+    return State(
       position=jnp.int32(0),
       previous=jnp.full(rows, types.DECODER_START_ID, jnp.int32),
       done=done,
@@ -284,10 +285,10 @@ class Program:
 
   def _run_stages(
     self,
-    step: Callable[[_State], _State],
-    state: _State,
+    step: Callable[..., State],
+    state: State,
     stages: tuple[int, ...],
-  ) -> _State:
+  ) -> State:
     """Runs the loop of the first stage, then the others if rows are left."""
     stage, later = stages[0], stages[1:]
 
@@ -332,7 +333,7 @@ class Program:
 
     return steps
 
-  def _step(
+  def step(
     self,
     params,
     cross_caches,
@@ -340,9 +341,9 @@ class Program:
     inputs: BlockInputs,
     uniforms: Float[Array, 'T B N'] | None,
     inverse_temperature,
-    state: _State,
+    state: State,
     capacity: int | None,
-  ) -> _State:
+  ) -> State:
     """Draws the token at `state.position` for all hypotheses.
 
     `capacity` is the number of rows to compute, at least as many as there are;
@@ -364,33 +365,31 @@ class Program:
       rows,
       turned_embeddings,
     )  # [R, V]
-    # Over all tokens, forbidden ones too: teacher forcing gives the same.
-    normalizer = categorical.log_normalizer(logits)
+    # Log-probabilities are over all tokens, forbidden ones too, as teacher
+    # forcing gives them.
     if self.greedy:
-      token = categorical.greedy(logits, forbidden=self.forbidden)
-      token = token if row_of is None else jnp.take(token, row_of, mode='clip')
+      token, log_prob = categorical.greedy(logits, forbidden=self.forbidden)
+      if row_of is not None:
+        token = jnp.take(token, row_of, mode='clip')
+        log_prob = jnp.take(log_prob, row_of, mode='clip')
     else:
       uniform = lax.dynamic_index_in_dim(
         uniforms, state.position, keepdims=False
       )
-      token = categorical.draw(
+      token, log_prob = categorical.draw(
         logits,
         uniform.reshape(-1),
         inverse_temperature,
         forbidden=self.forbidden,
         row_of=row_of,
       )
-    if row_of is None:
-      row_of = jnp.arange(len(token))
-    log_prob = logits.at[row_of, token].get(mode='clip')
-    log_prob = log_prob - normalizer.at[row_of].get(mode='clip')
     token = jnp.where(state.done, types.PAD_ID, token.reshape(shape))
     ended = token == types.EOS_ID
     done = state.done | ended
     sharing = state.sharing
     if self.row_capacities:
       sharing = sharing_lib.after(sharing.row_of, token, done)
-    return _State(
+    return State(
       position=state.position + 1,
       previous=token,
       done=done,

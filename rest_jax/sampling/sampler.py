@@ -201,7 +201,7 @@ class Sampler:
   def _place(self, params: types.Params) -> types.Params:
     """Parameters whole on every device, rounded if that is asked for."""
     if self.config.weights_dtype == 'bfloat16':
-      params = _rounded(params)
+      params = rounded(params)
     return jax.device_put(params, self._sharding())
 
   def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
@@ -349,14 +349,14 @@ class _Call(NamedTuple):
 
 
 @jax.jit
-def _rounded(params: types.Params) -> types.Params:
+def rounded(params: types.Params) -> types.Params:
   """Kernels and embeddings in bfloat16; scales and position biases as given."""
 
-  def rounded(path, leaf):
+  def one(path, leaf):
     name = path[-1].key
     return leaf.astype(jnp.bfloat16) if name in _ROUNDED else leaf
 
-  return jax.tree_util.tree_map_with_path(rounded, params)
+  return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:

@@ -1,18 +1,29 @@
 """Draws from logits by inverse CDF, and the uniform numbers behind them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from rest_jax.sampling import categorical
 
 # Below, at, and above one block; with and without a divisor to cut by.
 _VOCAB_SIZES = (3, 128, 1000, 1009)
 
-_draw = jax.jit(categorical.draw, static_argnames='forbidden')
-_greedy = jax.jit(categorical.greedy, static_argnames='forbidden')
+
+@functools.partial(jax.jit, static_argnames='forbidden')
+def _draw(*arguments, **settings):
+  return categorical.draw(*arguments, **settings)[0]
+
+
+@functools.partial(jax.jit, static_argnames='forbidden')
+def _greedy(*arguments, **settings):
+  return categorical.greedy(*arguments, **settings)[0]
+
+
 _uniform_numbers = jax.jit(categorical.uniforms, static_argnames='num_steps')
 
 
@@ -118,9 +129,47 @@ class TestDraw:
   def test_compiled_is_eager(self):
     logits = _logits(300, 20)
     uniform = jax.random.uniform(jax.random.key(2), (300,))
-    eager = categorical.draw(logits, uniform)
+    eager, _ = categorical.draw(logits, uniform)
     compiled = _draw(logits, uniform)
     assert np.mean(np.asarray(eager) == np.asarray(compiled)) > 0.99
+
+  def test_several_draws_of_a_row_are_those_of_its_copies(self):
+    logits = _logits(40, 1000)
+    row_of = jnp.asarray(np.random.default_rng(0).integers(0, 40, 300))
+    uniform = jax.random.uniform(jax.random.key(3), (300,))
+    settings = {'forbidden': (0, 2, 999)}
+    tokens, log_probs = categorical.draw(
+      logits, uniform, 1.25, row_of=row_of, **settings
+    )
+    copies, expected = categorical.draw(
+      logits[row_of], uniform, 1.25, **settings
+    )
+    np.testing.assert_array_equal(tokens, copies)
+    np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+
+  @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
+  @pytest.mark.parametrize('forbidden', [(), (0, 2)])
+  def test_log_probs_are_of_all_tokens(self, vocab_size, forbidden):
+    # A forbidden token may be far likelier than all others.
+    logits = (_logits(50, vocab_size) * 30).at[:, 0].set(500.0)
+    uniform = jax.random.uniform(jax.random.key(4), (50,))
+    exact = np.asarray(logits, np.float64)
+    exact = exact - special.logsumexp(exact, axis=-1, keepdims=True)
+    for tokens, log_probs in (
+      categorical.draw(logits, uniform, 1.25, forbidden=forbidden),
+      categorical.greedy(logits, forbidden=forbidden),
+    ):
+      np.testing.assert_allclose(
+        log_probs, exact[np.arange(50), tokens], rtol=1e-6, atol=1e-4
+      )
+
+  def test_what_other_devices_compute_is_the_same(self):
+    values = jax.random.normal(jax.random.key(0), (20, 7, 5))
+    values = values.at[:, 3, 2].set(-jnp.inf)
+    block = jnp.asarray(np.random.default_rng(1).integers(0, 7, 20))
+    np.testing.assert_array_equal(
+      categorical._picked(values, block), categorical._gathered(values, block)
+    )
 
 
 class TestGreedy:

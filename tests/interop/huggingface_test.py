@@ -1,0 +1,129 @@
+"""Folders of Hugging Face: written, read back, and refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from rest_jax.interop import huggingface
+from rest_jax.models import network
+from rest_jax.models import policy as policy_lib
+from tests.models import tiny
+
+_SIZES = {
+  'gated': {},
+  'tied': {'logits_via_embedding': True, 'mlp_activations': ('relu',)},
+  # Heads that are wider together than the network, more layers above.
+  'wide': {'num_heads': 3, 'head_dim': 8, 'num_decoder_layers': 3},
+}
+
+
+@pytest.fixture(params=_SIZES)
+def model(request):
+  config = tiny.config(**_SIZES[request.param])
+  return config, tiny.lively(policy_lib.Policy(config).init(jax.random.key(0)))
+
+
+def test_reads_what_it_wrote(model, tmp_path):
+  config, params = model
+  huggingface.save_policy(tmp_path, config, params)
+  read_config, read = huggingface.load_policy(tmp_path)
+  assert read_config == config
+  jax.tree.map(np.testing.assert_array_equal, read, jax.device_get(params))
+
+
+def test_gives_transformers_the_same_logits(model, tmp_path):
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  config, params = model
+  huggingface.save_policy(tmp_path, config, params)
+  theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path)
+  random = np.random.default_rng(0)
+  sources = random.integers(3, config.vocab_size, (4, 9)).astype(np.int32)
+  sources[1, 5:] = 0
+  targets = random.integers(3, config.vocab_size, (4, 7)).astype(np.int32)
+  inputs = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+  with torch.no_grad():
+    expected = theirs.eval()(
+      input_ids=torch.tensor(sources, dtype=torch.long),
+      attention_mask=torch.tensor(sources > 0).long(),
+      decoder_input_ids=torch.tensor(inputs, dtype=torch.long),
+    ).logits.numpy()
+  ours = policy_lib.Policy(config).logits(
+    params,
+    {
+      'encoder_input_tokens': sources,
+      'decoder_input_tokens': inputs,
+      'decoder_target_tokens': targets,
+    },
+  )
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  config = tiny.config()
+  params = policy_lib.Policy(config).init(jax.random.key(0))
+  huggingface.save_policy(tmp_path, config, params)
+  return tmp_path
+
+
+def _change(folder, change):
+  path = folder / huggingface.WEIGHTS_FILE
+  tensors = safetensors.load_file(path)
+  change(tensors)
+  safetensors.save_file(tensors, path)
+
+
+def test_a_missing_tensor_is_named(folder):
+  name = 'decoder.block.0.layer.1.EncDecAttention.k.weight'
+  _change(folder, lambda tensors: tensors.pop(name))
+  with pytest.raises(ValueError, match=name):
+    huggingface.load_policy(folder)
+
+
+def test_a_tensor_of_another_shape_is_named(folder):
+  name = 'encoder.block.0.layer.1.DenseReluDense.wo.weight'
+  _change(
+    folder, lambda tensors: tensors.update({name: tensors[name].T.copy()})
+  )
+  with pytest.raises(ValueError, match=name):
+    huggingface.load_policy(folder)
+
+
+def test_a_tensor_too_many_is_named(folder):
+  extra = np.zeros(3, np.float32)
+  _change(folder, lambda tensors: tensors.update({'adapter.weight': extra}))
+  with pytest.raises(ValueError, match=r'adapter\.weight'):
+    huggingface.load_policy(folder)
+
+
+def test_pickles_are_not_read(folder):
+  (folder / huggingface.WEIGHTS_FILE).rename(folder / 'pytorch_model.bin')
+  with pytest.raises(FileNotFoundError, match=r'no model\.safetensors'):
+    huggingface.load_policy(folder)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('model_type', 'bart'),
+    ('feed_forward_proj', 'gated-tanh'),
+    ('layer_norm_epsilon', 1e-5),
+    ('decoder_start_token_id', 2),
+  ],
+)
+def test_other_architectures_are_refused(folder, name, value):
+  path = folder / huggingface.CONFIG_FILE
+  described = json.loads(path.read_text())
+  path.write_text(json.dumps(described | {name: value}))
+  with pytest.raises(ValueError, match=name):
+    huggingface.load_policy(folder)
+
+
+def test_blocks_that_they_lack_are_refused(tmp_path):
+  config = network.NetworkConfig(vocab_size=8, mlp_activations=('gelu', 'gelu'))
+  with pytest.raises(ValueError, match='mlp_activations'):
+    huggingface.save_policy(tmp_path, config, {})
