@@ -48,7 +48,7 @@ _CONFIG = network.NetworkConfig(
 _BYTES = 2  # of a bfloat16 number
 
 
-def minimum(settings: decode.DecodeConfig, source_length: int) -> dict:
+def minimum(settings: sampler.DecodeConfig, source_length: int) -> dict:
   """Bytes and FLOPs of the mean step, by part."""
   rows = settings.block_sources * settings.block_samples
   width = _CONFIG.num_heads * _CONFIG.head_dim
@@ -69,7 +69,7 @@ def minimum(settings: decode.DecodeConfig, source_length: int) -> dict:
   }
 
 
-def compiled_steps(settings: decode.DecodeConfig, source_length: int, device):
+def compiled_steps(settings: sampler.DecodeConfig, source_length: int, device):
   """Yields (positions, cache length, compiled step) for each stage."""
   program = decode.Program(
     policy=policy_lib.Policy(_CONFIG),
@@ -122,7 +122,7 @@ def compiled_steps(settings: decode.DecodeConfig, source_length: int, device):
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
-  settings = decode.DecodeConfig(
+  settings = sampler.DecodeConfig(
     num_samples_per_source=_SAMPLES.value,
     max_target_length=_TARGET_LENGTH.value,
     block_sources=_BLOCK.value,

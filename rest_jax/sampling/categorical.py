@@ -163,6 +163,59 @@ def draw(
   return block * blocks.size + token, _at(chosen, token) - normalizer
 
 
+def draw_likeliest(
+  logits: Float[Array, 'rows V'],
+  uniform: Float[Array, ' draws'],
+  inverse_temperature: Float[Array, ''] | float = 1.0,
+  *,
+  top_k: int | None = None,
+  top_p: float = 1.0,
+  forbidden: Sequence[int] = (),
+  row_of: Int[Array, ' draws'] | None = None,
+) -> tuple[Int[Array, ' draws'], Float[Array, ' draws']]:
+  """Draws as `draw` does, from the likeliest tokens alone.
+
+  Those are first the `top_k` likeliest, then of these the fewest, likeliest
+  first, that have at least `top_p` of their probability at temperature τ. It
+  sorts each row, which costs more than `draw`.
+
+  Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020),
+  section 3.1 (nucleus).
+
+  Args:
+    logits: float32; each row has a finite entry that is not forbidden.
+    uniform: in [0, 1], one a draw.
+    inverse_temperature: 1/τ > 0.
+    top_k: at least 1; None for all tokens.
+    top_p: in (0, 1].
+    forbidden: token ids in [0, V).
+    row_of: the row that each draw is from; None for one draw a row.
+
+  Returns:
+    int32 token ids, and log softmax(logits) of them, as `draw` does.
+  """
+  blocks = _Blocks(logits, forbidden)
+  normalizer = blocks.log_normalizer(blocks.maxima())
+  banned = np.zeros(logits.shape[-1], bool)
+  banned[list(forbidden)] = True
+  allowed = jnp.where(banned, -jnp.inf, logits)
+  count = min(top_k or logits.shape[-1], logits.shape[-1])
+  values, tokens = lax.top_k(allowed, count)  # [rows, k], falling
+  weights = jnp.exp((values - values[:, :1]) * inverse_temperature)
+  if top_p < 1:
+    before = jnp.cumsum(weights, -1) - weights
+    enough = before >= top_p * jnp.sum(weights, -1, keepdims=True)
+    # Rounding must not lose the first.
+    weights = jnp.where(enough.at[:, 0].set(False), 0, weights)
+  if row_of is not None:
+    values, tokens, weights, normalizer = (
+      jnp.take(array, row_of, axis=0, mode='clip')
+      for array in (values, tokens, weights, normalizer)
+    )
+  place, _ = _first_above(weights, uniform * jnp.sum(weights, -1))
+  return _at(tokens, place), _at(values, place) - normalizer
+
+
 def greedy(
   logits: Float[Array, 'rows V'], *, forbidden: Sequence[int] = ()
 ) -> tuple[Int[Array, ' rows'], Float[Array, ' rows']]:

@@ -1,10 +1,8 @@
-"""One block of sources decoded on one device: settings, loop, compiled form."""
+"""One block of sources decoded on one device: the loop and its compiled form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import dataclasses
 import functools
-import itertools
-import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -14,129 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 import numpy as np
 
-from rest_jax import settings, types
+from rest_jax import types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import categorical
 from rest_jax.sampling import sharing as sharing_lib
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-  """How hypotheses are sampled.
-
-  The block shape (`block_sources`, `samples_per_block`, the lists of lengths)
-  is part of the result: matrix kernels of another shape round otherwise, and
-  a row may then draw another token. `blocks_in_flight` never matters.
-
-  Attributes:
-    num_samples_per_source: N.
-    temperature: τ of softmax(logits / τ); 0 takes the likeliest token.
-    max_target_length: tokens of a hypothesis at most, EOS included; one that
-      gets there without EOS is unfinished.
-    block_sources: sources that a device decodes at once. Lower it where
-      block_sources * samples_per_block rows do not fit into memory.
-    samples_per_block: hypotheses of each source that are decoded at once;
-      None for all N. With fewer, the source is encoded once for each group.
-    source_length_buckets: lengths that sources are padded to, increasing;
-      each is compiled once.
-    row_shares: parts of block_sources * samples_per_block rows, increasing,
-      below 1. Hypotheses of a source that agree so far share a row, those that
-      are done have none, and a step computes the least share that holds all
-      rows. Each share is compiled; none are used if it is empty.
-    cache_stages: lengths of the self-attention cache, increasing; a step
-      attends over the first that holds it. Lengths of `max_target_length`
-      and above are replaced by `max_target_length`.
-    weights_dtype: 'float32', or 'bfloat16' to sample with kernels and embeddings
-      rounded to it, summing in float32. The log-probabilities are then those of
-      the rounded policy.
-    blocks_in_flight: blocks a device is given before the first is fetched.
-  """
-
-  num_samples_per_source: int
-  temperature: float = 0.8
-  max_target_length: int = 128
-  block_sources: int = 16
-  samples_per_block: int | None = None
-  source_length_buckets: Sequence[int] = (16, 32, 64, 128)
-  cache_stages: Sequence[int] = (16, 32, 64, 128)
-  row_shares: Sequence[float] = (0.125, 0.25, 0.5)
-  weights_dtype: str = 'float32'
-  blocks_in_flight: int = settings.recorded(default=2)
-
-  def __post_init__(self):
-    for name in ('source_length_buckets', 'cache_stages'):
-      lengths = tuple(getattr(self, name))
-      # gin hands lists over as lists.
-      object.__setattr__(self, name, lengths)
-      increasing = all(a < b for a, b in itertools.pairwise(lengths))
-      if not lengths or lengths[0] < 1 or not increasing:
-        raise ValueError(
-          f'{name} must be positive and strictly increasing; got {lengths}. '
-          'For example (16, 32, 64, 128).'
-        )
-    if self.weights_dtype not in ('float32', 'bfloat16'):
-      raise ValueError(
-        "weights_dtype must be 'float32' or 'bfloat16'; got "
-        f'{self.weights_dtype!r}.'
-      )
-    shares = tuple(self.row_shares)
-    object.__setattr__(self, 'row_shares', shares)
-    if any(not 0 < share < 1 for share in shares) or any(
-      a >= b for a, b in itertools.pairwise(shares)
-    ):
-      raise ValueError(
-        'row_shares must be strictly increasing and lie between 0 and 1; got '
-        f'{shares}. For example (0.125, 0.25, 0.5), or () to share nothing.'
-      )
-    for name in (
-      'num_samples_per_source',
-      'max_target_length',
-      'block_sources',
-      'blocks_in_flight',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
-    if self.samples_per_block is not None and not (
-      1 <= self.samples_per_block <= self.num_samples_per_source
-    ):
-      raise ValueError(
-        'samples_per_block must lie between 1 and num_samples_per_source='
-        f'{self.num_samples_per_source}; got {self.samples_per_block}. '
-        'None decodes all samples of a source at once.'
-      )
-    if not 0 <= self.temperature < float('inf'):
-      raise ValueError(
-        'temperature must be finite and not negative; got '
-        f'{self.temperature}. The paper samples at 0.8; 0 is greedy.'
-      )
-    if self.temperature == 0 and self.num_samples_per_source > 1:
-      raise ValueError(
-        'temperature=0 gives the same hypothesis every time; got '
-        f'num_samples_per_source={self.num_samples_per_source}. '
-        'Set it to 1, or raise the temperature.'
-      )
-
-  @property
-  def block_samples(self) -> int:
-    """Hypotheses of each source in one block."""
-    return self.samples_per_block or self.num_samples_per_source
-
-  @property
-  def stages(self) -> tuple[int, ...]:
-    """The cache lengths that are used, `max_target_length` last."""
-    last = self.max_target_length
-    return (*(n for n in self.cache_stages if n < last), last)
-
-  @property
-  def row_capacities(self) -> tuple[int, ...]:
-    """Rows that a step may compute, fewer than one for each hypothesis."""
-    rows = self.block_sources * self.block_samples
-    capacities = {math.ceil(share * rows) for share in self.row_shares}
-    return tuple(sorted(capacities - {rows}))
 
 
 class BlockInputs(NamedTuple):
@@ -195,6 +76,8 @@ class Program:
     greedy: take the likeliest token.
     forbidden: token ids that are never drawn.
     row_capacities: `DecodeConfig.row_capacities`.
+    top_k: `DecodeConfig.top_k`.
+    top_p: `DecodeConfig.top_p`.
   """
 
   policy: policy_lib.Policy
@@ -203,6 +86,8 @@ class Program:
   greedy: bool
   forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
   row_capacities: tuple[int, ...] = ()
+  top_k: int | None = None
+  top_p: float = 1.0
 
   def decode(
     self,
@@ -376,7 +261,12 @@ class Program:
       uniform = lax.dynamic_index_in_dim(
         uniforms, state.position, keepdims=False
       )
-      token, log_prob = categorical.draw(
+      draw = categorical.draw
+      if self.top_k is not None or self.top_p < 1:
+        draw = functools.partial(
+          categorical.draw_likeliest, top_k=self.top_k, top_p=self.top_p
+        )
+      token, log_prob = draw(
         logits,
         uniform.reshape(-1),
         inverse_temperature,

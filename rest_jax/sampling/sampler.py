@@ -24,8 +24,9 @@ from rest_jax import types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode
+from rest_jax.sampling import config as config_lib
 
-DecodeConfig = decode.DecodeConfig
+DecodeConfig = config_lib.DecodeConfig
 
 # Parameters that enter products of matrices, by their names in T5X's tree.
 _ROUNDED = ('kernel', 'embedding')
@@ -102,6 +103,8 @@ class Sampler:
       max_target_length=config.max_target_length,
       cache_stages=config.stages,
       row_capacities=config.row_capacities,
+      top_k=config.top_k,
+      top_p=config.top_p,
       greedy=config.temperature == 0,
       forbidden=(types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab)),
     )

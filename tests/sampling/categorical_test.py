@@ -172,6 +172,55 @@ class TestDraw:
     )
 
 
+def _nucleus(probabilities, top_k, top_p):
+  """The distribution over the likeliest tokens, one row at a time."""
+  kept = np.zeros_like(probabilities)
+  for row, probability in enumerate(probabilities):
+    order = np.argsort(-probability, kind='stable')[:top_k]
+    share = probability[order] / probability[order].sum()
+    number = int(np.searchsorted(np.cumsum(share), top_p - 1e-9)) + 1
+    kept[row, order[:number]] = probability[order[:number]]
+  return kept / kept.sum(-1, keepdims=True)
+
+
+class TestDrawLikeliest:
+  @pytest.mark.parametrize(
+    ('top_k', 'top_p'), [(5, 1.0), (None, 0.7), (6, 0.5), (10_000, 0.999)]
+  )
+  def test_fits_the_likeliest_tokens(self, top_k, top_p):
+    forbidden = (0, 2)
+    logits = _logits(1, 20, scale=2.0)
+    # Evenly spread numbers give each token its share of them.
+    count = 4000
+    uniform = (jnp.arange(count) + 0.5) / count
+    tokens, log_probs = jax.jit(
+      lambda logits, uniform: categorical.draw_likeliest(
+        logits,
+        uniform,
+        1.25,
+        top_k=top_k,
+        top_p=top_p,
+        forbidden=forbidden,
+        row_of=jnp.zeros(count, jnp.int32),
+      )
+    )(logits, uniform)
+    expected = _nucleus(_probabilities(logits, 1.25, forbidden), top_k, top_p)[
+      0
+    ]
+    share = np.bincount(tokens, minlength=20) / count
+    np.testing.assert_allclose(share, expected, atol=2 / count)
+    exact = np.log(_probabilities(logits))[0][np.asarray(tokens)]
+    np.testing.assert_allclose(log_probs, exact, atol=1e-5)
+
+  def test_one_token_is_greedy(self):
+    logits = _logits(200, 300)
+    uniform = jax.random.uniform(jax.random.key(5), (200,))
+    expected, _ = categorical.greedy(logits)
+    for settings in ({'top_k': 1}, {'top_p': 1e-6}):
+      tokens, _ = categorical.draw_likeliest(logits, uniform, **settings)
+      np.testing.assert_array_equal(tokens, expected)
+
+
 class TestGreedy:
   @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
   def test_is_argmax(self, vocab_size):

@@ -222,7 +222,7 @@ class TestKeys:
       )
 
 
-def _teacher_forced(block):
+def _teacher_forced(block, params=None):
   """Log-probabilities of a block's tokens by the training path."""
   sources = _sources()
   rows = [tokens for samples in block.tokens for tokens in samples]
@@ -230,7 +230,7 @@ def _teacher_forced(block):
   for row, tokens in enumerate(rows):
     targets[row, : len(tokens)] = tokens
   log_probs = jax.jit(_POLICY.log_probs)(
-    _params(),
+    _params() if params is None else params,
     {
       'encoder_input_tokens': jnp.asarray(sources.pad(block.source_ids, 16)),
       'decoder_input_tokens': jnp.asarray(
@@ -339,6 +339,30 @@ class TestSamples:
       assert statistic.pvalue > 1e-3
       assert counts[[0, 2]].sum() == 0
 
+  def test_the_likeliest_tokens_alone(self):
+    one = _sample(_sampler(num_samples_per_source=1, temperature=0.0))
+    top = _sample(_sampler(top_k=1))
+    for i in range(_NUM_SOURCES):
+      for n in range(4):
+        np.testing.assert_array_equal(top.tokens[i][n], one.tokens[i][0])
+
+  def test_rounded_weights_sample_the_rounded_policy(self):
+    block = _sample(_sampler(weights_dtype='bfloat16'))
+    rounded = jax.tree_util.tree_map_with_path(
+      lambda path, x: (
+        x.astype(jnp.bfloat16).astype(x.dtype)
+        if path[-1].key in ('kernel', 'embedding')
+        else x
+      ),
+      _params(),
+    )
+    # Activations are rounded as well where they meet a rounded kernel.
+    error = block.log_probs - _teacher_forced(block, rounded)
+    plain = block.log_probs - _teacher_forced(block)
+    assert np.abs(error).max() < 0.2
+    assert np.abs(error).mean() < 0.02
+    assert np.abs(plain).max() > 1e-4
+
   def test_greedy_is_the_limit_of_low_temperatures(self):
     settings = {'temperature': 0.0, 'num_samples_per_source': 1}
     greedy = _sample(_sampler(**settings))
@@ -415,6 +439,11 @@ class TestErrors:
       ({'source_length_buckets': (8, 8)}, 'source_length_buckets must be'),
       ({'source_length_buckets': ()}, 'source_length_buckets must be'),
       ({'cache_stages': (0, 8)}, 'cache_stages must be positive'),
+      ({'row_shares': (0.5, 0.25)}, 'row_shares must be strictly increasing'),
+      ({'row_shares': (0.5, 1.0)}, 'lie between 0 and 1'),
+      ({'top_k': 0}, 'top_k must be at least 1'),
+      ({'top_p': 0.0}, r'top_p must lie in \(0, 1\]'),
+      ({'weights_dtype': 'int8'}, "weights_dtype must be 'float32' or"),
     ],
   )
   def test_refuses_settings(self, settings, message):
