@@ -10,7 +10,7 @@ from rest_jax.data import (
   vocabularies,
 )
 from rest_jax.filters import fixed, per_source
-from rest_jax.losses import bc
+from rest_jax.losses import bc, dpo, gold, reward_weighted_bc
 from rest_jax.models import network
 from rest_jax.parallel import mesh
 from rest_jax.rewards import blocks, corruptions
@@ -51,6 +51,10 @@ CLASSES = (
   per_source.Percentile,
   per_source.Interpolation,
   bc.BC,
+  dpo.DPO,
+  gold.GoldP,
+  gold.GoldS,
+  reward_weighted_bc.RewardWeightedBC,
 )
 
 

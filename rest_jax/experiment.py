@@ -301,6 +301,7 @@ class Run:
       improve_step=improve_step,
       policy=self.policy,
       init_directory=self.directory('bc') if is_initial else previous,
+      bc_directory=self.directory('bc'),
       grow_directory=grow_directory,
       reward_name=self.reward_model.name,
       data=self.data,

@@ -236,3 +236,40 @@ def test_missing_stages_are_named(run, tmp_path):
   empty = type(run)(run.experiment, tmp_path)
   with pytest.raises(FileNotFoundError, match='data'):
     empty.bc()
+
+
+@pytest.mark.parametrize(
+  ('loss', 'metric'),
+  [
+    ('gold_p', 'importance'),
+    ('gold_s', 'return'),
+    ('dpo', 'accuracy'),
+    ('reward_weighted_bc', 'reward_weight'),
+  ],
+)
+def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
+  variant = type(run)(
+    smoke.settings(
+      f'BC_DIR={run.directory("bc")}',
+      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.directory("data")}',
+      f'GROW_DIR={run.grow_directory(1)}',
+      gin_files=(f'gin_configs/losses/{loss}.gin',),
+    ),
+    tmp_path,
+  )
+  # From a policy that is not BC, which the loss keeps beside it.
+  before = run.improve_directory(1, 1)
+  folder = variant.improve(1, 2, variant.grow_directory(1), before)
+  assert folder.relative_to(tmp_path).parts[:2] == ('variants', loss)
+  lines = (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
+  found = [
+    entry[key]
+    for entry in map(json.loads, lines)
+    for key in entry
+    if key.split('/')[-1] == metric
+  ]
+  assert found, lines[0]
+  assert np.isfinite(found).all()
+  settings = read(folder / 'manifest.json')['settings']
+  assert ('bc' in settings) == (loss in ('gold_p', 'gold_s', 'dpo'))

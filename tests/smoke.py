@@ -9,10 +9,12 @@ from rest_jax import configurables, experiment, gin_utils, rest
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
 
-def settings(*overrides: str) -> experiment.Experiment:
+def settings(
+  *overrides: str, gin_files: tuple[str, ...] = ()
+) -> experiment.Experiment:
   configurables.register()
   return gin_utils.parse_and_build(
-    [GIN_FILE], overrides, root=configurables.ROOT
+    [GIN_FILE, *gin_files], overrides, root=configurables.ROOT
   )
 
 

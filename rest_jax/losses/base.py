@@ -99,23 +99,28 @@ class Loss:
     columns: the stored columns it reads, keys of `COLUMNS`.
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
+    needs_bc_policy: whether `init_auxiliary` must be given the BC policy.
   """
 
   name: ClassVar[str] = ''
   columns: ClassVar[tuple[str, ...]] = ()
   layout: ClassVar[Layout] = Layout.ROWS
   needs_statistics: ClassVar[bool] = False
+  needs_bc_policy: ClassVar[bool] = False
 
-  def init_auxiliary(self, params: types.Params) -> Auxiliary:
+  def init_auxiliary(
+    self, params: types.Params, bc_params: types.Params | None = None
+  ) -> Auxiliary:
     """Makes the auxiliary state.
 
     Args:
       params: parameters that training starts from.
+      bc_params: those of the BC policy, if the loss declares that it needs them.
 
     Returns:
       The state; empty by default.
     """
-    del params
+    del params, bc_params
     return Auxiliary()
 
   def update_auxiliary(

@@ -84,6 +84,7 @@ def run(
   improve_step: int,
   policy: policy_lib.Policy,
   init_directory: str | pathlib.Path,
+  bc_directory: str | pathlib.Path,
   grow_directory: str | pathlib.Path,
   reward_name: str,
   data: prepare.PreparedData,
@@ -104,6 +105,7 @@ def run(
     improve_step: i, from 1.
     policy: the network.
     init_directory: finished stage whose best policy training starts from.
+    bc_directory: finished BC, for losses that keep it beside the policy.
     grow_directory: a finished Grow: D_g and its rewards.
     reward_name: which of its rewards to filter by.
     data: the prepared data.
@@ -119,9 +121,11 @@ def run(
   """
   grown = folder_lib.read_manifest(grow_directory)
   trainer = config.trainer_at(improve_step, seed)
+  needs_bc = config.loss.needs_bc_policy
   folder = folder_lib.begin(
     directory,
     {
+      **({'bc': policies.digest(bc_directory)} if needs_bc else {}),
       'improve': dataclasses.replace(config, trainer=trainer),
       'grow_step': grow_step,
       'improve_step': improve_step,
@@ -159,6 +163,9 @@ def run(
     directory=folder.path,
     evaluate_fn=evaluate_fn,
     row_filter=_row_filter(config.filter.is_inclusive),
+    bc_params=(
+      policies.load(bc_directory, policy, mesh_config) if needs_bc else None
+    ),
     description=f'improve {grow_step}.{improve_step}',
   )
   folder.finish({'training': result.summary, 'kept': rows.statistics})

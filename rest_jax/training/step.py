@@ -39,9 +39,15 @@ def init_state(
   params: types.Params,
   loss: base.Loss,
   optimizer: optax.GradientTransformation,
+  bc_params: types.Params | None = None,
 ) -> TrainState:
   """Makes the state that training starts from (traceable)."""
-  auxiliary = loss.init_auxiliary(params)
+  if loss.needs_bc_policy and bc_params is None:
+    raise ValueError(
+      f'{type(loss).__name__} needs the BC policy; none was given. It is for '
+      'Improve steps: BC itself is trained by the loss BC.'
+    )
+  auxiliary = loss.init_auxiliary(params, bc_params)
   trained = {'params': params, 'learned': auxiliary.learned}
   return TrainState(
     step=jnp.zeros((), jnp.int32),

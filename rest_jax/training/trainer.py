@@ -163,6 +163,7 @@ def train(
   directory: str | pathlib.Path,
   evaluate_fn: EvaluateFn,
   row_filter: base.RowFilter | None = None,
+  bc_params: types.Params | None = None,
   description: str = 'train',
 ) -> TrainResult:
   """Trains until `max_steps` or until the objective stops rising.
@@ -182,6 +183,7 @@ def train(
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
     row_filter: applies F of Eq. 2 inside the step.
+    bc_params: the BC policy, for losses that need it.
     description: the word before the progress bar.
 
   Returns:
@@ -195,7 +197,9 @@ def train(
   with contextlib.ExitStack() as stack:
     stack.callback(store.close)
     stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
-    state = _sharded_state(model, loss, config, params, mesh_config, mesh)
+    state = _sharded_state(
+      model, loss, config, params, bc_params, mesh_config, mesh
+    )
     progress, fresh = _Progress(), True
     if store.latest_step is not None:
       state, record = store.restore(store.latest_step, state)
@@ -350,15 +354,20 @@ class _Run:
     }
 
 
-def _sharded_state(model, loss, config, params, mesh_config, mesh):
+def _sharded_state(model, loss, config, params, bc_params, mesh_config, mesh):
   """Places parameters by the rules and makes the rest of the state alike."""
-  # A copy: the step donates its state, and the caller keeps its parameters.
-  params = mesh_lib.put_params(
-    jax.tree.map(lambda x: jnp.array(x, copy=True), params),
-    model.logical_axes(),
-    mesh,
-    mesh_config.rules,
-  )
+
+  def place(params):
+    # A copy: the step donates its state, and the caller keeps its parameters.
+    return mesh_lib.put_params(
+      jax.tree.map(lambda x: jnp.array(x, copy=True), params),
+      model.logical_axes(),
+      mesh,
+      mesh_config.rules,
+    )
+
+  params = place(params)
+  bc_params = None if bc_params is None else place(bc_params)
   init = functools.partial(
     step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
   )
@@ -376,9 +385,9 @@ def _sharded_state(model, loss, config, params, mesh_config, mesh):
         return by_name[name, leaf.shape]
     return mesh_lib.replicated(mesh)
 
-  shapes = jax.eval_shape(init, params)
+  shapes = jax.eval_shape(init, params, bc_params=bc_params)
   shardings = jax.tree_util.tree_map_with_path(sharding_of, shapes)
-  return jax.jit(init, out_shardings=shardings)(params)
+  return jax.jit(init, out_shardings=shardings)(params, bc_params=bc_params)
 
 
 def nll_evaluation(

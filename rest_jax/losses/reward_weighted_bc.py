@@ -1,0 +1,67 @@
+"""Behavioural cloning in which better samples weigh more."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax import types
+from rest_jax.losses import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardWeightedBC(base.Loss):
+  """Negative log-likelihood weighted by the exponential of the reward.
+
+  L(x, y; theta) = - w(R) sum_t log pi_theta(y_t | y_<t, x)
+  w(R) = min(exp((R - 1) / beta), w_max)
+
+  divided by the weighted number of tokens, so that only the ratios of weights
+  matter. A large beta is BC; a small one, the best samples alone.
+
+  Source: reward-weighted regression, Peters and Schaal (2007), Eq. 8.
+
+  Note: not among the paper's losses.
+
+  Attributes:
+    temperature: beta > 0, in units of the normalised reward.
+    max_weight: w_max > 0; the weight of reward 1 is 1.
+  """
+
+  name: ClassVar[str] = 'reward_weighted_bc'
+  columns: ClassVar[tuple[str, ...]] = ('rewards',)
+
+  temperature: float = 0.2
+  max_weight: float = 20.0
+
+  def __post_init__(self):
+    for name in ('temperature', 'max_weight'):
+      if not getattr(self, name) > 0:
+        raise ValueError(f'{name} must be positive; got {getattr(self, name)}')
+
+  def __call__(
+    self,
+    *,
+    model: Any,
+    params: types.Params,
+    auxiliary: base.Auxiliary,
+    batch: types.Batch,
+    statistics: Any = None,
+    dropout_key: jax.Array | None = None,
+  ) -> base.LossOutput:
+    """See `Loss.__call__`; the normaliser is the weighted number of tokens."""
+    del auxiliary, statistics
+    weights = batch['decoder_loss_weights']  # [B, T]
+    # Before the exponential, which may overflow.
+    exponent = (batch['rewards'] - 1.0) / self.temperature
+    exponent = jnp.minimum(exponent, jnp.log(self.max_weight))
+    of_reward = jnp.exp(exponent)  # [B]
+    nll = -model.log_probs(params, batch, dropout_key=dropout_key)  # [B, T]
+    weighted = weights * of_reward[:, None]
+    rows = (weights.max(-1) > 0).astype(jnp.float32)
+    metrics = {
+      'nll': ((nll * weights).sum(), weights.sum()),
+      'reward_weight': ((of_reward * rows).sum(), rows.sum()),
+    }
+    return base.LossOutput((nll * weighted).sum(), weighted.sum(), metrics)
