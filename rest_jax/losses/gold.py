@@ -76,7 +76,8 @@ class _Gold(base.Loss):
       params,
       auxiliary.carried['lagged'],
     )
-    return auxiliary.replace(carried={**auxiliary.carried, 'lagged': lagged})
+    carried = {**auxiliary.carried, 'lagged': lagged}
+    return base.Auxiliary(learned=auxiliary.learned, carried=carried)
 
   def __call__(
     self,
