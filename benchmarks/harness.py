@@ -1,6 +1,7 @@
 """Systems that take turns: each in a process of its own, one at work at a time."""
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -69,10 +70,16 @@ def measure(
     reason on stderr.
   """
   os.environ.update(_ALLOCATOR)
+  with contextlib.ExitStack() as stack:
+    return _measure(systems, num_rounds, num_warmup, stack)
+
+
+def _measure(systems, num_rounds, num_warmup, stack) -> dict[str, Measurement]:
   workers = {}
   for name, prepare in systems.items():
     print(f'preparing {name} …', file=sys.stderr, flush=True)
     worker = _Worker(prepare)
+    stack.callback(worker.kill)
     if all(worker.run() is not None for _ in range(num_warmup)):
       workers[name] = worker
     else:
@@ -179,6 +186,11 @@ class _Worker:
     peak_mb = self._pipe.recv()
     self._process.join()
     return peak_mb
+
+  def kill(self) -> None:
+    """Ends the process if it is still there: a stopped one heeds nothing else."""
+    self._process.kill()
+    self._process.join()
 
   def _signal(self, number: signal.Signals) -> None:
     if self._process.pid is not None and self._process.is_alive():

@@ -369,6 +369,8 @@ def main(argv) -> None:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
   if _FIXED_LENGTH.value == (_MODEL_DIR.value is not None):
     raise app.UsageError('give either --fixed_length or --model_dir')
+  if _SWEEP.value and not _FIXED_LENGTH.value:
+    raise app.UsageError('--sweep needs --fixed_length')
   if _SWEEP.value:
     _sweep()
     return
