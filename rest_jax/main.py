@@ -129,10 +129,17 @@ def _quiet() -> None:
     flags.FLAGS.verbosity if flags.FLAGS['verbosity'].present else logging.INFO
   )
   logging.get_absl_handler().addFilter(
-    lambda record: (
-      'rest_jax' in record.pathname or record.levelno > std_logging.WARNING
-    )
+    lambda record: is_ours(record) or record.levelno > std_logging.WARNING
   )
+
+
+def is_ours(record: std_logging.LogRecord) -> bool:
+  """Whether a line of the log comes from this package.
+
+  A checkout may be called rest_jax too, with other libraries inside of it.
+  """
+  package = pathlib.Path(__file__).resolve().parent
+  return pathlib.Path(record.pathname).resolve().is_relative_to(package)
 
 
 def entry_point() -> None:
