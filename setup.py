@@ -47,6 +47,8 @@ _EXTRAS_REQUIRE = {
   ],
   # Peers to compare with. torch brings its own CUDA libraries.
   'bench': ['ctranslate2', 'torch', 'transformers'],
+  # A second implementation of V-MPO, for one test; brings a nightly TFP.
+  'rlax': ['rlax'],
   # T5X and two of its requirements are not on the package index, or not in a
   # version that builds.
   't5x': [

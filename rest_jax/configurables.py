@@ -1,6 +1,6 @@
 """The classes that gin files may name, each by its bare name."""
 
-from rest_jax import experiment, gin_utils
+from rest_jax import comparison, experiment, gin_utils
 from rest_jax.data import (
   ratings,
   seqio_tasks,
@@ -10,18 +10,19 @@ from rest_jax.data import (
   vocabularies,
 )
 from rest_jax.filters import fixed, per_source
-from rest_jax.losses import bc, dpo, gold, reward_weighted_bc
+from rest_jax.losses import bc, bvmpo, dpo, gold, oac, reward_weighted_bc
 from rest_jax.models import network
 from rest_jax.parallel import mesh
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import evaluate, grow, improve, reward
+from rest_jax.stages import evaluate, grow, improve, reward, value
 from rest_jax.training import optimizers, trainer
 
 ROOT = experiment.Experiment
 
 CLASSES = (
+  comparison.Comparison,
   experiment.Experiment,
   task.Task,
   sources.ParallelText,
@@ -44,6 +45,7 @@ CLASSES = (
   corruptions.CorruptionConfig,
   grow.GrowConfig,
   sampler.DecodeConfig,
+  value.ValueStage,
   improve.ImproveConfig,
   evaluate.EvaluateConfig,
   fixed.Fixed,
@@ -51,9 +53,11 @@ CLASSES = (
   per_source.Percentile,
   per_source.Interpolation,
   bc.BC,
+  bvmpo.BVMPO,
   dpo.DPO,
   gold.GoldP,
   gold.GoldS,
+  oac.OAC,
   reward_weighted_bc.RewardWeightedBC,
 )
 

@@ -26,6 +26,7 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import value as value_stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Experiment:
     reward: how the reward model is trained.
     grow: how D_g is sampled.
     improve: loss, filter and training of an Improve step.
+    value: how the value function is trained; for losses that need one.
     evaluate: what is reported.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
@@ -62,6 +64,7 @@ class Experiment:
   reward: reward_stage.RewardStage
   grow: grow_stage.GrowConfig
   improve: improve_stage.ImproveConfig
+  value: value_stage.ValueStage | None = None
   evaluate: evaluate_stage.EvaluateConfig
   num_grow_steps: int = 1
   num_improve_steps: int = 1
@@ -91,6 +94,18 @@ class Experiment:
         'task.ratings must name the ratings that the reward model learns from, '
         'or reward_dir a finished reward; got neither'
       )
+
+    if self.needs_value and self.value is None:
+      raise ValueError(
+        f'the loss {self.improve.loss.name} needs a value function, but value is '
+        'None. Bind Experiment.value = @ValueStage(), as '
+        'gin_configs/values/monte_carlo.gin does.'
+      )
+
+  @property
+  def needs_value(self) -> bool:
+    """Whether the loss of the Improve steps reads a value function."""
+    return 'value' in self.improve.loss.needs
 
   @property
   def variant_name(self) -> str:
@@ -150,6 +165,11 @@ class Run:
       given = self.experiment.grow_dir
       return pathlib.Path(given) if given else self.model_dir / 'grow_1'
     return self.variant_dir / f'grow_{grow_step}'
+
+  def value_directory(self, grow_step: int) -> pathlib.Path:
+    """Returns the folder of the value function of D_g."""
+    parent = self.model_dir if grow_step == 1 else self.variant_dir
+    return parent / f'value_{grow_step}'
 
   def improve_directory(
     self, grow_step: int, improve_step: int
@@ -269,6 +289,27 @@ class Run:
       overwrite=self._overwrite,
     )
 
+  def value(
+    self, grow_step: int, grow_directory: pathlib.Path
+  ) -> pathlib.Path | None:
+    """Trains V(x, y_<t) of D_g, if the loss needs it; returns its folder."""
+    config = self.experiment.value
+    if config is None or not self.experiment.needs_value:
+      return None
+    return value_stage.run(
+      config,
+      policy=self.policy,
+      bc_directory=self.directory('bc'),
+      reward_directory=self.directory('reward'),
+      grow_directory=grow_directory,
+      reward_name=self.reward_model.name,
+      data=self.data,
+      mesh_config=self.experiment.mesh,
+      directory=self.value_directory(grow_step),
+      seed=self._seed(seeds.Purpose.VALUE, grow_step),
+      overwrite=self._overwrite,
+    )
+
   def improve(
     self,
     grow_step: int,
@@ -302,6 +343,9 @@ class Run:
       policy=self.policy,
       init_directory=self.directory('bc') if is_initial else previous,
       bc_directory=self.directory('bc'),
+      value_directory=(
+        self.value_directory(grow_step) if experiment.needs_value else None
+      ),
       grow_directory=grow_directory,
       reward_name=self.reward_model.name,
       data=self.data,
@@ -355,8 +399,9 @@ class Run:
     summary.write(self)
 
   def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
-    name = step.directory.name if step.grow else 'bc'
-    return self.variant_dir / 'evaluate' / f'{name}-{split}'
+    if not step.grow:  # All variants have this policy.
+      return self.model_dir / 'evaluate' / f'bc-{split}'
+    return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
 
 
 def _use(what: str, directory: pathlib.Path) -> pathlib.Path:

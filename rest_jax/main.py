@@ -16,13 +16,18 @@ RUN_MODES = (
   'bc',
   'reward',
   'grow',
+  'value',
   'improve',
   'evaluate',
+  'compare',
   'report',
 )
 
 _RUN_MODE = flags.DEFINE_enum(
-  'run_mode', 'rest', RUN_MODES, 'All of Algorithm 1, or one stage of it.'
+  'run_mode',
+  'rest',
+  RUN_MODES,
+  'All of Algorithm 1, one stage of it, or a comparison of several variants.',
 )
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'The folder of the run; finished stages in it are used.'
@@ -37,7 +42,7 @@ _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Make stages again whose settings changed.'
 )
 _GROW_STEP = flags.DEFINE_integer(
-  'grow_step', 1, 'g of --run_mode=grow and improve, from 1.', lower_bound=1
+  'grow_step', 1, 'g of --run_mode=grow, value, improve; from 1.', lower_bound=1
 )
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
@@ -64,9 +69,10 @@ def main(argv: list[str], overrides: list[str]) -> int:
 
   try:
     configurables.register()
-    root = configurables.ROOT
+    if _RUN_MODE.value == 'compare':
+      return _compare(overrides)
     experiment = gin_utils.parse_and_build(
-      _GIN_FILE.value, overrides, root=root
+      _GIN_FILE.value, overrides, root=configurables.ROOT
     )
     return _run(experiment)
   except KeyboardInterrupt:
@@ -80,35 +86,23 @@ def main(argv: list[str], overrides: list[str]) -> int:
 
 
 def _run(experiment) -> int:
-  import jax
-
   from rest_jax import experiment as experiment_lib
-  from rest_jax import gin_utils, plan, rest
-  from rest_jax.data import files
+  from rest_jax import plan, rest
 
   model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
   run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
     print(plan.describe(run, _RUN_MODE.value))
     return 0
-  model_dir.mkdir(parents=True, exist_ok=True)
-  for name, text in (
-    ('config.gin', gin_utils.config_text()),
-    ('operative_config.gin', gin_utils.operative_config_text()),
-  ):
-    with files.atomic_write(model_dir / name) as temporary:
-      temporary.write_text(text, encoding='utf-8')
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    # Programs compiled by one stage or run are there for the next.
-    jax.config.update(
-      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
-    )
+  _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
   mode = _RUN_MODE.value
   if mode == 'rest':
     rest.rest(run)
   elif mode == 'grow':
     run.grow(g, run.policy_before(g, 1))
+  elif mode == 'value':
+    run.value(g, run.grow_directory(g))
   elif mode == 'improve':
     run.improve(g, i, run.grow_directory(g), run.policy_before(g, i))
   elif mode == 'report':
@@ -121,6 +115,55 @@ def _run(experiment) -> int:
       'evaluate': run.evaluate_finished,
     }[mode]()
   return 0
+
+
+def _compare(overrides: list[str]) -> int:
+  from rest_jax import comparison as comparison_lib
+  from rest_jax import gin_utils, plan
+
+  def read(files, changes):
+    return gin_utils.parse_and_build(
+      [*(_GIN_FILE.value or ()), *files],
+      [*overrides, *changes],
+      root=comparison_lib.Comparison,
+    )
+
+  comparison = read([], [])
+  model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
+  settings = {
+    'build': lambda spec: read(spec.gin_files, spec.overrides).experiment,
+    'model_dir': model_dir,
+    'overwrite': _OVERWRITE.value,
+  }
+  if _DRY_RUN.value:
+    for name, runs in comparison_lib.plan(comparison, **settings).items():
+      print(f'variant {name}, seeds {comparison.seeds}')
+      print(plan.describe(runs[0], 'rest'))
+    return 0
+  _begin(model_dir)
+  comparison_lib.run(comparison, **settings)
+  return 0
+
+
+def _begin(model_dir: pathlib.Path) -> None:
+  """Writes down what was asked, and keeps compiled programs in the folder."""
+  import jax
+
+  from rest_jax import gin_utils
+  from rest_jax.data import files
+
+  model_dir.mkdir(parents=True, exist_ok=True)
+  for name, text in (
+    ('config.gin', gin_utils.config_text()),
+    ('operative_config.gin', gin_utils.operative_config_text()),
+  ):
+    with files.atomic_write(model_dir / name) as temporary:
+      temporary.write_text(text, encoding='utf-8')
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    # Programs compiled by one stage or run are there for the next.
+    jax.config.update(
+      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
+    )
 
 
 def _quiet() -> None:

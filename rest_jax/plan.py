@@ -91,6 +91,8 @@ def _stages(run):
   for step in run.policies()[1:]:
     if step.improve == 1:
       yield f'grow {step.grow}', run.grow_directory(step.grow)
+      if run.experiment.needs_value:
+        yield f'value {step.grow}', run.value_directory(step.grow)
     yield f'improve {step.grow}.{step.improve}', step.directory
 
 

@@ -20,6 +20,7 @@ def rest(run: experiment.Run) -> None:
 
   for g in range(1, settings.num_grow_steps + 1):
     d_g = run.grow(g, policy)  # samples of pi_theta and D, scored once
+    run.value(g, d_g)  # V(x, y_<t), if the loss asks for it
     for i in range(1, settings.num_improve_steps + 1):
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)

@@ -5,14 +5,17 @@ import pathlib
 
 import pytest
 
-from rest_jax import configurables, experiment, gin_utils, plan
+from rest_jax import comparison, configurables, experiment, gin_utils, plan
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN = ROOT / 'gin_configs'
-EXPERIMENTS = sorted((GIN / 'experiments').glob('*.gin'))
+COMPARISONS = sorted((GIN / 'experiments').glob('compare_*.gin'))
+EXPERIMENTS = sorted(
+  set((GIN / 'experiments').glob('*.gin')) - set(COMPARISONS)
+)
 AXES = sorted(
   path
-  for axis in ('models', 'rewards', 'losses', 'filters', 'sampling')
+  for axis in ('models', 'rewards', 'losses', 'filters', 'sampling', 'values')
   for path in (GIN / axis).glob('*.gin')
 )
 RATINGS = (
@@ -80,6 +83,27 @@ def test_every_experiment_dry_runs(path, files):
   text = dry_run([path], overrides_for(path, files), files / 'run')
   assert 'to do     bc' in text
   assert not (files / 'run').exists()
+
+
+@pytest.mark.parametrize('path', COMPARISONS, ids=lambda path: path.stem)
+def test_every_comparison_dry_runs(path, tmp_path):
+  configurables.register()
+
+  def read(files, overrides):
+    return gin_utils.parse_and_build(
+      [str(path), *files], overrides, root=comparison.Comparison
+    )
+
+  compared = read([], [])
+  runs = comparison.plan(
+    compared,
+    build=lambda spec: read(spec.gin_files, spec.overrides).experiment,
+    model_dir=tmp_path,
+  )
+  assert list(runs) == [spec.name for spec in compared.specs()]
+  for name, of_seeds in runs.items():
+    assert [run.experiment.seed for run in of_seeds] == list(compared.seeds)
+    assert f'variants/{name}/' in plan.describe(of_seeds[0], 'rest')
 
 
 @pytest.mark.parametrize(

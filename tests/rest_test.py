@@ -245,11 +245,15 @@ def test_missing_stages_are_named(run, tmp_path):
     ('gold_s', 'return'),
     ('dpo', 'accuracy'),
     ('reward_weighted_bc', 'reward_weight'),
+    ('oac', 'advantage'),
+    ('bvmpo', 'kl_to_bc'),
   ],
 )
 def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
+  needs_value = loss in ('oac', 'bvmpo')
   variant = type(run)(
     smoke.settings(
+      *(('VALUE_STEPS=4',) if needs_value else ()),
       f'BC_DIR={run.directory("bc")}',
       f'REWARD_DIR={run.directory("reward")}',
       f'DATA_DIR={run.directory("data")}',
@@ -260,6 +264,7 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   )
   # From a policy that is not BC, which the loss keeps beside it.
   before = run.improve_directory(1, 1)
+  assert bool(variant.value(1, variant.grow_directory(1))) == needs_value
   folder = variant.improve(1, 2, variant.grow_directory(1), before)
   assert folder.relative_to(tmp_path).parts[:2] == ('variants', loss)
   lines = (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
@@ -272,4 +277,8 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   assert found, lines[0]
   assert np.isfinite(found).all()
   settings = read(folder / 'manifest.json')['settings']
-  assert ('bc' in settings) == (loss in ('gold_p', 'gold_s', 'dpo'))
+  assert ('bc' in settings) == (loss in ('gold_p', 'gold_s', 'dpo', 'bvmpo'))
+  assert ('value' in settings) == needs_value
+  if needs_value:
+    value = read(variant.value_directory(1) / 'manifest.json')
+    assert settings['value'] == value['training']['params_digest']

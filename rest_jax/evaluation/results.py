@@ -118,7 +118,8 @@ class Variant:
     loss: name of the loss, in small letters.
     grow: number of Grow steps behind the policy.
     improve: number of Improve steps since the last Grow step.
-    seed: of the run.
+    seed: of the run; the first of several.
+    seeds: of all runs that are pooled; empty for one run.
     split: e.g. 'validation', 'test'.
     decode: how the judged outputs were made.
     reward: mean reward of the samples x100, clustered by source.
@@ -126,6 +127,10 @@ class Variant:
     human: mean score of the independent judge x100; None without a judge.
     difference_to_bc: reward minus that of BC x100, paired by source.
     human_difference_to_bc: the judge's score minus that of BC x100, likewise.
+    difference_to_previous: reward minus that of the policy before x100,
+      likewise; None for one run.
+    stderr_across_seeds: of the mean reward x100, from the seeds' means.
+    difference_stderr_across_seeds: of the difference to BC x100, likewise.
     bleu: of the outputs of `decode.text`; None without references.
     bleu_signature: sacrebleu's; empty without references.
     chrf: as bleu.
@@ -144,6 +149,7 @@ class Variant:
   grow: int
   improve: int
   seed: int
+  seeds: tuple[int, ...] = ()
   filter: Filter | None = None
   split: str
   decode: Decode
@@ -151,6 +157,9 @@ class Variant:
   human: metrics.Estimate | None = None
   difference_to_bc: metrics.Difference | None = None
   human_difference_to_bc: metrics.Difference | None = None
+  difference_to_previous: metrics.Difference | None = None
+  stderr_across_seeds: float | None = None
+  difference_stderr_across_seeds: float | None = None
   bleu: float | None = None
   bleu_signature: str = ''
   chrf: float | None = None

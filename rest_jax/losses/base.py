@@ -5,6 +5,7 @@ a batch to which F has been applied already (rows that fail have weight 0). It
 declares up front
 
   columns    which stored columns it reads beside the tokens
+  needs      which other models it is given beside the policy
   layout     how D_g's rows are grouped into a batch
   auxiliary  state that lives in the train state beside the policy: `learned`
              leaves are optimised with it, `carried` ones are updated by rule
@@ -13,7 +14,7 @@ declares up front
 so that a new loss needs no change in the trainer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import enum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -89,6 +90,13 @@ COLUMNS = {
   'source_ids': 'int32 [B*N], row of x in the store of its sources',
 }
 
+# The models that a loss may ask for, and whose parameters it is given. All have
+# the sizes of the policy that is trained.
+GIVEN = {
+  'bc': 'the BC policy, a `Policy`',
+  'value': 'the value function of D_g, a `ScalarModel`',
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -99,28 +107,28 @@ class Loss:
     columns: the stored columns it reads, keys of `COLUMNS`.
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
-    needs_bc_policy: whether `init_auxiliary` must be given the BC policy.
+    needs: the models that `init_auxiliary` must be given, keys of `GIVEN`.
   """
 
   name: ClassVar[str] = ''
   columns: ClassVar[tuple[str, ...]] = ()
   layout: ClassVar[Layout] = Layout.ROWS
   needs_statistics: ClassVar[bool] = False
-  needs_bc_policy: ClassVar[bool] = False
+  needs: ClassVar[tuple[str, ...]] = ()
 
   def init_auxiliary(
-    self, params: types.Params, bc_params: types.Params | None = None
+    self, params: types.Params, given: Mapping[str, types.Params]
   ) -> Auxiliary:
     """Makes the auxiliary state.
 
     Args:
       params: parameters that training starts from.
-      bc_params: those of the BC policy, if the loss declares that it needs them.
+      given: those of the models that the loss declares in `needs`, by name.
 
     Returns:
       The state; empty by default.
     """
-    del params, bc_params
+    del params, given
     return Auxiliary()
 
   def update_auxiliary(

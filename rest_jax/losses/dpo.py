@@ -1,5 +1,6 @@
 """Direct preference optimisation on the best and worst sample of a source."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ class DPO(base.Loss):
 
   name: ClassVar[str] = 'dpo'
   layout: ClassVar[base.Layout] = base.Layout.BEST_WORST
-  needs_bc_policy: ClassVar[bool] = True
+  needs: ClassVar[tuple[str, ...]] = ('bc',)
 
   beta: float = 0.1
 
@@ -39,10 +40,10 @@ class DPO(base.Loss):
       raise ValueError(f'beta must be positive; got {self.beta}')
 
   def init_auxiliary(
-    self, params: types.Params, bc_params: types.Params | None = None
+    self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
     del params
-    return base.Auxiliary(carried={'bc': bc_params})
+    return base.Auxiliary(carried={'bc': given['bc']})
 
   def __call__(
     self,

@@ -1,5 +1,6 @@
 """GOLD: off-policy policy gradient with the BC policy as its reward."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any, ClassVar
 
@@ -34,7 +35,7 @@ class _Gold(base.Loss):
   """
 
   columns: ClassVar[tuple[str, ...]] = ()
-  needs_bc_policy: ClassVar[bool] = True
+  needs: ClassVar[tuple[str, ...]] = ('bc',)
 
   min_importance: float = 0.1
   future_steps: int = 5
@@ -58,9 +59,9 @@ class _Gold(base.Loss):
     raise NotImplementedError
 
   def init_auxiliary(
-    self, params: types.Params, bc_params: types.Params | None = None
+    self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
-    carried = {'bc': bc_params}
+    carried = {'bc': given['bc']}
     if self.lag:
       carried['lagged'] = jax.tree.map(jnp.array, params)
     return base.Auxiliary(carried=carried)

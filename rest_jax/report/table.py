@@ -62,6 +62,7 @@ _COLUMNS: tuple[tuple[str, Callable[[results_lib.Variant], str]], ...] = (
   ('policy', lambda variant: variant.name),
   ('reward', lambda variant: _estimate(variant.reward)),
   ('to BC', lambda variant: _difference(variant.difference_to_bc)),
+  ('to previous', lambda variant: _difference(variant.difference_to_previous)),
   ('human', lambda variant: _estimate(variant.human)),
   ('to BC', lambda variant: _difference(variant.human_difference_to_bc)),
   ('BLEU', lambda variant: _number(variant.bleu)),

@@ -15,6 +15,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve_rows, policies, prepare
+from rest_jax.stages import value as value_stage
 from rest_jax.training import trainer as trainer_lib
 
 INITS = ('previous', 'initial')
@@ -85,6 +86,7 @@ def run(
   policy: policy_lib.Policy,
   init_directory: str | pathlib.Path,
   bc_directory: str | pathlib.Path,
+  value_directory: str | pathlib.Path | None,
   grow_directory: str | pathlib.Path,
   reward_name: str,
   data: prepare.PreparedData,
@@ -105,7 +107,8 @@ def run(
     improve_step: i, from 1.
     policy: the network.
     init_directory: finished stage whose best policy training starts from.
-    bc_directory: finished BC, for losses that keep it beside the policy.
+    bc_directory: finished BC, for losses that need it.
+    value_directory: the finished value function of D_g, likewise.
     grow_directory: a finished Grow: D_g and its rewards.
     reward_name: which of its rewards to filter by.
     data: the prepared data.
@@ -121,11 +124,11 @@ def run(
   """
   grown = folder_lib.read_manifest(grow_directory)
   trainer = config.trainer_at(improve_step, seed)
-  needs_bc = config.loss.needs_bc_policy
+  needed = _needed(config.loss, bc_directory, value_directory)
   folder = folder_lib.begin(
     directory,
     {
-      **({'bc': policies.digest(bc_directory)} if needs_bc else {}),
+      **{name: policies.digest(path) for name, path in needed.items()},
       'improve': dataclasses.replace(config, trainer=trainer),
       'grow_step': grow_step,
       'improve_step': improve_step,
@@ -163,13 +166,34 @@ def run(
     directory=folder.path,
     evaluate_fn=evaluate_fn,
     row_filter=_row_filter(config.filter.is_inclusive),
-    bc_params=(
-      policies.load(bc_directory, policy, mesh_config) if needs_bc else None
-    ),
+    given={
+      name: _LOADERS[name](path, policy, mesh_config)
+      for name, path in needed.items()
+    },
     description=f'improve {grow_step}.{improve_step}',
   )
   folder.finish({'training': result.summary, 'kept': rows.statistics})
   return folder.path
+
+
+def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:
+  params = policies.load(directory, policy, mesh_config)
+  return trainer_lib.Given(policy, params)
+
+
+_LOADERS = {'bc': _load_bc, 'value': value_stage.load}
+
+
+def _needed(loss, bc_directory, value_directory) -> dict[str, pathlib.Path]:
+  """The folders of the models that a loss asks for."""
+  folders = {'bc': bc_directory, 'value': value_directory}
+  for name in loss.needs:
+    if folders[name] is None:
+      raise ValueError(
+        f'the loss {loss.name} needs {losses_base.GIVEN[name]}; its folder is '
+        'missing'
+      )
+  return {name: pathlib.Path(folders[name]) for name in loss.needs}
 
 
 @functools.cache

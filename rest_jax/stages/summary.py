@@ -25,13 +25,7 @@ def write(run: Any) -> str:
   Returns:
     The table that was printed.
   """
-  variants = []
-  for split in run.experiment.evaluate.splits:
-    bc_scores = {}
-    for step in run.policies():
-      directory = run.evaluation_directory(step, split)
-      if (directory / folder_lib.MANIFEST).exists():
-        variants.append(_variant(run, step, split, directory, bc_scores))
+  variants = [variant for found in gather(run).values() for variant in found]
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
@@ -47,6 +41,20 @@ def write(run: Any) -> str:
   print(text, flush=True)
   logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
   return text
+
+
+def gather(run: Any) -> dict[str, list[results_lib.Variant]]:
+  """Returns a run's finished evaluations by split, in the policies' order."""
+  variants: dict[str, list[results_lib.Variant]] = {}
+  for split in run.experiment.evaluate.splits:
+    bc_scores: dict[str, Any] = {}
+    variants[split] = [
+      _variant(run, step, split, directory, bc_scores)
+      for step in run.policies()
+      for directory in [run.evaluation_directory(step, split)]
+      if (directory / folder_lib.MANIFEST).exists()
+    ]
+  return variants
 
 
 def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:

@@ -1,6 +1,6 @@
 """The train state and the jitted train step, for every model and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import flax.struct
@@ -39,15 +39,16 @@ def init_state(
   params: types.Params,
   loss: base.Loss,
   optimizer: optax.GradientTransformation,
-  bc_params: types.Params | None = None,
+  given: Mapping[str, types.Params],
 ) -> TrainState:
   """Makes the state that training starts from (traceable)."""
-  if loss.needs_bc_policy and bc_params is None:
-    raise ValueError(
-      f'{type(loss).__name__} needs the BC policy; none was given. It is for '
-      'Improve steps: BC itself is trained by the loss BC.'
-    )
-  auxiliary = loss.init_auxiliary(params, bc_params)
+  for name in loss.needs:
+    if name not in given:
+      raise ValueError(
+        f'{type(loss).__name__} needs {base.GIVEN[name]}; none was given. It is '
+        'for Improve steps: BC itself is trained by the loss BC.'
+      )
+  auxiliary = loss.init_auxiliary(params, given)
   trained = {'params': params, 'learned': auxiliary.learned}
   return TrainState(
     step=jnp.zeros((), jnp.int32),

@@ -4,7 +4,7 @@ It is handed a model, a loss, batches and a function that evaluates parameters;
 it imports none of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -100,6 +100,13 @@ class TrainerConfig:
     )
 
 
+class Given(NamedTuple):
+  """A model beside the one that is trained, which its loss reads."""
+
+  model: Any
+  params: types.Params
+
+
 class TrainResult(NamedTuple):
   """What a training ends with.
 
@@ -163,7 +170,7 @@ def train(
   directory: str | pathlib.Path,
   evaluate_fn: EvaluateFn,
   row_filter: base.RowFilter | None = None,
-  bc_params: types.Params | None = None,
+  given: Mapping[str, Given] | None = None,
   description: str = 'train',
 ) -> TrainResult:
   """Trains until `max_steps` or until the objective stops rising.
@@ -183,7 +190,7 @@ def train(
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
     row_filter: applies F of Eq. 2 inside the step.
-    bc_params: the BC policy, for losses that need it.
+    given: other models, by the names in the loss's `needs`.
     description: the word before the progress bar.
 
   Returns:
@@ -198,7 +205,7 @@ def train(
     stack.callback(store.close)
     stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
     state = _sharded_state(
-      model, loss, config, params, bc_params, mesh_config, mesh
+      model, loss, config, params, given, mesh_config, mesh
     )
     progress, fresh = _Progress(), True
     if store.latest_step is not None:
@@ -354,10 +361,10 @@ class _Run:
     }
 
 
-def _sharded_state(model, loss, config, params, bc_params, mesh_config, mesh):
+def _sharded_state(model, loss, config, params, given, mesh_config, mesh):
   """Places parameters by the rules and makes the rest of the state alike."""
 
-  def place(params):
+  def place(model, params):
     # A copy: the step donates its state, and the caller keeps its parameters.
     return mesh_lib.put_params(
       jax.tree.map(lambda x: jnp.array(x, copy=True), params),
@@ -366,14 +373,16 @@ def _sharded_state(model, loss, config, params, bc_params, mesh_config, mesh):
       mesh_config.rules,
     )
 
-  params = place(params)
-  bc_params = None if bc_params is None else place(bc_params)
+  params = place(model, params)
+  given = given or {}
+  others = {name: place(*given[name]) for name in loss.needs if name in given}
   init = functools.partial(
     step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
   )
   by_name = {
     (jax.tree_util.keystr(path), leaf.shape): leaf.sharding
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    for tree in (params, *others.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 
   def sharding_of(path, leaf):
@@ -385,9 +394,9 @@ def _sharded_state(model, loss, config, params, bc_params, mesh_config, mesh):
         return by_name[name, leaf.shape]
     return mesh_lib.replicated(mesh)
 
-  shapes = jax.eval_shape(init, params, bc_params=bc_params)
+  shapes = jax.eval_shape(init, params, given=others)
   shardings = jax.tree_util.tree_map_with_path(sharding_of, shapes)
-  return jax.jit(init, out_shardings=shardings)(params, bc_params=bc_params)
+  return jax.jit(init, out_shardings=shardings)(params, given=others)
 
 
 def nll_evaluation(

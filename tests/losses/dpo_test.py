@@ -28,7 +28,7 @@ def test_by_hand():
     for row, targets in enumerate(cases['decoder_target_tokens'])
   ]
   margins = 0.3 * np.array([ratios[0] - ratios[1], ratios[2] - ratios[3]])
-  output = table.call(dpo.DPO(beta=0.3), theta, cases, bc=of_bc)
+  output = table.call(dpo.DPO(beta=0.3), theta, cases, given={'bc': of_bc})
   expected = np.log1p(np.exp(-margins)).sum()
   assert output.weighted_sum == pytest.approx(expected, rel=1e-4)
   assert output.normalizer == 2
@@ -38,13 +38,13 @@ def test_by_hand():
 
 def test_at_the_reference_it_is_log_two():
   theta, cases, _ = _case(1)
-  output = table.call(dpo.DPO(), theta, cases, bc=theta)
+  output = table.call(dpo.DPO(), theta, cases, given={'bc': theta})
   assert output.weighted_sum / output.normalizer == pytest.approx(np.log(2))
 
 
 def test_a_step_makes_the_best_likelier_and_the_worst_less():
   theta, cases, of_bc = _case(2)
-  gradient = table.gradient(dpo.DPO(), theta, cases, bc=of_bc)
+  gradient = table.gradient(dpo.DPO(), theta, cases, given={'bc': of_bc})
   moved = {'x': theta['x'] - 0.1 * gradient}
   real = cases['decoder_target_tokens'] > 0
 
@@ -60,14 +60,17 @@ def test_a_pair_counts_by_its_best_sample():
   theta, cases, of_bc = _case(3)
   weights = cases['decoder_loss_weights'] * jnp.array([[0.5], [9], [0], [1]])
   output = table.call(
-    dpo.DPO(), theta, {**cases, 'decoder_loss_weights': weights}, bc=of_bc
+    dpo.DPO(),
+    theta,
+    {**cases, 'decoder_loss_weights': weights},
+    given={'bc': of_bc},
   )
   rows = [0, 1]
   first = table.call(
     dpo.DPO(),
     table.rows_of(theta, rows),
     table.rows_of(cases, rows),
-    bc=table.rows_of(of_bc, rows),
+    given={'bc': table.rows_of(of_bc, rows)},
   )
   assert output.normalizer == 0.5
   assert output.weighted_sum == pytest.approx(0.5 * first.weighted_sum)
@@ -76,9 +79,13 @@ def test_a_pair_counts_by_its_best_sample():
 def test_identities():
   theta, cases, of_bc = _case(4, (5, 2, 4, 3, 1, 5))
   loss = dpo.DPO()
-  table.assert_masking_is_dropping(loss, theta, cases, [1], bc=of_bc, group=2)
-  table.assert_padding_is_nothing(loss, theta, cases, bc=of_bc)
-  table.assert_an_empty_mask_is_harmless(loss, theta, cases, bc=of_bc)
+  table.assert_masking_is_dropping(
+    loss, theta, cases, [1], given={'bc': of_bc}, group=2
+  )
+  table.assert_padding_is_nothing(loss, theta, cases, given={'bc': of_bc})
+  table.assert_an_empty_mask_is_harmless(
+    loss, theta, cases, given={'bc': of_bc}
+  )
 
 
 def test_wrong_settings():

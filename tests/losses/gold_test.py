@@ -36,13 +36,15 @@ def test_by_hand():
     'decoder_target_tokens': jnp.array([[1, 1, 0]]),
     'decoder_loss_weights': jnp.array([[1.0, 1.0, 0.0]]),
   }
-  output = table.call(gold.GoldS(min_importance=0.4), theta, cases, bc=of_bc)
+  output = table.call(
+    gold.GoldS(min_importance=0.4), theta, cases, given={'bc': of_bc}
+  )
   # Q = (1/2 + 1/5, 1/5), importance = (max(1/4, 0.4), 1/2).
   expected = -(0.4 * 0.7 * np.log(0.25) + 0.5 * 0.2 * np.log(0.5))
   assert output.weighted_sum == pytest.approx(expected, rel=1e-5)
   assert output.normalizer == 2
   loss = gold.GoldP(min_importance=1.0, future_steps=0, baseline=-1.0)
-  output = table.call(loss, theta, cases, bc=of_bc)
+  output = table.call(loss, theta, cases, given={'bc': of_bc})
   # r = (1 + ln 1/2, max(1 + ln 1/5, 0)).
   expected = -(1 - np.log(2)) * np.log(0.25)
   assert output.weighted_sum == pytest.approx(expected, rel=1e-5)
@@ -58,11 +60,11 @@ def test_sums_stop_after_k_tokens_and_at_the_end():
 def test_with_unit_weights_it_is_bc():
   theta, cases, of_bc = _case()
   unit = gold.GoldS(min_importance=1.0, min_reward=1.0, future_steps=0)
-  ours = table.call(unit, theta, cases, bc=of_bc)
+  ours = table.call(unit, theta, cases, given={'bc': of_bc})
   plain = table.call(bc.BC(), theta, cases)
   np.testing.assert_allclose(ours.weighted_sum, plain.weighted_sum, rtol=1e-6)
   np.testing.assert_allclose(
-    table.gradient(unit, theta, cases, bc=of_bc),
+    table.gradient(unit, theta, cases, given={'bc': of_bc}),
     table.gradient(bc.BC(), theta, cases),
     atol=1e-6,
   )
@@ -71,7 +73,7 @@ def test_with_unit_weights_it_is_bc():
 def test_no_gradient_flows_through_the_weights():
   theta, cases, of_bc = _case(1)
   loss = gold.GoldP()
-  gradient = table.gradient(loss, theta, cases, bc=of_bc)
+  gradient = table.gradient(loss, theta, cases, given={'bc': of_bc})
   # Each token's gradient is that of its log-likelihood, times its credit.
   log_probs = table.Table().log_probs(theta, cases)
   rewards = jnp.where(
@@ -92,7 +94,7 @@ def test_no_gradient_flows_through_the_weights():
 def test_a_lagged_policy_gives_the_importance():
   theta, cases, of_bc = _case(2)
   loss = gold.GoldP(lag=2)
-  auxiliary = loss.init_auxiliary(theta, of_bc)
+  auxiliary = loss.init_auxiliary(theta, {'bc': of_bc})
   moved = jax.tree.map(lambda x: x + jnp.arange(7.0), theta)
   after_one = loss.update_auxiliary(auxiliary, params=moved, step=jnp.int32(1))
   after_two = loss.update_auxiliary(after_one, params=moved, step=jnp.int32(2))
@@ -115,9 +117,13 @@ def test_a_lagged_policy_gives_the_importance():
 @pytest.mark.parametrize('loss', _LOSSES, ids=repr)
 def test_identities(loss):
   theta, cases, of_bc = _case(3, (5, 2, 4, 1))
-  table.assert_masking_is_dropping(loss, theta, cases, [1, 3], bc=of_bc)
-  table.assert_padding_is_nothing(loss, theta, cases, bc=of_bc)
-  table.assert_an_empty_mask_is_harmless(loss, theta, cases, bc=of_bc)
+  table.assert_masking_is_dropping(
+    loss, theta, cases, [1, 3], given={'bc': of_bc}
+  )
+  table.assert_padding_is_nothing(loss, theta, cases, given={'bc': of_bc})
+  table.assert_an_empty_mask_is_harmless(
+    loss, theta, cases, given={'bc': of_bc}
+  )
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,13 @@ import numpy as np
 from rest_jax.losses import base
 from rest_jax.models import policy
 
+_NOTHING: dict = {}
+
 
 class Table:
   """pi(y_t | …) = softmax(params['x'][row, t]), whatever came before."""
+
+  config = None
 
   def logits(self, params, batch, *, dropout_key=None):
     del batch, dropout_key
@@ -18,6 +22,17 @@ class Table:
   def log_probs(self, params, batch, *, dropout_key=None):
     logits = self.logits(params, batch, dropout_key=dropout_key)
     return policy.target_log_probs(logits, batch['decoder_target_tokens'])
+
+
+class ValueTable:
+  """V(s_t) = params['v'][row, t]; in the place of `scalar.ScalarModel`."""
+
+  def __init__(self, config=None):
+    del config
+
+  def values(self, params, batch, *, dropout_key=None):
+    del batch, dropout_key
+    return params['v']  # [R, T]
 
 
 def params(random, rows, length, vocab=7):
@@ -41,42 +56,62 @@ def rows_of(tree, rows):
   return jax.tree.map(lambda x: x[np.asarray(rows)], tree)
 
 
-def call(loss, theta, cases, *, bc=None, auxiliary=None):
+def call(loss, theta, cases, *, given=_NOTHING, auxiliary=None):
   if auxiliary is None:
-    auxiliary = loss.init_auxiliary(theta, bc)
-  return loss(model=Table(), params=theta, auxiliary=auxiliary, batch=cases)
+    auxiliary = loss.init_auxiliary(theta, given)
+  return loss(
+    model=Table(),
+    params=theta,
+    auxiliary=auxiliary,
+    batch=cases,
+    statistics=statistics(loss, theta, auxiliary, cases),
+  )
 
 
-def gradient(loss, theta, cases, *, bc=None):
+def statistics(loss, theta, auxiliary, cases):
+  if not loss.needs_statistics:
+    return None
+  return loss.reduce_statistics(
+    loss.batch_statistics(
+      model=Table(), params=theta, auxiliary=auxiliary, batch=cases
+    )
+  )
+
+
+def gradient(loss, theta, cases, *, given=_NOTHING):
   """Of weighted_sum / normalizer, as the trainer takes it."""
 
   def mean(theta):
     output = call(loss, theta, cases, auxiliary=auxiliary)
     return output.weighted_sum / jnp.maximum(output.normalizer, 1e-9)
 
-  auxiliary = loss.init_auxiliary(theta, bc)
+  auxiliary = loss.init_auxiliary(theta, given)
   return jax.grad(mean)(theta)['x']
 
 
-def assert_masking_is_dropping(loss, theta, cases, masked, *, bc=None, group=1):
+def assert_masking_is_dropping(
+  loss, theta, cases, masked, *, given=_NOTHING, group=1
+):
   """Rows (groups of rows) of weight 0 are as if they were not there."""
   rows = len(cases['rewards'])
   gone = np.isin(np.arange(rows) // group, masked)
   weights = jnp.where(gone[:, None], 0.0, cases['decoder_loss_weights'])
   kept = np.flatnonzero(~gone)
-  whole = call(loss, theta, {**cases, 'decoder_loss_weights': weights}, bc=bc)
+  whole = call(
+    loss, theta, {**cases, 'decoder_loss_weights': weights}, given=given
+  )
   part = call(
     loss,
     rows_of(theta, kept),
     rows_of(cases, kept),
-    bc=None if bc is None else rows_of(bc, kept),
+    given=rows_of(given, kept),
   )
   assert isinstance(whole, base.LossOutput)
   np.testing.assert_allclose(whole.weighted_sum, part.weighted_sum, rtol=1e-5)
   np.testing.assert_allclose(whole.normalizer, part.normalizer, rtol=1e-6)
 
 
-def assert_padding_is_nothing(loss, theta, cases, *, bc=None):
+def assert_padding_is_nothing(loss, theta, cases, *, given=_NOTHING):
   """More columns of PAD, with any logits, change nothing."""
 
   def wider(tree, value):
@@ -88,12 +123,12 @@ def assert_padding_is_nothing(loss, theta, cases, *, bc=None):
 
     return jax.tree.map(pad, tree)
 
-  narrow = call(loss, theta, cases, bc=bc)
+  narrow = call(loss, theta, cases, given=given)
   wide = call(
     loss,
     wider(theta, 3.0),
     wider(cases, 0),
-    bc=None if bc is None else wider(bc, -2.0),
+    given=wider(given, -2.0),
   )
   np.testing.assert_allclose(
     narrow.weighted_sum, wide.weighted_sum, rtol=1e-5, atol=1e-6
@@ -101,12 +136,12 @@ def assert_padding_is_nothing(loss, theta, cases, *, bc=None):
   np.testing.assert_allclose(narrow.normalizer, wide.normalizer)
 
 
-def assert_an_empty_mask_is_harmless(loss, theta, cases, *, bc=None):
+def assert_an_empty_mask_is_harmless(loss, theta, cases, *, given=_NOTHING):
   empty = {
     **cases,
     'decoder_loss_weights': jnp.zeros_like(cases['decoder_loss_weights']),
   }
-  output = call(loss, theta, empty, bc=bc)
+  output = call(loss, theta, empty, given=given)
   assert output.weighted_sum == 0
   assert output.normalizer == 0
-  assert not np.any(gradient(loss, theta, empty, bc=bc))
+  assert not np.any(gradient(loss, theta, empty, given=given))

@@ -30,7 +30,7 @@ def run(loss, batch, *, accumulation=1, steps=1, optimizer=None, **arguments):
   policy = toy.make_policy()
   optimizer = optimizer or optax.sgd(1.0)
   params = policy.init(jax.random.key(0))
-  state = step_lib.init_state(params, loss, optimizer)
+  state = step_lib.init_state(params, loss, optimizer, {})
   step = jax.jit(
     step_lib.make_train_step(
       model=policy,

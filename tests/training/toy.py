@@ -84,7 +84,7 @@ class EverythingLoss(base.Loss):
 
   lag: int = 3
 
-  def init_auxiliary(self, params, bc_params=None):
+  def init_auxiliary(self, params, given):
     return base.Auxiliary(
       learned={'log_temperature': jnp.zeros(())},
       carried={'lagged': jax.tree.map(jnp.array, params)},

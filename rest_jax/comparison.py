@@ -1,0 +1,332 @@
+"""Several variants of one experiment, several seeds, one table.
+
+The variants of a seed share its BC policy, reward model and first Grow, as
+variants in one folder always do; the seeds share the data.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+from absl import logging
+import numpy as np
+
+from rest_jax import experiment as experiment_lib
+from rest_jax import rest
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import figures, table
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import summary
+
+
+class VariantSpec(NamedTuple):
+  """What one variant changes.
+
+  Attributes:
+    name: of its folder and in the results.
+    gin_files: read after those of the comparison.
+    overrides: `NAME=VALUE`, after those of the command line.
+  """
+
+  name: str
+  gin_files: tuple[str, ...]
+  overrides: tuple[str, ...]
+
+
+# Builds the experiment of a variant.
+Build = Callable[[VariantSpec], experiment_lib.Experiment]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+  """What is compared.
+
+  Attributes:
+    experiment: what all variants start from.
+    variants: for each its name, and then the gin files (`….gin`) and settings
+      (`NAME=VALUE`) in which it differs.
+    seeds: everything random is repeated with each.
+  """
+
+  experiment: experiment_lib.Experiment
+  variants: tuple[tuple[str, ...], ...]
+  seeds: tuple[int, ...] = (0, 1, 2)
+
+  def __post_init__(self):
+    names = [spec.name for spec in self.specs()]
+    for what, values in (('variants', names), ('seeds', self.seeds)):
+      if not values:
+        raise ValueError(f'{what} must name at least one; got none')
+      if len(set(values)) < len(values):
+        raise ValueError(f'{what} must differ; got {tuple(values)}')
+
+  def specs(self) -> list[VariantSpec]:
+    """Returns the variants, each taken apart."""
+    return [_spec(entry) for entry in self.variants]
+
+
+def _spec(entry: tuple[str, ...]) -> VariantSpec:
+  if not entry or '=' in entry[0] or '/' in entry[0] or '.gin' in entry[0]:
+    raise ValueError(
+      'each of variants must open with its name, a word for a folder, before '
+      f'gin files and NAME=VALUE; got {entry!r}'
+    )
+  name, *changes = entry
+  for change in changes:
+    if '=' not in change and not change.endswith('.gin'):
+      raise ValueError(
+        f'variant {name}: {change!r} is neither a gin file nor NAME=VALUE'
+      )
+  overrides = tuple(change for change in changes if '=' in change)
+  files = tuple(change for change in changes if '=' not in change)
+  return VariantSpec(name, files, overrides)
+
+
+def run(
+  comparison: Comparison,
+  *,
+  build: Build,
+  model_dir: str | pathlib.Path,
+  overwrite: bool = False,
+) -> results_lib.Results:
+  """Trains every variant with every seed; finished stages are used as they are.
+
+  Args:
+    comparison: what to compare.
+    build: makes the experiment of a variant.
+    model_dir: receives `data`, `seed_<n>` (an ordinary run's folder each),
+      `results.json` and `report`.
+    overwrite: see `experiment.Run`.
+
+  Returns:
+    The results, pooled over seeds.
+  """
+  runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
+  base = experiment_lib.Run(
+    comparison.experiment, model_dir, overwrite=overwrite
+  )
+  base.prepare()
+  for of_seeds in runs.values():
+    for one in of_seeds:
+      logging.info('compare: %s', one.variant_dir)
+      rest.rest(one)
+  return write(list(runs.values()), base)
+
+
+def plan(
+  comparison: Comparison,
+  *,
+  build: Build,
+  model_dir: str | pathlib.Path,
+  overwrite: bool = False,
+) -> dict[str, list[experiment_lib.Run]]:
+  """Builds all runs without starting one; see `run`.
+
+  Returns:
+    By variant, a run for each seed.
+
+  Raises:
+    ValueError: if a variant changes what all share.
+  """
+  base = comparison.experiment
+  root = pathlib.Path(model_dir)
+  data_dir = base.data_dir or str(root / 'data')
+  runs = {}
+  for spec in comparison.specs():
+    changed = build(spec)
+    for field in ('task', 'network', 'bc', 'reward', 'evaluate'):
+      if getattr(changed, field) != getattr(base, field):
+        raise ValueError(
+          f'variant {spec.name} changes {field}, which all variants share. '
+          'Compare it in a folder of its own.'
+        )
+    runs[spec.name] = [
+      experiment_lib.Run(
+        dataclasses.replace(
+          changed, seed=seed, variant=spec.name, data_dir=data_dir
+        ),
+        root / f'seed_{seed}',
+        overwrite=overwrite,
+      )
+      for seed in comparison.seeds
+    ]
+  return runs
+
+
+def write(
+  runs: Sequence[Sequence[experiment_lib.Run]], base: experiment_lib.Run
+) -> results_lib.Results:
+  """Pools finished evaluations into one `results.json`, table and figures.
+
+  Args:
+    runs: for each variant, a run for each seed.
+    base: whose `model_dir` is written to.
+
+  Returns:
+    The results.
+  """
+  pooled = [variant for of_seeds in runs for variant in _pooled(of_seeds)]
+  results = results_lib.update(
+    base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
+  )
+  figures.write_all(results, base.model_dir / 'report')
+  print(table.render(results), flush=True)
+  logging.info('results: %s', base.model_dir / summary.RESULTS_FILE)
+  return results
+
+
+def _pooled(
+  runs: Sequence[experiment_lib.Run],
+) -> Iterator[results_lib.Variant]:
+  """The policies of one variant on every split, over all seeds."""
+  gathered = [summary.gather(run) for run in runs]
+  for split in runs[0].experiment.evaluate.splits:
+    scores: dict[str, list[_Scores]] = {'reward': [], 'human': []}
+    for number, step in enumerate(runs[0].policies()):
+      variants = [of_run[split][number] for of_run in gathered]
+      for what, name in (
+        ('reward', runs[0].reward_model.name),
+        ('human', evaluate_stage.HUMAN),
+      ):
+        if getattr(variants[0], what) is not None:
+          scores[what].append(_Scores.read(runs, number, split, name))
+      yield pool(
+        variants,
+        seeds=[run.experiment.seed for run in runs],
+        rewards=scores['reward'],
+        judged=scores['human'] or None,
+        is_bc=not step.grow,
+      )
+
+
+class _Scores(NamedTuple):
+  """Normalised scores of all seeds: float [seeds][n], source ids [seeds][n]."""
+
+  values: list[np.ndarray]
+  sources: list[np.ndarray]
+
+  @classmethod
+  def read(
+    cls,
+    runs: Sequence[experiment_lib.Run],
+    number: int,
+    split: str,
+    name: str,
+  ) -> '_Scores':
+    found = [
+      evaluate_stage.read_scores(
+        run.evaluation_directory(run.policies()[number], split), name
+      )
+      for run in runs
+    ]
+    return cls([scores for scores, _ in found], [ids for _, ids in found])
+
+  def mean(self) -> metrics.Estimate:
+    """Over seeds and samples. The seeds saw the same sources."""
+    return metrics.clustered_mean(
+      np.concatenate(self.values), np.concatenate(self.sources)
+    ).scaled(100)
+
+  def minus(self, other: '_Scores') -> metrics.Difference:
+    """Paired by source."""
+    return metrics.paired_difference(
+      np.concatenate(self.values),
+      np.concatenate(other.values),
+      np.concatenate(self.sources),
+      np.concatenate(other.sources),
+    ).scaled(100)
+
+  def means(self) -> np.ndarray:
+    """Of each seed, x100."""
+    return np.array([values.mean() * 100 for values in self.values])
+
+
+def pool(
+  variants: Sequence[results_lib.Variant],
+  *,
+  seeds: Sequence[int],
+  rewards: Sequence[_Scores],
+  judged: Sequence[_Scores] | None,
+  is_bc: bool,
+) -> results_lib.Variant:
+  """One entry for the same policy of several seeds.
+
+  Standard errors are clustered by source over all seeds: they say how sure the
+  mean of *these* trainings is. `stderr_across_seeds` says how much trainings
+  differ.
+
+  Args:
+    variants: the entries, one a seed.
+    seeds: theirs.
+    rewards: scores of the policies so far, BC first, this one last.
+    judged: likewise of the judge; None without one.
+    is_bc: whether it is BC itself.
+
+  Returns:
+    The entry.
+  """
+  first = variants[0]
+  own = rewards[-1]
+
+  def mean(name: str) -> float | None:
+    values = [getattr(variant, name) for variant in variants]
+    return None if None in values else float(np.mean(values))
+
+  def by_n(name: str) -> dict[int, float]:
+    curves = [getattr(variant, name) for variant in variants]
+    return {n: float(np.mean([c[n] for c in curves])) for n in curves[0]}
+
+  changes = {}
+  if not is_bc:
+    changes = {
+      'difference_to_bc': own.minus(rewards[0]),
+      'difference_to_previous': own.minus(rewards[-2]),
+      'difference_stderr_across_seeds': _spread(
+        own.means() - rewards[0].means()
+      ),
+      'kept': _mean_kept([v.kept for v in variants if v.kept is not None]),
+    }
+    if judged:
+      changes['human_difference_to_bc'] = judged[-1].minus(judged[0])
+  return dataclasses.replace(
+    first,
+    seeds=tuple(seeds),
+    reward=own.mean(),
+    stderr_across_seeds=_spread(own.means()),
+    human=judged[-1].mean() if judged else None,
+    bleu=mean('bleu'),
+    chrf=mean('chrf'),
+    length_ratio=mean('length_ratio'),
+    distinct_samples=sum(variant.distinct_samples for variant in variants),
+    best_of_n=by_n('best_of_n'),
+    best_of_n_stderr=by_n('best_of_n_stderr'),
+    best_of_n_human=by_n('best_of_n_human'),
+    seconds=results_lib.Seconds(
+      **{
+        name: float(np.mean([getattr(v.seconds, name) for v in variants]))
+        for name in ('grow', 'score', 'improve')
+      }
+    ),
+    **changes,
+  )
+
+
+def _mean_kept(kept: Sequence[results_lib.Kept]) -> results_lib.Kept | None:
+  if not kept:
+    return None
+  return results_lib.Kept(
+    samples=round(np.mean([one.samples for one in kept])),
+    fraction=float(np.mean([one.fraction for one in kept])),
+    sources_without_samples=round(
+      np.mean([one.sources_without_samples for one in kept])
+    ),
+  )
+
+
+def _spread(means: np.ndarray) -> float | None:
+  """The standard error of a mean over seeds; None of one seed."""
+  if len(means) < 2:
+    return None
+  return float(means.std(ddof=1) / np.sqrt(len(means)))

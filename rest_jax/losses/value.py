@@ -1,0 +1,102 @@
+"""The value function: what is still to be earned from a position on."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from rest_jax import types
+from rest_jax.losses import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValueRegression(base.Loss):
+  """Squared error of a value function to the Monte-Carlo returns of D_g.
+
+  L(x, y; theta) = sum_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x, y)
+
+  T is the position of the last token: the reward comes with it, and nothing
+  before it.
+
+  Source: ReST (arXiv 2308.08998), A.8.4.
+
+  Attributes:
+    discount: gamma, in (0, 1].
+  """
+
+  name: ClassVar[str] = 'value'
+  columns: ClassVar[tuple[str, ...]] = ('rewards',)
+
+  discount: float = 1.0
+
+  def __post_init__(self):
+    check_discount(self.discount)
+
+  def __call__(
+    self,
+    *,
+    model: Any,
+    params: types.Params,
+    auxiliary: base.Auxiliary,
+    batch: types.Batch,
+    statistics: Any = None,
+    dropout_key: jax.Array | None = None,
+  ) -> base.LossOutput:
+    """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
+    del auxiliary, statistics
+    values = model.values(params, batch, dropout_key=dropout_key)  # [B, T]
+    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    returns = monte_carlo_returns(batch['rewards'], is_token, self.discount)
+    weights = batch['decoder_loss_weights']
+    squared = jnp.square(values.astype(jnp.float32) - returns)
+    total, count = (squared * weights).sum(), weights.sum()
+    return base.LossOutput(total, count, {'squared_error': (total, count)})
+
+
+def check_discount(discount: float) -> None:
+  """Raises unless gamma is in (0, 1]."""
+  if not 0.0 < discount <= 1.0:
+    raise ValueError(f'discount must be in (0, 1]; got {discount}')
+
+
+def monte_carlo_returns(
+  rewards: Float[Array, ' B'], is_token: Bool[Array, 'B T'], discount: float
+) -> Float[Array, 'B T']:
+  """G_t = gamma^(T-t) R for every token t of a hypothesis, 0 after it.
+
+  Args:
+    rewards: R, of each hypothesis.
+    is_token: True up to the last token, False after it.
+    discount: gamma.
+  """
+  # Tokens from t on, less one: T - t.
+  ahead = jnp.cumsum(is_token[:, ::-1], axis=1)[:, ::-1] - 1
+  returns = rewards[:, None] * jnp.power(discount, ahead)
+  return jnp.where(is_token, returns, 0.0)
+
+
+def advantages(
+  values: Float[Array, 'B T'],
+  rewards: Float[Array, ' B'],
+  is_token: Bool[Array, 'B T'],
+  discount: float,
+) -> Float[Array, 'B T']:
+  """A_t = r_t + gamma V(s_{t+1}) - V(s_t), 0 after the hypothesis.
+
+  r_t is R at the last token and 0 before; the value after the last token is 0.
+
+  Source: ReST (arXiv 2308.08998), A.8.3: no V-trace.
+
+  Args:
+    values: V(s_t), of what is known before token t.
+    rewards: R, of each hypothesis.
+    is_token: True up to the last token, False after it.
+    discount: gamma.
+  """
+  one_more = ((0, 0), (0, 1))
+  follows = jnp.pad(is_token[:, 1:], one_more)  # another token comes after t
+  later = jnp.where(follows, jnp.pad(values[:, 1:], one_more), 0.0)
+  earned = jnp.where(follows, 0.0, rewards[:, None])
+  return jnp.where(is_token, earned + discount * later - values, 0.0)

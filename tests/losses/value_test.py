@@ -1,0 +1,73 @@
+"""Tests of the value function's loss, returns and advantages."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax.losses import value
+from tests.losses import table
+
+_TOKENS = jnp.array([[True, True, True, False], [True, False, False, False]])
+
+
+def _call(loss, values, cases):
+  return loss(
+    model=table.ValueTable(),
+    params={'v': values},
+    auxiliary=loss.init_auxiliary({}, {}),
+    batch=cases,
+  )
+
+
+def test_returns_by_hand():
+  found = value.monte_carlo_returns(jnp.array([8.0, -1.0]), _TOKENS, 0.5)
+  np.testing.assert_allclose(found, [[2.0, 4.0, 8.0, 0.0], [-1.0, 0, 0, 0]])
+
+
+def test_advantages_by_hand():
+  values = jnp.array([[1.0, 2.0, 3.0, 9.0], [5.0, 9.0, 9.0, 9.0]])
+  found = value.advantages(values, jnp.array([8.0, 4.0]), _TOKENS, 0.5)
+  np.testing.assert_allclose(
+    found, [[0.5 * 2 - 1, 0.5 * 3 - 2, 8 - 3, 0.0], [4 - 5, 0.0, 0.0, 0.0]]
+  )
+
+
+def test_without_discount_advantages_telescope():
+  # Their sum is what was earned beyond what was expected at the start.
+  random = np.random.default_rng(0)
+  cases = table.batch(random, (5, 2, 4), 6)
+  values = jnp.asarray(random.normal(size=(3, 6)), jnp.float32)
+  is_token = cases['decoder_target_tokens'] > 0
+  found = value.advantages(values, cases['rewards'], is_token, 1.0)
+  np.testing.assert_allclose(
+    found.sum(1), cases['rewards'] - values[:, 0], atol=1e-6
+  )
+
+
+def test_a_value_function_that_is_right_has_no_advantage():
+  random = np.random.default_rng(1)
+  cases = table.batch(random, (5, 2, 4), 6)
+  is_token = cases['decoder_target_tokens'] > 0
+  returns = value.monte_carlo_returns(cases['rewards'], is_token, 0.9)
+  found = value.advantages(returns, cases['rewards'], is_token, 0.9)
+  np.testing.assert_allclose(found, np.zeros((3, 6)), atol=1e-6)
+  output = _call(value.ValueRegression(discount=0.9), returns, cases)
+  assert output.weighted_sum == pytest.approx(0, abs=1e-6)
+
+
+def test_loss_by_hand():
+  cases = {
+    'decoder_target_tokens': jnp.array([[4, 1, 0], [1, 0, 0]]),
+    'decoder_loss_weights': jnp.array([[1.0, 1.0, 0.0], [0.5, 0.0, 0.0]]),
+    'rewards': jnp.array([2.0, 4.0]),
+  }
+  values = jnp.array([[0.0, 3.0, 100.0], [1.0, 100.0, 100.0]])
+  output = _call(value.ValueRegression(discount=0.5), values, cases)
+  assert output.weighted_sum == pytest.approx(1 + 1 + 0.5 * 9)
+  assert output.normalizer == 2.5
+
+
+@pytest.mark.parametrize('discount', [0.0, 1.5])
+def test_wrong_settings(discount):
+  with pytest.raises(ValueError, match='discount'):
+    value.ValueRegression(discount=discount)
