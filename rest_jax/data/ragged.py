@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import functools
 import itertools
 
-from jaxtyping import Int, Int32
+from jaxtyping import Int, Int32, UInt64
 import numpy as np
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from rest_jax import types
 # Below this many rows a chunk, one slice a row is quicker than building the
 # index arrays of a gather.
 _GATHER_FROM = 8
+# Rows hashed at a time: what is computed of their tokens stays in a cache.
+_HASHED_ROWS = 2048
 
 
 class Ragged(Sequence[np.ndarray]):
@@ -86,6 +88,30 @@ class Ragged(Sequence[np.ndarray]):
     return np.concatenate(
       [np.diff(offsets).astype(np.int32) for offsets in self._offsets]
     )
+
+  @functools.cached_property
+  def hashes(self) -> UInt64[np.ndarray, ' n']:
+    """A hash of each row, equal for equal rows; reads every token once.
+
+    Different rows have equal hashes about as seldom as random 64-bit numbers
+    are equal. Computed once and kept, 8 bytes a row.
+    """
+    # An odd multiplier for each position, so that the order of tokens counts.
+    longest = int(self.lengths.max(initial=0))
+    multipliers = np.random.default_rng(0).integers(
+      0, 2**63, longest, dtype=np.uint64
+    )
+    multipliers = (multipliers << np.uint64(1)) | np.uint64(1)
+    hashes = np.zeros(len(self), np.uint64)
+    for values, offsets, at in zip(
+      self._values, self._offsets, self._starts[:-1], strict=True
+    ):
+      for start in range(0, len(offsets) - 1, _HASHED_ROWS):
+        bounds = offsets[start : start + _HASHED_ROWS + 1].astype(np.int64)
+        part = hashes[at + start : at + start + len(bounds) - 1]
+        tokens = values[bounds[0] : bounds[-1]]
+        _hash_rows(tokens, bounds - bounds[0], multipliers, part)
+    return hashes
 
   @property
   def num_tokens(self) -> int:
@@ -190,6 +216,26 @@ class Ragged(Sequence[np.ndarray]):
     block = np.full((len(local), padded.shape[1]), types.PAD_ID, np.int32)
     block[inside] = self._values[chunk][positions]
     padded[lines] = block
+
+
+def _hash_rows(
+  tokens: np.ndarray,
+  bounds: np.ndarray,
+  multipliers: np.ndarray,
+  hashes: np.ndarray,
+) -> None:
+  """Writes the hash of each row of `tokens` into `hashes`; 0 for empty rows."""
+  lengths = np.diff(bounds)
+  position = np.arange(len(tokens)) - np.repeat(bounds[:-1], lengths)
+  mixed = tokens.astype(np.uint64)
+  mixed += np.uint64(1)
+  mixed *= np.uint64(0x9E3779B97F4A7C15)
+  mixed ^= mixed >> np.uint64(29)
+  mixed *= multipliers.take(position)
+  # Sums run from one begin to the next, so only rows with tokens may have one.
+  filled = np.flatnonzero(lengths)
+  if filled.size:
+    hashes[filled] = np.add.reduceat(mixed, bounds[filled])
 
 
 def flatten(

@@ -8,12 +8,16 @@ loaded.
 
 import abc
 import dataclasses
+import itertools
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import types
+
+# Rows compared at a time: sorting them stays in a cache.
+_PIECE_ROWS = 65_536
 
 
 class Samples(NamedTuple):
@@ -25,7 +29,8 @@ class Samples(NamedTuple):
     is_reference: bool [n], the row is D's own reference, not a sample.
     is_eligible: bool [n], may be trained on at all (unfinished samples are not,
       by default; references only if they are included).
-    text_hashes: uint64 [n], equal for equal tokens.
+    text_hashes: uint64 [n], equal for equal tokens; None if nothing that is
+      asked of these rows compares tokens.
     lengths: int32 [n], tokens with EOS.
   """
 
@@ -33,8 +38,16 @@ class Samples(NamedTuple):
   rewards: np.ndarray
   is_reference: np.ndarray
   is_eligible: np.ndarray
-  text_hashes: np.ndarray
+  text_hashes: np.ndarray | None
   lengths: np.ndarray
+
+  def only(self, chosen: np.ndarray) -> 'Samples':
+    """Returns the columns of the rows chosen by a mask, bool [n]."""
+    if chosen.all():
+      return self
+    return Samples(
+      *(None if column is None else column[chosen] for column in self)
+    )
 
 
 class Kept(NamedTuple):
@@ -112,7 +125,7 @@ class Filter(abc.ABC):
 
     Returns:
       float32, [] for one threshold for all or [number of sources] in the order
-      of `np.unique(samples.source_ids)`.
+      of the rows.
     """
 
   def select(self, improve_step: int, samples: Samples) -> Kept:
@@ -130,32 +143,23 @@ class Filter(abc.ABC):
     """
     value = self.at(improve_step)
     _check(samples)
-    candidates = samples.is_eligible.copy()
+    candidates = samples.is_eligible
     if self.deduplicate:
-      candidates &= ~_is_repeated(samples, candidates)
+      candidates = candidates & ~_is_repeated(samples, candidates)
     counted = candidates
     if not self.count_references:
       counted = candidates & ~samples.is_reference
-    rows = np.flatnonzero(candidates)
     if not counted.any():
       raise EmptySelectionError(
         'no row of D_g may be trained on: all samples are unfinished (raise '
         'max_target_length, or train the policy longer) or references are '
         'excluded and there are no samples'
       )
-    counting = Samples(*(column[counted] for column in samples))
+    counting = samples.only(counted)
     tau = self.thresholds(value, counting)
-    if tau.ndim:
-      # A source none of whose rows count keeps none: its threshold is infinite.
-      counted_sources = np.unique(counting.source_ids)
-      place = np.searchsorted(counted_sources, samples.source_ids[rows])
-      place = np.minimum(place, len(counted_sources) - 1)
-      known = counted_sources[place] == samples.source_ids[rows]
-      row_tau = np.where(known, tau[place], np.inf).astype(np.float32)
-    else:
-      row_tau = np.full(rows.shape, tau, np.float32)
-    passes = is_kept(samples.rewards[rows], row_tau, self.is_inclusive)
-    kept = rows[passes]
+    row_tau = _of_rows(tau, counting.source_ids, samples.source_ids)
+    passes = is_kept(samples.rewards, row_tau, self.is_inclusive)
+    kept = np.flatnonzero(passes & candidates)
     if not kept.size:
       raise EmptySelectionError(
         self._nothing_kept(value, samples.rewards[candidates])
@@ -165,7 +169,7 @@ class Filter(abc.ABC):
     statistics['threshold'] = (
       float(tau) if not tau.ndim and np.isfinite(tau) else None
     )
-    return Kept(kept, row_tau[passes], statistics)
+    return Kept(kept, row_tau[kept], statistics)
 
   def _nothing_kept(self, value: float, rewards: np.ndarray) -> str:
     points = (0, 5, 25, 50, 75, 95, 99, 100)
@@ -217,28 +221,61 @@ def _check(samples: Samples) -> None:
       f'the reward of row {row} (source {int(samples.source_ids[row])}) is NaN; '
       'score D_g again'
     )
-  if np.any(np.diff(samples.source_ids) < 0):
+  if np.any(samples.source_ids[1:] < samples.source_ids[:-1]):
     raise ValueError('rows of D_g must be sorted by source')
+
+
+def _of_rows(
+  tau: np.ndarray, counted_sources: np.ndarray, source_ids: np.ndarray
+) -> np.ndarray:
+  """Returns the threshold of each row, float32 [n].
+
+  Args:
+    tau: what `Filter.thresholds` returned.
+    counted_sources: the source of each row that it was given.
+    source_ids: the source of each row.
+  """
+  if not tau.ndim:
+    return np.broadcast_to(tau, source_ids.shape)
+  starts = group_starts(source_ids)
+  counted = counted_sources[group_starts(counted_sources)]
+  # A source none of whose rows count keeps none: its threshold is infinite.
+  tau_of = np.full(starts.shape, np.inf, np.float32)
+  tau_of[np.searchsorted(source_ids[starts], counted)] = tau
+  return np.repeat(tau_of, np.diff(starts, append=len(source_ids)))
 
 
 def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
   """Marks rows whose (source, tokens) occurred in an earlier row of `among`."""
-  rows = np.flatnonzero(among)
-  order = np.lexsort(
-    (rows, samples.text_hashes[rows], samples.source_ids[rows])
-  )
-  ordered = rows[order]
-  same = (
-    samples.source_ids[ordered[1:]] == samples.source_ids[ordered[:-1]]
-  ) & (samples.text_hashes[ordered[1:]] == samples.text_hashes[ordered[:-1]])
-  repeated = np.zeros(samples.source_ids.shape, bool)
-  repeated[ordered[1:][same]] = True
+  source_ids, text_hashes = samples.source_ids, samples.text_hashes
+  if text_hashes is None:
+    raise ValueError(
+      'samples must have text_hashes for a filter that drops repeated ones; '
+      'got None. Gather them with hashes.'
+    )
+  repeated = np.zeros(source_ids.shape, bool)
+  for begin, end in itertools.pairwise(_cuts(source_ids)):
+    rows = begin + np.flatnonzero(among[begin:end])
+    # Stable: of equal hashes, those of one source lie side by side.
+    rows = rows[np.argsort(text_hashes[rows], kind='stable')]
+    same = (text_hashes[rows[1:]] == text_hashes[rows[:-1]]) & (
+      source_ids[rows[1:]] == source_ids[rows[:-1]]
+    )
+    repeated[rows[1:][same]] = True
   return repeated
 
 
+def _cuts(source_ids: np.ndarray) -> list[int]:
+  """Returns bounds of pieces of whole sources, `_PIECE_ROWS` rows or little more."""
+  starts = np.append(group_starts(source_ids), len(source_ids))
+  wanted = np.arange(0, len(source_ids), _PIECE_ROWS)
+  cuts = starts[np.searchsorted(starts, wanted)]
+  return np.unique(np.append(cuts, len(source_ids))).tolist()
+
+
 def _statistics(samples, candidates, kept):
-  before = np.unique(samples.source_ids).size
-  after = np.unique(samples.source_ids[kept]).size
+  before = group_starts(samples.source_ids).size
+  after = group_starts(samples.source_ids[kept]).size
   return {
     'samples': int(kept.size),
     'fraction': float(kept.size / samples.is_eligible.sum()),
@@ -254,6 +291,27 @@ def _statistics(samples, candidates, kept):
 
 
 def group_starts(source_ids: np.ndarray) -> np.ndarray:
-  """Returns the first row of each source, for sorted source ids."""
-  changes = np.flatnonzero(np.diff(source_ids)) + 1
+  """Returns the first row of each source, for sorted source ids of a row or more."""
+  changes = np.flatnonzero(source_ids[1:] != source_ids[:-1]) + 1
   return np.concatenate([np.zeros(1, changes.dtype), changes])
+
+
+def sorted_within(rewards: np.ndarray, counts: np.ndarray) -> np.ndarray:
+  """Returns the rewards with those of each source in rising order.
+
+  Args:
+    rewards: float32 [n], without NaN, the rows of a source side by side.
+    counts: int [sources], number of rows of each.
+  """
+  # One sort of 64-bit integers, which is many times faster than sorting rows
+  # by two columns: the source's place above, the reward's bits below, changed so
+  # that as integers they rise with the reward.
+  sign = np.uint32(1 << 31)
+  bits = np.ascontiguousarray(rewards, np.float32).view(np.uint32)
+  keys = np.repeat(
+    np.arange(len(counts), dtype=np.uint64) << np.uint64(32), counts
+  )
+  keys |= np.where(bits & sign, ~bits, bits | sign)
+  keys.sort()
+  bits = keys.astype(np.uint32)
+  return np.where(bits & sign, bits ^ sign, ~bits).view(np.float32)

@@ -44,5 +44,6 @@ class Quantile(base.Filter):
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the quantile of all rows that count."""
-    quantile = np.quantile(samples.rewards.astype(np.float64), value)
+    rewards = samples.rewards.astype(np.float64)  # A copy: it is reordered.
+    quantile = np.quantile(rewards, value, overwrite_input=True)
     return np.asarray(quantile, np.float32)

@@ -33,9 +33,8 @@ class Percentile(base.Filter):
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the percentile of each source, [sources]."""
     starts = base.group_starts(samples.source_ids)
-    counts = np.diff(np.append(starts, len(samples.source_ids)))
-    order = np.lexsort((samples.rewards, samples.source_ids))
-    ranked = samples.rewards[order]
+    counts = np.diff(starts, append=len(samples.source_ids))
+    ranked = base.sorted_within(samples.rewards, counts)
     rank = (counts - 1) * (value / 100.0)
     low = np.floor(rank).astype(np.int64)
     high = np.minimum(low + 1, counts - 1)
@@ -70,7 +69,7 @@ class Interpolation(base.Filter):
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the threshold of each source, [sources]."""
     starts = base.group_starts(samples.source_ids)
-    counts = np.diff(np.append(starts, len(samples.source_ids)))
+    counts = np.diff(starts, append=len(samples.source_ids))
     rewards = samples.rewards.astype(np.float64)
     largest = np.maximum.reduceat(rewards, starts)
     mean = np.add.reduceat(rewards, starts) / counts

@@ -221,6 +221,7 @@ def select_rows(
     rewards,
     include_references=config.include_references,
     include_unfinished=config.include_unfinished,
+    with_hashes=improve_rows.compares_tokens(config.filter, config.loss),
   )
   rows = improve_rows.select(
     store=store,

@@ -9,8 +9,6 @@ from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.training import loader
 
-_CHUNK = 65_536
-
 
 @dataclasses.dataclass(frozen=True)
 class ImproveRows:
@@ -35,6 +33,7 @@ def samples_of(
   *,
   include_references: bool,
   include_unfinished: bool,
+  with_hashes: bool = True,
 ) -> filters_base.Samples:
   """Gathers the columns that filters read.
 
@@ -43,6 +42,8 @@ def samples_of(
     rewards: float32 [n], normalised, a row each.
     include_references: whether D's own references may be trained on.
     include_unfinished: whether samples without EOS may be.
+    with_hashes: whether rows will be compared by their tokens (see
+      `compares_tokens`); without, no token is read.
 
   Returns:
     The columns.
@@ -58,31 +59,16 @@ def samples_of(
     rewards=np.asarray(rewards, np.float32),
     is_reference=is_reference,
     is_eligible=eligible,
-    text_hashes=_hashes(store),
+    text_hashes=store.tokens.hashes if with_hashes else None,
     lengths=store.tokens.lengths,
   )
 
 
-def _hashes(store: sample_store.SampleStore) -> np.ndarray:
-  """A 64-bit hash of each row's tokens."""
-  lengths = store.tokens.lengths
-  # Odd multipliers, one a position: equal sums of different rows are as likely
-  # as a collision of a random 64-bit number.
-  random = np.random.default_rng(0)
-  multipliers = random.integers(
-    0, 2**63, int(lengths.max(initial=1)), dtype=np.uint64
-  )
-  multipliers = (multipliers << np.uint64(1)) | np.uint64(1)
-  hashes = np.empty(len(store), np.uint64)
-  for start in range(0, len(store), _CHUNK):
-    rows = np.arange(start, min(start + _CHUNK, len(store)))
-    longest = int(lengths[rows].max())
-    tokens = store.tokens.pad(rows, longest).astype(np.uint64)
-    mixed = (tokens + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    mixed[tokens == 0] = 0
-    hashes[rows] = (mixed * multipliers[:longest]).sum(1, dtype=np.uint64)
-  return hashes
+def compares_tokens(
+  row_filter: filters_base.Filter, loss: losses_base.Loss
+) -> bool:
+  """Whether F or the layout of the loss asks which rows have equal tokens."""
+  return row_filter.deduplicate or loss.layout is losses_base.Layout.BEST_WORST
 
 
 def select(
@@ -125,12 +111,11 @@ def select(
     kept.statistics['pairs'] = len(groups)
   else:
     groups, thresholds = kept.rows[:, None], kept.thresholds[:, None]
-  columns = {
-    'rewards': samples.rewards,
-    'sample_log_probs': store.log_prob,
-    'source_ids': samples.source_ids,
-  }
-  extra = set(loss.columns) - {'rewards'}
+  extra = {}
+  if 'sample_log_probs' in loss.columns:
+    extra['sample_log_probs'] = store.log_prob
+  if 'source_ids' in loss.columns:
+    extra['source_ids'] = samples.source_ids
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     members = groups[rows].reshape(-1)  # [B * N]
@@ -145,8 +130,8 @@ def select(
     batch['row_weights'] = np.where(
       samples.is_reference[members], reference_weight, 1.0
     ).astype(np.float32)
-    for name in extra:
-      batch[name] = _on_device_type(columns[name][members])
+    for name, column in extra.items():
+      batch[name] = _on_device_type(column[members])
     return batch
 
   return ImproveRows(

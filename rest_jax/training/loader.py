@@ -7,6 +7,8 @@ giving the step alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+import dataclasses
 import functools
 
 import grain
@@ -18,6 +20,27 @@ Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
 # More batches than any training takes; grain wants a length.
 _MANY = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bucket:
+  """Rows of similar length; `members` are their numbers, `rows` a batch's."""
+
+  length: int
+  rows: int
+  members: np.ndarray
+
+  @property
+  def num_batches(self) -> int:
+    return -(-self.members.size // self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+  """An epoch's order: the members of each bucket and the batches, permuted."""
+
+  members: list[np.ndarray]
+  batches: np.ndarray
 
 
 def decoder_batch(
@@ -95,45 +118,50 @@ class BucketedBatches:
     self._load = load
     self._seed = seed
     self.num_rows = len(source_lengths)
-    self._buckets = []  # (length, rows a batch, members)
+    self._buckets: list[_Bucket] = []
     bucket_of = np.searchsorted(bounds, longest)
-    padded = 0
+    # Half the memory of the usual type, where it is enough.
+    dtype = np.int32 if self.num_rows < 2**31 else np.int64
     for index, length in enumerate(bounds):
-      members = np.flatnonzero(bucket_of == index)
+      members = np.flatnonzero(bucket_of == index).astype(dtype)
       if not members.size:
         continue
       rows = max(1, tokens_per_batch // int(length) // row_multiple)
-      rows *= row_multiple
-      self._buckets.append((int(length), rows, members))
-      padded += -(-members.size // rows) * rows * int(length) * 2
-    self.batches_per_epoch = sum(
-      -(-members.size // rows) for _, rows, members in self._buckets
-    )
+      self._buckets.append(_Bucket(int(length), rows * row_multiple, members))
+    # Batches are numbered bucket by bucket: the first number of each.
+    self._first = np.cumsum([0, *(b.num_batches for b in self._buckets)])
+    self.batches_per_epoch = int(self._first[-1])
+    padded = sum(2 * b.num_batches * b.rows * b.length for b in self._buckets)
     real = int(np.sum(source_lengths, dtype=np.int64)) + int(
       np.sum(target_lengths, dtype=np.int64)
     )
     self.real_token_share = real / padded
-    # Two epochs: prefetching threads straddle their border.
-    self._plan = functools.lru_cache(maxsize=2)(self._make_plan)
+    self._planner = futures.ThreadPoolExecutor(max_workers=1)
+    # Two epochs: this one and the next.
+    self._plan = functools.lru_cache(maxsize=2)(
+      functools.partial(self._planner.submit, self._make_plan)
+    )
 
   def __len__(self) -> int:
     return _MANY
 
-  def _make_plan(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
+  def _make_plan(self, epoch: int) -> _Epoch:
     random = np.random.default_rng((self._seed, epoch))
-    batches = []
-    for length, rows, members in self._buckets:
-      shuffled = random.permutation(members)
-      batches.extend(
-        (length, rows, shuffled[start : start + rows])
-        for start in range(0, members.size, rows)
-      )
-    return [batches[i] for i in random.permutation(len(batches))]
+    members = [random.permutation(bucket.members) for bucket in self._buckets]
+    return _Epoch(members, random.permutation(self.batches_per_epoch))
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns batch number `index`, counted from the first epoch's start."""
     epoch, position = divmod(index, self.batches_per_epoch)
-    length, num_rows, rows = self._plan(epoch)[position]
+    plan = self._plan(epoch).result()
+    if 2 * position >= self.batches_per_epoch:
+      # Permuted beside the training, which would wait for it otherwise.
+      self._plan(epoch + 1)
+    number = int(plan.batches[position])
+    place = int(np.searchsorted(self._first, number, side='right')) - 1
+    length, num_rows = self._buckets[place].length, self._buckets[place].rows
+    start = (number - int(self._first[place])) * num_rows
+    rows = plan.members[place][start : start + num_rows]
     batch = self._load(rows, length, length)
     if len(rows) == num_rows:
       return batch
