@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import time
 from typing import Any
 
 from absl import logging
@@ -32,10 +33,12 @@ class StageFolder:
   Attributes:
     path: the folder.
     settings: what feeds the stage, as JSON values (see `settings.describe`).
+    began: when it was opened, on the monotonic clock.
   """
 
   path: pathlib.Path
   settings: dict[str, Any]
+  began: float = dataclasses.field(default_factory=time.monotonic)
 
   @property
   def is_finished(self) -> bool:
@@ -47,7 +50,13 @@ class StageFolder:
   def finish(self, manifest: dict[str, Any]) -> None:
     """Marks the folder complete; nothing may be written to it afterwards."""
     files.write_json(
-      self.path / MANIFEST, {**manifest, 'settings': self.settings}
+      self.path / MANIFEST,
+      {
+        **manifest,
+        # Of the last start alone, if the stage was cut off.
+        'stage_seconds': time.monotonic() - self.began,
+        'settings': self.settings,
+      },
     )
     (self.path / _SETTINGS).unlink(missing_ok=True)
 

@@ -113,8 +113,8 @@ class TrainResult(NamedTuple):
   Attributes:
     params: those of the best checkpoint.
     summary: for the stage's manifest: steps, best_step, best_objective,
-      stopped_early, real_token_share, seconds, target_tokens_per_second,
-      params_digest, evaluation (metrics of the best checkpoint).
+      stopped_early, real_token_share, seconds, evaluation_seconds (of those),
+      target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint).
   """
 
   params: types.Params
@@ -356,6 +356,7 @@ class _Run:
       'rows': batches.num_rows,
       'real_token_share': batches.real_token_share,
       'seconds': progress.seconds,
+      'evaluation_seconds': progress.evaluation_seconds,
       'target_tokens_per_second': progress.target_tokens / training,
       'params_digest': checkpoints_lib.digest(best),
     }

@@ -71,6 +71,31 @@ def test_chunks_do_not_matter(seed):
       np.testing.assert_array_equal(given, expected)
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_hashes_are_equal_for_equal_rows_alone(seed):
+  # Few tokens and short rows: many rows are equal, or permuted, or prefixes.
+  draw = np.random.default_rng(seed)
+  rows = [
+    draw.integers(1, 4, draw.integers(0, 6)).astype(np.uint16)
+    for _ in range(5000)
+  ]
+  hashes = ragged.Ragged.from_chunked(_in_chunks(draw, rows)).hashes
+  assert hashes.dtype == np.uint64
+  texts = [row.tobytes() for row in rows]
+  assert len(set(texts)) == len(set(hashes.tolist())) > 100
+  by_text = dict(zip(texts, hashes.tolist(), strict=True))
+  assert [by_text[text] for text in texts] == hashes.tolist()
+  # Neither chunks nor the type of the token ids matter.
+  wide = ragged.Ragged.from_lists([row.astype(np.int32) for row in rows])
+  np.testing.assert_array_equal(wide.hashes, hashes)
+
+
+def test_hashes_are_kept():
+  rows = ragged.Ragged.from_lists([[5, 6], []])
+  assert rows.hashes is rows.hashes
+  assert rows.hashes[1] == 0 != rows.hashes[0]
+
+
 def test_no_rows_at_all():
   for rows in (
     ragged.Ragged.from_lists([]),
@@ -80,6 +105,7 @@ def test_no_rows_at_all():
     assert len(rows) == 0
     assert list(rows) == []
     assert rows.lengths.shape == (0,)
+    assert rows.hashes.shape == (0,)
     assert rows.pad(np.zeros(0, np.int64), 4).shape == (0, 4)
     with pytest.raises(IndexError, match='row must be in'):
       rows[0]

@@ -319,3 +319,28 @@ def test_tokens_stay_on_disk(tmp_path):
   assert pa.total_allocated_bytes() - arrow_bytes < 100_000
   # Four bytes a row for the lengths, and the batch itself.
   assert peak < 4 * number + 8 * padded.nbytes + 300_000 < number * length
+
+
+def test_hashing_copies_no_column_of_tokens(tmp_path):
+  number, length = 150_000, 60
+  block = np.random.default_rng(0).integers(2, _VOCAB, (number, length))
+  rows = sample_store.SampleRows(
+    source_id=np.arange(number),
+    sample_id=np.zeros(number, np.int32),
+    tokens=list(block.astype(np.uint16)),
+    log_prob=np.zeros(number, np.float32),
+    finished=np.zeros(number, bool),
+  )
+  info = sample_store.write_shard(tmp_path, 0, 1, rows, _VOCAB)
+  _write_manifest(tmp_path, [info], number, number)
+  del rows
+  arrow_bytes = pa.total_allocated_bytes()
+  tracemalloc.start()
+  store = sample_store.SampleStore.open(tmp_path)
+  hashes = store.tokens.hashes
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert len(set(hashes.tolist())) == number
+  assert pa.total_allocated_bytes() - arrow_bytes < 100_000
+  # Eight bytes a row for the hash, four for the length, and one piece's sums.
+  assert peak < (8 + 4) * number + 6_000_000 < 2 * number * length

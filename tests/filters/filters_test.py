@@ -41,6 +41,100 @@ ALL = (
 )
 
 
+def naive_threshold(row_filter, value, rewards):
+  """The threshold of one group of rewards, by its definition."""
+  ranked = sorted(np.float32(reward) for reward in rewards)
+  if row_filter.kind == 'percentile':
+    rank = (len(ranked) - 1) * (value / 100)
+    low = int(rank)
+    high = min(low + 1, len(ranked) - 1)
+    share = np.float32(rank - low)
+    tau = ranked[low] + share * (ranked[high] - ranked[low])
+    return min(tau, ranked[high])
+  if row_filter.kind == 'interpolation':
+    mean = sum(map(float, ranked)) / len(ranked)
+    return np.float32(value * float(ranked[-1]) + (1 - value) * mean)
+  if row_filter.kind == 'quantile':
+    return np.float32(np.quantile(np.array(ranked, np.float64), value))
+  return np.float32(value)
+
+
+def naive_select(row_filter, value, samples):
+  """The rows kept and their thresholds, one source and row after the other."""
+  seen, counted, candidates = set(), {}, []
+  for row, source in enumerate(samples.source_ids.tolist()):
+    text = (source, int(samples.text_hashes[row]))
+    if not samples.is_eligible[row] or (
+      row_filter.deduplicate and text in seen
+    ):
+      continue
+    seen.add(text)
+    candidates.append((row, source))
+    if row_filter.count_references or not samples.is_reference[row]:
+      counted.setdefault(source, []).append(samples.rewards[row])
+  if row_filter.kind in ('fixed', 'quantile'):
+    everything = [reward for group in counted.values() for reward in group]
+    tau = naive_threshold(row_filter, value, everything)
+    taus = dict.fromkeys(samples.source_ids.tolist(), tau)
+  else:
+    taus = {
+      source: naive_threshold(row_filter, value, group)
+      for source, group in counted.items()
+    }
+  kept = [
+    (row, taus[source])
+    for row, source in candidates
+    if source in taus
+    and base.is_kept(
+      samples.rewards[row], taus[source], row_filter.is_inclusive
+    )
+  ]
+  return [row for row, _ in kept], [tau for _, tau in kept]
+
+
+@pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
+@pytest.mark.parametrize('seed', range(6))
+def test_select_is_the_naive_one(monkeypatch, row_filter, seed):
+  # Pieces of a few rows, cut among sources of one row and of many.
+  monkeypatch.setattr(base, '_PIECE_ROWS', (7, 64, 65_536)[seed % 3])
+  random = np.random.default_rng(seed)
+  # Few values, exact in binary: ties everywhere, zeros of both signs.
+  rewards = random.integers(-8, 9, 400) * random.choice([-0.125, 0.125], 400)
+  samples = random_samples(seed)._replace(
+    rewards=rewards.astype(np.float32),
+    source_ids=np.sort(random.geometric(0.05, 400).astype(np.int64) * 3),
+    text_hashes=random.integers(0, 6, 400).astype(np.uint64),
+    is_reference=random.random(400) < 0.4,
+  )
+  for step, value in enumerate(row_filter.values, 1):
+    kept = row_filter.select(step, samples)
+    rows, thresholds = naive_select(row_filter, value, samples)
+    np.testing.assert_array_equal(kept.rows, rows)
+    np.testing.assert_allclose(kept.thresholds, thresholds, rtol=1e-6, atol=0)
+
+
+def test_rewards_are_sorted_within_each_source():
+  random = np.random.default_rng(0)
+  extremes = [np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38]
+  rewards = np.concatenate([extremes, random.normal(size=500)])
+  rewards = random.permutation(rewards).astype(np.float32)
+  counts = np.array([1, 200, 7, 300])
+  expected = np.concatenate(
+    [np.sort(part) for part in np.split(rewards, np.cumsum(counts)[:-1])]
+  )
+  before = rewards.copy()
+  np.testing.assert_array_equal(base.sorted_within(rewards, counts), expected)
+  np.testing.assert_array_equal(rewards, before)
+
+
+def test_a_filter_that_drops_repeated_samples_needs_their_hashes():
+  samples = random_samples(0)._replace(text_hashes=None)
+  with pytest.raises(ValueError, match='samples must have text_hashes'):
+    per_source.Percentile(values=(50.0,)).select(1, samples)
+  everything = fixed.Fixed(values=(float('-inf'),)).select(1, samples)
+  assert len(everything.rows) == samples.is_eligible.sum()
+
+
 def test_fixed_is_strict():
   samples = make_samples([0.1, 0.7, 0.8, 0.7], [0, 0, 1, 1])
   kept = fixed.Fixed(values=(0.7,)).select(1, samples)

@@ -1,11 +1,14 @@
 """Tests of stage folders: finished, half done, made with other settings."""
 
+import time
+
 import pytest
 
 from rest_jax.stages import folder
 
 
 def test_a_folder_is_finished_by_its_manifest(tmp_path):
+  began = time.monotonic()
   stage = folder.begin(tmp_path / 'a', {'x': 1})
   assert not stage.is_finished
   with pytest.raises(FileNotFoundError, match='has not finished'):
@@ -14,6 +17,8 @@ def test_a_folder_is_finished_by_its_manifest(tmp_path):
   again = folder.begin(tmp_path / 'a', {'x': 1})
   assert again.is_finished
   assert again.manifest()['found'] == 2
+  taken = again.manifest()['stage_seconds']
+  assert 0 < taken <= time.monotonic() - began
 
 
 @pytest.mark.parametrize('is_finished', [False, True])
@@ -61,7 +66,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 def test_content_digest_ignores_time_only():
   manifest = {'settings': {'x': 1}, 'shards': [1], 'seconds': {'grow': 1.0}}
-  same = {**manifest, 'seconds': {'grow': 2.0}}
+  same = {**manifest, 'seconds': {'grow': 2.0}, 'stage_seconds': 3.0}
   other = {**manifest, 'shards': [2]}
   assert folder.content_digest(manifest) == folder.content_digest(same)
   assert folder.content_digest(manifest) != folder.content_digest(other)

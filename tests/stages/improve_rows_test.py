@@ -96,6 +96,104 @@ def test_equal_tokens_and_only_those_have_equal_hashes(store):
   assert len(set(hashes.tolist())) == len(ROWS) - 1
 
 
+@pytest.mark.parametrize(
+  'row_filter, loss, expected',
+  [
+    (EVERYTHING, bc.BC(), False),
+    (fixed.Fixed(values=(0.5,), deduplicate=True), bc.BC(), True),
+    (per_source.Percentile(values=(50.0,)), bc.BC(), True),
+    (EVERYTHING, toy.EverythingLoss(), True),
+  ],
+)
+def test_tokens_are_hashed_only_where_compared(
+  store, row_filter, loss, expected
+):
+  assert improve_rows.compares_tokens(row_filter, loss) is expected
+  without = improve_rows.samples_of(
+    store,
+    REWARDS,
+    include_references=True,
+    include_unfinished=False,
+    with_hashes=False,
+  )
+  assert without.text_hashes is None and 'hashes' not in vars(store.tokens)
+  if row_filter.deduplicate:
+    with pytest.raises(ValueError, match='samples must have text_hashes'):
+      row_filter.select(1, without)
+  else:
+    np.testing.assert_array_equal(
+      row_filter.select(1, without).rows,
+      row_filter.select(1, samples(store)).rows,
+    )
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_batches_are_gathered_row_by_row(tmp_path, seed):
+  random = np.random.default_rng(seed)
+  num_rows, ranges = 600, sample_store.shard_ranges(60, 25)
+  tokens = [
+    np.append(random.integers(2, toy.VOCAB, random.integers(0, 9)), 1)
+    for _ in range(num_rows)
+  ]
+  log_prob, rewards = random.normal(size=(2, num_rows)).astype(np.float32)
+  infos = []
+  for shard, (start, stop) in enumerate(ranges):
+    here = slice(10 * start, 10 * stop)
+    rows = sample_store.SampleRows(
+      source_id=np.repeat(np.arange(start, stop), 10),
+      sample_id=np.tile(np.arange(10) - 1, stop - start),
+      tokens=tokens[here],
+      log_prob=log_prob[here],
+      finished=np.ones(10 * (stop - start), bool),
+    )
+    infos.append(
+      sample_store.write_shard(tmp_path, shard, len(ranges), rows, toy.VOCAB)
+    )
+  sample_store.write_manifest(
+    tmp_path, {'num_sources': 60, 'num_rows': num_rows, 'shards': infos}
+  )
+  store = sample_store.SampleStore.open(tmp_path)
+
+  class Sources:
+    source_tokens = ragged.Ragged.from_lists(
+      [random.integers(1, 50, random.integers(1, 7)) for _ in range(60)]
+    )
+
+  class Wants(bc.BC):
+    columns = ('rewards', 'sample_log_probs', 'source_ids')
+
+  gathered = improve_rows.samples_of(
+    store, rewards, include_references=True, include_unfinished=False
+  )
+  row_filter = per_source.Percentile(values=(40.0,))
+  made = improve_rows.select(
+    store=store,
+    sources=Sources,
+    samples=gathered,
+    row_filter=row_filter,
+    improve_step=1,
+    loss=Wants(),
+    reference_weight=0.5,
+  )
+  kept = row_filter.select(1, gathered)
+  chosen = random.integers(0, len(kept.rows), 100)
+  batch = made.load(chosen, 7, 9)
+  for line, at in enumerate(chosen):
+    row = int(kept.rows[at])
+    target = batch['decoder_target_tokens'][line]
+    np.testing.assert_array_equal(target[: len(tokens[row])], tokens[row])
+    assert not target[len(tokens[row]) :].any()
+    source = Sources.source_tokens[row // 10]
+    encoder = batch['encoder_input_tokens'][line]
+    np.testing.assert_array_equal(encoder[: len(source)], source)
+    assert not encoder[len(source) :].any()
+    assert batch['rewards'][line] == rewards[row]
+    assert batch['thresholds'][line] == kept.thresholds[at]
+    assert batch['sample_log_probs'][line] == log_prob[row]
+    assert batch['source_ids'][line] == row // 10
+    assert batch['row_weights'][line] == (0.5 if row % 10 == 0 else 1.0)
+
+
 def test_a_batch_by_hand(store):
   rows = select(store, fixed.Fixed(values=(0.5,)), weight=0.25)
   batch = all_rows(rows)

@@ -1,6 +1,7 @@
 """Tests of batching: every row once an epoch, an order given by the seed."""
 
 import collections
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -66,6 +67,46 @@ def test_order_depends_on_seed_and_epoch_alone():
   assert order == [b[i]['rows'].tolist() for i in range(2 * count)]
   assert order[:count] != order[count:]
   assert order != [other[i]['rows'].tolist() for i in range(2 * count)]
+
+
+def naive_order(lengths, seed, epoch, tokens=32):
+  """Rows of each batch of an epoch, every batch listed and then permuted."""
+  random = np.random.default_rng((seed, epoch))
+  bounds, batches = np.array((4, 8, 16)), []
+  bucket_of = np.searchsorted(bounds, lengths)
+  for bucket in np.unique(bucket_of):
+    members = random.permutation(np.flatnonzero(bucket_of == bucket)).tolist()
+    size = tokens // int(bounds[bucket])
+    batches += [members[i : i + size] for i in range(0, len(members), size)]
+  return [batches[i] for i in random.permutation(len(batches))]
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_batches_are_those_of_a_plain_list(seed):
+  random = np.random.default_rng(seed)
+  lengths = random.integers(1, 17, 300)
+  batches = make_batches(lengths, seed=seed)
+  expected = [
+    rows for epoch in range(3) for rows in naive_order(lengths, seed, epoch)
+  ]
+  assert len(expected) == 3 * batches.batches_per_epoch
+  # In any order of asking: a batch depends on seed and number alone.
+  for index in random.permutation(len(expected)):
+    made = batches[int(index)]['rows']
+    assert made[made > 0].tolist() == [row + 1 for row in expected[index]]
+
+
+def test_an_epoch_needs_its_index_alone():
+  number = 400_000
+  tracemalloc.start()
+  batches = make_batches(np.full(number, 3, np.int32))
+  before = tracemalloc.get_traced_memory()[0]
+  for index in (0, batches.batches_per_epoch - 1, batches.batches_per_epoch):
+    batches[index]
+  after = tracemalloc.get_traced_memory()[0]
+  tracemalloc.stop()
+  # Two epochs, each with four bytes a row and eight a batch of eight rows.
+  assert after - before < 2 * (4 + 8 / 8) * number + 100_000
 
 
 def test_iterating_from_the_middle_continues_across_epochs():
