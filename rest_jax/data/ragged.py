@@ -17,7 +17,7 @@ from rest_jax import types
 
 # Below this many rows a chunk, one slice a row is quicker than building the
 # index arrays of a gather.
-_GATHER_FROM = 8
+_GATHER_FROM = 64
 # Rows hashed at a time: what is computed of their tokens stays in a cache.
 _HASHED_ROWS = 2048
 
@@ -127,7 +127,8 @@ class Ragged(Sequence[np.ndarray]):
       raise IndexError(f'row must be in [{-n}, {n}); got {row}.')
     row = int(row) % n
     chunk = int(np.searchsorted(self._starts, row, side='right')) - 1
-    return self._slice(chunk, row - int(self._starts[chunk]))
+    local, offsets = row - int(self._starts[chunk]), self._offsets[chunk]
+    return self._values[chunk][offsets[local] : offsets[local + 1]]
 
   def __iter__(self) -> Iterator[np.ndarray]:
     for values, offsets in zip(self._values, self._offsets, strict=True):
@@ -171,51 +172,38 @@ class Ragged(Sequence[np.ndarray]):
         f'length must hold the longest of the rows; got {length}, but row '
         f'{rows[worst]} has {lengths[worst]} tokens. Pad to a longer bucket.'
       )
-    padded = np.full((len(rows), length), types.PAD_ID, np.int32)
     if len(self._values) == 1:
-      self._gather(0, rows, lengths, padded, slice(None))
+      return self._gather(0, rows, lengths, length)
+    padded = np.full((len(rows), length), types.PAD_ID, np.int32)
+    chunks = np.searchsorted(self._starts, rows, side='right') - 1  # [B]
+    local = rows.astype(np.int64) - self._starts[chunks]
+    if len(rows) < _GATHER_FROM * len(self._values):
+      places = zip(
+        padded, chunks.tolist(), local.tolist(), lengths.tolist(), strict=True
+      )
+      for line, chunk, row, size in places:
+        begin = int(self._offsets[chunk][row])
+        line[:size] = self._values[chunk][begin : begin + size]
       return padded
-    chunks = np.searchsorted(self._starts, rows, side='right') - 1
-    order = np.argsort(chunks, kind='stable')
-    cuts = np.flatnonzero(np.diff(chunks[order])) + 1
-    for group in np.split(order, cuts):
-      chunk = int(chunks[group[0]])
-      local = rows[group] - self._starts[chunk]
-      self._gather(chunk, local, lengths[group], padded, group)
+    for chunk in np.unique(chunks):
+      lines = np.flatnonzero(chunks == chunk)
+      padded[lines] = self._gather(chunk, local[lines], lengths[lines], length)
     return padded
 
-  def _slice(self, chunk: int, local: int | np.integer) -> np.ndarray:
-    """Row `local` of a chunk."""
-    offsets = self._offsets[chunk]
-    return self._values[chunk][offsets[local] : offsets[local + 1]]
-
   def _gather(
-    self,
-    chunk: int,
-    local: np.ndarray,
-    lengths: np.ndarray,
-    padded: np.ndarray,
-    lines: np.ndarray | slice,
-  ) -> None:
-    """Copies rows `local` of one chunk into `padded[lines]`."""
-    if len(local) < _GATHER_FROM:
-      targets = range(len(padded)) if isinstance(lines, slice) else lines
-      for line, row, size in zip(targets, local, lengths, strict=True):
-        padded[line, :size] = self._slice(chunk, row)
-      return
+    self, chunk: int, local: np.ndarray, lengths: np.ndarray, length: int
+  ) -> np.ndarray:
+    """Copies rows `local` of one chunk into a rectangle."""
     begins = self._offsets[chunk][local].astype(np.int64)
     # Position of every wanted token among the chunk's values: its row's begin,
     # plus how far it stands into the row.
     ends = np.cumsum(lengths, dtype=np.int64)
     positions = np.repeat(begins - (ends - lengths), lengths)
     positions += np.arange(ends[-1])
-    inside = np.arange(padded.shape[1]) < lengths[:, None]  # [B, T]
-    if isinstance(lines, slice):
-      padded[inside] = self._values[chunk][positions]
-      return
-    block = np.full((len(local), padded.shape[1]), types.PAD_ID, np.int32)
+    block = np.full((len(local), length), types.PAD_ID, np.int32)
+    inside = np.arange(length) < lengths[:, None]  # [B, T]
     block[inside] = self._values[chunk][positions]
-    padded[lines] = block
+    return block
 
 
 def _hash_rows(

@@ -48,8 +48,11 @@ def test_hand_made_rows():
   np.testing.assert_array_equal(rows[0], [5, 6])
 
 
-@pytest.mark.parametrize('seed', range(30))
-def test_chunks_do_not_matter(seed):
+@pytest.mark.parametrize('gather_from', [1, 64])
+@pytest.mark.parametrize('seed', range(20))
+def test_chunks_do_not_matter(monkeypatch, seed, gather_from):
+  # Many rows of a chunk are gathered, few are sliced one by one.
+  monkeypatch.setattr(ragged, '_GATHER_FROM', gather_from)
   draw = np.random.default_rng(seed)
   rows = _random_rows(draw, int(draw.integers(1, 80)))
   whole = ragged.Ragged.from_lists(rows)
@@ -58,7 +61,7 @@ def test_chunks_do_not_matter(seed):
     [ragged.Ragged.from_lists(rows[:3]), ragged.Ragged.from_lists(rows[3:])]
   )
   number = int(draw.integers(0, 100))
-  chosen = draw.integers(0, len(rows), number)
+  chosen = draw.integers(0, len(rows), number).astype(draw.choice(['i4', 'u8']))
   for made in (whole, parts, joined):
     assert len(made) == len(rows)
     assert made.num_tokens == sum(map(len, rows))
