@@ -15,7 +15,15 @@ EXPERIMENTS = sorted(
 )
 AXES = sorted(
   path
-  for axis in ('models', 'rewards', 'losses', 'filters', 'sampling', 'values')
+  for axis in (
+    'models',
+    'rewards',
+    'losses',
+    'filters',
+    'sampling',
+    'values',
+    'methods',
+  )
   for path in (GIN / axis).glob('*.gin')
 )
 RATINGS = (

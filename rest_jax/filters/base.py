@@ -81,6 +81,10 @@ class Filter(abc.ABC):
     deduplicate: drop repeated (source, tokens) before thresholds are computed,
       and train on one of each only.
     count_references: whether references take part in computing thresholds.
+    max_per_source: keep at most the first rows of a source that pass, in the
+      order they were sampled in, which says nothing of their reward; None for
+      all. So that easy sources do not crowd out the others (ReST-EM, arXiv
+      2312.06585, section 3).
 
   Class attributes:
     kind: its word in results.
@@ -93,8 +97,14 @@ class Filter(abc.ABC):
   values: tuple[float, ...]
   deduplicate: bool = False
   count_references: bool = True
+  max_per_source: int | None = None
 
   def __post_init__(self):
+    if self.max_per_source is not None and self.max_per_source < 1:
+      raise ValueError(
+        'max_per_source must be at least 1, or None for all; got '
+        f'{self.max_per_source}'
+      )
     if not self.values:
       raise ValueError('values must name a threshold for each Improve step')
     values = np.asarray(self.values, np.float64)
@@ -164,6 +174,8 @@ class Filter(abc.ABC):
       raise EmptySelectionError(
         self._nothing_kept(value, samples.rewards[candidates])
       )
+    if self.max_per_source is not None:
+      kept = _first_of_each(kept, samples.source_ids[kept], self.max_per_source)
     statistics = _statistics(samples, candidates, kept)
     statistics['value'] = value if np.isfinite(value) else None
     statistics['threshold'] = (
@@ -263,6 +275,16 @@ def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
     )
     repeated[rows[1:][same]] = True
   return repeated
+
+
+def _first_of_each(
+  rows: np.ndarray, source_ids: np.ndarray, count: int
+) -> np.ndarray:
+  """Returns the rows without those that follow `count` of the same source."""
+  starts = group_starts(source_ids)
+  sizes = np.diff(starts, append=len(rows))
+  place = np.arange(len(rows)) - np.repeat(starts, sizes)
+  return rows[place < count]
 
 
 def _cuts(source_ids: np.ndarray) -> list[int]:

@@ -191,7 +191,11 @@ def _rows(
   store = sample_store.SampleStore.open(grow_directory)
   _, rewards = store.rewards(reward_name)
   samples = improve_rows.samples_of(
-    store, rewards, include_references=True, include_unfinished=False
+    store,
+    rewards,
+    include_references=True,
+    include_unfinished=False,
+    with_hashes=False,
   )
   sources = np.unique(samples.source_ids)
   count = min(config.num_heldout_sources, max(1, len(sources) // 10))

@@ -292,6 +292,28 @@ def test_mask_rows_by_hand():
   np.testing.assert_array_equal(inclusive, [[0, 0], [1, 0], [0.25, 0.25]])
 
 
+def test_a_source_keeps_its_first_rows_that_pass():
+  samples = make_samples(
+    [0.9, 0.1, 0.6, 0.8, 0.7, 0.2, 0.9], [0, 0, 0, 0, 3, 3, 3]
+  )
+  capped = fixed.Fixed(values=(0.5,), max_per_source=2).select(1, samples)
+  assert capped.rows.tolist() == [0, 2, 4, 6]
+  assert capped.thresholds.tolist() == [0.5] * 4
+  assert capped.statistics['samples'] == 4
+  one = fixed.Fixed(values=(0.5,), max_per_source=1).select(1, samples)
+  assert one.rows.tolist() == [0, 4]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_cap_that_nothing_reaches_changes_nothing(seed):
+  samples = random_samples(seed)
+  free = per_source.Percentile(values=(50.0,))
+  capped = per_source.Percentile(values=(50.0,), max_per_source=400)
+  np.testing.assert_array_equal(
+    capped.select(1, samples).rows, free.select(1, samples).rows
+  )
+
+
 def test_nothing_kept_prints_the_distribution():
   samples = make_samples([0.1, 0.2, 0.6], [0, 1, 2])
   with pytest.raises(base.EmptySelectionError) as error:
