@@ -271,7 +271,7 @@ def test_no_pair_at_all_is_an_error(store):
 def train(batch, row_filter):
   policy, optimizer = toy.make_policy(), optax.sgd(0.1)
   state = step_lib.init_state(
-    policy.init(jax.random.key(0)), bc.BC(), optimizer
+    policy.init(jax.random.key(0)), bc.BC(), optimizer, {}
   )
   step = step_lib.make_train_step(
     model=policy, loss=bc.BC(), optimizer=optimizer, row_filter=row_filter

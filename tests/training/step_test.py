@@ -139,7 +139,7 @@ def test_a_loss_that_needs_everything(micro):
 def test_dropout_depends_on_key_and_step():
   policy, optimizer = toy.make_policy(dropout_rate=0.5), optax.sgd(0.0)
   state = step_lib.init_state(
-    policy.init(jax.random.key(0)), bc.BC(), optimizer
+    policy.init(jax.random.key(0)), bc.BC(), optimizer, {}
   )
   step = jax.jit(
     step_lib.make_train_step(model=policy, loss=bc.BC(), optimizer=optimizer)
