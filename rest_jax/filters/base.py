@@ -41,12 +41,25 @@ class Samples(NamedTuple):
   text_hashes: np.ndarray | None
   lengths: np.ndarray
 
+  @property
+  def required_hashes(self) -> np.ndarray:
+    """The hashes, for what can not do without."""
+    if self.text_hashes is None:
+      raise ValueError(
+        'samples must have text_hashes where equal ones are told apart; got '
+        'None. Gather them with hashes.'
+      )
+    return self.text_hashes
+
   def only(self, chosen: np.ndarray) -> 'Samples':
-    """Returns the columns of the rows chosen by a mask, bool [n]."""
-    if chosen.all():
-      return self
+    """Returns the rows that a mask chooses, bool [n], without hashes."""
     return Samples(
-      *(None if column is None else column[chosen] for column in self)
+      source_ids=self.source_ids[chosen],
+      rewards=self.rewards[chosen],
+      is_reference=self.is_reference[chosen],
+      is_eligible=self.is_eligible[chosen],
+      text_hashes=None,
+      lengths=self.lengths[chosen],
     )
 
 
@@ -131,7 +144,7 @@ class Filter(abc.ABC):
     Args:
       value: this step's entry of `values`.
       samples: rows that count (eligible, deduplicated, and references only if
-        `count_references`).
+        `count_references`), without hashes.
 
     Returns:
       float32, [] for one threshold for all or [number of sources] in the order
@@ -259,12 +272,7 @@ def _of_rows(
 
 def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
   """Marks rows whose (source, tokens) occurred in an earlier row of `among`."""
-  source_ids, text_hashes = samples.source_ids, samples.text_hashes
-  if text_hashes is None:
-    raise ValueError(
-      'samples must have text_hashes for a filter that drops repeated ones; '
-      'got None. Gather them with hashes.'
-    )
+  source_ids, text_hashes = samples.source_ids, samples.required_hashes
   repeated = np.zeros(source_ids.shape, bool)
   for begin, end in itertools.pairwise(_cuts(source_ids)):
     rows = begin + np.flatnonzero(among[begin:end])
@@ -288,7 +296,7 @@ def _first_of_each(
 
 
 def _cuts(source_ids: np.ndarray) -> list[int]:
-  """Returns bounds of pieces of whole sources, `_PIECE_ROWS` rows or little more."""
+  """Returns the bounds of pieces of `_PIECE_ROWS` rows, sources kept whole."""
   starts = np.append(group_starts(source_ids), len(source_ids))
   wanted = np.arange(0, len(source_ids), _PIECE_ROWS)
   cuts = starts[np.searchsorted(starts, wanted)]
@@ -313,7 +321,7 @@ def _statistics(samples, candidates, kept):
 
 
 def group_starts(source_ids: np.ndarray) -> np.ndarray:
-  """Returns the first row of each source, for sorted source ids of a row or more."""
+  """Returns the first row of each source, for sorted ids of one row or more."""
   changes = np.flatnonzero(source_ids[1:] != source_ids[:-1]) + 1
   return np.concatenate([np.zeros(1, changes.dtype), changes])
 

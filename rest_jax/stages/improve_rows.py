@@ -159,10 +159,11 @@ def _best_worst(
   starts = filters_base.group_starts(samples.source_ids[order])
   ends = np.append(starts[1:], len(order)) - 1
   best, worst = order[ends], order[starts]
+  hashes = samples.required_hashes
   valid = (
     np.isfinite(threshold_of[best])
     & (samples.rewards[best] > samples.rewards[worst])
-    & (samples.text_hashes[best] != samples.text_hashes[worst])
+    & (hashes[best] != hashes[worst])
   )
   if not valid.any():
     raise filters_base.EmptySelectionError(
