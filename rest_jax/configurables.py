@@ -13,7 +13,7 @@ from rest_jax.filters import fixed, per_source
 from rest_jax.losses import bc, dpo, gold, reward_weighted_bc
 from rest_jax.models import network
 from rest_jax.parallel import mesh
-from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import blocks, corruptions, probes
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate, grow, improve, reward
@@ -46,6 +46,7 @@ CLASSES = (
   sampler.DecodeConfig,
   improve.ImproveConfig,
   evaluate.EvaluateConfig,
+  probes.ProbeConfig,
   fixed.Fixed,
   fixed.Quantile,
   per_source.Percentile,

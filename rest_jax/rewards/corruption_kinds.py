@@ -34,6 +34,12 @@ class Context:
 Kind = Callable[[Words, random.Random, Context], Words]
 
 
+def another_row(row: int, num_rows: int, draw: random.Random) -> int:
+  """A random row that is not `row`; there are at least two."""
+  other = draw.randrange(num_rows - 1)
+  return other + (other >= row)
+
+
 def _span(words: Words, draw: random.Random, most: float) -> tuple[int, int]:
   """A random span of at least one word and at most a share of all words."""
   size = draw.randint(1, max(1, round(most * len(words))))
@@ -171,24 +177,40 @@ def _punctuate(words: Words, draw: random.Random, context: Context) -> Words:
   return [*words[:position], marked_word, *words[position + 1 :]]
 
 
-def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
-  """A number becomes another; where there is none, a word is replaced."""
+def redraw_digits(words: Words, draw: random.Random) -> Words:
+  """All digits of one word that has any are drawn anew."""
   numbers = [i for i, word in enumerate(words) if _DIGIT.search(word)]
   if not numbers:
-    return _replace(words, draw, context)
+    return words
   position = draw.choice(numbers)
   changed = _DIGIT.sub(lambda _: str(draw.randrange(10)), words[position])
   return [*words[:position], changed, *words[position + 1 :]]
+
+
+def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
+  """A number becomes another; where there is none, a word is replaced."""
+  if not any(map(_DIGIT.search, words)):
+    return _replace(words, draw, context)
+  return redraw_digits(words, draw)
+
+
+def drop_one_of(
+  words: Words, draw: random.Random, unwanted: tuple[str, ...]
+) -> Words:
+  """One of the unwanted words, in small letters, is lost."""
+  found = [i for i, word in enumerate(words) if word.lower() in unwanted]
+  if not found:
+    return words
+  position = draw.choice(found)
+  return words[:position] + words[position + 1 :]
 
 
 def _negate(words: Words, draw: random.Random, context: Context) -> Words:
   """A negation is lost where there is one, or comes in where there is none."""
   if not context.negations:
     return _replace(words, draw, context)
-  found = [i for i, w in enumerate(words) if w.lower() in context.negations]
-  if found:
-    position = draw.choice(found)
-    return words[:position] + words[position + 1 :]
+  if any(word.lower() in context.negations for word in words):
+    return drop_one_of(words, draw, context.negations)
   place = draw.randint(0, len(words))
   return [*words[:place], draw.choice(context.negations), *words[place:]]
 

@@ -6,9 +6,9 @@ from typing import Any
 from absl import logging
 
 from rest_jax.data import files, sample_store
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, table
+from rest_jax.report import figures, probe_table, table
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -47,6 +47,27 @@ def write(run: Any) -> str:
   print(text, flush=True)
   logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
   return text
+
+
+def write_probes(run: Any, report: probed.Report) -> bool:
+  """Prints and draws how the reward answered to probes.
+
+  Args:
+    run: an `experiment.Run`.
+    report: the answers.
+
+  Returns:
+    Whether no probe missed the run's minimum.
+  """
+  config = run.experiment.probe
+  title = f'{run.experiment.task.name}, {config.split}'
+  print(probe_table.render(report, title, config.minimum), flush=True)
+  path = run.model_dir / 'report' / 'probes.png'
+  figures.save(
+    figures.probe_shares(report, title=title, minimum=config.minimum), path
+  )
+  logging.info('probes: %s, figure: %s', run.model_dir / 'probe', path)
+  return config.minimum is None or not report.missed(config.minimum)
 
 
 def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:

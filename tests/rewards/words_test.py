@@ -24,3 +24,22 @@ def test_spaces_separate_words():
 def test_scripts_without_spaces_are_cut_into_characters():
   assert words.split_words('一千 GPU人。') == ['一', '千', 'GPU', '人', '。']
   assert words.join_words(['一', '千', 'GPU', '人']) == '一千 GPU 人'
+
+
+@pytest.mark.parametrize(
+  ('word', 'parts'),
+  [
+    ('dog', ('', 'dog', '')),
+    ('("dog",', ('("', 'dog', '",')),
+    ("isn't.", ('', "isn't", '.')),
+    ('...', ('...', '', '')),
+    ('', ('', '', '')),
+  ],
+)
+def test_marks_are_split_off(word, parts):
+  assert words.split_marks(word) == parts
+
+
+def test_scripts_without_spaces_are_told():
+  assert words.is_unspaced('狗') and words.is_unspaced('。')
+  assert not words.is_unspaced('a') and not words.is_unspaced('ß')
