@@ -348,6 +348,7 @@ class Run:
           split=split,
           policy=self.policy,
           policy_directory=step.directory,
+          bc_directory=self.directory('bc'),
           data=self.data,
           reward=self.reward_model,
           reward_digest=self.reward_digest,

@@ -6,9 +6,10 @@ from typing import Any
 from absl import logging
 
 from rest_jax.data import files, sample_store
-from rest_jax.evaluation import metrics, probed
+from rest_jax.evaluation import metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import figures, probe_table, table
+from rest_jax.stages import diagnostics
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -27,11 +28,11 @@ def write(run: Any) -> str:
   """
   variants = []
   for split in run.experiment.evaluate.splits:
-    bc_scores = {}
+    bc = {}
     for step in run.policies():
       directory = run.evaluation_directory(step, split)
       if (directory / folder_lib.MANIFEST).exists():
-        variants.append(_variant(run, step, split, directory, bc_scores))
+        variants.append(_variant(run, step, split, directory, bc))
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
@@ -70,7 +71,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   return config.minimum is None or not report.missed(config.minimum)
 
 
-def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
+def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   """One policy on one split; the first one seen is BC."""
   experiment = run.experiment
   manifest = folder_lib.read_manifest(directory)
@@ -80,16 +81,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
   names = {'reward': run.reward_model.name}
   if evaluate_stage.HUMAN in measured:
     names['human'] = evaluate_stage.HUMAN
-  differences = {}
-  for what, name in names.items():
-    scores, ids = evaluate_stage.read_scores(directory, name)
-    if not step.grow:
-      bc_scores[what] = (scores, ids)
-    elif what in bc_scores:
-      base, base_ids = bc_scores[what]
-      differences[what] = metrics.paired_difference(
-        scores, base, ids, base_ids
-      ).scaled(100)
+  differences = _differences(names, step, directory, bc)
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
   if step.grow:
@@ -120,6 +112,8 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
     bleu_signature=measured['bleu_signature'],
     chrf=measured['chrf'],
     chrf_signature=measured['chrf_signature'],
+    bleu_difference_to_bc=differences.get('bleu'),
+    chrf_difference_to_bc=differences.get('chrf'),
     length_ratio=measured['length_ratio'],
     distinct_samples=measured['distinct_samples'],
     best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
@@ -128,6 +122,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
       int(n): entry['mean']
       for n, entry in measured.get('best_of_n_human', {}).items()
     },
+    diagnostics=_diagnostics(manifest['diagnostics']),
     kept=(
       results_lib.Kept(
         samples=kept['samples'],
@@ -139,6 +134,32 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
     ),
     seconds=_seconds(run, step, made),
   )
+
+
+def _diagnostics(found: dict[str, Any]) -> results_lib.Diagnostics:
+  kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
+  return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
+
+
+def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
+  """What a policy has over BC, whose own numbers are put into `bc`."""
+  differences = {}
+  for what, name in names.items():
+    scores, ids = evaluate_stage.read_scores(directory, name)
+    if not step.grow:
+      bc[what] = (scores, ids)
+    elif what in bc:
+      base, base_ids = bc[what]
+      differences[what] = metrics.paired_difference(
+        scores, base, ids, base_ids
+      ).scaled(100)
+  for what, score in (('bleu', paired_text.bleu), ('chrf', paired_text.chrf)):
+    counts = diagnostics.read_counts(directory, what)
+    if not step.grow:
+      bc[what] = counts
+    elif what in bc:
+      differences[what] = paired_text.paired_difference(score, counts, bc[what])
+  return differences
 
 
 def _name(run, step) -> str:
