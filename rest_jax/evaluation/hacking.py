@@ -204,17 +204,21 @@ def warning(
   """
   if reward is None or reward.z <= _MANY:
     return None
-  fell = [
-    f'{name} {other.mean:+.2f} ± {other.stderr:.2f}'
-    for name, other in others.items()
-    if other is not None and other.z < -_MANY
-  ]
+  known = {name: other for name, other in others.items() if other is not None}
+  fell = [_change(n, other) for n, other in known.items() if other.z < -_MANY]
+  rose = [_change(n, other) for n, other in known.items() if other.z > _MANY]
   if not fell:
     return None
+  # A judge who likes it better is an argument on the other side.
+  though = f' (though {", ".join(rose)})' if rose else ''
   return (
-    f'{policy}: reward {reward.mean:+.2f} ± {reward.stderr:.2f} over BC, but '
-    f'{", ".join(fell)}: it may exploit the reward'
+    f'{policy}: {_change("reward", reward)} over BC, but {", ".join(fell)}'
+    f'{though}: it may exploit the reward'
   )
+
+
+def _change(name: str, difference: metrics.Difference) -> str:
+  return f'{name} {difference.mean:+.2f} ± {difference.stderr:.2f}'
 
 
 def _grams(items: Sequence[Hashable], order: int) -> list[tuple[Hashable, ...]]:

@@ -38,8 +38,10 @@ def render(results: results_lib.Results) -> str:
       blocks.append('\n'.join([title, *_block(measured, _DIAGNOSTICS)]))
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
-  warnings = [f'WARNING {line}' for line in results.warnings]
-  return '\n\n'.join([*blocks, _NOTE, *warnings])
+  blocks.append(_NOTE)
+  if results.warnings:
+    blocks.append('\n'.join(f'WARNING {line}' for line in results.warnings))
+  return '\n\n'.join(blocks)
 
 
 def _estimate(estimate: metrics.Estimate | None) -> str:

@@ -175,11 +175,26 @@ class TestWarning:
       self.RISE,
       {
         'BLEU': metrics.Difference(-2.5, 0.25),
-        'chrF': metrics.Difference(1.0, 0.1),
+        'chrF': metrics.Difference(1.0, 0.6),
         'human': metrics.Difference(-3.0, 1.0),
       },
     )
     assert line == (
       'BC (G=1, I=2), test: reward +4.00 ± 0.50 over BC, but BLEU -2.50 ± '
       '0.25, human -3.00 ± 1.00: it may exploit the reward'
+    )
+
+  def test_what_rose_is_said_as_well(self):
+    line = hacking.warning(
+      'BC',
+      self.RISE,
+      {
+        'BLEU': metrics.Difference(-2.5, 0.25),
+        'chrF': None,
+        'human': metrics.Difference(3.0, 0.5),
+      },
+    )
+    assert line == (
+      'BC: reward +4.00 ± 0.50 over BC, but BLEU -2.50 ± 0.25 (though human '
+      '+3.00 ± 0.50): it may exploit the reward'
     )

@@ -1,5 +1,7 @@
 """The table on the terminal: every number, aligned, in 120 columns."""
 
+import dataclasses
+
 import pytest
 
 from rest_jax.evaluation import metrics
@@ -103,10 +105,12 @@ def test_warnings_come_last():
     difference_to_bc=metrics.Difference(1.0, 0.1),
     bleu_difference_to_bc=metrics.Difference(-1.0, 0.1),
   )
-  results = results_lib.Results(task='demo', variants=(variant,))
-  assert table.render(results).split('\n\n')[-1] == (
-    f'WARNING {variant.warning}'
-  )
+  second = dataclasses.replace(variant, split='test')
+  results = results_lib.Results(task='demo', variants=(variant, second))
+  assert table.render(results).split('\n\n')[-1].split('\n') == [
+    f'WARNING {variant.warning}',
+    f'WARNING {second.warning}',
+  ]
 
 
 @pytest.mark.parametrize('name', ['BC (G=1, I=1)', 'x' * 300])
