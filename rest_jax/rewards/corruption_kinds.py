@@ -177,40 +177,39 @@ def _punctuate(words: Words, draw: random.Random, context: Context) -> Words:
   return [*words[:position], marked_word, *words[position + 1 :]]
 
 
-def redraw_digits(words: Words, draw: random.Random) -> Words:
-  """All digits of one word that has any are drawn anew."""
-  numbers = [i for i, word in enumerate(words) if _DIGIT.search(word)]
-  if not numbers:
-    return words
-  position = draw.choice(numbers)
-  changed = _DIGIT.sub(lambda _: str(draw.randrange(10)), words[position])
-  return [*words[:position], changed, *words[position + 1 :]]
+def numbers(words: Words) -> list[int]:
+  """Positions of words with a digit."""
+  return [i for i, word in enumerate(words) if _DIGIT.search(word)]
+
+
+def redraw_digits(word: str, draw: random.Random) -> str:
+  """The word with its digits drawn anew; by chance they stay the same."""
+  return _DIGIT.sub(lambda _: str(draw.randrange(10)), word)
 
 
 def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
   """A number becomes another; where there is none, a word is replaced."""
-  if not any(map(_DIGIT.search, words)):
-    return _replace(words, draw, context)
-  return redraw_digits(words, draw)
-
-
-def drop_one_of(
-  words: Words, draw: random.Random, unwanted: tuple[str, ...]
-) -> Words:
-  """One of the unwanted words, in small letters, is lost."""
-  found = [i for i, word in enumerate(words) if word.lower() in unwanted]
+  found = numbers(words)
   if not found:
-    return words
+    return _replace(words, draw, context)
   position = draw.choice(found)
-  return words[:position] + words[position + 1 :]
+  changed = redraw_digits(words[position], draw)
+  return [*words[:position], changed, *words[position + 1 :]]
+
+
+def positions_of(wanted: tuple[str, ...], words: Words) -> list[int]:
+  """Positions of words that, in small letters, are among the wanted ones."""
+  return [i for i, word in enumerate(words) if word.lower() in wanted]
 
 
 def _negate(words: Words, draw: random.Random, context: Context) -> Words:
   """A negation is lost where there is one, or comes in where there is none."""
   if not context.negations:
     return _replace(words, draw, context)
-  if any(word.lower() in context.negations for word in words):
-    return drop_one_of(words, draw, context.negations)
+  found = positions_of(context.negations, words)
+  if found:
+    position = draw.choice(found)
+    return words[:position] + words[position + 1 :]
   place = draw.randint(0, len(words))
   return [*words[:place], draw.choice(context.negations), *words[place:]]
 

@@ -143,10 +143,10 @@ def _permuted(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
 
 def _truncated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
   """The first half, rounded down; of one word nothing is left but `empty`."""
-  words = words_lib.split_words(texts.reference)
-  if len(words) < 2:
+  spans = words_lib.spans(texts.reference)
+  if len(spans) < 2:
     return texts.reference
-  return words_lib.join_words(words[: len(words) // 2])
+  return texts.reference[: spans[len(spans) // 2 - 1][1]]
 
 
 def _copied_source(
@@ -180,22 +180,18 @@ def _changed_number(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
   """Digits first, else a number word, as "Two," becomes "Six,"."""
-  words = words_lib.split_words(texts.reference)
-  redrawn = corruption_kinds.redraw_digits(words, draw)
-  if redrawn is not words:
-    return words_lib.join_words(redrawn)
-  found = [
-    index
-    for index, word in enumerate(words)
-    if words_lib.split_marks(word)[1].lower() in config.number_words
-  ]
-  if not found:
-    return texts.reference
-  position = draw.choice(found)
-  before, core, after = words_lib.split_marks(words[position])
-  new = _like(core, draw.choice(config.number_words))
-  words[position] = f'{before}{new}{after}'
-  return words_lib.join_words(words)
+  text = texts.reference
+  words = words_lib.split_words(text)
+  if found := corruption_kinds.numbers(words):
+    position = draw.choice(found)
+    new = corruption_kinds.redraw_digits(words[position], draw)
+    return words_lib.replace_word(text, position, new)
+  cores = [words_lib.split_marks(word)[1] for word in words]
+  if found := corruption_kinds.positions_of(config.number_words, cores):
+    position = draw.choice(found)
+    new = _like(cores[position], draw.choice(config.number_words))
+    return _replace_core(text, position, new)
+  return text
 
 
 def _dropped_negation(
@@ -206,34 +202,28 @@ def _dropped_negation(
   for full, short in _negative(config):
     text = _rewrite(text, short, full)
   words = words_lib.split_words(text)
-  dropped = corruption_kinds.drop_one_of(words, draw, config.negations)
-  if dropped is words:
+  found = corruption_kinds.positions_of(config.negations, words)
+  if not found:
     return texts.reference
-  return words_lib.join_words(dropped)
+  return words_lib.replace_word(text, draw.choice(found), '')
 
 
 def _added_negation(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
   """After an auxiliary, where there is no negation yet."""
-  words = words_lib.split_words(texts.reference)
-  places = [
-    index + 1
-    for index, word in enumerate(words)
-    if word.lower() in config.auxiliaries
-  ]
-  negated = any(
-    words_lib.split_marks(word)[1].lower() in config.negations for word in words
-  ) or any(
-    _rewrite(texts.reference, short, full) != texts.reference
-    for full, short in _negative(config)
+  text = texts.reference
+  words = words_lib.split_words(text)
+  cores = [words_lib.split_marks(word)[1] for word in words]
+  is_negated = corruption_kinds.positions_of(config.negations, cores) or any(
+    _rewrite(text, short, full) != text for full, short in _negative(config)
   )
-  if negated or not places or not config.negations:
-    return texts.reference
-  place = draw.choice(places)
-  return words_lib.join_words(
-    [*words[:place], config.negations[0], *words[place:]]
-  )
+  found = corruption_kinds.positions_of(config.auxiliaries, words)
+  if is_negated or not found or not config.negations:
+    return text
+  position = draw.choice(found)
+  new = words_lib.join_words([words[position], config.negations[0]])
+  return words_lib.replace_word(text, position, new)
 
 
 def _swapped_entity(
@@ -246,10 +236,7 @@ def _swapped_entity(
   others = [entity for entity in texts.entities if entity not in present]
   if not found or not others:
     return texts.reference
-  position = draw.choice(found)
-  before, _, after = words_lib.split_marks(words[position])
-  words[position] = f'{before}{draw.choice(others)}{after}'
-  return words_lib.join_words(words)
+  return _replace_core(texts.reference, draw.choice(found), draw.choice(others))
 
 
 def _first_case(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
@@ -409,6 +396,13 @@ def _rewrite(text: str, old: str, new: str) -> str:
     text,
     flags=re.IGNORECASE,
   )
+
+
+def _replace_core(text: str, position: int, new: str) -> str:
+  """Replaces a word, but not the marks before and after it."""
+  word = words_lib.split_words(text)[position]
+  before, _, after = words_lib.split_marks(word)
+  return words_lib.replace_word(text, position, f'{before}{new}{after}')
 
 
 def _like(model: str, text: str) -> str:

@@ -20,6 +20,29 @@ def join_words(words: Sequence[str]) -> str:
   return _NEEDLESS_SPACE.sub('', ' '.join(words))
 
 
+def replace_word(text: str, position: int, new: str) -> str:
+  """Replaces one of `split_words`, and keeps all blanks as they are.
+
+  Args:
+    text: at least one word.
+    position: of the word.
+    new: what comes in its place; if empty, the blank before it goes too.
+
+  Returns:
+    The text.
+  """
+  start, stop = spans(text)[position]
+  before, after = text[:start], text[stop:]
+  if new:
+    return f'{before}{new}{after}'
+  return f'{before.rstrip()}{after}' if before.strip() else after.lstrip()
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+  """Where each of `split_words` begins and ends."""
+  return [match.span() for match in _WORD.finditer(text)]
+
+
 def split_marks(word: str) -> tuple[str, str, str]:
   """Returns the marks before a word, the word, and the marks after it."""
   start = len(word) - len(_MARKS_BEFORE.sub('', word))

@@ -45,6 +45,7 @@ def results(name, reference, **settings):
     ('dropped_negation', "I can't and won't.", 'I can and will not.'),
     ('dropped_negation', 'We cannot go.', 'We can go.'),
     ('dropped_negation', 'A knot.', 'A knot.'),
+    ('dropped_negation', 'Not  all of  it', 'all of  it'),
     ('added_negation', 'He is here.', 'He is not here.'),
     ('added_negation', 'He is not here.', 'He is not here.'),
     ('added_negation', "He isn't what he is.", "He isn't what he is."),
@@ -112,6 +113,18 @@ def test_word_lists_are_settings():
     number_words=('zwei', 'drei'),
     contractions=(('in dem', 'im'),),
   )
+  chinese = probes.ProbeConfig(
+    negations=('不',), auxiliaries=('想',), number_words=('两', '三')
+  )
+  # No blank comes in that was not there.
+  assert change('dropped_negation', '“我不去。”28人', chinese) == '“我去。”28人'
+  assert (
+    change('added_negation', '“我想去。”28人', chinese) == '“我想不去。”28人'
+  )
+  assert results('changed_number', '有三人', config=chinese) == {
+    '有三人',
+    '有两人',
+  }
   assert change('dropped_negation', 'Er ist nicht da.', german) == (
     'Er ist da.'
   )
