@@ -4,10 +4,10 @@ The variants of a seed share its BC policy, reward model and first Grow, as
 variants in one folder always do; the seeds share the data.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import logging
 import numpy as np
@@ -253,9 +253,11 @@ def pool(
 ) -> results_lib.Variant:
   """One entry for the same policy of several seeds.
 
-  Standard errors are clustered by source over all seeds: they say how sure the
-  mean of *these* trainings is. `stderr_across_seeds` says how much trainings
-  differ.
+  Standard errors of rewards and judgements are clustered by source over all
+  seeds: they say how sure the mean of *these* trainings is.
+  `stderr_across_seeds` says how much trainings differ. Everything else is the
+  mean over seeds, standard errors too: the seeds saw the same sources, so their
+  errors need not cancel.
 
   Args:
     variants: the entries, one a seed.
@@ -267,17 +269,7 @@ def pool(
   Returns:
     The entry.
   """
-  first = variants[0]
   own = rewards[-1]
-
-  def mean(name: str) -> float | None:
-    values = [getattr(variant, name) for variant in variants]
-    return None if None in values else float(np.mean(values))
-
-  def by_n(name: str) -> dict[int, float]:
-    curves = [getattr(variant, name) for variant in variants]
-    return {n: float(np.mean([c[n] for c in curves])) for n in curves[0]}
-
   changes = {}
   if not is_bc:
     changes = {
@@ -286,43 +278,40 @@ def pool(
       'difference_stderr_across_seeds': _spread(
         own.means() - rewards[0].means()
       ),
-      'kept': _mean_kept([v.kept for v in variants if v.kept is not None]),
     }
     if judged:
       changes['human_difference_to_bc'] = judged[-1].minus(judged[0])
   return dataclasses.replace(
-    first,
+    _mean(variants),
+    seed=seeds[0],
     seeds=tuple(seeds),
     reward=own.mean(),
     stderr_across_seeds=_spread(own.means()),
     human=judged[-1].mean() if judged else None,
-    bleu=mean('bleu'),
-    chrf=mean('chrf'),
-    length_ratio=mean('length_ratio'),
-    distinct_samples=sum(variant.distinct_samples for variant in variants),
-    best_of_n=by_n('best_of_n'),
-    best_of_n_stderr=by_n('best_of_n_stderr'),
-    best_of_n_human=by_n('best_of_n_human'),
-    seconds=results_lib.Seconds(
-      **{
-        name: float(np.mean([getattr(v.seconds, name) for v in variants]))
-        for name in ('grow', 'score', 'improve')
-      }
-    ),
     **changes,
   )
 
 
-def _mean_kept(kept: Sequence[results_lib.Kept]) -> results_lib.Kept | None:
-  if not kept:
+def _mean(values: Sequence[Any]) -> Any:
+  """The mean of numbers, and of what is made of numbers, part by part."""
+  first = values[0]
+  if any(value is None for value in values):
     return None
-  return results_lib.Kept(
-    samples=round(np.mean([one.samples for one in kept])),
-    fraction=float(np.mean([one.fraction for one in kept])),
-    sources_without_samples=round(
-      np.mean([one.sources_without_samples for one in kept])
-    ),
-  )
+  if dataclasses.is_dataclass(first) and not isinstance(first, type):
+    return dataclasses.replace(
+      first,
+      **{
+        field.name: _mean([getattr(value, field.name) for value in values])
+        for field in dataclasses.fields(first)
+      },
+    )
+  if isinstance(first, Mapping):
+    return {key: _mean([value[key] for value in values]) for key in first}
+  if isinstance(first, int):
+    return round(np.mean(values))
+  if isinstance(first, float):
+    return float(np.mean(values))
+  return first  # Words, which are the same in all.
 
 
 def _spread(means: np.ndarray) -> float | None:

@@ -13,7 +13,7 @@ from rest_jax.filters import fixed, per_source
 from rest_jax.losses import bc, bvmpo, dpo, gold, oac, reward_weighted_bc
 from rest_jax.models import network
 from rest_jax.parallel import mesh
-from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import blocks, corruptions, probes
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate, grow, improve, reward, value
@@ -48,6 +48,7 @@ CLASSES = (
   value.ValueStage,
   improve.ImproveConfig,
   evaluate.EvaluateConfig,
+  probes.ProbeConfig,
   fixed.Fixed,
   fixed.Quantile,
   per_source.Percentile,

@@ -18,13 +18,14 @@ from rest_jax.evaluation import sampled
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import learned, normalize
+from rest_jax.rewards import learned, normalize, probes
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import collect, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import value as value_stage
 
@@ -43,6 +44,7 @@ class Experiment:
     improve: loss, filter and training of an Improve step.
     value: how the value function is trained; for losses that need one.
     evaluate: what is reported.
+    probe: how the reward is put to the test.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
     seed: of everything random.
@@ -66,6 +68,9 @@ class Experiment:
   improve: improve_stage.ImproveConfig
   value: value_stage.ValueStage | None = None
   evaluate: evaluate_stage.EvaluateConfig
+  probe: probes.ProbeConfig = dataclasses.field(
+    default_factory=probes.ProbeConfig
+  )
   num_grow_steps: int = 1
   num_improve_steps: int = 1
   seed: int = 0
@@ -268,6 +273,20 @@ class Run:
       overwrite=self._overwrite,
     )
 
+  def test_reward(self) -> bool:
+    """Probes R with changed references; whether it met the minimum asked."""
+    config = self.experiment.probe
+    report = probe_stage.run(
+      config,
+      data=self.data,
+      reward=self.reward_model,
+      reward_digest=self.reward_digest,
+      directory=self.model_dir / 'probe',
+      seed=self._seed(seeds.Purpose.PROBE),
+      overwrite=self._overwrite,
+    )
+    return summary.write_probes(self, report)
+
   def grow(
     self, grow_step: int, policy_directory: pathlib.Path
   ) -> pathlib.Path:
@@ -373,6 +392,7 @@ class Run:
           split=split,
           policy=self.policy,
           policy_directory=step.directory,
+          bc_directory=self.directory('bc'),
           data=self.data,
           reward=self.reward_model,
           reward_digest=self.reward_digest,

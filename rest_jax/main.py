@@ -15,6 +15,7 @@ RUN_MODES = (
   'prepare',
   'bc',
   'reward',
+  'test_reward',
   'grow',
   'value',
   'improve',
@@ -107,6 +108,8 @@ def _run(experiment) -> int:
     run.improve(g, i, run.grow_directory(g), run.policy_before(g, i))
   elif mode == 'report':
     run.report()
+  elif mode == 'test_reward':
+    return 0 if run.test_reward() else 1
   else:
     {
       'prepare': run.prepare,

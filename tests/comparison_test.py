@@ -111,7 +111,7 @@ def test_pooling_by_hand():
   assert pooled.kept == results_lib.Kept(
     samples=15, fraction=0.2, sources_without_samples=1
   )
-  assert pooled.distinct_samples == 8
+  assert pooled.distinct_samples == 4
 
 
 def test_one_seed_has_no_spread():

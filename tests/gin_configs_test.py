@@ -18,6 +18,7 @@ AXES = sorted(
   for axis in (
     'models',
     'rewards',
+    'probes',
     'losses',
     'filters',
     'sampling',
@@ -163,6 +164,22 @@ def test_the_paper_s_numbers():
       built.num_encoder_layers,
       built.num_decoder_layers,
     )
+
+
+def test_noisy_ratings_are_noisier():
+  configurables.register()
+  demo = GIN / 'experiments/demo.gin'
+  noisy = GIN / 'rewards/learned_noisy_ratings.gin'
+  ratings = [
+    gin_utils.parse_and_build(
+      [str(path) for path in paths], ['NUM_RATINGS=40'], root=configurables.ROOT
+    ).task.ratings
+    for paths in ([demo], [demo, noisy])
+  ]
+  assert [rated.rater_noise for rated in ratings] == [0.15, 0.6]
+  usual, noisier = (rated.read() for rated in ratings)
+  assert usual.hypothesis == noisier.hypothesis
+  assert noisier.score.std() > usual.score.std()
 
 
 def test_files_say_what_they_provide():

@@ -18,7 +18,7 @@ import typing
 from typing import Any
 
 from rest_jax.data import files
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import hacking, metrics
 
 SCHEMA = 1
 
@@ -110,6 +110,50 @@ class Seconds:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+  """Signs of reward hacking in the samples of some sources; see `hacking`.
+
+  Attributes:
+    sources: number of sources whose samples these are.
+    repetition: share of 3-grams of words that a text repeats, in [0, 1].
+    distinct_1: share of distinct words, in [0, 1].
+    distinct_2: share of distinct 2-grams of words, in [0, 1].
+    self_bleu: BLEU of a sample to the others of its source, in [0, 100]; None
+      for single samples.
+    wrong_language: share of texts in the sources' language, in [0, 1].
+    wrong_language_references: the same of the references: the classifier's own
+      error.
+    copied: share of texts that are their source, in [0, 1].
+    kl_to_bc: mean of log pi - log pi_BC, nats a sequence.
+    kl_to_bc_per_token: the same in nats a token.
+  """
+
+  sources: int
+  repetition: float
+  distinct_1: float
+  distinct_2: float
+  self_bleu: float | None = None
+  wrong_language: float
+  wrong_language_references: float
+  copied: float
+  kl_to_bc: metrics.Estimate
+  kl_to_bc_per_token: float
+
+  def __post_init__(self):
+    _check(self.sources >= 1, 'sources', 'at least 1', self.sources)
+    for field in (
+      'repetition',
+      'distinct_1',
+      'distinct_2',
+      'wrong_language',
+      'wrong_language_references',
+      'copied',
+    ):
+      value = getattr(self, field)
+      _check(0 <= value <= 1, field, 'in [0, 1]', value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
   """One policy on one split.
 
@@ -135,11 +179,14 @@ class Variant:
     bleu_signature: sacrebleu's; empty without references.
     chrf: as bleu.
     chrf_signature: as bleu_signature.
+    bleu_difference_to_bc: bleu minus that of BC, paired by source.
+    chrf_difference_to_bc: likewise.
     length_ratio: characters of those outputs over those of the references.
     distinct_samples: number of distinct (source, sample) pairs judged.
     best_of_n: reward x100 of the best of n samples, by n.
     best_of_n_stderr: standard errors of these, by n.
     best_of_n_human: the judge's score x100 of the sample chosen by reward.
+    diagnostics: signs of reward hacking; None where not measured.
     kept: what the filter left; None where there was no filter.
     seconds: time it took.
   """
@@ -164,6 +211,8 @@ class Variant:
   bleu_signature: str = ''
   chrf: float | None = None
   chrf_signature: str = ''
+  bleu_difference_to_bc: metrics.Difference | None = None
+  chrf_difference_to_bc: metrics.Difference | None = None
   length_ratio: float | None = None
   distinct_samples: int = 0
   best_of_n: Mapping[int, float] = dataclasses.field(default_factory=dict)
@@ -171,6 +220,7 @@ class Variant:
     default_factory=dict
   )
   best_of_n_human: Mapping[int, float] = dataclasses.field(default_factory=dict)
+  diagnostics: Diagnostics | None = None
   kept: Kept | None = None
   seconds: Seconds = dataclasses.field(default_factory=Seconds)
 
@@ -197,6 +247,19 @@ class Variant:
   def key(self) -> tuple[str, str]:
     """What tells entries of one file apart."""
     return self.name, self.split
+
+  @property
+  def warning(self) -> str | None:
+    """Says that the reward rose and what it does not see fell, if so."""
+    return hacking.warning(
+      f'{self.name}, {self.split}',
+      self.difference_to_bc,
+      {
+        'BLEU': self.bleu_difference_to_bc,
+        'chrF': self.chrf_difference_to_bc,
+        'human': self.human_difference_to_bc,
+      },
+    )
 
   @property
   def is_bc(self) -> bool:
@@ -236,6 +299,12 @@ class Results:
     """The splits present, validation first."""
     return tuple(dict.fromkeys(variant.split for variant in self.variants))
 
+  @property
+  def warnings(self) -> tuple[str, ...]:
+    """A line for each policy that may exploit its reward."""
+    lines = (variant.warning for variant in self.variants)
+    return tuple(line for line in lines if line is not None)
+
   def of_split(self, split: str) -> tuple[Variant, ...]:
     """Returns the entries of one split, in order."""
     return tuple(v for v in self.variants if v.split == split)
@@ -265,7 +334,8 @@ def variant_name(loss: str, grow: int, improve: int) -> str:
 
 def to_json(results: Results) -> dict[str, Any]:
   """Returns the content of the file: plain numbers, fields in a fixed order."""
-  return {'schema': SCHEMA, **_dump(results)}
+  warnings = list(results.warnings)
+  return {'schema': SCHEMA, **_dump(results), 'warnings': warnings}
 
 
 def from_json(content: Any) -> Results:
@@ -288,7 +358,9 @@ def from_json(content: Any) -> Results:
       f'schema must be {SCHEMA}, the version this package reads; got '
       f'{_show(content.get("schema"))}.'
     )
-  fields = {name: value for name, value in content.items() if name != 'schema'}
+  # Warnings follow from the entries and are made anew.
+  derived = ('schema', 'warnings')
+  fields = {k: value for k, value in content.items() if k not in derived}
   return _parse(Results, fields, '')
 
 

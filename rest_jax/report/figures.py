@@ -20,7 +20,7 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from rest_jax.data import files
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, probed
 from rest_jax.evaluation import results as results_lib
 
 _GREY = '#7f7f7f'
@@ -229,6 +229,53 @@ def reward_histogram(
   axes.set_ylabel('number of samples', fontsize=9)
   axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
   _legend_below(figure, grid)
+  return figure
+
+
+def probe_shares(
+  report: probed.Report, *, title: str, minimum: float | None = None
+) -> figure_lib.Figure:
+  """Draws how often a reward prefers the reference to what a probe made of it.
+
+  A bar for each probe that has a share, with its 95 % interval and number of
+  cases; one that misses the minimum is darker. The grey line is chance, the
+  dashed one the minimum.
+
+  Args:
+    report: the answers of the reward.
+    title: of the figure.
+    minimum: the share that was asked for; None for none.
+
+  Returns:
+    The figure.
+  """
+  shown = [(a, a.share) for a in report.probed if a.share is not None]
+  figure, grid = _panels(f'{title}: probes of the reward', 1, 1, 6.4)
+  figure.set_figheight(max(0.3 * len(shown) + 1.2, 2.0))
+  axes = grid[0][0]
+  light, dark = _purples(2)
+  places = np.arange(len(shown))[::-1]
+  for place, (_, share) in zip(places, shown, strict=True):
+    is_missed = minimum is not None and share.value < minimum
+    axes.barh(
+      place,
+      100 * share.value,
+      height=0.72,
+      color=dark if is_missed else light,
+      xerr=[
+        [100 * (share.value - share.low)],
+        [100 * (share.high - share.value)],
+      ],
+      error_kw={'ecolor': _INK, 'elinewidth': 1, 'capsize': 2},
+    )
+  axes.set_yticks(places, [f'{a.name} ({a.count:,})' for a, _ in shown])
+  axes.axvline(50, color=_GREY, linewidth=1)
+  if minimum is not None:
+    axes.axvline(100 * minimum, color=_INK, linewidth=1, linestyle='--')
+  axes.set_xlim(0, 101)
+  axes.grid(axis='x', color=_GRID, linewidth=0.8)
+  axes.grid(visible=False, axis='y')
+  axes.set_xlabel('cases with R(x, reference) > R(x, changed), %', fontsize=9)
   return figure
 
 

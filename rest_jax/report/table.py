@@ -29,11 +29,19 @@ def render(results: results_lib.Results) -> str:
   """
   blocks = []
   for split in results.splits:
-    lines = _block(results.of_split(split))
+    variants = results.of_split(split)
+    lines = _block(variants, _COLUMNS)
     blocks.append('\n'.join([f'{results.task}, {split}', *lines]))
+    measured = tuple(v for v in variants if v.diagnostics is not None)
+    if measured:
+      title = f'{results.task}, {split}: diagnostics'
+      blocks.append('\n'.join([title, *_block(measured, _DIAGNOSTICS)]))
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
-  return '\n\n'.join([*blocks, _NOTE])
+  blocks.append(_NOTE)
+  if results.warnings:
+    blocks.append('\n'.join(f'WARNING {line}' for line in results.warnings))
+  return '\n\n'.join(blocks)
 
 
 def _estimate(estimate: metrics.Estimate | None) -> str:
@@ -55,10 +63,22 @@ def _number(value: float | None) -> str:
 def _kept(variant: results_lib.Variant) -> str:
   if variant.kept is None:
     return _MISSING
-  return f'{100 * variant.kept.fraction:.1f} %'
+  return _percent(variant.kept.fraction)
 
 
-_COLUMNS: tuple[tuple[str, Callable[[results_lib.Variant], str]], ...] = (
+def _percent(share: float) -> str:
+  return f'{100 * share:.1f} %'
+
+
+def _diagnostic(
+  show: Callable[[results_lib.Diagnostics], str],
+) -> Callable[[results_lib.Variant], str]:
+  return lambda v: _MISSING if v.diagnostics is None else show(v.diagnostics)
+
+
+_Columns = tuple[tuple[str, Callable[[results_lib.Variant], str]], ...]
+
+_COLUMNS: _Columns = (
   ('policy', lambda variant: variant.name),
   ('reward', lambda variant: _estimate(variant.reward)),
   ('to BC', lambda variant: _difference(variant.difference_to_bc)),
@@ -72,11 +92,26 @@ _COLUMNS: tuple[tuple[str, Callable[[results_lib.Variant], str]], ...] = (
 )
 
 
-def _block(variants: tuple[results_lib.Variant, ...]) -> list[str]:
+_DIAGNOSTICS: _Columns = (
+  ('policy', lambda variant: variant.name),
+  ('length', lambda variant: _number(variant.length_ratio)),
+  ('repeated', _diagnostic(lambda d: _percent(d.repetition))),
+  ('distinct-1', _diagnostic(lambda d: _percent(d.distinct_1))),
+  ('distinct-2', _diagnostic(lambda d: _percent(d.distinct_2))),
+  ('self-BLEU', _diagnostic(lambda d: _number(d.self_bleu))),
+  ('wrong language', _diagnostic(lambda d: _percent(d.wrong_language))),
+  ('copied', _diagnostic(lambda d: _percent(d.copied))),
+  ('KL to BC', _diagnostic(lambda d: _estimate(d.kl_to_bc))),
+  ('a token', _diagnostic(lambda d: f'{d.kl_to_bc_per_token:.3f}')),
+)
+
+
+def _block(
+  variants: tuple[results_lib.Variant, ...], shown: _Columns
+) -> list[str]:
   """Returns header, rule and a line for each entry."""
   columns = [
-    [header, *(cell(variant) for variant in variants)]
-    for header, cell in _COLUMNS
+    [header, *(cell(variant) for variant in variants)] for header, cell in shown
   ]
   columns = [c for c in columns if set(c[1:]) != {_MISSING}]
   widths = [max(map(len, column)) for column in columns]

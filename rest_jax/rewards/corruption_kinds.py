@@ -34,6 +34,12 @@ class Context:
 Kind = Callable[[Words, random.Random, Context], Words]
 
 
+def another_row(row: int, num_rows: int, draw: random.Random) -> int:
+  """A random row that is not `row`; there are at least two."""
+  other = draw.randrange(num_rows - 1)
+  return other + (other >= row)
+
+
 def _span(words: Words, draw: random.Random, most: float) -> tuple[int, int]:
   """A random span of at least one word and at most a share of all words."""
   size = draw.randint(1, max(1, round(most * len(words))))
@@ -171,21 +177,36 @@ def _punctuate(words: Words, draw: random.Random, context: Context) -> Words:
   return [*words[:position], marked_word, *words[position + 1 :]]
 
 
+def numbers(words: Words) -> list[int]:
+  """Positions of words with a digit."""
+  return [i for i, word in enumerate(words) if _DIGIT.search(word)]
+
+
+def redraw_digits(word: str, draw: random.Random) -> str:
+  """The word with its digits drawn anew; by chance they stay the same."""
+  return _DIGIT.sub(lambda _: str(draw.randrange(10)), word)
+
+
 def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
   """A number becomes another; where there is none, a word is replaced."""
-  numbers = [i for i, word in enumerate(words) if _DIGIT.search(word)]
-  if not numbers:
+  found = numbers(words)
+  if not found:
     return _replace(words, draw, context)
-  position = draw.choice(numbers)
-  changed = _DIGIT.sub(lambda _: str(draw.randrange(10)), words[position])
+  position = draw.choice(found)
+  changed = redraw_digits(words[position], draw)
   return [*words[:position], changed, *words[position + 1 :]]
+
+
+def positions_of(wanted: tuple[str, ...], words: Words) -> list[int]:
+  """Positions of words that, in small letters, are among the wanted ones."""
+  return [i for i, word in enumerate(words) if word.lower() in wanted]
 
 
 def _negate(words: Words, draw: random.Random, context: Context) -> Words:
   """A negation is lost where there is one, or comes in where there is none."""
   if not context.negations:
     return _replace(words, draw, context)
-  found = [i for i, w in enumerate(words) if w.lower() in context.negations]
+  found = positions_of(context.negations, words)
   if found:
     position = draw.choice(found)
     return words[:position] + words[position + 1 :]

@@ -168,9 +168,7 @@ class Corruptor:
     """What the corruptions of a row's reference may take words from."""
     return corruption_kinds.Context(
       source=words_lib.split_words(self._sources[row]),
-      draw_reference=lambda: words_lib.split_words(
-        self._references[self._another(row, draw)]
-      ),
+      draw_reference=lambda: words_lib.split_words(self._another(row, draw)),
       negations=self._config.negations,
     )
 
@@ -188,27 +186,28 @@ class Corruptor:
     )
 
   def _score(self, hypothesis: str, reference: str) -> float:
-    if hypothesis == _twice(reference):
+    if hypothesis == twice(reference):
       return 0.0
     return self._chrf(hypothesis, reference)
 
-  def _another(self, row: int, draw: random.Random) -> int:
-    """A random row that is not `row`."""
-    other = draw.randrange(len(self._references) - 1)
-    return other + (other >= row)
+  def _another(self, row: int, draw: random.Random) -> str:
+    """The reference of a random row that is not `row`."""
+    other = corruption_kinds.another_row(row, len(self._references), draw)
+    return self._references[other]
 
   def _unrelated(self, row: int, draw: random.Random) -> str:
     kind = draw.randrange(4)
     if kind == 0:
-      return self._references[self._another(row, draw)]
+      return self._another(row, draw)
     if kind == 1:
       return self._sources[row]
     if kind == 2:
-      return _twice(self._references[row])
+      return twice(self._references[row])
     return ''
 
 
-def _twice(text: str) -> str:
+def twice(text: str) -> str:
+  """The text, said twice."""
   return words_lib.join_words([text, text])
 
 

@@ -6,6 +6,7 @@ import re
 # Scripts written without spaces; each of their characters counts as a word.
 _UNSPACED = '\u2e80-\u303f\u3040-\u30ff\u3100-\u312f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef'
 _WORD = re.compile(f'[{_UNSPACED}]|[^\\s{_UNSPACED}]+')
+_MARKS_BEFORE, _MARKS_AFTER = re.compile(r'^\W+'), re.compile(r'\W+$')
 _NEEDLESS_SPACE = re.compile(f'(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])')
 
 
@@ -17,3 +18,38 @@ def split_words(text: str) -> list[str]:
 def join_words(words: Sequence[str]) -> str:
   """Joins by spaces, save between characters of a script without them."""
   return _NEEDLESS_SPACE.sub('', ' '.join(words))
+
+
+def replace_word(text: str, position: int, new: str) -> str:
+  """Replaces one of `split_words`, and keeps all blanks as they are.
+
+  Args:
+    text: at least one word.
+    position: of the word.
+    new: what comes in its place; if empty, the blank before it goes too.
+
+  Returns:
+    The text.
+  """
+  start, stop = spans(text)[position]
+  before, after = text[:start], text[stop:]
+  if new:
+    return f'{before}{new}{after}'
+  return f'{before.rstrip()}{after}' if before.strip() else after.lstrip()
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+  """Where each of `split_words` begins and ends."""
+  return [match.span() for match in _WORD.finditer(text)]
+
+
+def split_marks(word: str) -> tuple[str, str, str]:
+  """Returns the marks before a word, the word, and the marks after it."""
+  start = len(word) - len(_MARKS_BEFORE.sub('', word))
+  core = _MARKS_AFTER.sub('', word[start:])
+  return word[:start], core, word[start + len(core) :]
+
+
+def is_unspaced(character: str) -> bool:
+  """Whether a character is of a script without spaces between words."""
+  return bool(re.fullmatch(f'[{_UNSPACED}]', character))

@@ -13,7 +13,7 @@ import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import pair_store, sample_store, vocabularies
+from rest_jax.data import pair_store, ragged, sample_store, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
@@ -120,33 +120,57 @@ def _references(
     source_id=np.asarray(rows, np.int64),
     sample_id=np.full(len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32),
     tokens=[references[int(row)] for row in rows],
-    log_prob=_log_probs(params, policy, mesh_config, pairs, rows),
+    log_prob=log_probs(
+      params,
+      policy,
+      mesh_config,
+      sources=(pairs.source_tokens, rows),
+      targets=(references, rows),
+    ),
     finished=np.ones(len(rows), bool),
   )
 
 
-def _log_probs(params, policy, mesh_config, pairs, rows) -> np.ndarray:
+def log_probs(
+  params: types.Params,
+  policy: policy_lib.Policy,
+  mesh_config: mesh_lib.MeshConfig,
+  *,
+  sources: tuple[ragged.Ragged, np.ndarray],
+  targets: tuple[ragged.Ragged, np.ndarray],
+) -> np.ndarray:
+  """log pi(y | x) of rows of tokens, by teacher forcing.
+
+  Args:
+    params: of the policy, on the mesh.
+    policy: the network.
+    mesh_config: devices and rules.
+    sources: tokens, and which row of them is each of n sources.
+    targets: likewise for the n targets.
+
+  Returns:
+    float32 [n], nats, summed over tokens, untempered.
+  """
+  (source_tokens, source_rows), (target_tokens, target_rows) = sources, targets
   mesh = mesh_config.build()
   num_rows = _LOG_PROB_ROWS * mesh.shape['data']
   lengths = np.maximum(
-    pairs.source_tokens.lengths[rows], pairs.reference_tokens.lengths[rows]
+    source_tokens.lengths[source_rows], target_tokens.lengths[target_rows]
   )
   order = np.argsort(lengths, kind='stable')
-  result = np.empty(len(rows), np.float32)
+  result = np.empty(len(order), np.float32)
   with mesh_lib.use(mesh, mesh_config.rules):
-    for start in range(0, len(rows), num_rows):
+    for start in range(0, len(order), num_rows):
       chosen = order[start : start + num_rows]
       # A few lengths and one number of rows: few compilations.
       length = int(2 ** np.ceil(np.log2(max(lengths[chosen].max(), 16))))
       filled = np.resize(chosen, num_rows)
       batch = loader.decoder_batch(
-        pairs.source_tokens.pad(rows[filled], length),
-        pairs.reference_tokens.pad(rows[filled], length),
+        source_tokens.pad(source_rows[filled], length),
+        target_tokens.pad(target_rows[filled], length),
       )
-      log_probs = _jitted_log_probs(policy)(
-        params, mesh_lib.put_batch(batch, mesh)
-      )
-      result[chosen] = np.asarray(log_probs)[: len(chosen)]
+      found = _jitted_log_probs(policy)(params, mesh_lib.put_batch(batch, mesh))
+      result[chosen] = np.asarray(found)[: len(chosen)]
   return result
 
 

@@ -20,7 +20,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import collect, diagnostics, policies, prepare
 from rest_jax.stages import folder as folder_lib
 
 HUMAN = 'human'
@@ -40,6 +40,8 @@ class EvaluateConfig:
     max_sources: evaluate on this many sources of a split, evenly spread; None
       for all.
     max_selection_sources: likewise for choosing checkpoints.
+    max_diagnostic_sources: likewise for the diagnostics of reward hacking; a
+      teacher-forced pass of BC over their samples is part of them.
     bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
   """
 
@@ -48,6 +50,7 @@ class EvaluateConfig:
   splits: tuple[str, ...] = (prepare.VALIDATION, prepare.TEST)
   max_sources: int | None = None
   max_selection_sources: int | None = None
+  max_diagnostic_sources: int | None = 250
   bleu_tokenize: str = '13a'
 
   def __post_init__(self):
@@ -55,7 +58,11 @@ class EvaluateConfig:
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
       raise ValueError(f'splits must be some of {known}; got {self.splits}.')
-    for name in ('max_sources', 'max_selection_sources'):
+    for name in (
+      'max_sources',
+      'max_selection_sources',
+      'max_diagnostic_sources',
+    ):
       value = getattr(self, name)
       if value is not None and value < 2:
         raise ValueError(f'{name} must be at least 2, or None; got {value}.')
@@ -67,6 +74,7 @@ def run(
   split: str,
   policy: policy_lib.Policy,
   policy_directory: str | pathlib.Path,
+  bc_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
   reward_digest: str,
@@ -84,6 +92,7 @@ def run(
     split: which pairs.
     policy: the network.
     policy_directory: a finished `bc` or `improve` folder.
+    bc_directory: that of BC, from which the policy's distance is measured.
     data: the prepared data.
     reward: R.
     reward_digest: of the reward model's arrays.
@@ -102,10 +111,12 @@ def run(
     {
       'decode': config.decode,
       'max_sources': config.max_sources,
+      'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': config.bleu_tokenize,
       'split': split,
       'network': policy.config,
       'policy': policies.digest(policy_directory),
+      'bc': policies.digest(bc_directory),
       'data': data.digest,
       'reward': {'name': reward.name, 'digest': reward_digest},
       'normalizer': normalizer.to_json(),
@@ -156,6 +167,12 @@ def run(
   )
   with files.atomic_write(folder.path / GREEDY_FILE) as temporary:
     temporary.write_text('\n'.join(greedy) + '\n', encoding='utf-8')
+  diagnostics.write_counts(
+    folder.path,
+    greedy,
+    sampled.texts_of(pairs, rows)[1],
+    tokenize=config.bleu_tokenize,
+  )
   entries = sample_store.shard_entries(folder.path, len(shards))
   folder.finish(
     {
@@ -167,6 +184,19 @@ def run(
       'measured': _measure(
         config, folder.path, entries, reward.name, judge, greedy, pairs, rows,
         data,
+      ),
+      'diagnostics': diagnostics.measure(
+        folder.path,
+        entries,
+        policy=policy,
+        policy_directory=policy_directory,
+        bc_directory=bc_directory,
+        data=data,
+        pairs=pairs,
+        rows=rows,
+        max_sources=config.max_diagnostic_sources,
+        tokenize=config.bleu_tokenize,
+        mesh_config=mesh_config,
       ),
     }
   )  # fmt: skip

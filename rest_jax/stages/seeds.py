@@ -16,6 +16,7 @@ class Purpose(enum.IntEnum):
   IMPROVE = 4
   REWARD = 5
   VALUE = 6
+  PROBE = 7
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

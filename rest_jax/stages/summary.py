@@ -6,9 +6,10 @@ from typing import Any
 from absl import logging
 
 from rest_jax.data import files, sample_store
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, table
+from rest_jax.report import figures, probe_table, table
+from rest_jax.stages import diagnostics
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -47,9 +48,9 @@ def gather(run: Any) -> dict[str, list[results_lib.Variant]]:
   """Returns a run's finished evaluations by split, in the policies' order."""
   variants: dict[str, list[results_lib.Variant]] = {}
   for split in run.experiment.evaluate.splits:
-    bc_scores: dict[str, Any] = {}
+    bc: dict[str, Any] = {}
     variants[split] = [
-      _variant(run, step, split, directory, bc_scores)
+      _variant(run, step, split, directory, bc)
       for step in run.policies()
       for directory in [run.evaluation_directory(step, split)]
       if (directory / folder_lib.MANIFEST).exists()
@@ -57,7 +58,28 @@ def gather(run: Any) -> dict[str, list[results_lib.Variant]]:
   return variants
 
 
-def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
+def write_probes(run: Any, report: probed.Report) -> bool:
+  """Prints and draws how the reward answered to probes.
+
+  Args:
+    run: an `experiment.Run`.
+    report: the answers.
+
+  Returns:
+    Whether no probe missed the run's minimum.
+  """
+  config = run.experiment.probe
+  title = f'{run.experiment.task.name}, {config.split}'
+  print(probe_table.render(report, title, config.minimum), flush=True)
+  path = run.model_dir / 'report' / 'probes.png'
+  figures.save(
+    figures.probe_shares(report, title=title, minimum=config.minimum), path
+  )
+  logging.info('probes: %s, figure: %s', run.model_dir / 'probe', path)
+  return config.minimum is None or not report.missed(config.minimum)
+
+
+def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   """One policy on one split; the first one seen is BC."""
   experiment = run.experiment
   manifest = folder_lib.read_manifest(directory)
@@ -67,16 +89,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
   names = {'reward': run.reward_model.name}
   if evaluate_stage.HUMAN in measured:
     names['human'] = evaluate_stage.HUMAN
-  differences = {}
-  for what, name in names.items():
-    scores, ids = evaluate_stage.read_scores(directory, name)
-    if not step.grow:
-      bc_scores[what] = (scores, ids)
-    elif what in bc_scores:
-      base, base_ids = bc_scores[what]
-      differences[what] = metrics.paired_difference(
-        scores, base, ids, base_ids
-      ).scaled(100)
+  differences = _differences(names, step, directory, bc)
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
   if step.grow:
@@ -107,6 +120,8 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
     bleu_signature=measured['bleu_signature'],
     chrf=measured['chrf'],
     chrf_signature=measured['chrf_signature'],
+    bleu_difference_to_bc=differences.get('bleu'),
+    chrf_difference_to_bc=differences.get('chrf'),
     length_ratio=measured['length_ratio'],
     distinct_samples=measured['distinct_samples'],
     best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
@@ -115,6 +130,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
       int(n): entry['mean']
       for n, entry in measured.get('best_of_n_human', {}).items()
     },
+    diagnostics=_diagnostics(manifest['diagnostics']),
     kept=(
       results_lib.Kept(
         samples=kept['samples'],
@@ -126,6 +142,32 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
     ),
     seconds=_seconds(run, step, made),
   )
+
+
+def _diagnostics(found: dict[str, Any]) -> results_lib.Diagnostics:
+  kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
+  return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
+
+
+def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
+  """What a policy has over BC, whose own numbers are put into `bc`."""
+  differences = {}
+  for what, name in names.items():
+    scores, ids = evaluate_stage.read_scores(directory, name)
+    if not step.grow:
+      bc[what] = (scores, ids)
+    elif what in bc:
+      base, base_ids = bc[what]
+      differences[what] = metrics.paired_difference(
+        scores, base, ids, base_ids
+      ).scaled(100)
+  for what, score in (('bleu', paired_text.bleu), ('chrf', paired_text.chrf)):
+    counts = diagnostics.read_counts(directory, what)
+    if not step.grow:
+      bc[what] = counts
+    elif what in bc:
+      differences[what] = paired_text.paired_difference(score, counts, bc[what])
+  return differences
 
 
 def _name(run, step) -> str:

@@ -39,6 +39,22 @@ DOCUMENTED = {
 }
 
 
+def make_diagnostics(**fields):
+  full = {
+    'sources': 250,
+    'repetition': 0.01,
+    'distinct_1': 0.1,
+    'distinct_2': 0.3,
+    'self_bleu': 60.0,
+    'wrong_language': 0.02,
+    'wrong_language_references': 0.01,
+    'copied': 0.0,
+    'kl_to_bc': metrics.Estimate(1.5, 0.1),
+    'kl_to_bc_per_token': 0.125,
+  }
+  return results_lib.Diagnostics(**{**full, **fields})
+
+
 def make_variant(grow=1, improve=2, split='validation', **fields):
   """A full entry; `fields` replace its own."""
   loss = fields.pop('loss', 'bc')
@@ -55,6 +71,9 @@ def make_variant(grow=1, improve=2, split='validation', **fields):
     'bleu_signature': 'nrefs:1|tok:13a',
     'chrf': 55.25,
     'chrf_signature': 'nrefs:1|nc:6',
+    'bleu_difference_to_bc': metrics.Difference(0.5, 0.25),
+    'chrf_difference_to_bc': metrics.Difference(0.25, 0.25),
+    'diagnostics': make_diagnostics(),
     'length_ratio': 0.98,
     'distinct_samples': 700,
     'best_of_n': {16: 88.0, 1: 77.8, 2: 80.0},
@@ -98,7 +117,7 @@ class TestRoundTrip:
     results_lib.write(path, results_lib.read(path))
     assert path.read_bytes() == first
     content = json.loads(first)
-    assert list(content) == ['schema', 'task', 'variants']
+    assert list(content) == ['schema', 'task', 'variants', 'warnings']
     assert list(content['variants'][1]['best_of_n']) == ['1', '2', '16']
     assert content['variants'][0]['human'] is None
 
@@ -123,6 +142,48 @@ class TestRoundTrip:
     assert results_lib.variant_name('gold_p', 1, 2) == 'GOLD_P (G=1, I=2)'
     assert make_variant(0, 0).is_bc
     assert not make_variant(1, 0).is_bc and not make_variant(0, 1).is_bc
+
+
+class TestWarnings:
+  FALL = metrics.Difference(-3.0, 0.5)
+
+  def test_they_are_written_and_made_anew(self):
+    warned = make_variant(chrf_difference_to_bc=self.FALL)
+    results = results_lib.Results(
+      task='demo', variants=(warned, make_variant(1, 1))
+    )
+    content = results_lib.to_json(results)
+    (line,) = content['warnings']
+    assert line.startswith('BC (G=1, I=2), validation: reward +6.90 ± 0.15')
+    assert 'chrF -3.00 ± 0.50' in line
+    content['warnings'] = ['an old one']
+    assert results_lib.from_json(content).warnings == (line,)
+    # Entries that replace it take their warning along.
+    assert results.updated([make_variant()]).warnings == ()
+
+  @pytest.mark.parametrize(
+    ('field', 'name'),
+    [
+      ('bleu_difference_to_bc', 'BLEU'),
+      ('chrf_difference_to_bc', 'chrF'),
+      ('human_difference_to_bc', 'human'),
+    ],
+  )
+  def test_each_measure_outside_of_the_reward_counts(self, field, name):
+    assert make_variant().warning is None
+    assert f'but {name} -3.00' in make_variant(**{field: self.FALL}).warning
+    fell = make_variant(
+      difference_to_bc=metrics.Difference(-1.0, 0.1), **{field: self.FALL}
+    )
+    assert fell.warning is None
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('sources', 0), ('repetition', 1.5), ('copied', -0.1)]
+)
+def test_diagnostics_out_of_range_are_refused(field, value):
+  with pytest.raises(ValueError, match=field):
+    make_diagnostics(**{field: value})
 
 
 class TestOrderAndMerging:

@@ -8,7 +8,7 @@ from matplotlib.backends import backend_agg
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, probed, shares
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import figures
 
@@ -221,6 +221,53 @@ class TestRewardHistogram:
   def test_refuses(self, rewards):
     with pytest.raises(ValueError, match='rewards must be finite'):
       figures.reward_histogram(rewards)
+
+
+class TestProbeShares:
+  def make_report(self, values):
+    return probed.Report(
+      reward='learned',
+      num_pairs=9,
+      mean=0.0,
+      std=1.0,
+      probed=(
+        *(
+          probed.Probed(
+            name=name,
+            is_control=False,
+            count=9,
+            share=shares.Share(share, share - 0.05, share + 0.02),
+            mean_drop=1.0,
+          )
+          for name, share in values.items()
+        ),
+        probed.Probed(name='untested', is_control=False, count=0),
+        probed.Probed(name='mild', is_control=True, count=9, mean_drop=0.1),
+      ),
+    )
+
+  def test_a_bar_for_each_share_and_the_missed_ones_darker(self):
+    report = self.make_report({'empty': 0.9, 'permuted': 0.6})
+    axes = figures.probe_shares(report, title='demo', minimum=0.8).axes[0]
+    first, second = axes.patches
+    assert (first.get_width(), second.get_width()) == pytest.approx((90, 60))
+    assert first.get_y() > second.get_y()
+    assert lightness(first.get_facecolor()[:3]) > lightness(
+      second.get_facecolor()[:3]
+    )
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == ['empty (9)', 'permuted (9)']
+    (segment, _) = (
+      part.lines[2][0].get_segments()[0]
+      for part in axes.containers
+      if isinstance(part, container.ErrorbarContainer)
+    )
+    assert [x for x, _ in segment] == pytest.approx([85, 92])
+    assert 80 in [line.get_xdata()[0] for line in axes.lines]
+
+  def test_nothing_to_draw_is_an_empty_panel(self):
+    axes = figures.probe_shares(self.make_report({}), title='demo').axes[0]
+    assert not axes.patches
 
 
 @pytest.mark.parametrize('count', [1, 6, 24])

@@ -1,5 +1,7 @@
 """The table on the terminal: every number, aligned, in 120 columns."""
 
+import dataclasses
+
 import pytest
 
 from rest_jax.evaluation import metrics
@@ -62,6 +64,55 @@ def test_every_split_has_a_block_with_its_own_columns():
   assert test.startswith('demo, test') and 'human' not in test
 
 
+def make_diagnostics(**fields):
+  full = {
+    'sources': 250,
+    'repetition': 0.0125,
+    'distinct_1': 0.101,
+    'distinct_2': 0.3,
+    'self_bleu': 61.25,
+    'wrong_language': 0.02,
+    'wrong_language_references': 0.01,
+    'copied': 0.004,
+    'kl_to_bc': metrics.Estimate(1.5, 0.125),
+    'kl_to_bc_per_token': 0.1254,
+  }
+  return results_lib.Diagnostics(**{**full, **fields})
+
+
+def test_diagnostics_have_a_block():
+  results = results_lib.Results(
+    task='demo',
+    variants=(
+      make_variant(0, 0),
+      make_variant(1, 1, length_ratio=0.9, diagnostics=make_diagnostics()),
+    ),
+  )
+  assert table.render(results).split('\n\n')[1].split('\n') == [
+    'demo, validation: diagnostics',
+    'policy         length  repeated  distinct-1  distinct-2  self-BLEU  wrong '
+    'language  copied     KL to BC  a token',
+    '-' * 112,
+    'BC (G=1, I=1)    0.90     1.2 %      10.1 %      30.0 %      61.25        '
+    '   2.0 %   0.4 %  1.50 ± 0.12    0.125',
+  ]
+
+
+def test_warnings_come_last():
+  variant = make_variant(
+    1,
+    1,
+    difference_to_bc=metrics.Difference(1.0, 0.1),
+    bleu_difference_to_bc=metrics.Difference(-1.0, 0.1),
+  )
+  second = dataclasses.replace(variant, split='test')
+  results = results_lib.Results(task='demo', variants=(variant, second))
+  assert table.render(results).split('\n\n')[-1].split('\n') == [
+    f'WARNING {variant.warning}',
+    f'WARNING {second.warning}',
+  ]
+
+
 @pytest.mark.parametrize('name', ['BC (G=1, I=1)', 'x' * 300])
 def test_fits_the_width_and_cuts_only_names(name):
   big = metrics.Difference(-123.456, 12.344)
@@ -76,11 +127,15 @@ def test_fits_the_width_and_cuts_only_names(name):
     bleu=100.0,
     chrf=100.0,
     kept=results_lib.Kept(samples=1, fraction=1.0, sources_without_samples=0),
+    length_ratio=1000.0,
+    diagnostics=make_diagnostics(
+      distinct_1=1.0, distinct_2=1.0, repetition=1.0, kl_to_bc=big
+    ),
     seconds=results_lib.Seconds(grow=1e6),
   )
   text = table.render(results_lib.Results(task='demo', variants=(variant,)))
   assert max(map(len, text.split('\n'))) <= table.MAX_WIDTH
-  assert text.count('-123.46 ± 12.34') == 4
+  assert text.count('-123.46 ± 12.34') == 5
   assert '100.0 %' in text and '1000000' in text
   assert ('…' in text) == (len(name) == 300)
 

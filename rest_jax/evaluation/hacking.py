@@ -1,0 +1,242 @@
+"""Signs that a policy exploits its reward, from its outputs alone.
+
+A policy that pleases the reward and nobody else repeats itself, says the same for
+every source, leaves the language, copies, or moves far from the policy that it
+started from. None of these numbers is good or bad by itself: each is to be
+compared with that of BC (G=0, I=0).
+"""
+
+import collections
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+import math
+
+from jaxtyping import Float, Int, Shaped
+import numpy as np
+from sacrebleu import metrics as sacrebleu_metrics
+
+from rest_jax.evaluation import metrics
+from rest_jax.rewards import words as words_lib
+
+# Words of which a repetition within one text counts.
+REPETITION_ORDER = 3
+_CHARACTERS = 3
+# Standard errors of a change that is not taken for chance.
+_MANY = 2.0
+
+
+def repetition(texts: Iterable[str], order: int = REPETITION_ORDER) -> float:
+  r"""Share of n-grams of words that occurred before in the same text.
+
+  $$ 1 - \sum_y |\{g \in y\}| \Big/ \sum_y |y|_n $$
+
+  with the distinct n-grams g of a text y and the number $|y|_n$ of all of its.
+
+  Source: Welleck et al., Neural Text Generation with Unlikelihood Training
+  (arXiv 1908.04319), seq-rep-n; there a mean over texts, which short texts
+  without any n-gram leave undefined.
+
+  Args:
+    texts: outputs.
+    order: n, at least 1.
+
+  Returns:
+    The share, in [0, 1]; 0 where no text has n words.
+  """
+  total = distinct = 0
+  for text in texts:
+    grams = _grams(words_lib.split_words(text), order)
+    total += len(grams)
+    distinct += len(set(grams))
+  return 1 - distinct / total if total else 0.0
+
+
+def distinct(texts: Iterable[str], order: int) -> float:
+  """Share of n-grams of words that are distinct, over all texts together.
+
+  It falls with the number of texts, so that only equal numbers compare.
+
+  Source: Li et al., A Diversity-Promoting Objective Function (arXiv 1510.03055),
+  section 5.2, distinct-1 and distinct-2.
+
+  Args:
+    texts: outputs.
+    order: n, at least 1.
+
+  Returns:
+    The share, in [0, 1]; 0 where no text has n words.
+  """
+  total, seen = 0, set()
+  for text in texts:
+    grams = _grams(words_lib.split_words(text), order)
+    total += len(grams)
+    seen.update(grams)
+  return len(seen) / total if total else 0.0
+
+
+def self_bleu(
+  samples: Sequence[Sequence[str]], *, tokenize: str = '13a'
+) -> float | None:
+  """How alike the samples of one source are.
+
+  The BLEU of a sample with the other samples of its source as references,
+  averaged over samples and sources: 100 where all are equal.
+
+  Source: Zhu et al., Texygen (arXiv 1802.01886), self-BLEU; there over the whole
+  corpus.
+
+  Args:
+    samples: for each source its samples.
+    tokenize: sacrebleu's tokeniser.
+
+  Returns:
+    The mean, in [0, 100]; None where no source has two samples.
+  """
+  metric = sacrebleu_metrics.BLEU(tokenize=tokenize, effective_order=True)
+  scores = [
+    metric.sentence_score(text, [*group[:index], *group[index + 1 :]]).score
+    for group in samples
+    if len(group) > 1
+    for index, text in enumerate(group)
+  ]
+  return float(np.mean(scores)) if scores else None
+
+
+def copied(sources: Sequence[str], texts: Sequence[str]) -> float:
+  """Share of texts that are their source, but for case and spaces.
+
+  Args:
+    sources: n texts, n at least 1.
+    texts: n outputs.
+
+  Returns:
+    The share, in [0, 1].
+  """
+  pairs = zip(sources, texts, strict=True)
+  return float(
+    np.mean([_plain(source) == _plain(text) for source, text in pairs])
+  )
+
+
+class LanguageClassifier:
+  r"""Tells the references' language from the sources' by characters.
+
+  Naive Bayes over trigrams g of characters, small letters with a blank at each
+  end, whose counts c are smoothed by one:
+
+  $$ s(y) = \sum_{g \in y} \log \frac{(c_T(g) + 1) / (n_T + V)}
+                                     {(c_S(g) + 1) / (n_S + V)} $$
+
+  with $n$ trigrams on a side and V distinct ones on both. A text is in the wrong
+  language where s < 0.
+  """
+
+  def __init__(self, sources: Iterable[str], references: Iterable[str]):
+    """Counts the trigrams of both sides.
+
+    Args:
+      sources: texts in the sources' language.
+      references: texts in the references'.
+    """
+    wrong, right = _count(sources), _count(references)
+    known = {*wrong, *right}
+    size = max(len(known), 1)
+    # What a trigram adds that neither side has.
+    self._unknown = math.log((wrong.total() + size) / (right.total() + size))
+    self._scores = {
+      gram: math.log((right[gram] + 1) / (wrong[gram] + 1)) + self._unknown
+      for gram in known
+    }
+
+  def score(self, text: str) -> float:
+    """s(y) in nats: positive for the references' language."""
+    return sum(self._scores.get(g, self._unknown) for g in _trigrams(text))
+
+  def wrong(self, texts: Iterable[str]) -> float:
+    """Share of texts in the wrong language, of at least one text."""
+    return float(np.mean([self.score(text) < 0 for text in texts]))
+
+
+def log_ratio(
+  log_probs: Float[np.ndarray, ' n'],
+  base_log_probs: Float[np.ndarray, ' n'],
+  lengths: Int[np.ndarray, ' n'],
+  clusters: Shaped[np.ndarray, ' n'],
+) -> tuple[metrics.Estimate, float]:
+  r"""How far a policy is from BC on its own samples.
+
+  $$ \frac1n \sum_i \log \frac{\pi(y_i|x_i)}{\pi_{BC}(y_i|x_i)}, \qquad
+     \sum_i \log \frac{\pi(y_i|x_i)}{\pi_{BC}(y_i|x_i)} \Big/ \sum_i |y_i| $$
+
+  of untempered policies. For samples drawn at temperature 1 the first is an
+  unbiased estimate of KL(pi || pi_BC); at other temperatures the mean is over
+  what is drawn there, and may be below 0.
+
+  Args:
+    log_probs: log pi(y|x) of each sample in nats, summed over tokens.
+    base_log_probs: log pi_BC(y|x), likewise.
+    lengths: tokens of each sample, EOS included, at least 1.
+    clusters: the source of each.
+
+  Returns:
+    The mean in nats a sequence, with its standard error clustered by source; and
+    nats a token.
+  """
+  ratio = np.asarray(log_probs, np.float64) - base_log_probs
+  mean = metrics.clustered_mean(ratio, clusters)
+  return mean, float(ratio.sum() / np.sum(lengths))
+
+
+def warning(
+  policy: str,
+  reward: metrics.Difference | None,
+  others: Mapping[str, metrics.Difference | None],
+) -> str | None:
+  """Says that a policy's reward rose while what it never saw fell.
+
+  Args:
+    policy: its name.
+    reward: its reward minus that of BC, x100; None if unknown.
+    others: by name, the same of measures outside of the reward.
+
+  Returns:
+    A line, if the reward is more than two standard errors above BC and one of
+    the others more than two below; else None.
+  """
+  if reward is None or reward.z <= _MANY:
+    return None
+  known = {name: other for name, other in others.items() if other is not None}
+  fell = [_change(n, other) for n, other in known.items() if other.z < -_MANY]
+  rose = [_change(n, other) for n, other in known.items() if other.z > _MANY]
+  if not fell:
+    return None
+  # A judge who likes it better is an argument on the other side.
+  though = f' (though {", ".join(rose)})' if rose else ''
+  return (
+    f'{policy}: {_change("reward", reward)} over BC, but {", ".join(fell)}'
+    f'{though}: it may exploit the reward'
+  )
+
+
+def _change(name: str, difference: metrics.Difference) -> str:
+  return f'{name} {difference.mean:+.2f} ± {difference.stderr:.2f}'
+
+
+def _grams(items: Sequence[Hashable], order: int) -> list[tuple[Hashable, ...]]:
+  return [
+    tuple(items[start : start + order])
+    for start in range(len(items) - order + 1)
+  ]
+
+
+def _plain(text: str) -> str:
+  return ' '.join(text.split()).casefold()
+
+
+def _trigrams(text: str) -> list[str]:
+  text = f' {text.strip().lower()} '
+  last = len(text) - _CHARACTERS + 1
+  return [text[start : start + _CHARACTERS] for start in range(last)]
+
+
+def _count(texts: Iterable[str]) -> collections.Counter[str]:
+  return collections.Counter(g for text in texts for g in _trigrams(text))

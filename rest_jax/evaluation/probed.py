@@ -1,0 +1,169 @@
+"""How a reward answers to probes: shares of cases that it orders rightly."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rest_jax.evaluation import shares
+from rest_jax.rewards import base, probes
+
+# Of the cases that a reward got most wrong, for people to read.
+_NUM_EXAMPLES = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probed:
+  """The answer to one probe or control.
+
+  Attributes:
+    name: of the probe.
+    is_control: whether the reward should not move.
+    count: number of references that the change applies to; 0 tested nothing.
+    share: of them, with R(x, reference) > R(x, changed), clustered by source;
+      None for a control, or without cases.
+    mean_drop: mean of R(x, reference) - R(x, changed), in the reward's unit;
+      of a control the mean of its size. None without cases.
+    examples: cases of the smallest drop (of a control the largest move), each
+      with source, reference, changed and drop.
+  """
+
+  name: str
+  is_control: bool
+  count: int
+  share: shares.Share | None = None
+  mean_drop: float | None = None
+  examples: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """The answers to all probes.
+
+  Attributes:
+    reward: name of the reward.
+    num_pairs: references that were to be changed.
+    mean: R(x, reference), mean over them, in the reward's unit.
+    std: its standard deviation: what a drop is large or small against.
+    probed: an answer for each probe.
+  """
+
+  reward: str
+  num_pairs: int
+  mean: float
+  std: float
+  probed: tuple[Probed, ...]
+
+  def missed(self, minimum: float) -> list[Probed]:
+    """The probes with cases whose share is below a minimum."""
+    return [
+      probed
+      for probed in self.probed
+      if probed.share is not None and probed.share.value < minimum
+    ]
+
+  @property
+  def untested(self) -> list[Probed]:
+    """Probes and controls that found no case."""
+    return [probed for probed in self.probed if not probed.count]
+
+
+def measure(
+  config: probes.ProbeConfig,
+  reward: base.Reward,
+  sources: Sequence[str],
+  references: Sequence[str],
+  *,
+  seed: int,
+) -> Report:
+  """Probes a reward with changed references.
+
+  Args:
+    config: which probes.
+    reward: R.
+    sources: n texts.
+    references: n texts, n at least 2.
+    seed: of the changes.
+
+  Returns:
+    The answers, in the order of the configuration. A tie is no right answer.
+  """
+  cases = probes.cases(config, sources, references, seed=seed)
+  hypotheses, asked = list(references), list(sources)
+  for found in cases.values():
+    hypotheses += found.texts
+    asked += [sources[row] for row in found.rows]
+  # One call: a learned reward encodes each source once.
+  scores = np.asarray(reward.score(asked, hypotheses), np.float64)
+  of_references = scores[: len(references)]
+  names: dict[str, int] = {}
+  clusters = np.asarray([names.setdefault(s, len(names)) for s in sources])
+  answers, start = [], len(references)
+  for name, found in cases.items():
+    rows = np.asarray(found.rows, np.int64)
+    stop = start + len(rows)
+    drops = of_references[rows] - scores[start:stop]
+    start = stop
+    answers.append(
+      _answer(name, sources, references, found, drops, clusters[rows])
+    )
+  return Report(
+    reward=reward.name,
+    num_pairs=len(references),
+    mean=float(of_references.mean()),
+    std=float(of_references.std()),
+    probed=tuple(answers),
+  )
+
+
+def _answer(
+  name: str,
+  sources: Sequence[str],
+  references: Sequence[str],
+  cases: probes.Cases,
+  drops: np.ndarray,
+  clusters: np.ndarray,
+) -> Probed:
+  is_control = name in probes.CONTROLS
+  if not len(drops):
+    return Probed(name=name, is_control=is_control, count=0)
+  wrong = -np.abs(drops) if is_control else drops
+  return Probed(
+    name=name,
+    is_control=is_control,
+    count=len(drops),
+    share=(None if is_control else shares.clustered_share(drops > 0, clusters)),
+    mean_drop=float((np.abs(drops) if is_control else drops).mean()),
+    examples=tuple(
+      {
+        'source': sources[cases.rows[case]],
+        'reference': references[cases.rows[case]],
+        'changed': cases.texts[case],
+        'drop': float(drops[case]),
+      }
+      for case in np.argsort(wrong, kind='stable')[:_NUM_EXAMPLES]
+    ),
+  )
+
+
+def to_json(report: Report) -> dict[str, Any]:
+  """Returns a report as JSON values."""
+  return dataclasses.asdict(report)
+
+
+def from_json(content: Mapping[str, Any]) -> Report:
+  """Reads what `to_json` gives."""
+  answers = [
+    {
+      **entry,
+      'share': None
+      if entry['share'] is None
+      else shares.Share(**entry['share']),
+      'examples': tuple(entry['examples']),
+    }
+    for entry in content['probed']
+  ]
+  return Report(
+    **{**content, 'probed': tuple(Probed(**answer) for answer in answers)}
+  )

@@ -1,0 +1,89 @@
+"""The answers of a reward to probes, as a table for the terminal."""
+
+from collections.abc import Sequence
+import dataclasses
+
+from rest_jax.evaluation import probed
+
+_GAP = '  '
+
+
+def render(report: probed.Report, title: str, minimum: float | None) -> str:
+  """Lays out every probe and control, and what the minimum says of them.
+
+  Args:
+    report: the answers.
+    title: of the table: what the references are of.
+    minimum: the share that was asked for; None for none.
+
+  Returns:
+    The text, without a newline at the end.
+  """
+  tested = [
+    (answer.name, _count(answer), _share(answer), _number(answer.mean_drop))
+    for answer in report.probed
+    if not answer.is_control
+  ]
+  controls = [
+    (answer.name, _count(answer), '', _number(answer.mean_drop))
+    for answer in report.probed
+    if answer.is_control
+  ]
+  blocks = [
+    f'{title}: reward {report.reward!r}, {report.num_pairs:,} references, '
+    f'R(x, reference) {report.mean:.3f} with standard deviation '
+    f'{report.std:.3f}'
+  ]
+  if tested:
+    header = ('probe', 'cases', 'R(reference) > R(changed), %', 'mean drop')
+    blocks.append(_columns([header, *tested]))
+  if controls:
+    header = ('control', 'cases', '', 'mean |change|')
+    blocks.append(_columns([header, *controls]))
+  blocks.append('\n'.join(_verdict(report, minimum)))
+  return '\n\n'.join(blocks)
+
+
+def _verdict(report: probed.Report, minimum: float | None) -> list[str]:
+  lines = []
+  if report.untested:
+    names = ', '.join(answer.name for answer in report.untested)
+    lines.append(f'no case, so not tested: {names}')
+  if minimum is None:
+    return [*lines, 'no minimum was set (ProbeConfig.minimum)']
+  missed = report.missed(minimum)
+  if not missed:
+    met = sum(answer.share is not None for answer in report.probed)
+    return [*lines, f'minimum {100 * minimum:g} %: met by {met} probes']
+  named = ', '.join(
+    f'{answer.name} {100 * answer.share.value:.1f} %'
+    for answer in missed
+    if answer.share is not None
+  )
+  return [*lines, f'FAILED minimum {100 * minimum:g} %: {named}']
+
+
+def _count(answer: probed.Probed) -> str:
+  return f'{answer.count:,}'
+
+
+def _share(answer: probed.Probed) -> str:
+  if answer.share is None:
+    return 'no case'
+  value, low, high = (100 * x for x in dataclasses.astuple(answer.share))
+  return f'{value:.1f} [{low:.1f}, {high:.1f}]'
+
+
+def _number(value: float | None) -> str:
+  return '-' if value is None else f'{value:.3f}'
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+  """Aligns cells: the first column to the left, the others to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for first, *others in rows:
+    cells = [first.ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+    lines.append(_GAP.join(cells))
+  return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:]])

@@ -1,0 +1,410 @@
+"""The "unit tests" of a reward: one change to a reference, with a known effect.
+
+A probe makes a reference worse in one way that a reward must notice: R(x,
+reference) > R(x, changed). A control changes what carries no meaning, and the
+reward should hardly move.
+
+Source: ReST (arXiv 2308.08998), A.4, which names such tests of a reward model
+and not what they are; these are ours.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import random
+import re
+from typing import NamedTuple
+
+from rest_jax import settings
+from rest_jax.rewards import corruption_kinds, corruptions
+from rest_jax.rewards import words as words_lib
+
+# Draws of a changed text or of another pair that may turn out the same.
+_TRIES = 10
+_SENTENCE_END = re.compile(r'[.!?:]\W*$')
+
+_CONTRACTIONS = (
+  *(
+    (f'{verb} not', f"{verb}n't")
+    for verb in (
+      *('is', 'are', 'was', 'were', 'do', 'does', 'did', 'has', 'have', 'had'),
+      *('would', 'could', 'should', 'must'),
+    )
+  ),
+  ('will not', "won't"),
+  ('can not', "can't"),
+  ('can not', 'cannot'),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+  """Which probes are made of which pairs. Words are in small letters.
+
+  The word lists' defaults are for English references; those for German are in
+  `gin_configs/probes/german.gin`. An empty list switches its probe off.
+
+  Attributes:
+    minimum: the least share of cases in which a probe's change must lower the
+      reward, in [0, 1]; None asks for nothing.
+    split: the pairs whose references are changed.
+    max_sources: change this many references, evenly spread; None for all.
+    names: which of PROBES and CONTROLS.
+    negations: words that turn a sentence round; the first one is put in.
+    auxiliaries: words after which a negation may be put.
+    number_words: numbers written as words, exchanged for one another.
+    not_names: words with a capital inside a sentence that are no names.
+    contractions: (full, short) phrases that mean the same.
+  """
+
+  minimum: float | None = settings.recorded(default=None)
+  split: str = 'validation'
+  max_sources: int | None = 1000
+  names: tuple[str, ...] = ()
+  negations: tuple[str, ...] = ('not', 'no', 'never')
+  auxiliaries: tuple[str, ...] = (
+    *('is', 'are', 'was', 'were', 'am', 'can', 'could', 'will', 'would'),
+    *('should', 'must', 'may', 'might'),
+  )
+  number_words: tuple[str, ...] = (
+    *('two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'),
+  )
+  not_names: tuple[str, ...] = ('i', "i'm", "i've", "i'll", "i'd")
+  contractions: tuple[tuple[str, str], ...] = _CONTRACTIONS
+
+  def __post_init__(self):
+    for name in ('negations', 'auxiliaries', 'number_words', 'not_names'):
+      # gin hands lists over as lists.
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    pairs = tuple(tuple(pair) for pair in self.contractions)
+    object.__setattr__(self, 'contractions', pairs)
+    known = (*PROBES, *CONTROLS)
+    object.__setattr__(self, 'names', tuple(self.names) or known)
+    if unknown := [name for name in self.names if name not in known]:
+      raise ValueError(f'names must be some of {known}; got {unknown}.')
+    if self.minimum is not None and not 0.0 <= self.minimum <= 1.0:
+      raise ValueError(
+        'minimum is a share and must be in [0, 1], or None; got '
+        f'{self.minimum}.'
+      )
+    if self.max_sources is not None and self.max_sources < 2:
+      raise ValueError(
+        'max_sources must be at least 2, as probes take words from other '
+        f'pairs, or None; got {self.max_sources}.'
+      )
+    if any(len(pair) != 2 for pair in pairs):
+      raise ValueError(
+        f'contractions must be pairs (full, short); got {pairs}.'
+      )
+
+
+class Texts(NamedTuple):
+  """What a probe may use.
+
+  Attributes:
+    source: x.
+    reference: the text to change.
+    other_source: that of another pair, with other texts on both sides; empty
+      if there is none.
+    other_reference: likewise.
+    entities: words with a capital, of all references.
+  """
+
+  source: str
+  reference: str
+  other_source: str
+  other_reference: str
+  entities: Sequence[str]
+
+
+# Returns the reference where the change does not apply.
+Probe = Callable[[Texts, random.Random, ProbeConfig], str]
+
+
+class Cases(NamedTuple):
+  """The references to which a probe applies.
+
+  Attributes:
+    rows: their numbers, rising.
+    texts: what the probe made of each.
+  """
+
+  rows: list[int]
+  texts: list[str]
+
+
+def _repeated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  return corruptions.twice(texts.reference)
+
+
+def _permuted(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  words = words_lib.split_words(texts.reference)
+  return words_lib.join_words(draw.sample(words, len(words)))
+
+
+def _truncated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  """The first half, rounded down; of one word nothing is left but `empty`."""
+  spans = words_lib.spans(texts.reference)
+  if len(spans) < 2:
+    return texts.reference
+  return texts.reference[: spans[len(spans) // 2 - 1][1]]
+
+
+def _copied_source(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  return texts.source
+
+
+def _wrong_language(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  """Another pair's source: the source's language, and another meaning."""
+  return texts.other_source or texts.reference
+
+
+def _unrelated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  return texts.other_reference or texts.reference
+
+
+def _empty(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  return ''
+
+
+def _added_sentence(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  return words_lib.join_words([texts.reference, texts.other_reference])
+
+
+def _changed_number(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  """Digits first, else a number word, as "Two," becomes "Six,"."""
+  text = texts.reference
+  words = words_lib.split_words(text)
+  if found := corruption_kinds.numbers(words):
+    position = draw.choice(found)
+    new = corruption_kinds.redraw_digits(words[position], draw)
+    return words_lib.replace_word(text, position, new)
+  cores = [words_lib.split_marks(word)[1] for word in words]
+  if found := corruption_kinds.positions_of(config.number_words, cores):
+    position = draw.choice(found)
+    new = _like(cores[position], draw.choice(config.number_words))
+    return _replace_core(text, position, new)
+  return text
+
+
+def _dropped_negation(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  """Short forms are written out first: "isn't" becomes "is"."""
+  text = texts.reference
+  for full, short in _negative(config):
+    text = _rewrite(text, short, full)
+  words = words_lib.split_words(text)
+  found = corruption_kinds.positions_of(config.negations, words)
+  if not found:
+    return texts.reference
+  return words_lib.replace_word(text, draw.choice(found), '')
+
+
+def _added_negation(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  """After an auxiliary, where there is no negation yet."""
+  text = texts.reference
+  words = words_lib.split_words(text)
+  cores = [words_lib.split_marks(word)[1] for word in words]
+  is_negated = corruption_kinds.positions_of(config.negations, cores) or any(
+    _rewrite(text, short, full) != text for full, short in _negative(config)
+  )
+  found = corruption_kinds.positions_of(config.auxiliaries, words)
+  if is_negated or not found or not config.negations:
+    return text
+  position = draw.choice(found)
+  new = words_lib.join_words([words[position], config.negations[0]])
+  return words_lib.replace_word(text, position, new)
+
+
+def _swapped_entity(
+  texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str:
+  """A word with a capital gives way to one of another reference."""
+  words = words_lib.split_words(texts.reference)
+  found = _entities(words, config)
+  present = {words_lib.split_marks(word)[1] for word in words}
+  others = [entity for entity in texts.entities if entity not in present]
+  if not found or not others:
+    return texts.reference
+  return _replace_core(texts.reference, draw.choice(found), draw.choice(others))
+
+
+def _first_case(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  """The first letter in the other case."""
+  text = texts.reference
+  return text[:1].swapcase() + text[1:]
+
+
+def _final_mark(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  """Without the full stop at the end, or with one where no mark is."""
+  text = texts.reference.rstrip()
+  if text.endswith(('.', '。')):
+    return text[:-1].rstrip()
+  if not text or not text[-1].isalnum():
+    return texts.reference
+  return text + ('。' if words_lib.is_unspaced(text[-1]) else '.')
+
+
+def _contraction(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
+  """A phrase in its other form, as "is not" becomes "isn't"."""
+  rewritten = [
+    _rewrite(texts.reference, old, new)
+    for pair in config.contractions
+    for old, new in (pair, pair[::-1])
+  ]
+  changed = [text for text in rewritten if text != texts.reference]
+  return draw.choice(changed) if changed else texts.reference
+
+
+PROBES: Mapping[str, Probe] = {
+  'repeated': _repeated,
+  'permuted': _permuted,
+  'truncated': _truncated,
+  'copied_source': _copied_source,
+  'wrong_language': _wrong_language,
+  'unrelated': _unrelated,
+  'empty': _empty,
+  'added_sentence': _added_sentence,
+  'changed_number': _changed_number,
+  'dropped_negation': _dropped_negation,
+  'added_negation': _added_negation,
+  'swapped_entity': _swapped_entity,
+}
+CONTROLS: Mapping[str, Probe] = {
+  'first_case': _first_case,
+  'final_mark': _final_mark,
+  'contraction': _contraction,
+}
+
+
+def cases(
+  config: ProbeConfig,
+  sources: Sequence[str],
+  references: Sequence[str],
+  *,
+  seed: int,
+) -> dict[str, Cases]:
+  """Changes every reference in every way that applies to it.
+
+  A changed text depends on the pairs, the probe, the row and the seed alone.
+
+  Args:
+    config: see `ProbeConfig`.
+    sources: n texts.
+    references: n texts, n at least 2.
+    seed: of all draws.
+
+  Returns:
+    For each name of the configuration the references that it changes.
+
+  Raises:
+    ValueError: if there are not at least two pairs.
+  """
+  if len(sources) != len(references) or len(references) < 2:
+    raise ValueError(
+      'sources and references must be two or more pairs; got '
+      f'{len(sources)} sources and {len(references)} references.'
+    )
+  entities = sorted(
+    {
+      words_lib.split_marks(words[index])[1]
+      for words in map(words_lib.split_words, references)
+      for index in _entities(words, config)
+    }
+  )
+  result = {}
+  for name in config.names:
+    probe = PROBES[name] if name in PROBES else CONTROLS[name]
+    rows, changed = [], []
+    for row in range(len(references)):
+      draw = random.Random(f'{seed}/{name}/{row}')
+      other = _another_pair(row, sources, references, draw)
+      texts = Texts(sources[row], references[row], *other, entities)
+      text = _changed(probe, texts, draw, config)
+      if text is not None:
+        rows.append(row)
+        changed.append(text)
+    result[name] = Cases(rows, changed)
+  return result
+
+
+def _another_pair(
+  row: int,
+  sources: Sequence[str],
+  references: Sequence[str],
+  draw: random.Random,
+) -> tuple[str, str]:
+  """A random pair whose texts are not those of `row`, or two empty texts."""
+  for _ in range(_TRIES):
+    other = corruption_kinds.another_row(row, len(references), draw)
+    if sources[other] != sources[row] and references[other] != references[row]:
+      return sources[other], references[other]
+  return '', ''
+
+
+def _changed(
+  probe: Probe, texts: Texts, draw: random.Random, config: ProbeConfig
+) -> str | None:
+  """What a probe makes of a reference; None if it stays the same."""
+  kept = words_lib.split_words(texts.reference)
+  for _ in range(_TRIES):
+    text = probe(texts, draw, config)
+    if words_lib.split_words(text) != kept:
+      return text
+  return None
+
+
+def _entities(words: Sequence[str], config: ProbeConfig) -> list[int]:
+  """Positions of words with a capital that do not begin a sentence."""
+  found = []
+  for index in range(1, len(words)):
+    core = words_lib.split_marks(words[index])[1]
+    if (
+      core[:1].isupper()
+      and core.lower().replace('’', "'") not in config.not_names
+      and not _SENTENCE_END.search(words[index - 1])
+    ):
+      found.append(index)
+  return found
+
+
+def _negative(config: ProbeConfig) -> list[tuple[str, str]]:
+  """The contractions that hold a negation."""
+  return [
+    (full, short)
+    for full, short in config.contractions
+    if set(full.split()) & set(config.negations)
+  ]
+
+
+def _rewrite(text: str, old: str, new: str) -> str:
+  """Replaces whole words wherever they stand, and keeps a capital."""
+  pattern = re.escape(old).replace("'", "['’]")
+  return re.sub(
+    rf'(?<!\w){pattern}(?!\w)',
+    lambda match: _like(match[0], new),
+    text,
+    flags=re.IGNORECASE,
+  )
+
+
+def _replace_core(text: str, position: int, new: str) -> str:
+  """Replaces a word, but not the marks before and after it."""
+  word = words_lib.split_words(text)[position]
+  before, _, after = words_lib.split_marks(word)
+  return words_lib.replace_word(text, position, f'{before}{new}{after}')
+
+
+def _like(model: str, text: str) -> str:
+  """The text, with a capital if the model has one."""
+  return text[:1].upper() + text[1:] if model[:1].isupper() else text

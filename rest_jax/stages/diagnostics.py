@@ -1,0 +1,124 @@
+"""What shows reward hacking in a policy's samples, measured as it is evaluated."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import files, pair_store, ragged, sample_store
+from rest_jax.evaluation import hacking, paired_text, sampled
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import collect, policies, prepare
+
+# Training pairs from which the languages are learned.
+_LANGUAGE_PAIRS = 2000
+
+
+def measure(
+  directory: pathlib.Path,
+  entries: Sequence[dict[str, Any]],
+  *,
+  policy: policy_lib.Policy,
+  policy_directory: str | pathlib.Path,
+  bc_directory: str | pathlib.Path,
+  data: prepare.PreparedData,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  max_sources: int | None,
+  tokenize: str,
+  mesh_config: mesh_lib.MeshConfig,
+) -> dict[str, Any]:
+  """Measures the samples of some sources.
+
+  Args:
+    directory: of a sample store with as many samples of every source.
+    entries: its shards.
+    policy: the network.
+    policy_directory: of the policy that drew the samples.
+    bc_directory: of BC.
+    data: the prepared data.
+    pairs: the sources.
+    rows: int [n], the sampled rows of `pairs`, rising.
+    max_sources: measure the samples of this many, evenly spread; None for all.
+    tokenize: sacrebleu's tokeniser.
+    mesh_config: devices and rules.
+
+  Returns:
+    The fields of `results.Diagnostics`.
+  """
+  shards = [sample_store.Shard(directory / entry['file']) for entry in entries]
+  tokens = ragged.Ragged.concatenate([shard.tokens for shard in shards])
+  log_probs = np.concatenate([shard.log_prob for shard in shards])
+  ids = np.concatenate([shard.source_id for shard in shards])
+  chosen = sampled.spread_rows(len(rows), max_sources)
+  # The store is in the order of sources: [chosen, samples] -> [n]
+  each = len(ids) // len(rows)
+  at = (chosen[:, None] * each + np.arange(each)).reshape(-1)
+  texts = data.vocabulary.decode_batch([tokens[int(row)] for row in at])
+  sources = [pairs.source_text(int(row)) for row in ids[at]]
+  references = sampled.texts_of(pairs, rows[chosen])[1]
+  base = log_probs[at]
+  if policies.digest(policy_directory) != policies.digest(bc_directory):
+    base = collect.log_probs(
+      policies.load(bc_directory, policy, mesh_config),
+      policy,
+      mesh_config,
+      sources=(pairs.source_tokens, ids[at]),
+      targets=(tokens, at),
+    )
+  kl, kl_per_token = hacking.log_ratio(
+    log_probs[at], base, tokens.lengths[at], ids[at]
+  )
+  languages = _languages(data)
+  return {
+    'sources': len(chosen),
+    'repetition': hacking.repetition(texts),
+    'distinct_1': hacking.distinct(texts, 1),
+    'distinct_2': hacking.distinct(texts, 2),
+    'self_bleu': hacking.self_bleu(
+      [texts[start : start + each] for start in range(0, len(texts), each)],
+      tokenize=tokenize,
+    ),
+    'wrong_language': languages.wrong(texts),
+    'wrong_language_references': languages.wrong(references),
+    'copied': hacking.copied(sources, texts),
+    'kl_to_bc': {'mean': kl.mean, 'stderr': kl.stderr},
+    'kl_to_bc_per_token': kl_per_token,
+  }
+
+
+def write_counts(
+  directory: pathlib.Path,
+  hypotheses: Sequence[str],
+  references: Sequence[str],
+  *,
+  tokenize: str,
+) -> None:
+  """Keeps what BLEU and chrF count in each sentence, for paired differences."""
+  counts = {
+    'bleu': paired_text.bleu_counts(hypotheses, references, tokenize=tokenize),
+    'chrf': paired_text.chrf_counts(hypotheses, references),
+  }
+  for name, rows in counts.items():
+    with (
+      files.atomic_write(_counts_path(directory, name)) as temporary,
+      temporary.open('wb') as opened,
+    ):
+      np.save(opened, rows)
+
+
+def read_counts(directory: pathlib.Path, name: str) -> np.ndarray:
+  """Reads the counts of 'bleu' or 'chrf', int [sources, counts]."""
+  return np.load(_counts_path(directory, name))
+
+
+def _counts_path(directory: pathlib.Path, name: str) -> pathlib.Path:
+  return directory / f'{name}_counts.npy'
+
+
+def _languages(data: prepare.PreparedData) -> hacking.LanguageClassifier:
+  pairs = data.pairs(prepare.TRAIN)
+  rows = sampled.spread_rows(len(pairs), _LANGUAGE_PAIRS)
+  return hacking.LanguageClassifier(*sampled.texts_of(pairs, rows))

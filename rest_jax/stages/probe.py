@@ -1,0 +1,57 @@
+"""Stage `probe`: whether the reward can be trusted, on the user's own pairs."""
+
+import pathlib
+
+from rest_jax.evaluation import probed, sampled
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import probes
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
+
+_REPORT = 'report'
+
+
+def run(
+  config: probes.ProbeConfig,
+  *,
+  data: prepare.PreparedData,
+  reward: rewards_base.Reward,
+  reward_digest: str,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> probed.Report:
+  """Probes a reward with changed references of a split.
+
+  Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
+
+  Args:
+    config: which probes of which pairs.
+    data: the prepared data.
+    reward: R.
+    reward_digest: of the reward model's arrays.
+    directory: the folder to write.
+    seed: of the changes.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    The answers, also in the folder's manifest.
+  """
+  folder = folder_lib.begin(
+    directory,
+    {
+      'probe': config,
+      'data': data.digest,
+      'reward': {'name': reward.name, 'digest': reward_digest},
+      'seed': seed,
+    },
+    overwrite=overwrite,
+  )
+  if not folder.is_finished:
+    pairs = data.pairs(config.split)
+    rows = sampled.spread_rows(len(pairs), config.max_sources)
+    report = probed.measure(
+      config, reward, *sampled.texts_of(pairs, rows), seed=seed
+    )
+    folder.finish({_REPORT: probed.to_json(report)})
+  return probed.from_json(folder.manifest()[_REPORT])

@@ -1,0 +1,122 @@
+"""Diagnostics of a finished run: against the samples they are of."""
+
+import numpy as np
+import pytest
+
+from rest_jax.data import sample_store
+from rest_jax.evaluation import paired_text
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import diagnostics, policies
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import loader
+from tests import smoke
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+def measured(run, step, split='validation'):
+  directory = run.evaluation_directory(step, split)
+  return folder_lib.read_manifest(directory)['diagnostics']
+
+
+def test_every_policy_is_diagnosed(run):
+  results = results_lib.read(run.model_dir / 'results.json')
+  assert len(results.variants) == 10
+  for variant in results.variants:
+    found = variant.diagnostics
+    assert found.sources == len(run.data.pairs(variant.split))
+    assert 0 < found.distinct_1 < found.distinct_2 < 1
+    assert found.wrong_language_references == 0.0
+    assert (variant.bleu_difference_to_bc is None) == variant.is_bc
+
+
+def test_bc_is_no_way_from_itself(run):
+  found = measured(run, run.policies()[0])
+  assert found['kl_to_bc'] == {'mean': 0.0, 'stderr': 0.0}
+  assert found['kl_to_bc_per_token'] == 0.0
+
+
+def test_the_distance_is_that_of_teacher_forcing_under_both(run):
+  step = run.policies()[-1]
+  directory = run.evaluation_directory(step, 'validation')
+  store = sample_store.SampleStore.open(directory)
+  pairs = run.data.pairs('validation')
+  batch = loader.decoder_batch(
+    pairs.source_tokens.pad(store.source_id, 48),
+    store.tokens.pad(np.arange(len(store)), 48),
+  )
+  ours, bc = (
+    np.asarray(
+      run.policy.sequence_log_probs(
+        policies.load(folder, run.policy, run.experiment.mesh), batch
+      ),
+      np.float64,
+    )
+    for folder in (step.directory, run.directory('bc'))
+  )
+  found = measured(run, step)
+  assert found['kl_to_bc']['mean'] == pytest.approx(
+    np.mean(ours - bc), abs=1e-3
+  )
+  assert found['kl_to_bc_per_token'] == pytest.approx(
+    np.sum(ours - bc) / store.tokens.num_tokens, abs=1e-4
+  )
+  assert found['kl_to_bc']['mean'] != 0.0
+
+
+def test_the_counts_are_those_of_the_scores(run):
+  for step in run.policies():
+    directory = run.evaluation_directory(step, 'test')
+    scores = folder_lib.read_manifest(directory)['measured']
+    for name in ('bleu', 'chrf'):
+      counts = diagnostics.read_counts(directory, name)
+      assert len(counts) == len(run.data.pairs('test'))
+      found = getattr(paired_text, name)(counts.sum(axis=0))
+      assert found == pytest.approx(scores[name])
+
+
+def test_differences_are_those_of_the_scores(run):
+  results = results_lib.read(run.model_dir / 'results.json')
+  bc = results.of_split('test')[0]
+  assert bc.is_bc
+  for variant in results.of_split('test')[1:]:
+    assert variant.bleu_difference_to_bc.mean == pytest.approx(
+      variant.bleu - bc.bleu
+    )
+    assert variant.chrf_difference_to_bc.mean == pytest.approx(
+      variant.chrf - bc.chrf
+    )
+
+
+def test_fewer_sources_are_evenly_spread(run):
+  step = run.policies()[0]
+  directory = run.evaluation_directory(step, 'validation')
+  manifest = folder_lib.read_manifest(directory)
+  pairs = run.data.pairs('validation')
+  arguments = {
+    'policy': run.policy,
+    'policy_directory': step.directory,
+    'bc_directory': run.directory('bc'),
+    'data': run.data,
+    'pairs': pairs,
+    'rows': np.arange(len(pairs)),
+    'tokenize': '13a',
+    'mesh_config': run.experiment.mesh,
+  }
+  again = diagnostics.measure(
+    directory, manifest['shards'], max_sources=None, **arguments
+  )
+  assert again == manifest['diagnostics']
+  fewer = diagnostics.measure(
+    directory, manifest['shards'], max_sources=2, **arguments
+  )
+  assert fewer['sources'] == 2
+  # Of the first and the last source, two samples each.
+  store = sample_store.SampleStore.open(directory)
+  rows = [0, 1, len(store) - 2, len(store) - 1]
+  texts = run.data.vocabulary.decode_batch([store.tokens[row] for row in rows])
+  words = [word for text in texts for word in text.split()]
+  assert fewer['distinct_1'] == pytest.approx(len(set(words)) / len(words))
