@@ -12,6 +12,8 @@ from rest_jax.data import (
 from rest_jax.filters import fixed, per_source
 from rest_jax.losses import bc, dpo, gold, reward_weighted_bc
 from rest_jax.models import network
+from rest_jax.online import config as online_config
+from rest_jax.online import objective
 from rest_jax.parallel import mesh
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.sampling import sampler
@@ -45,6 +47,8 @@ CLASSES = (
   grow.GrowConfig,
   sampler.DecodeConfig,
   improve.ImproveConfig,
+  online_config.PPOConfig,
+  objective.ClippedObjective,
   evaluate.EvaluateConfig,
   fixed.Fixed,
   fixed.Quantile,

@@ -17,6 +17,7 @@ RUN_MODES = (
   'reward',
   'grow',
   'improve',
+  'online',
   'evaluate',
   'report',
 )
@@ -118,6 +119,7 @@ def _run(experiment) -> int:
       'prepare': run.prepare,
       'bc': run.bc,
       'reward': run.reward,
+      'online': run.online,
       'evaluate': run.evaluate_finished,
     }[mode]()
   return 0

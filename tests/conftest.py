@@ -18,6 +18,7 @@ _CHECKED = (
   'rest_jax.losses',
   'rest_jax.filters',
   'rest_jax.models',
+  'rest_jax.online',
   'rest_jax.sampling',
 )
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')

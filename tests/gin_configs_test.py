@@ -12,7 +12,14 @@ GIN = ROOT / 'gin_configs'
 EXPERIMENTS = sorted((GIN / 'experiments').glob('*.gin'))
 AXES = sorted(
   path
-  for axis in ('models', 'rewards', 'losses', 'filters', 'sampling')
+  for axis in (
+    'models',
+    'rewards',
+    'losses',
+    'filters',
+    'sampling',
+    'online',
+  )
   for path in (GIN / axis).glob('*.gin')
 )
 RATINGS = (

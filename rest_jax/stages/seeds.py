@@ -15,6 +15,7 @@ class Purpose(enum.IntEnum):
   EVALUATION = 3
   IMPROVE = 4
   REWARD = 5
+  ONLINE = 7
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -62,7 +62,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
   differences = {}
   for what, name in names.items():
     scores, ids = evaluate_stage.read_scores(directory, name)
-    if not step.grow:
+    if step.is_bc:
       bc_scores[what] = (scores, ids)
     elif what in bc_scores:
       base, base_ids = bc_scores[what]
@@ -78,7 +78,7 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
     )
   return results_lib.Variant(
     name=_name(run, step),
-    loss=experiment.improve.loss.name if step.grow else 'bc',
+    loss=_loss(run, step),
     grow=step.grow,
     improve=step.improve,
     seed=experiment.seed,
@@ -122,19 +122,37 @@ def _variant(run, step, split, directory, bc_scores) -> results_lib.Variant:
 
 def _name(run, step) -> str:
   experiment = run.experiment
-  loss = experiment.improve.loss.name
-  if not step.grow:
-    return results_lib.variant_name('bc', 0, 0)
-  name = results_lib.variant_name(loss, step.grow, step.improve)
+  loss = _loss(run, step)
+  if step.is_bc:
+    return results_lib.variant_name(loss, 0, 0)
+  if step.is_online:
+    name = loss.upper()
+  else:
+    name = results_lib.variant_name(loss, step.grow, step.improve)
   # Variants of one loss are told apart by the name that the user gave.
-  if experiment.variant_name != loss:
+  if experiment.variant_name != experiment.improve.loss.name:
     name = f'{name} {experiment.variant_name}'
   return name
 
 
+def _loss(run, step) -> str:
+  if step.is_bc:
+    return 'bc'
+  experiment = run.experiment
+  return (
+    experiment.online.name if step.is_online else (experiment.improve.loss.name)
+  )
+
+
 def _seconds(run, step, made) -> results_lib.Seconds:
   improve = made['training']['seconds']
-  if not step.grow:
+  if step.is_online:
+    spent = made['cost']['seconds']
+    sample, score = spent['sample'], spent['score']
+    return results_lib.Seconds(
+      grow=sample, score=score, improve=improve - sample - score
+    )
+  if step.is_bc:
     return results_lib.Seconds(improve=improve)
   grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
   return results_lib.Seconds(
