@@ -31,7 +31,8 @@ class PPOConfig:
 
   Attributes:
     decode: how hypotheses are sampled. pi is the untempered model, so that
-      temperature 1, all tokens and float32 weights sample what is trained.
+      temperature 1, all tokens and float32 weights sample what is trained (PAD
+      and UNK, which are never drawn, aside).
     optimizer: of the policy and, apart, of the critic. Its schedule counts
       iterations.
     value_learning_rate_factor: the critic's learning rate over the policy's.

@@ -268,7 +268,7 @@ class _Run:
     """Passes `epochs` times over the hypotheses."""
     config, progress = self.config, self.progress
     pairs = self.environment.pairs
-    seed = np.random.SeedSequence([self.seed, progress.iteration])
+    seed = np.random.SeedSequence([self.seed, progress.iteration, 1])
     batches = config.batching(self.mesh).plan(
       pairs, hypotheses, columns, int(seed.generate_state(1)[0])
     )

@@ -95,7 +95,7 @@ def run(
     rows=sampled.spread_rows(len(held_out), config.sources_per_iteration),
     batching=config.batching(mesh),
     mesh=mesh,
-    # The validation sources' draws have numbers that the training's have too.
+    # Not the training's, whose draws have the same numbers.
     seed=seed ^ 1,
   )
   result = ppo.train(
