@@ -325,9 +325,10 @@ class Run:
 
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
+    config = self._online_config()
     evaluate_fn, evaluation_settings = self._selection()
     return online_stage.run(
-      self._online_config(),
+      config,
       policy=self.policy,
       bc_directory=self.directory('bc'),
       grow_directory=self.grow_directory(1),

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from rest_jax.models import scalar
 from rest_jax.online import advantages, learner, objective
@@ -151,9 +150,8 @@ def test_credit_is_its_parts():
   )
 
 
-@pytest.mark.parametrize('kind', optimizers.KINDS)
-def test_every_optimiser_makes_a_state(kind):
-  config = optimizers.OptimizerConfig(kind=kind)
+def test_adafactor_has_a_state_too():
+  config = optimizers.OptimizerConfig(kind='adafactor')
   state, params = step_once(toy.config(optimizer=config), batch())
   assert int(state.step) == 1
   assert not same(state.params, params)

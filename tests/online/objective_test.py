@@ -1,5 +1,7 @@
 """Tests of PPO's clipped objective and its critic's error."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,9 @@ from rest_jax.models import scalar
 from rest_jax.online import objective
 from tests.models import tiny
 
-_POLICY = policy_lib.Policy(tiny.config(num_encoder_layers=1))
+_POLICY = policy_lib.Policy(
+  tiny.config(num_encoder_layers=1, num_decoder_layers=1)
+)
 _CRITIC = scalar.ScalarModel(_POLICY.config)
 _LENGTHS = ((4, 2, 3), (5, 2, 4))
 
@@ -22,6 +26,7 @@ _LOSSES = [
 ]
 
 
+@functools.cache
 def models():
   return (
     tiny.lively(_POLICY.init(jax.random.key(0)), seed=0),
@@ -36,8 +41,8 @@ def case(seed=0, pad=0, fill=0.0):
   params, critic = models()
   width = max(_LENGTHS[1])
   present = {
-    'old_log_probs': _POLICY.log_probs(params, batch),
-    'old_values': _CRITIC.values(critic, batch),
+    'old_log_probs': jax.jit(_POLICY.log_probs)(params, batch),
+    'old_values': jax.jit(_CRITIC.values)(critic, batch),
   }
   for name in ('old_log_probs', 'old_values', 'advantages', 'returns'):
     noise = random.normal(size=(3, width)).astype(np.float32) * 0.3
@@ -46,16 +51,32 @@ def case(seed=0, pad=0, fill=0.0):
   return batch
 
 
-def call(loss, batch, params=None, critic=None):
-  given = models()
+def evaluated(loss, batch, both):
   return loss(
     model=_POLICY,
-    params=given[0] if params is None else params,
-    auxiliary=base.Auxiliary(
-      learned={objective.VALUE: given[1] if critic is None else critic}
-    ),
+    params=both[0],
+    auxiliary=base.Auxiliary(learned={objective.VALUE: both[1]}),
     batch=batch,
   )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(loss, batch, both):
+  return evaluated(loss, batch, both)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradient(loss, batch, both):
+  return jax.grad(lambda both: evaluated(loss, batch, both).weighted_sum)(both)
+
+
+def call(loss, batch):
+  return _compiled(loss, batch, models())
+
+
+def gradient(loss, batch):
+  """With respect to policy and critic."""
+  return _gradient(loss, batch, models())
 
 
 def of(output, name):
@@ -113,7 +134,7 @@ def test_at_ratio_one_its_gradient_is_the_policy_gradient(clip):
   batch = case()
   params, _ = models()
   # Exactly the present policy's, so that the ratio is 1 at every token.
-  batch['old_log_probs'] = _POLICY.log_probs(params, batch)
+  batch['old_log_probs'] = jax.jit(_POLICY.log_probs)(params, batch)
   loss = objective.ClippedObjective(clip=clip)
   weights = batch['decoder_loss_weights']
 
@@ -121,10 +142,8 @@ def test_at_ratio_one_its_gradient_is_the_policy_gradient(clip):
     log_probs = _POLICY.log_probs(params, batch)
     return -(batch['advantages'] * log_probs * weights).sum()
 
-  found = jax.grad(lambda params: call(loss, batch, params).weighted_sum)(
-    params
-  )
-  expected = jax.grad(policy_gradient)(params)
+  found = gradient(loss, batch)[0]
+  expected = jax.jit(jax.grad(policy_gradient))(params)
   for ours, theirs in zip(
     jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
   ):
@@ -190,9 +209,7 @@ def test_masking_is_dropping_and_an_empty_mask_is_harmless(loss):
     # What would overflow if padding were not taken out first.
     'old_log_probs': jnp.full_like(batch['old_log_probs'], -1e4),
   }
-  gradients = jax.grad(lambda both: call(loss, empty, *both).weighted_sum)(
-    models()
-  )
+  gradients = gradient(loss, empty)
   assert call(loss, empty).weighted_sum == 0
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
@@ -200,16 +217,11 @@ def test_masking_is_dropping_and_an_empty_mask_is_harmless(loss):
 def test_policy_and_critic_are_apart():
   batch = case(4)
   loss = objective.ClippedObjective()
-  params, critic = models()
-
-  def gradient(batch):
-    return jax.grad(lambda both: call(loss, batch, *both).weighted_sum)(
-      (params, critic)
-    )
-
-  usual = gradient(batch)
-  other_returns = gradient({**batch, 'returns': batch['returns'] + 1.0})
-  other_advantages = gradient({**batch, 'advantages': -batch['advantages']})
+  usual = gradient(loss, batch)
+  other_returns = gradient(loss, {**batch, 'returns': batch['returns'] + 1.0})
+  other_advantages = gradient(
+    loss, {**batch, 'advantages': -batch['advantages']}
+  )
   for name, changed, kept in (
     ('returns', other_returns[1], other_returns[0]),
     ('advantages', other_advantages[0], other_advantages[1]),
@@ -229,8 +241,8 @@ def test_policy_and_critic_are_apart():
 def test_compiled_is_eager():
   batch = case(5)
   loss = _LOSSES[1]
-  compiled = jax.jit(lambda batch: call(loss, batch))(batch)
-  eager = call(loss, batch)
+  compiled = call(loss, batch)
+  eager = evaluated(loss, batch, models())
   np.testing.assert_allclose(
     compiled.weighted_sum, eager.weighted_sum, rtol=1e-4
   )
