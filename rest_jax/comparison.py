@@ -182,23 +182,29 @@ def _pooled(
 ) -> Iterator[results_lib.Variant]:
   """The policies of one variant on every split, over all seeds."""
   gathered = [summary.gather(run) for run in runs]
+  seeds = [run.experiment.seed for run in runs]
+  names = {'reward': runs[0].reward_model.name, 'human': evaluate_stage.HUMAN}
   for split in runs[0].experiment.evaluate.splits:
-    scores: dict[str, list[_Scores]] = {'reward': [], 'human': []}
+    bc, previous = None, None
     for number, step in enumerate(runs[0].policies()):
       variants = [of_run[split][number] for of_run in gathered]
-      for what, name in (
-        ('reward', runs[0].reward_model.name),
-        ('human', evaluate_stage.HUMAN),
-      ):
-        if getattr(variants[0], what) is not None:
-          scores[what].append(_Scores.read(runs, number, split, name))
+      own = {
+        what: _Scores.read(runs, number, split, name)
+        for what, name in names.items()
+        if getattr(variants[0], what) is not None
+      }
+      if step.is_bc:
+        bc = own
+      # The online baseline follows no other policy but BC.
+      before = bc if step.is_online else previous
       yield pool(
         variants,
-        seeds=[run.experiment.seed for run in runs],
-        rewards=scores['reward'],
-        judged=scores['human'] or None,
-        is_bc=not step.grow,
+        seeds=seeds,
+        own=own,
+        bc=None if step.is_bc else bc,
+        previous=before,
       )
+      previous = own
 
 
 class _Scores(NamedTuple):
@@ -247,9 +253,9 @@ def pool(
   variants: Sequence[results_lib.Variant],
   *,
   seeds: Sequence[int],
-  rewards: Sequence[_Scores],
-  judged: Sequence[_Scores] | None,
-  is_bc: bool,
+  own: Mapping[str, _Scores],
+  bc: Mapping[str, _Scores] | None,
+  previous: Mapping[str, _Scores] | None,
 ) -> results_lib.Variant:
   """One entry for the same policy of several seeds.
 
@@ -262,32 +268,31 @@ def pool(
   Args:
     variants: the entries, one a seed.
     seeds: theirs.
-    rewards: scores of the policies so far, BC first, this one last.
-    judged: likewise of the judge; None without one.
-    is_bc: whether it is BC itself.
+    own: the policy's scores by 'reward' and, with a judge, 'human'.
+    bc: those of BC; None if it is BC itself.
+    previous: those of the policy it was trained from; None for BC.
 
   Returns:
     The entry.
   """
-  own = rewards[-1]
-  changes = {}
-  if not is_bc:
-    changes = {
-      'difference_to_bc': own.minus(rewards[0]),
-      'difference_to_previous': own.minus(rewards[-2]),
-      'difference_stderr_across_seeds': _spread(
-        own.means() - rewards[0].means()
-      ),
-    }
-    if judged:
-      changes['human_difference_to_bc'] = judged[-1].minus(judged[0])
+  reward = own['reward']
+  changes: dict[str, Any] = {}
+  if bc is not None:
+    changes['difference_to_bc'] = reward.minus(bc['reward'])
+    changes['difference_stderr_across_seeds'] = _spread(
+      reward.means() - bc['reward'].means()
+    )
+    if 'human' in own:
+      changes['human_difference_to_bc'] = own['human'].minus(bc['human'])
+  if previous is not None:
+    changes['difference_to_previous'] = reward.minus(previous['reward'])
   return dataclasses.replace(
     _mean(variants),
     seed=seeds[0],
     seeds=tuple(seeds),
-    reward=own.mean(),
-    stderr_across_seeds=_spread(own.means()),
-    human=judged[-1].mean() if judged else None,
+    reward=reward.mean(),
+    stderr_across_seeds=_spread(reward.means()),
+    human=own['human'].mean() if 'human' in own else None,
     **changes,
   )
 

@@ -12,6 +12,8 @@ from rest_jax.data import (
 from rest_jax.filters import fixed, per_source
 from rest_jax.losses import bc, bvmpo, dpo, gold, oac, reward_weighted_bc
 from rest_jax.models import network
+from rest_jax.online import config as online_config
+from rest_jax.online import objective
 from rest_jax.parallel import mesh
 from rest_jax.rewards import blocks, corruptions, probes
 from rest_jax.sampling import sampler
@@ -47,6 +49,8 @@ CLASSES = (
   sampler.DecodeConfig,
   value.ValueStage,
   improve.ImproveConfig,
+  online_config.PPOConfig,
+  objective.ClippedObjective,
   evaluate.EvaluateConfig,
   probes.ProbeConfig,
   fixed.Fixed,

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+from typing import Any
 
 from absl import logging
 
@@ -17,6 +18,7 @@ from rest_jax.data import task as task_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
+from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import learned, normalize, probes
 from rest_jax.stages import bc as bc_stage
@@ -25,6 +27,7 @@ from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import value as value_stage
@@ -45,6 +48,7 @@ class Experiment:
     value: how the value function is trained; for losses that need one.
     evaluate: what is reported.
     probe: how the reward is put to the test.
+    online: the online baseline; None for none.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
     seed: of everything random.
@@ -71,6 +75,7 @@ class Experiment:
   probe: probes.ProbeConfig = dataclasses.field(
     default_factory=probes.ProbeConfig
   )
+  online: ppo.PPOConfig | None = None
   num_grow_steps: int = 1
   num_improve_steps: int = 1
   seed: int = 0
@@ -125,11 +130,17 @@ class PolicyStep:
     grow: number of Grow steps behind it.
     improve: number of Improve steps since the last.
     directory: its stage's folder.
+    is_online: whether it is the online baseline, which has no such steps.
   """
 
   grow: int
   improve: int
   directory: pathlib.Path
+  is_online: bool = False
+
+  @property
+  def is_bc(self) -> bool:
+    return self.grow == 0 and not self.is_online
 
 
 class Run:
@@ -181,6 +192,18 @@ class Run:
   ) -> pathlib.Path:
     return self.variant_dir / f'improve_{grow_step}_{improve_step}'
 
+  def online_directory(self) -> pathlib.Path:
+    return self.variant_dir / f'online_{self._online_config().name}'
+
+  def _online_config(self) -> ppo.PPOConfig:
+    config = self.experiment.online
+    if config is None:
+      raise ValueError(
+        'Experiment.online must say how to train online; got None. Add '
+        '--gin_file=gin_configs/online/ppo.gin.'
+      )
+    return config
+
   def policies(self) -> list[PolicyStep]:
     """Returns all policies of the run, in the order they are made."""
     experiment = self.experiment
@@ -188,6 +211,8 @@ class Run:
     for g in range(1, experiment.num_grow_steps + 1):
       for i in range(1, experiment.num_improve_steps + 1):
         steps.append(PolicyStep(g, i, self.improve_directory(g, i)))
+    if experiment.online is not None:
+      steps.append(PolicyStep(0, 0, self.online_directory(), is_online=True))
     return steps
 
   def policy_before(self, grow_step: int, improve_step: int) -> pathlib.Path:
@@ -339,22 +364,7 @@ class Run:
     """Fine-tunes on the rows of D_g that pass F; returns its folder."""
     experiment = self.experiment
     is_initial = experiment.improve.init == 'initial'
-    selection = experiment.evaluate.selection
-    pairs = self.data.pairs(prepare.VALIDATION)
-    seed = self._seed(seeds.Purpose.SELECTION)
-    evaluate_fn = sampled.SampledReward(
-      sampler=collect.policy_sampler(
-        self.policy, selection, experiment.mesh, self.data.vocabulary
-      ),
-      pairs=pairs,
-      rows=sampled.spread_rows(
-        len(pairs), experiment.evaluate.max_selection_sources
-      ),
-      vocabulary=self.data.vocabulary,
-      reward=self.reward_model,
-      normalizer=self.normalizer(),
-      seed=seed,
-    )
+    evaluate_fn, evaluation_settings = self._selection()
     return improve_stage.run(
       experiment.improve,
       grow_step=grow_step,
@@ -369,18 +379,60 @@ class Run:
       reward_name=self.reward_model.name,
       data=self.data,
       evaluate_fn=evaluate_fn,
-      evaluation_settings={
-        'decode': selection,
-        'max_sources': experiment.evaluate.max_selection_sources,
-        'reward': self.reward_digest,
-        'normalizer': self.normalizer().to_json(),
-        'seed': seed,
-      },
+      evaluation_settings=evaluation_settings,
       mesh_config=experiment.mesh,
       directory=self.improve_directory(grow_step, improve_step),
       seed=self._seed(seeds.Purpose.IMPROVE, grow_step, improve_step),
       overwrite=self._overwrite,
     )
+
+  def online(self) -> pathlib.Path:
+    """Trains the online baseline from the BC policy; returns its folder."""
+    config = self._online_config()
+    evaluate_fn, evaluation_settings = self._selection()
+    return online_stage.run(
+      config,
+      policy=self.policy,
+      bc_directory=self.directory('bc'),
+      grow_directory=self.grow_directory(1),
+      data=self.data,
+      reward=self.reward_model,
+      reward_digest=self.reward_digest,
+      normalizer=self.normalizer(),
+      evaluate_fn=evaluate_fn,
+      evaluation_settings=evaluation_settings,
+      mesh_config=self.experiment.mesh,
+      directory=self.online_directory(),
+      seed=self._seed(seeds.Purpose.ONLINE),
+      overwrite=self._overwrite,
+    )
+
+  def _selection(self) -> tuple[sampled.SampledReward, dict[str, Any]]:
+    """Sampled validation reward, which chooses checkpoints, and its settings."""
+    config = self.experiment.evaluate
+    pairs = self.data.pairs(prepare.VALIDATION)
+    seed = self._seed(seeds.Purpose.SELECTION)
+    evaluate_fn = sampled.SampledReward(
+      sampler=collect.policy_sampler(
+        self.policy,
+        config.selection,
+        self.experiment.mesh,
+        self.data.vocabulary,
+      ),
+      pairs=pairs,
+      rows=sampled.spread_rows(len(pairs), config.max_selection_sources),
+      vocabulary=self.data.vocabulary,
+      reward=self.reward_model,
+      normalizer=self.normalizer(),
+      seed=seed,
+    )
+    return evaluate_fn, {
+      'decode': config.selection,
+      'max_sources': config.max_selection_sources,
+      'reward': self.reward_digest,
+      'normalizer': self.normalizer().to_json(),
+      'seed': seed,
+    }
 
   def evaluate(self, policies: Sequence[PolicyStep] | None = None) -> None:
     """Measures every policy on every split; writes results and figures."""
@@ -419,7 +471,7 @@ class Run:
     summary.write(self)
 
   def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
-    if not step.grow:  # All variants have this policy.
+    if step.is_bc:  # All variants have this policy.
       return self.model_dir / 'evaluate' / f'bc-{split}'
     return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
 

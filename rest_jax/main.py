@@ -19,6 +19,7 @@ RUN_MODES = (
   'grow',
   'value',
   'improve',
+  'online',
   'evaluate',
   'compare',
   'report',
@@ -115,6 +116,7 @@ def _run(experiment) -> int:
       'prepare': run.prepare,
       'bc': run.bc,
       'reward': run.reward,
+      'online': run.online,
       'evaluate': run.evaluate_finished,
     }[mode]()
   return 0

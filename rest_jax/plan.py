@@ -79,6 +79,14 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
   for i in range(1, experiment.num_improve_steps + 1):
     rate = improve.trainer_at(i, 0).optimizer.learning_rate
     yield f'    i={i}       at {improve.filter.at(i):g}, learning rate {rate:g}'
+  online = experiment.online
+  if online is not None:
+    samples = online.num_samples or 'as many as a Grow has'
+    yield (
+      f'  online    {online.name}, samples: {samples}, '
+      f'{online.sources_per_iteration} sources an iteration with '
+      f'{online.decode.num_samples_per_source} samples each'
+    )
   yield '  stages'
   for name, directory in _stages(run):
     finished = (directory / folder_lib.MANIFEST).exists()
@@ -89,6 +97,9 @@ def _stages(run):
   for stage in ('data', 'bc', 'reward'):
     yield stage, run.directory(stage)
   for step in run.policies()[1:]:
+    if step.is_online:
+      yield 'online', step.directory
+      continue
     if step.improve == 1:
       yield f'grow {step.grow}', run.grow_directory(step.grow)
       if run.experiment.needs_value:

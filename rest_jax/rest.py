@@ -25,4 +25,6 @@ def rest(run: experiment.Run) -> None:
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)
 
+  if settings.online is not None:
+    run.online()  # a baseline beside Algorithm 1, if it is asked for
   run.evaluate()

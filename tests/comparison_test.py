@@ -89,9 +89,9 @@ def test_pooling_by_hand():
   pooled = comparison.pool(
     [_variant(45.0, bleu=20.0), _variant(70.0, bleu=30.0, kept=kept, seed=1)],
     seeds=(0, 1),
-    rewards=[bc, before, own],
-    judged=None,
-    is_bc=False,
+    own={'reward': own, 'human': before},
+    bc={'reward': bc, 'human': bc},
+    previous={'reward': before},
   )
   assert pooled.seeds == (0, 1)
   assert pooled.reward.mean == pytest.approx(100 * (0.45 + 0.7) / 2)
@@ -106,6 +106,7 @@ def test_pooling_by_hand():
   assert pooled.difference_to_bc.stderr == pytest.approx(
     by_source.std(ddof=1) / np.sqrt(2)
   )
+  assert pooled.human_difference_to_bc.mean == pytest.approx(10)
   assert pooled.bleu == 25.0
   assert pooled.best_of_n == {1: 57.5, 2: 59.5}
   assert pooled.kept == results_lib.Kept(
@@ -117,10 +118,12 @@ def test_pooling_by_hand():
 def test_one_seed_has_no_spread():
   own = _scores([0.3, 0.5, 0.5, 0.5])
   pooled = comparison.pool(
-    [_variant(45.0)], seeds=(3,), rewards=[own], judged=None, is_bc=True
+    [_variant(45.0)], seeds=(3,), own={'reward': own}, bc=None, previous=None
   )
   assert pooled.stderr_across_seeds is None
   assert pooled.difference_to_bc is None
+  assert pooled.difference_to_previous is None
+  assert pooled.human is None
 
 
 def test_variants_share_what_is_before_them(tmp_path):

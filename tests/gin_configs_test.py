@@ -24,6 +24,7 @@ AXES = sorted(
     'sampling',
     'values',
     'methods',
+    'online',
   )
   for path in (GIN / axis).glob('*.gin')
 )

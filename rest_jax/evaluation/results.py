@@ -91,7 +91,8 @@ class Seconds:
   Attributes:
     grow: sampling the data it was trained on.
     score: computing the rewards of that data.
-    improve: training; for the policy without Improve steps, that of BC.
+    improve: training; for the policy without Improve steps, that of BC, and for
+      online training all but sampling and scoring.
   """
 
   grow: float = 0.0
@@ -160,7 +161,7 @@ class Variant:
   Attributes:
     name: unique within its split; `variant_name` gives the paper's.
     loss: name of the loss, in small letters.
-    grow: number of Grow steps behind the policy.
+    grow: number of Grow steps behind the policy, 0 for online training.
     improve: number of Improve steps since the last Grow step.
     seed: of the run; the first of several.
     seeds: of all runs that are pooled; empty for one run.
@@ -264,7 +265,7 @@ class Variant:
   @property
   def is_bc(self) -> bool:
     """Whether this is supervised learning alone (G=0, I=0)."""
-    return self.grow == 0 and self.improve == 0
+    return self.loss == 'bc' and self.grow == 0 and self.improve == 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

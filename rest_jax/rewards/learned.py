@@ -25,6 +25,8 @@ from rest_jax.rewards import base, blocks
 
 # Seconds between lines of progress in the log.
 _LOG_EVERY = 30.0
+# Seconds that a call must take to have a line of its own.
+_LOG_FROM = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +273,10 @@ class LearnedReward:
     plan = blocks.plan(self.config, self._vocabulary, sources, hypotheses)
     rewards, statistics = self._scorer.score(self._params, plan)
     base.check_finite(self.name, sources, hypotheses, rewards)
-    logging.info(
+    # Online training scores little at a time, and thousands of times.
+    level = logging.INFO if statistics.seconds > _LOG_FROM else logging.DEBUG
+    logging.log(
+      level,
       'reward %s: %d hypotheses, %d distinct of %d sources in %.1f s (%.0f a '
       'second, %.0f %% real tokens); cut at the maximum length: %d sources, %d '
       'hypotheses',

@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
   REWARD = 5
   VALUE = 6
   PROBE = 7
+  ONLINE = 8
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -99,7 +99,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
     )
   return results_lib.Variant(
     name=_name(run, step),
-    loss=experiment.improve.loss.name if step.grow else 'bc',
+    loss=_loss(run, step),
     grow=step.grow,
     improve=step.improve,
     seed=experiment.seed,
@@ -154,7 +154,7 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
   differences = {}
   for what, name in names.items():
     scores, ids = evaluate_stage.read_scores(directory, name)
-    if not step.grow:
+    if step.is_bc:
       bc[what] = (scores, ids)
     elif what in bc:
       base, base_ids = bc[what]
@@ -163,7 +163,7 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
       ).scaled(100)
   for what, score in (('bleu', paired_text.bleu), ('chrf', paired_text.chrf)):
     counts = diagnostics.read_counts(directory, what)
-    if not step.grow:
+    if step.is_bc:
       bc[what] = counts
     elif what in bc:
       differences[what] = paired_text.paired_difference(score, counts, bc[what])
@@ -172,19 +172,37 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
 
 def _name(run, step) -> str:
   experiment = run.experiment
-  loss = experiment.improve.loss.name
-  if not step.grow:
-    return results_lib.variant_name('bc', 0, 0)
-  name = results_lib.variant_name(loss, step.grow, step.improve)
+  loss = _loss(run, step)
+  if step.is_bc:
+    return results_lib.variant_name(loss, 0, 0)
+  if step.is_online:
+    name = loss.upper()
+  else:
+    name = results_lib.variant_name(loss, step.grow, step.improve)
   # Variants of one loss are told apart by the name that the user gave.
-  if experiment.variant_name != loss:
+  if experiment.variant_name != experiment.improve.loss.name:
     name = f'{name} {experiment.variant_name}'
   return name
 
 
+def _loss(run, step) -> str:
+  if step.is_bc:
+    return 'bc'
+  experiment = run.experiment
+  return (
+    experiment.online.name if step.is_online else (experiment.improve.loss.name)
+  )
+
+
 def _seconds(run, step, made) -> results_lib.Seconds:
   improve = made['training']['seconds']
-  if not step.grow:
+  if step.is_online:
+    spent = made['cost']['seconds']
+    sample, score = spent['sample'], spent['score']
+    return results_lib.Seconds(
+      grow=sample, score=score, improve=improve - sample - score
+    )
+  if step.is_bc:
     return results_lib.Seconds(improve=improve)
   grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
   return results_lib.Seconds(

@@ -142,6 +142,8 @@ class TestRoundTrip:
     assert results_lib.variant_name('gold_p', 1, 2) == 'GOLD_P (G=1, I=2)'
     assert make_variant(0, 0).is_bc
     assert not make_variant(1, 0).is_bc and not make_variant(0, 1).is_bc
+    # The online baseline has no steps either.
+    assert not make_variant(0, 0, loss='ppo').is_bc
 
 
 class TestWarnings:

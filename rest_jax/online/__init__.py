@@ -1,0 +1,1 @@
+"""Online reinforcement learning: the baseline that ReST is compared with."""

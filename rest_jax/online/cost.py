@@ -1,0 +1,116 @@
+"""What a training has cost."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import resource
+import sys
+import time
+from typing import Any
+
+from rest_jax import types
+from rest_jax.models import policy as policy_lib
+
+# Of `ru_maxrss`: kilobytes on Linux, bytes on macOS.
+_UNITS_PER_MB = 2**20 if sys.platform == 'darwin' else 2**10
+
+
+@dataclasses.dataclass
+class Cost:
+  """Counts what is done, over all starts of a training.
+
+  Real tokens only, EOS included; padding is not counted.
+
+  Attributes:
+    samples: hypotheses drawn to train on.
+    source_tokens: tokens of their sources, each source once a draw.
+    paired_source_tokens: likewise, once for each hypothesis.
+    sampled_tokens: tokens of the hypotheses.
+    optimizer_steps: updates of policy and critic.
+    trained_target_tokens: tokens of hypotheses in all updates.
+    trained_source_tokens: tokens of their sources in all updates.
+    seconds: wall time by what it was spent on.
+    peak_rss_mb: the most memory of the process so far, in MB.
+  """
+
+  samples: int = 0
+  source_tokens: int = 0
+  paired_source_tokens: int = 0
+  sampled_tokens: int = 0
+  optimizer_steps: int = 0
+  trained_target_tokens: int = 0
+  trained_source_tokens: int = 0
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+  peak_rss_mb: float = 0.0
+
+  @contextlib.contextmanager
+  def timed(self, what: str) -> Iterator[None]:
+    """Adds the time of a block to `seconds[what]`."""
+    began = time.monotonic()
+    yield
+    spent = time.monotonic() - began
+    self.seconds[what] = self.seconds.get(what, 0.0) + spent
+
+  def note_memory(self) -> None:
+    """Updates `peak_rss_mb`."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    self.peak_rss_mb = max(self.peak_rss_mb, peak / _UNITS_PER_MB)
+
+  def report(
+    self, policy_params: types.Params, value_params: types.Params
+  ) -> dict[str, Any]:
+    """Returns what a manifest records.
+
+    `flops` are estimates of multiplications and additions of the models: 2 for
+    each parameter and token forward (see `forward_flops`), and 3 times that for
+    a training step, whose backward pass costs twice its forward pass. `sample`
+    encodes each source once and decodes each token once; `credit` are the
+    forward passes of policy, BC policy and critic over the samples; `train`
+    are the updates of policy and critic. Padding, the reward model and
+    evaluations are not part of it; their time is part of `seconds`.
+
+    Args:
+      policy_params: of the policy.
+      value_params: of the critic.
+    """
+    paired = (self.paired_source_tokens, self.sampled_tokens)
+    trained = (self.trained_source_tokens, self.trained_target_tokens)
+    flops = {
+      'sample': forward_flops(
+        policy_params, self.source_tokens, self.sampled_tokens
+      ),
+      'credit': 2 * forward_flops(policy_params, *paired)
+      + forward_flops(value_params, *paired),
+      'train': 3 * forward_flops(policy_params, *trained)
+      + 3 * forward_flops(value_params, *trained),
+    }
+    return {
+      **dataclasses.asdict(self),
+      'seconds': {**self.seconds, 'total': sum(self.seconds.values())},
+      'flops': {**flops, 'total': sum(flops.values())},
+    }
+
+
+def forward_flops(
+  params: types.Params, source_tokens: int, target_tokens: int
+) -> int:
+  """Estimates the operations of a forward pass.
+
+  2 (P_encoder S + P_decoder T): each parameter of a matrix is multiplied and
+  added once a token. Attention's own products, which depend on lengths, are left
+  out, and keys and values of the source count as if made for each target token.
+  Embeddings count where the logits come from them.
+
+  Source: Kaplan et al., Scaling Laws for Neural Language Models (arXiv
+  2001.08361), section 2.1.
+
+  Args:
+    params: of a `Policy` or `ScalarModel`.
+    source_tokens: S.
+    target_tokens: T.
+  """
+  decoder = policy_lib.num_params(params['decoder'])
+  if not {'logits_dense', 'value_dense'} & set(params['decoder']):
+    decoder += policy_lib.num_params(params['token_embedder'])
+  encoder = policy_lib.num_params(params['encoder'])
+  return 2 * (encoder * source_tokens + decoder * target_tokens)

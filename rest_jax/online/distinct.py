@@ -1,0 +1,60 @@
+"""How many different samples a training has seen."""
+
+from collections.abc import Sequence
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+_BYTES = 8
+
+
+class SeenSamples:
+  """Counts distinct (source, text), by 64-bit hashes in a file.
+
+  The file has a hash for each sample in the order they were drawn, so that a
+  resumed training can forget what was drawn after its checkpoint. Among 10^8
+  samples two different ones share a hash with a probability below 0.001.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], num_samples: int):
+    """Opens the file.
+
+    Args:
+      path: of the file; made where missing.
+      num_samples: samples drawn so far; what the file has beyond is dropped.
+
+    Raises:
+      ValueError: the file has fewer.
+    """
+    self._path = pathlib.Path(path)
+    self._path.touch()
+    stored = self._path.stat().st_size // _BYTES
+    if stored < num_samples:
+      raise ValueError(
+        f'{self._path} must hold the hashes of the {num_samples} samples drawn '
+        f'so far; it holds {stored}. It was damaged: remove its folder to have '
+        'the stage made again.'
+      )
+    os.truncate(self._path, num_samples * _BYTES)
+
+  def add(self, rows: np.ndarray, texts: Sequence[str]) -> None:
+    """Notes samples; they are on disk when it returns.
+
+    Args:
+      rows: int [n], the source of each.
+      texts: n texts.
+    """
+    hashes = b''.join(
+      hashlib.blake2b(f'{row}\t{text}'.encode(), digest_size=_BYTES).digest()
+      for row, text in zip(rows.tolist(), texts, strict=True)
+    )
+    with open(self._path, 'ab') as opened:
+      opened.write(hashes)
+      opened.flush()
+      os.fsync(opened.fileno())
+
+  def count(self) -> int:
+    """Returns the number of distinct samples."""
+    return int(np.unique(np.fromfile(self._path, np.uint64)).size)

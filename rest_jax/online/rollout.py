@@ -1,0 +1,295 @@
+"""What an iteration trains on: hypotheses of the policy, and their tokens."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+
+import jax
+from jaxtyping import Array, Bool, Float, Float32, Int64
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import pair_store, ragged, vocabularies
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.training import loader
+
+_NUMBERS = 'numbers'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hypotheses:
+  """Sampled outputs, those of one source beside each other.
+
+  Attributes:
+    rows: row of each one's source in the pairs.
+    tokens: their token ids, EOS last where finished.
+    finished: EOS was drawn within the maximum length.
+  """
+
+  rows: Int64[np.ndarray, ' n']
+  tokens: ragged.Ragged
+  finished: Bool[np.ndarray, ' n']
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def is_token(self, length: int) -> Bool[np.ndarray, 'n T']:
+    """Which of `length` positions hold a token."""
+    return np.arange(length) < self.tokens.lengths[:, None]
+
+
+def draw(
+  sampler: sampler_lib.Sampler,
+  params: types.Params,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  *,
+  first: int,
+  seed: int,
+) -> Hypotheses:
+  """Samples N hypotheses for each of some sources.
+
+  Args:
+    sampler: says N and the temperature.
+    params: of the policy.
+    pairs: the sources.
+    rows: int [b], rows of `pairs`; one that occurs twice is sampled for twice.
+    first: number of the first of them; with `seed` it makes the random numbers,
+      so that no two draws of a training share theirs.
+    seed: of the draws.
+
+  Returns:
+    b * N hypotheses.
+  """
+  block = sampler.sample_all(
+    params,
+    pairs.source_tokens,
+    np.arange(first, first + len(rows)),
+    seed=seed,
+    grow_step=0,
+    rows=rows,
+  )
+  tokens = [row for samples in block.tokens for row in samples]
+  return Hypotheses(
+    rows=np.repeat(np.asarray(rows, np.int64), block.finished.shape[1]),
+    tokens=ragged.Ragged.from_lists(tokens),
+    finished=block.finished.reshape(-1),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment:
+  """Sources to draw for, and the reward of what is drawn.
+
+  Attributes:
+    sampler: draws N hypotheses a source.
+    pairs: the sources; the first `num_sources` of them are used.
+    num_sources: number of sources.
+    vocabulary: to turn tokens into text.
+    reward: R.
+    normalizer: of the run.
+    seed: of the order of the sources and of the draws.
+  """
+
+  sampler: sampler_lib.Sampler
+  pairs: pair_store.PairStore
+  num_sources: int
+  vocabulary: vocabularies.Vocabulary
+  reward: rewards_base.Reward
+  normalizer: normalize.Normalizer
+  seed: int
+
+  def draw(self, params: types.Params, first: int, count: int) -> Hypotheses:
+    """Samples for the sources `first`, `first` + 1, … of an endless sequence.
+
+    The sequence is one pass over all sources after the other, each in an order
+    of its own.
+    """
+    rows = source_rows(self.num_sources, first, count, self.seed)
+    return draw(
+      self.sampler, params, self.pairs, rows, first=first, seed=self.seed
+    )
+
+  def texts(self, hypotheses: Hypotheses) -> list[str]:
+    return self.vocabulary.decode_batch(list(hypotheses.tokens))
+
+  def rewards(
+    self, hypotheses: Hypotheses, texts: list[str]
+  ) -> Float32[np.ndarray, ' n']:
+    """Normalised rewards of hypotheses and their texts."""
+    sources = [self.pairs.source_text(int(row)) for row in hypotheses.rows]
+    return self.normalizer(self.reward.score(sources, texts))
+
+
+def source_rows(
+  num_sources: int, first: int, count: int, seed: int
+) -> Int64[np.ndarray, ' count']:
+  """Rows number `first` to `first + count - 1` of shuffled passes over all."""
+  passes, positions = np.divmod(np.arange(first, first + count), num_sources)
+  rows = np.empty(count, np.int64)
+  for number in np.unique(passes).tolist():
+    here = passes == number
+    rows[here] = _shuffled(num_sources, seed, number)[positions[here]]
+  return rows
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(num_sources: int, seed: int, number: int) -> np.ndarray:
+  return np.random.default_rng((seed, number)).permutation(num_sources)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batching:
+  """How hypotheses are put into batches; as in `TrainerConfig`.
+
+  Attributes:
+    tokens_per_batch: tokens a side of a batch, padding included.
+    buckets: rising lengths that batches are padded to.
+    row_multiple: rows of a batch are a multiple of it.
+  """
+
+  tokens_per_batch: int
+  buckets: tuple[int, ...]
+  row_multiple: int
+
+  def plan(
+    self,
+    pairs: pair_store.PairStore,
+    hypotheses: Hypotheses,
+    columns: Mapping[str, Float32[np.ndarray, 'n T']],
+    seed: int,
+  ) -> loader.BucketedBatches:
+    """Plans batches of T5X's keys and of one column a token for each name."""
+
+    def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
+      batch = loader.decoder_batch(
+        pairs.source_tokens.pad(hypotheses.rows[rows], source_length),
+        hypotheses.tokens.pad(rows, target_length),
+      )
+      for name, column in columns.items():
+        batch[name] = column[rows, :target_length]
+      # From 1: rows that fill a batch up get 0.
+      batch[_NUMBERS] = (rows + 1).astype(np.int32)
+      return batch
+
+    return loader.BucketedBatches(
+      source_lengths=pairs.source_tokens.lengths[hypotheses.rows],
+      target_lengths=hypotheses.tokens.lengths,
+      load=load,
+      tokens_per_batch=self.tokens_per_batch,
+      buckets=self.buckets,
+      seed=seed,
+      row_multiple=self.row_multiple,
+    )
+
+  def per_token(
+    self,
+    pairs: pair_store.PairStore,
+    hypotheses: Hypotheses,
+    function: Callable[[types.Batch], Float[Array, 'B T']],
+    mesh: jax.sharding.Mesh,
+  ) -> Float32[np.ndarray, 'n T']:
+    """Computes a number for each token, in the order of the hypotheses.
+
+    Args:
+      pairs: the sources.
+      hypotheses: n of them.
+      function: of a batch on the mesh.
+      mesh: of `MeshConfig.build`.
+
+    Returns:
+      The numbers, T being the largest bucket; 0 after the last token.
+    """
+    batches = self.plan(pairs, hypotheses, {}, seed=0)
+    waiting = []
+    for index in range(batches.batches_per_epoch):
+      batch = batches[index]
+      numbers = batch.pop(_NUMBERS)
+      waiting.append((numbers, function(mesh_lib.put_batch(batch, mesh))))
+    result = np.zeros((len(hypotheses), self.buckets[-1]), np.float32)
+    for numbers, computed in waiting:
+      real = numbers > 0
+      computed = np.asarray(computed)[real]
+      result[numbers[real] - 1, : computed.shape[1]] = computed
+    return np.where(hypotheses.is_token(result.shape[1]), result, 0.0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_probs(
+  policy: policy_lib.Policy, params: types.Params, batch: types.Batch
+) -> Float[Array, 'B T']:
+  """log pi(y_t | y_<t, x) of a batch, compiled once a shape."""
+  return policy.log_probs(params, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def values(
+  model: scalar.ScalarModel, params: types.Params, batch: types.Batch
+) -> Float[Array, 'B T']:
+  """V(s_t) of a batch, compiled once a shape."""
+  return model.values(params, batch)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KLToBC:
+  """Measures how far a policy has moved, on sources that it is not trained on.
+
+  KL(pi || pi_BC) = E_{y ~ pi}[log pi(y | x) - log pi_BC(y | x)], estimated with
+  the same random numbers at every call.
+
+  Attributes:
+    sampler: draws from the untempered policy.
+    policy: the network.
+    bc_params: of the BC policy.
+    pairs: the sources.
+    rows: those that are used.
+    batching: of the forward passes.
+    mesh: devices.
+    seed: of the draws.
+  """
+
+  sampler: sampler_lib.Sampler
+  policy: policy_lib.Policy
+  bc_params: types.Params
+  pairs: pair_store.PairStore
+  rows: np.ndarray
+  batching: Batching
+  mesh: jax.sharding.Mesh
+  seed: int
+
+  def __call__(self, params: types.Params) -> dict[str, float]:
+    """Returns `kl_token` and `kl_sequence`, in nats; see `mean_kl`."""
+    hypotheses = draw(
+      self.sampler, params, self.pairs, self.rows, first=0, seed=self.seed
+    )
+    of_policy, of_bc = (
+      self.batching.per_token(
+        self.pairs,
+        hypotheses,
+        functools.partial(log_probs, self.policy, tree),
+        self.mesh,
+      )
+      for tree in (params, self.bc_params)
+    )
+    return mean_kl(of_policy - of_bc, hypotheses)
+
+
+def mean_kl(
+  log_ratios: Float32[np.ndarray, 'n T'], hypotheses: Hypotheses
+) -> dict[str, float]:
+  """KL to BC a token and a sequence, in nats, from samples of the policy.
+
+  Args:
+    log_ratios: log pi - log pi_BC, 0 after the last token.
+    hypotheses: what was sampled.
+  """
+  total = float(log_ratios.sum(dtype=np.float64))
+  return {
+    'kl_token': total / hypotheses.tokens.num_tokens,
+    'kl_sequence': total / len(hypotheses),
+  }

@@ -1,0 +1,181 @@
+"""Tests of online training: learning, its budget, resuming, faults."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rest_jax.online import config as config_lib
+from rest_jax.online import objective, ppo
+from rest_jax.training import checkpoints, journal
+from tests.online import toy
+
+_TIMED = ('seconds', 'peak_rss_mb')
+
+
+def counted(result):
+  """All of a result that a cut must not change."""
+  training = {
+    name: value
+    for name, value in result['training'].items()
+    if name not in _TIMED
+  }
+  cost = {
+    name: value for name, value in result['cost'].items() if name not in _TIMED
+  }
+  return training, cost
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    toy.config(evaluate_every=30),
+    toy.config(
+      evaluate_every=30,
+      epochs=1,
+      loss=objective.ClippedObjective(clip=None),
+    ),
+  ],
+  ids=lambda settings: settings.name,
+)
+def test_learns_what_is_rewarded(tmp_path, settings):
+  result = toy.train(tmp_path, settings, num_samples=30 * 32)
+  lines = journal.read_metrics(tmp_path)
+  first, *_, last = (line for line in lines if line['split'] == 'validation')
+  assert first['step'] == 0 and last['step'] == 30
+  assert first['reward'] < 0.15
+  assert last['reward'] > first['reward'] + 0.15
+  assert result['training']['evaluation']['reward'] == last['reward']
+  assert result['training']['best_iteration'] == 30
+  # Nothing is rewarded before the end of a text.
+  assert lines[1]['kl_token'] == 0.0
+  assert lines[-2]['kl_sequence'] > 0.1
+
+
+def test_a_penalty_keeps_it_near_bc(tmp_path):
+  def moved(name, kl_coefficient):
+    settings = toy.config(kl_coefficient=kl_coefficient, evaluate_every=9)
+    toy.train(tmp_path / name, settings, num_samples=9 * 32)
+    lines = journal.read_metrics(tmp_path / name)
+    return [line for line in lines if line['split'] == 'train'][-1]
+
+  free, held = moved('free', 0.0), moved('held', 1.0)
+  assert held['kl_sequence'] < 0.5 * free['kl_sequence']
+
+
+@pytest.mark.parametrize('cut', [0, 2, 4])
+def test_a_training_cut_off_at_an_evaluation_ends_the_same(tmp_path, cut):
+  whole = toy.train(tmp_path / 'whole')
+  with pytest.raises(KeyboardInterrupt):
+    toy.train(tmp_path / 'cut', cut=cut)
+  resumed = toy.train(tmp_path / 'cut')
+  assert counted(whole) == counted(resumed)
+  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
+    tmp_path / 'cut'
+  )
+  for name in ('whole', 'cut'):
+    assert (tmp_path / name / ppo.HASHES_FILE).stat().st_size == 128 * 8
+  # Once more changes nothing.
+  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
+
+
+def test_a_training_cut_off_within_an_iteration_ends_the_same(tmp_path):
+  whole = toy.train(tmp_path / 'whole')
+  # Iterations 1 and 2 are saved, the fourth fails after it has sampled.
+  with pytest.raises(KeyboardInterrupt):
+    toy.train(tmp_path / 'cut', reward=toy.Wanted(fail_at=4))
+  hashes = tmp_path / 'cut' / ppo.HASHES_FILE
+  assert hashes.stat().st_size == 128 * 8
+  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
+  assert (
+    hashes.read_bytes() == (tmp_path / 'whole' / ppo.HASHES_FILE).read_bytes()
+  )
+
+
+def test_the_budget_is_kept_and_counted(tmp_path):
+  # 17 sources of 4 samples: two iterations of 8 sources and one of 1.
+  settings = toy.config(evaluate_every=1)
+  result = toy.train(tmp_path, settings, num_samples=70)
+  cost = result['cost']
+  assert result['training']['iterations'] == 3
+  assert cost['samples'] == 68
+  assert 0 < cost['distinct_samples'] <= 68
+  assert cost['trained_target_tokens'] == 3 * cost['sampled_tokens']
+  assert cost['trained_source_tokens'] == 3 * cost['paired_source_tokens']
+  assert cost['paired_source_tokens'] == 4 * cost['source_tokens']
+  # 32 rows in batches of 16, three times; then 4 rows in one.
+  assert cost['optimizer_steps'] == result['training']['steps'] == 2 * 6 + 3
+  assert set(cost['seconds']) == {
+    'sample', 'score', 'train', 'evaluate', 'total',
+  }  # fmt: skip
+  lines = journal.read_metrics(tmp_path)
+  lengths = [line['length'] for line in lines if line['split'] == 'train']
+  assert cost['sampled_tokens'] == pytest.approx(
+    32 * lengths[0] + 32 * lengths[1] + 4 * lengths[2]
+  )
+  evaluated = [line for line in lines if line['split'] == 'validation']
+  assert [line['samples'] for line in evaluated] == [0, 32, 64, 68]
+  assert evaluated[-1]['distinct_samples'] == cost['distinct_samples']
+  json.dumps(result, allow_nan=False)
+
+
+def test_the_best_checkpoint_is_kept(tmp_path):
+  # At this rate the policy is soon worse than the one it came from.
+  wild = toy.config(evaluate_every=1)
+  wild = dataclasses.replace(
+    wild, optimizer=dataclasses.replace(wild.optimizer, learning_rate=2.0)
+  )
+  result = toy.train(tmp_path, wild)
+  lines = journal.read_metrics(tmp_path)
+  rewards = {
+    line['step']: line['reward']
+    for line in lines
+    if line['split'] == 'validation'
+  }
+  best = result['training']['best_iteration']
+  assert rewards[best] == max(rewards.values())
+  store = checkpoints.Checkpoints(tmp_path, read_only=True)
+  assert store.latest_step == result['training']['steps']
+  store.close()
+
+
+def test_a_reward_that_is_not_finite_stops_it(tmp_path):
+  class Broken(toy.Wanted):
+    def score(self, sources, hypotheses):
+      return np.full(len(sources), np.nan, np.float32)
+
+  with pytest.raises(FloatingPointError, match='iteration 1'):
+    toy.train(tmp_path, reward=Broken())
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    {'epochs': 0},
+    {'evaluate_every': 0},
+    {'discount': 1.5},
+    {'gae_lambda': -0.1},
+    {'kl_coefficient': -1.0},
+    {'value_learning_rate_factor': 0.0},
+    {'buckets': (4,)},
+  ],
+)
+def test_wrong_settings(arguments):
+  with pytest.raises(ValueError, match=next(iter(arguments))):
+    toy.config(**arguments)
+
+
+def test_too_few_samples_for_one_source():
+  assert toy.config().num_draws(11) == 2
+  with pytest.raises(ValueError, match='num_samples'):
+    toy.config().num_draws(3)
+
+
+def test_it_is_a2c_with_one_epoch_and_no_clipping():
+  plain = objective.ClippedObjective(clip=None)
+  assert toy.config().name == 'ppo'
+  assert toy.config(epochs=1).name == 'ppo'
+  assert toy.config(loss=plain).name == 'ppo'
+  assert toy.config(epochs=1, loss=plain).name == 'a2c'
+  assert config_lib.PPOConfig is ppo.PPOConfig

@@ -1,0 +1,161 @@
+"""Tests of the online baseline in a whole run."""
+
+import math
+
+import pytest
+
+from rest_jax import experiment, rest
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import policies
+from rest_jax.training import checkpoints, journal
+from tests import smoke
+
+_SETTINGS = (
+  'ONLINE_SOURCES_PER_ITERATION=60',
+  'ONLINE_EVALUATE_EVERY=2',
+  'ONLINE_EPOCHS=2',
+)
+_PPO = ('gin_configs/online/ppo.gin',)
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope='module')
+def online(run, tmp_path_factory):
+  """The smoke run with a baseline, which is all that is left to do."""
+  copy = smoke.copied(run, tmp_path_factory.mktemp('online'))
+  settings = smoke.settings(*_SETTINGS, gin_files=_PPO)
+  made = experiment.Run(settings, copy.model_dir)
+  rest.rest(made)
+  return made
+
+
+def test_it_stands_beside_bc_and_rest(run, online):
+  before = results_lib.read(run.model_dir / 'results.json')
+  results = results_lib.read(online.model_dir / 'results.json')
+  for split in ('validation', 'test'):
+    variants = {variant.name: variant for variant in results.of_split(split)}
+    assert set(variants) == {
+      'PPO', *(variant.name for variant in before.of_split(split)),
+    }  # fmt: skip
+    found, bc = variants['PPO'], variants['BC (G=0, I=0)']
+    assert (found.loss, found.grow, found.improve) == ('ppo', 0, 0)
+    assert bc.is_bc and not found.is_bc
+    assert found.filter is None and found.kept is None
+    assert found.difference_to_bc.mean == pytest.approx(
+      found.reward.mean - bc.reward.mean, abs=1e-9
+    )
+    assert bc.difference_to_bc is None
+    assert found.seconds.grow > 0 and found.seconds.improve > 0
+    for number in (
+      found.reward.mean, found.reward.stderr, found.bleu, found.chrf,
+      found.human.mean, found.length_ratio,
+    ):  # fmt: skip
+      assert math.isfinite(number)
+  # The other rows are what they were.
+  kept = [v for v in results.variants if v.name != 'PPO']
+  assert kept == list(before.variants)
+
+
+def test_its_budget_is_that_of_a_grow(online):
+  grown = folder_lib.read_manifest(online.grow_directory(1))
+  manifest = folder_lib.read_manifest(online.online_directory())
+  cost = manifest['cost']
+  assert cost['samples'] == grown['num_sources'] * 4 == 960
+  assert 0 < cost['distinct_samples'] <= cost['samples']
+  assert manifest['training']['iterations'] == 4
+  assert cost['trained_target_tokens'] == 2 * cost['sampled_tokens']
+  assert cost['flops']['total'] > cost['flops']['train'] > 0
+  assert cost['peak_rss_mb'] > 0
+  evaluation = manifest['training']['evaluation']
+  assert evaluation['kl_sequence'] >= evaluation['kl_token']
+  lines = journal.read_metrics(online.online_directory())
+  assert [line['step'] for line in lines if line['split'] == 'validation'] == [
+    0, 2, 4,
+  ]  # fmt: skip
+  # Before the first update the policy is BC.
+  assert lines[0]['kl_sequence'] == lines[1]['kl_sequence'] == 0.0
+  assert lines[-1]['kl_sequence'] != 0.0
+
+
+def test_its_policy_is_the_best_checkpoint(online):
+  directory = online.online_directory()
+  params = policies.load(directory, online.policy, online.experiment.mesh)
+  assert checkpoints.digest(params) == policies.digest(directory)
+  settings = folder_lib.read_manifest(directory)['settings']
+  assert settings['init'] == policies.digest(online.directory('bc'))
+
+
+def test_cut_off_it_ends_with_the_same_arrays(
+  run, online, tmp_path, monkeypatch
+):
+  again = experiment.Run(
+    smoke.settings(
+      *_SETTINGS,
+      f'BC_DIR={run.directory("bc")}',
+      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.directory("data")}',
+      f'GROW_DIR={run.grow_directory(1)}',
+      gin_files=_PPO,
+    ),
+    tmp_path,
+  )
+  save = checkpoints.Checkpoints.save
+  saved = []
+
+  def cut_at_the_third(self, state, **kwargs):
+    if len(saved) == 2:
+      raise KeyboardInterrupt
+    saved.append(int(state.step))
+    return save(self, state, **kwargs)
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_third)
+  with pytest.raises(KeyboardInterrupt):
+    again.online()
+  monkeypatch.undo()
+  assert not (again.online_directory() / 'manifest.json').exists()
+  again.online()
+
+  whole = folder_lib.read_manifest(online.online_directory())
+  resumed = folder_lib.read_manifest(again.online_directory())
+  for name in ('params_digest', 'best_step', 'steps', 'evaluation'):
+    assert whole['training'][name] == resumed['training'][name]
+  for name in ('samples', 'distinct_samples', 'sampled_tokens', 'flops'):
+    assert whole['cost'][name] == resumed['cost'][name]
+  assert whole['settings'] == resumed['settings']
+  assert journal.read_metrics(online.online_directory()) == (
+    journal.read_metrics(again.online_directory())
+  )
+
+
+def test_other_settings_are_refused(online):
+  other = smoke.settings(*_SETTINGS, 'ONLINE_KL=0.5', gin_files=_PPO)
+  changed = experiment.Run(other, online.model_dir)
+  with pytest.raises(
+    folder_lib.SettingsChangedError, match=r'online\.kl_coefficient: 0\.'
+  ):
+    changed.online()
+
+
+def test_a2c_and_named_variants_have_folders_and_names_of_their_own(tmp_path):
+  a2c = experiment.Run(
+    smoke.settings(gin_files=('gin_configs/online/a2c.gin',)), tmp_path
+  )
+  step = a2c.policies()[-1]
+  assert step.is_online and not step.is_bc
+  assert step.directory == tmp_path / 'variants/bc/online_a2c'
+  assert a2c.evaluation_directory(step, 'test').name == 'online_a2c-test'
+  named = experiment.Run(
+    smoke.settings('VARIANT=no_kl', 'ONLINE_KL=0.0', gin_files=_PPO), tmp_path
+  )
+  assert named.online_directory() == tmp_path / 'variants/no_kl/online_ppo'
+
+
+def test_without_a_gin_file_there_is_none(run):
+  assert not any(step.is_online for step in run.policies())
+  with pytest.raises(ValueError, match=r'gin_configs/online/ppo\.gin'):
+    run.online()
