@@ -1,5 +1,6 @@
 """Tests of a whole run: what it leaves, and that nothing is done twice."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -10,7 +11,8 @@ import pytest
 from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
-from rest_jax.stages import collect, policies
+from rest_jax.filters import fixed
+from rest_jax.stages import collect, improve, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import checkpoints, loader
 from tests import smoke
@@ -230,6 +232,28 @@ def test_a_damaged_shard_is_named(run, tmp_path):
   shard.write_bytes(content[: len(content) // 2])
   with pytest.raises(ValueError, match='samples-00001'):
     sample_store.SampleStore.open(copy.grow_directory(1))
+
+
+@pytest.mark.parametrize('above', [False, True])
+def test_a_first_threshold_below_the_mean_reward_is_a_warning(
+  run, caplog, above
+):
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  _, rewards = store.rewards(run.reward_model.name)
+  value = float(rewards.mean()) + (0.01 if above else -0.01)
+  config = dataclasses.replace(
+    run.experiment.improve, filter=fixed.Fixed(values=(value,))
+  )
+  with caplog.at_level('WARNING'):
+    improve.select_rows(
+      config,
+      improve_step=1,
+      grow_directory=run.grow_directory(1),
+      reward_name=run.reward_model.name,
+      data=run.data,
+    )
+  warned = [r for r in caplog.records if 'tau_1' in r.getMessage()]
+  assert len(warned) == (0 if above else 1)
 
 
 def test_missing_stages_are_named(run, tmp_path):

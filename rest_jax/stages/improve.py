@@ -99,7 +99,19 @@ def run(
 ) -> pathlib.Path:
   """Maximises Eq. 2 from a given policy while sampled reward improves.
 
-  Source: ReST (arXiv 2308.08998), section 3 "Improve" and Eq. 2.
+  With the loss BC, its gradient is that of Eq. 3,
+
+  - lambda E_{y ~ pi'}[F grad log pi(y|x)] - (1 - lambda) E_{y ~ p}[F grad log
+  pi(y|x)],
+
+  pi' the policy that made D_g and p the text of D: at first an online policy
+  gradient with F in place of a return, and a term that holds pi near the text.
+  In the limit of many sources and samples the step fits, by KL(pi^tau || pi),
+  the distribution pi^tau(x, y) ~ {(1 - lambda) p(x, y) + lambda pi'(x, y)}
+  1[R(x, y) > tau]: what is left of text and samples above the threshold (A.9).
+  Rows are weighted so that (1 - lambda) / lambda is `reference_weight` / N.
+
+  Source: ReST (arXiv 2308.08998), section 3 "Improve", Eq. 2 and 3, A.9.
 
   Args:
     config: see `ImproveConfig`.
