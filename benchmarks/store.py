@@ -338,7 +338,9 @@ def calculate_share(
   factor = share / num_rows
   return {
     'rows': share,
+    'disk_bytes_per_row': measures['disk']['bytes_per_row'],
     'disk_gb': measures['disk']['bytes_per_row'] * share / 1e9,
+    'index_bytes_per_row': measures['index']['bytes_per_row'],
     'index_gb': measures['index']['bytes_per_row'] * share / 1e9,
     'written_and_filtered_seconds': (
       factor * measures['written_and_filtered']['seconds']
@@ -417,8 +419,10 @@ def main(argv) -> None:
   share = calculate_share(results[largest], largest, _HOSTS.value)
   print(json.dumps({'calculated': "a host's share of WMT", **share}))
   print(
-    f'calculated, not measured: {_WMT_ROWS:,} rows over {_HOSTS.value} hosts: '
-    + ', '.join(f'{key} {value:,.1f}' for key, value in share.items()),
+    f'calculated, not measured: one of {_HOSTS.value} hosts that share '
+    f'{_WMT_ROWS:,} rows',
+    *(f'{key:30}{value:16,.3f}' for key, value in share.items()),
+    sep='\n',
     file=sys.stderr,
   )
   rounded = {name: round(value, 2) for name, value in ratios.items()}

@@ -136,10 +136,10 @@ class BucketedBatches:
       np.sum(target_lengths, dtype=np.int64)
     )
     self.real_token_share = real / padded
-    self._planner = futures.ThreadPoolExecutor(max_workers=1)
+    planner = futures.ThreadPoolExecutor(max_workers=1)
     # Two epochs: this one and the next.
     self._plan = functools.lru_cache(maxsize=2)(
-      functools.partial(self._planner.submit, self._make_plan)
+      functools.partial(planner.submit, self._make_plan)
     )
 
   def __len__(self) -> int:
