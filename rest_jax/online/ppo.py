@@ -251,6 +251,7 @@ class _Run:
     unexplained = np.var((returns - values)[is_token])
     return columns, {
       'reward': float(rewards.mean(dtype=np.float64)),
+      # What the penalty is made of.
       **rollout.mean_kl(old - bc, hypotheses),
       'length': hypotheses.tokens.num_tokens / len(hypotheses),
       'unfinished': 1.0 - float(hypotheses.finished.mean()),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ragged
-from rest_jax.models import policy as policy_lib
 from rest_jax.online import rollout
 from rest_jax.training import loader
 from tests.models import tiny
@@ -143,7 +142,7 @@ def test_mean_kl_by_hand():
   assert measured['kl_token'] == pytest.approx(0.4 / found.tokens.num_tokens)
 
 
-def test_kl_to_bc_is_that_of_the_sampler_s_own_numbers():
+def test_kl_to_bc_is_that_of_all_tokens_at_each_position():
   environment = toy.environment(_POLICY, toy.config())
   measure = rollout.KLToBC(
     sampler=environment.sampler,
@@ -156,27 +155,36 @@ def test_kl_to_bc_is_that_of_the_sampler_s_own_numbers():
     seed=9,
   )
   assert measure(params(1)) == {'kl_token': 0.0, 'kl_sequence': 0.0}
-  block = environment.sampler.sample_all(
+  found = rollout.draw(
+    environment.sampler,
     params(0),
-    environment.pairs.source_tokens,
+    environment.pairs,
     np.arange(10),
+    first=0,
     seed=9,
-    grow_step=0,
   )
-  tokens = [row for samples in block.tokens for row in samples]
-  found = rollout.Hypotheses(
-    rows=np.repeat(np.arange(10), 4),
-    tokens=ragged.Ragged.from_lists(tokens),
-    finished=block.finished.reshape(-1),
-  )
-  of_bc = policy_lib.Policy.sequence_log_probs(
-    _POLICY,
-    params(1),
-    jax.tree.map(jax.numpy.asarray, whole_batch(environment.pairs, found)),
-  )
-  expected = block.log_probs.reshape(-1) - np.asarray(of_bc)
+  batch = jax.tree.map(jax.numpy.asarray, whole_batch(environment.pairs, found))
+
+  def probabilities(tree):
+    logits = np.asarray(jax.jit(_POLICY.logits)(tree, batch), np.float64)
+    weights = np.exp(logits)
+    return weights / weights.sum(-1, keepdims=True)
+
+  ours, theirs = probabilities(params(0)), probabilities(params(1))
+  kl = (ours * np.log(ours / theirs)).sum(-1)[found.is_token(8)]
   measured = measure(params(0))
-  assert measured['kl_sequence'] == pytest.approx(expected.mean(), abs=1e-4)
-  assert measured['kl_token'] == pytest.approx(
-    expected.sum() / found.tokens.num_tokens, abs=1e-5
+  assert measured['kl_token'] == pytest.approx(kl.mean(), rel=1e-4)
+  assert measured['kl_sequence'] == pytest.approx(kl.sum() / 40, rel=1e-4)
+  # What the penalty sees estimates the same, with noise.
+  of_policy, of_bc = (
+    batching().per_token(
+      environment.pairs,
+      found,
+      functools.partial(rollout.log_probs, _POLICY, tree),
+      toy.MESH.build(),
+    )
+    for tree in (params(0), params(1))
   )
+  noisy = (of_policy - of_bc)[found.is_token(8)]
+  error = noisy.std() / np.sqrt(noisy.size)
+  assert abs(noisy.mean() - measured['kl_token']) < 4 * error

@@ -72,14 +72,14 @@ def test_its_budget_is_that_of_a_grow(online):
   assert cost['flops']['total'] > cost['flops']['train'] > 0
   assert cost['peak_rss_mb'] > 0
   evaluation = manifest['training']['evaluation']
-  assert evaluation['kl_sequence'] >= evaluation['kl_token']
+  assert evaluation['kl_sequence'] >= evaluation['kl_token'] >= 0
   lines = journal.read_metrics(online.online_directory())
   assert [line['step'] for line in lines if line['split'] == 'validation'] == [
     0, 2, 4,
   ]  # fmt: skip
   # Before the first update the policy is BC.
   assert lines[0]['kl_sequence'] == lines[1]['kl_sequence'] == 0.0
-  assert lines[-1]['kl_sequence'] != 0.0
+  assert lines[-1]['kl_sequence'] > 0.0
 
 
 def test_its_policy_is_the_best_checkpoint(online):
