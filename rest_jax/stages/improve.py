@@ -6,6 +6,7 @@ import functools
 import pathlib
 
 from absl import logging
+import numpy as np
 
 from rest_jax.data import sample_store
 from rest_jax.filters import base as filters_base
@@ -191,13 +192,19 @@ def select_rows(
   for tau_1 > V.
   """
   store = sample_store.SampleStore.open(grow_directory)
-  _, rewards = store.rewards(reward_name)
+  raw, rewards = store.rewards(reward_name)
   samples = improve_rows.samples_of(
     store,
     rewards,
     include_references=config.include_references,
     include_unfinished=config.include_unfinished,
   )
+  floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
+  if floor is not None:
+    # A vetoed sample is none even where it is the best that its source has.
+    samples = dataclasses.replace(
+      samples, is_eligible=samples.is_eligible & (raw > np.float32(floor))
+    )
   rows = improve_rows.select(
     store=store,
     sources=data.pairs(store.manifest['split']),
