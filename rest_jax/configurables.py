@@ -13,7 +13,15 @@ from rest_jax.filters import fixed, per_source
 from rest_jax.losses import bc, dpo, gold, reward_weighted_bc
 from rest_jax.models import network
 from rest_jax.parallel import mesh
-from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import (
+  blocks,
+  composed,
+  corruptions,
+  external,
+  guards,
+  lexical,
+  metricx,
+)
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate, grow, improve, reward
@@ -42,6 +50,21 @@ CLASSES = (
   reward.RewardStage,
   blocks.ScoringConfig,
   corruptions.CorruptionConfig,
+  metricx.MetricX,
+  lexical.Chrf,
+  lexical.Bleu,
+  lexical.Ter,
+  composed.Component,
+  composed.Ensemble,
+  composed.Minimum,
+  external.External,
+  external.Comet,
+  external.Bleurt,
+  guards.Guarded,
+  guards.LengthRatio,
+  guards.Repetition,
+  guards.SourceCopy,
+  guards.Language,
   grow.GrowConfig,
   sampler.DecodeConfig,
   improve.ImproveConfig,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
+import re
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Float32
@@ -20,18 +21,22 @@ References = Sequence[str] | None
 
 
 class Reward(Protocol):
-  """Scores hypotheses of sources, as text; higher is better.
+  """Scores hypotheses of sources, as text; higher is better."""
 
-  Attributes:
-    name: the word for it in file names and results, such as 'learned'.
-    digest: of all that its rewards depend on, for the manifests of what it
-      scored.
-    needs_references: whether `score` has to be given references.
-  """
+  @property
+  def name(self) -> str:
+    """The word for it in file names and results, such as 'learned'."""
+    ...
 
-  name: str
-  digest: str
-  needs_references: bool
+  @property
+  def digest(self) -> str:
+    """Of all that its rewards depend on, for the manifests of what it scored."""
+    ...
+
+  @property
+  def needs_references(self) -> bool:
+    """Whether `score` has to be given references."""
+    ...
 
   def score(
     self,
@@ -61,15 +66,17 @@ class Reward(Protocol):
 
 @runtime_checkable
 class Composed(Protocol):
-  """What a reward made of others has beside `Reward`.
+  """What a reward made of others has beside `Reward`."""
 
-  Attributes:
-    scales: of each column but its own, by name.
-    floor: the reward of what is vetoed, below all others; None without vetoes.
-  """
+  @property
+  def scales(self) -> Mapping[str, normalize.Normalizer]:
+    """The scale of each column but its own, by name."""
+    ...
 
-  scales: Mapping[str, normalize.Normalizer]
-  floor: float | None
+  @property
+  def floor(self) -> float | None:
+    """The reward of what is vetoed, below all others; None without vetoes."""
+    ...
 
   def columns(
     self,
@@ -140,7 +147,12 @@ def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:
 
 
 def check_names(config: RewardConfig) -> None:
-  """Raises unless all parts are rewards that files can tell apart."""
+  """Raises unless all parts are rewards that files can tell apart.
+
+  Raises:
+    TypeError: if a part is no reward.
+    ValueError: if a name is taken twice, or no name for a file.
+  """
   for part in config.parts:
     if not isinstance(part, RewardConfig):
       raise TypeError(
@@ -148,6 +160,12 @@ def check_names(config: RewardConfig) -> None:
         'gin_configs/rewards/.'
       )
   names = [part.name for part in all_parts(config)]
+  for name in names:
+    if not re.fullmatch(r'\w[\w.-]*', name):
+      raise ValueError(
+        'the name of a reward must be letters, digits, and _ . - after those; '
+        f'got {name!r}.'
+      )
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ValueError(

@@ -61,6 +61,13 @@ def test_a_plain_reward_has_one_column():
   assert base.describe(reward) == {'table': {'digest': reward.digest}}
 
 
+@pytest.mark.parametrize('name', ['', 'a/b', '.a', 'a b'])
+def test_a_name_must_be_one_for_a_file(name):
+  with pytest.raises(ValueError, match='letters, digits'):
+    base.check_names(fakes.Table(rewards=(), name=name))
+  base.check_names(fakes.Table(rewards=(), name='metricx-24_xl.v2'))
+
+
 def test_every_column_is_checked():
   broken = fakes.Table(rewards=(('a', np.nan),))
   with pytest.raises(FloatingPointError, match="'table'"):
