@@ -202,8 +202,8 @@ def select_rows(
   floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
   if floor is not None:
     # A vetoed sample is none even where it is the best that its source has.
-    samples = dataclasses.replace(
-      samples, is_eligible=samples.is_eligible & (raw > np.float32(floor))
+    samples = samples._replace(
+      is_eligible=samples.is_eligible & (raw > np.float32(floor))
     )
   rows = improve_rows.select(
     store=store,
