@@ -15,7 +15,16 @@ from rest_jax.models import network
 from rest_jax.online import config as online_config
 from rest_jax.online import objective
 from rest_jax.parallel import mesh
-from rest_jax.rewards import blocks, corruptions, probes
+from rest_jax.rewards import (
+  blocks,
+  composed,
+  corruptions,
+  external,
+  guards,
+  lexical,
+  metricx,
+  probes,
+)
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate, grow, improve, reward, value
@@ -45,6 +54,21 @@ CLASSES = (
   reward.RewardStage,
   blocks.ScoringConfig,
   corruptions.CorruptionConfig,
+  metricx.MetricX,
+  lexical.Chrf,
+  lexical.Bleu,
+  lexical.Ter,
+  composed.Component,
+  composed.Ensemble,
+  composed.Minimum,
+  external.External,
+  external.Comet,
+  external.Bleurt,
+  guards.Guarded,
+  guards.LengthRatio,
+  guards.Repetition,
+  guards.SourceCopy,
+  guards.Language,
   grow.GrowConfig,
   sampler.DecodeConfig,
   value.ValueStage,

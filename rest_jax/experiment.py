@@ -20,7 +20,8 @@ from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import learned, normalize, probes
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize, probes
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import collect, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
@@ -42,7 +43,8 @@ class Experiment:
     network: sizes of policy and reward model.
     mesh: devices and sharding rules.
     bc: how the first policy is trained.
-    reward: how the reward model is trained.
+    reward: R(x, y): a `RewardStage` for one that is trained on ratings, or any
+      other settings of a reward, such as `MetricX` or `Ensemble`.
     grow: how D_g is sampled.
     improve: loss, filter and training of an Improve step.
     value: how the value function is trained; for losses that need one.
@@ -67,7 +69,7 @@ class Experiment:
     default_factory=mesh_lib.MeshConfig
   )
   bc: bc_stage.BCConfig
-  reward: reward_stage.RewardStage
+  reward: rewards_base.RewardConfig
   grow: grow_stage.GrowConfig
   improve: improve_stage.ImproveConfig
   value: value_stage.ValueStage | None = None
@@ -99,23 +101,53 @@ class Experiment:
       )
     # Now rather than after hours, if a value is missing.
     self.improve.filter.at(self.num_improve_steps)
-    if self.task.ratings is None and self.reward_dir is None:
+    if not isinstance(self.reward, rewards_base.RewardConfig):
+      raise TypeError(
+        'reward must be the settings of a reward, see gin_configs/rewards/; '
+        f'got {self.reward!r}.'
+      )
+    rewards_base.check_names(self.reward)
+    for part in rewards_base.all_parts(self.reward):
+      if part.name == evaluate_stage.HUMAN:
+        raise ValueError(
+          f'no reward may be called {part.name!r}: the independent judge is.'
+        )
+    if (
+      self.trained_reward is not None
+      and self.task.ratings is None
+      and self.reward_dir is None
+    ):
       raise ValueError(
         'task.ratings must name the ratings that the reward model learns from, '
-        'or reward_dir a finished reward; got neither'
+        'or reward_dir a finished reward; got neither. Or choose a reward that '
+        'is not learned: gin_configs/rewards/.'
       )
+    if self.needs_value:
+      self._check_value()
 
-    if self.needs_value and self.value is None:
+  def _check_value(self):
+    if self.value is None:
       raise ValueError(
         f'the loss {self.improve.loss.name} needs a value function, but value is '
         'None. Bind Experiment.value = @ValueStage(), as '
         'gin_configs/values/monte_carlo.gin does.'
+      )
+    has_model = self.trained_reward is not None or self.reward_dir is not None
+    if self.value.init == 'reward' and not has_model:
+      raise ValueError(
+        "value.init = 'reward' starts from the reward model's weights, but the "
+        'reward is not learned. Set --gin.ValueStage.init=policy.'
       )
 
   @property
   def needs_value(self) -> bool:
     """Whether the loss of the Improve steps reads a value function."""
     return 'value' in self.improve.loss.needs
+
+  @property
+  def trained_reward(self) -> reward_stage.RewardStage | None:
+    """The part of the reward that stage `reward` trains, if any is."""
+    return reward_stage.trained(self.reward)
 
   @property
   def variant_name(self) -> str:
@@ -237,14 +269,15 @@ class Run:
     return policy_lib.Policy(network.with_vocab(self.data.vocabulary.size))
 
   @functools.cached_property
-  def reward_model(self) -> learned.LearnedReward:
-    return reward_stage.load(
-      self.directory('reward'), self.data.vocabulary, self.experiment.mesh
+  def reward_model(self) -> rewards_base.Reward:
+    return self.experiment.reward.load(
+      rewards_base.Resources(
+        mesh=self.experiment.mesh,
+        vocabulary=self.data.vocabulary,
+        pairs=self.data.pairs(prepare.TRAIN),
+        trained=self.directory('reward'),
+      )
     )
-
-  @functools.cached_property
-  def reward_digest(self) -> str:
-    return folder_lib.read_manifest(self.directory('reward'))['params_digest']
 
   def normalizer(self) -> normalize.Normalizer:
     """Returns the run's normaliser, which the first Grow fixed."""
@@ -279,15 +312,19 @@ class Run:
       overwrite=self._overwrite,
     )
 
-  def reward(self) -> pathlib.Path:
-    """Trains R(x, y); returns its folder."""
+  def reward(self) -> pathlib.Path | None:
+    """Trains R(x, y); returns its folder, None if nothing is to be trained."""
+    config = self.experiment.trained_reward
+    if config is None:
+      logging.info('reward: %s is not trained', self.experiment.reward.name)
+      return None
     if self.experiment.reward_dir is not None:
       return _use('reward', self.directory('reward'))
     ratings = self.experiment.task.ratings
     if ratings is None:  # `Experiment` refuses it; for type checkers.
       raise ValueError('task.ratings must name ratings; got None')
     return reward_stage.run(
-      self.experiment.reward,
+      config,
       policy=self.policy,
       policy_directory=self.directory('bc'),
       data=self.data,
@@ -305,7 +342,6 @@ class Run:
       config,
       data=self.data,
       reward=self.reward_model,
-      reward_digest=self.reward_digest,
       directory=self.model_dir / 'probe',
       seed=self._seed(seeds.Purpose.PROBE),
       overwrite=self._overwrite,
@@ -325,7 +361,6 @@ class Run:
       policy_directory=policy_directory,
       data=self.data,
       reward=self.reward_model,
-      reward_digest=self.reward_digest,
       normalizer=None if grow_step == 1 else self.normalizer(),
       mesh_config=self.experiment.mesh,
       directory=self.grow_directory(grow_step),
@@ -376,7 +411,7 @@ class Run:
         self.value_directory(grow_step) if experiment.needs_value else None
       ),
       grow_directory=grow_directory,
-      reward_name=self.reward_model.name,
+      reward_name=experiment.reward.name,
       data=self.data,
       evaluate_fn=evaluate_fn,
       evaluation_settings=evaluation_settings,
@@ -397,7 +432,6 @@ class Run:
       grow_directory=self.grow_directory(1),
       data=self.data,
       reward=self.reward_model,
-      reward_digest=self.reward_digest,
       normalizer=self.normalizer(),
       evaluate_fn=evaluate_fn,
       evaluation_settings=evaluation_settings,
@@ -429,7 +463,7 @@ class Run:
     return evaluate_fn, {
       'decode': config.selection,
       'max_sources': config.max_selection_sources,
-      'reward': self.reward_digest,
+      'reward': self.reward_model.digest,
       'normalizer': self.normalizer().to_json(),
       'seed': seed,
     }
@@ -447,7 +481,6 @@ class Run:
           bc_directory=self.directory('bc'),
           data=self.data,
           reward=self.reward_model,
-          reward_digest=self.reward_digest,
           normalizer=self.normalizer(),
           judge=experiment.task.judge,
           mesh_config=experiment.mesh,

@@ -6,8 +6,9 @@ import itertools
 import jax
 
 from rest_jax import experiment as experiment_lib
-from rest_jax.data import vocabularies
+from rest_jax.data import sources, vocabularies
 from rest_jax.models import policy as policy_lib
+from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
 
 
@@ -49,6 +50,7 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
       first = next(iter(source.read()), None)
       if first is None:
         raise ValueError(f'the {split} split of task {task.name} is empty')
+      _check_references(experiment.reward, split, first)
       yield f'    {split:10} {type(source).__name__}: {_short(first.source)}'
   size = _vocabulary_size(run)
   network = experiment.network.with_vocab(size)
@@ -62,9 +64,7 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
   )
   bc = experiment.bc.trainer
   yield f'  bc        {bc.max_steps} steps of {bc.tokens_per_batch} tokens'
-  if task.ratings is not None and experiment.reward_dir is None:
-    rated = len(task.ratings.read())
-    yield f'  reward    fitted to {rated:,} ratings'
+  yield from _reward_lines(experiment)
   grow = experiment.grow.decode
   yield (
     f'  grow      G={experiment.num_grow_steps}, '
@@ -93,8 +93,30 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
     yield f'    {"finished" if finished else "to do":9} {name}: {directory}'
 
 
+def _reward_lines(experiment: experiment_lib.Experiment) -> Iterator[str]:
+  yield f'  reward    {experiment.reward.name}'
+  for part in rewards_base.all_parts(experiment.reward):
+    yield f'    {part.name}: {part.check()}'
+  ratings = experiment.task.ratings
+  is_trained = experiment.trained_reward is not None
+  if is_trained and ratings is not None and experiment.reward_dir is None:
+    yield f'    fitted to {len(ratings.read()):,} ratings'
+
+
+def _check_references(
+  reward: rewards_base.RewardConfig, split: str, first: sources.Pair
+) -> None:
+  if reward.needs_references and first.reference is None:
+    raise ValueError(
+      f'reward {reward.name!r} compares with references, and the {split} '
+      'split has none. Give Task pairs there, or choose a reward without '
+      'references.'
+    )
+
+
 def _stages(run):
-  for stage in ('data', 'bc', 'reward'):
+  trained = run.experiment.trained_reward is not None
+  for stage in ('data', 'bc', 'reward') if trained else ('data', 'bc'):
     yield stage, run.directory(stage)
   for step in run.policies()[1:]:
     if step.is_online:

@@ -2,10 +2,16 @@
 
 import gzip
 import pathlib
+import sys
 
+import jax
 import pytest
 
 from rest_jax import comparison, configurables, experiment, gin_utils, plan
+from rest_jax.data import vocabularies
+from rest_jax.interop import huggingface
+from rest_jax.models import network, policy
+from rest_jax.rewards import metricx
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN = ROOT / 'gin_configs'
@@ -123,8 +129,81 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
   overrides = []
   if path.stem == 'none':
     overrides = ['NUM_IMPROVE_STEPS=1']
+  if path.stem == 'metricx':
+    overrides = [f'METRICX_DIR={metricx_folder(files)}']
+  if path.stem == 'comet':
+    overrides = [f'COMET_PYTHON={sys.executable}']
   demo = GIN / 'experiments/demo.gin'
   assert 'plan of' in dry_run([demo, path], overrides, files / 'run')
+
+
+def metricx_folder(files: pathlib.Path) -> pathlib.Path:
+  """The smallest folder that passes for MetricX; its numbers are random."""
+  config = network.NetworkConfig(
+    vocab_size=metricx.SCORE_PIECE + 1,
+    emb_dim=2,
+    num_heads=1,
+    head_dim=2,
+    mlp_dim=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  folder = files / 'metricx'
+  params = policy.Policy(config).init(jax.random.key(0))
+  huggingface.save_policy(folder, config, params)
+  vocabularies.train(
+    vocabularies.VocabularyConfig(size=12),
+    ['ein Satz', 'noch einer'],
+    folder / metricx.VOCABULARY_FILE,
+  )
+  return folder
+
+
+@pytest.mark.parametrize('stem', ['metricx', 'chrf'])
+def test_a_given_reward_needs_no_ratings(stem, files):
+  experiments = GIN / 'experiments'
+  given = [f'METRICX_DIR={metricx_folder(files)}'] if stem == 'metricx' else []
+  for name in ('demo', 'iwslt14_de_en'):
+    path = experiments / f'{name}.gin'
+    overrides = [
+      override
+      for override in overrides_for(path, files)
+      if not override.startswith('RATINGS_FILE')
+    ]
+    text = dry_run(
+      [path, GIN / f'rewards/{stem}.gin'],
+      [*overrides, *given, 'Task.ratings=None'],
+      files / 'run',
+    )
+    assert f'  reward    {stem}\n' in text
+    assert 'to do     reward' not in text
+
+
+def test_a_learned_reward_needs_ratings():
+  configurables.register()
+  with pytest.raises(ValueError, match=r'task\.ratings must name'):
+    gin_utils.parse_and_build(
+      [str(GIN / 'experiments/demo.gin'), str(GIN / 'rewards/guarded.gin')],
+      ['Task.ratings=None'],
+      root=configurables.ROOT,
+    )
+
+
+def test_a_guard_may_stand_around_any_reward(files):
+  path = files / 'around.gin'
+  path.write_text('GUARDED_REWARD = @Chrf()\nREWARD_FLOOR = -1.0\n')
+  text = dry_run(
+    [GIN / 'experiments/demo.gin', GIN / 'rewards/guarded.gin', path],
+    ['Task.ratings=None'],
+    files / 'run',
+  )
+  assert 'guarded: chrf, or -1 where vetoed by length_ratio, repet' in text
+
+
+def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):
+  path = GIN / 'experiments/web_en_zh.gin'
+  with pytest.raises(ValueError, match="'chrf' compares with references"):
+    dry_run([path, GIN / 'rewards/chrf.gin'], overrides_for(path, files), files)
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)

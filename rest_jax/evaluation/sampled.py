@@ -52,6 +52,7 @@ class SampledReward:
     """
     del step
     sources, hypotheses, ids, lengths, finished = [], [], [], 0, 0
+    references = [] if self.reward.needs_references else None
     blocks = self.sampler.sample(
       params,
       self.pairs.source_tokens,
@@ -65,9 +66,14 @@ class SampledReward:
         hypotheses.extend(texts)
         sources.extend([self.pairs.source_text(int(source_id))] * len(texts))
         ids.extend([int(source_id)] * len(texts))
+        if references is not None:
+          reference = self.pairs.reference_text(int(source_id))
+          references.extend([reference] * len(texts))
         lengths += sum(len(sample) for sample in tokens)
       finished += int(np.sum(block.finished))
-    rewards = self.normalizer(self.reward.score(sources, hypotheses))
+    raw = self.reward.score(sources, hypotheses, references)
+    rewards_base.check_finite(self.reward.name, sources, hypotheses, raw)
+    rewards = self.normalizer(raw)
     estimate = metrics.clustered_mean(rewards, np.asarray(ids))
     return {
       'objective': estimate.mean,

@@ -1,6 +1,6 @@
-"""T5 checkpoints of Hugging Face: `config.json` and `model.safetensors`.
+"""T5 checkpoints of Hugging Face: `config.json` and safetensors.
 
-Only these two files are read, never a pickle. Kernels of Hugging Face are
+Only these are read, never a pickle. Kernels of Hugging Face are
 [output, input], ours are T5X's [input, output]; its relative position bias is
 [buckets, heads] and stands in the first layer of a stack, ours is
 [heads, buckets] and belongs to the stack.
@@ -12,14 +12,16 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import numpy as safetensors
 
 from rest_jax import types
-from rest_jax.models import network, policy
+from rest_jax.interop import safetensors_folder
+from rest_jax.models import network, policy, scalar
 
-CONFIG_FILE = 'config.json'
-WEIGHTS_FILE = 'model.safetensors'
+CONFIG_FILE = safetensors_folder.CONFIG_FILE
+WEIGHTS_FILE = safetensors_folder.WEIGHTS_FILE
 
 # Activations of the feed-forward block, by Hugging Face's names.
 _FEED_FORWARD = {
@@ -79,7 +81,8 @@ def load_policy(
   """Reads a T5 folder of Hugging Face.
 
   Args:
-    directory: with `config.json` and `model.safetensors`.
+    directory: with `config.json` and `model.safetensors`, or the shards of a
+      large one and their index.
 
   Returns:
     The network's sizes and float32 parameters, as numpy arrays.
@@ -89,18 +92,72 @@ def load_policy(
     ValueError: a network that ours does not cover, or a tensor that is missing,
       of another shape, or left over.
   """
-  directory = pathlib.Path(directory)
-  for name in (CONFIG_FILE, WEIGHTS_FILE):
-    if not (directory / name).is_file():
-      raise FileNotFoundError(
-        f'{directory} must have {CONFIG_FILE} and {WEIGHTS_FILE}; there is no '
-        f'{name}. Files of pickled weights are not read: save the model with '
-        'safe_serialization=True.'
-      )
-  described = json.loads((directory / CONFIG_FILE).read_text(encoding='utf-8'))
-  config = network_config(described)
-  tensors = safetensors.load_file(directory / WEIGHTS_FILE)
-  return config, from_tensors(config, tensors)
+  folder = safetensors_folder.Folder(directory)
+  config = network_config(folder.config)
+  shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
+  _check_names(config, folder)
+  names = list(_body(config))
+  if not config.logits_via_embedding:
+    path = ('decoder', 'logits_dense', 'kernel')
+    names.append((_head(config, folder), path, True))
+  return config, _read(names, folder, shapes, np.float32)
+
+
+def check_scalar_model(
+  folder: safetensors_folder.Folder, piece: int
+) -> network.NetworkConfig:
+  """As `load_scalar_model`, without reading any tensor; returns the sizes."""
+  config = network_config(folder.config)
+  _check_names(config, folder)
+  model = scalar.ScalarModel(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  for name, path, transposed in _body(config):
+    _check_shape(name, folder.shapes[name], _get(shapes, path), transposed)
+  wanted = (config.vocab_size, config.emb_dim)
+  head = _head(config, folder)
+  if folder.shapes[head] != wanted:
+    raise ValueError(
+      f'{head} must have the shape {wanted}; got {folder.shapes[head]}.'
+    )
+  if not 0 <= piece < config.vocab_size:
+    raise ValueError(
+      f'vocab_size of {folder.directory / CONFIG_FILE} must be more than '
+      f'{piece}, the piece whose logit is read; got {config.vocab_size}.'
+    )
+  return config
+
+
+def load_scalar_model(
+  folder: safetensors_folder.Folder, piece: int, *, dtype: str = 'float32'
+) -> types.Params:
+  """The parameters of a `ScalarModel` whose scalar is one piece's logit.
+
+  Of the kernel of the logits one column is read, and no other is held.
+
+  Args:
+    folder: a T5 or mT5 checkpoint.
+    piece: id of the piece.
+    dtype: of the parameters; the head is float32 always.
+
+  Returns:
+    Parameters as numpy arrays.
+
+  Raises:
+    ValueError: a network that ours does not cover; a tensor that is missing, of
+      another shape, or left over; or a vocabulary without the piece.
+  """
+  config = check_scalar_model(folder, piece)
+  model = scalar.ScalarModel(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = _read(_body(config), folder, shapes, jnp.dtype(dtype))
+  kernel = np.asarray(folder.row(_head(config, folder), piece), np.float32)[
+    :, None
+  ]
+  if config.logits_via_embedding:
+    # Tied logits are inner products over sqrt(D).
+    kernel = kernel / np.float32(np.sqrt(config.emb_dim))
+  _set(params, ('decoder', 'value_dense', 'kernel'), kernel)
+  return params
 
 
 def describe(config: network.NetworkConfig) -> dict[str, Any]:
@@ -168,12 +225,24 @@ def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
     num_decoder_layers=described.get('num_decoder_layers') or layers,
     # T5 of 2019 said nothing and meant relu.
     mlp_activations=_FEED_FORWARD[described.get('feed_forward_proj', 'relu')],
-    logits_via_embedding=described.get('tie_word_embeddings', True),
+    logits_via_embedding=_is_scaled(described),
     relative_attention_num_buckets=described['relative_attention_num_buckets'],
     relative_attention_max_distance=described.get(
       'relative_attention_max_distance', 128
     ),
     dropout_rate=described.get('dropout_rate', 0.1),
+  )
+
+
+def _is_scaled(described: Mapping[str, Any]) -> bool:
+  """Whether logits are products with the embeddings over sqrt(D).
+
+  Up to version 4 of transformers a T5 with tied embeddings is. Version 5 writes
+  that all are tied, and says apart from it whether they are scaled: mT5 never.
+  """
+  tied = described.get('tie_word_embeddings', True)
+  return described.get(
+    'scale_decoder_outputs', tied and described.get('model_type') != 'mt5'
   )
 
 
@@ -190,44 +259,72 @@ def to_tensors(
   }
 
 
-def from_tensors(
-  config: network.NetworkConfig, tensors: Mapping[str, np.ndarray]
-) -> types.Params:
-  """The parameters that Hugging Face's tensors hold; see `load_policy`."""
-  shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
+def _read(names, tensors, shapes, dtype) -> types.Params:
+  """Tensors of Hugging Face as parameters, one after the other."""
   params: dict[str, Any] = {}
+  for name, path, transposed in names:
+    tensor = tensors[name]
+    _check_shape(name, tensor.shape, _get(shapes, path), transposed)
+    tensor = np.asarray(tensor, dtype)
+    _set(params, path, np.ascontiguousarray(tensor.T if transposed else tensor))
+  return params
+
+
+def _check_names(
+  config: network.NetworkConfig, folder: safetensors_folder.Folder
+) -> None:
+  """Raises ValueError unless a checkpoint has the network's tensors alone."""
+  expected = {name for name, _, _ in _body(config)} | {_head(config, folder)}
+  missing = sorted(expected - set(folder))
+  if missing:
+    raise ValueError(
+      f'the checkpoint must have the tensor {missing[0]} ({len(missing)} such '
+      'are missing). Fetch it again, or look at the sizes in its config.json.'
+    )
   # The embeddings are stored under up to four names.
   copies = {'encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'}
   if config.logits_via_embedding:
     copies.add('lm_head.weight')
-  unread = set(tensors) - copies
-  for name, path, transposed in _names(config):
-    if name not in tensors:
-      raise ValueError(f'the checkpoint must have the tensor {name}')
-    unread.discard(name)
-    tensor = np.asarray(tensors[name], np.float32)
-    tensor = np.ascontiguousarray(tensor.T if transposed else tensor)
-    wanted = _get(shapes, path).shape
-    if tensor.shape != wanted:
-      raise ValueError(
-        f'{name} must have the shape {wanted[::-1] if transposed else wanted}; '
-        f'got {tensors[name].shape}.'
-      )
-    _set(params, path, tensor)
+  unread = set(folder) - copies - expected
   if unread:
     raise ValueError(
       f'the checkpoint has tensors that the network lacks: {sorted(unread)}'
     )
-  return params
+
+
+def _check_shape(name, shape, ours, transposed) -> None:
+  wanted = ours.shape[::-1] if transposed else ours.shape
+  if tuple(shape) != wanted:
+    raise ValueError(
+      f'{name} must have the shape {wanted}; got {tuple(shape)}.'
+    )
+
+
+def _head(
+  config: network.NetworkConfig, folder: safetensors_folder.Folder
+) -> str:
+  """The tensor whose rows give the logits."""
+  tied = config.logits_via_embedding or (
+    folder.config.get('tie_word_embeddings', True)
+    and 'lm_head.weight' not in folder
+  )
+  return 'shared.weight' if tied else 'lm_head.weight'
 
 
 def _names(
   config: network.NetworkConfig,
 ) -> Iterator[tuple[str, tuple[str, ...], bool]]:
   """Yields Hugging Face's name, our path, and whether it is transposed."""
-  yield 'shared.weight', ('token_embedder', 'embedding'), False
+  yield from _body(config)
   if not config.logits_via_embedding:
     yield 'lm_head.weight', ('decoder', 'logits_dense', 'kernel'), True
+
+
+def _body(
+  config: network.NetworkConfig,
+) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+  """As `_names`, without a head."""
+  yield 'shared.weight', ('token_embedder', 'embedding'), False
   yield from _stack('encoder', config.num_encoder_layers, config)
   yield from _stack('decoder', config.num_decoder_layers, config)
 

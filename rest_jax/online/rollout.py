@@ -124,7 +124,12 @@ class Environment:
   ) -> Float32[np.ndarray, ' n']:
     """Normalised rewards of hypotheses and their texts."""
     sources = [self.pairs.source_text(int(row)) for row in hypotheses.rows]
-    return self.normalizer(self.reward.score(sources, texts))
+    references = None
+    if self.reward.needs_references:
+      references = [
+        self.pairs.reference_text(int(row)) for row in hypotheses.rows
+      ]
+    return self.normalizer(self.reward.score(sources, texts, references))
 
 
 def source_rows(

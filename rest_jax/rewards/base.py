@@ -1,47 +1,230 @@
 """The interface of every reward R(x, y), and the checks that all share."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import pathlib
+import re
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Float32
 import numpy as np
 
+from rest_jax.data import pair_store, vocabularies
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import normalize
+
 # Characters of a text that an error message shows.
 _SHOWN = 120
 
+# A reference for each hypothesis, where a reward compares with one.
+References = Sequence[str] | None
+
 
 class Reward(Protocol):
-  """Scores hypotheses of sources, as text; higher is better.
+  """Scores hypotheses of sources, as text; higher is better."""
 
-  Attributes:
-    name: the word for it in file names and results, such as 'learned'.
-  """
+  @property
+  def name(self) -> str:
+    """The word for it in file names and results, such as 'learned'."""
+    ...
 
-  name: str
+  @property
+  def digest(self) -> str:
+    """Of all that its rewards depend on, for the manifests of what it scored."""
+    ...
+
+  @property
+  def needs_references(self) -> bool:
+    """Whether `score` has to be given references."""
+    ...
 
   def score(
-    self, sources: Sequence[str], hypotheses: Sequence[str]
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: References = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis of the source at the same position.
 
     Args:
       sources: n texts.
       hypotheses: n texts; an empty one is a hypothesis like any other.
+      references: n texts by people, one for each hypothesis; unused by a
+        reward that does not need them.
 
     Returns:
       n finite rewards in the order of the inputs, unit of the reward.
 
     Raises:
-      ValueError: if the lists differ in length or hold something but text.
+      ValueError: if the lists differ in length or hold something but text, or
+        references are missing.
       FloatingPointError: if a reward is not finite; the message names the first
         such hypothesis.
     """
     ...
 
 
-def check_texts(sources: Sequence[str], hypotheses: Sequence[str]) -> None:
-  """Raises ValueError unless both are lists of text of one length."""
-  for name, texts in (('sources', sources), ('hypotheses', hypotheses)):
+@runtime_checkable
+class Composed(Protocol):
+  """What a reward made of others has beside `Reward`."""
+
+  @property
+  def scales(self) -> Mapping[str, normalize.Normalizer]:
+    """The scale of each column but its own, by name."""
+    ...
+
+  @property
+  def floor(self) -> float | None:
+    """The reward of what is vetoed, below all others; None without vetoes."""
+    ...
+
+  def columns(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: References = None,
+  ) -> dict[str, Float32[np.ndarray, ' n']]:
+    """Its own rewards by its name, then all that they were made of."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resources:
+  """What a run offers to the rewards that it loads.
+
+  Attributes:
+    mesh: devices and rules.
+    vocabulary: of the policy.
+    pairs: D.
+    trained: the folder of stage `reward`; finished where a reward is trained.
+  """
+
+  mesh: mesh_lib.MeshConfig
+  vocabulary: vocabularies.Vocabulary
+  pairs: pair_store.PairStore
+  trained: pathlib.Path
+
+
+@runtime_checkable
+class RewardConfig(Protocol):
+  """The settings of a reward, a frozen dataclass that gin builds."""
+
+  @property
+  def name(self) -> str:
+    """The name of the reward, known before it is loaded."""
+    ...
+
+  @property
+  def needs_references(self) -> bool: ...
+
+  @property
+  def parts(self) -> tuple['RewardConfig', ...]:
+    """The rewards that it is made of; empty for most."""
+    ...
+
+  def check(self) -> str:
+    """Looks at all that it reads, without loading it.
+
+    Returns:
+      A few words for the plan of a run.
+
+    Raises:
+      ValueError: for files or settings that cannot work.
+      FileNotFoundError: for a file that is not there.
+    """
+    ...
+
+  def load(self, resources: Resources) -> Reward:
+    """Makes the reward ready to score; raises what `check` raises."""
+    ...
+
+
+def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:
+  """Yields a reward's settings, and those of all that it is made of."""
+  yield config
+  for part in config.parts:
+    yield from all_parts(part)
+
+
+def check_names(config: RewardConfig) -> None:
+  """Raises unless all parts are rewards that files can tell apart.
+
+  Raises:
+    TypeError: if a part is no reward.
+    ValueError: if a name is taken twice, or no name for a file.
+  """
+  for part in config.parts:
+    if not isinstance(part, RewardConfig):
+      raise TypeError(
+        f'{config.name} must be made of rewards; got {part!r}. See '
+        'gin_configs/rewards/.'
+      )
+  names = [part.name for part in all_parts(config)]
+  for name in names:
+    if not re.fullmatch(r'\w[\w.-]*', name):
+      raise ValueError(
+        'the name of a reward must be letters, digits, and _ . - after those; '
+        f'got {name!r}.'
+      )
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(
+      'each part of a reward needs a name of its own for its column of the '
+      f'store; got {twice[0]!r} more than once. Set the name of one.'
+    )
+
+
+def columns(
+  reward: Reward,
+  sources: Sequence[str],
+  hypotheses: Sequence[str],
+  references: References = None,
+) -> dict[str, Float32[np.ndarray, ' n']]:
+  """All columns of the store that a reward has something for, its own first.
+
+  Raises:
+    FloatingPointError: if any number is not finite; see `check_finite`.
+  """
+  if isinstance(reward, Composed):
+    found = reward.columns(sources, hypotheses, references)
+  else:
+    found = {reward.name: reward.score(sources, hypotheses, references)}
+  for name, rewards in found.items():
+    check_finite(name, sources, hypotheses, rewards)
+  return found
+
+
+def scales(reward: Reward) -> Mapping[str, normalize.Normalizer]:
+  """The scale of each column of `columns` but the reward's own."""
+  return reward.scales if isinstance(reward, Composed) else {}
+
+
+def floor(reward: Reward) -> float | None:
+  """The reward of what is vetoed; None where nothing is."""
+  return reward.floor if isinstance(reward, Composed) else None
+
+
+def describe(reward: Reward) -> dict[str, dict[str, Any]]:
+  """What the manifest of a store says of each of its columns."""
+  own: dict[str, Any] = {'digest': reward.digest}
+  if floor(reward) is not None:
+    own['floor'] = floor(reward)
+  parts = {
+    name: {'scale': scale.to_json()} for name, scale in scales(reward).items()
+  }
+  return {reward.name: own, **parts}
+
+
+def check_texts(
+  sources: Sequence[str],
+  hypotheses: Sequence[str],
+  references: References = None,
+) -> None:
+  """Raises ValueError unless all are lists of text of one length."""
+  given = {'sources': sources, 'hypotheses': hypotheses}
+  if references is not None:
+    given['references'] = references
+  for name, texts in given.items():
     if isinstance(texts, str):
       raise ValueError(
         f'{name} must be a list of texts; got the single text '
@@ -60,6 +243,23 @@ def check_texts(sources: Sequence[str], hypotheses: Sequence[str]) -> None:
       f'hypothesis; got {len(sources)} and {len(hypotheses)}. Repeat a source '
       'for each of its hypotheses.'
     )
+  if references is not None and len(references) != len(hypotheses):
+    raise ValueError(
+      'references must have one for each hypothesis; got '
+      f'{len(references)} and {len(hypotheses)}. Repeat a reference for each '
+      'hypothesis of its source.'
+    )
+
+
+def needed(name: str, references: References) -> Sequence[str]:
+  """Returns references, or raises ValueError where a reward lacks them."""
+  if references is None:
+    raise ValueError(
+      f'reward {name!r} compares with references, and needs one for each '
+      'hypothesis; got none. Grow from pairs with references, or choose a '
+      'reward without them.'
+    )
+  return references
 
 
 def check_finite(

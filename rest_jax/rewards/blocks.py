@@ -6,9 +6,9 @@ length bucket. Since a call may bring any sources of the block together, only
 the last call of each shape has to be filled up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from jaxtyping import Bool, Int, Int64
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from rest_jax import settings, types
 from rest_jax.data import ragged
 
+# A text, or several that belong together.
+_Text = TypeVar('_Text', bound=Hashable)
 # Stands for "no source" and "no candidate" where a block is filled up.
 NONE = -1
 
@@ -133,10 +135,10 @@ class Plan:
       row_multiple: B and G are multiples of it (devices).
     """
     config = self.config
-    lengths = _bucket(config.length_buckets, self.source_tokens.lengths)
+    lengths = bucket(config.length_buckets, self.source_tokens.lengths)
     for length in np.unique(lengths):
       members = np.flatnonzero(lengths == length)
-      size = _rows(config.tokens_per_call // length, row_multiple)
+      size = call_rows(config.tokens_per_call // length, row_multiple)
       chunks = max(1, config.held_tokens // int(length) // size)
       for start in range(0, len(members), chunks * size):
         chosen = members[start : start + chunks * size]
@@ -150,7 +152,7 @@ class Plan:
     counts = self.starts[sources + 1] - self.starts[sources]
     slots = np.repeat(np.arange(len(sources)), counts)
     candidates = _ranges(self.starts[sources], counts)
-    lengths = _bucket(
+    lengths = bucket(
       self.config.length_buckets, self.candidate_tokens.lengths[candidates]
     )
     for length in np.unique(lengths):
@@ -163,7 +165,7 @@ class Plan:
         )
         taken = rows[_ranges(begins, sizes // width * width)]
         left[taken] = False
-        size = _rows(
+        size = call_rows(
           self.config.tokens_per_call // length // width, row_multiple
         )
         # [groups * C] -> [groups, C]
@@ -195,8 +197,8 @@ def plan(
   Returns:
     The plan.
   """
-  source_texts, source_of = _distinct(sources)
-  texts, text_of = _distinct(hypotheses)
+  source_texts, source_of = distinct(sources)
+  texts, text_of = distinct(hypotheses)
   source_tokens, cut_sources = encode(
     vocabulary, source_texts, config.max_source_length
   )
@@ -253,20 +255,20 @@ def pad(
   return padded
 
 
-def _distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
   """Returns the distinct texts, and the number of each of `texts` in them."""
-  numbers: dict[str, int] = {}
+  numbers: dict[_Text, int] = {}
   of = [numbers.setdefault(text, len(numbers)) for text in texts]
   return list(numbers), np.asarray(of, np.int64)
 
 
-def _bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
+def bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
   """The first bucket that holds each length."""
   bounds = np.asarray(buckets)
   return bounds[np.searchsorted(bounds, lengths)]
 
 
-def _rows(wanted: int, multiple: int) -> int:
+def call_rows(wanted: int, multiple: int) -> int:
   """`wanted` rounded down to a multiple, but at least one of it."""
   return max(1, int(wanted) // multiple) * multiple
 

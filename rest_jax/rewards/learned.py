@@ -225,8 +225,11 @@ class LearnedReward:
   Attributes:
     name: of the reward.
     digest: of its parameters, for the manifests of what it scored.
+    needs_references: no.
     config: shapes and lengths of scoring.
   """
+
+  needs_references = False
 
   def __init__(
     self,
@@ -258,9 +261,13 @@ class LearnedReward:
     self._params = self._scorer.place(params)
 
   def score(
-    self, sources: Sequence[str], hypotheses: Sequence[str]
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
+    del references
     return self.measured_score(sources, hypotheses)[0]
 
   def measured_score(

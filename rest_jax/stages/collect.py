@@ -3,10 +3,11 @@
 Both go shard by shard: a shard that is complete is never made again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,11 +17,12 @@ from rest_jax import types
 from rest_jax.data import pair_store, ragged, sample_store, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import loader
 
-Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Columns = Mapping[str, np.ndarray]
 Shards = Sequence[tuple[int, int]]
 
 _LOG_PROB_ROWS = 64
@@ -212,11 +214,35 @@ def texts(
   return sources, hypotheses
 
 
+def reference_texts(
+  directory: pathlib.Path,
+  shard: int,
+  num_shards: int,
+  pairs: pair_store.PairStore,
+) -> list[str]:
+  """Returns the reference of the source of each row of a shard."""
+  opened = sample_store.Shard(
+    sample_store.shard_path(directory, shard, num_shards)
+  )
+  return [pairs.reference_text(int(row)) for row in opened.source_id]
+
+
+def check_references(
+  reward: rewards_base.Reward, pairs: pair_store.PairStore, split: str
+) -> None:
+  """Raises ValueError if a reward needs references that a split lacks."""
+  if reward.needs_references and not pairs.has_references:
+    raise ValueError(
+      f'reward {reward.name!r} compares with references, and the {split} '
+      'split has none. Use pairs with references there (Task.grow for the '
+      'Grow steps), or a reward without references.'
+    )
+
+
 def score(
   directory: pathlib.Path,
   *,
-  name: str,
-  score_texts: Score,
+  reward: rewards_base.Reward,
   num_shards: int,
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
@@ -225,55 +251,76 @@ def score(
 ) -> normalize.Normalizer:
   """Scores every row of a store and writes its row-aligned reward files.
 
+  A reward that is made of others has a file for each of them as well.
+
   Args:
     directory: the store's folder, all shards complete.
-    name: of the reward.
-    score_texts: sources and hypotheses -> raw rewards; higher is better.
+    reward: scores each distinct (source, text) once.
     num_shards: number of shards.
     pairs: the sources.
     vocabulary: to turn tokens into text.
-    normalizer: the run's; None makes it from all raw rewards of this store.
+    normalizer: the run's; None makes it from all raw rewards of this store but
+      those of vetoed rows.
     description: the words before the progress bar.
 
   Returns:
     The normaliser.
   """
+  name, scales = reward.name, rewards_base.scales(reward)
   scratch = directory / f'.{_RAW}-{name}'
-  done = sample_store.finished_rewards(directory, name, num_shards)
-  if normalizer is not None and len(done) == num_shards:
+  done = [
+    len(sample_store.finished_rewards(directory, column, num_shards))
+    for column in (name, *scales)
+  ]
+  if normalizer is not None and min(done) == num_shards:
     return normalizer
   scratch.mkdir(exist_ok=True)
+
+  def compute(shard: int) -> Columns:
+    sources, hypotheses = texts(directory, shard, num_shards, pairs, vocabulary)
+    references = None
+    if reward.needs_references:
+      references = reference_texts(directory, shard, num_shards, pairs)
+    return rewards_base.columns(reward, sources, hypotheses, references)
+
   raws = []
   with progress_lib.Progress(description, num_shards, 'shard') as progress:
     for shard in range(num_shards):
       raws.append(
-        _raw(
-          scratch / f'{shard:05d}.npy',
-          lambda shard=shard: score_texts(
-            *texts(directory, shard, num_shards, pairs, vocabulary)
-          ),
-        )
+        _raw(scratch / f'{shard:05d}.npz', functools.partial(compute, shard))
       )
       progress.advance(1)
   if normalizer is None:
-    normalizer = normalize.Normalizer.from_raw(np.concatenate(raws))
-  for shard, raw in enumerate(raws):
-    sample_store.write_rewards(
-      directory, name, shard, num_shards, raw, normalizer(raw)
+    normalizer = _normalizer(
+      np.concatenate([raw[name] for raw in raws]), rewards_base.floor(reward)
     )
+  for shard, raw in enumerate(raws):
+    for column, scale in {name: normalizer, **scales}.items():
+      sample_store.write_rewards(
+        directory, column, shard, num_shards, raw[column], scale(raw[column])
+      )
   shutil.rmtree(scratch)
   return normalizer
 
 
-def _raw(path: pathlib.Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
+  if floor is not None:
+    # The floor is no reward of any text, and would stretch the scale.
+    raw = raw[raw > np.float32(floor)]
+  return normalize.Normalizer.from_raw(raw)
+
+
+def _raw(path: pathlib.Path, compute: Callable[[], Columns]) -> Columns:
   """Raw rewards of a shard, kept until the normaliser is known."""
-  if path.exists():
-    return np.load(path)
-  raw = np.asarray(compute(), np.float32)
-  temporary = path.with_suffix('.tmp.npy')
-  np.save(temporary, raw)
-  temporary.rename(path)
-  return raw
+  if not path.exists():
+    raw: dict[str, Any] = {
+      name: np.asarray(column, np.float32) for name, column in compute().items()
+    }
+    temporary = path.with_suffix('.tmp.npz')
+    np.savez(temporary, **raw)
+    temporary.rename(path)
+  with np.load(path) as stored:
+    return dict(stored)
 
 
 def policy_sampler(

@@ -5,6 +5,7 @@ sample store, with rewards and the judge's scores beside it), one greedy output,
 and a manifest with what was measured.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Any
@@ -77,7 +78,6 @@ def run(
   bc_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
-  reward_digest: str,
   normalizer: normalize.Normalizer,
   judge: task_lib.Judge | None,
   mesh_config: mesh_lib.MeshConfig,
@@ -95,7 +95,6 @@ def run(
     bc_directory: that of BC, from which the policy's distance is measured.
     data: the prepared data.
     reward: R.
-    reward_digest: of the reward model's arrays.
     normalizer: of the run.
     judge: the independent judge, where there is one.
     mesh_config: devices and rules.
@@ -118,7 +117,7 @@ def run(
       'policy': policies.digest(policy_directory),
       'bc': policies.digest(bc_directory),
       'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward_digest},
+      'reward': {'name': reward.name, 'digest': reward.digest},
       'normalizer': normalizer.to_json(),
       'judge': None if judge is None else judge.name,
       'seed': seed,
@@ -128,6 +127,7 @@ def run(
   if folder.is_finished:
     return folder.path
   pairs = data.pairs(split)
+  collect.check_references(reward, pairs, split)
   rows = sampled.spread_rows(len(pairs), config.max_sources)
   shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
   params = policies.load(policy_directory, policy, mesh_config)
@@ -147,20 +147,21 @@ def run(
     with_references=False,
     description=f'evaluate {folder.path.name}: sample',
   )
-  scorers = {reward.name: (reward.score, normalizer)}
+  scorers: list[tuple[rewards_base.Reward, normalize.Normalizer]] = [
+    (reward, normalizer)
+  ]
   if judge is not None:
     # The judge's scale is its own: raw and normalised are the same.
-    scorers[HUMAN] = (judge.scores, normalize.Normalizer(0.0, 1.0))
-  for name, (score, scale) in scorers.items():
+    scorers.append((_Judged(judge), normalize.Normalizer(0.0, 1.0)))
+  for scorer, scale in scorers:
     collect.score(
       folder.path,
-      name=name,
-      score_texts=score,
+      reward=scorer,
       num_shards=len(shards),
       pairs=pairs,
       vocabulary=data.vocabulary,
       normalizer=scale,
-      description=f'evaluate {folder.path.name}: {name}',
+      description=f'evaluate {folder.path.name}: {scorer.name}',
     )
   greedy = _greedy(
     config.decode, policy, params, data, pairs, rows, mesh_config
@@ -201,6 +202,26 @@ def run(
     }
   )  # fmt: skip
   return folder.path
+
+
+class _Judged:
+  """A judge's scores as the rewards of a store; no training sees them."""
+
+  name = HUMAN
+  digest = ''
+  needs_references = False
+
+  def __init__(self, judge: task_lib.Judge):
+    self._judge = judge
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: rewards_base.References = None,
+  ) -> np.ndarray:
+    del references
+    return np.asarray(self._judge.scores(sources, hypotheses), np.float32)
 
 
 def _greedy(

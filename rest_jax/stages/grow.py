@@ -58,7 +58,6 @@ def run(
   policy_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
-  reward_digest: str,
   normalizer: normalize.Normalizer | None,
   mesh_config: mesh_lib.MeshConfig,
   directory: str | pathlib.Path,
@@ -77,7 +76,6 @@ def run(
       samples.
     data: the prepared data.
     reward: scores every distinct (source, text) once.
-    reward_digest: of the reward model's arrays.
     normalizer: of the run; None at the first Grow, which fixes it from the 0.5
       and 99.5 percentiles of D_1.
     mesh_config: devices and rules.
@@ -97,7 +95,7 @@ def run(
       'network': policy.config,
       'policy': policies.digest(policy_directory),
       'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward_digest},
+      'reward': {'name': reward.name, 'digest': reward.digest},
       'normalizer': None if normalizer is None else normalizer.to_json(),
       'platform': jax.default_backend(),
     },
@@ -106,6 +104,7 @@ def run(
   if folder.is_finished:
     return folder.path
   pairs = data.pairs(data.grow_split)
+  collect.check_references(reward, pairs, data.grow_split)
   num_sources = min(len(pairs), config.max_sources or len(pairs))
   shards = sample_store.shard_ranges(num_sources, config.sources_per_shard)
   started = time.monotonic()
@@ -128,8 +127,7 @@ def run(
   sampled = time.monotonic()
   normalizer = collect.score(
     folder.path,
-    name=reward.name,
-    score_texts=reward.score,
+    reward=reward,
     num_shards=len(shards),
     pairs=pairs,
     vocabulary=data.vocabulary,
@@ -159,7 +157,7 @@ def run(
       'platform': jax.default_backend(),
       'policy_digest': policies.digest(policy_directory),
       'vocabulary_digest': data.vocabulary.digest,
-      'rewards': {reward.name: {'digest': reward_digest}},
+      'rewards': rewards_base.describe(reward),
       'normalizer': normalizer.to_json(),
       # Of the last start alone, if the stage was cut off.
       'seconds': {'grow': sampled - started, 'score': scored - sampled},

@@ -6,6 +6,7 @@ import functools
 import pathlib
 
 from absl import logging
+import numpy as np
 
 from rest_jax.data import sample_store
 from rest_jax.filters import base as filters_base
@@ -227,7 +228,7 @@ def select_rows(
   for tau_1 > V.
   """
   store = sample_store.SampleStore.open(grow_directory)
-  _, rewards = store.rewards(reward_name)
+  raw, rewards = store.rewards(reward_name)
   samples = improve_rows.samples_of(
     store,
     rewards,
@@ -235,6 +236,12 @@ def select_rows(
     include_unfinished=config.include_unfinished,
     with_hashes=improve_rows.compares_tokens(config.filter, config.loss),
   )
+  floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
+  if floor is not None:
+    # A vetoed sample is none even where it is the best that its source has.
+    samples = samples._replace(
+      is_eligible=samples.is_eligible & (raw > np.float32(floor))
+    )
   rows = improve_rows.select(
     store=store,
     sources=data.pairs(store.manifest['split']),

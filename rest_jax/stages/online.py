@@ -24,7 +24,6 @@ def run(
   grow_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
-  reward_digest: str,
   normalizer: normalize.Normalizer,
   evaluate_fn: trainer_lib.EvaluateFn,
   evaluation_settings: dict[str, Any],
@@ -45,7 +44,6 @@ def run(
       do not, the number of samples.
     data: the prepared data.
     reward: scores the samples.
-    reward_digest: of the reward model's arrays.
     normalizer: of the run.
     evaluate_fn: sampled validation reward, as Improve steps use.
     evaluation_settings: what feeds it, for the record.
@@ -71,7 +69,7 @@ def run(
       'network': policy.config,
       'init': policies.digest(bc_directory),
       'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward_digest},
+      'reward': {'name': reward.name, 'digest': reward.digest},
       'normalizer': normalizer.to_json(),
       'evaluation': evaluation_settings,
       'seed': seed,

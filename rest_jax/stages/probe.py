@@ -16,7 +16,6 @@ def run(
   *,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
-  reward_digest: str,
   directory: str | pathlib.Path,
   seed: int,
   overwrite: bool = False,
@@ -29,7 +28,6 @@ def run(
     config: which probes of which pairs.
     data: the prepared data.
     reward: R.
-    reward_digest: of the reward model's arrays.
     directory: the folder to write.
     seed: of the changes.
     overwrite: see `folder.begin`.
@@ -42,7 +40,7 @@ def run(
     {
       'probe': config,
       'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward_digest},
+      'reward': {'name': reward.name, 'digest': reward.digest},
       'seed': seed,
     },
     overwrite=overwrite,

@@ -17,6 +17,7 @@ from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import blocks, learned
 from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.sampling import sampler as sampler_lib
@@ -98,6 +99,43 @@ class RewardStage:
         'samples are for pre-training; got samples without pretrain. Set '
         'pretrain, or leave samples out.'
       )
+
+  @property
+  def name(self) -> str:
+    return 'learned'
+
+  @property
+  def needs_references(self) -> bool:
+    return False
+
+  @property
+  def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
+    return ()
+
+  def check(self) -> str:
+    return f'learned from ratings, {self.finetune.max_steps} steps'
+
+  def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
+    """Loads what the finished stage trained."""
+    return load(resources.trained, resources.vocabulary, resources.mesh)
+
+
+def trained(config: rewards_base.RewardConfig) -> RewardStage | None:
+  """The part of a reward that has to be trained first; None if none has.
+
+  Raises:
+    ValueError: if there are several; a run has one folder for them.
+  """
+  found: list[RewardStage] = []
+  for part in rewards_base.all_parts(config):
+    if isinstance(part, RewardStage) and part not in found:
+      found.append(part)
+  if len(found) > 1:
+    raise ValueError(
+      f'reward must have at most one part that is trained; got {len(found)} '
+      'RewardStage. Train the others in runs of their own.'
+    )
+  return found[0] if found else None
 
 
 def run(

@@ -86,7 +86,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   measured = manifest['measured']
   made = folder_lib.read_manifest(step.directory)
   decode = experiment.evaluate.decode
-  names = {'reward': run.reward_model.name}
+  names = {'reward': run.experiment.reward.name}
   if evaluate_stage.HUMAN in measured:
     names['human'] = evaluate_stage.HUMAN
   differences = _differences(names, step, directory, bc)
@@ -219,7 +219,7 @@ def _draw(run, results) -> None:
     if not (directory / folder_lib.MANIFEST).exists():
       continue
     store = sample_store.SampleStore.open(directory)
-    _, rewards = store.rewards(run.reward_model.name)
+    _, rewards = store.rewards(run.experiment.reward.name)
     # One line a threshold, where there is one for all sources.
     is_global = row_filter.kind == 'fixed'
     figure = figures.reward_histogram(

@@ -3,12 +3,13 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from rest_jax.interop import huggingface
-from rest_jax.models import network
+from rest_jax.interop import huggingface, safetensors_folder
+from rest_jax.models import network, scalar
 from rest_jax.models import policy as policy_lib
 from tests.models import tiny
 
@@ -60,6 +61,116 @@ def test_gives_transformers_the_same_logits(model, tmp_path):
     },
   )
   np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('shard', ['10GB', '20KB'])
+@pytest.mark.parametrize('tied', [False, True])
+@pytest.mark.parametrize('kind', ['T5', 'MT5'])
+def test_reads_what_transformers_wrote(tmp_path, kind, tied, shard):
+  """A random model of transformers: equal logits, in one file or in shards."""
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  torch.manual_seed(0)
+  theirs = getattr(transformers, f'{kind}ForConditionalGeneration')(
+    getattr(transformers, f'{kind}Config')(
+      vocab_size=40,
+      d_model=16,
+      d_kv=6,
+      d_ff=24,
+      num_layers=2,
+      num_decoder_layers=3,
+      num_heads=2,
+      tie_word_embeddings=tied,
+    )
+  ).eval()
+  if not tied:
+    # Version 5 ties them all the same.
+    theirs.lm_head.weight = torch.nn.Parameter(torch.randn(40, 16))
+  theirs.save_pretrained(tmp_path, max_shard_size=shard)
+  is_sharded = (tmp_path / safetensors_folder.INDEX_FILE).exists()
+  assert is_sharded == (shard == '20KB')
+  config, params = huggingface.load_policy(tmp_path)
+  sources, inputs = _tokens()
+  with torch.no_grad():
+    expected = theirs(
+      input_ids=torch.tensor(sources, dtype=torch.long),
+      attention_mask=torch.tensor(sources > 0).long(),
+      decoder_input_ids=torch.tensor(inputs, dtype=torch.long),
+    ).logits.numpy()
+  ours = policy_lib.Policy(config).module.apply(
+    {'params': params}, jnp.asarray(sources), jnp.asarray(inputs)
+  )
+  assert np.ptp(expected) > 1
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
+  # And one column of them as the head of a scalar model.
+  values = scalar.ScalarModel(config).module.apply(
+    {
+      'params': huggingface.load_scalar_model(
+        safetensors_folder.Folder(tmp_path), 7
+      )
+    },
+    jnp.asarray(sources),
+    jnp.asarray(inputs),
+  )
+  np.testing.assert_allclose(values, expected[..., 7], atol=1e-4)
+
+
+def _tokens():
+  random = np.random.default_rng(0)
+  sources = random.integers(3, 40, (4, 9)).astype(np.int32)
+  sources[1, 5:] = 0
+  inputs = random.integers(3, 40, (4, 7)).astype(np.int32)
+  inputs[:, 0] = 0
+  return sources, inputs
+
+
+@pytest.mark.parametrize(
+  ('change', 'missing'),
+  [
+    ({'tie_word_embeddings': False}, True),
+    # As version 5 of transformers writes a model without a head of its own.
+    ({'tie_word_embeddings': True, 'scale_decoder_outputs': False}, False),
+    ({'tie_word_embeddings': True, 'model_type': 'mt5'}, False),
+  ],
+)
+def test_logits_without_a_kernel_of_their_own(folder, change, missing):
+  path = folder / huggingface.CONFIG_FILE
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  own, _ = huggingface.load_policy(folder)
+  assert not own.logits_via_embedding
+  _change(folder, lambda tensors: tensors.pop('lm_head.weight'))
+  if missing:
+    with pytest.raises(ValueError, match=r'lm_head\.weight'):
+      huggingface.load_policy(folder)
+    return
+  config, params = huggingface.load_policy(folder)
+  assert not config.logits_via_embedding
+  np.testing.assert_array_equal(
+    params['decoder']['logits_dense']['kernel'],
+    params['token_embedder']['embedding'].T,
+  )
+
+
+@pytest.mark.parametrize('name', _SIZES)
+def test_a_scalar_model_is_one_column_of_the_logits(name, tmp_path):
+  config = tiny.config(**_SIZES[name])
+  params = tiny.lively(policy_lib.Policy(config).init(jax.random.key(0)))
+  huggingface.save_policy(tmp_path, config, params)
+  folder = safetensors_folder.Folder(tmp_path)
+  assert huggingface.check_scalar_model(folder, 7) == config
+  read = huggingface.load_scalar_model(folder, 7)
+  model = scalar.ScalarModel(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  assert jax.tree.map(np.shape, read) == jax.tree.map(np.shape, shapes)
+  random = np.random.default_rng(0)
+  sources, inputs = jnp.asarray(
+    random.integers(3, config.vocab_size, (2, 4, 6)), jnp.int32
+  )
+  logits = policy_lib.Policy(config).module.apply(
+    {'params': params}, sources, inputs
+  )
+  values = model.module.apply({'params': read}, sources, inputs)
+  np.testing.assert_allclose(values, logits[..., 7], atol=1e-5)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rest_jax.rewards import base
+from tests.rewards import fakes
 
 
 def test_texts_of_one_length_pass():
@@ -36,6 +37,41 @@ def test_a_reward_that_is_not_finite_names_the_first_offender(bad):
   assert 'position 1' in message
   assert "'b'" in message and "'x'" in message
   assert '2 such among 4' in message
+
+
+@pytest.mark.parametrize(
+  ('references', 'message'),
+  [
+    (['c'], 'one for each hypothesis; got 1 and 2'),
+    ('cd', 'references must be a list of texts'),
+    (['c', None], 'references must hold texts; position 1'),
+  ],
+)
+def test_bad_references_are_refused(references, message):
+  base.check_texts(['a', 'b'], ['', 'c'], ['d', ''])
+  with pytest.raises(ValueError, match=message):
+    base.check_texts(['a', 'b'], ['', 'c'], references)
+
+
+def test_a_plain_reward_has_one_column():
+  reward = fakes.Table(rewards=(('a', 2.0),))
+  found = base.columns(reward, ['s'], ['a'])
+  assert list(found) == ['table'] and found['table'].tolist() == [2.0]
+  assert base.scales(reward) == {} and base.floor(reward) is None
+  assert base.describe(reward) == {'table': {'digest': reward.digest}}
+
+
+@pytest.mark.parametrize('name', ['', 'a/b', '.a', 'a b'])
+def test_a_name_must_be_one_for_a_file(name):
+  with pytest.raises(ValueError, match='letters, digits'):
+    base.check_names(fakes.Table(rewards=(), name=name))
+  base.check_names(fakes.Table(rewards=(), name='metricx-24_xl.v2'))
+
+
+def test_every_column_is_checked():
+  broken = fakes.Table(rewards=(('a', np.nan),))
+  with pytest.raises(FloatingPointError, match="'table'"):
+    base.columns(broken, ['s'], ['a'])
 
 
 def test_finite_rewards_pass():

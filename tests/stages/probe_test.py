@@ -36,7 +36,7 @@ def test_every_probe_is_answered(run, tmp_path, capsys):
   names = [answer['name'] for answer in report['probed']]
   assert names == [*probes.PROBES, *probes.CONTROLS]
   assert report['num_pairs'] == len(run.data.pairs('validation'))
-  assert manifest['settings']['reward']['digest'] == run.reward_digest
+  assert manifest['settings']['reward']['digest'] == run.reward_model.digest
   printed = capsys.readouterr().out
   for answer in report['probed']:
     assert f'\n{answer["name"]} ' in printed

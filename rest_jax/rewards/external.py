@@ -1,0 +1,344 @@
+"""Rewards of other programs: a process that answers JSON lines.
+
+For metrics whose packages do not live beside JAX, such as COMET and BLEURT: they
+run under an interpreter of their own. The protocol is one line for one batch:
+
+  to it    {"batch": 0, "sources": [...], "hypotheses": [...],
+            "references": [...] or null}
+  from it  {"batch": 0, "rewards": [...]}, higher is better; or {"error": "..."}
+
+It starts when something is first scored, and ends when its stdin is closed.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+from typing import IO, Any
+import weakref
+
+from jaxtyping import Float32
+import numpy as np
+
+from rest_jax import settings
+from rest_jax.rewards import base, blocks, external_scorer
+
+# Characters of a program's last words that an error message shows.
+_SHOWN = 2000
+
+
+class ExternalRewardError(ValueError):
+  """The program of a reward failed, or gave something else than rewards."""
+
+
+class _Program:
+  """What all external rewards share; the settings of a reward."""
+
+  name: str
+  batch_size: int
+  timeout_s: float
+  needs_references: bool
+  parts: tuple[base.RewardConfig, ...] = ()
+
+  @property
+  def command(self) -> tuple[str, ...]:
+    """The program and its arguments."""
+    raise NotImplementedError
+
+  @property
+  def install(self) -> str:
+    """What to do where the program or its packages are missing."""
+    raise NotImplementedError
+
+  def __post_init__(self):
+    if self.batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1; got {self.batch_size}.')
+    if not self.timeout_s > 0:
+      raise ValueError(f'timeout_s must be above 0; got {self.timeout_s}.')
+
+  def check(self) -> str:
+    if shutil.which(self.command[0]) is None:
+      raise FileNotFoundError(
+        f'the program of reward {self.name!r} must be there; there is no '
+        f'{self.command[0]}. {self.install}'
+      )
+    return f'the program {" ".join(self.command)}'
+
+  def load(self, resources: base.Resources) -> 'ExternalReward':
+    del resources
+    self.check()
+    return ExternalReward(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class External(_Program):
+  """Any program that speaks the protocol of this module.
+
+  Attributes:
+    program: it and its arguments. All that its rewards depend on should be
+      among them, since its digest is of these words.
+    needs_references: whether it is given references.
+    batch_size: hypotheses a line.
+    timeout_s: seconds for one batch, starting included.
+    name: of the reward.
+  """
+
+  program: tuple[str, ...]
+  needs_references: bool = False
+  batch_size: int = settings.recorded(default=256)
+  timeout_s: float = settings.recorded(default=1800.0)
+  name: str = 'external'
+
+  def __post_init__(self):
+    # gin hands lists over as lists.
+    object.__setattr__(self, 'program', tuple(map(str, self.program)))
+    if not self.program:
+      raise ValueError('program must name a program; got ().')
+    super().__post_init__()
+
+  @property
+  def command(self) -> tuple[str, ...]:
+    return self.program
+
+  @property
+  def install(self) -> str:
+    return 'Install it, or give its whole path in External.program.'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Python(_Program):
+  """A metric that `external_scorer` calls, under its own interpreter."""
+
+  python: str
+  model: str
+  batch_size: int = settings.recorded(default=256)
+  timeout_s: float = settings.recorded(default=1800.0)
+
+  @property
+  def command(self) -> tuple[str, ...]:
+    script = pathlib.Path(external_scorer.__file__)
+    return (self.python, str(script), self.kind, self.model)
+
+  @property
+  def kind(self) -> str:
+    return type(self).__name__.lower()
+
+  @property
+  def install(self) -> str:
+    return external_scorer.INSTALL[self.kind]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comet(_Python):
+  """A COMET model; with reference or (CometKiwi) without.
+
+  Attributes:
+    python: interpreter of an environment that has unbabel-comet.
+    model: a name on the Hugging Face hub, or the path of a checkpoint.
+    needs_references: whether the model reads references.
+    batch_size: hypotheses a line.
+    timeout_s: seconds for one batch, loading the model included.
+    name: of the reward.
+  """
+
+  needs_references: bool = True
+  name: str = 'comet'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bleurt(_Python):
+  """A BLEURT checkpoint; it compares with the reference and reads no source.
+
+  Attributes:
+    python: interpreter of an environment that has BLEURT.
+    model: the folder of the checkpoint.
+    needs_references: yes.
+    batch_size: hypotheses a line.
+    timeout_s: seconds for one batch, loading the checkpoint included.
+    name: of the reward.
+  """
+
+  needs_references: bool = True
+  name: str = 'bleurt'
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not self.needs_references:
+      raise ValueError('Bleurt needs references; got needs_references=False.')
+
+
+class ExternalReward:
+  """The rewards of a program; see `base.Reward`."""
+
+  def __init__(self, config: _Program):
+    """Takes the settings; the program starts at the first `score`."""
+    self.name = config.name
+    self.needs_references = config.needs_references
+    self._config = config
+    described: Any = [settings.describe(config), *config.command[1:]]
+    if isinstance(config, _Python):
+      # Neither where the interpreter lies nor where this package does.
+      del described[0]['python'], described[1]
+    self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+  @functools.cached_property
+  def _process(self) -> '_Process':
+    process = _Process(self._config)
+    weakref.finalize(self, process.stop)
+    return process
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`.
+
+    Raises:
+      ExternalRewardError: if the program ends, is silent for too long, or
+        answers with anything but one number for each hypothesis.
+    """
+    if self.needs_references:
+      base.needed(self.name, references)
+    base.check_texts(sources, hypotheses, references)
+    given = references if self.needs_references else None
+    rows = list(zip(sources, hypotheses, given or hypotheses, strict=True))
+    distinct, row_of = blocks.distinct(rows)
+    found: list[float] = []
+    for start in range(0, len(distinct), self._config.batch_size):
+      batch = distinct[start : start + self._config.batch_size]
+      found += self._process.ask(
+        {
+          'sources': [row[0] for row in batch],
+          'hypotheses': [row[1] for row in batch],
+          'references': None if given is None else [row[2] for row in batch],
+        }
+      )
+    rewards = np.asarray(found, np.float32)[row_of]
+    base.check_finite(self.name, sources, hypotheses, rewards)
+    return rewards
+
+
+class _Process:
+  """The running program."""
+
+  def __init__(self, config: _Program):
+    self._config = config
+    # Its last words, for error messages.
+    self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+    self._asked = 0
+    try:
+      self._process = subprocess.Popen(
+        config.command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=self._errors,
+        text=True,
+        encoding='utf-8',
+        errors='replace',
+      )
+    except OSError as error:
+      self._errors.close()
+      raise self._error(f'did not start ({error})') from error
+    self._lines: queue.Queue[str] = queue.Queue()
+    self._reader = threading.Thread(target=self._read, daemon=True)
+    self._reader.start()
+
+  def _read(self) -> None:
+    """Hands its lines over; an empty one says that there are no more."""
+    assert self._process.stdout is not None
+    for line in self._process.stdout:
+      self._lines.put(line)
+    self._lines.put('')
+
+  def _write(self, line: str) -> None:
+    assert self._process.stdin is not None
+    # If it has ended, the reader says so.
+    with contextlib.suppress(OSError, ValueError):
+      self._process.stdin.write(line)
+      self._process.stdin.flush()
+
+  def ask(self, request: dict[str, Any]) -> list[float]:
+    """Sends one batch and returns its rewards."""
+    number, self._asked = self._asked, self._asked + 1
+    line = json.dumps({'batch': number, **request}) + '\n'
+    # A program that does not read must not hold us up beyond the timeout.
+    threading.Thread(target=self._write, args=(line,), daemon=True).start()
+    try:
+      answer = self._lines.get(timeout=self._config.timeout_s)
+    except queue.Empty:
+      error = self._error(
+        f'gave no answer within {self._config.timeout_s:g} s. Raise timeout_s, '
+        'or lower batch_size'
+      )
+      self.stop()
+      raise error from None
+    if not answer:
+      status = self._process.wait()
+      raise self._error(f'ended with exit status {status}')
+    return self._rewards(answer, number, len(request['hypotheses']))
+
+  def _rewards(self, answer: str, number: int, expected: int) -> list[float]:
+    try:
+      content = json.loads(answer)
+    except json.JSONDecodeError:
+      content = None
+    if isinstance(content, dict) and 'error' in content:
+      raise self._error(f'says: {content["error"]}')
+    rewards = None
+    if isinstance(content, dict) and content.get('batch') == number:
+      rewards = content.get('rewards')
+    if not isinstance(rewards, list) or not all(
+      isinstance(reward, int | float) and not isinstance(reward, bool)
+      for reward in rewards
+    ):
+      raise self._error(
+        f'must answer with one line {{"batch": {number}, "rewards": '
+        f'[numbers]}}; it wrote {answer.strip()[:200]!r}'
+      )
+    if len(rewards) != expected:
+      raise self._error(
+        f'must give a reward for each of {expected} hypotheses; it gave '
+        f'{len(rewards)}'
+      )
+    return rewards
+
+  def _error(self, what: str) -> ExternalRewardError:
+    config = self._config
+    last_words = ''
+    if not self._errors.closed:
+      size = self._errors.seek(0, 2)
+      self._errors.seek(max(0, size - _SHOWN))
+      last_words = self._errors.read().decode('utf-8', 'replace').strip()
+    said = f' Its last words:\n{last_words}' if last_words else ''
+    return ExternalRewardError(
+      f'the program of reward {config.name!r} {what}. It is '
+      f'{" ".join(config.command)}. {config.install}{said}'
+    )
+
+  def stop(self) -> None:
+    """Ends the program, by force if it does not end by itself."""
+    process = self._process
+    if process.poll() is None:
+      process.terminate()
+      try:
+        process.wait(timeout=10)
+      except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    self._reader.join(timeout=10)
+    for pipe in (process.stdin, process.stdout):
+      # What was not yet written has no reader.
+      with contextlib.suppress(OSError):
+        if pipe is not None:
+          pipe.close()
+    self._errors.close()

@@ -1,0 +1,323 @@
+"""Guards: simple rules that veto what a reward model may be fooled by.
+
+Each looks for one known failure: a hypothesis too long or too short, one that
+repeats itself, that copies the source, or that is in the source's language.
+
+Source: ReST (arXiv 2308.08998), A.4, lists such failures as "unit tests" of a
+reward model. That they veto samples is ours.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float32
+import numpy as np
+
+from rest_jax import settings
+from rest_jax.data import pair_store
+from rest_jax.rewards import base, composed, language, normalize
+from rest_jax.rewards import words as words_lib
+
+# Sources and hypotheses -> which hypotheses pass, bool [n].
+Passes = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+
+
+@runtime_checkable
+class Guard(Protocol):
+  """The settings of a guard, a frozen dataclass that gin builds."""
+
+  @property
+  def name(self) -> str:
+    """The word for it in the names of columns."""
+    ...
+
+  def prepare(self, pairs: pair_store.PairStore) -> Passes:
+    """Learns what it needs from D; returns what tells who passes."""
+    ...
+
+
+class _Rule:
+  """A guard that looks at one source and hypothesis at a time."""
+
+  def prepare(self, pairs: pair_store.PairStore) -> Passes:
+    del pairs
+    return lambda sources, hypotheses: np.asarray(
+      [self.passes(*texts) for texts in zip(sources, hypotheses, strict=True)],
+      bool,
+    )
+
+  def passes(self, source: str, hypothesis: str) -> bool:
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthRatio(_Rule):
+  """Vetoes by characters of the hypothesis over characters of the source.
+
+  Attributes:
+    low: passes from here, at least 0.
+    high: passes up to here. Languages differ: English has about three times the
+      characters of the same text in Chinese.
+  """
+
+  low: float = 0.4
+  high: float = 2.5
+  name = 'length_ratio'
+
+  def __post_init__(self):
+    if not 0.0 <= self.low < self.high:
+      raise ValueError(
+        f'low and high must satisfy 0 <= low < high; got {self.low} and '
+        f'{self.high}.'
+      )
+
+  def passes(self, source: str, hypothesis: str) -> bool:
+    ratio = len(hypothesis) / max(len(source), 1)
+    return self.low <= ratio <= self.high
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Repetition(_Rule):
+  """Vetoes a hypothesis too many of whose word n-grams were there before.
+
+  The share is (n-grams - distinct n-grams) / n-grams; with fewer than two n-grams
+  it is 0. Characters of scripts without spaces are words.
+
+  Attributes:
+    order: n.
+    max_share: passes up to this share, in [0, 1).
+  """
+
+  order: int = 2
+  max_share: float = 0.3
+  name = 'repetition'
+
+  def __post_init__(self):
+    if self.order < 1:
+      raise ValueError(f'order must be at least 1; got {self.order}.')
+    _check_share('max_share', self.max_share)
+
+  def passes(self, source: str, hypothesis: str) -> bool:
+    del source
+    words = words_lib.split_words(hypothesis.casefold())
+    grams = list(zip(*(words[i:] for i in range(self.order)), strict=False))
+    if len(grams) < 2:
+      return True
+    repeated = len(grams) - len(set(grams))
+    return repeated / len(grams) <= self.max_share
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceCopy(_Rule):
+  """Vetoes a hypothesis too many of whose words stand in the source.
+
+  Attributes:
+    max_share: passes up to this share of its words, in [0, 1).
+    min_words: hypotheses of fewer words pass; a name alone is its own
+      translation.
+  """
+
+  max_share: float = 0.6
+  min_words: int = 4
+  name = 'source_copy'
+
+  def __post_init__(self):
+    _check_share('max_share', self.max_share)
+    if self.min_words < 1:
+      raise ValueError(f'min_words must be at least 1; got {self.min_words}.')
+
+  def passes(self, source: str, hypothesis: str) -> bool:
+    words = words_lib.split_words(hypothesis.casefold())
+    if len(words) < self.min_words:
+      return True
+    known = set(words_lib.split_words(source.casefold()))
+    return sum(word in known for word in words) / len(words) <= self.max_share
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Language:
+  """Vetoes a hypothesis that looks like the sources of D, not the references.
+
+  A naive Bayes classifier of character n-grams, learned from the two sides of
+  D; see `language.TwoSides`. A third language it does not know.
+
+  Attributes:
+    order: of the n-grams.
+    min_evidence: passes from this log-odds for the references' language, in
+      nats an n-gram.
+    min_characters: shorter hypotheses pass; they are little evidence.
+    max_pairs: of D to learn from, evenly spread.
+  """
+
+  order: int = 3
+  min_evidence: float = 0.0
+  min_characters: int = 15
+  max_pairs: int = 20_000
+  name = 'language'
+
+  def __post_init__(self):
+    for field in ('order', 'min_characters', 'max_pairs'):
+      if getattr(self, field) < 1:
+        raise ValueError(
+          f'{field} must be at least 1; got {getattr(self, field)}.'
+        )
+
+  def prepare(self, pairs: pair_store.PairStore) -> Passes:
+    count = min(self.max_pairs, len(pairs))
+    rows = np.linspace(0, len(pairs) - 1, count).round().astype(int)
+    classifier = language.TwoSides(
+      [pairs.source_text(int(row)) for row in rows],
+      [pairs.reference_text(int(row)) for row in rows],
+      order=self.order,
+    )
+
+    def passes(sources: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+      del sources
+      return np.asarray(
+        [
+          len(text) < self.min_characters
+          or classifier.evidence(text) >= self.min_evidence
+          for text in hypotheses
+        ],
+        bool,
+      )
+
+    return passes
+
+
+def _check_share(name: str, value: float) -> None:
+  if not 0.0 <= value < 1.0:
+    raise ValueError(f'{name} must be in [0, 1); got {value}.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guarded:
+  """A reward under guards; what one of them vetoes gets `floor`.
+
+  A vetoed sample is below all others and never trained on. Rewards reported as
+  means count it at `floor`; the scale of the run is made without it. Each guard
+  has a column in the store, `<name>_<guard>`: 1 where it lets pass, else 0.
+
+  Attributes:
+    reward: of what passes.
+    guards: at least one.
+    floor: raw reward of what is vetoed. A reward that is not above it stops the
+      stage: where `reward` has no bound, leave some room.
+    name: of the whole.
+  """
+
+  reward: base.RewardConfig
+  guards: tuple[Guard, ...]
+  floor: float
+  name: str = 'guarded'
+
+  def __post_init__(self):
+    # gin hands lists over as lists.
+    object.__setattr__(self, 'guards', tuple(self.guards))
+    for guard in self.guards:
+      if not isinstance(guard, Guard):
+        raise TypeError(f'guards must be guards; got {guard!r}.')
+    names = [guard.name for guard in self.guards]
+    if not names or len(set(names)) < len(names):
+      raise ValueError(
+        f'guards must be at least one, each kind once; got {names}.'
+      )
+    if not np.isfinite(self.floor):
+      raise ValueError(f'floor must be a finite number; got {self.floor}.')
+    base.check_names(self)
+
+  @property
+  def parts(self) -> tuple[base.RewardConfig, ...]:
+    return (self.reward,)
+
+  @property
+  def needs_references(self) -> bool:
+    return self.reward.needs_references
+
+  def check(self) -> str:
+    names = ', '.join(guard.name for guard in self.guards)
+    return f'{self.reward.name}, or {self.floor:g} where vetoed by {names}'
+
+  def load(self, resources: base.Resources) -> 'GuardedReward':
+    return GuardedReward(
+      self,
+      self.reward.load(resources),
+      {
+        f'{self.name}_{guard.name}': guard.prepare(resources.pairs)
+        for guard in self.guards
+      },
+    )
+
+
+class GuardedReward:
+  """A reward with vetoes; see `base.Reward` and `base.Composed`."""
+
+  def __init__(
+    self, config: Guarded, reward: base.Reward, guards: dict[str, Passes]
+  ):
+    """Takes a loaded reward and prepared guards, by their columns' names."""
+    self.name = config.name
+    self.needs_references = reward.needs_references
+    self.floor = config.floor
+    unit = normalize.Normalizer(0.0, 1.0)
+    self.scales = {
+      reward.name: unit,
+      **base.scales(reward),
+      **dict.fromkeys(guards, unit),
+    }
+    self.digest = composed.digest(
+      [settings.describe(guard) for guard in config.guards],
+      config.floor,
+      reward.digest,
+    )
+    self._reward = reward
+    self._guards = guards
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`."""
+    return self.columns(sources, hypotheses, references)[self.name]
+
+  def columns(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> dict[str, Float32[np.ndarray, ' n']]:
+    """The guarded reward; the reward and its parts; who passes which guard."""
+    found = base.columns(self._reward, sources, hypotheses, references)
+    passed = {
+      name: passes(sources, hypotheses).astype(np.float32)
+      for name, passes in self._guards.items()
+    }
+    vetoed = np.zeros(len(hypotheses), bool)
+    for column in passed.values():
+      vetoed |= column == 0.0
+    rewards = found[self._reward.name]
+    self._check_floor(sources, hypotheses, rewards, ~vetoed)
+    guarded = np.where(vetoed, np.float32(self.floor), rewards)
+    return {self.name: guarded.astype(np.float32), **found, **passed}
+
+  def _check_floor(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    rewards: Float32[np.ndarray, ' n'],
+    passing: Bool[np.ndarray, ' n'],
+  ) -> None:
+    """Raises ValueError if a reward that passes is not above the floor."""
+    low = np.flatnonzero(passing & (rewards <= np.float32(self.floor)))
+    if low.size:
+      first = int(low[0])
+      raise ValueError(
+        f'floor of {self.name!r} must be below every reward; it is '
+        f'{self.floor:g}, and {self._reward.name!r} gave {rewards[first]:g} at '
+        f'position {first} ({low.size} such among {len(rewards)}), for the '
+        f'source {sources[first][:120]!r} and the hypothesis '
+        f'{hypotheses[first][:120]!r}. Lower Guarded.floor.'
+      )

@@ -1,0 +1,172 @@
+"""chrF, BLEU and TER to the reference, by sacrebleu, as rewards.
+
+They need a reference for each source, so they are for Grow steps on pairs. D's
+own references agree with themselves: in D_g they have the best reward of all.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+
+from jaxtyping import Float32
+import numpy as np
+import sacrebleu
+from sacrebleu import metrics as sacrebleu_metrics
+
+from rest_jax import settings
+from rest_jax.rewards import base
+
+
+class _Lexical:
+  """What the three share: a frozen dataclass that is its own reward."""
+
+  name: str
+  needs_references = True
+  parts: tuple[base.RewardConfig, ...] = ()
+
+  @functools.cached_property
+  def _metric(self) -> Any:
+    """Sacrebleu's metric of these settings."""
+    raise NotImplementedError
+
+  def _reward(self, hypothesis: str, reference: str) -> float:
+    """The metric of one hypothesis on the scale of the reward."""
+    return self._metric.sentence_score(hypothesis, [reference]).score / 100.0
+
+  @property
+  def digest(self) -> str:
+    described = settings.describe(self) | {'sacrebleu': sacrebleu.__version__}
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def check(self) -> str:
+    return f'{type(self).__name__} to the reference, by sacrebleu'
+
+  def load(self, resources: base.Resources) -> base.Reward:
+    del resources
+    return self
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`."""
+    references = base.needed(self.name, references)
+    base.check_texts(sources, hypotheses, references)
+    # Each distinct pair once: samples of a source are often the same text.
+    known: dict[tuple[str, str], float] = {}
+    rewards = np.empty(len(hypotheses), np.float32)
+    for row, pair in enumerate(zip(hypotheses, references, strict=True)):
+      if pair not in known:
+        known[pair] = self._reward(*pair)
+      rewards[row] = known[pair]
+    base.check_finite(self.name, sources, hypotheses, rewards)
+    return rewards
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chrf(_Lexical):
+  """chrF of a sentence over 100: in [0, 1], 1 for equal texts.
+
+  Source: Popović, chrF: character n-gram F-score (2015).
+
+  Attributes:
+    char_order: longest character n-grams.
+    word_order: longest word n-grams; 2 is chrF++.
+    beta: weight of recall against precision. At 1 saying too much costs as much
+      as saying too little; at 2, sacrebleu's default, less.
+    name: of the reward.
+  """
+
+  char_order: int = 6
+  word_order: int = 0
+  beta: int = 2
+  name: str = 'chrf'
+
+  def __post_init__(self):
+    for field, least in (('char_order', 1), ('word_order', 0), ('beta', 1)):
+      if getattr(self, field) < least:
+        raise ValueError(
+          f'{field} must be at least {least}; got {getattr(self, field)}.'
+        )
+
+  @functools.cached_property
+  def _metric(self) -> Any:
+    return sacrebleu_metrics.CHRF(
+      char_order=self.char_order, word_order=self.word_order, beta=self.beta
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bleu(_Lexical):
+  """BLEU of a sentence over 100: in [0, 1], 1 for equal texts.
+
+  Smoothed ('exp'), and without the orders that a short hypothesis cannot have,
+  as sacrebleu's `sentence_bleu` is.
+
+  Source: Papineni et al., BLEU (2002).
+
+  Attributes:
+    tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
+    name: of the reward.
+  """
+
+  tokenize: str = '13a'
+  name: str = 'bleu'
+
+  def __post_init__(self):
+    known = sacrebleu_metrics.BLEU.TOKENIZERS
+    if self.tokenize not in known:
+      raise ValueError(
+        f'tokenize must be one of {sorted(known)}; got {self.tokenize!r}.'
+      )
+
+  @functools.cached_property
+  def _metric(self) -> Any:
+    return sacrebleu_metrics.BLEU(tokenize=self.tokenize, effective_order=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ter(_Lexical):
+  """1 - TER: 1 for equal texts, 0 where every word has to be edited.
+
+  It falls below 0 for hypotheses much longer than the reference. It is not
+  clamped, since a clamp makes ties.
+
+  Source: Snover et al., A Study of Translation Edit Rate (2006).
+
+  Attributes:
+    normalized: split punctuation off before counting edits.
+    asian_support: split Chinese, Japanese and Korean into characters; needs
+      `normalized`.
+    case_sensitive: whether case counts.
+    name: of the reward.
+  """
+
+  normalized: bool = False
+  asian_support: bool = False
+  case_sensitive: bool = False
+  name: str = 'ter'
+
+  def __post_init__(self):
+    if self.asian_support and not self.normalized:
+      raise ValueError(
+        'asian_support works on normalized text; got normalized=False. Set '
+        'Ter.normalized = True.'
+      )
+
+  @functools.cached_property
+  def _metric(self) -> Any:
+    return sacrebleu_metrics.TER(
+      normalized=self.normalized,
+      asian_support=self.asian_support,
+      case_sensitive=self.case_sensitive,
+    )
+
+  def _reward(self, hypothesis: str, reference: str) -> float:
+    return 1.0 - super()._reward(hypothesis, reference)

@@ -1,0 +1,350 @@
+"""MetricX-23 and MetricX-24 as a reward, in JAX.
+
+MetricX is an mT5 that reads source, candidate and perhaps reference as one text
+and answers with one number: the logit of the piece `<extra_id_10>` at the
+decoder's first step, clamped to [0, 25], an error score. The reward is its
+negative.
+
+Source: Juraska et al., MetricX-23 (WMT 2023) and MetricX-24 (WMT 2024). The
+numbers are checked against those that the authors' model computes.
+"""
+
+import collections
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import time
+
+from absl import logging
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+import numpy as np
+
+from rest_jax import settings, types
+from rest_jax.data import files, ragged, vocabularies
+from rest_jax.interop import huggingface, safetensors_folder
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base, blocks
+
+VOCABULARY_FILE = 'spiece.model'
+# `<extra_id_10>` of mT5's vocabulary.
+SCORE_PIECE = 250089
+WORST_SCORE = 25.0
+# The order of the parts of an input, without and with a reference.
+FORMS = {
+  (23, False): 'candidate: {hypothesis} source: {source}',
+  (23, True): 'candidate: {hypothesis} reference: {reference}',
+  (24, False): 'source: {source} candidate: {hypothesis}',
+  (24, True): (
+    'source: {source} candidate: {hypothesis} reference: {reference}'
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetricX:
+  """A released MetricX checkpoint.
+
+  Attributes:
+    directory: a folder of Hugging Face with `config.json` and safetensors.
+    version: 23 or 24: how the parts of an input are joined.
+    with_reference: whether it reads the reference; False for quality estimation
+      ('QE', and all of MetricX-24's hybrid models may go without).
+    vocabulary_file: mT5's sentencepiece model; None for `spiece.model` in the
+      folder.
+    dtype: of parameters and activations, 'float32' or 'bfloat16'; the score is
+      float32 always.
+    max_input_length: tokens with EOS. Longer inputs are cut and counted. The
+      EOS is then dropped, as MetricX was trained.
+    length_buckets: rising lengths that inputs are padded to; each is compiled
+      once. The last holds `max_input_length`.
+    tokens_per_call: tokens that a call computes on, about.
+    calls_in_flight: calls handed to the device ahead of the one awaited.
+    name: of the reward, in files and results.
+  """
+
+  directory: str
+  version: int = 24
+  with_reference: bool = False
+  vocabulary_file: str | None = None
+  dtype: str = 'float32'
+  max_input_length: int = 1024
+  length_buckets: tuple[int, ...] = (64, 128, 256, 512, 1024)
+  tokens_per_call: int = 8192
+  calls_in_flight: int = settings.recorded(default=2)
+  name: str = 'metricx'
+
+  def __post_init__(self):
+    # gin hands lists over as lists.
+    object.__setattr__(self, 'length_buckets', tuple(self.length_buckets))
+    if (self.version, self.with_reference) not in FORMS:
+      raise ValueError(f'version must be 23 or 24; got {self.version!r}.')
+    if self.dtype not in ('float32', 'bfloat16'):
+      raise ValueError(
+        f"dtype must be 'float32' or 'bfloat16'; got {self.dtype!r}."
+      )
+    buckets = self.length_buckets
+    if not buckets or buckets[0] < 1 or np.any(np.diff(buckets) <= 0):
+      raise ValueError(
+        f'length_buckets must be rising and at least 1; got {buckets}.'
+      )
+    if not 2 <= self.max_input_length <= buckets[-1] + 1:
+      raise ValueError(
+        'max_input_length must be at least 2, and at most one more than the '
+        f'largest of length_buckets {buckets}, since EOS is dropped; got '
+        f'{self.max_input_length}.'
+      )
+    for name in ('tokens_per_call', 'calls_in_flight'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} must be at least 1; got {getattr(self, name)}.'
+        )
+
+  @property
+  def needs_references(self) -> bool:
+    return self.with_reference
+
+  @property
+  def parts(self) -> tuple[base.RewardConfig, ...]:
+    return ()
+
+  @property
+  def vocabulary_path(self) -> pathlib.Path:
+    if self.vocabulary_file is not None:
+      return pathlib.Path(self.vocabulary_file)
+    return pathlib.Path(self.directory) / VOCABULARY_FILE
+
+  def check(self) -> str:
+    """Reads the vocabulary, and of the checkpoint names and shapes alone."""
+    folder = safetensors_folder.Folder(self.directory)
+    config = huggingface.check_scalar_model(folder, SCORE_PIECE)
+    vocabulary = vocabularies.Vocabulary(self.vocabulary_path)
+    if vocabulary.size > config.vocab_size:
+      raise ValueError(
+        f'the vocabulary {self.vocabulary_path} must not have more pieces than '
+        f'the checkpoint embeds, {config.vocab_size}; it has '
+        f'{vocabulary.size}. Use the spiece.model of mT5.'
+      )
+    kind = 'with reference' if self.with_reference else 'reference-free'
+    return f'MetricX-{self.version} of {self.directory}, {kind}, {self.dtype}'
+
+  def load(self, resources: base.Resources) -> 'MetricXReward':
+    """Checks the checkpoint; its weights are read when something is scored."""
+    return MetricXReward(self, resources.mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """What a call of `MetricXReward.measured_score` did.
+
+  Attributes:
+    hypotheses: rewards that were asked for.
+    inputs: distinct inputs, each scored once.
+    truncated: distinct inputs that were cut at the maximum length.
+    real_token_share: real tokens / tokens computed on, in (0, 1].
+    seconds: wall time, compilation included.
+  """
+
+  hypotheses: int
+  inputs: int
+  truncated: int
+  real_token_share: float
+  seconds: float
+
+  @property
+  def inputs_per_second(self) -> float:
+    return self.inputs / max(self.seconds, 1e-9)
+
+
+class MetricXReward:
+  """The negative of a MetricX score, in [-25, 0]; see `base.Reward`.
+
+  Attributes:
+    name: of the reward.
+    digest: of settings, vocabulary and the checkpoint's files.
+    needs_references: whether the score reads references.
+    config: the settings.
+  """
+
+  def __init__(self, config: MetricX, mesh_config: mesh_lib.MeshConfig):
+    """Checks the folder; see `MetricX.check` for what is refused."""
+    config.check()
+    self.name = config.name
+    self.needs_references = config.needs_references
+    self.config = config
+    self._vocabulary = vocabularies.Vocabulary(config.vocabulary_path)
+    self._folder = safetensors_folder.Folder(config.directory)
+    self._mesh_config = mesh_config
+    self._mesh = mesh_config.build()
+    sizes = huggingface.network_config(self._folder.config)
+    self._model = scalar.ScalarModel(
+      dataclasses.replace(sizes, dtype=config.dtype)
+    )
+
+  @functools.cached_property
+  def digest(self) -> str:
+    described = settings.describe(self.config)
+    # Where the files lie does not change what they say.
+    for name in ('directory', 'vocabulary_file'):
+      del described[name]
+    described['vocabulary'] = self._vocabulary.digest
+    described['files'] = {
+      path.name: files.sha256(path) for path in self._folder.files
+    }
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  @functools.cached_property
+  def _params(self) -> types.Params:
+    """The parameters on the devices, read when first needed."""
+    params = huggingface.load_scalar_model(
+      self._folder, SCORE_PIECE, dtype=self.config.dtype
+    )
+    return mesh_lib.put_params(
+      params, self._model.logical_axes(), self._mesh, self._mesh_config.rules
+    )
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`."""
+    return self.measured_score(sources, hypotheses, references)[0]
+
+  def measured_score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> tuple[Float32[np.ndarray, ' n'], Statistics | None]:
+    """As `score`, with what it took; None where there was nothing to do."""
+    base.check_texts(sources, hypotheses, references)
+    if not len(sources):
+      return np.zeros(0, np.float32), None
+    began = time.monotonic()
+    texts, text_of = blocks.distinct(
+      self.inputs(sources, hypotheses, references)
+    )
+    tokens, cut = self.encode(texts)
+    scores, padded = self._scores(ragged.Ragged.from_lists(tokens))
+    rewards = -scores[text_of]
+    base.check_finite(self.name, sources, hypotheses, rewards)
+    statistics = Statistics(
+      hypotheses=len(rewards),
+      inputs=len(texts),
+      truncated=cut,
+      real_token_share=sum(map(len, tokens)) / padded,
+      seconds=time.monotonic() - began,
+    )
+    logging.info(
+      'reward %s: %d hypotheses, %d distinct inputs in %.1f s (%.0f a second, '
+      '%.0f %% real tokens); %d cut at the maximum length',
+      self.name,
+      statistics.hypotheses,
+      statistics.inputs,
+      statistics.seconds,
+      statistics.inputs_per_second,
+      100 * statistics.real_token_share,
+      statistics.truncated,
+    )
+    return rewards, statistics
+
+  def inputs(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> list[str]:
+    """The text that the encoder reads, for each hypothesis."""
+    form = FORMS[self.config.version, self.config.with_reference]
+    if self.config.with_reference:
+      references = base.needed(self.name, references)
+    else:
+      references = [''] * len(sources)
+    return [
+      form.format(source=source, hypothesis=hypothesis, reference=reference)
+      for source, hypothesis, reference in zip(
+        sources, hypotheses, references, strict=True
+      )
+    ]
+
+  def encode(self, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
+    """Tokens of each input without EOS, and how many inputs were cut."""
+    rows = self._vocabulary.encode_batch(texts)
+    # With its EOS an input has at most `max_input_length` tokens; then the EOS
+    # goes.
+    longest = self.config.max_input_length - 1
+    return [row[:longest] for row in rows], sum(len(r) > longest for r in rows)
+
+  def scores(self, tokens: Sequence[np.ndarray]) -> Float32[np.ndarray, ' n']:
+    """MetricX's own scores of token ids: in [0, 25], lower is better.
+
+    Args:
+      tokens: n inputs, each at least one token, without EOS; at most the
+        largest of `length_buckets`.
+
+    Returns:
+      n scores.
+    """
+    return self._scores(ragged.Ragged.from_lists(tokens))[0]
+
+  def _scores(
+    self, tokens: ragged.Ragged
+  ) -> tuple[Float32[np.ndarray, ' n'], int]:
+    """Scores inputs; returns them and the number of tokens computed on."""
+    scores = np.full(len(tokens), np.nan, np.float32)
+    waiting = collections.deque()
+    padded = 0
+
+    def fetch():
+      rows, result = waiting.popleft()
+      real = rows != blocks.NONE
+      scores[rows[real]] = np.asarray(result)[real]
+
+    with mesh_lib.use(self._mesh, self._mesh_config.rules):
+      for rows, length in self._calls(tokens.lengths):
+        inputs = blocks.pad(tokens, rows, length)
+        batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
+        result = _first_values(self._model, self._params, batch['inputs'])
+        waiting.append((rows, result))
+        padded += inputs.size
+        if len(waiting) > self.config.calls_in_flight:
+          fetch()
+      while waiting:
+        fetch()
+    # NaN stays NaN, for the caller to name.
+    return np.clip(scores, 0.0, WORST_SCORE), padded
+
+  def _calls(
+    self, lengths: Int[np.ndarray, ' n']
+  ) -> Iterator[tuple[Int[np.ndarray, ' B'], int]]:
+    """Yields the inputs of each call, filled up with NONE, and its length."""
+    padded = blocks.bucket(self.config.length_buckets, lengths)
+    for length in np.unique(padded):
+      members = np.flatnonzero(padded == length)
+      size = blocks.call_rows(
+        self.config.tokens_per_call // int(length), self._mesh.shape['data']
+      )
+      for start in range(0, len(members), size):
+        rows = np.full(size, blocks.NONE, np.int64)
+        chosen = members[start : start + size]
+        rows[: len(chosen)] = chosen
+        yield rows, int(length)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _first_values(
+  model: scalar.ScalarModel, params: types.Params, inputs: Int[Array, 'B S']
+) -> Float[Array, ' B']:
+  """The scalar of each input at the decoder's first position."""
+  start = jnp.full((inputs.shape[0], 1), types.DECODER_START_ID, jnp.int32)
+  # Without targets: the one position is read, whatever would come next.
+  values = model.module.apply({'params': params}, inputs, start)
+  return jnp.asarray(values)[:, 0]
