@@ -23,6 +23,7 @@ from rest_jax.training import checkpoints, loader
 from rest_jax.training import trainer as trainer_lib
 
 INITS = ('reward', 'policy')
+TRAIN, HELDOUT = 'train', 'heldout'
 
 _EVERYTHING = fixed.Fixed(values=(-np.inf,))
 
@@ -33,10 +34,13 @@ class ValueStage:
 
   Attributes:
     trainer: length, optimiser, batches; the objective is minus the squared
-      error on held-out sources.
+      error on the rows that `choose_by` names.
     discount: gamma of the Monte-Carlo returns; that of the loss which uses them.
     init: whose weights it starts from: 'reward', the reward model, which has
       learned to judge whole hypotheses, or 'policy', BC under a fresh head.
+    choose_by: by which rows the checkpoint is chosen: 'train', as the value
+      function is used on the data that it was trained on and need not generalise
+      (the paper), or 'heldout'.
     num_heldout_sources: sources of D_g that are kept out of training, at most a
       tenth of them.
     max_measured_rows: training rows on which the rank correlations are measured.
@@ -45,6 +49,7 @@ class ValueStage:
   trainer: trainer_lib.TrainerConfig
   discount: float = 1.0
   init: str = 'reward'
+  choose_by: str = TRAIN
   num_heldout_sources: int = 200
   max_measured_rows: int = 5_000
 
@@ -52,6 +57,10 @@ class ValueStage:
     value_loss.check_discount(self.discount)
     if self.init not in INITS:
       raise ValueError(f'init must be one of {INITS}; got {self.init!r}')
+    if self.choose_by not in (TRAIN, HELDOUT):
+      raise ValueError(
+        f'choose_by must be one of {(TRAIN, HELDOUT)}; got {self.choose_by!r}'
+      )
     for name in ('num_heldout_sources', 'max_measured_rows'):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -130,6 +139,16 @@ def run(
     )
     for rows in _rows(config, grow_directory, reward_name, data)
   )
+  evaluations = {
+    TRAIN: _Evaluation(
+      model,
+      train_rows,
+      mesh_config,
+      config.discount,
+      max_rows=config.max_measured_rows,
+    ),
+    HELDOUT: _Evaluation(model, heldout_rows, mesh_config, config.discount),
+  }
   result = trainer_lib.train(
     trainer,
     model=model,
@@ -138,20 +157,12 @@ def run(
     mesh_config=mesh_config,
     params=_initial(config, policy, model, start, mesh_config, seed),
     directory=folder.path,
-    evaluate_fn=_Evaluation(model, heldout_rows, mesh_config, config.discount),
+    evaluate_fn=evaluations[config.choose_by],
     description=folder.path.name.replace('_', ' '),
   )
   agreement = {
-    'train': _Evaluation(
-      model,
-      train_rows,
-      mesh_config,
-      config.discount,
-      max_rows=config.max_measured_rows,
-    ).agreement(result.params),
-    'heldout': _Evaluation(
-      model, heldout_rows, mesh_config, config.discount
-    ).agreement(result.params),
+    split: evaluation.agreement(result.params)
+    for split, evaluation in evaluations.items()
   }
   for split, found in agreement.items():
     logging.info('%s: %s: %s', folder.path.name, split, found)

@@ -46,12 +46,14 @@ class Wanted:
   """The share of tokens that are `WANTED`, minus 1; the normaliser adds it."""
 
   name = 'wanted'
+  digest = 'wanted'
+  needs_references = False
 
   def __init__(self, fail_at=None):
     self._calls = 0
     self._fail_at = fail_at
 
-  def score(self, sources, hypotheses):
+  def score(self, sources, hypotheses, references=None):
     assert len(sources) == len(hypotheses)
     self._calls += 1
     if self._calls == self._fail_at:

@@ -47,14 +47,17 @@ def test_every_finished_row_is_trained_on_or_held_out(run):
   assert 0 < sizes[1] < 0.2 * finished
 
 
-@pytest.mark.parametrize('init', value.INITS)
-def test_it_fits_what_it_is_trained_on(run, tmp_path, init):
+@pytest.mark.parametrize(
+  ('init', 'choose_by'), [('reward', 'heldout'), ('policy', 'train')]
+)
+def test_it_fits_what_it_is_trained_on(run, tmp_path, init, choose_by):
   variant = _variant(
     run,
     tmp_path,
     'VALUE_STEPS=60',
     'VALUE_EVALUATE_EVERY=30',
-    f"ValueStage.init='{init}'",
+    f'ValueStage.init={init}',
+    f'ValueStage.choose_by={choose_by}',
   )
   folder = variant.value(1, variant.grow_directory(1))
   manifest = folder_lib.read_manifest(folder)
@@ -68,9 +71,8 @@ def test_it_fits_what_it_is_trained_on(run, tmp_path, init):
   if init == 'reward':
     # The reward model knows what it is asked for; a fresh head has to learn it.
     assert train['last']['spearman'] > 0.2
-  # Chosen by what was held out.
   assert manifest['training']['best_objective'] == pytest.approx(
-    -heldout['squared_error'], rel=1e-4
+    -manifest['agreement'][choose_by]['squared_error'], rel=1e-4
   )
 
 
@@ -133,7 +135,12 @@ def test_a_loss_without_its_value_function_is_refused(run):
 
 @pytest.mark.parametrize(
   'arguments',
-  [{'init': 'nothing'}, {'num_heldout_sources': 0}, {'discount': 2.0}],
+  [
+    {'init': 'nothing'},
+    {'choose_by': 'both'},
+    {'num_heldout_sources': 0},
+    {'discount': 2.0},
+  ],
 )
 def test_wrong_settings(arguments):
   trainer = smoke.settings(gin_files=_GIN).value.trainer
