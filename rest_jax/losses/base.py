@@ -100,6 +100,8 @@ class Loss:
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
     needs_bc_policy: whether `init_auxiliary` must be given the BC policy.
+    packable: whether several rows of D_g may share a row of the batch: true of
+      a sum over tokens that looks at each of them alone.
   """
 
   name: ClassVar[str] = ''
@@ -107,6 +109,7 @@ class Loss:
   layout: ClassVar[Layout] = Layout.ROWS
   needs_statistics: ClassVar[bool] = False
   needs_bc_policy: ClassVar[bool] = False
+  packable: ClassVar[bool] = False
 
   def init_auxiliary(
     self, params: types.Params, bc_params: types.Params | None = None

@@ -1,18 +1,20 @@
 """Batches of similar length, in an order that depends on seed and step alone.
 
 Rows are put into length buckets; a batch of a bucket of length L has as many
-rows as fit into `tokens_per_batch` tokens a side. The order of batches is a
-function of (seed, step): a restarted training continues where it stopped by
-giving the step alone.
+rows as fit into `tokens_per_batch` tokens a side. Packed, several of them share
+a row of the batch. The order of batches is a function of (seed, step): a
+restarted training continues where it stopped by giving the step alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
 from rest_jax import types
+from rest_jax.training import packing
 
 Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
@@ -44,11 +46,65 @@ def decoder_batch(
   }
 
 
+def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
+  """The `count` bucket lengths that leave the least padding.
+
+  Args:
+    lengths: int [n], the longer side of each row.
+    count: lengths at most; each is a shape to compile.
+
+  Returns:
+    Rising lengths, the last of them the longest of all.
+  """
+  values, counts = np.unique(lengths, return_counts=True)
+  counted = np.concatenate([[0], np.cumsum(counts)])  # rows before each value
+  # costs[j]: tokens of the first j values in the best buckets so far.
+  costs = np.where(counted > 0, np.inf, 0.0)
+  begins = []
+  for _ in range(min(count, len(values))):
+    # [begin, end]: a bucket that holds values begin ... end - 1.
+    rows = np.maximum(counted - counted[:, None], 0)
+    total = costs[:, None] + rows * np.concatenate([[0], values])
+    total[np.tril_indices_from(total)] = np.inf
+    begins.append(total.argmin(0))
+    costs = total.min(0)
+  chosen, end = [], len(values)
+  for begin in reversed(begins):
+    chosen.append(int(values[end - 1]))
+    end = int(begin[end])
+  return tuple(reversed(chosen))
+
+
+class _Bucket(NamedTuple):
+  """Rows of one length.
+
+  Attributes:
+    length: what they are padded to, S and T.
+    rows: of a batch.
+    members: rows of the data, those that share a row of a batch together.
+    starts: where in `members` each row of a batch begins, and the end.
+  """
+
+  length: int
+  rows: int
+  members: np.ndarray
+  starts: np.ndarray
+
+  @property
+  def num_groups(self) -> int:
+    return len(self.starts) - 1
+
+  @property
+  def num_batches(self) -> int:
+    return -(-self.num_groups // self.rows)
+
+
 class BucketedBatches:
   """Fixed-shape batches over rows of varied length.
 
   Attributes:
     num_rows: rows in an epoch.
+    num_shapes: different shapes of batches; each is compiled once.
     batches_per_epoch: batches in an epoch; every row occurs once in one.
     real_token_share: real tokens / tokens of the padded batches, both sides, in
       (0, 1].
@@ -61,9 +117,10 @@ class BucketedBatches:
     target_lengths: np.ndarray,
     load: Load,
     tokens_per_batch: int,
-    buckets: Sequence[int],
+    buckets: Sequence[int] | int,
     seed: int,
     row_multiple: int = 1,
+    pack: bool = False,
   ):
     """Plans the batches.
 
@@ -74,41 +131,52 @@ class BucketedBatches:
         T; each array's first axis is a multiple of len(rows). Must be pure and
         thread-safe.
       tokens_per_batch: tokens a side of a batch, padding included.
-      buckets: rising lengths; a row goes to the first that holds both sides.
+      buckets: rising lengths; a row goes to the first that holds both sides. Or
+        how many to choose from the data.
       seed: of the order.
       row_multiple: rows of a batch are a multiple of it (devices, micro-batches).
+      pack: put several rows into one of the batch, see `packing.pack`. Those
+        that share one do so in every epoch; the order of batches changes.
 
     Raises:
       ValueError: if there is no row, or one fits no bucket.
     """
     if len(source_lengths) == 0:
       raise ValueError('there is no row to train on')
+    longest = np.maximum(source_lengths, target_lengths)
+    if isinstance(buckets, int):
+      buckets = choose_lengths(longest, buckets)
     bounds = np.asarray(buckets)
     if bounds.size == 0 or np.any(np.diff(bounds) <= 0):
       raise ValueError(f'buckets must be rising lengths; got {list(bounds)}')
-    longest = np.maximum(source_lengths, target_lengths)
     if longest.max() > bounds[-1]:
       raise ValueError(
         f'a row has {int(longest.max())} tokens but the largest bucket holds '
         f'{int(bounds[-1])}; add a bucket of at least that length'
       )
     self._load = load
+    self._pack = pack
     self._seed = seed
     self.num_rows = len(source_lengths)
-    self._buckets = []  # (length, rows a batch, members)
+    self._buckets: list[_Bucket] = []
     bucket_of = np.searchsorted(bounds, longest)
-    padded = 0
-    for index, length in enumerate(bounds):
+    for index, length in enumerate(bounds.tolist()):
       members = np.flatnonzero(bucket_of == index)
       if not members.size:
         continue
-      rows = max(1, tokens_per_batch // int(length) // row_multiple)
-      rows *= row_multiple
-      self._buckets.append((int(length), rows, members))
-      padded += -(-members.size // rows) * rows * int(length) * 2
-    self.batches_per_epoch = sum(
-      -(-members.size // rows) for _, rows, members in self._buckets
-    )
+      starts = np.arange(members.size + 1)
+      if pack:
+        row_of = packing.assign(
+          source_lengths[members], target_lengths[members], length, seed
+        )
+        order = np.argsort(row_of, kind='stable')
+        members = members[order]
+        starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
+      rows = max(1, tokens_per_batch // length // row_multiple) * row_multiple
+      self._buckets.append(_Bucket(length, rows, members, starts))
+    self.num_shapes = len(self._buckets)
+    self.batches_per_epoch = sum(b.num_batches for b in self._buckets)
+    padded = sum(b.num_batches * b.rows * b.length * 2 for b in self._buckets)
     real = int(np.sum(source_lengths, dtype=np.int64)) + int(
       np.sum(target_lengths, dtype=np.int64)
     )
@@ -119,29 +187,39 @@ class BucketedBatches:
   def __len__(self) -> int:
     return _MANY
 
-  def _make_plan(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
+  def _make_plan(self, epoch: int) -> list[tuple[_Bucket, np.ndarray]]:
     random = np.random.default_rng((self._seed, epoch))
     batches = []
-    for length, rows, members in self._buckets:
-      shuffled = random.permutation(members)
+    for bucket in self._buckets:
+      shuffled = random.permutation(bucket.num_groups)
       batches.extend(
-        (length, rows, shuffled[start : start + rows])
-        for start in range(0, members.size, rows)
+        (bucket, shuffled[start : start + bucket.rows])
+        for start in range(0, bucket.num_groups, bucket.rows)
       )
     return [batches[i] for i in random.permutation(len(batches))]
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns batch number `index`, counted from the first epoch's start."""
     epoch, position = divmod(index, self.batches_per_epoch)
-    length, num_rows, rows = self._plan(epoch)[position]
-    batch = self._load(rows, length, length)
-    if len(rows) == num_rows:
+    bucket, groups = self._plan(epoch)[position]
+    begins, ends = bucket.starts[groups], bucket.starts[groups + 1]
+    rows = np.concatenate(
+      [
+        bucket.members[begin:end]
+        for begin, end in zip(begins, ends, strict=True)
+      ]
+    )
+    batch = self._load(rows, bucket.length, bucket.length)
+    if self._pack:
+      row_of = np.repeat(np.arange(len(groups)), ends - begins)
+      batch = packing.pack(batch, row_of, bucket.length)
+    if len(groups) == bucket.rows:
       return batch
     # Rows of PAD have weight 0 in every loss.
-    missing = num_rows - len(rows)
+    missing = bucket.rows - len(groups)
 
     def fill(array: np.ndarray) -> np.ndarray:
-      more = array.shape[0] // len(rows) * missing
+      more = array.shape[0] // len(groups) * missing
       zeros = np.zeros((more, *array.shape[1:]), array.dtype)
       return np.concatenate([array, zeros])
 
