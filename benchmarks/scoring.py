@@ -28,7 +28,7 @@ _NATURAL = flags.DEFINE_string(
 _SYSTEMS = flags.DEFINE_list(
   'systems', ['float32', 'bfloat16', 'huggingface'], 'What to measure.'
 )
-_SOURCES = flags.DEFINE_integer('sources', 192, 'Sources in all.')
+_SOURCES = flags.DEFINE_integer('sources', 600, 'Sources in all.')
 _SAMPLES = flags.DEFINE_integer('samples', 8, 'N, hypotheses a source.')
 _LENGTH = flags.DEFINE_integer('length', 32, 'S and T, of random rows.')
 _BUCKETS = flags.DEFINE_list(

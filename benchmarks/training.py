@@ -38,7 +38,7 @@ _TOKENS = flags.DEFINE_integer(
   'tokens', 2048, 'Tokens a side of our batch, padding included, --natural.'
 )
 _PACKED = flags.DEFINE_list(
-  'packed_lengths', ['64', '128'], 'Of our rows, --natural.'
+  'packed_lengths', ['128'], 'Of our rows, --natural.'
 )
 _BUCKETS = flags.DEFINE_list(
   'buckets', ['16', '32', '64', '128'], 'Of ours without packing, --natural.'

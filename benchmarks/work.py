@@ -78,8 +78,8 @@ def natural_pairs(
   )
   end = np.ones(1, np.int32)
   sides = [
-    [np.concatenate([row, end]) for row in vocabulary.encode_batch(texts)]
-    for texts in zip(*pairs, strict=True)
+    [np.concatenate([row, end]) for row in vocabulary.encode_batch(side)]
+    for side in zip(*pairs, strict=True)
   ]
   fits = [
     max(map(len, rows)) <= _MAX_LENGTH for rows in zip(*sides, strict=True)

@@ -3,6 +3,9 @@
 Pairs that share a row do not see each other: T5X's segment ids number them, and
 attention stays within a segment. Relative positions are differences within a
 segment, so they need nothing more.
+
+Note: dropout masks that hold for all positions of a row hold for all its pairs,
+as in T5X; without dropout a packed pair is computed as if it were alone.
 """
 
 from collections.abc import Mapping
