@@ -133,17 +133,17 @@ def apply(
   dropout_key: Array | None,
 ) -> Array:
   """The network's head on each decoder position of a batch."""
-  segments = {
-    name: jnp.asarray(batch[name])
-    for name in ('encoder_segment_ids', 'decoder_segment_ids')
-    if name in batch
-  }
+
+  def segments(name):
+    return jnp.asarray(batch[name]) if name in batch else None
+
   output = module.apply(
     {'params': params},
     jnp.asarray(batch['encoder_input_tokens']),
     jnp.asarray(batch['decoder_input_tokens']),
     jnp.asarray(batch['decoder_target_tokens']),
-    **segments,
+    encoder_segment_ids=segments('encoder_segment_ids'),
+    decoder_segment_ids=segments('decoder_segment_ids'),
     deterministic=dropout_key is None,
     rngs={} if dropout_key is None else {'dropout': dropout_key},
   )
