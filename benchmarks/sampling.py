@@ -21,6 +21,7 @@ from absl import app, flags
 import numpy as np
 
 from benchmarks import harness
+from benchmarks import work as peer_work
 
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'A run with finished data and bc, for natural lengths.'
@@ -52,16 +53,6 @@ _THREADS = flags.DEFINE_integer('threads', 2, 'Threads of the CPU systems.')
 _SWEEP = flags.DEFINE_bool(
   'sweep', False, 'Ours alone over B, N, S and T, with --fixed_length.'
 )
-
-_SIZES = {
-  'vocab_size': 32000,
-  'emb_dim': 512,
-  'mlp_dim': 1024,
-  'num_heads': 4,
-  'head_dim': 128,
-  'num_encoder_layers': 6,
-  'num_decoder_layers': 6,
-}
 
 
 def prepare_ours(work: pathlib.Path, dtype: str) -> Callable[[], float]:
@@ -212,13 +203,13 @@ def write_work(work: pathlib.Path, **overrides) -> dict:
   }
   if _FIXED_LENGTH.value:
     task |= {'target_length': overrides.get('target_length', 64)}
-    _random_policy(work / 'model')
+    peer_work.random_policy(work / 'model')
     random = np.random.default_rng(0)
     shape = (
       _SOURCES.value or task['block'],
       overrides.get('source_length', _SOURCE_LENGTH.value),
     )
-    sources = random.integers(3, _SIZES['vocab_size'], shape)
+    sources = random.integers(3, peer_work.SIZES['vocab_size'], shape)
     sources[:, -1] = 1
     task['sources'] = sources.tolist()
   else:
@@ -228,18 +219,6 @@ def write_work(work: pathlib.Path, **overrides) -> dict:
     task['target_length'] = _TARGET_LENGTH.value
   (work / 'task.json').write_text(json.dumps(task), encoding='utf-8')
   return task
-
-
-def _random_policy(directory: pathlib.Path) -> None:
-  import jax
-
-  from rest_jax.interop import huggingface
-  from rest_jax.models import network
-  from rest_jax.models import policy as policy_lib
-
-  config = network.NetworkConfig(**_SIZES)
-  params = policy_lib.Policy(config).init(jax.random.key(0))
-  huggingface.save_policy(directory, config, params)
 
 
 def _trained_policy(directory: pathlib.Path, num_sources: int) -> list:

@@ -222,7 +222,8 @@ def mask_rows(batch: types.Batch, is_inclusive: bool) -> types.Batch:
 
   Args:
     batch: with `rewards` and `thresholds` [B], and optionally `row_weights`
-      [B] (lambda of Eq. 3: the weight of references).
+      [B] (lambda of Eq. 3: the weight of references); [B, T] each, a value at
+      every target token, where rows are packed.
     is_inclusive: the filter's comparison.
 
   Returns:
@@ -233,10 +234,9 @@ def mask_rows(batch: types.Batch, is_inclusive: bool) -> types.Batch:
   weights = passes.astype(jnp.float32)
   if 'row_weights' in batch:
     weights = weights * batch['row_weights']
-  return {
-    **batch,
-    'decoder_loss_weights': batch['decoder_loss_weights'] * weights[:, None],
-  }
+  token_weights = batch['decoder_loss_weights']
+  weights = weights.reshape(len(token_weights), -1)  # [B, 1] or [B, T]
+  return {**batch, 'decoder_loss_weights': token_weights * weights}
 
 
 def _check(samples: Samples) -> None:

@@ -108,6 +108,8 @@ class Loss:
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
     needs: the models that `init_auxiliary` must be given, keys of `GIVEN`.
+    packable: whether several rows of D_g may share a row of the batch: true of
+      a sum over tokens that looks at each of them alone.
   """
 
   name: ClassVar[str] = ''
@@ -115,6 +117,7 @@ class Loss:
   layout: ClassVar[Layout] = Layout.ROWS
   needs_statistics: ClassVar[bool] = False
   needs: ClassVar[tuple[str, ...]] = ()
+  packable: ClassVar[bool] = False
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]

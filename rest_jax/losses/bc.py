@@ -29,6 +29,7 @@ class BC(base.Loss):
   """
 
   name: ClassVar[str] = 'bc'
+  packable: ClassVar[bool] = True
 
   label_smoothing: float = 0.0
   z_loss: float = 0.0

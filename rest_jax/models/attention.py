@@ -121,8 +121,11 @@ class MultiHeadAttention(nn.Module):
     key, value = self.keys_and_values(memory)
     # [B * N, T, H, K] -> [B, N * T, H, K]
     query = query.reshape(batch, -1, self.num_heads, self.head_dim)
+    # Heads outside, so that every product is of matrices that lie in one block
+    # (seen on CPU: attention without its gradient in half the time).
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
     logits = jnp.einsum(
-      'bqhk,bshk->bhqs', query, key, preferred_element_type=self._logits_dtype
+      'bhqk,bhsk->bhqs', query, key, preferred_element_type=self._logits_dtype
     )
     weights = self._softmax(logits, bias)
     if not deterministic:
@@ -130,8 +133,8 @@ class MultiHeadAttention(nn.Module):
       shape = weights.shape
       weights = weights.reshape(batch, self.num_heads, -1, length, keys)
       weights = self.dropout(weights, deterministic=False).reshape(shape)
-    # [B, H, N * T, S] x [B, S, H, K] -> [B, N * T, H, K] -> [B * N, T, H * K]
-    attended = jnp.einsum('bhqs,bshk->bqhk', weights, value)
+    # [B, H, N * T, S] x [B, H, S, K] -> [B, N * T, H, K] -> [B * N, T, H * K]
+    attended = jnp.swapaxes(jnp.matmul(weights, value), 1, 2)
     return self.out(attended.reshape(rows, length, -1))
 
   def step(

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rest_jax.models import attention, blocks, layers
 from rest_jax.models import config as config_lib
@@ -33,12 +33,17 @@ class Transformer(nn.Module):
     self.decoder = blocks.Decoder(config, self.head)
 
   def encode(
-    self, encoder_input_tokens: Int[Array, 'B S'], *, deterministic: bool = True
+    self,
+    encoder_input_tokens: Int[Array, 'B S'],
+    *,
+    encoder_segment_ids: Int[Array, 'B S'] | None = None,
+    deterministic: bool = True,
   ) -> Float[Array, 'B S D']:
-    """Encodes each source; PAD is not attended to."""
+    """Encodes each source; PAD and other segments are not attended to."""
     real = encoder_input_tokens > 0
     # [B, S] -> [B, 1, S, S]
     mask = real[:, None, :, None] & real[:, None, None, :]
+    mask = _within_segments(mask, encoder_segment_ids, encoder_segment_ids)
     x = self.token_embedder(encoder_input_tokens)
     return self.encoder(x, mask, deterministic=deterministic)
 
@@ -49,6 +54,8 @@ class Transformer(nn.Module):
     decoder_input_tokens: Int[Array, 'R T'],
     decoder_target_tokens: Int[Array, 'R T'] | None = None,
     *,
+    encoder_segment_ids: Int[Array, 'B S'] | None = None,
+    decoder_segment_ids: Int[Array, 'B T'] | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'R T D']:
     """Final decoder states of R = B * N hypotheses of B sources.
@@ -60,6 +67,9 @@ class Transformer(nn.Module):
         belong to source b.
       decoder_target_tokens: if given, positions whose target is PAD neither
         attend nor are attended to. Nothing before them depends on it.
+      encoder_segment_ids: which pair of its row each source token belongs to,
+        where several share one (N = 1); None for a pair a row.
+      decoder_segment_ids: likewise of target tokens.
       deterministic: no dropout.
 
     Returns:
@@ -80,6 +90,10 @@ class Transformer(nn.Module):
       mask = mask & real[:, None, :, None] & real[:, None, None, :]
       # [B * N, T] -> [B, 1, N * T, 1]
       cross_mask = cross_mask & real.reshape(batch, 1, -1, 1)
+    mask = _within_segments(mask, decoder_segment_ids, decoder_segment_ids)
+    cross_mask = _within_segments(
+      cross_mask, decoder_segment_ids, encoder_segment_ids
+    )
     x = self.token_embedder(decoder_input_tokens)
     return self.decoder(
       x, encoded, mask, cross_mask, deterministic=deterministic
@@ -105,45 +119,35 @@ class Transformer(nn.Module):
     """Float32 scalar of each decoder state, for `head='value'`."""
     return self.decoder.values(hidden)
 
-  def decode(
-    self,
-    encoded: Float[Array, 'B S D'],
-    encoder_input_tokens: Int[Array, 'B S'],
-    decoder_input_tokens: Int[Array, 'R T'],
-    decoder_target_tokens: Int[Array, 'R T'] | None = None,
-    *,
-    deterministic: bool = True,
-  ) -> Float[Array, 'R T V']:
-    """Logits of each next token; arguments as for `decode_hidden`."""
-    hidden = self.decode_hidden(
-      encoded,
-      encoder_input_tokens,
-      decoder_input_tokens,
-      decoder_target_tokens,
-      deterministic=deterministic,
-    )
-    logits = self.logits(hidden)
-    return layers.constrain(logits, ('batch', 'length', 'vocab'))
-
   def __call__(
     self,
     encoder_input_tokens: Int[Array, 'B S'],
     decoder_input_tokens: Int[Array, 'R T'],
     decoder_target_tokens: Int[Array, 'R T'] | None = None,
     *,
+    encoder_segment_ids: Int[Array, 'B S'] | None = None,
+    decoder_segment_ids: Int[Array, 'B T'] | None = None,
     deterministic: bool = True,
   ) -> Array:
     """What the head says of each decoder position: logits or values."""
-    arguments = (
-      self.encode(encoder_input_tokens, deterministic=deterministic),
+    encoded = self.encode(
+      encoder_input_tokens,
+      encoder_segment_ids=encoder_segment_ids,
+      deterministic=deterministic,
+    )
+    hidden = self.decode_hidden(
+      encoded,
       encoder_input_tokens,
       decoder_input_tokens,
       decoder_target_tokens,
+      encoder_segment_ids=encoder_segment_ids,
+      decoder_segment_ids=decoder_segment_ids,
+      deterministic=deterministic,
     )
     if self.head == 'value':
-      hidden = self.decode_hidden(*arguments, deterministic=deterministic)
       return self.values(hidden)
-    return self.decode(*arguments, deterministic=deterministic)
+    logits = self.logits(hidden)
+    return layers.constrain(logits, ('batch', 'length', 'vocab'))
 
   def cross_attention_cache(
     self, encoded: Float[Array, 'B S D']
@@ -186,6 +190,18 @@ class Transformer(nn.Module):
     )
     logits = self.logits(hidden, turned_embeddings)
     return own.expand(logits) if rows is None else logits, caches
+
+
+def _within_segments(
+  mask: Bool[Array, '...'],
+  queries: Int[Array, 'B Q'] | None,
+  keys: Int[Array, 'B K'] | None,
+) -> Bool[Array, '...']:
+  """Only what is of the query's own segment; all if there are no segments."""
+  if queries is None or keys is None:
+    return mask
+  # [B, Q], [B, K] -> [B, 1, Q, K]
+  return mask & (queries[:, None, :, None] == keys[:, None, None, :])
 
 
 def init_caches(

@@ -82,7 +82,8 @@ class Policy:
       params: of `init`.
       batch: encoder_input_tokens [B, S]; decoder_input_tokens and
         decoder_target_tokens [R, T] with R = B * N, N hypotheses for each
-        source beside each other.
+        source beside each other. Where pairs are packed (N = 1) also
+        encoder_segment_ids [B, S] and decoder_segment_ids [B, T].
       dropout_key: typed key; no dropout without it.
 
     Returns:
@@ -132,11 +133,17 @@ def apply(
   dropout_key: Array | None,
 ) -> Array:
   """The network's head on each decoder position of a batch."""
+
+  def segments(name):
+    return jnp.asarray(batch[name]) if name in batch else None
+
   output = module.apply(
     {'params': params},
     jnp.asarray(batch['encoder_input_tokens']),
     jnp.asarray(batch['decoder_input_tokens']),
     jnp.asarray(batch['decoder_target_tokens']),
+    encoder_segment_ids=segments('encoder_segment_ids'),
+    decoder_segment_ids=segments('decoder_segment_ids'),
     deterministic=dropout_key is None,
     rngs={} if dropout_key is None else {'dropout': dropout_key},
   )

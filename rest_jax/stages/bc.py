@@ -70,10 +70,15 @@ def run(
     return folder.path
   num_devices = mesh_config.build().shape['data']
   train = config.trainer.batches(
-    **pair_batches(data.pairs(prepare.TRAIN)), num_devices=num_devices
+    **pair_batches(data.pairs(prepare.TRAIN)),
+    num_devices=num_devices,
+    packable=config.loss.packable,
   )
+  # The validation NLL is a sum over tokens, whatever the loss is.
   validation = config.trainer.batches(
-    **pair_batches(data.pairs(prepare.VALIDATION)), num_devices=num_devices
+    **pair_batches(data.pairs(prepare.VALIDATION)),
+    num_devices=num_devices,
+    packable=True,
   )
   result = trainer_lib.train(
     config.trainer,

@@ -168,6 +168,7 @@ def run(
     target_lengths=rows.target_lengths,
     load=rows.load,
     num_devices=mesh_config.build().shape['data'],
+    packable=config.loss.packable,
   )
   result = trainer_lib.train(
     trainer,

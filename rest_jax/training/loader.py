@@ -1,46 +1,26 @@
 """Batches of similar length, in an order that depends on seed and step alone.
 
 Rows are put into length buckets; a batch of a bucket of length L has as many
-rows as fit into `tokens_per_batch` tokens a side. The order of batches is a
-function of (seed, step): a restarted training continues where it stopped by
-giving the step alone.
+rows as fit into `tokens_per_batch` tokens a side. Packed, several of them share
+a row of the batch. The order of batches is a function of (seed, step): a
+restarted training continues where it stopped by giving the step alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
 from rest_jax import types
+from rest_jax.training import packing
 
 Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
 # More batches than any training takes; grain wants a length.
 _MANY = 2**40
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bucket:
-  """Rows of similar length; `members` are their numbers, `rows` a batch's."""
-
-  length: int
-  rows: int
-  members: np.ndarray
-
-  @property
-  def num_batches(self) -> int:
-    return -(-self.members.size // self.rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Epoch:
-  """An epoch's order: the members of each bucket and the batches, permuted."""
-
-  members: list[np.ndarray]
-  batches: np.ndarray
 
 
 def decoder_batch(
@@ -67,11 +47,87 @@ def decoder_batch(
   }
 
 
+def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
+  """The `count` bucket lengths that leave the least padding.
+
+  Args:
+    lengths: int [n], the longer side of each row.
+    count: lengths at most; each is a shape to compile.
+
+  Returns:
+    Rising lengths, the last of them the longest of all.
+  """
+  values, counts = np.unique(lengths, return_counts=True)
+  counted = np.concatenate([[0], np.cumsum(counts)])  # rows before each value
+  # costs[j]: tokens of the first j values in the best buckets so far.
+  costs = np.where(counted > 0, np.inf, 0.0)
+  begins = []
+  for _ in range(min(count, len(values))):
+    # [begin, end]: a bucket that holds values begin ... end - 1.
+    rows = np.maximum(counted - counted[:, None], 0)
+    total = costs[:, None] + rows * np.concatenate([[0], values])
+    total[np.tril_indices_from(total)] = np.inf
+    begins.append(total.argmin(0))
+    costs = total.min(0)
+  chosen, end = [], len(values)
+  for begin in reversed(begins):
+    chosen.append(int(values[end - 1]))
+    end = int(begin[end])
+  return tuple(reversed(chosen))
+
+
+class _Bucket(NamedTuple):
+  """Rows of similar length.
+
+  Attributes:
+    length: what they are padded to, S and T.
+    rows: of a batch.
+    members: rows of the data, those that share a row of a batch together.
+    starts: where in `members` each row of a batch begins, and the end; None
+      where each has a row of its own.
+  """
+
+  length: int
+  rows: int
+  members: np.ndarray
+  starts: np.ndarray | None
+
+  @property
+  def groups(self) -> np.ndarray:
+    """What is permuted: rows of the data, or numbers of those that share one."""
+    if self.starts is None:
+      return self.members
+    return np.arange(len(self.starts) - 1, dtype=self.members.dtype)
+
+  @property
+  def num_batches(self) -> int:
+    return -(-len(self.groups) // self.rows)
+
+  def unpacked(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows of the data in some groups, and the place of each's group."""
+    assert self.starts is not None
+    begins, ends = self.starts[groups], self.starts[groups + 1]
+    members = [
+      self.members[begin:end] for begin, end in zip(begins, ends, strict=True)
+    ]
+    return np.concatenate(members), np.repeat(
+      np.arange(len(groups)), ends - begins
+    )
+
+
+class _Epoch(NamedTuple):
+  """An epoch's order: the groups of each bucket, and the batches, permuted."""
+
+  groups: list[np.ndarray]
+  batches: np.ndarray
+
+
 class BucketedBatches:
   """Fixed-shape batches over rows of varied length.
 
   Attributes:
     num_rows: rows in an epoch.
+    num_shapes: different shapes of batches; each is compiled once.
     batches_per_epoch: batches in an epoch; every row occurs once in one.
     real_token_share: real tokens / tokens of the padded batches, both sides, in
       (0, 1].
@@ -84,9 +140,10 @@ class BucketedBatches:
     target_lengths: np.ndarray,
     load: Load,
     tokens_per_batch: int,
-    buckets: Sequence[int],
+    buckets: Sequence[int] | int,
     seed: int,
     row_multiple: int = 1,
+    pack: bool = False,
   ):
     """Plans the batches.
 
@@ -97,19 +154,24 @@ class BucketedBatches:
         T; each array's first axis is a multiple of len(rows). Must be pure and
         thread-safe.
       tokens_per_batch: tokens a side of a batch, padding included.
-      buckets: rising lengths; a row goes to the first that holds both sides.
+      buckets: rising lengths; a row goes to the first that holds both sides. Or
+        how many to choose from the data.
       seed: of the order.
       row_multiple: rows of a batch are a multiple of it (devices, micro-batches).
+      pack: put several rows into one of the batch, see `packing.pack`. Those
+        that share one do so in every epoch; the order of batches changes.
 
     Raises:
       ValueError: if there is no row, or one fits no bucket.
     """
     if len(source_lengths) == 0:
       raise ValueError('there is no row to train on')
+    longest = np.maximum(source_lengths, target_lengths)
+    if isinstance(buckets, int):
+      buckets = choose_lengths(longest, buckets)
     bounds = np.asarray(buckets)
     if bounds.size == 0 or np.any(np.diff(bounds) <= 0):
       raise ValueError(f'buckets must be rising lengths; got {list(bounds)}')
-    longest = np.maximum(source_lengths, target_lengths)
     if longest.max() > bounds[-1]:
       raise ValueError(
         f'a row has {int(longest.max())} tokens but the largest bucket holds '
@@ -122,12 +184,21 @@ class BucketedBatches:
     bucket_of = np.searchsorted(bounds, longest)
     # Half the memory of the usual type, where it is enough.
     dtype = np.int32 if self.num_rows < 2**31 else np.int64
-    for index, length in enumerate(bounds):
+    for index, length in enumerate(bounds.tolist()):
       members = np.flatnonzero(bucket_of == index).astype(dtype)
       if not members.size:
         continue
-      rows = max(1, tokens_per_batch // int(length) // row_multiple)
-      self._buckets.append(_Bucket(int(length), rows * row_multiple, members))
+      starts = None
+      if pack:
+        row_of = packing.assign(
+          source_lengths[members], target_lengths[members], length, seed
+        )
+        order = np.argsort(row_of, kind='stable')
+        members = members[order]
+        starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
+      rows = max(1, tokens_per_batch // length // row_multiple) * row_multiple
+      self._buckets.append(_Bucket(length, rows, members, starts))
+    self.num_shapes = len(self._buckets)
     # Batches are numbered bucket by bucket: the first number of each.
     self._first = np.cumsum([0, *(b.num_batches for b in self._buckets)])
     self.batches_per_epoch = int(self._first[-1])
@@ -147,8 +218,8 @@ class BucketedBatches:
 
   def _make_plan(self, epoch: int) -> _Epoch:
     random = np.random.default_rng((self._seed, epoch))
-    members = [random.permutation(bucket.members) for bucket in self._buckets]
-    return _Epoch(members, random.permutation(self.batches_per_epoch))
+    groups = [random.permutation(bucket.groups) for bucket in self._buckets]
+    return _Epoch(groups, random.permutation(self.batches_per_epoch))
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns batch number `index`, counted from the first epoch's start."""
@@ -159,17 +230,22 @@ class BucketedBatches:
       self._plan(epoch + 1)
     number = int(plan.batches[position])
     place = int(np.searchsorted(self._first, number, side='right')) - 1
-    length, num_rows = self._buckets[place].length, self._buckets[place].rows
-    start = (number - int(self._first[place])) * num_rows
-    rows = plan.members[place][start : start + num_rows]
-    batch = self._load(rows, length, length)
-    if len(rows) == num_rows:
+    bucket = self._buckets[place]
+    start = (number - int(self._first[place])) * bucket.rows
+    groups = plan.groups[place][start : start + bucket.rows]
+    if bucket.starts is None:
+      batch = self._load(groups, bucket.length, bucket.length)
+    else:
+      rows, row_of = bucket.unpacked(groups)
+      batch = self._load(rows, bucket.length, bucket.length)
+      batch = packing.pack(batch, row_of, bucket.length)
+    if len(groups) == bucket.rows:
       return batch
     # Rows of PAD have weight 0 in every loss.
-    missing = num_rows - len(rows)
+    missing = bucket.rows - len(groups)
 
     def fill(array: np.ndarray) -> np.ndarray:
-      more = array.shape[0] // len(rows) * missing
+      more = array.shape[0] // len(groups) * missing
       zeros = np.zeros((more, *array.shape[1:]), array.dtype)
       return np.concatenate([array, zeros])
 

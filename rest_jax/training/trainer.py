@@ -43,7 +43,10 @@ class TrainerConfig:
     patience: stop after this many evaluations in a row without a new best; None
       for never.
     tokens_per_batch: tokens a side of a batch, padding included.
-    buckets: lengths that batches are padded to.
+    buckets: lengths that batches are padded to, or how many of them to choose
+      from the data; each is a shape to compile.
+    packed_lengths: if given and the loss allows it, several pairs share a row
+      of a batch, which has one of these lengths in place of `buckets`.
     accumulation_steps: micro-batches a step.
     dropout: whether dropout is on (its rate is the network's).
     seed: of batch order and dropout.
@@ -56,7 +59,8 @@ class TrainerConfig:
   evaluate_first: bool = False
   patience: int | None = None
   tokens_per_batch: int = 4096
-  buckets: tuple[int, ...] = (16, 32, 64, 128)
+  buckets: tuple[int, ...] | int = (16, 32, 64, 128)
+  packed_lengths: tuple[int, ...] = ()
   accumulation_steps: int = 1
   dropout: bool = True
   seed: int = 0
@@ -87,16 +91,23 @@ class TrainerConfig:
     target_lengths: np.ndarray,
     load: loader.Load,
     num_devices: int = 1,
+    packable: bool = False,
   ) -> loader.BucketedBatches:
-    """Plans batches with these settings; see `loader.BucketedBatches`."""
+    """Plans batches with these settings; see `loader.BucketedBatches`.
+
+    `packable` says whether what reads the batches allows `packed_lengths`, see
+    `losses.base.Loss.packable`.
+    """
+    pack = packable and bool(self.packed_lengths)
     return loader.BucketedBatches(
       source_lengths=source_lengths,
       target_lengths=target_lengths,
       load=load,
       tokens_per_batch=self.tokens_per_batch,
-      buckets=self.buckets,
+      buckets=self.packed_lengths if pack else self.buckets,
       seed=self.seed,
       row_multiple=num_devices * self.accumulation_steps,
+      pack=pack,
     )
 
 

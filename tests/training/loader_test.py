@@ -1,6 +1,7 @@
 """Tests of batching: every row once an epoch, an order given by the seed."""
 
 import collections
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -124,6 +125,83 @@ def test_share_of_real_tokens_by_hand():
   # Bucket 4 has rows of 3 and 4: 8 rows a batch of 32 tokens, a side.
   batches = make_batches([3, 4])
   assert batches.real_token_share == pytest.approx(7 / 32)
+
+
+def _best_padding(lengths, count):
+  """Tokens of the best `count` buckets, by trying all."""
+  values = np.unique(lengths)
+  return min(
+    np.asarray(bounds)[np.searchsorted(bounds, lengths)].sum()
+    for size in range(1, count + 1)
+    for bounds in itertools.combinations(values, size)
+    if bounds[-1] == values[-1]
+  )
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 4])
+def test_chosen_lengths_leave_the_least_padding(count):
+  lengths = np.random.default_rng(count).geometric(0.2, 200)
+  bounds = np.asarray(loader.choose_lengths(lengths, count))
+  assert len(bounds) == count and np.all(np.diff(bounds) > 0)
+  padded = bounds[np.searchsorted(bounds, lengths)].sum()
+  assert padded == _best_padding(lengths, count)
+
+
+def test_no_more_lengths_than_occur():
+  assert loader.choose_lengths(np.array([3, 7, 3]), 5) == (3, 7)
+
+
+def _packed(**changes):
+  random = np.random.default_rng(3)
+  tokens = random.integers(3, 99, (80, 12)).astype(np.int32)
+  lengths = random.integers(2, 13, (2, 80))
+
+  def load(rows, source_length, target_length):
+    widths = (source_length, target_length)
+    sides = [
+      np.where(np.arange(width) < of[rows, None], tokens[rows, :1], 0)
+      for width, of in zip(widths, lengths, strict=True)
+    ]
+    return loader.decoder_batch(*sides) | {'rows': rows + 1}
+
+  arguments = dict(
+    source_lengths=lengths[0],
+    target_lengths=lengths[1],
+    load=load,
+    tokens_per_batch=64,
+    buckets=(6, 16),
+    seed=0,
+    pack=True,
+  )
+  return loader.BucketedBatches(**(arguments | changes)), lengths
+
+
+def test_packed_batches_hold_every_pair_once_an_epoch():
+  batches, lengths = _packed(row_multiple=2)
+  for epoch in range(2):
+    seen = collections.Counter()
+    for index in range(batches.batches_per_epoch):
+      batch = batches[epoch * batches.batches_per_epoch + index]
+      assert {value.shape for value in batch.values()} <= {(10, 6), (4, 16)}
+      seen.update(batch['rows'][batch['rows'] > 0].tolist())
+    # A pair's number stands at each of its target tokens.
+    assert seen == collections.Counter(
+      {row + 1: int(length) for row, length in enumerate(lengths[1])}
+    )
+  assert batches.num_rows == 80
+
+
+def test_packed_batches_have_the_share_of_real_tokens_they_state():
+  batches, _ = _packed()
+  tokens = [
+    batches[index][f'{side}_tokens']
+    for index in range(batches.batches_per_epoch)
+    for side in ('encoder_input', 'decoder_target')
+  ]
+  real = sum((side > 0).sum() for side in tokens)
+  assert batches.real_token_share == real / sum(side.size for side in tokens)
+  unpacked, _ = _packed(pack=False)
+  assert batches.real_token_share > unpacked.real_token_share
 
 
 @pytest.mark.parametrize(

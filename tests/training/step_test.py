@@ -1,5 +1,7 @@
 """Tests of the train step: what it computes does not depend on its layout."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import bc
+from rest_jax.training import optimizers, packing
 from rest_jax.training import step as step_lib
+from tests.models import tiny
 from tests.training import toy
 
 RATE = jnp.float32(1e-2)
@@ -67,6 +71,64 @@ def test_sgd_by_hand():
     float(optax.tree.norm(gradient)), rel=1e-4
   )
   assert int(state.step) == 1
+
+
+def _plain_adamw_step(policy, settings, params, moments, batch, number):
+  """Eq. 1 and Adam, written out for pairs that have a row each."""
+
+  def loss(params):
+    logits = policy.logits(params, batch)
+    one_hot = jax.nn.one_hot(batch['decoder_target_tokens'], toy.VOCAB)
+    nll = -(jax.nn.log_softmax(logits) * one_hot).sum(-1)
+    weights = batch['decoder_loss_weights']
+    return (nll * weights).sum() / weights.sum()
+
+  value, gradient = jax.value_and_grad(loss)(params)
+  squares = jax.tree.map(lambda g: jnp.square(g).sum(), gradient)
+  norm = jnp.sqrt(sum(jax.tree.leaves(squares)))
+  clip = settings.clip_norm / jnp.maximum(norm, settings.clip_norm)
+
+  def update(p, g, m, v):
+    g = g * clip
+    m = settings.b1 * m + (1 - settings.b1) * g
+    v = settings.b2 * v + (1 - settings.b2) * g * g
+    m_hat = m / (1 - settings.b1**number)
+    v_hat = v / (1 - settings.b2**number)
+    size = jnp.maximum(jnp.sqrt(jnp.mean(p * p)), 1e-3)
+    return p - RATE * size * m_hat / (jnp.sqrt(v_hat) + settings.eps), (m, v)
+
+  flat, tree = jax.tree.flatten(params)
+  updated = [
+    update(p, g, *m)
+    for p, g, m in zip(flat, jax.tree.leaves(gradient), moments, strict=True)
+  ]
+  params = jax.tree.unflatten(tree, [p for p, _ in updated])
+  return params, [m for _, m in updated], value
+
+
+def test_packed_training_follows_a_plain_implementation():
+  settings = optimizers.OptimizerConfig(eps=1e-6)
+  policy = toy.make_policy(dropout_rate=0.0)
+  params = policy.init(jax.random.key(0))
+  loss = bc.BC()
+  state = step_lib.init_state(params, loss, settings.direction())
+  step = jax.jit(
+    step_lib.make_train_step(
+      model=policy, loss=loss, optimizer=settings.direction()
+    )
+  )
+  moments = [(0.0 * p, 0.0 * p) for p in jax.tree.leaves(params)]
+  plain = jax.jit(functools.partial(_plain_adamw_step, policy, settings))
+  random = np.random.default_rng(0)
+  for number in range(1, 51):
+    lengths = random.integers(2, 7, (2, 6))
+    lengths[:, 0] = 6  # The same shapes in every step.
+    batch = tiny.batch(number, *lengths)
+    row_of = np.array([0, 0, 1, 1, 2, 2])
+    state, metrics = step(state, packing.pack(batch, row_of, 12), RATE, None)
+    params, moments, expected = plain(params, moments, batch, float(number))
+    assert metrics['loss'] == pytest.approx(float(expected), abs=1e-4)
+  assert_close(state.params, params, atol=1e-3)
 
 
 @pytest.mark.parametrize('micro', [2, 4])

@@ -77,6 +77,23 @@ def test_nll_evaluation_is_the_mean_over_tokens():
   assert metrics['objective'] == -metrics['nll']
 
 
+@pytest.mark.parametrize(
+  'packed_lengths, packable, shape',
+  [((16,), True, (4, 16)), ((16,), False, (8, 8)), ((), True, (8, 8))],
+)
+def test_pairs_share_rows_where_asked_and_allowed(
+  packed_lengths, packable, shape
+):
+  config = toy.make_config(packed_lengths=packed_lengths)
+  batches = config.batches(**toy.arguments(TOKENS), packable=packable)
+  batch = batches[0]
+  assert batch['decoder_target_tokens'].shape == shape
+  # Two pairs of 6 tokens a row of 16, or one a row.
+  pairs = (batch['decoder_target_tokens'] == 1).sum(1)
+  assert set(pairs) == {2 if shape == (4, 16) else 1}
+  assert ('decoder_segment_ids' in batch) == (shape == (4, 16))
+
+
 @pytest.mark.parametrize('cut_at', [4, 8, 12])
 def test_a_training_cut_off_anywhere_ends_the_same(tmp_path, cut_at):
   whole = train(tmp_path / 'whole', loss=bc.BC(label_smoothing=0.1))

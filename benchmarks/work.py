@@ -1,0 +1,108 @@
+"""What benchmarks work on: a network of the paper's size, and real text."""
+
+from collections.abc import Sequence
+import pathlib
+
+import numpy as np
+
+# The paper's IWSLT 2014 network (gin_configs/models/iwslt.gin).
+SIZES = {
+  'vocab_size': 32000,
+  'emb_dim': 512,
+  'mlp_dim': 1024,
+  'num_heads': 4,
+  'head_dim': 128,
+  'num_encoder_layers': 6,
+  'num_decoder_layers': 6,
+}
+# Everyday sentences and news: most are short, some are long.
+_NATURAL = (
+  'tatoeba_de_en/train',
+  *(f'newstest_de_en/newstest{year}' for year in range(2008, 2015)),
+)
+_MAX_LENGTH = 128
+
+
+def random_policy(directory: pathlib.Path) -> None:
+  """Writes random weights as a folder of Hugging Face."""
+  import jax
+
+  from rest_jax.interop import huggingface
+  from rest_jax.models import network
+  from rest_jax.models import policy as policy_lib
+
+  config = network.NetworkConfig(**SIZES)
+  params = policy_lib.Policy(config).init(jax.random.key(0))
+  huggingface.save_policy(directory, config, params)
+
+
+def dense_pairs(
+  num_pairs: int, source_length: int, target_length: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Random tokens, all rows of one length, EOS at the end."""
+  random = np.random.default_rng(0)
+  sides = []
+  for length in (source_length, target_length):
+    rows = random.integers(3, SIZES['vocab_size'], (num_pairs, length))
+    rows[:, -1] = 1
+    sides.append(list(rows.astype(np.int32)))
+  return sides[0], sides[1]
+
+
+def natural_pairs(
+  data: pathlib.Path, work: pathlib.Path
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """German-English text in pieces of a vocabulary trained on it, with EOS.
+
+  Args:
+    data: folder with `tatoeba_de_en` and `newstest_de_en`.
+    work: receives the vocabulary.
+
+  Returns:
+    Sources and references of at most 128 tokens.
+  """
+  from rest_jax.data import sources as sources_lib
+  from rest_jax.data import vocabularies
+
+  texts = sources_lib.ParallelText(
+    folder=str(data),
+    source_files=tuple(f'{name}.de.gz' for name in _NATURAL),
+    reference_files=tuple(f'{name}.en.gz' for name in _NATURAL),
+  )
+  pairs = [pair for pair in texts.read() if pair.source and pair.reference]
+  config = vocabularies.VocabularyConfig(
+    size=SIZES['vocab_size'], num_threads=2
+  )
+  vocabulary = vocabularies.train(
+    config, (text for pair in pairs for text in pair), work / 'vocab.model'
+  )
+  end = np.ones(1, np.int32)
+  sides = [
+    [np.concatenate([row, end]) for row in vocabulary.encode_batch(side)]
+    for side in zip(*pairs, strict=True)
+  ]
+  fits = [
+    max(map(len, rows)) <= _MAX_LENGTH for rows in zip(*sides, strict=True)
+  ]
+  sources, references = (
+    [row for row, fit in zip(side, fits, strict=True) if fit] for side in sides
+  )
+  return sources, references
+
+
+def write_rows(path: pathlib.Path, rows: Sequence[np.ndarray]) -> None:
+  np.savez(path, tokens=np.concatenate(rows), lengths=[len(r) for r in rows])
+
+
+def read_rows(path: pathlib.Path) -> list[np.ndarray]:
+  with np.load(path) as arrays:
+    ends = np.cumsum(arrays['lengths'])
+    return np.split(arrays['tokens'].astype(np.int32), ends[:-1])
+
+
+def pad(rows: Sequence[np.ndarray]) -> np.ndarray:
+  """[rows, longest], filled up with PAD."""
+  padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
+  for number, row in enumerate(rows):
+    padded[number, : len(row)] = row
+  return padded

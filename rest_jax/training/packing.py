@@ -1,0 +1,121 @@
+"""Several pairs in one row of a batch, so that little of it is padding.
+
+Pairs that share a row do not see each other: T5X's segment ids number them, and
+attention stays within a segment. Relative positions are differences within a
+segment, so they need nothing more.
+
+Note: dropout masks that hold for all positions of a row hold for all its pairs,
+as in T5X; without dropout a packed pair is computed as if it were alone.
+"""
+
+from collections.abc import Mapping
+
+from jaxtyping import Int, Int64
+import numpy as np
+
+from rest_jax import types
+
+ENCODER_SEGMENTS = 'encoder_segment_ids'
+DECODER_SEGMENTS = 'decoder_segment_ids'
+
+
+def assign(
+  source_lengths: Int[np.ndarray, ' n'],
+  target_lengths: Int[np.ndarray, ' n'],
+  length: int,
+  seed: int,
+) -> Int64[np.ndarray, ' n']:
+  """Deals pairs out to rows that hold `length` tokens a side.
+
+  Longest pairs first: in each round the longest pairs that are left go to the
+  rows with the most room, one pair a row. Rows fill evenly, and the shortest
+  pairs close the gaps at the end. Pairs of equal length are in random order, so
+  that a row's pairs have nothing to do with each other.
+
+  Args:
+    source_lengths: tokens with EOS, at most `length`.
+    target_lengths: likewise.
+    length: of a row.
+    seed: of the order among equals.
+
+  Returns:
+    The row of each pair, numbered from 0 without gaps.
+  """
+  lengths = np.stack([source_lengths, target_lengths], 1).astype(np.int64)
+  shuffled = np.random.default_rng(seed).permutation(len(lengths))
+  longest_first = np.argsort(-lengths[shuffled].max(1), kind='stable')
+  waiting = shuffled[longest_first]
+  row_of = np.empty(len(lengths), np.int64)
+  num_rows = 0
+  while waiting.size:
+    # As few rows as can hold what is left; more are opened if some is left over.
+    more = max(1, -(-int(lengths[waiting].sum(0).max()) // length))
+    used = np.zeros((more, 2), np.int64)
+    waiting = _fill(waiting, lengths, used, row_of, num_rows, length)
+    num_rows += more
+  return row_of
+
+
+def _fill(waiting, lengths, used, row_of, first_row, length) -> np.ndarray:
+  """Fills rows from `first_row` on; returns the pairs that found no room."""
+  left_over = []
+  while waiting.size:
+    emptiest = np.argsort(used.max(1), kind='stable')[: waiting.size]
+    chosen, waiting = np.split(waiting, [emptiest.size])
+    # The longest of them goes where there is the most room.
+    fits = np.all(used[emptiest] + lengths[chosen] <= length, axis=1)
+    used[emptiest[fits]] += lengths[chosen[fits]]
+    row_of[chosen[fits]] = first_row + emptiest[fits]
+    left_over.append(chosen[~fits])
+  return np.concatenate(left_over)
+
+
+def pack(
+  batch: Mapping[str, np.ndarray],
+  row_of: Int[np.ndarray, ' n'],
+  length: int,
+) -> dict[str, np.ndarray]:
+  """Lays n padded pairs out in rows of `length` tokens a side.
+
+  Args:
+    batch: T5X's four features, [n, ...]; other columns [n], one value a pair.
+    row_of: the row of each pair, rising, from 0 without gaps.
+    length: of a row; all pairs of a row fit into it.
+
+  Returns:
+    The features, [rows, length]; `encoder_segment_ids` and
+    `decoder_segment_ids`, which number the pairs of a row from 1 and are 0 where
+    nothing is; and each other column as [rows, length], a pair's value at each of
+    its target tokens.
+  """
+  sources = batch['encoder_input_tokens'] != types.PAD_ID  # [n, S]
+  targets = batch['decoder_target_tokens'] != types.PAD_ID  # [n, T]
+  num_rows = int(row_of[-1]) + 1
+  firsts = np.searchsorted(row_of, np.arange(num_rows))
+  segments = np.arange(len(row_of)) - firsts[row_of] + 1
+
+  def places(is_token):
+    """Where each token goes in the flattened rows."""
+    lengths = is_token.sum(1)
+    before = np.cumsum(lengths) - lengths
+    start = row_of * length + before - before[firsts[row_of]]
+    return (start[:, None] + np.arange(is_token.shape[1]))[is_token]
+
+  def put(where, is_token, values):
+    rows = np.zeros(num_rows * length, values.dtype)
+    values = values if values.ndim == 2 else values[:, None]
+    rows[where] = np.broadcast_to(values, is_token.shape)[is_token]
+    return rows.reshape(num_rows, length)
+
+  of_source, of_target = places(sources), places(targets)
+  segments = segments.astype(np.int32)
+  packed = {
+    'encoder_input_tokens': put(
+      of_source, sources, batch['encoder_input_tokens']
+    ),
+    ENCODER_SEGMENTS: put(of_source, sources, segments),
+    DECODER_SEGMENTS: put(of_target, targets, segments),
+  }
+  for name in batch.keys() - packed.keys():
+    packed[name] = put(of_target, targets, batch[name])
+  return packed
