@@ -252,7 +252,7 @@ def test_compiled_is_eager():
 
 @pytest.mark.parametrize(
   'arguments',
-  [{'clip': 0.0}, {'value_clip': -1.0}, {'entropy_coefficient': -1}],
+  [{'clip': 0.0}, {'value_clip': -1.0}, {'entropy_coefficient': -1.0}],
 )
 def test_wrong_settings(arguments):
   with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -1,8 +1,8 @@
 """Tests of online training: learning, its budget, resuming, faults."""
 
-import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +10,7 @@ from rest_jax.online import config as config_lib
 from rest_jax.online import objective, ppo
 from rest_jax.training import checkpoints, journal
 from tests.online import toy
+from tests.training import toy as training_toy
 
 _TIMED = ('seconds', 'peak_rss_mb')
 
@@ -121,23 +122,26 @@ def test_the_budget_is_kept_and_counted(tmp_path):
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):
-  # At this rate the policy is soon worse than the one it came from.
-  wild = toy.config(evaluate_every=1)
-  wild = dataclasses.replace(
-    wild, optimizer=dataclasses.replace(wild.optimizer, learning_rate=2.0)
+  settings = toy.config(evaluate_every=1)
+  chosen = {0: 1.0, 1: 9.0, 2: 3.0, 3: 9.0, 4: 2.0}
+  result = toy.train(tmp_path / 'long', settings, objectives=chosen)
+  # Of the two best the newer, after 3 iterations of 6 updates.
+  assert result['training']['best_iteration'] == 3
+  assert result['training']['best_step'] == 18
+  assert result['training']['best_objective'] == 9.0
+  kept = sorted(
+    int(path.name)
+    for path in (tmp_path / 'long' / 'checkpoints').iterdir()
+    if path.name.isdigit()
   )
-  result = toy.train(tmp_path, wild)
-  lines = journal.read_metrics(tmp_path)
-  rewards = {
-    line['step']: line['reward']
-    for line in lines
-    if line['split'] == 'validation'
-  }
-  best = result['training']['best_iteration']
-  assert rewards[best] == max(rewards.values())
-  store = checkpoints.Checkpoints(tmp_path, read_only=True)
-  assert store.latest_step == result['training']['steps']
+  assert kept == [18, 24]
+  short = toy.train(tmp_path / 'short', settings, num_samples=3 * 32)
+  assert short['training']['steps'] == 18
+  store = checkpoints.Checkpoints(tmp_path / 'short', read_only=True)
+  params = training_toy.make_policy().init(jax.random.key(0))
+  last = checkpoints.digest(store.restore_params(18, params))
   store.close()
+  assert result['training']['params_digest'] == last
 
 
 def test_a_reward_that_is_not_finite_stops_it(tmp_path):

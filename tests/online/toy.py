@@ -100,8 +100,25 @@ def environment(policy, settings, reward=None, seed=3) -> rollout.Environment:
   )
 
 
-def train(directory, settings=None, *, num_samples=128, reward=None, cut=None):
-  """Trains the toy; `cut` is an iteration whose evaluation is cut off."""
+def train(
+  directory,
+  settings=None,
+  *,
+  num_samples=128,
+  reward=None,
+  cut=None,
+  objectives=None,
+):
+  """Trains the toy.
+
+  Args:
+    directory: of the stage.
+    settings: of `config`.
+    num_samples: hypotheses to draw.
+    reward: of the training; the evaluation has one of its own.
+    cut: an iteration whose evaluation is cut off.
+    objectives: by iteration, instead of an evaluation.
+  """
   settings = settings or config()
   policy = toy.make_policy()
   judged = environment(policy, settings, seed=5)
@@ -109,6 +126,8 @@ def train(directory, settings=None, *, num_samples=128, reward=None, cut=None):
   def evaluate(params, iteration):
     if iteration == cut:
       raise KeyboardInterrupt
+    if objectives is not None:
+      return {'objective': objectives[iteration]}
     drawn = judged.draw(params, 0, NUM_SOURCES)
     mean = float(judged.rewards(drawn, judged.texts(drawn)).mean())
     return {'objective': mean, 'reward': mean}
