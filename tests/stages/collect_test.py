@@ -1,0 +1,167 @@
+"""Scoring a store made by hand: columns, scale, references and vetoes."""
+
+import types
+
+import numpy as np
+import pytest
+
+from rest_jax.data import ragged, sample_store
+from rest_jax.filters import fixed
+from rest_jax.losses import bc
+from rest_jax.rewards import base, guards, normalize
+from rest_jax.stages import collect, improve
+from tests.rewards import fakes
+
+# source, sample, token, finished; a row's text is the letter of its token.
+SHARDS = (
+  ((0, -1, 'a', True), (0, 0, 'b', True), (0, 1, 'b', True)),
+  ((1, -1, 'c', True), (1, 0, 'd', True), (1, 1, 'e', False)),
+)
+# The texts that hypotheses become; 'x' is too long for its source.
+TEXTS = {'a': '?', 'b': 'xxxx', 'c': '?', 'd': 'dd', 'e': 'ee'}
+RAW = {'r0': 2.0, 'r1': 3.0, 'xxxx': 9.0, 'dd': 1.0, 'ee': 0.0}
+FLOOR = -4.0
+
+
+class Pairs(fakes.Pairs):
+  has_references = True
+  source_tokens = ragged.Ragged.from_lists([np.array([5, 1])] * 2)
+
+
+PAIRS = Pairs(('s0', 'r0'), ('s1', 'r1'))
+VOCABULARY = types.SimpleNamespace(
+  decode_batch=lambda rows: [TEXTS[chr(int(row[0]))] for row in rows]
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  entries = []
+  for shard, rows in enumerate(SHARDS):
+    columns = sample_store.SampleRows(
+      source_id=np.array([row[0] for row in rows], np.int64),
+      sample_id=np.array([row[1] for row in rows], np.int32),
+      tokens=[
+        np.array([ord(row[2]), 1] if row[3] else [ord(row[2])], np.int32)
+        for row in rows
+      ],
+      log_prob=np.zeros(len(rows), np.float32),
+      finished=np.array([row[3] for row in rows]),
+    )
+    entries.append(
+      sample_store.write_shard(tmp_path, shard, len(SHARDS), columns, 128)
+    )
+  return types.SimpleNamespace(path=tmp_path, entries=entries)
+
+
+def reward(needs_references=False, raw=RAW):
+  table = fakes.Table(
+    rewards=tuple(raw.items()), needs_references=needs_references
+  )
+  config = guards.Guarded(
+    reward=table, guards=(guards.LengthRatio(high=1.5),), floor=FLOOR
+  )
+  return config.load(fakes.resources())
+
+
+def score(folder, scored, normalizer=None):
+  found = collect.score(
+    folder.path,
+    reward=scored,
+    num_shards=len(SHARDS),
+    pairs=PAIRS,
+    vocabulary=VOCABULARY,
+    normalizer=normalizer,
+    description='',
+  )
+  sample_store.write_manifest(
+    folder.path,
+    {
+      'num_sources': 2,
+      'num_rows': 6,
+      'split': 'train',
+      'shards': folder.entries,
+      'rewards': base.describe(scored),
+    },
+  )
+  return found, sample_store.SampleStore.open(folder.path)
+
+
+def test_columns_and_the_scale_of_what_passes(folder):
+  normalizer, store = score(folder, reward())
+  raw, normalised = store.rewards('guarded')
+  np.testing.assert_array_equal(raw, [2, FLOOR, FLOOR, 3, 1, 0])
+  low, high = np.percentile([2, 3, 1, 0], [0.5, 99.5])
+  assert normalizer == normalize.Normalizer(low, high)
+  np.testing.assert_allclose(normalised, (raw - low) / (high - low), rtol=1e-5)
+  np.testing.assert_array_equal(store.rewards('table')[0], [2, 9, 9, 3, 1, 0])
+  np.testing.assert_array_equal(
+    store.rewards('guarded_length_ratio')[1], [1, 0, 0, 1, 1, 1]
+  )
+  assert not list(folder.path.glob('.raw*'))
+
+
+def test_a_given_scale_is_used_and_nothing_done_twice(folder):
+  given = normalize.Normalizer(0.0, 2.0)
+  _, store = score(folder, reward(), given)
+  np.testing.assert_allclose(store.rewards('guarded')[1][0], 1.0)
+  # With all columns there nothing is asked of the reward, which knows nothing.
+  assert score(folder, reward(raw={}), given)[0] == given
+  # One column of one shard is gone: all is scored again.
+  next((folder.path / 'rewards').glob('table-00001*')).unlink()
+  with pytest.raises(KeyError):
+    score(folder, reward(raw={}), given)
+
+
+def test_references_are_those_of_each_row_s_source(folder):
+  seen = []
+
+  class Looks(fakes.Table):
+    def score(self, sources, hypotheses, references=None):
+      seen.append(list(zip(sources, hypotheses, references, strict=True)))
+      return super().score(sources, hypotheses, references)
+
+  looks = Looks(rewards=tuple(RAW.items()), needs_references=True)
+  score(folder, looks)
+  assert seen == [
+    [('s0', 'r0', 'r0'), ('s0', 'xxxx', 'r0'), ('s0', 'xxxx', 'r0')],
+    [('s1', 'r1', 'r1'), ('s1', 'dd', 'r1'), ('s1', 'ee', 'r1')],
+  ]
+
+
+def test_nan_stops_and_nothing_is_written(folder):
+  with pytest.raises(FloatingPointError, match=r"'table' .*position 1 \(1"):
+    score(folder, reward(raw={**RAW, 'dd': np.nan}))
+  assert not (folder.path / 'rewards').exists()
+
+
+def test_what_is_vetoed_is_not_trained_on(folder):
+  """Here source 0 has samples that are vetoed alone."""
+  score(folder, reward())
+  config = types.SimpleNamespace(
+    include_references=False,
+    include_unfinished=True,
+    filter=fixed.Fixed(values=(float('-inf'),)),
+    loss=bc.BC(),
+    reference_weight=1.0,
+  )
+  rows = improve.select_rows(
+    config,
+    improve_step=1,
+    grow_directory=folder.path,
+    reward_name='guarded',
+    data=types.SimpleNamespace(pairs=lambda split: PAIRS),
+  )
+  assert rows.statistics['samples'] == 2
+  batch = rows.load(np.arange(2), 2, 2)
+  assert sorted(batch['decoder_target_tokens'][:, 0].tolist()) == [
+    ord('d'), ord('e'),
+  ]  # fmt: skip
+
+
+def test_a_split_without_references_is_named():
+  pairs = types.SimpleNamespace(has_references=False)
+  collect.check_references(fakes.Table(rewards=()), pairs, 'grow')
+  needy = fakes.Table(rewards=(), needs_references=True)
+  with pytest.raises(ValueError, match=r"'table' .* the grow split has none"):
+    collect.check_references(needy, pairs, 'grow')
