@@ -34,6 +34,9 @@ _LENGTH = flags.DEFINE_integer('length', 32, 'S and T, of random rows.')
 _BUCKETS = flags.DEFINE_list(
   'buckets', None, 'Lengths that ours pads to; those of ScoringConfig.'
 )
+_TOKENS = flags.DEFINE_integer(
+  'tokens_per_call', None, 'Of our calls; that of ScoringConfig.'
+)
 _BATCH = flags.DEFINE_integer('batch', 64, 'Pairs at a time, Hugging Face.')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Turns of each system.')
 _THREADS = flags.DEFINE_integer('threads', 2, 'Threads of Hugging Face.')
@@ -68,9 +71,8 @@ def prepare_ours(folder: pathlib.Path, dtype: str) -> Callable[[], float]:
   scorer = learned.Scorer(model, mesh_lib.MeshConfig())
   placed = scorer.place({**params, 'decoder': decoder})
   sources, hypotheses = _pairs(folder)
-  settings = {'length_buckets': task['buckets']} if task['buckets'] else {}
   plan = blocks.plan(
-    blocks.ScoringConfig(**settings),
+    blocks.ScoringConfig(**task['scoring']),
     _Ids(),
     # EOS is added again.
     [' '.join(map(str, row[:-1])) for row in sources],
@@ -166,9 +168,19 @@ def write_work(folder: pathlib.Path) -> None:
     'samples': _SAMPLES.value,
     'batch': _BATCH.value,
     'threads': _THREADS.value,
-    'buckets': [int(n) for n in _BUCKETS.value or ()],
+    'scoring': _scoring(),
   }
   (folder / 'task.json').write_text(json.dumps(task), encoding='utf-8')
+
+
+def _scoring() -> dict:
+  """The settings of `ScoringConfig` that were given."""
+  settings = {}
+  if _BUCKETS.value:
+    settings['length_buckets'] = [int(n) for n in _BUCKETS.value]
+  if _TOKENS.value:
+    settings['tokens_per_call'] = _TOKENS.value
+  return settings
 
 
 def _systems(folder: pathlib.Path) -> dict[str, harness.Prepare]:

@@ -32,7 +32,9 @@ class ScoringConfig:
     length_buckets: rising lengths that both sides are padded to. The number of
       shapes to compile grows with the pairs of lengths that occur.
     candidate_buckets: rising values of C, the first of them 1.
-    tokens_per_call: tokens that a call computes on, about.
+    tokens_per_call: tokens that a call computes on, about. The last call of each
+      shape is filled up, so few texts want small calls; a CPU multiplies as fast
+      from some hundred tokens on, accelerators want thousands.
     held_tokens: encoded tokens that are held at a time, about.
     calls_in_flight: calls handed to the device ahead of the one awaited.
   """
@@ -41,7 +43,7 @@ class ScoringConfig:
   max_target_length: int = 128
   length_buckets: tuple[int, ...] = (16, 32, 64, 128)
   candidate_buckets: tuple[int, ...] = (1, 4)
-  tokens_per_call: int = 2048
+  tokens_per_call: int = 512
   held_tokens: int = 32768
   calls_in_flight: int = settings.recorded(default=2)
 
