@@ -30,8 +30,8 @@ Score = Callable[[dict[str, Any]], list[float]]
 
 def comet(model: str) -> Score:
   """COMET: its name on the hub, or the path of a checkpoint."""
-  import comet as package
-  import torch
+  import comet as package  # pyright: ignore[reportMissingImports]
+  import torch  # pyright: ignore[reportMissingImports]
 
   path = model if os.path.exists(model) else package.download_model(model)
   loaded = package.load_from_checkpoint(path)
@@ -54,7 +54,7 @@ def comet(model: str) -> Score:
 
 def bleurt(model: str) -> Score:
   """BLEURT: the folder of a checkpoint."""
-  from bleurt import score as package
+  from bleurt import score as package  # pyright: ignore[reportMissingImports]
 
   scorer = package.BleurtScorer(model)
   return lambda batch: [

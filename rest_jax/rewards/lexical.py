@@ -36,7 +36,7 @@ class _Lexical:
     """The metric of one hypothesis on the scale of the reward."""
     return self._metric.sentence_score(hypothesis, [reference]).score / 100.0
 
-  @functools.cached_property
+  @property
   def digest(self) -> str:
     described = settings.describe(self) | {'sacrebleu': sacrebleu.__version__}
     text = json.dumps(described, sort_keys=True)
