@@ -30,7 +30,6 @@ Score = Callable[[dict[str, Any]], list[float]]
 
 def comet(model: str) -> Score:
   """COMET: its name on the hub, or the path of a checkpoint."""
-  # Of the environment that runs this file, not of the package's.
   import comet as package  # pyright: ignore[reportMissingImports]
   import torch  # pyright: ignore[reportMissingImports]
 

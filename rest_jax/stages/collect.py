@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import functools
 import pathlib
 import shutil
-from typing import Any
 
 import jax
 import numpy as np
@@ -313,14 +312,16 @@ def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
 def _raw(path: pathlib.Path, compute: Callable[[], Columns]) -> Columns:
   """Raw rewards of a shard, kept until the normaliser is known."""
   if not path.exists():
-    raw: dict[str, Any] = {
-      name: np.asarray(column, np.float32) for name, column in compute().items()
-    }
+    raw = compute()
     temporary = path.with_suffix('.tmp.npz')
-    np.savez(temporary, **raw)
+    np.savez(
+      temporary,
+      names=np.asarray(list(raw)),
+      columns=np.asarray(list(raw.values()), np.float32),
+    )
     temporary.rename(path)
   with np.load(path) as stored:
-    return dict(stored)
+    return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
 
 
 def policy_sampler(
