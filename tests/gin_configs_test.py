@@ -152,7 +152,7 @@ def metricx_folder(files: pathlib.Path) -> pathlib.Path:
   params = policy.Policy(config).init(jax.random.key(0))
   huggingface.save_policy(folder, config, params)
   vocabularies.train(
-    vocabularies.VocabularyConfig(size=12),
+    vocabularies.VocabularyConfig(size=16),
     ['ein Satz', 'noch einer'],
     folder / metricx.VOCABULARY_FILE,
   )
