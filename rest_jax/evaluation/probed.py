@@ -81,7 +81,8 @@ def measure(
 
   Args:
     config: which probes.
-    reward: R.
+    reward: R. One that is given references has seen the right answer: only how
+      much a change costs says something of it.
     sources: n texts.
     references: n texts, n at least 2.
     seed: of the changes.
@@ -90,12 +91,19 @@ def measure(
     The answers, in the order of the configuration. A tie is no right answer.
   """
   cases = probes.cases(config, sources, references, seed=seed)
-  hypotheses, asked = list(references), list(sources)
+  hypotheses, rows_asked = list(references), list(range(len(references)))
   for found in cases.values():
     hypotheses += found.texts
-    asked += [sources[row] for row in found.rows]
+    rows_asked += found.rows
   # One call: a learned reward encodes each source once.
-  scores = np.asarray(reward.score(asked, hypotheses), np.float64)
+  answered = reward.score(
+    [sources[row] for row in rows_asked],
+    hypotheses,
+    [references[row] for row in rows_asked]
+    if reward.needs_references
+    else None,
+  )
+  scores = np.asarray(answered, np.float64)
   of_references = scores[: len(references)]
   names: dict[str, int] = {}
   clusters = np.asarray([names.setdefault(s, len(names)) for s in sources])

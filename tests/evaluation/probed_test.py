@@ -16,11 +16,12 @@ class Reward:
   """A reward by a function of source and hypothesis."""
 
   name = 'test'
+  needs_references = False
 
   def __init__(self, score):
     self._score = score
 
-  def score(self, sources, hypotheses):
+  def score(self, sources, hypotheses, references=None):
     pairs = zip(sources, hypotheses, strict=True)
     return np.asarray([self._score(*pair) for pair in pairs], np.float32)
 
@@ -117,3 +118,25 @@ def test_json():
   again = probed.from_json(written)
   assert probed.to_json(again) == probed.to_json(found)
   assert again.missed(0.5) == [] and len(again.probed) == len(found.probed)
+
+
+def test_a_reward_that_needs_references_is_given_each_row_s_own():
+  class Equal:
+    name = 'equal'
+    needs_references = True
+
+    def score(self, sources, hypotheses, references=None):
+      # Every source has its own reference, which a change leaves.
+      pairs = set(zip(SOURCES, REFERENCES, strict=True))
+      assert set(zip(sources, references, strict=True)) == pairs
+      return np.equal(hypotheses, references).astype(np.float32)
+
+  found = probed.measure(
+    probes.ProbeConfig(names=('repeated', 'empty')),
+    Equal(),
+    SOURCES,
+    REFERENCES,
+    seed=0,
+  )
+  assert found.mean == 1.0
+  assert [answer.share.value for answer in found.probed] == [1.0, 1.0]
