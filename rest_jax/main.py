@@ -104,7 +104,11 @@ def _run(experiment) -> int:
   elif mode == 'grow':
     run.grow(g, run.policy_before(g, 1))
   elif mode == 'value':
-    run.value(g, run.grow_directory(g))
+    if run.value(g, run.grow_directory(g)) is None:
+      raise ValueError(
+        f'the loss {experiment.improve.loss.name} reads no value function; add '
+        'one that does: --gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
+      )
   elif mode == 'improve':
     run.improve(g, i, run.grow_directory(g), run.policy_before(g, i))
   elif mode == 'report':

@@ -3,9 +3,12 @@
 import logging
 import pathlib
 
+from absl import flags
+from absl.testing import flagsaver
 import pytest
 
 from rest_jax import main
+from tests import smoke
 
 _PACKAGE = pathlib.Path(main.__file__).parent
 
@@ -25,3 +28,16 @@ def test_other_libraries_are_told_from_ours_by_their_files(path, ours):
     'absl', logging.INFO, str(path), 1, 'message', None, None
   )
   assert main.is_ours(record) is ours
+
+
+def test_a_value_function_that_no_loss_reads_is_refused(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(
+    run_mode='value', model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE]
+  ):
+    assert main.main(['rest_jax'], []) == 1
+  assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
