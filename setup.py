@@ -43,6 +43,7 @@ _EXTRAS_REQUIRE = {
     # With a Node.js of its own, so that nothing is fetched at the first run.
     'pyright[nodejs]',
     'pytest',
+    'pytest-xdist',
     'ruff',
   ],
   # Peers to compare with. torch brings its own CUDA libraries.

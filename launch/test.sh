@@ -6,6 +6,8 @@
 # Makes .venv once. The fast tier leaves out the tests marked `full`; --full runs
 # them too. A test that is skipped is listed with its reason. All checks run,
 # whatever the earlier ones said; the exit status is 0 if all of them pass.
+# The tests run in two processes, a file in one of them: most of their time is
+# compilation, which uses one core. TEST_PROCESSES=0 runs them in one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -37,6 +39,7 @@ check 'ruff format' "$VENV_PYTHON" -m ruff format --check .
 check 'lint-imports' .venv/bin/lint-imports
 check 'pyright' "$VENV_PYTHON" -m pyright --pythonpath "$VENV_PYTHON"
 check 'pytest' "$VENV_PYTHON" -m pytest -rs --durations=10 \
+  -n "${TEST_PROCESSES:-2}" --dist loadfile \
   ${tier[@]+"${tier[@]}"} ${arguments[@]+"${arguments[@]}"}
 
 if ((${#failed[@]})); then
