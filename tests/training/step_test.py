@@ -111,7 +111,7 @@ def test_packed_training_follows_a_plain_implementation():
   policy = toy.make_policy(dropout_rate=0.0)
   params = policy.init(jax.random.key(0))
   loss = bc.BC()
-  state = step_lib.init_state(params, loss, settings.direction())
+  state = step_lib.init_state(params, loss, settings.direction(), {})
   step = jax.jit(
     step_lib.make_train_step(
       model=policy, loss=loss, optimizer=settings.direction()
