@@ -10,7 +10,16 @@ from rest_jax.data import (
   vocabularies,
 )
 from rest_jax.filters import fixed, per_source
-from rest_jax.losses import bc, bvmpo, dpo, gold, oac, reward_weighted_bc
+from rest_jax.losses import (
+  bc,
+  bve,
+  bvmpo,
+  dpo,
+  gold,
+  oac,
+  reward_conditioned,
+  reward_weighted_bc,
+)
 from rest_jax.models import network
 from rest_jax.online import config as online_config
 from rest_jax.online import objective
@@ -82,11 +91,13 @@ CLASSES = (
   per_source.Percentile,
   per_source.Interpolation,
   bc.BC,
+  bve.BVE,
   bvmpo.BVMPO,
   dpo.DPO,
   gold.GoldP,
   gold.GoldS,
   oac.OAC,
+  reward_conditioned.RewardConditionedBC,
   reward_weighted_bc.RewardWeightedBC,
 )
 

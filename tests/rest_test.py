@@ -271,6 +271,8 @@ def test_missing_stages_are_named(run, tmp_path):
     ('reward_weighted_bc', 'reward_weight'),
     ('oac', 'advantage'),
     ('bvmpo', 'kl_to_bc'),
+    ('bve', 'action_value'),
+    ('reward_conditioned', 'nll'),
   ],
 )
 def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
@@ -306,3 +308,42 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   if needs_value:
     value = read(variant.value_directory(1) / 'manifest.json')
     assert settings['value'] == value['training']['params_digest']
+
+
+def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(
+  run, tmp_path
+):
+  variant = type(run)(
+    smoke.settings(
+      f'BC_DIR={run.directory("bc")}',
+      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.directory("data")}',
+      f'GROW_DIR={run.grow_directory(1)}',
+      gin_files=('gin_configs/losses/reward_conditioned.gin',),
+    ),
+    tmp_path,
+  )
+  folder = variant.improve(
+    1, 1, variant.grow_directory(1), variant.policy_before(1, 1)
+  )
+  grown = variant.grow(2, folder)
+  store = sample_store.SampleStore.open(grown)
+  rows = np.flatnonzero(store.sample_id >= 0)[:40]
+  policy = variant.policy
+  params = policies.load(folder, policy, variant.experiment.mesh)
+
+  def log_probs(start):
+    source_tokens = variant.data.pairs('train').source_tokens
+    batch = loader.decoder_batch(
+      source_tokens.pad(np.asarray(store.source_id)[rows], 64),
+      store.tokens.pad(rows, 64),
+    )
+    batch['decoder_input_tokens'][:, 0] = start
+    return policy.sequence_log_probs(params, batch)
+
+  stored = np.asarray(store.log_prob)[rows]
+  best = policy.config.vocab_size - 1
+  np.testing.assert_allclose(log_probs(best), stored, atol=1e-3)
+  assert np.abs(log_probs(0) - stored).max() > 0.1
+  # BC and the first Grow are as they are without it.
+  assert variant.policy.decoder_start == 0

@@ -119,6 +119,15 @@ class Loss:
   needs: ClassVar[tuple[str, ...]] = ()
   packable: ClassVar[bool] = False
 
+  def decoder_start(self, vocab_size: int) -> int:
+    """The decoder's first input when the policy it trains is used.
+
+    Args:
+      vocab_size: of the network.
+    """
+    del vocab_size
+    return types.DECODER_START_ID
+
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> Auxiliary:

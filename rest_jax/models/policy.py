@@ -51,9 +51,12 @@ class Policy:
 
   Attributes:
     config: sizes; `vocab_size` must be set (see `NetworkConfig.with_vocab`).
+    decoder_start: the decoder's first input, whatever that of a batch is. A
+      policy that was conditioned on something in training is told it here.
   """
 
   config: network.NetworkConfig
+  decoder_start: int = types.DECODER_START_ID
 
   def __post_init__(self):
     check_vocab_size(self.config)
@@ -61,6 +64,10 @@ class Policy:
   @functools.cached_property
   def module(self) -> network.Transformer:
     return network.Transformer(self.config)
+
+  def unconditioned(self) -> 'Policy':
+    """The same network, whose first input is that of the batch."""
+    return Policy(self.config)
 
   def init(self, key: Array) -> types.Params:
     return init_params(self.module, key)
@@ -89,6 +96,10 @@ class Policy:
     Returns:
       Logits; those of positions whose target is PAD mean nothing.
     """
+    if self.decoder_start != types.DECODER_START_ID:
+      inputs = jnp.asarray(batch['decoder_input_tokens'])
+      inputs = inputs.at[:, 0].set(self.decoder_start)
+      batch = {**batch, 'decoder_input_tokens': inputs}
     return apply(self.module, params, batch, dropout_key)
 
   def log_probs(

@@ -156,7 +156,7 @@ class Program:
     done = jnp.logical_not(inputs.active)
     return State(
       position=jnp.int32(0),
-      previous=jnp.full(rows, types.DECODER_START_ID, jnp.int32),
+      previous=jnp.full(rows, self.policy.decoder_start, jnp.int32),
       done=done,
       tokens=jnp.full((self.max_target_length, *rows), types.PAD_ID, jnp.int32),
       lengths=jnp.zeros(rows, jnp.int32),

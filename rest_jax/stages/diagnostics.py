@@ -61,9 +61,10 @@ def measure(
   references = sampled.texts_of(pairs, rows[chosen])[1]
   base = log_probs[at]
   if policies.digest(policy_directory) != policies.digest(bc_directory):
+    bc_policy = policy.unconditioned()
     base = collect.log_probs(
-      policies.load(bc_directory, policy, mesh_config),
-      policy,
+      policies.load(bc_directory, bc_policy, mesh_config),
+      bc_policy,
       mesh_config,
       sources=(pairs.source_tokens, ids[at]),
       targets=(tokens, at),

@@ -284,6 +284,18 @@ class TestSamples:
       block.log_probs, _teacher_forced(block), atol=1e-4
     )
 
+  def test_a_policy_with_a_start_of_its_own_is_sampled_from_it(
+    self, monkeypatch
+  ):
+    told = policy_lib.Policy(_POLICY.config, decoder_start=7)
+    monkeypatch.setitem(globals(), '_POLICY', told)
+    block = _sample(_sampler())
+    np.testing.assert_allclose(
+      block.log_probs, _teacher_forced(block), atol=1e-4
+    )
+    monkeypatch.setitem(globals(), '_POLICY', told.unconditioned())
+    assert np.abs(block.log_probs - _teacher_forced(block)).max() > 0.1
+
   def test_ends_by_eos_or_at_the_maximum_length(self, samples):
     finished = []
     for i, row in enumerate(samples.tokens):

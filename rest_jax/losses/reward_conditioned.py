@@ -1,0 +1,84 @@
+"""Behavioural cloning of a policy that is told the reward to reach."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rest_jax import types
+from rest_jax.losses import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardConditionedBC(base.Loss):
+  """Negative log-likelihood given the source and a class of reward.
+
+  L(x, y; theta) = - sum_t log pi_theta(y_t | y_<t, x, c(R))
+  c(R) = floor(K R), at least 0 and at most K - 1
+
+  The class stands where the decoder's start token stood: its ids are the last K
+  of the network's, where a vocabulary has its rarest pieces or none. The reward comes with the
+  last token, so that the return to go of a decision transformer is R at every
+  token, and one class says it all. The policy is then sampled with the class
+  `target`.
+
+  Source: Chen et al., Decision Transformer (2021); ReST (arXiv 2308.08998), A.2,
+  which reports no gain over BC and gives no detail. Classes are ours.
+
+  Attributes:
+    num_classes: K, at least 2. Normalised rewards of D_1 are mostly in [0, 1].
+    target: the class to sample with, in [0, K); None for the highest.
+  """
+
+  name: ClassVar[str] = 'reward_conditioned'
+  columns: ClassVar[tuple[str, ...]] = ('rewards',)
+
+  num_classes: int = 10
+  target: int | None = None
+
+  def __post_init__(self):
+    if self.num_classes < 2:
+      raise ValueError(
+        f'num_classes must be at least 2; got {self.num_classes}'
+      )
+    if self.target is not None and not 0 <= self.target < self.num_classes:
+      raise ValueError(
+        f'target must be in [0, num_classes={self.num_classes}), or None for '
+        f'the highest; got {self.target}'
+      )
+
+  def decoder_start(self, vocab_size: int) -> int:
+    target = self.num_classes - 1 if self.target is None else self.target
+    return vocab_size - self.num_classes + target
+
+  def starts(
+    self, rewards: Float[Array, ' B'], vocab_size: int
+  ) -> Int[Array, ' B']:
+    """The decoder's first input of each hypothesis."""
+    classes = jnp.floor(self.num_classes * rewards).astype(jnp.int32)
+    classes = jnp.clip(classes, 0, self.num_classes - 1)
+    return vocab_size - self.num_classes + classes
+
+  def __call__(
+    self,
+    *,
+    model: Any,
+    params: types.Params,
+    auxiliary: base.Auxiliary,
+    batch: types.Batch,
+    statistics: Any = None,
+    dropout_key: jax.Array | None = None,
+  ) -> base.LossOutput:
+    """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
+    del auxiliary, statistics
+    weights = batch['decoder_loss_weights']  # [B, T]
+    starts = self.starts(batch['rewards'], model.config.vocab_size)
+    inputs = batch['decoder_input_tokens'].at[:, 0].set(starts)
+    log_probs = model.unconditioned().log_probs(
+      params, {**batch, 'decoder_input_tokens': inputs}, dropout_key=dropout_key
+    )
+    count = weights.sum()
+    nll = jnp.where(weights > 0, -log_probs * weights, 0.0).sum()
+    return base.LossOutput(nll, count, {'nll': (nll, count)})
