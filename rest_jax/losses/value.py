@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from rest_jax import types
 from rest_jax.losses import base
@@ -15,24 +15,34 @@ from rest_jax.losses import base
 class ValueRegression(base.Loss):
   """Squared error of a value function to the Monte-Carlo returns of D_g.
 
-  L(x, y; theta) = sum_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x, y)
+  L(x, y; theta) = sum_t w_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x, y)
+  w_t = (T - t + 1)^-p
 
   T is the position of the last token: the reward comes with it, and nothing
-  before it.
+  before it. With p = 0 every token counts alike. The more of y is still to be
+  drawn, the more G_t scatters around what V is to learn: as in weighted least
+  squares, p > 0 trusts the returns that scatter less. What V converges to at a
+  position does not depend on the weights.
 
-  Source: ReST (arXiv 2308.08998), A.8.4.
+  Source: ReST (arXiv 2308.08998), A.8.4. The weights are ours.
 
   Attributes:
     discount: gamma, in (0, 1].
+    remaining_power: p, at least 0.
   """
 
   name: ClassVar[str] = 'value'
   columns: ClassVar[tuple[str, ...]] = ('rewards',)
 
   discount: float = 1.0
+  remaining_power: float = 0.0
 
   def __post_init__(self):
     check_discount(self.discount)
+    if self.remaining_power < 0:
+      raise ValueError(
+        f'remaining_power must be at least 0; got {self.remaining_power}'
+      )
 
   def __call__(
     self,
@@ -44,15 +54,17 @@ class ValueRegression(base.Loss):
     statistics: Any = None,
     dropout_key: jax.Array | None = None,
   ) -> base.LossOutput:
-    """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
+    """See `Loss.__call__`; the normaliser is the sum of all weights."""
     del auxiliary, statistics
     values = model.values(params, batch, dropout_key=dropout_key)  # [B, T]
     is_token = batch['decoder_target_tokens'] != types.PAD_ID
     returns = monte_carlo_returns(batch['rewards'], is_token, self.discount)
     weights = batch['decoder_loss_weights']
     squared = jnp.square(values.astype(jnp.float32) - returns)
-    total, count = (squared * weights).sum(), weights.sum()
-    return base.LossOutput(total, count, {'squared_error': (total, count)})
+    metrics = {'squared_error': ((squared * weights).sum(), weights.sum())}
+    remaining = jnp.where(is_token, tokens_ahead(is_token) + 1, 1)
+    weights = weights * jnp.power(remaining, -self.remaining_power)
+    return base.LossOutput((squared * weights).sum(), weights.sum(), metrics)
 
 
 def check_discount(discount: float) -> None:
@@ -71,10 +83,13 @@ def monte_carlo_returns(
     is_token: True up to the last token, False after it.
     discount: gamma.
   """
-  # Tokens from t on, less one: T - t.
-  ahead = jnp.cumsum(is_token[:, ::-1], axis=1)[:, ::-1] - 1
-  returns = rewards[:, None] * jnp.power(discount, ahead)
+  returns = rewards[:, None] * jnp.power(discount, tokens_ahead(is_token))
   return jnp.where(is_token, returns, 0.0)
+
+
+def tokens_ahead(is_token: Bool[Array, 'B T']) -> Int[Array, 'B T']:
+  """T - t: how many tokens come after each; -1 after the last."""
+  return jnp.cumsum(is_token[:, ::-1], axis=1)[:, ::-1] - 1
 
 
 def advantages(

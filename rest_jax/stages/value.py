@@ -36,6 +36,7 @@ class ValueStage:
     trainer: length, optimiser, batches; the objective is minus the squared
       error on the rows that `choose_by` names.
     discount: gamma of the Monte-Carlo returns; that of the loss which uses them.
+    remaining_power: p of `ValueRegression`.
     init: whose weights it starts from: 'reward', the reward model, which has
       learned to judge whole hypotheses, or 'policy', BC under a fresh head.
     choose_by: by which rows the checkpoint is chosen: 'train', as the value
@@ -48,13 +49,14 @@ class ValueStage:
 
   trainer: trainer_lib.TrainerConfig
   discount: float = 1.0
+  remaining_power: float = 0.0
   init: str = 'reward'
   choose_by: str = TRAIN
   num_heldout_sources: int = 200
   max_measured_rows: int = 5_000
 
   def __post_init__(self):
-    value_loss.check_discount(self.discount)
+    self.loss()  # Now rather than after a Grow, if a value is wrong.
     if self.init not in INITS:
       raise ValueError(f'init must be one of {INITS}; got {self.init!r}')
     if self.choose_by not in (TRAIN, HELDOUT):
@@ -66,6 +68,11 @@ class ValueStage:
         raise ValueError(
           f'{name} must be at least 1; got {getattr(self, name)}'
         )
+
+  def loss(self) -> value_loss.ValueRegression:
+    return value_loss.ValueRegression(
+      discount=self.discount, remaining_power=self.remaining_power
+    )
 
 
 def run(
@@ -152,7 +159,7 @@ def run(
   result = trainer_lib.train(
     trainer,
     model=model,
-    loss=value_loss.ValueRegression(discount=config.discount),
+    loss=config.loss(),
     batches=train_rows,
     mesh_config=mesh_config,
     params=_initial(config, policy, model, start, mesh_config, seed),

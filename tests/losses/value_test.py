@@ -55,6 +55,25 @@ def test_a_value_function_that_is_right_has_no_advantage():
   assert output.weighted_sum == pytest.approx(0, abs=1e-6)
 
 
+def test_tokens_near_the_end_may_count_more():
+  # Two tokens to come and one: weights 1/2^p and 1.
+  cases = {
+    'decoder_target_tokens': jnp.array([[4, 1, 0]]),
+    'decoder_loss_weights': jnp.array([[1.0, 1.0, 0.0]]),
+    'rewards': jnp.array([1.0]),
+  }
+  values = jnp.array([[0.5, 0.9, 7.0]])
+  output = _call(value.ValueRegression(remaining_power=2.0), values, cases)
+  assert output.weighted_sum == pytest.approx(0.25 * 0.25 + 0.01, rel=1e-5)
+  assert output.normalizer == 1.25
+  # The reported error is that of all tokens alike.
+  total, count = output.metrics['squared_error']
+  assert total == pytest.approx(0.25 + 0.01, rel=1e-5)
+  assert count == 2
+  with pytest.raises(ValueError, match='remaining_power'):
+    value.ValueRegression(remaining_power=-1.0)
+
+
 def test_loss_by_hand():
   cases = {
     'decoder_target_tokens': jnp.array([[4, 1, 0], [1, 0, 0]]),
