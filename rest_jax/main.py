@@ -3,6 +3,7 @@
 Kept short: flags, configuration, and which stages a run mode goes through.
 """
 
+import contextlib
 import logging as std_logging
 import os
 import pathlib
@@ -67,19 +68,27 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError('--model_dir must name the folder of the run')
   _quiet()
   # Here, so that --help answers at once.
-  from rest_jax import configurables, gin_utils
+  from rest_jax import configurables, gin_utils, interruption
+  from rest_jax.data import lock
 
   try:
-    configurables.register()
-    if _RUN_MODE.value == 'compare':
-      return _compare(overrides)
-    experiment = gin_utils.parse_and_build(
-      _GIN_FILE.value, overrides, root=configurables.ROOT
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(interruption.handled())
+      if not _DRY_RUN.value:
+        stack.enter_context(lock.held(_MODEL_DIR.value))
+      configurables.register()
+      if _RUN_MODE.value == 'compare':
+        return _compare(overrides)
+      experiment = gin_utils.parse_and_build(
+        _GIN_FILE.value, overrides, root=configurables.ROOT
+      )
+      return _run(experiment)
+  except interruption.Interrupted as interrupted:
+    print(
+      f'stopped by {interrupted}; run the same command to resume',
+      file=sys.stderr,
     )
-    return _run(experiment)
-  except KeyboardInterrupt:
-    print('interrupted; run the same command to resume', file=sys.stderr)
-    return 130
+    return 128 + interrupted.number
   except _EXPECTED as error:
     if _TRACEBACK.value:
       raise

@@ -29,6 +29,7 @@ class Journal:
     first_step: int,
     num_steps: int,
     description: str,
+    is_evaluated: bool = True,
   ):
     """Opens the files.
 
@@ -37,7 +38,9 @@ class Journal:
       first_step: steps taken already.
       num_steps: steps to take in all.
       description: the word before the bar.
+      is_evaluated: False if the evaluation of `first_step` is to be made again.
     """
+    self._is_evaluated = is_evaluated
     self._directory = pathlib.Path(directory)
     self._description = description
     self._num_steps = num_steps
@@ -48,7 +51,7 @@ class Journal:
     self._directory.mkdir(parents=True, exist_ok=True)
     path = self._directory / METRICS_FILE
     if path.exists():
-      _drop_after(path, self._first_step)
+      _drop_after(path, self._first_step, self._is_evaluated)
     self._lines = open(path, 'a', encoding='utf-8')
     self._events = tensorboardX.SummaryWriter(
       str(self._directory), purge_step=self._first_step + 1
@@ -99,14 +102,16 @@ class Journal:
       )
 
 
-def _drop_after(path: pathlib.Path, step: int) -> None:
+def _drop_after(path: pathlib.Path, step: int, is_evaluated: bool) -> None:
   """Keeps whole lines up to `step`; the last one may be torn."""
   kept = []
   for line in path.read_text(encoding='utf-8').splitlines():
     try:
-      if json.loads(line)['step'] > step:
-        break
+      entry = json.loads(line)
+      place = (entry['step'], entry['split'] != 'train')
     except (json.JSONDecodeError, KeyError):
+      break
+    if place > (step, is_evaluated):
       break
     kept.append(line + '\n')
   with files.atomic_write(path) as temporary:

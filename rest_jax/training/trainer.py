@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import settings, types
+from rest_jax import interruption, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import checkpoints as checkpoints_lib
@@ -125,11 +125,18 @@ class TrainResult(NamedTuple):
     params: those of the best checkpoint.
     summary: for the stage's manifest: steps, best_step, best_objective,
       stopped_early, real_token_share, seconds, evaluation_seconds (of those),
+      target_tokens and source_tokens (real ones, of all steps),
       target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint).
   """
 
   params: types.Params
   summary: dict[str, Any]
+
+
+_SIDES = {
+  'target_tokens': 'decoder_target_tokens',
+  'source_tokens': 'encoder_input_tokens',
+}
 
 
 @dataclasses.dataclass
@@ -141,8 +148,13 @@ class _Progress:
   best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
   evaluations_since_best: int = 0
   seconds: float = 0.0
-  target_tokens: float = 0.0
+  target_tokens: int = 0
+  source_tokens: int = 0
   evaluation_seconds: float = 0.0
+  # Of a training that was interrupted: metrics of steps since the last line of
+  # the journal, and whether its evaluation was cut off.
+  unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
+  awaits_evaluation: bool = False
 
   def note(self, step: int, metrics: dict[str, float]) -> None:
     objective = metrics[checkpoints_lib.OBJECTIVE]
@@ -187,7 +199,8 @@ def train(
   """Trains until `max_steps` or until the objective stops rising.
 
   A training that was cut off goes on from its latest checkpoint, with the same
-  batches, randomness and early-stopping state.
+  batches, randomness and early-stopping state. A signal (see `interruption`) saves
+  one more after the step at hand, and stops an evaluation, which is made again.
 
   Args:
     config: see `TrainerConfig`.
@@ -231,6 +244,7 @@ def train(
         first_step=int(state.step),
         num_steps=config.max_steps,
         description=description,
+        is_evaluated=not progress.awaits_evaluation,
       )
     )
     run = _Run(config, evaluate_fn, store, journal, progress)
@@ -242,7 +256,7 @@ def train(
       config.accumulation_steps,
       mesh_config,
     )
-    if fresh and config.evaluate_first:
+    if progress.awaits_evaluation or (fresh and config.evaluate_first):
       run.evaluate(state)
     has_dropout = config.dropout and model.config.dropout_rate > 0
     state = run.steps(train_step, state, batches, mesh, has_dropout)
@@ -289,34 +303,51 @@ class _Run:
         jax.random.fold_in(jax.random.key(config.seed), 1), everywhere
       )
     step = int(state.step)
-    waiting = []
+    waiting, progress.unlogged = progress.unlogged, []
     iterator = batches.iterate(step)
-    while step < config.max_steps and not self._is_stopped():
-      batch = next(iterator)
-      progress.target_tokens += float(batch['decoder_loss_weights'].sum())
-      rate = jax.device_put(learning_rates[step], everywhere)
-      state, metrics = train_step(
-        state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
-      )
-      step += 1
-      waiting.append(metrics)
-      evaluates = step % config.evaluate_every == 0 or step == config.max_steps
-      if evaluates or step % config.log_every == 0:
-        self._log(step, waiting)
-        waiting = []
-      self._journal.advance(step)
-      if evaluates:
-        self.evaluate(state)
+    with interruption.deferred() as is_interrupted:
+      while step < config.max_steps and not self._is_stopped():
+        batch = next(iterator)
+        for side, name in _SIDES.items():
+          tokens = int(np.count_nonzero(batch[name]))
+          setattr(progress, side, getattr(progress, side) + tokens)
+        rate = jax.device_put(learning_rates[step], everywhere)
+        state, metrics = train_step(
+          state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
+        )
+        step += 1
+        waiting.append(metrics)
+        is_due = step % config.evaluate_every == 0 or step == config.max_steps
+        if is_due or step % config.log_every == 0:
+          self._log(step, waiting)
+          waiting = []
+        self._journal.advance(step)
+        if is_due:
+          self.evaluate(state)
+        if is_interrupted():
+          if self._store.latest_step != step:
+            progress.unlogged = _floats(waiting)
+            self._save(state)
+          break
     return state
 
   def evaluate(self, state) -> None:
     """Evaluates, notes the result and saves a checkpoint."""
     step = int(state.step)
+    is_saved = self._progress.awaits_evaluation
     began = time.monotonic()
-    metrics = {
-      name: float(value)
-      for name, value in self._evaluate_fn(state.params, step).items()
-    }
+    try:
+      with interruption.immediate():
+        metrics = {
+          name: float(value)
+          for name, value in self._evaluate_fn(state.params, step).items()
+        }
+    except interruption.Interrupted:
+      self._progress.awaits_evaluation = True
+      if not is_saved:
+        self._save(state)
+      raise
+    self._progress.awaits_evaluation = False
     self._progress.evaluation_seconds += time.monotonic() - began
     for name, value in metrics.items():
       if not math.isfinite(value):
@@ -325,13 +356,14 @@ class _Run:
           'the checkpoint before is intact.'
         )
     self._progress.note(step, metrics)
-    self._progress.seconds = time.monotonic() - self._started
     self._journal.write('validation', step, metrics)
-    self._store.save(
-      state,
-      record=self._progress.record(),
-      objective=metrics[checkpoints_lib.OBJECTIVE],
-    )
+    # An interruption has saved this step; the next save notes the result.
+    if not is_saved:
+      self._save(state, metrics[checkpoints_lib.OBJECTIVE])
+
+  def _save(self, state, objective: float | None = None) -> None:
+    self._progress.seconds = time.monotonic() - self._started
+    self._store.save(state, record=self._progress.record(), objective=objective)
 
   def _is_stopped(self) -> bool:
     patience = self._config.patience
@@ -340,7 +372,7 @@ class _Run:
     )
 
   def _log(self, step, waiting) -> None:
-    fetched = jax.device_get(waiting)
+    fetched = _floats(waiting)
     for index, metrics in enumerate(fetched):
       for name in ('loss', 'gradient_norm'):
         if not np.isfinite(metrics[name]):
@@ -368,9 +400,18 @@ class _Run:
       'real_token_share': batches.real_token_share,
       'seconds': progress.seconds,
       'evaluation_seconds': progress.evaluation_seconds,
+      **{side: getattr(progress, side) for side in _SIDES},
       'target_tokens_per_second': progress.target_tokens / training,
       'params_digest': checkpoints_lib.digest(best),
     }
+
+
+def _floats(waiting) -> list[dict[str, float]]:
+  """Fetches the metrics of some steps."""
+  return [
+    {name: float(value) for name, value in metrics.items()}
+    for metrics in jax.device_get(waiting)
+  ]
 
 
 def _sharded_state(model, loss, config, params, given, mesh_config, mesh):

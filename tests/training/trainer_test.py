@@ -1,11 +1,14 @@
 """Tests of the trainer: learning, choosing, stopping, resuming, faults."""
 
 import json
+import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from rest_jax import interruption
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import checkpoints, journal, trainer
@@ -107,6 +110,69 @@ def test_a_training_cut_off_anywhere_ends_the_same(tmp_path, cut_at):
   assert trained_digest(whole) == trained_digest(resumed)
   assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
     tmp_path / 'cut'
+  )
+
+
+def _send_sigterm():
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+# With a line of metrics every 2 steps and an evaluation every 4.
+@pytest.mark.parametrize('step', [1, 5, 6, 8, 11, 12])
+def test_a_signal_saves_the_step_at_hand(tmp_path, monkeypatch, step):
+  whole = train(tmp_path / 'whole')
+  advance = journal.Journal.advance
+
+  def send(self, at):
+    advance(self, at)
+    if at == step:
+      _send_sigterm()
+
+  with monkeypatch.context() as patched:
+    patched.setattr(journal.Journal, 'advance', send)
+    with interruption.handled(), pytest.raises(interruption.Interrupted):
+      train(tmp_path / 'cut')
+  saved = checkpoints.Checkpoints(tmp_path / 'cut', read_only=True)
+  assert saved.latest_step == step
+  saved.close()
+  first = []
+  _assert_resumes_to(whole, tmp_path, first)
+  # Nothing is trained or evaluated twice.
+  assert min(first, default=99) > step - (step % 4 == 0)
+
+
+@pytest.mark.parametrize('step', [4, 8, 12])
+@pytest.mark.parametrize('times', [1, 2])
+def test_a_signal_stops_an_evaluation_which_is_made_again(
+  tmp_path, step, times
+):
+  whole = train(tmp_path / 'whole')
+
+  def evaluate(params, at):
+    if at == step:
+      _send_sigterm()
+    return {'objective': float(at)}
+
+  for _ in range(times):
+    with interruption.handled(), pytest.raises(interruption.Interrupted):
+      train(tmp_path / 'cut', evaluate_fn=evaluate)
+  evaluated = []
+  _assert_resumes_to(whole, tmp_path, evaluated)
+  assert evaluated[0] == step
+
+
+def _assert_resumes_to(whole, folder, evaluated):
+  def evaluate(params, step):
+    evaluated.append(step)
+    return {'objective': float(step)}
+
+  resumed = train(folder / 'cut', evaluate_fn=evaluate)
+  assert trained_digest(whole) == trained_digest(resumed)
+  timed = ('seconds', 'evaluation_seconds', 'target_tokens_per_second')
+  for name, value in whole.summary.items():
+    assert name in timed or resumed.summary[name] == value, name
+  assert journal.read_metrics(folder / 'whole') == journal.read_metrics(
+    folder / 'cut'
   )
 
 

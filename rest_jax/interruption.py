@@ -1,0 +1,104 @@
+"""Stopping on SIGTERM and Ctrl-C without losing what was done.
+
+Stages leave only whole files behind, so that most code may be stopped at once:
+the signal raises `Interrupted` where it arrives. Code that has something to save
+first, such as the steps of a training, defers it:
+
+  with interruption.deferred() as is_requested:
+    while ...:
+      ...
+      if is_requested():
+        save()
+        break  # `Interrupted` is raised as `deferred` ends
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import signal
+from types import FrameType
+
+from absl import logging
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(KeyboardInterrupt):
+  """A signal asked to stop. Not an `Exception`, which code may catch.
+
+  Attributes:
+    number: of the signal.
+  """
+
+  def __init__(self, number: int):
+    super().__init__(signal.Signals(number).name)
+    self.number = number
+
+
+class _Requests:
+  """What the handler has seen. Signals arrive in the main thread alone."""
+
+  def __init__(self):
+    self.number: int | None = None
+    self.num_deferring = 0
+
+  def handle(self, number: int, frame: FrameType | None) -> None:
+    """The handler: raises at once, unless that is deferred for the first time."""
+    del frame
+    if self.num_deferring and self.number is None:
+      self.number = number
+      logging.warning(
+        '%s: stops after this step; once more to stop at once',
+        signal.Signals(number).name,
+      )
+      return
+    raise Interrupted(number)
+
+
+_requests = _Requests()
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+  """Turns SIGTERM and SIGINT into `Interrupted`; for the main thread."""
+  before = {number: signal.getsignal(number) for number in SIGNALS}
+  _requests.number = None
+  for number in SIGNALS:
+    signal.signal(number, _requests.handle)
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+  """Keeps the first signal back, and raises it at the end.
+
+  Yields:
+    Whether a signal has come.
+  """
+  _requests.num_deferring += 1
+  try:
+    yield lambda: _requests.number is not None
+  finally:
+    _requests.num_deferring -= 1
+  _raise_if_requested()
+
+
+@contextlib.contextmanager
+def immediate() -> Iterator[None]:
+  """Inside of `deferred`: lets signals stop a part of it at once."""
+  depth, _requests.num_deferring = _requests.num_deferring, 0
+  try:
+    _raise_if_requested()
+    yield
+  finally:
+    _requests.num_deferring = depth
+
+
+def _raise_if_requested() -> None:
+  if _requests.number is None or _requests.num_deferring:
+    return
+  number, _requests.number = _requests.number, None
+  raise Interrupted(number)

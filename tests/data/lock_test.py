@@ -1,0 +1,67 @@
+"""Tests of the lock on a run's folder."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rest_jax.data import lock
+
+_HOLD = """
+import sys, time
+from rest_jax.data import lock
+with lock.held(sys.argv[1]):
+  print('held', flush=True)
+  time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+  """Another process that holds the lock of `tmp_path`."""
+  with subprocess.Popen(
+    [sys.executable, '-c', _HOLD, str(tmp_path)],
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == 'held\n'
+    yield process
+    process.kill()
+
+
+def test_a_second_process_is_refused_and_told_who_is_first(tmp_path, other):
+  message = rf'{re.escape(str(tmp_path))} .* process {other.pid} on .* since 20'
+  with pytest.raises(lock.LockedError, match=message), lock.held(tmp_path):
+    pass
+
+
+def test_one_that_was_killed_leaves_no_lock(tmp_path, other):
+  os.kill(other.pid, signal.SIGKILL)
+  other.wait()
+  assert f'"process": {other.pid}' in (tmp_path / lock.LOCK_FILE).read_text()
+  with lock.held(tmp_path):
+    assert (
+      f'"process": {os.getpid()}' in (tmp_path / lock.LOCK_FILE).read_text()
+    )
+
+
+def test_it_is_given_back(tmp_path):
+  for _ in range(2):
+    with lock.held(tmp_path / 'made' / 'too'):
+      pass
+  with pytest.raises(RuntimeError, match='ours'), lock.held(tmp_path):
+    raise RuntimeError('ours')
+  with lock.held(tmp_path), lock.held(tmp_path / 'below'):
+    pass
+
+
+def test_an_owner_that_has_not_written_its_name_yet(tmp_path, other):
+  (tmp_path / lock.LOCK_FILE).write_text('{"proc')
+  with (
+    pytest.raises(lock.LockedError, match='by another process'),
+    lock.held(tmp_path),
+  ):
+    pass
