@@ -14,9 +14,11 @@ import numpy as np
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import rest
-from rest_jax.evaluation import metrics
+from rest_jax.data import lock
+from rest_jax.evaluation import costs, metrics
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, table
+from rest_jax.report import cost_table, figures, table
+from rest_jax.stages import costs as costs_stage
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import summary
 
@@ -111,7 +113,8 @@ def run(
   for of_seeds in runs.values():
     for one in of_seeds:
       logging.info('compare: %s', one.variant_dir)
-      rest.rest(one)
+      with lock.held(one.model_dir):
+        rest.rest(one)
   return write(list(runs.values()), base)
 
 
@@ -172,7 +175,16 @@ def write(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
   figures.write_all(results, base.model_dir / 'report')
-  print(table.render(results), flush=True)
+  text = table.render(results)
+  for of_seeds in runs:
+    if of_seeds[0].experiment.online is None:
+      continue
+    gathered = [costs_stage.gather(run) for run in of_seeds]
+    if all(gathered):
+      reached = costs.mean(gathered)
+      costs.write(base.model_dir / costs_stage.COSTS_FILE, reached)
+      text += '\n\n' + cost_table.render(reached)
+  print(text, flush=True)
   logging.info('results: %s', base.model_dir / summary.RESULTS_FILE)
   return results
 

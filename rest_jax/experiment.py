@@ -269,6 +269,13 @@ class Run:
     return policy_lib.Policy(network.with_vocab(self.data.vocabulary.size))
 
   @functools.cached_property
+  def improved_policy(self) -> policy_lib.Policy:
+    """The network as the loss of the Improve steps has it used."""
+    config = self.policy.config
+    start = self.experiment.improve.loss.decoder_start(config.vocab_size)
+    return policy_lib.Policy(config, decoder_start=start)
+
+  @functools.cached_property
   def reward_model(self) -> rewards_base.Reward:
     return self.experiment.reward.load(
       rewards_base.Resources(
@@ -357,7 +364,7 @@ class Run:
     return grow_stage.run(
       self.experiment.grow,
       grow_step=grow_step,
-      policy=self.policy,
+      policy=self.policy if grow_step == 1 else self.improved_policy,
       policy_directory=policy_directory,
       data=self.data,
       reward=self.reward_model,
@@ -399,12 +406,12 @@ class Run:
     """Fine-tunes on the rows of D_g that pass F; returns its folder."""
     experiment = self.experiment
     is_initial = experiment.improve.init == 'initial'
-    evaluate_fn, evaluation_settings = self._selection()
+    evaluate_fn, evaluation_settings = self._selection(self.improved_policy)
     return improve_stage.run(
       experiment.improve,
       grow_step=grow_step,
       improve_step=improve_step,
-      policy=self.policy,
+      policy=self.improved_policy,
       init_directory=self.directory('bc') if is_initial else previous,
       bc_directory=self.directory('bc'),
       value_directory=(
@@ -424,7 +431,7 @@ class Run:
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
     config = self._online_config()
-    evaluate_fn, evaluation_settings = self._selection()
+    evaluate_fn, evaluation_settings = self._selection(self.policy)
     return online_stage.run(
       config,
       policy=self.policy,
@@ -441,14 +448,16 @@ class Run:
       overwrite=self._overwrite,
     )
 
-  def _selection(self) -> tuple[sampled.SampledReward, dict[str, Any]]:
+  def _selection(
+    self, policy: policy_lib.Policy
+  ) -> tuple[sampled.SampledReward, dict[str, Any]]:
     """Sampled validation reward, which chooses checkpoints, and its settings."""
     config = self.experiment.evaluate
     pairs = self.data.pairs(prepare.VALIDATION)
     seed = self._seed(seeds.Purpose.SELECTION)
     evaluate_fn = sampled.SampledReward(
       sampler=collect.policy_sampler(
-        self.policy,
+        policy,
         config.selection,
         self.experiment.mesh,
         self.data.vocabulary,
@@ -476,7 +485,7 @@ class Run:
         evaluate_stage.run(
           experiment.evaluate,
           split=split,
-          policy=self.policy,
+          policy=self.improved_policy if step.grow else self.policy,
           policy_directory=step.directory,
           bc_directory=self.directory('bc'),
           data=self.data,

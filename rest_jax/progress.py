@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
+import resource
 import sys
 import time
 from typing import Any
@@ -8,6 +9,13 @@ from absl import logging
 import tqdm
 
 _SECONDS_BETWEEN_LINES = 30.0
+# Of `ru_maxrss`: kilobytes on Linux, bytes on macOS.
+_UNITS_PER_MB = 2**20 if sys.platform == 'darwin' else 2**10
+
+
+def peak_rss_mb() -> float:
+  """The most memory that this process has had so far, in MB."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MB
 
 
 class Progress:

@@ -3,16 +3,11 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import resource
-import sys
 import time
 from typing import Any
 
-from rest_jax import types
+from rest_jax import progress, types
 from rest_jax.models import policy as policy_lib
-
-# Of `ru_maxrss`: kilobytes on Linux, bytes on macOS.
-_UNITS_PER_MB = 2**20 if sys.platform == 'darwin' else 2**10
 
 
 @dataclasses.dataclass
@@ -53,8 +48,7 @@ class Cost:
 
   def note_memory(self) -> None:
     """Updates `peak_rss_mb`."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    self.peak_rss_mb = max(self.peak_rss_mb, peak / _UNITS_PER_MB)
+    self.peak_rss_mb = max(self.peak_rss_mb, progress.peak_rss_mb())
 
   def report(
     self, policy_params: types.Params, value_params: types.Params

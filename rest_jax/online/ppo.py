@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import types
+from rest_jax import interruption, types
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import config as config_lib
@@ -39,6 +39,8 @@ class _Progress:
   best_objective: float | None = None
   best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
   cost: cost_lib.Cost = dataclasses.field(default_factory=cost_lib.Cost)
+  # For each evaluation its objective and the cost so far.
+  course: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def note(self, step: int, metrics: dict[str, float]) -> None:
     found = metrics[checkpoints_lib.OBJECTIVE]
@@ -88,7 +90,8 @@ def train(
 
   Returns:
     For the stage's manifest: `training` (steps, best_step, best_iteration,
-    best_objective, evaluation, params_digest, ...) and `cost` (see `Cost`).
+    best_objective, evaluation, params_digest, ...), `cost` (see `Cost.report`)
+    and `course`, for each evaluation its objective and the cost so far.
 
   Raises:
     FloatingPointError: if loss, gradient, reward or objective is not finite.
@@ -171,19 +174,24 @@ class _Run:
     """Samples and updates until all is drawn."""
     progress = self.progress
     rates = self.config.optimizer.learning_rates(self.num_iterations)
-    while progress.iteration < self.num_iterations:
-      hypotheses, rewards = self._sample(state)
-      with progress.cost.timed('train'):
-        columns, metrics = self._credit(state, hypotheses, rewards)
-        state, updated = self._update(
-          state, hypotheses, columns, rates[progress.iteration]
-        )
-      progress.iteration += 1
-      self.journal.write('train', progress.iteration, {**metrics, **updated})
-      self.journal.advance(progress.iteration)
-      is_last = progress.iteration == self.num_iterations
-      if is_last or progress.iteration % self.config.evaluate_every == 0:
-        self.evaluate(state)
+    with interruption.deferred() as is_interrupted:
+      while progress.iteration < self.num_iterations:
+        hypotheses, rewards = self._sample(state)
+        with progress.cost.timed('train'):
+          columns, metrics = self._credit(state, hypotheses, rewards)
+          state, updated = self._update(
+            state, hypotheses, columns, rates[progress.iteration]
+          )
+        progress.iteration += 1
+        self.journal.write('train', progress.iteration, {**metrics, **updated})
+        self.journal.advance(progress.iteration)
+        is_last = progress.iteration == self.num_iterations
+        if is_last or progress.iteration % self.config.evaluate_every == 0:
+          self.evaluate(state)
+        if is_interrupted():
+          if self.store.latest_step != int(state.step):
+            self._save(state)
+          break
     return state
 
   def _sample(
@@ -329,18 +337,27 @@ class _Run:
     metrics['distinct_samples'] = float(self.seen.count())
     progress.note(step, metrics)
     progress.cost.note_memory()
-    self.journal.write('validation', progress.iteration, metrics)
-    self.store.save(
-      state,
-      record=dataclasses.asdict(progress),
-      objective=metrics[checkpoints_lib.OBJECTIVE],
+    progress.course.append(
+      {
+        'objective': metrics[checkpoints_lib.OBJECTIVE],
+        'distinct_samples': self.seen.count(),
+        **self._cost(state, state.params),
+      }
     )
+    self.journal.write('validation', progress.iteration, metrics)
+    self._save(state, metrics[checkpoints_lib.OBJECTIVE])
+
+  def _save(
+    self, state: step_lib.TrainState, objective: float | None = None
+  ) -> None:
+    record = dataclasses.asdict(self.progress)
+    self.store.save(state, record=record, objective=objective)
 
   def summary(
     self, state: step_lib.TrainState, best: types.Params
   ) -> dict[str, Any]:
     progress = self.progress
-    cost = progress.cost.report(best, state.auxiliary.learned[objective.VALUE])
+    cost = self._cost(state, best)
     return {
       'training': {
         'steps': int(state.step),
@@ -353,4 +370,11 @@ class _Run:
         'params_digest': checkpoints_lib.digest(best),
       },
       'cost': {**cost, 'distinct_samples': self.seen.count()},
+      'course': progress.course,
     }
+
+  def _cost(
+    self, state: step_lib.TrainState, params: types.Params
+  ) -> dict[str, Any]:
+    critic = state.auxiliary.learned[objective.VALUE]
+    return self.progress.cost.report(params, critic)

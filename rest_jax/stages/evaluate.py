@@ -239,6 +239,8 @@ def _greedy(
     samples_per_block=None,
     temperature=0.0,
     block_sources=decode.block_sources * decode.block_samples,
+    # Each is compiled, and one pass over a split is short.
+    row_shares=(0.5,),
   )
   sampler = collect.policy_sampler(policy, greedy, mesh_config, data.vocabulary)
   tokens = [

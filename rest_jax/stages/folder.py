@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import logging
 
+from rest_jax import progress
 from rest_jax import settings as settings_lib
 from rest_jax.data import files
 
@@ -55,6 +56,8 @@ class StageFolder:
         **manifest,
         # Of the last start alone, if the stage was cut off.
         'stage_seconds': time.monotonic() - self.began,
+        # Of the process, whatever else it has done before.
+        'peak_rss_mb': progress.peak_rss_mb(),
         'settings': self.settings,
       },
     )

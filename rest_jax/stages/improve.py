@@ -191,6 +191,7 @@ def run(
 
 
 def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:
+  policy = policy.unconditioned()
   params = policies.load(directory, policy, mesh_config)
   return trainer_lib.Given(policy, params)
 

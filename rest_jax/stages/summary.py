@@ -6,9 +6,10 @@ from typing import Any
 from absl import logging
 
 from rest_jax.data import files, sample_store
-from rest_jax.evaluation import metrics, paired_text, probed
+from rest_jax.evaluation import costs, metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, probe_table, table
+from rest_jax.report import cost_table, figures, probe_table, table
+from rest_jax.stages import costs as costs_stage
 from rest_jax.stages import diagnostics
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
@@ -39,6 +40,11 @@ def write(run: Any) -> str:
   )
   _draw(run, results)
   text = table.render(results)
+  if run.experiment.online is not None:
+    reached = costs_stage.gather(run)
+    if reached:
+      costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
+      text += '\n\n' + cost_table.render(reached)
   print(text, flush=True)
   logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
   return text

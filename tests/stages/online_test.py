@@ -5,6 +5,7 @@ import math
 import pytest
 
 from rest_jax import experiment, rest
+from rest_jax.data import files, sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
@@ -80,6 +81,57 @@ def test_its_budget_is_that_of_a_grow(online):
   # Before the first update the policy is BC.
   assert lines[0]['kl_sequence'] == lines[1]['kl_sequence'] == 0.0
   assert lines[-1]['kl_sequence'] > 0.0
+
+
+def test_what_it_cost_stands_beside_what_rest_cost(online):
+  found = files.read_json(online.variant_dir / 'costs.json')
+  assert [one['policy'] for one in found] == [
+    'G=1, I=1', 'G=1, I=2', 'G=2, I=1', 'G=2, I=2', 'PPO',
+  ]  # fmt: skip
+  store = sample_store.SampleStore.open(online.grow_directory(1))
+  is_sample = store.sample_id >= 0
+  drawn = [
+    (int(source), tuple(store.tokens[int(row)].tolist()))
+    for row, source in enumerate(store.source_id)
+    if is_sample[row]
+  ]
+  first, second, grown_again, last, ppo = (one['cost'] for one in found)
+  assert first['samples'] == len(drawn)
+  assert first['distinct_samples'] == len(set(drawn))
+  assert first['sampled_tokens'] == sum(len(tokens) for _, tokens in drawn)
+  # A second Improve step trains and does not sample.
+  assert second['samples'] == first['samples']
+  assert second['trained_tokens'] > first['trained_tokens'] > 0
+  assert grown_again['samples'] == 2 * first['samples']
+  assert last['flops'] > grown_again['flops'] > second['flops'] > first['flops']
+  manifest = folder_lib.read_manifest(online.online_directory())
+  evaluated = manifest['course']
+  assert [entry['samples'] for entry in evaluated] == [0, 480, 960]
+  best = max(entry['objective'] for entry in evaluated)
+  assert found[-1]['reward'] == pytest.approx(100 * best)
+  assert ppo['samples'] == next(
+    entry['samples'] for entry in evaluated if entry['objective'] == best
+  )
+  for one in found[:-1]:
+    reached = [e for e in evaluated if 100 * e['objective'] >= one['reward']]
+    assert (one['online'] is None) == (not reached)
+    if reached:
+      assert one['online']['samples'] == reached[0]['samples']
+
+
+def test_the_cost_of_an_improve_step_by_hand(online):
+  directory = online.improve_directory(1, 1)
+  training = folder_lib.read_manifest(directory)['training']
+  lines = journal.read_metrics(directory)
+  # Every row is a hypothesis with a weight for each token: BC's normaliser.
+  trained = [line for line in lines if line['split'] == 'train']
+  steps = [0, *(line['step'] for line in trained)]
+  weights = sum(
+    line['normalizer'] * (step - before)
+    for line, before, step in zip(trained, steps, steps[1:], strict=False)
+  )
+  assert training['target_tokens'] == pytest.approx(weights, rel=1e-5)
+  assert training['source_tokens'] > 0
 
 
 def test_its_policy_is_the_best_checkpoint(online):

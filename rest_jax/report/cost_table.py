@@ -1,0 +1,55 @@
+"""What ReST and online learning cost, as a table for the terminal."""
+
+from collections.abc import Sequence
+
+from rest_jax.evaluation import costs
+
+_HEADERS = (
+  'policy', 'reward', 'samples', 'distinct', 'sampled tokens',
+  'trained tokens', 'TFLOP', 'seconds', 'peak MB',
+)  # fmt: skip
+_NOTE = (
+  'Validation reward x100 of the draws that chose the checkpoint. Spent since\n'
+  'BC, evaluations and the reward model left out; TFLOP are estimates, "peak MB"\n'
+  'is of the process so far. "online to there": what online learning had spent\n'
+  'when it first had that reward.'
+)
+
+
+def render(reached: Sequence[costs.Reached]) -> str:
+  """Lays out each policy, and below it what online learning spent for as much.
+
+  Args:
+    reached: policies, those of online learning last.
+
+  Returns:
+    The table, without a newline at the end.
+  """
+  rows: list[list[str]] = [list(_HEADERS)]
+  for one in reached:
+    rows.append([one.policy, f'{one.reward:.2f}', *_cells(one.cost)])
+    if one is not reached[-1]:
+      numbers = ['not reached'] if one.online is None else _cells(one.online)
+      rows.append(['  online to there', '', *numbers])
+  columns = len(_HEADERS)
+  rows = [row + [''] * (columns - len(row)) for row in rows]
+  widths = [max(len(row[i]) for row in rows) for i in range(columns)]
+  lines = []
+  for row in rows:
+    cells = [row[0].ljust(widths[0])]
+    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+    lines.append('  '.join(cells).rstrip())
+  rule = '-' * max(map(len, lines))
+  return '\n'.join([lines[0], rule, *lines[1:], '', _NOTE])
+
+
+def _cells(cost: costs.Cost) -> list[str]:
+  return [
+    f'{cost.samples:,.0f}',
+    f'{cost.distinct_samples:,.0f}',
+    f'{cost.sampled_tokens:,.0f}',
+    f'{cost.trained_tokens:,.0f}',
+    f'{cost.flops / 1e12:,.2f}',
+    f'{cost.seconds:,.0f}',
+    f'{cost.peak_rss_mb:,.0f}',
+  ]
