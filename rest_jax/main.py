@@ -74,7 +74,7 @@ def main(argv: list[str], overrides: list[str]) -> int:
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
-      if not _DRY_RUN.value:
+      if _MODEL_DIR.value and not _DRY_RUN.value:
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':

@@ -2,12 +2,17 @@
 
 import logging
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 from absl import flags
 from absl.testing import flagsaver
 import pytest
 
 from rest_jax import main
+from rest_jax.training import checkpoints, journal
 from tests import smoke
 
 _PACKAGE = pathlib.Path(main.__file__).parent
@@ -41,3 +46,56 @@ def test_a_value_function_that_no_loss_reads_is_refused(
   ):
     assert main.main(['rest_jax'], []) == 1
   assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
+
+
+def _command(model_dir, *arguments):
+  return [
+    sys.executable, '-m', 'rest_jax.main', '--run_mode=bc',
+    f'--model_dir={model_dir}', f'--gin_file={smoke.GIN_FILE}',
+    '--gin.BC_STEPS=100000', '--gin.BC_EVALUATE_EVERY=50000', *arguments,
+  ]  # fmt: skip
+
+
+def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
+  tmp_path, tmp_path_factory
+):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  command = _command(
+    tmp_path / 'run', f'--gin.DATA_DIR={run.directory("data")}'
+  )
+  metrics = tmp_path / 'run' / 'bc' / journal.METRICS_FILE
+  saved = []
+  for _ in range(2):
+    with subprocess.Popen(
+      command, stderr=subprocess.PIPE, text=True
+    ) as process:
+      try:
+        before = metrics.read_text() if metrics.exists() else ''
+        deadline = time.monotonic() + 240
+        while not (metrics.exists() and len(metrics.read_text()) > len(before)):
+          assert process.poll() is None, process.stderr.read()
+          assert time.monotonic() < deadline
+          time.sleep(0.1)
+        if not saved:
+          other = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=120
+          )
+          assert other.returncode == 1
+          assert f'process {process.pid} on' in other.stderr
+          assert 'Traceback' not in other.stderr
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+      finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert 'stopped by SIGTERM; run the same command to resume' in errors
+    store = checkpoints.Checkpoints(metrics.parent, read_only=True)
+    saved.append(store.latest_step)
+    store.close()
+    # At the step at hand, not at an evaluation.
+    last = journal.read_metrics(metrics.parent)[-1]['step']
+    assert last <= saved[-1] < last + 50
+  # The second went on from where the first was stopped.
+  assert saved[1] > saved[0] > 0
+  steps = [line['step'] for line in journal.read_metrics(metrics.parent)]
+  assert steps == sorted(set(steps))
