@@ -27,6 +27,7 @@ from rest_jax.parallel import mesh
 from rest_jax.rewards import (
   blocks,
   composed,
+  controls,
   corruptions,
   external,
   guards,
@@ -70,6 +71,8 @@ CLASSES = (
   composed.Component,
   composed.Ensemble,
   composed.Minimum,
+  controls.RandomReward,
+  controls.Verbosity,
   external.External,
   external.Comet,
   external.Bleurt,

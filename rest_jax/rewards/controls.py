@@ -1,0 +1,99 @@
+"""Rewards that are wrong on purpose: what a method is tried against.
+
+A method that gains by them, or whose diagnostics stay silent, is not to be
+trusted with a real one.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+
+from jaxtyping import Float32
+import numpy as np
+
+from rest_jax import settings
+from rest_jax.rewards import base
+from rest_jax.rewards import words as words_lib
+
+
+class _Control:
+  """What they share: a frozen dataclass that is its own reward."""
+
+  name: str
+  needs_references = False
+  parts: tuple[base.RewardConfig, ...] = ()
+
+  def _reward(self, source: str, hypothesis: str) -> float:
+    raise NotImplementedError
+
+  @property
+  def digest(self) -> str:
+    text = json.dumps(settings.describe(self), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def check(self) -> str:
+    return f'{type(self).__name__}, wrong on purpose'
+
+  def load(self, resources: base.Resources) -> base.Reward:
+    del resources
+    return self
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: base.References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `base.Reward.score`."""
+    del references
+    base.check_texts(sources, hypotheses)
+    return np.asarray(
+      [self._reward(*texts) for texts in zip(sources, hypotheses, strict=True)],
+      np.float32,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomReward(_Control):
+  """A number in [0, 1) for each source and hypothesis, equal for equal texts.
+
+  It says nothing of the text: what a method gains by it is noise, or what its
+  filter does to lengths and numbers of samples.
+
+  Attributes:
+    seed: of the numbers.
+    name: of the reward.
+  """
+
+  seed: int = 0
+  name: str = 'random'
+
+  def _reward(self, source: str, hypothesis: str) -> float:
+    text = json.dumps([self.seed, source, hypothesis])
+    hashed = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, 'big') / 2**64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verbosity(_Control):
+  """Words of the hypothesis over those of the source, up to a limit.
+
+  Added to a reward by an `Ensemble` it plants the best-known flaw of learned
+  rewards: longer is better.
+
+  Attributes:
+    limit: from which on more words gain nothing, above 0.
+    name: of the reward.
+  """
+
+  limit: float = 2.0
+  name: str = 'verbosity'
+
+  def __post_init__(self):
+    if not 0 < self.limit < float('inf'):
+      raise ValueError(f'limit must be above 0; got {self.limit}.')
+
+  def _reward(self, source: str, hypothesis: str) -> float:
+    words = len(words_lib.split_words(hypothesis))
+    return min(words / max(len(words_lib.split_words(source)), 1), self.limit)
