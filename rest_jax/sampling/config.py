@@ -22,6 +22,10 @@ class DecodeConfig:
     top_k: draw from the k likeliest tokens alone; None for all, as in the paper.
     top_p: draw from the fewest likeliest tokens that have at least this share
       of the probability, in (0, 1]; 1 for all.
+    beam_size: beams of each source, for beam search instead of draws, whose
+      `num_samples_per_source` best hypotheses are given; see `beam.Beam`. Needs
+      temperature 0. The settings of rows and cache stages are not used.
+    length_penalty: alpha of beam search, at least 0.
     max_target_length: tokens of a hypothesis at most, EOS included; one that
       gets there without EOS is unfinished.
     block_sources: sources that a device decodes at once. Lower it where
@@ -47,6 +51,8 @@ class DecodeConfig:
   temperature: float = 0.8
   top_k: int | None = None
   top_p: float = 1.0
+  beam_size: int | None = None
+  length_penalty: float = 0.6
   max_target_length: int = 128
   block_sources: int = 16
   samples_per_block: int | None = None
@@ -112,11 +118,30 @@ class DecodeConfig:
         'temperature must be finite and not negative; got '
         f'{self.temperature}. The paper samples at 0.8; 0 is greedy.'
       )
-    if self.temperature == 0 and self.num_samples_per_source > 1:
+    if self.beam_size is not None:
+      self._check_beam(self.beam_size)
+    elif self.temperature == 0 and self.num_samples_per_source > 1:
       raise ValueError(
         'temperature=0 gives the same hypothesis every time; got '
         f'num_samples_per_source={self.num_samples_per_source}. '
         'Set it to 1, or raise the temperature.'
+      )
+
+  def _check_beam(self, beam_size: int):
+    if self.temperature != 0 or self.samples_per_block is not None:
+      raise ValueError(
+        'beam_size is for temperature=0 and samples_per_block=None; got '
+        f'{self.temperature} and {self.samples_per_block}.'
+      )
+    if beam_size < self.num_samples_per_source:
+      raise ValueError(
+        'beam_size must be at least num_samples_per_source='
+        f'{self.num_samples_per_source}; got {beam_size}.'
+      )
+    if not 0 <= self.length_penalty < float('inf'):
+      raise ValueError(
+        'length_penalty must be finite and not negative; got '
+        f'{self.length_penalty}.'
       )
 
   @property

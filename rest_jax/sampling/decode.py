@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from flax import linen as nn
 import jax
@@ -51,6 +51,19 @@ class BlockOutputs(NamedTuple):
   lengths: Int[Array | np.ndarray, 'B N']
   log_probs: Float[Array | np.ndarray, 'B N']
   finished: Bool[Array | np.ndarray, 'B N']
+
+
+@runtime_checkable
+class Decodes(Protocol):
+  """A program that `compiled` compiles; hashable."""
+
+  def decode(
+    self,
+    params: types.Params,
+    key: Key[Array, ''],
+    inverse_temperature: Float[Array, ''],
+    inputs: BlockInputs,
+  ) -> BlockOutputs: ...
 
 
 class State(NamedTuple):
@@ -296,7 +309,7 @@ class Program:
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(program: Program, mesh: jax.sharding.Mesh):
+def compiled(program: Decodes, mesh: jax.sharding.Mesh):
   """`program.decode` on every device of a mesh, each looping alone.
 
   Kept for the life of the process, so that all samplers of one shape, and

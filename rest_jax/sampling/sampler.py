@@ -23,7 +23,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import categorical, decode
+from rest_jax.sampling import beam, categorical, decode
 from rest_jax.sampling import config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
@@ -98,6 +98,16 @@ class Sampler:
       )
     self.config = config
     self._mesh = jax.sharding.Mesh(np.array(mesh.local_devices), ('data',))
+    forbidden = (types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab))
+    if config.beam_size is not None:
+      self._program = beam.Beam(
+        policy=policy,
+        max_target_length=config.max_target_length,
+        beam_size=config.beam_size,
+        length_penalty=config.length_penalty,
+        forbidden=forbidden,
+      )
+      return
     self._program = decode.Program(
       policy=policy,
       max_target_length=config.max_target_length,
@@ -106,7 +116,7 @@ class Sampler:
       top_k=config.top_k,
       top_p=config.top_p,
       greedy=config.temperature == 0,
-      forbidden=(types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab)),
+      forbidden=forbidden,
     )
 
   def sample(

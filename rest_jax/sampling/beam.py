@@ -1,0 +1,209 @@
+"""Beam search: the likeliest hypotheses that a few beams find."""
+
+import dataclasses
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from rest_jax import types
+from rest_jax.models import network
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import rows as rows_lib
+from rest_jax.sampling import decode as decode_lib
+
+
+class Hypotheses(NamedTuple):
+  """K hypotheses of each source, the best first; a score of -inf is none."""
+
+  scores: Float[Array, 'B K']
+  log_probs: Float[Array, 'B K']
+  tokens: Int[Array, 'B K T']
+
+
+class State(NamedTuple):
+  position: Int[Array, '']
+  live: Hypotheses
+  finished: Hypotheses
+  caches: network.Caches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beam:
+  """All that is fixed when beam search is compiled, but for array shapes.
+
+  A beam goes on by every token; of all continuations of a source's K beams the K
+  best without EOS live on, and those with EOS are kept by
+
+    score(y) = log pi(y | x) / ((5 + |y|) / 6)^alpha,
+
+  the K best of them. A source is done when none that lives can come to a better
+  score than those that are finished, or at the maximum length. Finished
+  hypotheses come before those that are not.
+
+  Source: Wu et al., Google's Neural Machine Translation System (arXiv
+  1609.08144), Eq. 14; the rule for stopping is T5X's `beam_search`.
+
+  Attributes:
+    policy: the network.
+    max_target_length: T.
+    beam_size: K.
+    length_penalty: alpha, at least 0; the larger, the longer the outputs.
+    forbidden: token ids that no hypothesis has.
+  """
+
+  policy: policy_lib.Policy
+  max_target_length: int
+  beam_size: int
+  length_penalty: float
+  forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
+
+  def decode(
+    self,
+    params: types.Params,
+    key: Key[Array, ''],
+    inverse_temperature: Float[Array, ''],
+    inputs: decode_lib.BlockInputs,
+  ) -> decode_lib.BlockOutputs:
+    """Decodes one block on one device; see `decode.Program.decode`.
+
+    Nothing is drawn, so key and temperature are not read. Each source has as many
+    outputs as `inputs.active` has columns, at most K, the best first.
+    """
+    del key, inverse_temperature
+    tokens = inputs.encoder_input_tokens
+    with nn.logical_axis_rules(()):
+      encoded = self._apply(params, 'encode', tokens)
+      cross_caches = self._apply(params, 'cross_attention_cache', encoded)
+      turned = lax.optimization_barrier(
+        self._apply(params, 'turned_embeddings')
+      )
+
+      def step(state: State) -> State:
+        return self._step(params, cross_caches, turned, tokens, state)
+
+      is_wanted = inputs.active.any(1)
+      state = lax.while_loop(
+        lambda state: ~self._is_done(state, is_wanted).all(),
+        step,
+        self._initial(tokens.shape[0]),
+      )
+    return self._outputs(state, inputs.active)
+
+  def _apply(self, params, method, *arguments):
+    return self.policy.module.apply(
+      {'params': params}, *arguments, method=method
+    )
+
+  def _initial(self, num_sources: int) -> State:
+    shape = (num_sources, self.beam_size)
+    none = Hypotheses(
+      scores=jnp.full(shape, -jnp.inf),
+      log_probs=jnp.full(shape, -jnp.inf),
+      tokens=jnp.full(
+        (*shape, self.max_target_length), types.PAD_ID, jnp.int32
+      ),
+    )
+    # All beams are alike as yet, so that one is enough.
+    first = none.log_probs.at[:, 0].set(0.0)
+    return State(
+      position=jnp.int32(0),
+      live=none._replace(scores=first, log_probs=first),
+      finished=none,
+      caches=network.init_caches(
+        self.policy.config, *shape, self.max_target_length
+      ),
+    )
+
+  def _penalty(self, length: Int[Array, ''] | int) -> Float[Array, '']:
+    return jnp.power((5.0 + length) / 6.0, self.length_penalty)
+
+  def _is_done(
+    self, state: State, is_wanted: Bool[Array, ' B']
+  ) -> Bool[Array, ' B']:
+    # Log-probabilities fall and the penalty rises as a hypothesis grows.
+    best = state.live.log_probs[:, 0] / self._penalty(self.max_target_length)
+    is_beaten = state.finished.scores[:, -1] >= best
+    return is_beaten | ~is_wanted | (state.position >= self.max_target_length)
+
+  def _step(self, params, cross_caches, turned, sources, state: State) -> State:
+    num_beams, position, live = self.beam_size, state.position, state.live
+    shape = live.scores.shape
+    before = lax.dynamic_index_in_dim(
+      live.tokens, jnp.maximum(position - 1, 0), axis=2, keepdims=False
+    )
+    previous = jnp.where(position > 0, before, self.policy.decoder_start)
+    logits, caches = self._apply(
+      params,
+      'decode_step',
+      previous,
+      state.caches,
+      cross_caches,
+      sources,
+      position,
+      rows_lib.OwnRows(*shape),
+      turned,
+    )  # [B * K, V]
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probs = log_probs.at[:, jnp.asarray(self.forbidden)].set(-jnp.inf)
+    # Of one beam no more than 2 K tokens can be among the 2 K best of all.
+    found, token = lax.top_k(log_probs, min(2 * num_beams, logits.shape[-1]))
+    found = found.reshape(*shape, -1) + live.log_probs[..., None]
+    # At most K of the 2 K best end by EOS, so that K live on.
+    best, chosen = lax.top_k(found.reshape(shape[0], -1), 2 * num_beams)
+    beam = chosen // found.shape[-1]  # [B, 2 K]
+    token = jnp.take_along_axis(token.reshape(shape[0], -1), chosen, axis=1)
+    tokens = jnp.take_along_axis(live.tokens, beam[..., None], axis=1)
+    tokens = lax.dynamic_update_index_in_dim(tokens, token, position, axis=2)
+
+    ends = token == types.EOS_ID
+    ended = Hypotheses(
+      scores=jnp.where(ends, best / self._penalty(position + 1), -jnp.inf),
+      log_probs=best,
+      tokens=tokens,
+    )
+    finished = _best(_joined(state.finished, ended), num_beams)[0]
+    going_on = jnp.where(ends, -jnp.inf, best)
+    live, kept = _best(Hypotheses(going_on, going_on, tokens), num_beams)
+    beam = jnp.take_along_axis(beam, kept, axis=1)[..., None, None, None]
+    caches = jax.tree.map(
+      lambda cache: jnp.take_along_axis(cache, beam, axis=1), caches
+    )
+    return State(position + 1, live, finished, caches)
+
+  def _outputs(
+    self, state: State, active: Bool[Array, 'B N']
+  ) -> decode_lib.BlockOutputs:
+    both = _joined(state.finished, state.live)
+    # Each kind is in order already; those that are not finished come after.
+    rank = jnp.arange(2 * self.beam_size, 0, -1.0)
+    rank = jnp.where(jnp.isfinite(both.scores), rank, -jnp.inf)
+    both, chosen = _best(both._replace(scores=rank), active.shape[1])
+    tokens = jnp.where(active[..., None], both.tokens, types.PAD_ID)
+    vocab_size = self.policy.config.vocab_size
+    dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
+    return decode_lib.BlockOutputs(
+      tokens=tokens.astype(dtype),
+      lengths=(tokens != types.PAD_ID).sum(-1),
+      log_probs=jnp.where(active, both.log_probs, 0.0),
+      finished=active & (chosen < self.beam_size),
+    )
+
+
+def _joined(one: Hypotheses, other: Hypotheses) -> Hypotheses:
+  return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), one, other)
+
+
+def _best(
+  hypotheses: Hypotheses, count: int
+) -> tuple[Hypotheses, Int[Array, 'B C']]:
+  """The best by score, and which of the given they are."""
+  scores, chosen = lax.top_k(hypotheses.scores, count)
+  return Hypotheses(
+    scores=scores,
+    log_probs=jnp.take_along_axis(hypotheses.log_probs, chosen, axis=1),
+    tokens=jnp.take_along_axis(hypotheses.tokens, chosen[..., None], axis=1),
+  ), chosen
