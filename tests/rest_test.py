@@ -11,6 +11,7 @@ import pytest
 from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import text_metrics
 from rest_jax.filters import fixed
 from rest_jax.stages import collect, improve, policies
 from rest_jax.stages import folder as folder_lib
@@ -347,3 +348,36 @@ def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(
   assert np.abs(log_probs(0) - stored).max() > 0.1
   # BC and the first Grow are as they are without it.
   assert variant.policy.decoder_start == 0
+
+
+def test_bleu_may_be_that_of_beam_search(run, tmp_path):
+  copy = smoke.copied(run, tmp_path)
+  settings = smoke.settings(
+    'EvaluateConfig.beam_size=3', "EvaluateConfig.splits=('validation',)"
+  )
+  beam = type(run)(settings, copy.model_dir / 'beam')
+  for name in ('data', 'bc', 'reward', 'grow_1'):
+    (copy.model_dir / 'beam').mkdir(exist_ok=True)
+    (copy.model_dir / name).rename(copy.model_dir / 'beam' / name)
+  [bc] = [step for step in beam.policies() if step.is_bc]
+  beam.evaluate([bc])
+  folder = beam.evaluation_directory(bc, 'validation')
+  outputs = (folder / 'beam_3.txt').read_text(encoding='utf-8').splitlines()
+  greedy = (
+    run.evaluation_directory(bc, 'validation') / 'greedy.txt'
+  ).read_text(encoding='utf-8')
+  assert len(outputs) == len(greedy.splitlines())
+  assert outputs != greedy.splitlines()
+  [found] = results_lib.read(beam.model_dir / 'results.json').variants
+  [plain] = [
+    variant
+    for variant in results_lib.read(run.model_dir / 'results.json').variants
+    if variant.is_bc and variant.split == 'validation'
+  ]
+  assert (found.decode.text, plain.decode.text) == ('beam 3', 'greedy')
+  # The draws are the same.
+  assert found.reward == plain.reward
+  pairs = run.data.pairs('validation')
+  references = [pairs.reference_text(row) for row in range(len(pairs))]
+  expected, _ = text_metrics.corpus_bleu(outputs, references, tokenize='13a')
+  assert found.bleu == pytest.approx(expected)

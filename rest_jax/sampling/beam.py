@@ -85,13 +85,14 @@ class Beam:
       def step(state: State) -> State:
         return self._step(params, cross_caches, turned, tokens, state)
 
-      is_wanted = inputs.active.any(1)
+      active = jnp.asarray(inputs.active)
+      is_wanted = active.any(1)
       state = lax.while_loop(
         lambda state: ~self._is_done(state, is_wanted).all(),
         step,
         self._initial(tokens.shape[0]),
       )
-    return self._outputs(state, inputs.active)
+    return self._outputs(state, active)
 
   def _apply(self, params, method, *arguments):
     return self.policy.module.apply(

@@ -1,8 +1,8 @@
 """Stage `evaluate`: what one policy does on one split, and results of all.
 
 For each policy and split a folder holds n sampled outputs of every source (a
-sample store, with rewards and the judge's scores beside it), one greedy output,
-and a manifest with what was measured.
+sample store, with rewards and the judge's scores beside it), one greedy output or
+the best of beam search, and a manifest with what was measured.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,6 @@ from rest_jax.stages import collect, diagnostics, policies, prepare
 from rest_jax.stages import folder as folder_lib
 
 HUMAN = 'human'
-GREEDY_FILE = 'greedy.txt'
 _SOURCES_PER_SHARD = 2048
 
 
@@ -44,6 +43,8 @@ class EvaluateConfig:
     max_diagnostic_sources: likewise for the diagnostics of reward hacking; a
       teacher-forced pass of BC over their samples is part of them.
     bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
+    beam_size: of the outputs that BLEU and chrF are of; None for greedy ones.
+    length_penalty: of beam search, see `DecodeConfig`.
   """
 
   decode: sampler_lib.DecodeConfig
@@ -53,8 +54,35 @@ class EvaluateConfig:
   max_selection_sources: int | None = None
   max_diagnostic_sources: int | None = 250
   bleu_tokenize: str = '13a'
+  beam_size: int | None = None
+  length_penalty: float = 0.6
+
+  def text_decode(self) -> sampler_lib.DecodeConfig:
+    """How the outputs that BLEU and chrF are of are made."""
+    num_rows = self.decode.block_sources * self.decode.block_samples
+    return dataclasses.replace(
+      self.decode,
+      num_samples_per_source=1,
+      samples_per_block=None,
+      temperature=0.0,
+      block_sources=max(1, num_rows // (self.beam_size or 1)),
+      # Each is compiled, and one pass over a split is short.
+      row_shares=(0.5,),
+      beam_size=self.beam_size,
+      length_penalty=self.length_penalty,
+    )
+
+  @property
+  def text_name(self) -> str:
+    """The words for them in results."""
+    return 'greedy' if self.beam_size is None else f'beam {self.beam_size}'
+
+  @property
+  def text_file(self) -> str:
+    return f'{self.text_name.replace(" ", "_")}.txt'
 
   def __post_init__(self):
+    self.text_decode()  # Now rather than after training, if a value is wrong.
     object.__setattr__(self, 'splits', tuple(self.splits))
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
@@ -112,6 +140,7 @@ def run(
       'max_sources': config.max_sources,
       'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': config.bleu_tokenize,
+      **_beam_settings(config),
       'split': split,
       'network': policy.config,
       'policy': policies.digest(policy_directory),
@@ -163,14 +192,12 @@ def run(
       normalizer=scale,
       description=f'evaluate {folder.path.name}: {scorer.name}',
     )
-  greedy = _greedy(
-    config.decode, policy, params, data, pairs, rows, mesh_config
-  )
-  with files.atomic_write(folder.path / GREEDY_FILE) as temporary:
-    temporary.write_text('\n'.join(greedy) + '\n', encoding='utf-8')
+  outputs = _outputs(config, policy, params, data, pairs, rows, mesh_config)
+  with files.atomic_write(folder.path / config.text_file) as temporary:
+    temporary.write_text('\n'.join(outputs) + '\n', encoding='utf-8')
   diagnostics.write_counts(
     folder.path,
-    greedy,
+    outputs,
     sampled.texts_of(pairs, rows)[1],
     tokenize=config.bleu_tokenize,
   )
@@ -183,7 +210,7 @@ def run(
       'shards': entries,
       'split': split,
       'measured': _measure(
-        config, folder.path, entries, reward.name, judge, greedy, pairs, rows,
+        config, folder.path, entries, reward.name, judge, outputs, pairs, rows,
         data,
       ),
       'diagnostics': diagnostics.measure(
@@ -224,8 +251,15 @@ class _Judged:
     return np.asarray(self._judge.scores(sources, hypotheses), np.float32)
 
 
-def _greedy(
-  decode: sampler_lib.DecodeConfig,
+def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:
+  """For the record; nothing if there is no beam search."""
+  if config.beam_size is None:
+    return {}
+  return {'beam': [config.beam_size, config.length_penalty]}
+
+
+def _outputs(
+  config: EvaluateConfig,
   policy: policy_lib.Policy,
   params: types.Params,
   data: prepare.PreparedData,
@@ -233,16 +267,9 @@ def _greedy(
   rows: np.ndarray,
   mesh_config: mesh_lib.MeshConfig,
 ) -> list[str]:
-  greedy = dataclasses.replace(
-    decode,
-    num_samples_per_source=1,
-    samples_per_block=None,
-    temperature=0.0,
-    block_sources=decode.block_sources * decode.block_samples,
-    # Each is compiled, and one pass over a split is short.
-    row_shares=(0.5,),
+  sampler = collect.policy_sampler(
+    policy, config.text_decode(), mesh_config, data.vocabulary
   )
-  sampler = collect.policy_sampler(policy, greedy, mesh_config, data.vocabulary)
   tokens = [
     samples[0]
     for block in sampler.sample(
@@ -263,7 +290,7 @@ def read_scores(
 
 
 def _measure(
-  config, directory, entries, reward_name, judge, greedy, pairs, rows, data
+  config, directory, entries, reward_name, judge, outputs, pairs, rows, data
 ) -> dict[str, Any]:
   """Everything that this policy's outputs alone decide."""
   ids, texts, rewards, judged, finished = [], [], [], [], []
@@ -288,9 +315,9 @@ def _measure(
   judged = np.concatenate(judged).astype(np.float64) if judged else None
   references = [pairs.reference_text(int(row)) for row in rows]
   bleu, bleu_signature = text_metrics.corpus_bleu(
-    greedy, references, tokenize=config.bleu_tokenize
+    outputs, references, tokenize=config.bleu_tokenize
   )
-  chrf, chrf_signature = text_metrics.corpus_chrf(greedy, references)
+  chrf, chrf_signature = text_metrics.corpus_chrf(outputs, references)
   table = rewards.reshape(len(rows), -1)
   judged_table = None if judged is None else judged.reshape(table.shape)
   sizes = best_of_n.sizes(table.shape[1])
@@ -301,7 +328,7 @@ def _measure(
     'bleu_signature': bleu_signature,
     'chrf': chrf,
     'chrf_signature': chrf_signature,
-    'length_ratio': text_metrics.length_ratio(greedy, references),
+    'length_ratio': text_metrics.length_ratio(outputs, references),
     'distinct_samples': text_metrics.distinct_samples(ids, texts),
     'unfinished': float(1.0 - np.concatenate(finished).mean()),
     'best_of_n': {str(n): _estimate(e) for n, e in curve.items()},
@@ -314,7 +341,7 @@ def _measure(
     }
     measured['human_greedy'] = float(
       np.mean(
-        judge.scores([pairs.source_text(int(row)) for row in rows], greedy)
+        judge.scores([pairs.source_text(int(row)) for row in rows], outputs)
       )
     )
   return measured

@@ -114,7 +114,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
     decode=results_lib.Decode(
       temperature=decode.temperature,
       samples_per_source=decode.num_samples_per_source,
-      text='greedy',
+      text=experiment.evaluate.text_name,
     ),
     reward=metrics.Estimate(**measured['reward']),
     human=(
