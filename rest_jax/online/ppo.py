@@ -107,8 +107,9 @@ def train(
       config, policy, bc_params, mesh_config, mesh, seed
     )
     progress, fresh = _Progress(), True
-    if store.latest_step is not None:
-      state, record = store.restore(store.latest_step, state)
+    saved = store.restore_latest(state)
+    if saved is not None:
+      state, record = saved
       progress, fresh = _Progress.of(record), False
       logging.info(
         '%s: resumes at iteration %d of %s',

@@ -6,6 +6,7 @@ import math
 import pathlib
 from typing import Any
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -14,6 +15,9 @@ from rest_jax import types
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'
+
+# Characters of Orbax's errors, which can be pages.
+_SHOWN = 300
 
 
 def digest(tree: Any) -> str:
@@ -61,12 +65,13 @@ class Checkpoints:
   """The checkpoints of one training, in `directory`/checkpoints.
 
   Each has three items: `params`, `rest` (what else the train state holds) and
-  `record` (plain values: the trainer's own bookkeeping and the parameters'
-  digest). The newest is always kept, and the one of the highest objective.
+  `record` (plain values: the trainer's own bookkeeping and the digests of the
+  other two). The newest is always kept, and the one of the highest objective.
   """
 
   def __init__(self, directory: str | pathlib.Path, *, read_only: bool = False):
-    path = pathlib.Path(directory).absolute() / 'checkpoints'
+    self.directory = pathlib.Path(directory)
+    path = self.directory.absolute() / 'checkpoints'
     if not read_only:
       path.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -117,7 +122,11 @@ class Checkpoints:
         params=ocp.args.StandardSave(state.params),
         rest=ocp.args.StandardSave(rest),
         record=ocp.args.JsonSave(
-          {**record, 'params_digest': digest(state.params)}
+          {
+            **record,
+            'params_digest': digest(state.params),
+            'rest_digest': digest(rest),
+          }
         ),
       ),
       metrics=None if objective is None else {OBJECTIVE: objective},
@@ -149,9 +158,8 @@ class Checkpoints:
         record=ocp.args.JsonRestore(),
       ),
     )
-    _check(
-      restored['params'], restored['record'], step, self._manager.directory
-    )
+    for item in ('params', 'rest'):
+      _check(item, restored, step, self._manager.directory)
     state = step_lib.TrainState(
       step=jax.device_put(np.int32(step), like.step.sharding),
       params=restored['params'],
@@ -159,6 +167,42 @@ class Checkpoints:
       optimizer=restored['rest']['optimizer'],
     )
     return state, restored['record']
+
+  def restore_latest(
+    self, like: step_lib.TrainState
+  ) -> tuple[step_lib.TrainState, dict[str, Any]] | None:
+    """Restores the newest state that is whole; None if nothing was saved.
+
+    Damaged ones are removed, with a warning.
+
+    Args:
+      like: see `restore`.
+
+    Raises:
+      ValueError: all that were saved are damaged.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        found = self.restore(step, like)
+      # Whatever is wrong with a file, Orbax and TensorStore have an error for it.
+      except Exception as error:
+        logging.warning(
+          'checkpoint %d of %s is damaged, the one before is used: %s',
+          step,
+          self.directory,
+          str(error)[:_SHOWN],
+        )
+        continue
+      for damaged in steps[: steps.index(step)]:
+        self._manager.delete(damaged)
+      return found
+    if steps:
+      raise ValueError(
+        f'every checkpoint of {self.directory} is damaged: {steps}. Remove that '
+        'folder to have the stage made again.'
+      )
+    return None
 
   def restore_params(self, step: int, like: types.Params) -> types.Params:
     """Restores the parameters alone; `like` gives shapes and shardings."""
@@ -174,9 +218,7 @@ class Checkpoints:
         record=ocp.args.JsonRestore(),
       ),
     )
-    _check(
-      restored['params'], restored['record'], step, self._manager.directory
-    )
+    _check('params', restored, step, self._manager.directory)
     return restored['params']
 
   def close(self) -> None:
@@ -217,11 +259,12 @@ def _abstract(tree: Any) -> Any:
 
 
 def _check(
-  params: Any, record: Mapping[str, Any], step: int, directory: Any
+  item: str, restored: Mapping[str, Any], step: int, directory: Any
 ) -> None:
-  if digest(params) != record['params_digest']:
+  """Raises unless an item's arrays are those that were saved."""
+  if digest(restored[item]) != restored['record'][f'{item}_digest']:
     raise ValueError(
-      f'the parameters of checkpoint {step} in {directory} are damaged: their '
-      'digest is not the one recorded when they were saved. Remove that '
-      'checkpoint; training resumes from the one before.'
+      f'{item} of checkpoint {step} in {directory} is damaged: its digest is not '
+      'the one recorded when it was saved. Remove that checkpoint; training '
+      'resumes from the one before.'
     )

@@ -223,16 +223,7 @@ class BucketedBatches:
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns batch number `index`, counted from the first epoch's start."""
-    epoch, position = divmod(index, self.batches_per_epoch)
-    plan = self._plan(epoch).result()
-    if 2 * position >= self.batches_per_epoch:
-      # Permuted beside the training, which would wait for it otherwise.
-      self._plan(epoch + 1)
-    number = int(plan.batches[position])
-    place = int(np.searchsorted(self._first, number, side='right')) - 1
-    bucket = self._buckets[place]
-    start = (number - int(self._first[place])) * bucket.rows
-    groups = plan.groups[place][start : start + bucket.rows]
+    bucket, groups = self._groups(index)
     if bucket.starts is None:
       batch = self._load(groups, bucket.length, bucket.length)
     else:
@@ -250,6 +241,24 @@ class BucketedBatches:
       return np.concatenate([array, zeros])
 
     return {name: fill(array) for name, array in batch.items()}
+
+  def rows(self, index: int) -> np.ndarray:
+    """Returns which of the n rows batch number `index` holds, in its order."""
+    bucket, groups = self._groups(index)
+    return groups if bucket.starts is None else bucket.unpacked(groups)[0]
+
+  def _groups(self, index: int) -> tuple[_Bucket, np.ndarray]:
+    """Where a batch comes from: its bucket, and which groups of rows of it."""
+    epoch, position = divmod(index, self.batches_per_epoch)
+    plan = self._plan(epoch).result()
+    if 2 * position >= self.batches_per_epoch:
+      # Permuted beside the training, which would wait for it otherwise.
+      self._plan(epoch + 1)
+    number = int(plan.batches[position])
+    place = int(np.searchsorted(self._first, number, side='right')) - 1
+    bucket = self._buckets[place]
+    start = (number - int(self._first[place])) * bucket.rows
+    return bucket, plan.groups[place][start : start + bucket.rows]
 
   def iterate(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
     """Yields batches from number `start` on, without end, prepared ahead."""

@@ -65,6 +65,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   row_filter: base.RowFilter | None = None,
   accumulation_steps: int = 1,
+  skip_bad: bool = False,
 ) -> TrainStep:
   """Returns `step(state, batch, learning_rate, dropout_key)`, to be jitted.
 
@@ -80,6 +81,8 @@ def make_train_step(
     row_filter: applies F(x, y; tau) inside the step (Eq. 2), or None.
     accumulation_steps: number of micro-batches that a batch is cut into; must
       divide the number of its rows.
+    skip_bad: whether a step whose loss or gradient is not finite leaves all as it
+      was but the number of the step.
 
   Returns:
     The step, which returns the new state and metrics. Its learning rate is a
@@ -154,10 +157,16 @@ def make_train_step(
     metrics['loss'] = output.weighted_sum * scale
     metrics['normalizer'] = output.normalizer
     metrics['gradient_norm'] = optax.tree.norm(gradient)
-    return (
-      TrainState(step, trained['params'], auxiliary, optimizer_state),
-      metrics,
-    )
+    new = TrainState(step, trained['params'], auxiliary, optimizer_state)
+    if skip_bad:
+      is_good = jnp.isfinite(metrics['loss'])
+      is_good &= jnp.isfinite(metrics['gradient_norm'])
+      new = jax.tree.map(
+        lambda new, old: jnp.where(is_good, new, old),
+        new,
+        state.replace(step=step),
+      )
+    return new, metrics
 
   return train_step
 

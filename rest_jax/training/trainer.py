@@ -21,9 +21,9 @@ import numpy as np
 from rest_jax import interruption, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.training import bad_steps, loader, optimizers
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
-from rest_jax.training import loader, optimizers
 from rest_jax.training import step as step_lib
 
 # Evaluates parameters at a step; the result has 'objective', higher is better.
@@ -51,6 +51,8 @@ class TrainerConfig:
     dropout: whether dropout is on (its rate is the network's).
     seed: of batch order and dropout.
     log_every: steps between lines of metrics.
+    max_bad_steps: steps whose loss or gradient is not finite that are passed over,
+      with nothing learned from them, before training stops.
   """
 
   optimizer: optimizers.OptimizerConfig
@@ -65,6 +67,7 @@ class TrainerConfig:
   dropout: bool = True
   seed: int = 0
   log_every: int = settings.recorded(default=50)
+  max_bad_steps: int = 0
 
   def __post_init__(self):
     for name in (
@@ -78,6 +81,10 @@ class TrainerConfig:
         raise ValueError(
           f'{name} must be at least 1; got {getattr(self, name)}'
         )
+    if self.max_bad_steps < 0:
+      raise ValueError(
+        f'max_bad_steps must be at least 0; got {self.max_bad_steps}'
+      )
     if self.patience is not None and self.patience < 1:
       raise ValueError(
         f'patience must be at least 1, or None for no early stop; got '
@@ -124,7 +131,7 @@ class TrainResult(NamedTuple):
   Attributes:
     params: those of the best checkpoint.
     summary: for the stage's manifest: steps, best_step, best_objective,
-      stopped_early, real_token_share, seconds, evaluation_seconds (of those),
+      stopped_early, bad_steps (passed over), real_token_share, seconds, evaluation_seconds (of those),
       target_tokens and source_tokens (real ones, of all steps),
       target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint).
   """
@@ -150,6 +157,7 @@ class _Progress:
   seconds: float = 0.0
   target_tokens: int = 0
   source_tokens: int = 0
+  bad_steps: int = 0
   evaluation_seconds: float = 0.0
   # Of a training that was interrupted: metrics of steps since the last line of
   # the journal, and whether its evaluation was cut off.
@@ -232,8 +240,9 @@ def train(
       model, loss, config, params, given, mesh_config, mesh
     )
     progress, fresh = _Progress(), True
-    if store.latest_step is not None:
-      state, record = store.restore(store.latest_step, state)
+    saved = store.restore_latest(state)
+    if saved is not None:
+      state, record = saved
       progress, fresh = _Progress.of(record), False
       logging.info(
         '%s: resumes at step %d of %s', description, int(state.step), directory
@@ -247,7 +256,7 @@ def train(
         is_evaluated=not progress.awaits_evaluation,
       )
     )
-    run = _Run(config, evaluate_fn, store, journal, progress)
+    run = _Run(config, evaluate_fn, store, journal, progress, batches)
     train_step = _jitted_step(
       model,
       loss,
@@ -255,20 +264,27 @@ def train(
       row_filter,
       config.accumulation_steps,
       mesh_config,
+      config.max_bad_steps > 0,
     )
     if progress.awaits_evaluation or (fresh and config.evaluate_first):
       run.evaluate(state)
     has_dropout = config.dropout and model.config.dropout_rate > 0
-    state = run.steps(train_step, state, batches, mesh, has_dropout)
+    state = run.steps(train_step, state, mesh, has_dropout)
     if progress.best_step is None:
       raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
     best = store.restore_params(progress.best_step, state.params)
-  return TrainResult(best, run.summary(state, batches, best))
+  return TrainResult(best, run.summary(state, best))
 
 
 @functools.lru_cache(maxsize=16)
 def _jitted_step(
-  model, loss, optimizer_config, row_filter, accumulation_steps, mesh_config
+  model,
+  loss,
+  optimizer_config,
+  row_filter,
+  accumulation_steps,
+  mesh_config,
+  skip_bad,
 ):
   """One jitted step for all trainings alike: Improve steps compile once."""
   del mesh_config  # Of the key alone: tracing reads its rules from the context.
@@ -278,6 +294,7 @@ def _jitted_step(
     optimizer=optimizer_config.direction(),
     row_filter=row_filter,
     accumulation_steps=accumulation_steps,
+    skip_bad=skip_bad,
   )
   return jax.jit(train_step, donate_argnums=0)
 
@@ -285,15 +302,16 @@ def _jitted_step(
 class _Run:
   """The plain loop, with what it carries from step to step."""
 
-  def __init__(self, config, evaluate_fn, store, journal, progress):
+  def __init__(self, config, evaluate_fn, store, journal, progress, batches):
     self._config = config
+    self._batches = batches
     self._evaluate_fn = evaluate_fn
     self._store = store
     self._journal = journal
     self._progress = progress
     self._started = time.monotonic() - progress.seconds
 
-  def steps(self, train_step, state, batches, mesh, has_dropout):
+  def steps(self, train_step, state, mesh, has_dropout):
     config, progress = self._config, self._progress
     learning_rates = config.optimizer.learning_rates(config.max_steps)
     everywhere = mesh_lib.replicated(mesh)
@@ -304,7 +322,7 @@ class _Run:
       )
     step = int(state.step)
     waiting, progress.unlogged = progress.unlogged, []
-    iterator = batches.iterate(step)
+    iterator = self._batches.iterate(step)
     with interruption.deferred() as is_interrupted:
       while step < config.max_steps and not self._is_stopped():
         batch = next(iterator)
@@ -372,22 +390,27 @@ class _Run:
     )
 
   def _log(self, step, waiting) -> None:
-    fetched = _floats(waiting)
-    for index, metrics in enumerate(fetched):
-      for name in ('loss', 'gradient_norm'):
-        if not np.isfinite(metrics[name]):
-          raise FloatingPointError(
-            f'{name} is {metrics[name]} at step '
-            f'{step - len(fetched) + index + 1}. Lower the learning rate or '
-            'look at the batch; the latest checkpoint is intact.'
-          )
+    """Writes the mean metrics of the last steps, `step` being the last."""
+    good = []
+    for number, metrics in enumerate(_floats(waiting), step - len(waiting) + 1):
+      if not bad_steps.is_bad(metrics):
+        good.append(metrics)
+        continue
+      self._progress.bad_steps += 1
+      if self._progress.bad_steps > self._config.max_bad_steps:
+        raise bad_steps.error(
+          self._store.directory, number, metrics, self._batches
+        )
+      logging.warning('step %d is passed over: %s', number, metrics)
     mean = {
-      name: float(np.mean([metrics[name] for metrics in fetched]))
-      for name in fetched[0]
+      name: float(np.mean([metrics[name] for metrics in good]))
+      for name in (good[0] if good else ())
     }
+    if self._config.max_bad_steps:
+      mean['bad_steps'] = self._progress.bad_steps
     self._journal.write('train', step, mean)
 
-  def summary(self, state, batches, best) -> dict[str, Any]:
+  def summary(self, state, best) -> dict[str, Any]:
     progress = self._progress
     training = max(progress.seconds - progress.evaluation_seconds, 1e-9)
     return {
@@ -396,8 +419,9 @@ class _Run:
       'best_objective': progress.best_objective,
       'evaluation': progress.best_metrics,
       'stopped_early': int(state.step) < self._config.max_steps,
-      'rows': batches.num_rows,
-      'real_token_share': batches.real_token_share,
+      'bad_steps': progress.bad_steps,
+      'rows': self._batches.num_rows,
+      'real_token_share': self._batches.real_token_share,
       'seconds': progress.seconds,
       'evaluation_seconds': progress.evaluation_seconds,
       **{side: getattr(progress, side) for side in _SIDES},

@@ -1,0 +1,54 @@
+"""Steps whose loss or gradient is not finite: what is told and kept of them."""
+
+from collections.abc import Mapping
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import files
+from rest_jax.training import loader
+
+CHECKED = ('loss', 'gradient_norm')
+_SHOWN = 8
+
+
+def is_bad(metrics: Mapping[str, float]) -> bool:
+  """Whether loss or gradient are not finite."""
+  return not all(math.isfinite(metrics[name]) for name in CHECKED)
+
+
+def error(
+  directory: str | pathlib.Path,
+  step: int,
+  metrics: Mapping[str, float],
+  batches: loader.BucketedBatches,
+) -> FloatingPointError:
+  """Keeps the batch of a step that stops a training, and names it.
+
+  Args:
+    directory: the stage's folder; receives `bad_step_<step>.npz` with the
+      batch's arrays and `rows`, the numbers of its rows among all that are
+      trained on.
+    step: number of the step, from 1.
+    metrics: of the step.
+    batches: what is trained on.
+
+  Returns:
+    What to raise.
+  """
+  rows = batches.rows(step - 1)
+  path = pathlib.Path(directory) / f'bad_step_{step}.npz'
+  with files.atomic_write(path) as temporary, temporary.open('wb') as opened:
+    arrays: dict[str, Any] = {**batches[step - 1], 'rows': rows}
+    np.savez_compressed(opened, **arrays)
+  name = next(name for name in CHECKED if not math.isfinite(metrics[name]))
+  more = ', ...' if len(rows) > _SHOWN else ''
+  shown = ', '.join(map(str, rows[:_SHOWN].tolist()))
+  return FloatingPointError(
+    f'{name} is {metrics[name]} at step {step}, on {len(rows)} rows ({shown}'
+    f'{more}). The batch is in {path}; the latest checkpoint is intact. Lower the '
+    'learning rate, look at the batch, or allow some such steps: '
+    'TrainerConfig.max_bad_steps.'
+  )
