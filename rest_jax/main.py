@@ -49,6 +49,12 @@ _GROW_STEP = flags.DEFINE_integer(
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
 )
+_COMPARE = flags.DEFINE_list(
+  'compare',
+  None,
+  'For --run_mode=report: folders of finished runs to show side by side, in '
+  'report/compare.html of --model_dir; no --gin_file is read.',
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -61,7 +67,9 @@ def main(argv: list[str], overrides: list[str]) -> int:
   """Runs what the flags say; returns the exit status."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
-  if not _GIN_FILE.value:
+  if _COMPARE.value and _RUN_MODE.value != 'report':
+    raise app.UsageError('--compare is for --run_mode=report')
+  if not _GIN_FILE.value and not _COMPARE.value:
     raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
   if not _MODEL_DIR.value and not _DRY_RUN.value:
     raise app.UsageError('--model_dir must name the folder of the run')
@@ -70,6 +78,8 @@ def main(argv: list[str], overrides: list[str]) -> int:
   from rest_jax import configurables, gin_utils
 
   try:
+    if _COMPARE.value:
+      return _side_by_side()
     configurables.register()
     if _RUN_MODE.value == 'compare':
       return _compare(overrides)
@@ -123,6 +133,17 @@ def _run(experiment) -> int:
       'online': run.online,
       'evaluate': run.evaluate_finished,
     }[mode]()
+  return 0
+
+
+def _side_by_side() -> int:
+  from rest_jax.stages import compare_runs
+
+  compare_runs.run(
+    _COMPARE.value,
+    pathlib.Path(_MODEL_DIR.value or 'dry_run'),
+    is_dry=_DRY_RUN.value,
+  )
   return 0
 
 

@@ -213,7 +213,7 @@ def filter_values(results: results_lib.Results) -> figure_lib.Figure:
         label=label,
       )
     _bc_band(axes, results.variants)
-    axes.set_title(f'{kind} filter', fontsize=10)
+    axes.set_title(f'{kind} filter, {", ".join(results.splits)}', fontsize=10)
     axes.set_xlabel(_FILTER_LABELS.get(kind, 'value'), fontsize=9)
     axes.set_ylabel('average reward (×100)', fontsize=9)
   drawing.legend_below(figure, grid)

@@ -21,9 +21,9 @@ from rest_jax.data import files
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import (
-  comparison_table,
   drawing,
   exhibits,
+  side_by_side,
   table,
   visible,
 )
@@ -122,18 +122,21 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
 
 
 def write_comparison(
-  comparison: comparison_table.Comparison,
-  figures: Sequence[exhibits.Exhibit],
-  path: str | os.PathLike[str],
+  side: side_by_side.SideBySide, path: str | os.PathLike[str]
 ) -> None:
   """Writes the page of several runs side by side.
 
   Args:
-    comparison: what to show.
-    figures: of it.
+    side: what to show.
     path: the file.
   """
-  _write(_render('compare.html', comparison=comparison, figures=figures), path)
+  text = _render(
+    'compare.html',
+    side=side,
+    tables=side_by_side.tables(side),
+    figures=side_by_side.pictures(side),
+  )
+  _write(text, path)
 
 
 def _write(text: str, path: str | os.PathLike[str]) -> None:

@@ -113,7 +113,7 @@ def judged_rewards(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 6.0)
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
   axes = grid[0][0]
   shades = drawing.purples(len(groups))
   for place, ((_, rewards), shade) in enumerate(

@@ -25,7 +25,7 @@ def reward_histogram(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 6.0)
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
   axes = grid[0][0]
   axes.stairs(
     distribution.counts, 100 * distribution.edges, fill=True, color=_BEFORE
@@ -96,7 +96,7 @@ def training_rewards(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 6.0)
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
   axes = grid[0][0]
   shades = drawing.purples(len(curves))
   for index, (name, (steps, rewards)) in enumerate(curves.items()):

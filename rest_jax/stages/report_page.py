@@ -14,6 +14,7 @@ from rest_jax.report import (
   exhibits,
   html,
   reward_figures,
+  table,
 )
 from rest_jax.report import samples as samples_lib
 from rest_jax.stages import evaluate as evaluate_stage
@@ -131,6 +132,11 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
     )
     drawing.save(figure, directory / f'rewards_grow_{g}.png')
     what = f'All {distribution.count:,} rows, references included.'
+    if not distribution.above:
+      what += (
+        f' The {config.filter.kind} filter has a threshold for each source, so '
+        'none is drawn here.'
+      )
     found.append(evidence.of_grow(g, distribution, what))
     if improved:
       kept, what = reported_rewards.kept(

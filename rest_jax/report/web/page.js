@@ -133,7 +133,7 @@
     const item = element('li', undefined, 'browsed');
     const sign = change > 0 ? '+' : '';
     item.append(element('h3', `Source ${source.id}` +
-        (Number.isNaN(change) ? '' : `, mean reward ${sign}${change.toFixed(1)}`)));
+        (Number.isNaN(change) ? '' : `, mean reward changes by ${sign}${change.toFixed(1)}`)));
     const texts = element('dl', undefined, 'texts');
     for (const [name, text] of [
       ['source', source.source], ['reference', source.reference],
