@@ -18,7 +18,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import figures, table
 from rest_jax.stages import evaluate as evaluate_stage
-from rest_jax.stages import summary
+from rest_jax.stages import report_page, summary
 
 
 class VariantSpec(NamedTuple):
@@ -172,8 +172,11 @@ def write(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
   figures.write_all(results, base.model_dir / 'report')
+  page = report_page.write_pooled(base.model_dir, results)
   print(table.render(results), flush=True)
-  logging.info('results: %s', base.model_dir / summary.RESULTS_FILE)
+  logging.info(
+    'results: %s, report: %s', base.model_dir / summary.RESULTS_FILE, page
+  )
   return results
 
 

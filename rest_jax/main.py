@@ -79,12 +79,12 @@ def main(argv: list[str], overrides: list[str]) -> int:
 
   try:
     if _COMPARE.value:
-      return _side_by_side()
+      return _side_by_side(_COMPARE.value)
     configurables.register()
     if _RUN_MODE.value == 'compare':
       return _compare(overrides)
     experiment = gin_utils.parse_and_build(
-      _GIN_FILE.value, overrides, root=configurables.ROOT
+      _GIN_FILE.value or (), overrides, root=configurables.ROOT
     )
     return _run(experiment)
   except KeyboardInterrupt:
@@ -136,11 +136,11 @@ def _run(experiment) -> int:
   return 0
 
 
-def _side_by_side() -> int:
+def _side_by_side(runs: list[str]) -> int:
   from rest_jax.stages import compare_runs
 
   compare_runs.run(
-    _COMPARE.value,
+    runs,
     pathlib.Path(_MODEL_DIR.value or 'dry_run'),
     is_dry=_DRY_RUN.value,
   )

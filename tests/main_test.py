@@ -3,7 +3,7 @@
 import logging
 import pathlib
 
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 import pytest
 
@@ -41,3 +41,29 @@ def test_a_value_function_that_no_loss_reads_is_refused(
   ):
     assert main.main(['rest_jax'], []) == 1
   assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
+
+
+def _run(**given):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(**given):
+    return main.main(['rest_jax'], [])
+
+
+def test_runs_are_compared_without_a_configuration(tmp_path, capsys):
+  status = _run(
+    run_mode='report',
+    model_dir=str(tmp_path / 'out'),
+    gin_file=None,
+    compare=[str(tmp_path / 'a'), str(tmp_path / 'b')],
+  )
+  assert status == 1
+  assert 'has no results.json' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_comparison_is_a_report(tmp_path):
+  with pytest.raises(
+    app.UsageError, match='--compare is for --run_mode=report'
+  ):
+    _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])

@@ -252,7 +252,11 @@ def of_probes(
     title: what the references are of.
     minimum: the share that was asked for; None for none.
   """
-  tested = [answer for answer in report.probed if answer.share is not None]
+  tested = [
+    (answer, answer.share)
+    for answer in report.probed
+    if answer.share is not None
+  ]
   return exhibits.Exhibit(
     name='probes',
     title='Probes of the reward',
@@ -266,7 +270,7 @@ def of_probes(
         figures.probe_shares(report, title=title, minimum=minimum),
         'Bars of the share of cases that the reward orders rightly: '
         + exhibits.listed(
-          (a.name, table.percent(a.share.value)) for a in tested
+          (a.name, table.percent(share.value)) for a, share in tested
         )
         + exhibits.BEHIND,
       ),
@@ -278,10 +282,10 @@ def of_probes(
         (
           a.name,
           f'{a.count:,}',
-          table.percent(a.share.value),
-          f'{table.percent(a.share.low)} to {table.percent(a.share.high)}',
+          table.percent(share.value),
+          f'{table.percent(share.low)} to {table.percent(share.high)}',
         )
-        for a in tested
+        for a, share in tested
       ),
     ),
   )

@@ -54,12 +54,13 @@ def of_results(results: results_lib.Results) -> list[Exhibit]:
   Args:
     results: at least one policy.
   """
-  drawn = [_average_reward(results)]
-  if any(variant.grow for variant in results.variants):
-    drawn.append(_grow_steps(results))
-  drawn.append(_reward_and_judge(results))
-  drawn.append(_best_of_n(results))
-  drawn.append(_filter_values(results))
+  drawn = (
+    _average_reward(results),
+    _grow_steps(results),
+    _reward_and_judge(results),
+    _best_of_n(results),
+    _filter_values(results),
+  )
   return [exhibit for exhibit in drawn if exhibit is not None]
 
 
@@ -99,7 +100,9 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
   )
 
 
-def _grow_steps(results: results_lib.Results) -> Exhibit:
+def _grow_steps(results: results_lib.Results) -> Exhibit | None:
+  if not any(variant.grow for variant in results.variants):
+    return None
   return Exhibit(
     name='grow-steps',
     title='Reward over Improve steps',
@@ -136,7 +139,7 @@ def _grow_steps(results: results_lib.Results) -> Exhibit:
 
 
 def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
-  shown = judge_figures.judged(results)
+  shown = judge_figures.gains(results)
   if not shown:
     return None
   return Exhibit(
@@ -154,30 +157,29 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
         f'Bars of gains over BC on {split}, reward and judge: '
         + listed(
           (
-            v.name,
-            f'{v.difference_to_bc.mean:+.1f} and '
-            f'{v.human_difference_to_bc.mean:+.1f}',
+            gain.policy.name,
+            f'{gain.reward.mean:+.1f} and {gain.judge.mean:+.1f}',
           )
-          for v in judge_figures.judged(one)
+          for gain in judge_figures.gains(one)
         )
         + BEHIND,
       )
       for split, one in _by_split(results)
-      if judge_figures.judged(one)
+      if judge_figures.gains(one)
     ),
     numbers=table.Cells(
       'Differences to BC ×100, with two-sided p-values',
       ('policy', 'split', 'reward', 'p', 'judge', 'p of judge'),
       tuple(
         (
-          v.name,
-          v.split,
-          table.difference(v.difference_to_bc),
-          p_value(v.difference_to_bc.p_value),
-          table.difference(v.human_difference_to_bc),
-          p_value(v.human_difference_to_bc.p_value),
+          gain.policy.name,
+          gain.policy.split,
+          table.difference(gain.reward),
+          p_value(gain.reward.p_value),
+          table.difference(gain.judge),
+          p_value(gain.judge.p_value),
         )
-        for v in shown
+        for gain in shown
       ),
     ),
   )

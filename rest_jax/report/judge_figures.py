@@ -1,10 +1,12 @@
 """Figures that hold the reward against an independent judge."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib import figure as figure_lib
 import numpy as np
 
+from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing
 
@@ -12,10 +14,18 @@ from rest_jax.report import drawing
 _LEVELS = 7
 
 
-def judged(results: results_lib.Results) -> tuple[results_lib.Variant, ...]:
+class Gain(NamedTuple):
+  """What a policy has over BC x100, by the reward and by the judge."""
+
+  policy: results_lib.Variant
+  reward: metrics.Difference
+  judge: metrics.Difference
+
+
+def gains(results: results_lib.Results) -> tuple[Gain, ...]:
   """Returns the policies whose differences to BC have both sides."""
   return tuple(
-    variant
+    Gain(variant, variant.difference_to_bc, variant.human_difference_to_bc)
     for variant in results.variants
     if variant.difference_to_bc and variant.human_difference_to_bc
   )
@@ -29,7 +39,7 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
   Source: ReST (arXiv 2308.08998), Fig. 7.
 
   Args:
-    results: of one split; at least one policy of `judged`.
+    results: of one split; at least one policy of `gains`.
 
   Returns:
     The figure, two panels.
@@ -37,33 +47,33 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
   Raises:
     ValueError: no policy was judged beside BC.
   """
-  shown = judged(results)
+  shown = gains(results)
   if not shown:
     raise ValueError(
       'results must hold a policy with human_difference_to_bc; none has.'
     )
   shades = drawing.shades(results.variants)
-  order = sorted(shown, key=lambda variant: variant.difference_to_bc.mean)
+  order = sorted(shown, key=lambda gain: gain.reward.mean)
   figure, grid = drawing.panels(
     f'{results.task}: gain in reward and in judge score', 1, 2, 3.3
   )
   figure.set_figheight(max(0.32 * len(order) + 1.0, 2.4))
   places = np.arange(len(order))
   for axes, field, label in (
-    (grid[0][0], 'difference_to_bc', 'reward minus that of BC (×100)'),
-    (grid[0][1], 'human_difference_to_bc', 'judge minus that of BC (×100)'),
+    (grid[0][0], 'reward', 'reward minus that of BC (×100)'),
+    (grid[0][1], 'judge', 'judge minus that of BC (×100)'),
   ):
-    differences = [getattr(variant, field) for variant in order]
+    differences = [getattr(gain, field) for gain in order]
     axes.barh(
       places,
       [difference.mean for difference in differences],
       xerr=[difference.stderr for difference in differences],
       height=0.72,
-      color=[shades[variant.name] for variant in order],
+      color=[shades[gain.policy.name] for gain in order],
       error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 2},
     )
     axes.axvline(0, color=drawing.INK, linewidth=0.8)
-    axes.set_yticks(places, [variant.name for variant in order])
+    axes.set_yticks(places, [gain.policy.name for gain in order])
     axes.grid(visible=False, axis='y')
     axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
     axes.set_xlabel(label, fontsize=9)

@@ -264,7 +264,7 @@ def _check_sources(
     np.unique(sample_store.SampleStore.open(folder).source_id)
     for folder in folders
   ]
-  if not np.array_equal(*ids):
+  if not np.array_equal(ids[0], ids[1]):
     raise _NotPairedError('the runs were evaluated on other sources')
   data = [_manifest(folder, 'data') for folder in folders]
   if data[0] == data[1]:

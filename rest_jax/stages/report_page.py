@@ -63,6 +63,32 @@ def write(
   return path
 
 
+def write_pooled(
+  model_dir: pathlib.Path, results: results_lib.Results
+) -> pathlib.Path:
+  """Writes the page of a comparison of variants and seeds.
+
+  Args:
+    model_dir: the folder of the comparison.
+    results: pooled over seeds, at least one policy.
+
+  Returns:
+    The page.
+  """
+  path = model_dir / 'report' / INDEX_FILE
+  html.write(
+    html.Page(
+      title=f'{results.task}, {model_dir.name}',
+      facts={'seeds': ', '.join(map(str, results.variants[0].seeds))},
+      results=results,
+      versions=_versions(),
+      listings=_listings(model_dir),
+    ),
+    path,
+  )
+  return path
+
+
 def _evaluations(
   run: Any, names: dict[pathlib.Path, str]
 ) -> dict[str, pathlib.Path]:
@@ -226,8 +252,9 @@ def _training(
 ) -> list[exhibits.Exhibit]:
   curves = reported_stages.curves(
     [
-      (names.get(step.directory, step.directory.name), step.directory)
+      (names[step.directory], step.directory)
       for step in run.policies()
+      if step.directory in names
     ]
   )
   return [evidence.of_training(curves)] if curves else []
