@@ -78,6 +78,7 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
     axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
     axes.set_xlabel(label, fontsize=9)
   grid[0][1].tick_params(labelleft=False)
+  grid[0][0].set_title(', '.join(results.splits), fontsize=10)
   return figure
 
 
