@@ -15,6 +15,7 @@ _INSTALL_REQUIRES = [
   'grain>=0.2',
   'jax>=0.10',
   'jaxtyping',
+  'jinja2',
   'matplotlib',
   'numpy>=2',
   'optax',
@@ -78,7 +79,10 @@ setuptools.setup(
     'rest_jax.gin_configs',
   ],
   package_dir={'rest_jax.gin_configs': 'gin_configs'},
-  package_data={'rest_jax.gin_configs': ['README.md', '**/*.gin']},
+  package_data={
+    'rest_jax.gin_configs': ['README.md', '**/*.gin'],
+    'rest_jax.report': ['web/*'],
+  },
   install_requires=_INSTALL_REQUIRES,
   extras_require=_EXTRAS_REQUIRE,
   classifiers=[

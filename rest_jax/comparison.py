@@ -20,7 +20,7 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.report import cost_table, figures, table
 from rest_jax.stages import costs as costs_stage
 from rest_jax.stages import evaluate as evaluate_stage
-from rest_jax.stages import summary
+from rest_jax.stages import report_page, summary
 
 
 class VariantSpec(NamedTuple):
@@ -175,6 +175,7 @@ def write(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
   figures.write_all(results, base.model_dir / 'report')
+  page = report_page.write_pooled(base.model_dir, results)
   text = table.render(results)
   for of_seeds in runs:
     if of_seeds[0].experiment.online is None:
@@ -185,7 +186,9 @@ def write(
       costs.write(base.model_dir / costs_stage.COSTS_FILE, reached)
       text += '\n\n' + cost_table.render(reached)
   print(text, flush=True)
-  logging.info('results: %s', base.model_dir / summary.RESULTS_FILE)
+  logging.info(
+    'results: %s, report: %s', base.model_dir / summary.RESULTS_FILE, page
+  )
   return results
 
 

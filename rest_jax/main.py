@@ -50,6 +50,12 @@ _GROW_STEP = flags.DEFINE_integer(
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
 )
+_COMPARE = flags.DEFINE_list(
+  'compare',
+  None,
+  'For --run_mode=report: folders of finished runs to show side by side, in '
+  'report/compare.html of --model_dir; no --gin_file is read.',
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -62,7 +68,9 @@ def main(argv: list[str], overrides: list[str]) -> int:
   """Runs what the flags say; returns the exit status."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
-  if not _GIN_FILE.value:
+  if _COMPARE.value and _RUN_MODE.value != 'report':
+    raise app.UsageError('--compare is for --run_mode=report')
+  if not _GIN_FILE.value and not _COMPARE.value:
     raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
   if not _MODEL_DIR.value and not _DRY_RUN.value:
     raise app.UsageError('--model_dir must name the folder of the run')
@@ -74,13 +82,15 @@ def main(argv: list[str], overrides: list[str]) -> int:
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
+      if _COMPARE.value:
+        return _side_by_side(_COMPARE.value)
       if _MODEL_DIR.value and not _DRY_RUN.value:
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':
         return _compare(overrides)
       experiment = gin_utils.parse_and_build(
-        _GIN_FILE.value, overrides, root=configurables.ROOT
+        _GIN_FILE.value or (), overrides, root=configurables.ROOT
       )
       return _run(experiment)
   except interruption.Interrupted as interrupted:
@@ -132,6 +142,17 @@ def _run(experiment) -> int:
       'online': run.online,
       'evaluate': run.evaluate_finished,
     }[mode]()
+  return 0
+
+
+def _side_by_side(runs: list[str]) -> int:
+  from rest_jax.stages import compare_runs
+
+  compare_runs.run(
+    runs,
+    pathlib.Path(_MODEL_DIR.value or 'dry_run'),
+    is_dry=_DRY_RUN.value,
+  )
   return 0
 
 

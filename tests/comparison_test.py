@@ -10,6 +10,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
+from tests.report import page_reader
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,14 @@ def test_variants_share_what_is_before_them(tmp_path):
     )
 
   results = comparison.run(compared, build=build, model_dir=tmp_path)
+  page = page_reader.read(tmp_path / 'report' / 'index.html')
+  header, *rows = page.tables[f'{results.task}, validation']
+  pooled = results.of_split('validation')
+  assert [row[0] for row in rows] == [variant.name for variant in pooled]
+  column = header.index('reward')
+  assert [row[column].split(' ')[0] for row in rows] == [
+    f'{variant.reward.mean:.2f}' for variant in pooled
+  ]
   validation = results.of_split('validation')
   assert [variant.name for variant in validation] == [
     'BC (G=0, I=0)',

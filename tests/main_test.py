@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 import pytest
 
@@ -99,3 +99,29 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
   assert saved[1] > saved[0] > 0
   steps = [line['step'] for line in journal.read_metrics(metrics.parent)]
   assert steps == sorted(set(steps))
+
+
+def _run(**given):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(**given):
+    return main.main(['rest_jax'], [])
+
+
+def test_runs_are_compared_without_a_configuration(tmp_path, capsys):
+  status = _run(
+    run_mode='report',
+    model_dir=str(tmp_path / 'out'),
+    gin_file=None,
+    compare=[str(tmp_path / 'a'), str(tmp_path / 'b')],
+  )
+  assert status == 1
+  assert 'has no results.json' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_comparison_is_a_report(tmp_path):
+  with pytest.raises(
+    app.UsageError, match='--compare is for --run_mode=report'
+  ):
+    _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])

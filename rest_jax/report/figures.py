@@ -1,33 +1,31 @@
-"""Figures like the paper's, from `results.json` and from stored rewards.
+"""Figures like the paper's, from `results.json`.
 
 Supervised learning is grey and ReST is purple, darker with each step, as in the
 paper. Each function returns a `matplotlib` figure that belongs to nobody else:
 pyplot and its global state are not used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import math
 import os
 import pathlib
-import re
 import textwrap
 
-from jaxtyping import Real
-import matplotlib
 from matplotlib import axes as axes_lib
-from matplotlib import colors, ticker
 from matplotlib import figure as figure_lib
+from matplotlib import ticker
 import numpy as np
 
-from rest_jax.data import files
 from rest_jax.evaluation import metrics, probed
 from rest_jax.evaluation import results as results_lib
+from rest_jax.report import drawing
 
-_GREY = '#7f7f7f'
-_INK = '#333333'
-_GRID = '#e4e4e4'
-_MARKERS = 'osD^vPX'
-_LINESTYLES = ('-', '--', ':', '-.')
+_FILTER_LABELS = {
+  'fixed': 'threshold τ (reward, not ×100)',
+  'quantile': 'quantile of D_g',
+  'percentile': "percentile p of each source's samples",
+  'interpolation': 'γ of γ·max + (1 − γ)·mean',
+}
 
 
 def average_reward(results: results_lib.Results) -> figure_lib.Figure:
@@ -53,10 +51,10 @@ def average_reward(results: results_lib.Results) -> figure_lib.Figure:
   if any(variant.human for variant in results.variants):
     rows.append(('human', 'average judge score'))
   most = max(len(results.of_split(split)) for split in splits)
-  figure, grid = _panels(
+  figure, grid = drawing.panels(
     f'{results.task}: average reward', len(rows), len(splits), 0.6 * most + 1.2
   )
-  shades = _shades(results.variants)
+  shades = drawing.shades(results.variants)
   for row, (field, label) in enumerate(rows):
     for column, split in enumerate(splits):
       axes = grid[row][column]
@@ -88,19 +86,19 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
     ValueError: there is nothing to draw.
   """
   splits = _splits(results)
-  figure, grid = _panels(
+  figure, grid = drawing.panels(
     f'{results.task}: reward over Improve steps', 1, len(splits), 4.2
   )
   grown = [variant for variant in results.variants if variant.grow > 0]
   steps = sorted({variant.grow for variant in grown})
-  shades = dict(zip(steps, _purples(len(steps)), strict=True))
-  families = list(dict.fromkeys(map(_family, grown)))
+  shades = dict(zip(steps, drawing.purples(len(steps)), strict=True))
+  families = list(dict.fromkeys(map(drawing.family, grown)))
   for axes, split in zip(grid[0], splits, strict=True):
     variants = results.of_split(split)
     for index, family in enumerate(families):
       for step in steps:
         points = [
-          v for v in variants if v.grow == step and _family(v) == family
+          v for v in variants if v.grow == step and drawing.family(v) == family
         ]
         if points:
           axes.errorbar(
@@ -108,22 +106,17 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
             [point.reward.mean for point in points],
             yerr=[point.reward.stderr for point in points],
             color=shades[step],
-            linestyle=_LINESTYLES[index % len(_LINESTYLES)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            linestyle=drawing.LINESTYLES[index % len(drawing.LINESTYLES)],
+            marker=drawing.MARKERS[index % len(drawing.MARKERS)],
             capsize=3,
             label=f'{family}, G={step}',
           )
-    for variant in filter(lambda v: v.is_bc, variants):
-      mean, stderr = variant.reward.mean, variant.reward.stderr
-      axes.axhline(mean, color=_GREY, zorder=1, label=variant.name)
-      axes.axhspan(
-        mean - stderr, mean + stderr, color=_GREY, alpha=0.18, linewidth=0
-      )
+    _bc_band(axes, variants)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set_title(split, fontsize=10)
     axes.set_xlabel('Improve step I', fontsize=9)
     axes.set_ylabel('average reward (×100)', fontsize=9)
-  _legend_below(figure, grid)
+  drawing.legend_below(figure, grid)
   return figure
 
 
@@ -145,11 +138,14 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
   if not shown:
     raise ValueError('results must hold a policy with best_of_n; none has.')
   splits = tuple(dict.fromkeys(variant.split for variant in shown))
-  figure, grid = _panels(
+  figure, grid = drawing.panels(
     f'{results.task}: Best-of-N sampling', 1, len(splits), 4.2
   )
-  shades = _shades(shown)
-  markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(shades)}
+  shades = drawing.shades(shown)
+  markers = {
+    name: drawing.MARKERS[i % len(drawing.MARKERS)]
+    for i, name in enumerate(shades)
+  }
   for axes, split in zip(grid[0], splits, strict=True):
     for variant in (v for v in shown if v.split == split):
       ns = sorted(variant.best_of_n)
@@ -171,65 +167,67 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
     axes.set_title(split, fontsize=10)
     axes.set_xlabel('number of samples N (log scale)', fontsize=9)
     axes.set_ylabel('reward of the best of N (×100)', fontsize=9)
-  _legend_below(figure, grid)
+  drawing.legend_below(figure, grid)
   return figure
 
 
-def reward_histogram(
-  rewards: Real[np.ndarray, ' n'],
-  thresholds: Sequence[float] = (),
-  *,
-  title: str = 'Rewards of the Grow step',
-  num_bins: int = 60,
-) -> figure_lib.Figure:
-  """Draws the rewards of D_g, their mean, and what each threshold keeps.
+def filter_values(results: results_lib.Results) -> figure_lib.Figure:
+  """Draws reward over the number of the filter, a panel for each kind of it.
 
-  The lowest and the highest 0.1 % lie in the first and the last bin, so that a
-  few outliers do not squeeze the rest.
+  For percentiles p, interpolations gamma, quantiles and fixed thresholds alike.
+  The grey line is BC (G=0, I=0), with a band of one standard error.
+
+  Source: ReST (arXiv 2308.08998), Fig. 15 and 16.
 
   Args:
-    rewards: `[n]` normalised rewards, as stored; drawn x100.
-    thresholds: fixed thresholds in the unit of `rewards`.
-    title: of the figure.
-    num_bins: number of bins, at least 1.
+    results: policies of one split; at least one with a filter.
 
   Returns:
     The figure.
 
   Raises:
-    ValueError: rewards are empty, not of one axis, or not finite.
+    ValueError: no policy has a filter.
   """
-  rewards = np.asarray(rewards, dtype=np.float64)
-  if rewards.ndim != 1 or len(rewards) == 0 or not np.isfinite(rewards).all():
-    raise ValueError(
-      'rewards must be finite numbers along one axis, at least one; got shape '
-      f'{rewards.shape} with {np.count_nonzero(~np.isfinite(rewards))} that '
-      'are not finite.'
-    )
-  figure, grid = _panels(title, 1, 1, 6.0)
-  axes = grid[0][0]
-  low, high = np.quantile(rewards, [0.001, 0.999])
-  axes.hist(
-    100 * np.clip(rewards, low, high),
-    bins=num_bins,
-    color='#cbc9e2',
-    edgecolor='none',
+  kinds = filter_kinds(results)
+  if not kinds:
+    raise ValueError('results must hold a policy with a filter; none has.')
+  figure, grid = drawing.panels(
+    f'{results.task}: reward over the value of the filter', 1, len(kinds), 4.6
   )
-  mean = 100 * rewards.mean()
-  axes.axvline(mean, color=_GREY, linestyle='--', label=f'mean {mean:.1f}')
-  shades = _purples(len(thresholds))
-  for threshold, shade in zip(sorted(thresholds), shades, strict=True):
-    kept = 100 * np.mean(rewards > threshold)
-    axes.axvline(
-      100 * threshold,
-      color=shade,
-      label=f'τ = {threshold:g} keeps {kept:.1f} %',
-    )
-  axes.set_xlabel('reward (×100)', fontsize=9)
-  axes.set_ylabel('number of samples', fontsize=9)
-  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
-  _legend_below(figure, grid)
+  for axes, kind in zip(grid[0], kinds, strict=True):
+    lines: dict[str, list[results_lib.Variant]] = {}
+    for variant in results.variants:
+      if variant.filter is not None and variant.filter.kind == kind:
+        label = f'{drawing.family(variant)}, G={variant.grow}'
+        lines.setdefault(label, []).append(variant)
+    shades = drawing.purples(len(lines))
+    for index, (label, variants) in enumerate(lines.items()):
+      points = _by_filter_value(variants)
+      axes.errorbar(
+        [value for value, _ in points],
+        [variant.reward.mean for _, variant in points],
+        yerr=[variant.reward.stderr for _, variant in points],
+        color=shades[index],
+        marker=drawing.MARKERS[index % len(drawing.MARKERS)],
+        capsize=3,
+        label=label,
+      )
+    _bc_band(axes, results.variants)
+    axes.set_title(f'{kind} filter, {", ".join(results.splits)}', fontsize=10)
+    axes.set_xlabel(_FILTER_LABELS.get(kind, 'value'), fontsize=9)
+    axes.set_ylabel('average reward (×100)', fontsize=9)
+  drawing.legend_below(figure, grid)
   return figure
+
+
+def filter_kinds(results: results_lib.Results) -> tuple[str, ...]:
+  """Returns the kinds of filter that policies with a finite value have."""
+  kinds = (
+    variant.filter.kind
+    for variant in results.variants
+    if variant.filter is not None and math.isfinite(variant.filter.value)
+  )
+  return tuple(dict.fromkeys(kinds))
 
 
 def probe_shares(
@@ -250,10 +248,10 @@ def probe_shares(
     The figure.
   """
   shown = [(a, a.share) for a in report.probed if a.share is not None]
-  figure, grid = _panels(f'{title}: probes of the reward', 1, 1, 6.4)
+  figure, grid = drawing.panels(f'{title}: probes of the reward', 1, 1, 6.4)
   figure.set_figheight(max(0.3 * len(shown) + 1.2, 2.0))
   axes = grid[0][0]
-  light, dark = _purples(2)
+  light, dark = drawing.purples(2)
   places = np.arange(len(shown))[::-1]
   for place, (_, share) in zip(places, shown, strict=True):
     is_missed = minimum is not None and share.value < minimum
@@ -266,31 +264,17 @@ def probe_shares(
         [100 * (share.value - share.low)],
         [100 * (share.high - share.value)],
       ],
-      error_kw={'ecolor': _INK, 'elinewidth': 1, 'capsize': 2},
+      error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 2},
     )
   axes.set_yticks(places, [f'{a.name} ({a.count:,})' for a, _ in shown])
-  axes.axvline(50, color=_GREY, linewidth=1)
+  axes.axvline(50, color=drawing.GREY, linewidth=1)
   if minimum is not None:
-    axes.axvline(100 * minimum, color=_INK, linewidth=1, linestyle='--')
+    axes.axvline(100 * minimum, color=drawing.INK, linewidth=1, linestyle='--')
   axes.set_xlim(0, 101)
-  axes.grid(axis='x', color=_GRID, linewidth=0.8)
+  axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
   axes.grid(visible=False, axis='y')
   axes.set_xlabel('cases with R(x, reference) > R(x, changed), %', fontsize=9)
   return figure
-
-
-def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
-  """Writes a PNG atomically; the same figure gives the same bytes.
-
-  Args:
-    figure: what to write.
-    path: the file.
-  """
-  with files.atomic_write(path) as temporary:
-    # Without the name and version of the software that drew it.
-    figure.savefig(
-      temporary, format='png', dpi=150, metadata={'Software': None}
-    )
 
 
 def write_all(
@@ -314,7 +298,7 @@ def write_all(
   paths = []
   for name, figure in drawn.items():
     paths.append(pathlib.Path(directory) / f'{name}.png')
-    save(figure, paths[-1])
+    drawing.save(figure, paths[-1])
   return tuple(paths)
 
 
@@ -326,21 +310,16 @@ def _splits(results: results_lib.Results) -> tuple[str, ...]:
   return results.splits
 
 
-def _panels(
-  title: str, rows: int, columns: int, width: float
-) -> tuple[figure_lib.Figure, np.ndarray]:
-  """Returns a titled figure with a grid of panels, `width` inches each."""
-  figure = figure_lib.Figure(
-    figsize=(max(width * columns, 4.8), 3.4 * rows), layout='constrained'
-  )
-  figure.suptitle(title, fontsize=12)
-  grid = figure.subplots(rows, columns, squeeze=False)
-  for axes in grid.flat:
-    axes.grid(axis='y', color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=9)
-  return figure, grid
+def _bc_band(
+  axes: axes_lib.Axes, variants: Iterable[results_lib.Variant]
+) -> None:
+  """Draws BC's reward and one standard error of it as a level."""
+  for variant in filter(lambda v: v.is_bc, variants):
+    mean, stderr = variant.reward.mean, variant.reward.stderr
+    axes.axhline(mean, color=drawing.GREY, zorder=1, label=variant.name)
+    axes.axhspan(
+      mean - stderr, mean + stderr, color=drawing.GREY, alpha=0.18, linewidth=0
+    )
 
 
 def _bars(
@@ -363,7 +342,7 @@ def _bars(
     width=0.72,
     color=[shades[variant.name] for variant, _ in shown],
     yerr=errors,
-    error_kw={'ecolor': _INK, 'elinewidth': 1, 'capsize': 3},
+    error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 3},
   )
   for place, (mean, error) in enumerate(zip(means, errors, strict=True)):
     axes.annotate(
@@ -373,7 +352,7 @@ def _bars(
       textcoords='offset points',
       ha='center',
       fontsize=8,
-      color=_INK,
+      color=drawing.INK,
     )
   top = max((means + errors).max(), floor)
   bottom = min((means - errors).min(), floor)
@@ -382,7 +361,7 @@ def _bars(
   middle, half = (len(shown) - 1) / 2, max(len(shown), 4) / 2 + 0.1
   axes.set_xlim(middle - half, middle + half)
   names = [
-    f'{textwrap.fill(_family(v), 10)}\nG={v.grow}\nI={v.improve}'
+    f'{textwrap.fill(drawing.family(v), 10)}\nG={v.grow}\nI={v.improve}'
     for v, _ in shown
   ]
   axes.set_xticks(np.arange(len(shown)), names, fontsize=8)
@@ -399,43 +378,12 @@ def _floor(low: float, high: float) -> float:
   return float(max(floor, 0))
 
 
-def _shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
-  """A colour for each name: grey for supervised learning, else purples."""
-  names = {variant.name: variant.is_bc for variant in variants}
-  purples = iter(_purples(sum(not is_bc for is_bc in names.values())))
-  return {
-    name: _GREY if is_bc else next(purples) for name, is_bc in names.items()
-  }
-
-
-def _purples(count: int) -> list[str]:
-  """Returns purples from light to dark, all of them readable on white."""
-  colormap = matplotlib.colormaps['Purples']
-  levels = np.linspace(0.5, 0.95, count) if count > 1 else [0.75] * count
-  return [colors.to_hex(colormap(level)) for level in levels]
-
-
-def _family(variant: results_lib.Variant) -> str:
-  """The name without its Grow and Improve steps."""
-  return re.sub(r'\s*\(G=\d+, I=\d+\)', '', variant.name) or variant.name
-
-
-def _legend_below(figure: figure_lib.Figure, grid: np.ndarray) -> None:
-  """Puts one legend under all panels, where no data can be."""
-  entries = {}
-  for axes in grid.flat:
-    handles, labels = axes.get_legend_handles_labels()
-    for handle, label in zip(handles, labels, strict=True):
-      entries.setdefault(label, handle)
-  columns = min(max(2, int(figure.get_figwidth() // 1.9)), len(entries))
-  # The legend makes the figure taller, not the panels lower.
-  height = 0.17 * math.ceil(len(entries) / columns) + 0.1
-  figure.set_figheight(figure.get_figheight() + height)
-  figure.legend(
-    entries.values(),
-    entries.keys(),
-    loc='outside lower center',
-    ncols=columns,
-    fontsize=8,
-    frameon=False,
-  )
+def _by_filter_value(
+  variants: Iterable[results_lib.Variant],
+) -> list[tuple[float, results_lib.Variant]]:
+  points = [
+    (variant.filter.value, variant)
+    for variant in variants
+    if variant.filter is not None and math.isfinite(variant.filter.value)
+  ]
+  return sorted(points, key=lambda point: point[0])

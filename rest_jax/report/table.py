@@ -1,6 +1,7 @@
-"""Results as a table of fixed width for the terminal and for text files."""
+"""Results as tables: cells, and lines of fixed width for the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
@@ -8,11 +9,19 @@ from rest_jax.evaluation import results as results_lib
 MAX_WIDTH = 120
 
 _GAP = '  '
-_MISSING = '-'
-_NOTE = (
+MISSING = '-'
+NOTE = (
   'Reward and human x100, higher is better, ± one standard error clustered by\n'
   'source; "to BC" is the difference to BC (G=0, I=0), paired by source.'
 )
+
+
+class Cells(NamedTuple):
+  """A table of texts; its first column names what a row is about."""
+
+  title: str
+  header: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
 
 
 def render(results: results_lib.Results) -> str:
@@ -27,66 +36,86 @@ def render(results: results_lib.Results) -> str:
     The table, no line longer than `MAX_WIDTH` characters, without a newline at
     the end.
   """
-  blocks = []
-  for split in results.splits:
-    variants = results.of_split(split)
-    lines = _block(variants, _COLUMNS)
-    blocks.append('\n'.join([f'{results.task}, {split}', *lines]))
-    measured = tuple(v for v in variants if v.diagnostics is not None)
-    if measured:
-      title = f'{results.task}, {split}: diagnostics'
-      blocks.append('\n'.join([title, *_block(measured, _DIAGNOSTICS)]))
+  blocks = [
+    lines(cells)
+    for split in results.splits
+    for cells in (policies(results, split), diagnostics(results, split))
+    if cells is not None
+  ]
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
-  blocks.append(_NOTE)
+  blocks.append(NOTE)
   if results.warnings:
     blocks.append('\n'.join(f'WARNING {line}' for line in results.warnings))
   return '\n\n'.join(blocks)
 
 
-def _estimate(estimate: metrics.Estimate | None) -> str:
-  if estimate is None:
-    return _MISSING
-  return f'{estimate.mean:.2f} ± {estimate.stderr:.2f}'
+def policies(results: results_lib.Results, split: str) -> Cells:
+  """Returns what was measured of every policy of a split."""
+  title = f'{results.task}, {split}'
+  return _cells(title, results.of_split(split), _COLUMNS)
 
 
-def _difference(difference: metrics.Difference | None) -> str:
-  if difference is None:
-    return _MISSING
-  return f'{difference.mean:+.2f} ± {difference.stderr:.2f}'
+def diagnostics(results: results_lib.Results, split: str) -> Cells | None:
+  """Returns the signs of reward hacking of a split, None where not measured."""
+  title = f'{results.task}, {split}: diagnostics'
+  variants = results.of_split(split)
+  measured = tuple(v for v in variants if v.diagnostics is not None)
+  return _cells(title, measured, _DIAGNOSTICS) if measured else None
 
 
-def _number(value: float | None) -> str:
-  return _MISSING if value is None else f'{value:.2f}'
+def lines(cells: Cells) -> str:
+  """Lays out a table: its title, header, a rule and a line for each row."""
+  return '\n'.join([cells.title, *_lines([cells.header, *cells.rows])])
+
+
+def estimate(value: metrics.Estimate | None) -> str:
+  """Shows a mean and its standard error."""
+  if value is None:
+    return MISSING
+  return f'{value.mean:.2f} ± {value.stderr:.2f}'
+
+
+def difference(value: metrics.Difference | None) -> str:
+  """Shows a difference with its sign, and its standard error."""
+  if value is None:
+    return MISSING
+  return f'{value.mean:+.2f} ± {value.stderr:.2f}'
+
+
+def number(value: float | None) -> str:
+  """Shows a number with two places."""
+  return MISSING if value is None else f'{value:.2f}'
 
 
 def _kept(variant: results_lib.Variant) -> str:
   if variant.kept is None:
-    return _MISSING
-  return _percent(variant.kept.fraction)
+    return MISSING
+  return percent(variant.kept.fraction)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+  """Shows a share in [0, 1]."""
   return f'{100 * share:.1f} %'
 
 
 def _diagnostic(
   show: Callable[[results_lib.Diagnostics], str],
 ) -> Callable[[results_lib.Variant], str]:
-  return lambda v: _MISSING if v.diagnostics is None else show(v.diagnostics)
+  return lambda v: MISSING if v.diagnostics is None else show(v.diagnostics)
 
 
 _Columns = tuple[tuple[str, Callable[[results_lib.Variant], str]], ...]
 
 _COLUMNS: _Columns = (
   ('policy', lambda variant: variant.name),
-  ('reward', lambda variant: _estimate(variant.reward)),
-  ('to BC', lambda variant: _difference(variant.difference_to_bc)),
-  ('to previous', lambda variant: _difference(variant.difference_to_previous)),
-  ('human', lambda variant: _estimate(variant.human)),
-  ('to BC', lambda variant: _difference(variant.human_difference_to_bc)),
-  ('BLEU', lambda variant: _number(variant.bleu)),
-  ('chrF', lambda variant: _number(variant.chrf)),
+  ('reward', lambda variant: estimate(variant.reward)),
+  ('to BC', lambda variant: difference(variant.difference_to_bc)),
+  ('to previous', lambda variant: difference(variant.difference_to_previous)),
+  ('human', lambda variant: estimate(variant.human)),
+  ('human to BC', lambda variant: difference(variant.human_difference_to_bc)),
+  ('BLEU', lambda variant: number(variant.bleu)),
+  ('chrF', lambda variant: number(variant.chrf)),
   ('kept', _kept),
   ('seconds', lambda variant: f'{variant.seconds.total:.0f}'),
 )
@@ -94,37 +123,41 @@ _COLUMNS: _Columns = (
 
 _DIAGNOSTICS: _Columns = (
   ('policy', lambda variant: variant.name),
-  ('length', lambda variant: _number(variant.length_ratio)),
-  ('repeated', _diagnostic(lambda d: _percent(d.repetition))),
-  ('distinct-1', _diagnostic(lambda d: _percent(d.distinct_1))),
-  ('distinct-2', _diagnostic(lambda d: _percent(d.distinct_2))),
-  ('self-BLEU', _diagnostic(lambda d: _number(d.self_bleu))),
-  ('wrong language', _diagnostic(lambda d: _percent(d.wrong_language))),
-  ('copied', _diagnostic(lambda d: _percent(d.copied))),
-  ('KL to BC', _diagnostic(lambda d: _estimate(d.kl_to_bc))),
+  ('length', lambda variant: number(variant.length_ratio)),
+  ('repeated', _diagnostic(lambda d: percent(d.repetition))),
+  ('distinct-1', _diagnostic(lambda d: percent(d.distinct_1))),
+  ('distinct-2', _diagnostic(lambda d: percent(d.distinct_2))),
+  ('self-BLEU', _diagnostic(lambda d: number(d.self_bleu))),
+  ('wrong language', _diagnostic(lambda d: percent(d.wrong_language))),
+  ('copied', _diagnostic(lambda d: percent(d.copied))),
+  ('KL to BC', _diagnostic(lambda d: estimate(d.kl_to_bc))),
   ('a token', _diagnostic(lambda d: f'{d.kl_to_bc_per_token:.3f}')),
 )
 
 
-def _block(
-  variants: tuple[results_lib.Variant, ...], shown: _Columns
-) -> list[str]:
-  """Returns header, rule and a line for each entry."""
+def _cells(
+  title: str, variants: tuple[results_lib.Variant, ...], shown: _Columns
+) -> Cells:
+  """Returns a row for each entry, without columns that none of them has."""
   columns = [
     [header, *(cell(variant) for variant in variants)] for header, cell in shown
   ]
-  columns = [c for c in columns if set(c[1:]) != {_MISSING}]
-  widths = [max(map(len, column)) for column in columns]
+  columns = [c for c in columns if set(c[1:]) != {MISSING}]
+  header, *rows = zip(*columns, strict=True)
+  return Cells(title, header, tuple(rows))
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   spare = MAX_WIDTH - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)
   # Only the name may be cut: a number that lost its end would be another one.
   widths[0] = min(widths[0], max(spare, 8))
-  lines = []
-  for cells in zip(*columns, strict=True):
-    name = cells[0]
+  written = []
+  for name, *others in rows:
     if len(name) > widths[0]:
       name = name[: widths[0] - 1] + '…'
     row = [name.ljust(widths[0])]
-    row += [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
-    lines.append(_GAP.join(row).rstrip())
-  rule = '-' * max(map(len, lines))
-  return [lines[0], rule, *lines[1:]]
+    row += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+    written.append(_GAP.join(row).rstrip())
+  rule = '-' * max(map(len, written))
+  return [written[0], rule, *written[1:]]

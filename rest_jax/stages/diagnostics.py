@@ -110,9 +110,13 @@ def write_counts(
       np.save(opened, rows)
 
 
-def read_counts(directory: pathlib.Path, name: str) -> np.ndarray:
-  """Reads the counts of 'bleu' or 'chrf', int [sources, counts]."""
-  return np.load(_counts_path(directory, name))
+def read_counts(directory: pathlib.Path, name: str) -> np.ndarray | None:
+  """Reads the counts of 'bleu' or 'chrf', int [sources, counts].
+
+  None for an evaluation of a version that did not keep them.
+  """
+  path = _counts_path(directory, name)
+  return np.load(path) if path.exists() else None
 
 
 def _counts_path(directory: pathlib.Path, name: str) -> pathlib.Path:

@@ -21,7 +21,13 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, diagnostics, policies, prepare
+from rest_jax.stages import (
+  collect,
+  diagnostics,
+  policies,
+  prepare,
+  sample_events,
+)
 from rest_jax.stages import folder as folder_lib
 
 HUMAN = 'human'
@@ -202,6 +208,14 @@ def run(
     tokenize=config.bleu_tokenize,
   )
   entries = sample_store.shard_entries(folder.path, len(shards))
+  sample_events.write(
+    folder.path,
+    entries,
+    reward_name=reward.name,
+    pairs=pairs,
+    vocabulary=data.vocabulary,
+    step=0,
+  )
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,

@@ -13,7 +13,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import collect, policies, prepare, sample_events
 from rest_jax.stages import folder as folder_lib
 
 
@@ -136,6 +136,14 @@ def run(
   )
   scored = time.monotonic()
   entries = sample_store.shard_entries(folder.path, len(shards))
+  sample_events.write(
+    folder.path,
+    entries,
+    reward_name=reward.name,
+    pairs=pairs,
+    vocabulary=data.vocabulary,
+    step=grow_step,
+  )
   opened = [
     sample_store.Shard(folder.path / entry['file']) for entry in entries
   ]

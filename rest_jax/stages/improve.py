@@ -231,19 +231,7 @@ def select_rows(
   """
   store = sample_store.SampleStore.open(grow_directory)
   raw, rewards = store.rewards(reward_name)
-  samples = improve_rows.samples_of(
-    store,
-    rewards,
-    include_references=config.include_references,
-    include_unfinished=config.include_unfinished,
-    with_hashes=improve_rows.compares_tokens(config.filter, config.loss),
-  )
-  floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
-  if floor is not None:
-    # A vetoed sample is none even where it is the best that its source has.
-    samples = samples._replace(
-      is_eligible=samples.is_eligible & (raw > np.float32(floor))
-    )
+  samples = samples_of(config, store, reward_name, raw, rewards)
   rows = improve_rows.select(
     store=store,
     sources=data.pairs(store.manifest['split']),
@@ -265,6 +253,41 @@ def select_rows(
       config.filter.kind,
     )
   return rows
+
+
+def samples_of(
+  config: ImproveConfig,
+  store: sample_store.SampleStore,
+  reward_name: str,
+  raw: np.ndarray,
+  rewards: np.ndarray,
+) -> filters_base.Samples:
+  """Gathers what F reads of D_g, or of some shards of it.
+
+  Args:
+    config: says which rows may be trained on.
+    store: D_g.
+    reward_name: which rewards these are.
+    raw: float32 [n], a row each.
+    rewards: float32 [n], normalised.
+
+  Returns:
+    The columns.
+  """
+  samples = improve_rows.samples_of(
+    store,
+    rewards,
+    include_references=config.include_references,
+    include_unfinished=config.include_unfinished,
+    with_hashes=improve_rows.compares_tokens(config.filter, config.loss),
+  )
+  floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
+  if floor is not None:
+    # A vetoed sample is none even where it is the best that its source has.
+    samples = samples._replace(
+      is_eligible=samples.is_eligible & (raw > np.float32(floor))
+    )
+  return samples
 
 
 def _report(grow_step: int, improve_step: int, kept: dict) -> None:

@@ -1,16 +1,15 @@
-"""From finished evaluations to `results.json`, the table and the figures."""
+"""From finished evaluations to `results.json`, the table and the report."""
 
-import pathlib
 from typing import Any
 
 from absl import logging
 
-from rest_jax.data import files, sample_store
+from rest_jax.data import files
 from rest_jax.evaluation import costs, metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import cost_table, figures, probe_table, table
+from rest_jax.report import cost_table, drawing, figures, probe_table, table
 from rest_jax.stages import costs as costs_stage
-from rest_jax.stages import diagnostics
+from rest_jax.stages import diagnostics, report_page
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -38,7 +37,10 @@ def write(run: Any) -> str:
       )
     ),
   )
-  _draw(run, results)
+  figures.write_all(results, run.model_dir / 'report')
+  page = report_page.write(
+    run, results, {step.directory: _name(run, step) for step in run.policies()}
+  )
   text = table.render(results)
   if run.experiment.online is not None:
     reached = costs_stage.gather(run)
@@ -46,7 +48,7 @@ def write(run: Any) -> str:
       costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
       text += '\n\n' + cost_table.render(reached)
   print(text, flush=True)
-  logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
+  logging.info('results: %s, report: %s', path, page)
   return text
 
 
@@ -78,7 +80,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   title = f'{run.experiment.task.name}, {config.split}'
   print(probe_table.render(report, title, config.minimum), flush=True)
   path = run.model_dir / 'report' / 'probes.png'
-  figures.save(
+  drawing.save(
     figures.probe_shares(report, title=title, minimum=config.minimum), path
   )
   logging.info('probes: %s, figure: %s', run.model_dir / 'probe', path)
@@ -136,7 +138,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
       int(n): entry['mean']
       for n, entry in measured.get('best_of_n_human', {}).items()
     },
-    diagnostics=_diagnostics(manifest['diagnostics']),
+    diagnostics=_diagnostics(manifest.get('diagnostics')),
     kept=(
       results_lib.Kept(
         samples=kept['samples'],
@@ -150,7 +152,11 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   )
 
 
-def _diagnostics(found: dict[str, Any]) -> results_lib.Diagnostics:
+def _diagnostics(
+  found: dict[str, Any] | None,
+) -> results_lib.Diagnostics | None:
+  if found is None:  # An evaluation from before they were measured.
+    return None
   kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
   return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
 
@@ -169,6 +175,8 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
       ).scaled(100)
   for what, score in (('bleu', paired_text.bleu), ('chrf', paired_text.chrf)):
     counts = diagnostics.read_counts(directory, what)
+    if counts is None:
+      continue
     if step.is_bc:
       bc[what] = counts
     elif what in bc:
@@ -214,23 +222,3 @@ def _seconds(run, step, made) -> results_lib.Seconds:
   return results_lib.Seconds(
     grow=grown['grow'], score=grown['score'], improve=improve
   )
-
-
-def _draw(run, results) -> None:
-  report = pathlib.Path(run.model_dir) / 'report'
-  figures.write_all(results, report)
-  row_filter = run.experiment.improve.filter
-  for g in range(1, run.experiment.num_grow_steps + 1):
-    directory = run.grow_directory(g)
-    if not (directory / folder_lib.MANIFEST).exists():
-      continue
-    store = sample_store.SampleStore.open(directory)
-    _, rewards = store.rewards(run.experiment.reward.name)
-    # One line a threshold, where there is one for all sources.
-    is_global = row_filter.kind == 'fixed'
-    figure = figures.reward_histogram(
-      rewards,
-      [v for v in row_filter.values if is_global and v > float('-inf')],
-      title=f'Rewards of D_{g}',
-    )
-    figures.save(figure, report / f'rewards_grow_{g}.png')

@@ -5,12 +5,11 @@ import sys
 
 from matplotlib import colors, container
 from matplotlib.backends import backend_agg
-import numpy as np
 import pytest
 
 from rest_jax.evaluation import metrics, probed, shares
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures
+from rest_jax.report import drawing, figures
 
 
 def make_variant(grow, improve, split='validation', loss='bc', **fields):
@@ -193,34 +192,46 @@ class TestBestOfN:
       figures.best_of_n(make_results(best_of_n={}))
 
 
-class TestRewardHistogram:
-  def test_counts_thresholds_and_mean(self):
-    rewards = np.linspace(0, 1, 1001)
-    figure = figures.reward_histogram(rewards, (0.9, 0.75), num_bins=10)
-    axes = figure.axes[0]
-    assert sum(bar.get_height() for bar in axes.patches) == 1001
-    assert len(axes.patches) == 10
-    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx(
-      [50, 75, 90]
+class TestFilterValues:
+  def test_a_line_for_each_grow_step_and_a_panel_for_each_kind(self):
+    results = results_lib.Results(
+      task='demo',
+      variants=(
+        make_variant(0, 0),
+        *(
+          make_variant(
+            grow,
+            improve,
+            filter=results_lib.Filter(kind='percentile', value=value),
+          )
+          for grow in (1, 2)
+          # Not in the order of their values.
+          for improve, value in ((1, 90.0), (2, 50.0))
+        ),
+        make_variant(
+          3, 1, filter=results_lib.Filter(kind='interpolation', value=0.25)
+        ),
+      ),
     )
-    assert legend_labels(figure) == [
-      'mean 50.0',
-      'τ = 0.75 keeps 25.0 %',
-      'τ = 0.9 keeps 10.0 %',
+    figure = figures.filter_values(results)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+      'percentile filter, validation',
+      'interpolation filter, validation',
     ]
+    first, second = figure.axes[0].containers
+    assert first.get_label() == 'BC, G=1'
+    assert list(first.lines[0].get_xdata()) == [50, 90]
+    assert list(first.lines[0].get_ydata()) == [77, 76]
+    assert list(second.lines[0].get_ydata()) == [82, 81]
+    (lone,) = figure.axes[1].containers
+    assert list(lone.lines[0].get_xdata()) == [0.25]
+    assert 'BC (G=0, I=0)' in legend_labels(figure)
 
-  def test_outliers_do_not_squeeze_the_rest(self):
-    rewards = np.append(np.linspace(0, 1, 9999), 500.0)
-    axes = figures.reward_histogram(rewards).axes[0]
-    assert axes.get_xlim()[1] < 150
-    assert sum(bar.get_height() for bar in axes.patches) == 10000
-
-  @pytest.mark.parametrize(
-    'rewards', [np.zeros(0), np.zeros((2, 2)), np.array([0.0, np.nan])]
-  )
-  def test_refuses(self, rewards):
-    with pytest.raises(ValueError, match='rewards must be finite'):
-      figures.reward_histogram(rewards)
+  def test_without_filters(self):
+    assert figures.filter_kinds(make_results()) == ()
+    with pytest.raises(ValueError, match='none has'):
+      figures.filter_values(make_results())
 
 
 class TestProbeShares:
@@ -311,7 +322,7 @@ class TestFiles:
   def test_equal_bytes_without_software_or_date(self, tmp_path):
     contents = []
     for name in ('a.png', 'b.png'):
-      figures.save(figures.best_of_n(make_results()), tmp_path / name)
+      drawing.save(figures.best_of_n(make_results()), tmp_path / name)
       contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
     assert contents[0].startswith(b'\x89PNG')
@@ -326,3 +337,12 @@ class TestFiles:
     before = 'matplotlib.pyplot' in sys.modules
     figures.average_reward(make_results()).savefig(io.BytesIO())
     assert ('matplotlib.pyplot' in sys.modules) == before
+
+  def test_svg_is_repeatable_and_loses_its_title(self):
+    pictures = []
+    for _ in range(2):
+      figure = figures.best_of_n(make_results())
+      pictures.append(drawing.svg(figure))
+      assert figure.get_suptitle() == ''
+    assert pictures[0] == pictures[1]
+    assert b'<svg' in pictures[0] and b'<dc:date>' not in pictures[0]

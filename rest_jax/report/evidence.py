@@ -1,0 +1,291 @@
+"""Exhibits of what lies behind results: D_g, trainings, the judge, probes."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rest_jax.evaluation import metrics, probed
+from rest_jax.report import (
+  distributions,
+  exhibits,
+  figures,
+  judge_figures,
+  reward_figures,
+  table,
+)
+
+
+def of_grow(
+  grow_step: int, distribution: distributions.Distribution, what: str
+) -> exhibits.Exhibit:
+  """Returns the histogram of one Grow step's rewards.
+
+  Args:
+    grow_step: g.
+    distribution: of the rewards of D_g.
+    what: which rows these are, a sentence.
+  """
+  title = f'Rewards of D_{grow_step}'
+  thresholds = exhibits.listed(
+    (f'{tau:g}', f'{100 * distribution.fraction_above(tau):.1f} % above it')
+    for tau in distribution.above
+  )
+  return exhibits.Exhibit(
+    name=f'rewards-{grow_step}',
+    title=title,
+    caption=(
+      f'{what} The lowest and the highest 0.1 % are counted in the outer bins.'
+    ),
+    pictures=(
+      exhibits.Picture(
+        reward_figures.reward_histogram(distribution, title=title),
+        f'Histogram of {distribution.count:,} rewards with mean '
+        f'{100 * distribution.mean:.1f}.'
+        + (f' Thresholds: {thresholds}' if thresholds else '')
+        + exhibits.BEHIND,
+      ),
+    ),
+    numbers=table.Cells(
+      'Samples by reward ×100',
+      ('from', 'to', 'samples'),
+      tuple(
+        (f'{100 * low:.2f}', f'{100 * high:.2f}', f'{count:,}')
+        for low, high, count in zip(
+          distribution.edges[:-1],
+          distribution.edges[1:],
+          distribution.counts,
+          strict=True,
+        )
+      ),
+    ),
+  )
+
+
+def of_kept(
+  grow_step: int,
+  kept: Sequence[distributions.KeptDistribution],
+  what: str,
+) -> exhibits.Exhibit:
+  """Returns the rewards of D_g before and after the filter of each step.
+
+  Args:
+    grow_step: g.
+    kept: an entry for each Improve step, in the same bins.
+    what: which rows these are, a sentence.
+  """
+  title = f'D_{grow_step} before and after each filter'
+  edges = kept[0].edges
+  return exhibits.Exhibit(
+    name=f'kept-{grow_step}',
+    title=title,
+    caption=(
+      f'Pale: rows that may be trained on; strong: those that are kept. {what}'
+    ),
+    pictures=(
+      exhibits.Picture(
+        reward_figures.kept_rewards(kept, title=title),
+        'Histograms of rewards before and after the filter, kept: '
+        + exhibits.listed(
+          (entry.name, table.percent(entry.after.sum() / entry.before.sum()))
+          for entry in kept
+        )
+        + exhibits.BEHIND,
+      ),
+    ),
+    numbers=table.Cells(
+      'Rows by reward ×100',
+      ('from', 'to', 'before', *(entry.name for entry in kept)),
+      tuple(
+        (
+          f'{100 * edges[i]:.2f}',
+          f'{100 * edges[i + 1]:.2f}',
+          f'{kept[0].before[i]:,}',
+          *(f'{entry.after[i]:,}' for entry in kept),
+        )
+        for i in range(len(edges) - 1)
+      ),
+    ),
+  )
+
+
+def of_training(
+  curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+) -> exhibits.Exhibit:
+  """Returns the reward by which the checkpoints of each training were chosen.
+
+  Args:
+    curves: see `reward_figures.training_rewards`.
+  """
+  title = 'Reward while training'
+  return exhibits.Exhibit(
+    name='training',
+    title=title,
+    caption=(
+      'Sampled validation reward, by which checkpoints are chosen. Its draws '
+      'are others than those of the results.'
+    ),
+    pictures=(
+      exhibits.Picture(
+        reward_figures.training_rewards(curves, title=title),
+        'Sampled validation reward over training steps, the last: '
+        + exhibits.listed(
+          (name, f'{rewards[-1]:.1f}') for name, (_, rewards) in curves.items()
+        )
+        + exhibits.BEHIND,
+      ),
+    ),
+    numbers=table.Cells(
+      'Sampled validation reward ×100',
+      ('policy', 'step', 'reward'),
+      tuple(
+        (name, str(step), table.number(reward))
+        for name, (steps, rewards) in curves.items()
+        for step, reward in zip(steps, rewards, strict=True)
+      ),
+    ),
+  )
+
+
+class Judged(NamedTuple):
+  """The samples of one policy, seen by the reward and by the judge.
+
+  Attributes:
+    judgements: float [n], x100.
+    rewards: float [n], x100.
+    sources: int [n], the source of each.
+  """
+
+  judgements: np.ndarray
+  rewards: np.ndarray
+  sources: np.ndarray
+
+
+def correlations(judged: Mapping[str, Judged]) -> table.Cells:
+  """Returns how the reward of samples goes with the judge's score.
+
+  Over all samples, where easy and hard sources count as well, and between the
+  samples of one source, which is what a filter or Best-of-N chooses by.
+
+  Args:
+    judged: by the policy's name.
+  """
+  return table.Cells(
+    'Correlation of reward and judge (Pearson), over samples of each policy',
+    ('policy', 'all samples', 'samples of one source'),
+    tuple(
+      (
+        name,
+        _correlation(of_policy.judgements, of_policy.rewards),
+        _correlation(
+          *(
+            _without_source(side, of_policy.sources)
+            for side in (of_policy.judgements, of_policy.rewards)
+          )
+        ),
+      )
+      for name, of_policy in judged.items()
+    ),
+  )
+
+
+def _without_source(values: np.ndarray, sources: np.ndarray) -> np.ndarray:
+  """Values minus the mean of their source's."""
+  index = np.unique(sources, return_inverse=True)[1]
+  means = np.bincount(index, weights=values) / np.bincount(index)
+  return values - means[index]
+
+
+def _correlation(judgements: np.ndarray, rewards: np.ndarray) -> str:
+  # A hair of rounding is no spread.
+  if min(np.ptp(judgements), np.ptp(rewards)) < 1e-9:
+    return table.MISSING
+  return f'{metrics.pearson(judgements, rewards):+.2f}'
+
+
+def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
+  """Returns how rewards are distributed at each level of the judge's score.
+
+  Args:
+    policy: whose samples these are.
+    split: of their sources.
+    judged: the samples.
+  """
+  groups = judge_figures.levels(judged.judgements, judged.rewards)
+  title = 'Reward at each level of the judge’s score'
+  points = (5, 25, 50, 75, 95)
+  return exhibits.Exhibit(
+    name='judged-rewards',
+    title=title,
+    caption=(
+      f'{len(judged.rewards):,} samples of {policy} on {split}. Boxes hold the middle '
+      'half, lines reach from the 5th to the 95th percentile. A reward that is '
+      'high where the judge is low can be exploited. After Fig. 9 and 10 of the '
+      'paper.'
+    ),
+    pictures=(
+      exhibits.Picture(
+        judge_figures.judged_rewards(groups, title=title),
+        'Boxes of rewards by judge score, median: '
+        + exhibits.listed((name, f'{np.median(of):.1f}') for name, of in groups)
+        + exhibits.BEHIND,
+      ),
+    ),
+    numbers=table.Cells(
+      'Percentiles of reward ×100',
+      ('judge score', 'samples', *(f'{p} %' for p in points)),
+      tuple(
+        (name, f'{len(of):,}', *map(table.number, np.percentile(of, points)))
+        for name, of in groups
+      ),
+    ),
+  )
+
+
+def of_probes(
+  report: probed.Report, title: str, minimum: float | None
+) -> exhibits.Exhibit:
+  """Returns how often a reward prefers references to what probes made of them.
+
+  Args:
+    report: the answers.
+    title: what the references are of.
+    minimum: the share that was asked for; None for none.
+  """
+  tested = [
+    (answer, answer.share)
+    for answer in report.probed
+    if answer.share is not None
+  ]
+  return exhibits.Exhibit(
+    name='probes',
+    title='Probes of the reward',
+    caption=(
+      f'How often R prefers the reference to a changed one, of {title}, with '
+      '95 % intervals. The grey line is chance, a dashed one the minimum that '
+      'was asked for.'
+    ),
+    pictures=(
+      exhibits.Picture(
+        figures.probe_shares(report, title=title, minimum=minimum),
+        'Bars of the share of cases that the reward orders rightly: '
+        + exhibits.listed(
+          (a.name, table.percent(share.value)) for a, share in tested
+        )
+        + exhibits.BEHIND,
+      ),
+    ),
+    numbers=table.Cells(
+      'Probes',
+      ('probe', 'cases', 'R(reference) > R(changed)', '95 % interval'),
+      tuple(
+        (
+          a.name,
+          f'{a.count:,}',
+          table.percent(share.value),
+          f'{table.percent(share.low)} to {table.percent(share.high)}',
+        )
+        for a, share in tested
+      ),
+    ),
+  )

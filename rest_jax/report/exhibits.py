@@ -1,0 +1,285 @@
+"""Figures as a page shows them: pictures, words, and the numbers behind them."""
+
+from collections.abc import Iterable
+import dataclasses
+
+from matplotlib import figure as figure_lib
+
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import figures, judge_figures, table
+
+BEHIND = ' The table below has the numbers.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """One image.
+
+  Attributes:
+    figure: what is drawn.
+    alt: says it to who does not see it.
+  """
+
+  figure: figure_lib.Figure
+  alt: str
+
+  @property
+  def is_wide(self) -> bool:
+    """Whether it needs the width of a page."""
+    return self.figure.get_figwidth() > 7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exhibit:
+  """A figure of a page.
+
+  Attributes:
+    name: for links to it; letters, digits and '-'.
+    title: its heading.
+    caption: what is drawn, and of what.
+    pictures: at least one.
+    numbers: behind the pictures.
+  """
+
+  name: str
+  title: str
+  caption: str
+  pictures: tuple[Picture, ...]
+  numbers: table.Cells
+
+
+def of_results(results: results_lib.Results) -> list[Exhibit]:
+  """Returns every figure that results allow, a picture for each split.
+
+  Args:
+    results: at least one policy.
+  """
+  drawn = (
+    _average_reward(results),
+    _grow_steps(results),
+    _reward_and_judge(results),
+    _best_of_n(results),
+    _filter_values(results),
+  )
+  return [exhibit for exhibit in drawn if exhibit is not None]
+
+
+def _average_reward(results: results_lib.Results) -> Exhibit:
+  return Exhibit(
+    name='average-reward',
+    title='Average reward',
+    caption=(
+      'Mean over sources and samples; error bars are one standard error, '
+      'clustered by source. Supervised learning is grey, ReST purple, a stronger '
+      'shade with each step. After Fig. 3, 5, 11 and 12 of the paper.'
+    ),
+    pictures=tuple(
+      Picture(
+        figures.average_reward(one),
+        f'Bars of the average reward on {split}: '
+        + listed((v.name, f'{v.reward.mean:.1f}') for v in one.variants)
+        + BEHIND,
+      )
+      for split, one in _by_split(results)
+    ),
+    numbers=table.Cells(
+      'Average reward ×100',
+      ('policy', 'split', 'reward', 'standard error', 'judge', 'its error'),
+      tuple(
+        (
+          v.name,
+          v.split,
+          table.number(v.reward.mean),
+          table.number(v.reward.stderr),
+          table.number(v.human.mean if v.human else None),
+          table.number(v.human.stderr if v.human else None),
+        )
+        for v in results.variants
+      ),
+    ),
+  )
+
+
+def _grow_steps(results: results_lib.Results) -> Exhibit | None:
+  if not any(variant.grow for variant in results.variants):
+    return None
+  return Exhibit(
+    name='grow-steps',
+    title='Reward over Improve steps',
+    caption=(
+      'A line for each Grow step and loss; the grey level is BC (G=0, I=0) with '
+      'one standard error. After Fig. 4, 13 and 14 of the paper.'
+    ),
+    pictures=tuple(
+      Picture(
+        figures.grow_steps(one),
+        f'Reward over Improve steps on {split}: '
+        + listed((v.name, f'{v.reward.mean:.1f}') for v in one.variants)
+        + BEHIND,
+      )
+      for split, one in _by_split(results)
+      if any(variant.grow for variant in one.variants)
+    ),
+    numbers=table.Cells(
+      'Reward ×100 by Grow and Improve step',
+      ('policy', 'split', 'G', 'I', 'reward', 'to BC'),
+      tuple(
+        (
+          v.name,
+          v.split,
+          str(v.grow),
+          str(v.improve),
+          table.estimate(v.reward),
+          table.difference(v.difference_to_bc),
+        )
+        for v in results.variants
+      ),
+    ),
+  )
+
+
+def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
+  shown = judge_figures.gains(results)
+  if not shown:
+    return None
+  return Exhibit(
+    name='reward-and-judge',
+    title='Gain in reward, and in the judge’s score',
+    caption=(
+      'Differences to BC (G=0, I=0), paired by source, in the order of the '
+      'reward. Where the right side does not follow the left, the policy has '
+      'learned what pleases the reward and not the judge. After Fig. 7 of the '
+      'paper.'
+    ),
+    pictures=tuple(
+      Picture(
+        judge_figures.reward_and_judge(one),
+        f'Bars of gains over BC on {split}, reward and judge: '
+        + listed(
+          (
+            gain.policy.name,
+            f'{gain.reward.mean:+.1f} and {gain.judge.mean:+.1f}',
+          )
+          for gain in judge_figures.gains(one)
+        )
+        + BEHIND,
+      )
+      for split, one in _by_split(results)
+      if judge_figures.gains(one)
+    ),
+    numbers=table.Cells(
+      'Differences to BC ×100, with two-sided p-values',
+      ('policy', 'split', 'reward', 'p', 'judge', 'p of judge'),
+      tuple(
+        (
+          gain.policy.name,
+          gain.policy.split,
+          table.difference(gain.reward),
+          p_value(gain.reward.p_value),
+          table.difference(gain.judge),
+          p_value(gain.judge.p_value),
+        )
+        for gain in shown
+      ),
+    ),
+  )
+
+
+def _best_of_n(results: results_lib.Results) -> Exhibit | None:
+  shown = [variant for variant in results.variants if variant.best_of_n]
+  if not shown:
+    return None
+  sizes = sorted({n for variant in shown for n in variant.best_of_n})
+  return Exhibit(
+    name='best-of-n',
+    title='Best-of-N sampling',
+    caption=(
+      'Reward of the best of N stored samples of a source, an unbiased estimate '
+      'over all subsets. After Fig. 6 of the paper.'
+    ),
+    pictures=tuple(
+      Picture(
+        figures.best_of_n(one),
+        f'Reward of the best of {sizes[0]} to {sizes[-1]} samples on {split}: '
+        + listed(
+          (v.name, f'{v.best_of_n[max(v.best_of_n)]:.1f} at most')
+          for v in one.variants
+          if v.best_of_n
+        )
+        + BEHIND,
+      )
+      for split, one in _by_split(results)
+      if any(variant.best_of_n for variant in one.variants)
+    ),
+    numbers=table.Cells(
+      'Reward ×100 of the best of N',
+      ('policy', 'split', *(f'N={n}' for n in sizes)),
+      tuple(
+        (v.name, v.split, *(table.number(v.best_of_n.get(n)) for n in sizes))
+        for v in shown
+      ),
+    ),
+  )
+
+
+def _filter_values(results: results_lib.Results) -> Exhibit | None:
+  if not figures.filter_kinds(results):
+    return None
+  return Exhibit(
+    name='filter-values',
+    title='Reward over the value of the filter',
+    caption=(
+      'Each Improve step has a higher value than the one before it, and starts '
+      'from its policy unless the configuration says otherwise. After Fig. 15 '
+      'and 16 of the paper.'
+    ),
+    pictures=tuple(
+      Picture(
+        figures.filter_values(one),
+        f'Reward over the value of the filter on {split}: '
+        + listed(
+          (f'{v.filter.kind} {v.filter.value:g}', f'{v.reward.mean:.1f}')
+          for v in one.variants
+          if v.filter
+        )
+        + BEHIND,
+      )
+      for split, one in _by_split(results)
+      if figures.filter_kinds(one)
+    ),
+    numbers=table.Cells(
+      'Reward ×100 by value of the filter',
+      ('policy', 'split', 'filter', 'value', 'reward'),
+      tuple(
+        (
+          v.name,
+          v.split,
+          v.filter.kind,
+          f'{v.filter.value:g}',
+          table.estimate(v.reward),
+        )
+        for v in results.variants
+        if v.filter
+      ),
+    ),
+  )
+
+
+def p_value(p: float) -> str:
+  """Shows a p-value without pretending more than it says."""
+  return '< 0.0001' if p < 1e-4 else f'{p:.4f}'
+
+
+def _by_split(
+  results: results_lib.Results,
+) -> list[tuple[str, results_lib.Results]]:
+  return [
+    (split, dataclasses.replace(results, variants=results.of_split(split)))
+    for split in results.splits
+  ]
+
+
+def listed(entries: Iterable[tuple[str, str]]) -> str:
+  """Words for alternative text: 'a: 1, b: 2.'"""
+  words = ', '.join(f'{name}: {value}' for name, value in entries)
+  return f'{words}.' if words else ''

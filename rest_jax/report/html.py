@@ -1,0 +1,216 @@
+"""`index.html`: all there is to see of a run in one file without a network.
+
+The page holds its style, its script, its pictures and its samples. A content
+security policy names the first two by their hash, so that nothing that stands in
+a sample can run or load anything, and every text is escaped.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from rest_jax.data import files
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import (
+  drawing,
+  exhibits,
+  side_by_side,
+  table,
+  visible,
+)
+from rest_jax.report import samples as samples_lib
+
+_WEB = pathlib.Path(__file__).parent / 'web'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Highlight:
+  """One number at the top of a page.
+
+  Attributes:
+    label: what it is.
+    value: the number.
+    note: what it is to be held against.
+  """
+
+  label: str
+  value: str
+  note: str = ''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+  """What is shown of a run; what is empty is left out.
+
+  Attributes:
+    title: of the run.
+    facts: names and values of what the run is.
+    results: what was measured.
+    grown: D_g: histograms, and what filters keep.
+    kept: of each Improve step, what its filter kept.
+    trust: figures that say whether the reward can be trusted.
+    trust_tables: likewise tables.
+    training: figures of the trainings.
+    samples: to browse; None where no evaluation holds samples.
+    costs: time and cost by stage.
+    commands: that make the run again.
+    versions: of what it runs with.
+    listings: names and texts of the configuration.
+  """
+
+  title: str
+  facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  results: results_lib.Results
+  grown: Sequence[exhibits.Exhibit] = ()
+  kept: table.Cells | None = None
+  trust: Sequence[exhibits.Exhibit] = ()
+  trust_tables: Sequence[table.Cells] = ()
+  training: Sequence[exhibits.Exhibit] = ()
+  samples: samples_lib.Samples | None = None
+  costs: table.Cells | None = None
+  commands: Sequence[str] = ()
+  versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  listings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def highlights(self) -> list[Highlight]:
+    """What to know first: the policy of the best reward against BC."""
+    split = self.results.splits[0]
+    variants = self.results.of_split(split)
+    best = max(variants, key=lambda variant: variant.reward.mean)
+    found = [_highlight(f'Reward ×100, {split}', best, 'reward')]
+    if best.human is not None:
+      found.append(_highlight('Its judge score ×100', best, 'human'))
+    for name, label in (('bleu', 'Its BLEU'), ('chrf', 'Its chrF')):
+      if getattr(best, name) is not None:
+        found.append(_highlight(label, best, name))
+    return found
+
+
+def write(page: Page, path: str | os.PathLike[str]) -> None:
+  """Writes a run's page atomically; the same page gives the same bytes.
+
+  Args:
+    page: what to show; at least one policy.
+    path: the file.
+  """
+  results = page.results
+  text = _render(
+    'page.html',
+    page=page,
+    policies=[table.policies(results, split) for split in results.splits],
+    diagnostics=[
+      cells
+      for split in results.splits
+      for cells in [table.diagnostics(results, split)]
+      if cells is not None
+    ],
+    figures=exhibits.of_results(results),
+    note=table.NOTE.replace('\n', ' '),
+    samples=None if page.samples is None else page.samples.content(),
+  )
+  _write(text, path)
+
+
+def write_comparison(
+  side: side_by_side.SideBySide, path: str | os.PathLike[str]
+) -> None:
+  """Writes the page of several runs side by side.
+
+  Args:
+    side: what to show.
+    path: the file.
+  """
+  text = _render(
+    'compare.html',
+    side=side,
+    tables=side_by_side.tables(side),
+    figures=side_by_side.pictures(side),
+  )
+  _write(text, path)
+
+
+def _write(text: str, path: str | os.PathLike[str]) -> None:
+  with files.atomic_write(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')
+
+
+def _render(template: str, **values: Any) -> str:
+  style = (_WEB / 'page.css').read_text(encoding='utf-8')
+  script = (_WEB / 'page.js').read_text(encoding='utf-8')
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_WEB),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=_finalize,
+  )
+  environment.filters.update(
+    picture=_picture, as_json=_as_json, listing=_listing
+  )
+  policy = (
+    "default-src 'none'; img-src data:; "
+    f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+    "base-uri 'none'; form-action 'none'"
+  )
+  return environment.get_template(template).render(
+    policy=policy,
+    style=markupsafe.Markup(style),
+    script=markupsafe.Markup(script),
+    **values,
+  )
+
+
+def _highlight(
+  label: str, variant: results_lib.Variant, name: str
+) -> Highlight:
+  value = getattr(variant, name)
+  is_estimate = isinstance(value, metrics.Estimate)
+  shown = table.estimate(value) if is_estimate else table.number(value)
+  prefix = '' if name == 'reward' else f'{name}_'
+  difference = getattr(variant, f'{prefix}difference_to_bc')
+  notes = [variant.name] if name == 'reward' else []
+  if difference is not None:
+    notes.append(f'{table.difference(difference)} to BC')
+  return Highlight(label=label, value=shown, note=', '.join(notes))
+
+
+def _finalize(value: Any) -> Any:
+  """Makes what does not show visible, in every text but our own markup."""
+  if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
+    return visible.text(value)
+  return value
+
+
+def _listing(text: str) -> markupsafe.Markup:
+  """Text whose lines are kept, escaped."""
+  return markupsafe.escape(visible.text(text, keep='\n\t'))
+
+
+def _picture(picture: exhibits.Picture) -> markupsafe.Markup:
+  """The address of an image that the page itself holds."""
+  encoded = base64.b64encode(drawing.svg(picture.figure)).decode('ascii')
+  return markupsafe.Markup(f'data:image/svg+xml;base64,{encoded}')
+
+
+def _as_json(value: Any) -> markupsafe.Markup:
+  """JSON for a script element, which no text inside of it can end."""
+  text = json.dumps(value, allow_nan=False, separators=(',', ':'))
+  for character in '<>&':
+    text = text.replace(character, f'\\u{ord(character):04x}')
+  return markupsafe.Markup(text)
+
+
+def _digest(text: str) -> str:
+  digest = hashlib.sha256(text.encode('utf-8')).digest()
+  return f'sha256-{base64.b64encode(digest).decode("ascii")}'

@@ -1,0 +1,149 @@
+"""Figures that hold the reward against an independent judge."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib import figure as figure_lib
+import numpy as np
+
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import drawing
+
+# As many levels as people had in the paper, 0 to 6.
+_LEVELS = 7
+
+
+class Gain(NamedTuple):
+  """What a policy has over BC x100, by the reward and by the judge."""
+
+  policy: results_lib.Variant
+  reward: metrics.Difference
+  judge: metrics.Difference
+
+
+def gains(results: results_lib.Results) -> tuple[Gain, ...]:
+  """Returns the policies whose differences to BC have both sides."""
+  return tuple(
+    Gain(variant, variant.difference_to_bc, variant.human_difference_to_bc)
+    for variant in results.variants
+    if variant.difference_to_bc and variant.human_difference_to_bc
+  )
+
+
+def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
+  """Draws what policies gain over BC in reward, and in the judge's score.
+
+  In the order of the reward, so that it is seen where the judge has another.
+
+  Source: ReST (arXiv 2308.08998), Fig. 7.
+
+  Args:
+    results: of one split; at least one policy of `gains`.
+
+  Returns:
+    The figure, two panels.
+
+  Raises:
+    ValueError: no policy was judged beside BC.
+  """
+  shown = gains(results)
+  if not shown:
+    raise ValueError(
+      'results must hold a policy with human_difference_to_bc; none has.'
+    )
+  shades = drawing.shades(results.variants)
+  order = sorted(shown, key=lambda gain: gain.reward.mean)
+  figure, grid = drawing.panels(
+    f'{results.task}: gain in reward and in judge score', 1, 2, 3.3
+  )
+  figure.set_figheight(max(0.32 * len(order) + 1.0, 2.4))
+  places = np.arange(len(order))
+  for axes, field, label in (
+    (grid[0][0], 'reward', 'reward minus that of BC (×100)'),
+    (grid[0][1], 'judge', 'judge minus that of BC (×100)'),
+  ):
+    differences = [getattr(gain, field) for gain in order]
+    axes.barh(
+      places,
+      [difference.mean for difference in differences],
+      xerr=[difference.stderr for difference in differences],
+      height=0.72,
+      color=[shades[gain.policy.name] for gain in order],
+      error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 2},
+    )
+    axes.axvline(0, color=drawing.INK, linewidth=0.8)
+    axes.set_yticks(places, [gain.policy.name for gain in order])
+    axes.grid(visible=False, axis='y')
+    axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
+    axes.set_xlabel(label, fontsize=9)
+  grid[0][1].tick_params(labelleft=False)
+  grid[0][0].set_title(', '.join(results.splits), fontsize=10)
+  return figure
+
+
+def levels(
+  judgements: np.ndarray, rewards: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
+  """Groups rewards by the judge's score.
+
+  Args:
+    judgements: float [n], any unit.
+    rewards: float [n] of the same samples.
+
+  Returns:
+    From the lowest score to the highest, a name and its rewards: the scores
+    themselves where there are at most seven, else seven equal ranges, those
+    without samples left out.
+  """
+  values = np.unique(judgements)
+  if len(values) <= _LEVELS:
+    return [(f'{v:g}', rewards[judgements == v]) for v in values]
+  edges = np.linspace(values[0], values[-1], _LEVELS + 1)
+  index = np.clip(np.searchsorted(edges, judgements, 'right') - 1, 0, 6)
+  return [
+    (f'{edges[i]:.0f} to {edges[i + 1]:.0f}', rewards[index == i])
+    for i in range(_LEVELS)
+    if np.any(index == i)
+  ]
+
+
+def judged_rewards(
+  groups: Sequence[tuple[str, np.ndarray]], *, title: str
+) -> figure_lib.Figure:
+  """Draws the distribution of rewards at each level of the judge's score.
+
+  Boxes hold the middle half, lines reach from the 5th to the 95th percentile.
+
+  Source: ReST (arXiv 2308.08998), Fig. 9 and 10.
+
+  Args:
+    groups: see `levels`; rewards x100.
+    title: of the figure.
+
+  Returns:
+    The figure.
+  """
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  axes = grid[0][0]
+  shades = drawing.purples(len(groups))
+  for place, ((_, rewards), shade) in enumerate(
+    zip(groups, shades, strict=True)
+  ):
+    boxes = axes.boxplot(
+      rewards,
+      positions=[place],
+      widths=0.6,
+      whis=(5, 95),
+      showfliers=False,
+      patch_artist=True,
+      medianprops={'color': drawing.INK},
+      whiskerprops={'color': drawing.INK},
+      capprops={'color': drawing.INK},
+    )
+    boxes['boxes'][0].set(facecolor=shade, edgecolor='none', alpha=0.8)
+  names = [f'{name}\n({len(rewards):,})' for name, rewards in groups]
+  axes.set_xticks(range(len(groups)), names, fontsize=8)
+  axes.set_xlabel('judge score (number of samples)', fontsize=9)
+  axes.set_ylabel('reward (×100)', fontsize=9)
+  return figure

@@ -1,0 +1,122 @@
+"""Figures of rewards: of D_g, before and after filters, and of training."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import figure as figure_lib
+from matplotlib import ticker
+import numpy as np
+
+from rest_jax.report import distributions, drawing
+
+_BEFORE = '#cbc9e2'
+
+
+def reward_histogram(
+  distribution: distributions.Distribution,
+  *,
+  title: str = 'Rewards of the Grow step',
+) -> figure_lib.Figure:
+  """Draws the rewards of D_g, their mean, and what each threshold keeps.
+
+  Args:
+    distribution: of normalised rewards; drawn x100.
+    title: of the figure.
+
+  Returns:
+    The figure.
+  """
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  axes = grid[0][0]
+  axes.stairs(
+    distribution.counts, 100 * distribution.edges, fill=True, color=_BEFORE
+  )
+  mean = 100 * distribution.mean
+  axes.axvline(
+    mean, color=drawing.GREY, linestyle='--', label=f'mean {mean:.1f}'
+  )
+  shades = drawing.purples(len(distribution.above))
+  for threshold, shade in zip(distribution.above, shades, strict=True):
+    kept = 100 * distribution.fraction_above(threshold)
+    axes.axvline(
+      100 * threshold,
+      color=shade,
+      label=f'τ = {threshold:g} keeps {kept:.1f} %',
+    )
+  _label_counts(axes)
+  drawing.legend_below(figure, grid)
+  return figure
+
+
+def kept_rewards(
+  kept: Sequence[distributions.KeptDistribution], *, title: str
+) -> figure_lib.Figure:
+  """Draws the rewards of D_g before and after the filter of each Improve step.
+
+  Source: ReST (arXiv 2308.08998), Fig. 2.
+
+  Args:
+    kept: an entry for each Improve step of one Grow, at least one.
+    title: of the figure.
+
+  Returns:
+    The figure, a panel for each entry.
+  """
+  columns = min(len(kept), 3)
+  rows = -(-len(kept) // columns)
+  figure, grid = drawing.panels(title, rows, columns, 3.2)
+  figure.set_figheight(2.6 * rows)
+  shades = drawing.purples(len(kept))
+  for axes in grid.flat[len(kept) :]:
+    axes.set_axis_off()
+  for axes, entry, shade in zip(grid.flat, kept, shades, strict=False):
+    edges = 100 * entry.edges
+    axes.stairs(
+      entry.before, edges, fill=True, color=_BEFORE, label='before the filter'
+    )
+    axes.stairs(entry.after, edges, fill=True, color=shade)
+    axes.set_title(entry.name, fontsize=10)
+    _label_counts(axes)
+  # One entry for all shades of "after".
+  grid[0][0].stairs(
+    [0], edges[:2], fill=True, color=shades[-1], label='after the filter'
+  )
+  drawing.legend_below(figure, grid)
+  return figure
+
+
+def training_rewards(
+  curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], *, title: str
+) -> figure_lib.Figure:
+  """Draws the sampled validation reward over the steps of each training.
+
+  Args:
+    curves: steps and rewards x100 by the name of the Improve step.
+    title: of the figure.
+
+  Returns:
+    The figure.
+  """
+  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  axes = grid[0][0]
+  shades = drawing.purples(len(curves))
+  for index, (name, (steps, rewards)) in enumerate(curves.items()):
+    axes.plot(
+      np.asarray(steps),
+      np.asarray(rewards),
+      color=shades[index],
+      linewidth=1.2,
+      marker=drawing.MARKERS[index % len(drawing.MARKERS)],
+      markersize=4,
+      label=name,
+    )
+  axes.set_xlabel('training steps', fontsize=9)
+  axes.set_ylabel('sampled validation reward (×100)', fontsize=9)
+  drawing.legend_below(figure, grid)
+  return figure
+
+
+def _label_counts(axes) -> None:
+  axes.set_xlabel('reward (×100)', fontsize=9)
+  axes.set_ylabel('number of samples', fontsize=9)
+  axes.set_ylim(bottom=0)
+  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))

@@ -1,0 +1,319 @@
+"""Finished runs side by side, each policy paired by source with the first's."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from rest_jax.data import pair_store, sample_store
+from rest_jax.evaluation import metrics, paired_text
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import html, side_by_side
+from rest_jax.rewards import normalize
+from rest_jax.stages import diagnostics
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import folder as folder_lib
+
+PAGE_FILE = 'compare.html'
+_RESULTS_FILE = 'results.json'
+_TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
+_MEASURES = {
+  'reward': 'reward ×100',
+  'human': 'human ×100',
+  'bleu': 'BLEU',
+  'chrf': 'chrF',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """A finished run's folder."""
+
+  name: str
+  path: pathlib.Path
+
+  @functools.cached_property
+  def results(self) -> results_lib.Results:
+    path = self.path / _RESULTS_FILE
+    if not path.exists():
+      raise FileNotFoundError(
+        f'compare must name folders of evaluated runs; {self.path} has no '
+        f'{_RESULTS_FILE}. Run it with --run_mode=evaluate or report first.'
+      )
+    return results_lib.read(path)
+
+  @functools.cached_property
+  def evaluations(self) -> dict[tuple[str, str], pathlib.Path]:
+    """Folders of finished evaluations by (name, split) of results."""
+    found = {}
+    for path in sorted(self.path.glob('variants/*/evaluation.json')):
+      for variant in results_lib.read(path).variants:
+        folder = self.path / 'evaluate' / f'bc-{variant.split}'
+        if not variant.is_bc:
+          step = f'improve_{variant.grow}_{variant.improve}'
+          if not variant.grow:
+            step = f'online_{variant.loss}'
+          folder = path.parent / 'evaluate' / f'{step}-{variant.split}'
+        if (folder / folder_lib.MANIFEST).exists():
+          found[variant.key] = folder
+    return found
+
+  @functools.cached_property
+  def sources(self) -> dict[str, tuple[str, ...]]:
+    """Texts of the sources by split, read when asked for."""
+    return {}
+
+  def source_texts(self, split: str) -> tuple[str, ...] | None:
+    """Returns the sources of a split, None where the run has no data."""
+    data = self.path / 'data'
+    if split not in self.sources:
+      if not pair_store.pair_path(data, split).exists():
+        return None
+      pairs = pair_store.PairStore.open(data, split)
+      self.sources[split] = tuple(
+        pairs.source_text(row) for row in range(len(pairs))
+      )
+    return self.sources[split]
+
+
+def run(
+  paths: Sequence[str], model_dir: pathlib.Path, *, is_dry: bool = False
+) -> side_by_side.SideBySide:
+  """Compares runs; prints the tables and writes a page.
+
+  Args:
+    paths: folders of at least two runs of one task, each with `results.json`.
+    model_dir: receives `report/compare.html`.
+    is_dry: print only.
+
+  Returns:
+    What was printed.
+
+  Raises:
+    ValueError: fewer than two runs, or of several tasks.
+    FileNotFoundError: a folder has no results.
+  """
+  side = compare([pathlib.Path(path) for path in paths])
+  print(side_by_side.render(side), flush=True)
+  if not is_dry:
+    path = model_dir / 'report' / PAGE_FILE
+    html.write_comparison(side, path)
+    logging.info('comparison: %s', path)
+  return side
+
+
+def compare(paths: Sequence[pathlib.Path]) -> side_by_side.SideBySide:
+  """Reads runs and pairs their policies; see `run`."""
+  if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+    raise ValueError(
+      'compare must name the folders of two runs or more, each once; got '
+      f'{", ".join(map(str, paths)) or "none"}.'
+    )
+  names = _names(paths)
+  runs = [_Run(name, path) for name, path in zip(names, paths, strict=True)]
+  tasks = {run.results.task: run.path for run in runs}
+  if len(tasks) > 1:
+    raise ValueError(
+      'compare must name runs of one task; got '
+      + ', '.join(f'{task} in {path}' for task, path in tasks.items())
+      + '.'
+    )
+  remarks: dict[str, None] = {}
+  measures = []
+  splits = dict.fromkeys(split for run in runs for split in run.results.splits)
+  for split in splits:
+    rows = list(_rows(runs, split))
+    for name, label in _MEASURES.items():
+      cells = {
+        row: [
+          _cell(name, runs[0], policies[0], run, variant, remarks)
+          for run, variant in zip(runs, policies, strict=True)
+        ]
+        for row, policies in rows
+      }
+      cells = {row: found for row, found in cells.items() if any(found)}
+      if cells:
+        measures.append(
+          side_by_side.Measure(name=label, split=split, rows=cells)
+        )
+  return side_by_side.SideBySide(
+    task=next(iter(tasks)),
+    folders={run.name: str(run.path) for run in runs},
+    measures=measures,
+    remarks=tuple(remarks),
+  )
+
+
+def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+  """The last parts of the paths, as many as tell them apart."""
+  parts = [path.resolve().parts for path in paths]
+  for count in range(1, max(map(len, parts)) + 1):
+    names = ['/'.join(of_path[-count:]) for of_path in parts]
+    if len(set(names)) == len(names):
+      break
+  return names
+
+
+_Policies = tuple[results_lib.Variant | None, ...]
+
+
+def _rows(runs: Sequence[_Run], split: str) -> Iterator[tuple[str, _Policies]]:
+  """Policies that belong together: of one name, or alone at their (G, I)."""
+  of_runs = [run.results.of_split(split) for run in runs]
+  places: dict[tuple[int, int, bool], list[list[results_lib.Variant]]] = {}
+  for index, variants in enumerate(of_runs):
+    for variant in variants:
+      place = (variant.grow, variant.improve, variant.is_bc)
+      found = places.setdefault(place, [[] for _ in runs])
+      found[index].append(variant)
+  for found in places.values():
+    names = list(dict.fromkeys(v.name for here in found for v in here))
+    if all(len(here) <= 1 for here in found):
+      yield (
+        ' / '.join(names),
+        tuple(here[0] if here else None for here in found),
+      )
+      continue
+    for name in names:
+      yield (
+        name,
+        tuple(
+          next((v for v in here if v.name == name), None) for here in found
+        ),
+      )
+
+
+def _cell(
+  name: str,
+  first_run: _Run,
+  first: results_lib.Variant | None,
+  run: _Run,
+  variant: results_lib.Variant | None,
+  remarks: dict[str, None],
+) -> side_by_side.Cell | None:
+  """What one policy has, and its difference to the first run's."""
+  value = None if variant is None else getattr(variant, name)
+  if variant is None or value is None:
+    return None
+  if isinstance(value, metrics.Estimate):
+    cell = side_by_side.Cell(value=value.mean, stderr=value.stderr)
+  else:
+    cell = side_by_side.Cell(value=value)
+  if run is first_run or first is None or getattr(first, name) is None:
+    return cell
+  try:
+    folders = tuple(
+      _folder(one, of_run)
+      for one, of_run in ((variant, run), (first, first_run))
+    )
+    _check_sources(variant.split, folders, (run, first_run))
+    if name in _TEXT_SCORES:
+      difference = _text_difference(name, folders)
+      return dataclasses.replace(cell, difference=difference)
+    scores, base = _scores(name, folders)
+  except _NotPairedError as error:
+    remarks[f'{run.name}, {_MEASURES[name]}: {error}.'] = None
+    return cell
+  if name == 'reward' and _manifest(folders[0], 'normalizer') != _manifest(
+    folders[1], 'normalizer'
+  ):
+    remarks[
+      f'{run.name}: its rewards are put on the scale of {first_run.name}, so '
+      'that they are comparable; results.json has them on its own.'
+    ] = None
+  mean = metrics.clustered_mean(*scores).scaled(100)
+  return side_by_side.Cell(
+    value=mean.mean,
+    stderr=mean.stderr,
+    difference=metrics.paired_difference(
+      scores[0], base[0], scores[1], base[1]
+    ).scaled(100),
+  )
+
+
+class _NotPairedError(Exception):
+  """Two policies cannot be held against each other; the message says why."""
+
+
+def _folder(variant: results_lib.Variant, run: _Run) -> pathlib.Path:
+  folder = run.evaluations.get(variant.key)
+  if folder is None:
+    of_seeds = ', pooled over seeds' if variant.seeds else ''
+    raise _NotPairedError(
+      f'{variant.name} has no evaluation in {run.name}{of_seeds}, so nothing is '
+      'paired'
+    )
+  return folder
+
+
+def _manifest(folder: pathlib.Path, key: str) -> Any:
+  return folder_lib.read_manifest(folder)['settings'].get(key)
+
+
+def _check_sources(
+  split: str,
+  folders: tuple[pathlib.Path, ...],
+  runs: tuple[_Run, ...],
+) -> None:
+  """Raises unless both evaluations are of the same sources."""
+  ids = [
+    np.unique(sample_store.SampleStore.open(folder).source_id)
+    for folder in folders
+  ]
+  if not np.array_equal(ids[0], ids[1]):
+    raise _NotPairedError('the runs were evaluated on other sources')
+  data = [_manifest(folder, 'data') for folder in folders]
+  if data[0] == data[1]:
+    return
+  texts = [run.source_texts(split) for run in runs]
+  if texts[0] is None or texts[0] != texts[1]:
+    raise _NotPairedError('the runs have other sources')
+
+
+def _scores(
+  name: str, folders: tuple[pathlib.Path, ...]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Scores and source ids of both, on the scale of the second."""
+  if name == 'human':
+    judges = [_manifest(folder, 'judge') for folder in folders]
+    if judges[0] != judges[1]:
+      raise _NotPairedError(
+        f'the judges differ: {judges[0]} and {judges[1]} (the first run)'
+      )
+    return [
+      evaluate_stage.read_scores(folder, evaluate_stage.HUMAN)
+      for folder in folders
+    ]
+  rewards = [_manifest(folder, 'reward') for folder in folders]
+  if rewards[0] != rewards[1]:
+    raise _NotPairedError(
+      'the reward is not that of the first run, so its numbers are of another '
+      'scale; hold the judge, BLEU or chrF against each other'
+    )
+  scale = normalize.Normalizer.from_json(_manifest(folders[1], 'normalizer'))
+  found = []
+  for folder in folders:
+    store = sample_store.SampleStore.open(folder)
+    raw, _ = store.rewards(rewards[0]['name'])
+    found.append(
+      (np.asarray(scale(raw), np.float64), np.asarray(store.source_id))
+    )
+  return found
+
+
+def _text_difference(
+  name: str, folders: tuple[pathlib.Path, ...]
+) -> metrics.Difference:
+  tokenizers = [_manifest(folder, 'bleu_tokenize') for folder in folders]
+  if name == 'bleu' and tokenizers[0] != tokenizers[1]:
+    raise _NotPairedError(f'the tokenisers differ: {tokenizers}')
+  counts = [diagnostics.read_counts(folder, name) for folder in folders]
+  if counts[0] is None or counts[1] is None:
+    raise _NotPairedError(
+      'an evaluation of an older version has no counts of sentences'
+    )
+  return paired_text.paired_difference(_TEXT_SCORES[name], counts[0], counts[1])

@@ -1,0 +1,171 @@
+"""What a report says of D_g: its rewards, and what filters keep of them.
+
+A store is gone through shard by shard, so that one of any size fits.
+"""
+
+from collections.abc import Iterator
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import sample_rewards, sample_store
+from rest_jax.evaluation import sampled
+from rest_jax.filters import base as filters_base
+from rest_jax.filters import fixed
+from rest_jax.report import distributions
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import improve as improve_stage
+
+# Rows to which the filters are applied again; whole shards, at least one.
+_MAX_FILTERED_ROWS = 1_000_000
+
+
+def distribution(
+  directory: pathlib.Path, reward_name: str, thresholds: list[float]
+) -> distributions.Distribution:
+  """Counts the rewards of a finished store.
+
+  Args:
+    directory: of the store.
+    reward_name: which rewards.
+    thresholds: fixed thresholds, where there is one for all sources.
+  """
+  entries = folder_lib.read_manifest(directory)['shards']
+
+  def chunks() -> Iterator[np.ndarray]:
+    for shard in range(len(entries)):
+      yield _rewards(directory, reward_name, entries, shard)[1]
+
+  return distributions.measure(chunks, thresholds)
+
+
+def kept(
+  config: improve_stage.ImproveConfig,
+  *,
+  directory: pathlib.Path,
+  reward_name: str,
+  improve_directories: dict[int, pathlib.Path],
+  edges: np.ndarray,
+) -> tuple[list[distributions.KeptDistribution], str]:
+  """Applies the filter of each Improve step of one Grow once more.
+
+  Args:
+    config: of the Improve steps.
+    directory: of the store.
+    reward_name: which rewards.
+    improve_directories: finished Improve steps by i.
+    edges: of the bins.
+
+  Returns:
+    An entry for each step, and which rows these are, a sentence.
+  """
+  store, raw, rewards, what = _some_shards(directory, reward_name)
+  samples = improve_stage.samples_of(config, store, reward_name, raw, rewards)
+  before = distributions.count_in(edges, rewards[samples.is_eligible])
+  found = []
+  for improve_step, folder in sorted(improve_directories.items()):
+    statistics = folder_lib.read_manifest(folder)['kept']
+    try:
+      rows = _filter(config.filter, improve_step, statistics, samples)
+      after = distributions.count_in(edges, rewards[rows])
+    except filters_base.EmptySelectionError:  # None in these shards.
+      after = np.zeros_like(before)
+    found.append(
+      distributions.KeptDistribution(
+        name=f'I={improve_step}, {config.filter.kind} '
+        f'{config.filter.at(improve_step):g}',
+        edges=edges,
+        before=before,
+        after=after,
+      )
+    )
+  return found, what
+
+
+def _filter(
+  row_filter: filters_base.Filter,
+  improve_step: int,
+  statistics: dict[str, Any],
+  samples: filters_base.Samples,
+) -> np.ndarray:
+  """Rows that pass; one threshold for all is that of the whole D_g."""
+  threshold = statistics.get('threshold')
+  if threshold is None:
+    return row_filter.select(improve_step, samples).rows
+  whole = fixed.Fixed(
+    values=(threshold,),
+    deduplicate=row_filter.deduplicate,
+    max_per_source=row_filter.max_per_source,
+  )
+  return whole.select(1, samples).rows
+
+
+def _some_shards(
+  directory: pathlib.Path, reward_name: str
+) -> tuple[sample_store.SampleStore, np.ndarray, np.ndarray, str]:
+  """Opens whole shards, evenly spread, with raw and normalised rewards."""
+  manifest = folder_lib.read_manifest(directory)
+  entries = manifest['shards']
+  longest = max(entry['rows'] for entry in entries)
+  limit = max(_MAX_FILTERED_ROWS // longest, 1)
+  chosen = sampled.spread_rows(len(entries), limit).tolist()
+  some = [entries[shard] for shard in chosen]
+  store = sample_store.SampleStore(
+    directory,
+    {**manifest, 'shards': some},
+    [sample_store.Shard(directory / entry['file']) for entry in some],
+  )
+  read = [_rewards(directory, reward_name, entries, s) for s in chosen]
+  what = f'All {len(store):,} rows.'
+  if len(chosen) < len(entries):
+    what = (
+      f'{len(store):,} of {manifest["num_rows"]:,} rows: {len(chosen)} of '
+      f'{len(entries)} shards, evenly spread.'
+    )
+  raw, rewards = (np.concatenate(side) for side in zip(*read, strict=True))
+  return store, raw, rewards, what
+
+
+def _rewards(
+  directory: pathlib.Path,
+  reward_name: str,
+  entries: list[dict[str, Any]],
+  shard: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Raw and normalised rewards of one shard."""
+  return sample_rewards.read_rewards(
+    sample_store.rewards_path(directory, reward_name, shard, len(entries)),
+    rows=entries[shard]['rows'],
+    samples_sha256=entries[shard]['sha256'],
+  )
+
+
+def is_global(row_filter: filters_base.Filter) -> bool:
+  """Whether a filter's values are thresholds on all rewards alike."""
+  return isinstance(row_filter, fixed.Fixed)
+
+
+def thresholds(
+  row_filter: filters_base.Filter, improve_directories: dict[int, pathlib.Path]
+) -> list[float]:
+  """The thresholds of one Grow's Improve steps, where each is one for all.
+
+  Args:
+    row_filter: F.
+    improve_directories: finished Improve steps by i.
+
+  Returns:
+    Of finished steps, and of a fixed filter those to come.
+  """
+  found = {
+    folder_lib.read_manifest(folder)['kept'].get('threshold')
+    for folder in improve_directories.values()
+  }
+  if is_global(row_filter):
+    found.update(row_filter.values)
+  return sorted(
+    threshold
+    for threshold in found
+    if threshold is not None and np.isfinite(threshold)
+  )

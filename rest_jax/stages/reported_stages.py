@@ -1,0 +1,171 @@
+"""What a report says of a run's stages: their cost, and what filters kept."""
+
+from collections.abc import Iterator
+import pathlib
+from typing import Any
+
+from rest_jax.report import table
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import journal
+
+Stages = list[tuple[str, pathlib.Path]]
+
+
+def costs(stages: Stages) -> table.Cells | None:
+  """Returns seconds and work of each stage.
+
+  Args:
+    stages: names and finished folders, in the order they are made.
+
+  Returns:
+    The table; None if no manifest says how long its stage took.
+  """
+  rows = []
+  for name, directory in stages:
+    manifest = folder_lib.read_manifest(directory)
+    seconds = _seconds(manifest)
+    if seconds is not None:
+      rows.append((name, seconds, ', '.join(_work(manifest))))
+  total = sum(seconds for _, seconds, _ in rows)
+  if not total:
+    return None
+  return table.Cells(
+    'Time by stage',
+    ('stage', 'seconds', 'share', 'work'),
+    (
+      *(
+        (name, f'{seconds:,.1f}', table.percent(seconds / total), work)
+        for name, seconds, work in rows
+      ),
+      ('together', f'{total:,.1f}', table.percent(1.0), ''),
+    ),
+  )
+
+
+def kept(model_dir: pathlib.Path) -> table.Cells | None:
+  """Returns what the filter of each Improve step of all variants kept."""
+  steps = []
+  for path in model_dir.glob('variants/*/improve_*_*/manifest.json'):
+    grow, improve = path.parent.name.split('_')[1:]
+    found = folder_lib.read_manifest(path.parent).get('kept')
+    if found:
+      steps.append((path.parents[1].name, int(grow), int(improve), found))
+  rows = []
+  for variant, grow, improve, found in sorted(steps, key=lambda s: s[:3]):
+    rows.append(
+      (
+        f'{variant}, G={grow}, I={improve}',
+        f'{found["samples"]:,}',
+        table.percent(found['fraction']),
+        f'{found["sources_without_samples"]:,}',
+        f'{found["mean_length_before"]:.1f} → {found["mean_length_after"]:.1f}',
+        f'{100 * found["mean_reward_before"]:.1f} → '
+        f'{100 * found["mean_reward_after"]:.1f}',
+      )
+    )
+  if not rows:
+    return None
+  return table.Cells(
+    'What the filter of each Improve step kept',
+    (
+      'policy',
+      'samples kept',
+      'share',
+      'sources left empty',
+      'mean length',
+      'mean reward',
+    ),
+    tuple(rows),
+  )
+
+
+def curves(stages: Stages) -> dict[str, tuple[list[int], list[float]]]:
+  """Returns steps and sampled validation rewards x100 of trainings."""
+  found = {}
+  for name, directory in stages:
+    if not (directory / journal.METRICS_FILE).exists():
+      continue
+    lines = [
+      line
+      for line in journal.read_metrics(directory)
+      if line['split'] == 'validation' and 'reward' in line
+    ]
+    if lines:
+      found[name] = (
+        [line['step'] for line in lines],
+        [100 * line['reward'] for line in lines],
+      )
+  return found
+
+
+def agreement(directory: pathlib.Path) -> table.Cells | None:
+  """Returns how a trained reward agrees with ratings, None if not measured."""
+  if not (directory / folder_lib.MANIFEST).exists():
+    return None
+  found = folder_lib.read_manifest(directory).get('agreement')
+  if not found:
+    return None
+  measures = [
+    name
+    for name in ('pearson', 'spearman', 'kendall', 'pairwise_accuracy')
+    if any(name in of_split for of_split in found.values())
+  ]
+  return table.Cells(
+    'Agreement of the reward with ratings on held-out sources, with 95 % '
+    'bootstrap intervals',
+    ('ratings', 'rows', 'sources', *(m.replace('_', ' ') for m in measures)),
+    tuple(
+      (
+        split,
+        f'{of_split["rows"]:,}',
+        f'{of_split["sources"]:,}',
+        *(_interval(of_split.get(name)) for name in measures),
+      )
+      for split, of_split in found.items()
+    ),
+  )
+
+
+def _interval(found: dict[str, float] | None) -> str:
+  if not found:
+    return table.MISSING
+  return f'{found["value"]:.2f} [{found["low"]:.2f}, {found["high"]:.2f}]'
+
+
+def _seconds(manifest: dict[str, Any]) -> float | None:
+  """Of the whole stage; of its parts in folders that older versions wrote."""
+  if 'stage_seconds' in manifest:
+    return manifest['stage_seconds']
+  if 'training' in manifest:
+    return manifest['training']['seconds']
+  if 'seconds' in manifest:
+    return sum(manifest['seconds'].values())
+  return None
+
+
+def _work(manifest: dict[str, Any]) -> Iterator[str]:
+  training = manifest.get('training', {})
+  if 'steps' in training:
+    yield f'{training["steps"]:,} steps'
+  if 'rows' in training:
+    yield f'{training["rows"]:,} rows'
+  if 'target_tokens_per_second' in training:
+    yield f'{training["target_tokens_per_second"]:,.0f} target tokens a second'
+  if 'num_params' in manifest:
+    yield f'{manifest["num_params"]:,} parameters'
+  if 'num_tokens' in manifest:
+    yield f'{manifest["num_rows"]:,} rows of {manifest["num_tokens"]:,} tokens'
+  for name, seconds in manifest.get('seconds', {}).items():
+    yield f'{name} {seconds:,.1f} s'
+  distinct = manifest.get('measured', {}).get('distinct_samples')
+  if distinct is not None:
+    yield f'{manifest["num_rows"]:,} samples, {distinct:,} distinct'
+
+
+def finished(stages: Stages) -> Stages:
+  """Returns the stages whose folders are complete."""
+  return [
+    (name, directory)
+    for name, directory in stages
+    if (directory / folder_lib.MANIFEST).exists()
+  ]

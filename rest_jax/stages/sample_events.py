@@ -1,0 +1,111 @@
+"""What TensorBoard shows of a store of samples: histograms and some texts."""
+
+from collections.abc import Sequence
+import html
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from rest_jax.data import (
+  pair_store,
+  ragged,
+  sample_rewards,
+  sample_store,
+  vocabularies,
+)
+from rest_jax.evaluation import sampled
+from rest_jax.report import visible
+
+# Of rows in the histograms, and of sources whose samples are shown.
+_MAX_ROWS = 100_000
+_MAX_TEXTS = 8
+
+
+def write(
+  directory: pathlib.Path,
+  entries: Sequence[dict[str, Any]],
+  *,
+  reward_name: str,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
+  step: int,
+) -> None:
+  """Writes an event file beside the shards of a store.
+
+  Histograms `samples/reward`, `samples/length` and `samples/log_prob` are of
+  evenly spread rows; `samples/text` has all samples of a few sources.
+
+  Args:
+    directory: of the store; its manifest need not be there yet.
+    entries: its shards.
+    reward_name: which rewards.
+    pairs: the sources.
+    vocabulary: to turn tokens into text.
+    step: where it stands on TensorBoard's axis.
+  """
+  for stale in directory.glob('events.out.tfevents.*'):
+    stale.unlink()  # Of a start that was cut off.
+  stride = -(-sum(entry['rows'] for entry in entries) // _MAX_ROWS)
+  columns, sources = [], []
+  for number, _ in enumerate(entries):
+    shard, rewards = _open(directory, entries, number, reward_name)
+    columns.append(
+      [c[::stride] for c in (rewards, shard.tokens.lengths, shard.log_prob)]
+    )
+    sources += [(number, source) for source in np.unique(shard.source_id)]
+  tables = []
+  for place in sampled.spread_rows(len(sources), _MAX_TEXTS):
+    number, source = sources[place]
+    shard, rewards = _open(directory, entries, number, reward_name)
+    rows = np.flatnonzero(shard.source_id == source)
+    text = pairs.source_text(int(source))
+    tables.append(_table(text, shard.tokens, rows, rewards, vocabulary))
+  with tensorboardX.SummaryWriter(str(directory)) as events:
+    names = ('reward', 'length', 'log_prob')
+    for name, parts in zip(names, zip(*columns, strict=True), strict=True):
+      events.add_histogram(f'samples/{name}', np.concatenate(parts), step)
+    events.add_text('samples/text', '\n\n'.join(tables), step)
+
+
+def _open(
+  directory: pathlib.Path,
+  entries: Sequence[dict[str, Any]],
+  number: int,
+  reward_name: str,
+) -> tuple[sample_store.Shard, np.ndarray]:
+  """One shard with its normalised rewards."""
+  entry = entries[number]
+  _, rewards = sample_rewards.read_rewards(
+    sample_store.rewards_path(directory, reward_name, number, len(entries)),
+    rows=entry['rows'],
+    samples_sha256=entry['sha256'],
+  )
+  return sample_store.Shard(directory / entry['file']), rewards
+
+
+def _table(
+  source: str,
+  tokens: ragged.Ragged,
+  rows: np.ndarray,
+  rewards: np.ndarray,
+  vocabulary: vocabularies.Vocabulary,
+) -> str:
+  """The samples of one source, best first, as a table in Markdown."""
+  ordered = rows[np.argsort(-rewards[rows], kind='stable')]
+  texts = vocabulary.decode_batch([tokens[int(row)] for row in ordered])
+  lines = [f'| reward ×100 | {_escaped(source)} |', '|---:|:---|']
+  lines += [
+    f'| {100 * rewards[row]:.1f} | {_escaped(text)} |'
+    for row, text in zip(ordered, texts, strict=True)
+  ]
+  return '\n'.join(lines)
+
+
+def _escaped(text: str) -> str:
+  """A text inside a table's cell, with nothing that Markdown would act on."""
+  shown = html.escape(visible.text(text))
+  for character in '\\`*_[]|':
+    shown = shown.replace(character, f'&#{ord(character)};')
+  return shown
