@@ -44,7 +44,7 @@ def write(
   evaluations = _evaluations(run, names)
   judged = _judged(run, evaluations)
   page = html.Page(
-    title=f'{results.task}, {run.model_dir.name}',
+    title=f'{results.task}, {run.model_dir.resolve().name}',
     facts=_facts(run),
     results=results,
     grown=_grown(run, directory),
@@ -78,7 +78,7 @@ def write_pooled(
   path = model_dir / 'report' / INDEX_FILE
   html.write(
     html.Page(
-      title=f'{results.task}, {model_dir.name}',
+      title=f'{results.task}, {model_dir.resolve().name}',
       facts={'seeds': ', '.join(map(str, results.variants[0].seeds))},
       results=results,
       versions=_versions(),
@@ -158,7 +158,7 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
     )
     drawing.save(figure, directory / f'rewards_grow_{g}.png')
     what = f'All {distribution.count:,} rows, references included.'
-    if not distribution.above:
+    if not reported_rewards.is_global(config.filter):
       what += (
         f' The {config.filter.kind} filter has a threshold for each source, so '
         'none is drawn here.'

@@ -142,8 +142,8 @@ def _rewards(
 
 
 def is_global(row_filter: filters_base.Filter) -> bool:
-  """Whether a filter's values are thresholds on all rewards alike."""
-  return isinstance(row_filter, fixed.Fixed)
+  """Whether a filter has one threshold for all sources."""
+  return isinstance(row_filter, fixed.Fixed | fixed.Quantile)
 
 
 def thresholds(
@@ -162,7 +162,7 @@ def thresholds(
     folder_lib.read_manifest(folder)['kept'].get('threshold')
     for folder in improve_directories.values()
   }
-  if is_global(row_filter):
+  if isinstance(row_filter, fixed.Fixed):
     found.update(row_filter.values)
   return sorted(
     threshold

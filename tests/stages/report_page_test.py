@@ -9,7 +9,7 @@ import pytest
 from rest_jax import experiment
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
-from rest_jax.filters import fixed
+from rest_jax.filters import fixed, per_source
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import reported_rewards, reported_stages
@@ -113,6 +113,12 @@ class TestRewards:
     assert reported_rewards.thresholds(row_filter, {}) == []
     given = fixed.Fixed(values=(0.25, 0.75))
     assert reported_rewards.thresholds(given, {}) == [0.25, 0.75]
+    by_source = per_source.Percentile(values=(50.0,))
+    assert reported_rewards.thresholds(by_source, {}) == []
+    assert reported_rewards.is_global(given)
+    assert reported_rewards.is_global(row_filter)
+    assert not reported_rewards.is_global(by_source)
+    assert 'a threshold for each source' not in read(run).text
 
   def kept(self, run, grow_step=1):
     steps = {i: run.improve_directory(grow_step, i) for i in (1, 2)}
