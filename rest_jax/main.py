@@ -22,6 +22,7 @@ RUN_MODES = (
   'online',
   'evaluate',
   'compare',
+  'rate',
   'report',
 )
 
@@ -29,7 +30,8 @@ _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
   'rest',
   RUN_MODES,
-  'All of Algorithm 1, one stage of it, or a comparison of several variants.',
+  'All of Algorithm 1, one stage of it, a comparison of several variants, or '
+  'the page on which people rate outputs.',
 )
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'The folder of the run; finished stages in it are used.'
@@ -122,6 +124,7 @@ def _run(experiment) -> int:
       'reward': run.reward,
       'online': run.online,
       'evaluate': run.evaluate_finished,
+      'rate': run.rate,
     }[mode]()
   return 0
 

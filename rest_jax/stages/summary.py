@@ -8,12 +8,16 @@ from absl import logging
 from rest_jax.data import files, sample_store
 from rest_jax.evaluation import metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, probe_table, table
+from rest_jax.rating import agreement, scores
+from rest_jax.rating import config as rating_config
+from rest_jax.rating import store as rating_store
+from rest_jax.report import figures, probe_table, rating_table, table
 from rest_jax.stages import diagnostics
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
 RESULTS_FILE = 'results.json'
+_RATING = 'rating'
 
 
 def write(run: Any) -> str:
@@ -26,7 +30,9 @@ def write(run: Any) -> str:
   Returns:
     The table that was printed.
   """
-  variants = [variant for found in gather(run).values() for variant in found]
+  people = read_people(run)
+  found = gather(run, people)
+  variants = [variant for split in found.values() for variant in split]
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
@@ -40,17 +46,46 @@ def write(run: Any) -> str:
   _draw(run, results)
   text = table.render(results)
   print(text, flush=True)
+  if people.ratings:
+    measured = agreement.measure(people.ratings, people.kind)
+    print(f'\n{rating_table.render(people, measured)}', flush=True)
   logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
   return text
 
 
-def gather(run: Any) -> dict[str, list[results_lib.Variant]]:
-  """Returns a run's finished evaluations by split, in the policies' order."""
+def ratings_file(run: Any) -> pathlib.Path:
+  """Returns the path of what people answered on a run's rating page."""
+  return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
+
+
+def read_people(run: Any) -> scores.People:
+  """Returns a run's ratings by people, none if there is no such file."""
+  kind = run.experiment.rating.kind
+  path = ratings_file(run)
+  if not path.exists():
+    return scores.People(kind, ())
+  store = rating_store.Store(path)
+  try:
+    return scores.People(kind, store.ratings(kind))
+  finally:
+    store.close()
+
+
+def gather(
+  run: Any, people: scores.People | None = None
+) -> dict[str, list[results_lib.Variant]]:
+  """Returns a run's finished evaluations by split, in the policies' order.
+
+  Args:
+    run: an `experiment.Run`.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  people = people or scores.People(rating_config.SCORES, ())
   variants: dict[str, list[results_lib.Variant]] = {}
   for split in run.experiment.evaluate.splits:
     bc: dict[str, Any] = {}
     variants[split] = [
-      _variant(run, step, split, directory, bc)
+      _variant(run, step, split, directory, bc, people)
       for step in run.policies()
       for directory in [run.evaluation_directory(step, split)]
       if (directory / folder_lib.MANIFEST).exists()
@@ -79,7 +114,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   return config.minimum is None or not report.missed(config.minimum)
 
 
-def _variant(run, step, split, directory, bc) -> results_lib.Variant:
+def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
   """One policy on one split; the first one seen is BC."""
   experiment = run.experiment
   manifest = folder_lib.read_manifest(directory)
@@ -90,6 +125,16 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   if evaluate_stage.HUMAN in measured:
     names['human'] = evaluate_stage.HUMAN
   differences = _differences(names, step, directory, bc)
+  human = None
+  if evaluate_stage.HUMAN in measured:
+    human = metrics.Estimate(**measured[evaluate_stage.HUMAN])
+  elif people.ratings:
+    policy = manifest['settings']['policy']
+    human = people.mean(split, policy)
+    if step.is_bc:
+      bc[_RATING] = policy
+    elif _RATING in bc:
+      differences['human'] = people.difference(split, policy, bc[_RATING])
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
   if step.grow:
@@ -98,7 +143,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
       value=experiment.improve.filter.at(step.improve),
     )
   return results_lib.Variant(
-    name=_name(run, step),
+    name=policy_name(run, step),
     loss=_loss(run, step),
     grow=step.grow,
     improve=step.improve,
@@ -111,9 +156,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
       text='greedy',
     ),
     reward=metrics.Estimate(**measured['reward']),
-    human=(
-      metrics.Estimate(**measured['human']) if 'human' in measured else None
-    ),
+    human=human,
     difference_to_bc=differences.get('reward'),
     human_difference_to_bc=differences.get('human'),
     bleu=measured['bleu'],
@@ -170,7 +213,8 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
   return differences
 
 
-def _name(run, step) -> str:
+def policy_name(run: Any, step: Any) -> str:
+  """Returns how results call a policy of an `experiment.Run`."""
   experiment = run.experiment
   loss = _loss(run, step)
   if step.is_bc:
