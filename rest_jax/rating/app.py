@@ -82,27 +82,25 @@ def serve(
     ValueError: if the address cannot be bound.
   """
   token = secrets.token_urlsafe(24) if config.needs_token else None
+  app = make(store, config, items, token)
   try:
-    server = waitress_server.create_server(
-      make(store, config, items, token),
-      host=config.host,
-      port=config.port,
-      ident=None,
-      max_request_body_size=2**14,
+    bound = socket.create_server(
+      (config.host, config.port),
+      family=socket.AF_INET6 if ':' in config.host else socket.AF_INET,
     )
   except OSError as error:
     raise ValueError(
       f'host {config.host} and port {config.port} must be free to bind: '
       f'{error}. Choose others: --gin.RatingConfig.port=0 takes a free one.'
     ) from error
-  link = f'http://{_name(config.host)}:{server.effective_port}/'
+  link = f'http://{_name(config.host)}:{bound.getsockname()[1]}/'
   if token:
     link += f'?{guard.TOKEN_FIELD}={token}'
   print(f'rate at {link} (Ctrl-C ends)', flush=True)
-  try:
-    server.run()
-  finally:
-    server.close()
+  # Returns when it is interrupted.
+  waitress_server.create_server(
+    app, sockets=[bound], ident=None, max_request_body_size=2**14
+  ).run()
 
 
 def _name(host: str) -> str:

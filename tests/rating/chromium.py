@@ -1,7 +1,7 @@
 """A browser driven by its DevTools protocol over a pipe, for tests of pages."""
 
-from collections.abc import Iterator
 import base64
+from collections.abc import Iterator
 import contextlib
 import fcntl
 import json
@@ -136,9 +136,8 @@ class Page:
       entry = parameters['entry']
       if entry['level'] == 'error':
         self.errors.append(f'{entry["text"]} {entry.get("url")}')
-    elif event.get('method') == 'Runtime.consoleAPICalled':
-      if parameters['type'] == 'error':
-        self.errors.append(json.dumps(parameters['args']))
+    elif parameters.get('type') == 'error':  # Runtime.consoleAPICalled
+      self.errors.append(json.dumps(parameters['args']))
 
   def _next(self) -> dict[str, Any]:
     while b'\0' not in self._buffer:
@@ -167,7 +166,7 @@ def page(path: str) -> Iterator[Page]:
         sys.executable, '-c', _START, str(to_browser), str(from_browser), path,
         '--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars',
         '--disable-dev-shm-usage', '--no-first-run', '--disable-extensions',
-        '--disable-background-networking', '--disable-component-update',
+        '--disable-background-networking', '--allow-pre-commit-input', '--disable-component-update',
         '--remote-debugging-pipe', f'--user-data-dir={profile}', 'about:blank',
       ],
       pass_fds=(to_browser, from_browser),
