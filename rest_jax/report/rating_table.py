@@ -21,7 +21,7 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
   if not people.ratings:
     return 'people: nothing rated yet.'
   rows = [('rated by people', 'split', 'sources', 'mean x100')]
-  for (split, policy), name in sorted(people.policies().items()):
+  for (split, policy), name in people.policies().items():
     mean = people.mean(split, policy)
     shown = _MISSING if mean is None else f'{mean.mean:.2f} ± {mean.stderr:.2f}'
     sources = str(people.sources(split, policy))

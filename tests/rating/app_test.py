@@ -181,6 +181,12 @@ def test_injections_are_shown_as_text_and_stored_as_text(visit, store):
   assert store.ratings('scores')[0].item == made.injected(1)[0]
 
 
+def test_equal_outputs_are_said_to_be_equal(visit):
+  same = dataclasses.replace(made.items(1)[0], second_output='plain 0')
+  assert 'the same text' in visit([same]).enter('Anna').text
+  assert 'the same text' not in visit(made.items(1)).enter('Bo').text
+
+
 def test_an_empty_output_is_said_to_be_empty(visit):
   visitor = visit([dataclasses.replace(made.items(1)[0], first_output=' ')])
   assert '(empty output)' in visitor.enter('Anna').text
