@@ -13,7 +13,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import rest
+from rest_jax import rest, terminal
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import figures, table
@@ -172,7 +172,7 @@ def write(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
   figures.write_all(results, base.model_dir / 'report')
-  print(table.render(results), flush=True)
+  terminal.show(table.render(results))
   logging.info('results: %s', base.model_dir / summary.RESULTS_FILE)
   return results
 

@@ -7,6 +7,7 @@ import logging as std_logging
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -55,8 +56,14 @@ _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
 
-# Errors that mean a wrong input, setting or file; others show where they arose.
-_EXPECTED = (ValueError, FileNotFoundError, PermissionError, FloatingPointError)
+# Errors that mean a wrong input, setting, file or environment.
+_EXPECTED = (
+  ValueError,
+  FileNotFoundError,
+  PermissionError,
+  FloatingPointError,
+  ImportError,
+)
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
@@ -82,21 +89,38 @@ def main(argv: list[str], overrides: list[str]) -> int:
   except KeyboardInterrupt:
     print('interrupted; run the same command to resume', file=sys.stderr)
     return 130
-  except _EXPECTED as error:
+  except Exception as error:
     if _TRACEBACK.value:
       raise
-    print(f'error: {error}', file=sys.stderr)
+    from rest_jax import terminal
+
+    terminal.show_error(_explain(error))
     return 1
+
+
+def _explain(error: Exception) -> str:
+  """Words for an error; where it arose is kept if nobody expected it."""
+  if isinstance(error, _EXPECTED):
+    return str(error)
+  where = '--traceback shows where it arose'
+  if _MODEL_DIR.value and pathlib.Path(_MODEL_DIR.value).is_dir():
+    path = pathlib.Path(_MODEL_DIR.value) / 'traceback.txt'
+    try:
+      path.write_text(''.join(traceback.format_exception(error)), 'utf-8')
+      where = f'{path} says where it arose'
+    except OSError:
+      pass  # Of a full disk, say; the error itself is worth more.
+  return f'{type(error).__name__}: {error} (not expected; {where})'
 
 
 def _run(experiment) -> int:
   from rest_jax import experiment as experiment_lib
-  from rest_jax import plan, rest
+  from rest_jax import plan, rest, terminal
 
   model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
   run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
-    print(plan.describe(run, _RUN_MODE.value))
+    terminal.show(plan.describe(run, _RUN_MODE.value))
     return 0
   _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
@@ -131,7 +155,7 @@ def _run(experiment) -> int:
 
 def _compare(overrides: list[str]) -> int:
   from rest_jax import comparison as comparison_lib
-  from rest_jax import gin_utils, plan
+  from rest_jax import gin_utils, plan, terminal
 
   def read(files, changes):
     return gin_utils.parse_and_build(
@@ -149,8 +173,8 @@ def _compare(overrides: list[str]) -> int:
   }
   if _DRY_RUN.value:
     for name, runs in comparison_lib.plan(comparison, **settings).items():
-      print(f'variant {name}, seeds {comparison.seeds}')
-      print(plan.describe(runs[0], 'rest'))
+      terminal.show(f'variant {name}, seeds {comparison.seeds}')
+      terminal.show(plan.describe(runs[0], 'rest'))
     return 0
   _begin(model_dir)
   comparison_lib.run(comparison, **settings)
@@ -179,13 +203,17 @@ def _begin(model_dir: pathlib.Path) -> None:
 
 
 def _quiet() -> None:
-  """Keeps other libraries' notes out of the log."""
-  logging.set_verbosity(
+  """Sets the log up, and keeps other libraries' notes out of it."""
+  from rest_jax import terminal
+
+  handler = terminal.set_up_log(
     flags.FLAGS.verbosity if flags.FLAGS['verbosity'].present else logging.INFO
   )
-  logging.get_absl_handler().addFilter(
-    lambda record: is_ours(record) or record.levelno > std_logging.WARNING
-  )
+  handler.addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
+  return is_ours(record) or record.levelno > std_logging.WARNING
 
 
 def is_ours(record: std_logging.LogRecord) -> bool:

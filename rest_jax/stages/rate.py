@@ -7,6 +7,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from rest_jax import terminal
 from rest_jax.data import sample_store
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import export, order, scores
@@ -40,12 +41,11 @@ def run(run: Any) -> None:
     store.close()
   path = summary.ratings_file(run).with_name(export.FILE)
   export.write(path, ratings, config.kind)
-  print(
+  terminal.show(
     rating_table.render(
       scores.People(config.kind, ratings),
       agreement_lib.measure(ratings, config.kind),
-    ),
-    flush=True,
+    )
   )
   logging.info(
     'ratings: %s; --run_mode=report puts them into %s',

@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import logging
 
+from rest_jax import terminal
 from rest_jax.data import files, sample_store
 from rest_jax.evaluation import metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
@@ -45,10 +46,10 @@ def write(run: Any) -> str:
   )
   _draw(run, results)
   text = table.render(results)
-  print(text, flush=True)
+  terminal.show(text)
   if people.ratings:
     measured = agreement.measure(people.ratings, people.kind)
-    print(f'\n{rating_table.render(people, measured)}', flush=True)
+    terminal.show('\n' + rating_table.render(people, measured))
   logging.info('results: %s, figures: %s', path, run.model_dir / 'report')
   return text
 
@@ -105,7 +106,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   """
   config = run.experiment.probe
   title = f'{run.experiment.task.name}, {config.split}'
-  print(probe_table.render(report, title, config.minimum), flush=True)
+  terminal.show(probe_table.render(report, title, config.minimum))
   path = run.model_dir / 'report' / 'probes.png'
   figures.save(
     figures.probe_shares(report, title=title, minimum=config.minimum), path
