@@ -76,7 +76,10 @@ def _check_host(names: set[str]) -> None:
   A page elsewhere can have its own name lead here (DNS rebinding), and then
   read everything. An address cannot be made to lead elsewhere.
   """
-  called = urllib.parse.urlsplit(f'//{flask.request.host}').hostname or ''
+  try:
+    called = urllib.parse.urlsplit(f'//{flask.request.host}').hostname or ''
+  except ValueError:
+    flask.abort(400, 'The Host header is malformed.')
   try:
     ipaddress.ip_address(called)
   except ValueError:
@@ -98,8 +101,12 @@ def _check_token(token: str | None) -> None:
 
 
 def _check_origin() -> None:
-  origin = urllib.parse.urlsplit(flask.request.headers.get('Origin', ''))
-  if origin.netloc != flask.request.host:
+  own = flask.request.host
+  # The other one where something before this program speaks TLS.
+  if flask.request.headers.get('Origin') not in (
+    f'http://{own}',
+    f'https://{own}',
+  ):
     flask.abort(403, 'The request comes from another page.')
 
 

@@ -69,6 +69,8 @@ def test_a_cookie_that_was_made_up_is_worth_nothing(visit):
     ('localhost.evil.example', 403),
     ('127.0.0.1.evil.example', 403),
     ('my-server', 403),
+    ('', 403),
+    ('[::1', 400),
   ],
 )
 def test_names_that_lead_here_from_elsewhere_are_refused(visit, host, status):
@@ -89,6 +91,8 @@ def test_a_name_may_be_added(visit):
     'http://evil.example',
     'http://localhost.evil',
     'http://localhost:1',
+    'http://[',
+    'ftp://localhost',
   ],
 )
 def test_requests_from_other_pages_are_refused(visit, origin):

@@ -11,7 +11,9 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import app as app_lib
+from rest_jax.rating import export
 from rest_jax.rating import store as store_lib
+from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies, rate, summary
 from tests import smoke
 
@@ -181,6 +183,28 @@ def test_the_export_is_written_when_the_page_ends(
     'Task.ratings=@RatingsFile()', f"RatingsFile.path='{exported}'"
   )
   assert len(trained.task.ratings.read()) == len(read)
+
+
+def test_a_reward_model_learns_from_the_export(run, tmp_path):
+  copy = smoke.copied(run, tmp_path)
+  items = rate.items(rating_run(copy, 'RatingConfig.num_items=30'))
+  answer(copy, items, [(n % 3, 4 + n % 3) for n in range(30)])
+  exported = tmp_path / 'ratings.tsv'
+  people = summary.read_people(copy)
+  export.write(exported, people.ratings, people.kind)
+  learning = experiment.Run(
+    smoke.settings(
+      'Task.ratings=@RatingsFile()',
+      f"RatingsFile.path='{exported}'",
+      f'DATA_DIR={run.directory("data")}',
+      f'BC_DIR={run.directory("bc")}',
+    ),
+    tmp_path / 'learning',
+  )
+  manifest = folder_lib.read_manifest(learning.reward())
+  # Of 30 sources three are for dev and three for test, with two outputs each.
+  assert manifest['agreement']['dev']['rows'] == 6
+  assert manifest['agreement']['test']['rows'] == 6
 
 
 def test_missing_libraries_are_named(run, monkeypatch):
