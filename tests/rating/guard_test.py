@@ -70,7 +70,7 @@ def test_a_cookie_that_was_made_up_is_worth_nothing(visit):
     ('127.0.0.1.evil.example', 403),
     ('my-server', 403),
     ('', 403),
-    ('[::1', 400),
+    ('[::1', 403),
   ],
 )
 def test_names_that_lead_here_from_elsewhere_are_refused(visit, host, status):
