@@ -41,7 +41,7 @@ def install(
   """
   names = {'localhost', *(name.lower() for name in host_names)}
   if not ipaddress.ip_address(host).is_loopback:
-    names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    names.add(socket.gethostname().lower())
   app.secret_key = secrets.token_bytes(32)
   app.config.update(
     SESSION_COOKIE_HTTPONLY=True,
