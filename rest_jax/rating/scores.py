@@ -48,9 +48,8 @@ class People:
     values, sources = self._values(split, policy)
     if len(set(sources)) < 2:
       return None
-    return metrics.clustered_mean(
-      np.array(values), np.array(sources)
-    ).scaled(self._scale)  # fmt: skip
+    mean = metrics.clustered_mean(np.array(values), np.array(sources))
+    return mean.scaled(self._scale)
 
   def difference(
     self, split: str, policy: str, baseline: str
