@@ -32,6 +32,8 @@ _INSTALL_REQUIRES = [
   'tqdm',
 ]
 
+_RATE = ['flask>=3.1', 'waitress>=3']
+
 _EXTRAS_REQUIRE = {
   # Cloud TPU VMs. Not for machines without a TPU: importing jax with libtpu
   # installed is slower and prints noise.
@@ -46,6 +48,7 @@ _EXTRAS_REQUIRE = {
     'pytest',
     'pytest-xdist',
     'ruff',
+    *_RATE,
   ],
   # Peers to compare with. torch brings its own CUDA libraries.
   'bench': ['ctranslate2', 'torch', 'transformers'],
@@ -60,6 +63,8 @@ _EXTRAS_REQUIRE = {
   ],
   # Files of released learned metrics.
   'metrics': ['huggingface_hub'],
+  # The page of --run_mode=rate.
+  'rate': _RATE,
 }
 
 setuptools.setup(
@@ -82,6 +87,7 @@ setuptools.setup(
   package_data={
     'rest_jax.gin_configs': ['README.md', '**/*.gin'],
     'rest_jax.report': ['web/*'],
+    'rest_jax.rating': ['static/*', 'templates/*'],
   },
   install_requires=_INSTALL_REQUIRES,
   extras_require=_EXTRAS_REQUIRE,

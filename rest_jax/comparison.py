@@ -13,7 +13,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import rest
+from rest_jax import rest, terminal
 from rest_jax.data import lock
 from rest_jax.evaluation import costs, metrics
 from rest_jax.evaluation import results as results_lib
@@ -185,7 +185,7 @@ def write(
       reached = costs.mean(gathered)
       costs.write(base.model_dir / costs_stage.COSTS_FILE, reached)
       text += '\n\n' + cost_table.render(reached)
-  print(text, flush=True)
+  terminal.show(text)
   logging.info(
     'results: %s, report: %s', base.model_dir / summary.RESULTS_FILE, page
   )

@@ -24,6 +24,7 @@ from rest_jax.models import network
 from rest_jax.online import config as online_config
 from rest_jax.online import objective
 from rest_jax.parallel import mesh
+from rest_jax.rating import config as rating_config
 from rest_jax.rewards import (
   blocks,
   composed,
@@ -89,6 +90,7 @@ CLASSES = (
   objective.ClippedObjective,
   evaluate.EvaluateConfig,
   probes.ProbeConfig,
+  rating_config.RatingConfig,
   fixed.Fixed,
   fixed.Quantile,
   per_source.Percentile,

@@ -20,6 +20,7 @@ from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rating import config as rating_config
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize, probes
 from rest_jax.stages import bc as bc_stage
@@ -30,6 +31,7 @@ from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
+from rest_jax.stages import rate as rate_stage
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import value as value_stage
 
@@ -50,6 +52,7 @@ class Experiment:
     value: how the value function is trained; for losses that need one.
     evaluate: what is reported.
     probe: how the reward is put to the test.
+    rating: what people are asked to rate.
     online: the online baseline; None for none.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
@@ -76,6 +79,9 @@ class Experiment:
   evaluate: evaluate_stage.EvaluateConfig
   probe: probes.ProbeConfig = dataclasses.field(
     default_factory=probes.ProbeConfig
+  )
+  rating: rating_config.RatingConfig = dataclasses.field(
+    default_factory=rating_config.RatingConfig
   )
   online: ppo.PPOConfig | None = None
   num_grow_steps: int = 1
@@ -507,6 +513,10 @@ class Run:
       if (step.directory / folder_lib.MANIFEST).exists()
     ]
     self.evaluate(finished)
+
+  def rate(self) -> None:
+    """Serves the page on which people rate outputs, until interrupted."""
+    rate_stage.run(self)
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""

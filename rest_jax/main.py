@@ -8,6 +8,7 @@ import logging as std_logging
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -23,6 +24,7 @@ RUN_MODES = (
   'online',
   'evaluate',
   'compare',
+  'rate',
   'report',
 )
 
@@ -30,7 +32,8 @@ _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
   'rest',
   RUN_MODES,
-  'All of Algorithm 1, one stage of it, or a comparison of several variants.',
+  'All of Algorithm 1, one stage of it, a comparison of several variants, or '
+  'the page on which people rate outputs.',
 )
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'The folder of the run; finished stages in it are used.'
@@ -60,8 +63,14 @@ _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
 
-# Errors that mean a wrong input, setting or file; others show where they arose.
-_EXPECTED = (ValueError, FileNotFoundError, PermissionError, FloatingPointError)
+# Errors that mean a wrong input, setting, file or environment.
+_EXPECTED = (
+  ValueError,
+  FileNotFoundError,
+  PermissionError,
+  FloatingPointError,
+  ImportError,
+)
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
@@ -84,7 +93,9 @@ def main(argv: list[str], overrides: list[str]) -> int:
       stack.enter_context(interruption.handled())
       if _COMPARE.value:
         return _side_by_side(_COMPARE.value)
-      if _MODEL_DIR.value and not _DRY_RUN.value:
+      # Ratings have a store of their own, and may come while a run goes on.
+      is_writer = _RUN_MODE.value != 'rate' and not _DRY_RUN.value
+      if _MODEL_DIR.value and is_writer:
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':
@@ -99,21 +110,38 @@ def main(argv: list[str], overrides: list[str]) -> int:
       file=sys.stderr,
     )
     return 128 + interrupted.number
-  except _EXPECTED as error:
+  except Exception as error:
     if _TRACEBACK.value:
       raise
-    print(f'error: {error}', file=sys.stderr)
+    from rest_jax import terminal
+
+    terminal.show_error(_explain(error))
     return 1
+
+
+def _explain(error: Exception) -> str:
+  """Words for an error; where it arose is kept if nobody expected it."""
+  if isinstance(error, _EXPECTED):
+    return str(error)
+  where = '--traceback shows where it arose'
+  if _MODEL_DIR.value and pathlib.Path(_MODEL_DIR.value).is_dir():
+    path = pathlib.Path(_MODEL_DIR.value) / 'traceback.txt'
+    try:
+      path.write_text(''.join(traceback.format_exception(error)), 'utf-8')
+      where = f'{path} says where it arose'
+    except OSError:
+      pass  # Of a full disk, say; the error itself is worth more.
+  return f'{type(error).__name__}: {error} (not expected; {where})'
 
 
 def _run(experiment) -> int:
   from rest_jax import experiment as experiment_lib
-  from rest_jax import plan, rest
+  from rest_jax import plan, rest, terminal
 
   model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
   run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
-    print(plan.describe(run, _RUN_MODE.value))
+    terminal.show(plan.describe(run, _RUN_MODE.value))
     return 0
   _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
@@ -141,6 +169,7 @@ def _run(experiment) -> int:
       'reward': run.reward,
       'online': run.online,
       'evaluate': run.evaluate_finished,
+      'rate': run.rate,
     }[mode]()
   return 0
 
@@ -158,7 +187,7 @@ def _side_by_side(runs: list[str]) -> int:
 
 def _compare(overrides: list[str]) -> int:
   from rest_jax import comparison as comparison_lib
-  from rest_jax import gin_utils, plan
+  from rest_jax import gin_utils, plan, terminal
 
   def read(files, changes):
     return gin_utils.parse_and_build(
@@ -176,8 +205,8 @@ def _compare(overrides: list[str]) -> int:
   }
   if _DRY_RUN.value:
     for name, runs in comparison_lib.plan(comparison, **settings).items():
-      print(f'variant {name}, seeds {comparison.seeds}')
-      print(plan.describe(runs[0], 'rest'))
+      terminal.show(f'variant {name}, seeds {comparison.seeds}')
+      terminal.show(plan.describe(runs[0], 'rest'))
     return 0
   _begin(model_dir)
   comparison_lib.run(comparison, **settings)
@@ -206,13 +235,17 @@ def _begin(model_dir: pathlib.Path) -> None:
 
 
 def _quiet() -> None:
-  """Keeps other libraries' notes out of the log."""
-  logging.set_verbosity(
+  """Sets the log up, and keeps other libraries' notes out of it."""
+  from rest_jax import terminal
+
+  handler = terminal.set_up_log(
     flags.FLAGS.verbosity if flags.FLAGS['verbosity'].present else logging.INFO
   )
-  logging.get_absl_handler().addFilter(
-    lambda record: is_ours(record) or record.levelno > std_logging.WARNING
-  )
+  handler.addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
+  return is_ours(record) or record.levelno > std_logging.WARNING
 
 
 def is_ours(record: std_logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from rest_jax.data import sources, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import rate as rate_stage
 
 
 def describe(run: experiment_lib.Run, run_mode: str) -> str:
@@ -87,6 +88,8 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
       f'{online.sources_per_iteration} sources an iteration with '
       f'{online.decode.num_samples_per_source} samples each'
     )
+  if run_mode == 'rate':
+    yield from rate_stage.describe(run)
   yield '  stages'
   for name, directory in _stages(run):
     finished = (directory / folder_lib.MANIFEST).exists()

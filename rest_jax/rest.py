@@ -4,7 +4,10 @@ Source: Gulcehre et al., Reinforced Self-Training (ReST) for Language Modeling,
 arXiv 2308.08998.
 """
 
+from collections.abc import Iterator
+
 from rest_jax import experiment
+from rest_jax import progress as progress_lib
 
 
 def rest(run: experiment.Run) -> None:
@@ -14,17 +17,36 @@ def rest(run: experiment.Run) -> None:
     run: the stages of an experiment.
   """
   settings = run.experiment
+  num_stages = 4 + (settings.online is not None)
+  num_stages += settings.num_grow_steps * (2 + settings.num_improve_steps)
+  with progress_lib.Progress('rest', num_stages, 'stage') as progress:
+    for done in _stages(run):
+      progress.note(done=done)
+      progress.advance(1)
+
+
+def _stages(run: experiment.Run) -> Iterator[str]:
+  """Algorithm 1; yields the name of each stage after it."""
+  settings = run.experiment
   run.prepare()
+  yield 'prepare'
   policy = run.bc()  # pi_theta, trained on D by Eq. 1
+  yield 'bc'
   run.reward()  # R(x, y)
+  yield 'reward'
 
   for g in range(1, settings.num_grow_steps + 1):
     d_g = run.grow(g, policy)  # samples of pi_theta and D, scored once
+    yield f'grow {g}'
     run.value(g, d_g)  # V(x, y_<t), if the loss asks for it
+    yield f'value {g}'
     for i in range(1, settings.num_improve_steps + 1):
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)
+      yield f'improve {g}.{i}'
 
   if settings.online is not None:
     run.online()  # a baseline beside Algorithm 1, if it is asked for
+    yield 'online'
   run.evaluate()
+  yield 'evaluate'

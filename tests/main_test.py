@@ -125,3 +125,50 @@ def test_a_comparison_is_a_report(tmp_path):
     app.UsageError, match='--compare is for --run_mode=report'
   ):
     _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+  """Runs the command line, and has a stage raise an error."""
+
+  def run(error, **changes):
+    def fail(self):
+      raise error
+
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.setattr('rest_jax.experiment.Run.report', fail)
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS(['rest_jax'])
+    with flagsaver.flagsaver(
+      run_mode='report',
+      model_dir=str(tmp_path / 'run'),
+      gin_file=[smoke.GIN_FILE],
+      **changes,
+    ):
+      return main.main(['rest_jax'], [])
+
+  return run
+
+
+@pytest.mark.parametrize(
+  'error', [ValueError('wrong \x1b[2J'), ImportError('wrong \x1b[2J')]
+)
+def test_an_expected_error_is_its_words(failing, tmp_path, capsys, error):
+  assert failing(error) == 1
+  assert capsys.readouterr().err.endswith('error: wrong ␛[2J\n')
+  assert not (tmp_path / 'run' / 'traceback.txt').exists()
+
+
+def test_another_error_says_where_its_traceback_is(failing, tmp_path, capsys):
+  assert failing(KeyError('name')) == 1
+  printed = capsys.readouterr().err
+  path = tmp_path / 'run' / 'traceback.txt'
+  assert f"error: KeyError: 'name' (not expected; {path} says" in printed
+  assert 'Traceback' not in printed
+  assert 'in fail' in path.read_text()
+
+
+@pytest.mark.parametrize('error', [ValueError('wrong'), KeyError('wrong')])
+def test_a_traceback_is_shown_if_asked_for(failing, error):
+  with pytest.raises(type(error), match='wrong'):
+    failing(error, traceback=True)

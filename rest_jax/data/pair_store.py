@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import arrow_files, ragged, sources, vocabularies
 
@@ -141,10 +142,12 @@ class _Builder:
   def batches(self, pairs: Iterable[sources.Pair]) -> Iterator[pa.RecordBatch]:
     """Yields a record batch for each block of pairs that has any left."""
     pairs = iter(pairs)
-    while block := list(itertools.islice(pairs, arrow_files.BATCH_ROWS)):
-      batch = self._batch(block)
-      if batch.num_rows:
-        yield batch
+    with progress_lib.Progress('tokenise', None, 'pair') as progress:
+      while block := list(itertools.islice(pairs, arrow_files.BATCH_ROWS)):
+        batch = self._batch(block)
+        progress.advance(len(block))
+        if batch.num_rows:
+          yield batch
     if not self.counts['kept']:
       raise _NothingLeft
 

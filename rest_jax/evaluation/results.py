@@ -169,9 +169,10 @@ class Variant:
     decode: how the judged outputs were made.
     reward: mean reward of the samples x100, clustered by source.
     filter: of the last Improve step; None where there was none.
-    human: mean score of the independent judge x100; None without a judge.
+    human: mean score of the independent judge x100; where there is none, of
+      people's ratings (see `rating.scores`); None without either.
     difference_to_bc: reward minus that of BC x100, paired by source.
-    human_difference_to_bc: the judge's score minus that of BC x100, likewise.
+    human_difference_to_bc: that score minus that of BC x100, likewise.
     difference_to_previous: reward minus that of the policy before x100,
       likewise; None for one run.
     stderr_across_seeds: of the mean reward x100, from the seeds' means.

@@ -1,10 +1,11 @@
 """The mean reward of sampled outputs: what Improve steps are chosen by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 
 import numpy as np
 
+from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import pair_store, vocabularies
 from rest_jax.evaluation import metrics
@@ -53,14 +54,7 @@ class SampledReward:
     del step
     sources, hypotheses, ids, lengths, finished = [], [], [], 0, 0
     references = [] if self.reward.needs_references else None
-    blocks = self.sampler.sample(
-      params,
-      self.pairs.source_tokens,
-      self.rows,
-      seed=self.seed,
-      grow_step=0,
-    )
-    for block in blocks:
+    for block in self._sample(params):
       for source_id, tokens in zip(block.source_ids, block.tokens, strict=True):
         texts = self.vocabulary.decode_batch(tokens)
         hypotheses.extend(texts)
@@ -82,6 +76,19 @@ class SampledReward:
       'length': lengths / len(hypotheses),
       'unfinished': 1.0 - finished / len(hypotheses),
     }
+
+  def _sample(self, params: types.Params) -> Iterator[sampler_lib.SampleBlock]:
+    with progress_lib.Progress(
+      'validation samples', len(self.rows), 'source'
+    ) as progress:
+      yield from self.sampler.sample(
+        params,
+        self.pairs.source_tokens,
+        self.rows,
+        seed=self.seed,
+        grow_step=0,
+        progress=progress.advance,
+      )
 
 
 def spread_rows(num_rows: int, limit: int | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from rest_jax import visible
 from rest_jax.data import files
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
@@ -25,7 +26,6 @@ from rest_jax.report import (
   exhibits,
   side_by_side,
   table,
-  visible,
 )
 from rest_jax.report import samples as samples_lib
 

@@ -36,10 +36,10 @@ def render(report: probed.Report, title: str, minimum: float | None) -> str:
   ]
   if tested:
     header = ('probe', 'cases', 'R(reference) > R(changed), %', 'mean drop')
-    blocks.append(_columns([header, *tested]))
+    blocks.append(columns([header, *tested]))
   if controls:
     header = ('control', 'cases', '', 'mean |change|')
-    blocks.append(_columns([header, *controls]))
+    blocks.append(columns([header, *controls]))
   blocks.append('\n'.join(_verdict(report, minimum)))
   return '\n\n'.join(blocks)
 
@@ -78,8 +78,15 @@ def _number(value: float | None) -> str:
   return '-' if value is None else f'{value:.3f}'
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-  """Aligns cells: the first column to the left, the others to the right."""
+def columns(rows: Sequence[Sequence[str]]) -> str:
+  """Aligns cells: the first column to the left, the others to the right.
+
+  Args:
+    rows: cells of the header, then of each line.
+
+  Returns:
+    The lines, with a rule under the header.
+  """
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for first, *others in rows:

@@ -28,6 +28,7 @@ import weakref
 from jaxtyping import Float32
 import numpy as np
 
+from rest_jax import progress as progress_lib
 from rest_jax import settings
 from rest_jax.rewards import base, blocks, external_scorer
 
@@ -214,15 +215,18 @@ class ExternalReward:
     rows = list(zip(sources, hypotheses, given or hypotheses, strict=True))
     distinct, row_of = blocks.distinct(rows)
     found: list[float] = []
-    for start in range(0, len(distinct), self._config.batch_size):
-      batch = distinct[start : start + self._config.batch_size]
-      found += self._process.ask(
-        {
-          'sources': [row[0] for row in batch],
-          'hypotheses': [row[1] for row in batch],
-          'references': None if given is None else [row[2] for row in batch],
-        }
-      )
+    description = f'reward {self.name}'
+    with progress_lib.Progress(description, len(distinct), 'text') as progress:
+      for start in range(0, len(distinct), self._config.batch_size):
+        batch = distinct[start : start + self._config.batch_size]
+        found += self._process.ask(
+          {
+            'sources': [row[0] for row in batch],
+            'hypotheses': [row[1] for row in batch],
+            'references': None if given is None else [row[2] for row in batch],
+          }
+        )
+        progress.advance(len(batch))
     rewards = np.asarray(found, np.float32)[row_of]
     base.check_finite(self.name, sources, hypotheses, rewards)
     return rewards

@@ -18,13 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 import numpy as np
 
+from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
 
-# Seconds between lines of progress in the log.
-_LOG_EVERY = 30.0
 # Seconds that a call must take to have a line of its own.
 _LOG_FROM = 5.0
 
@@ -97,32 +96,28 @@ class Scorer:
       The reward of each input of the plan in their order, not checked for NaN,
       and what was done.
     """
-    began = logged = time.monotonic()
+    began = time.monotonic()
     rewards = np.full(len(plan.candidate_tokens), np.nan, np.float32)
     waiting = collections.deque()
-    padded = scored = 0
+    padded = 0
 
     def fetch():
       candidates, result = waiting.popleft()
       real = candidates != blocks.NONE
       rewards[candidates[real]] = np.asarray(result)[real]
-      return int(real.sum())
+      progress.advance(int(real.sum()))
 
-    with mesh_lib.use(self._mesh, self._mesh_config.rules):
+    with (
+      mesh_lib.use(self._mesh, self._mesh_config.rules),
+      progress_lib.Progress(
+        f'reward {self._name}', len(rewards), 'candidate'
+      ) as progress,
+    ):
       for candidates, result, tokens in self._dispatch(params, plan):
         waiting.append((candidates, result))
         padded += tokens
         if len(waiting) > plan.config.calls_in_flight:
-          scored += fetch()
-        if time.monotonic() - logged > _LOG_EVERY:
-          logged = time.monotonic()
-          logging.info(
-            'reward %s: %d of %d candidates, %.0f a second',
-            self._name,
-            scored,
-            len(rewards),
-            scored / (logged - began),
-          )
+          fetch()
       while waiting:
         fetch()
     real = plan.source_tokens.num_tokens + plan.candidate_tokens.num_tokens

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 import numpy as np
 
+from rest_jax import progress as progress_lib
 from rest_jax import settings, types
 from rest_jax.data import files, ragged, vocabularies
 from rest_jax.interop import huggingface, safetensors_folder
@@ -307,8 +308,14 @@ class MetricXReward:
       rows, result = waiting.popleft()
       real = rows != blocks.NONE
       scores[rows[real]] = np.asarray(result)[real]
+      progress.advance(int(real.sum()))
 
-    with mesh_lib.use(self._mesh, self._mesh_config.rules):
+    with (
+      mesh_lib.use(self._mesh, self._mesh_config.rules),
+      progress_lib.Progress(
+        f'reward {self.name}', len(tokens), 'input'
+      ) as progress,
+    ):
       for rows, length in self._calls(tokens.lengths):
         inputs = blocks.pad(tokens, rows, length)
         batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)

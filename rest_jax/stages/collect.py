@@ -160,7 +160,10 @@ def log_probs(
   )
   order = np.argsort(lengths, kind='stable')
   result = np.empty(len(order), np.float32)
-  with mesh_lib.use(mesh, mesh_config.rules):
+  with (
+    mesh_lib.use(mesh, mesh_config.rules),
+    progress_lib.Progress('log-probabilities', len(order), 'row') as progress,
+  ):
     for start in range(0, len(order), num_rows):
       chosen = order[start : start + num_rows]
       # A few lengths and one number of rows: few compilations.
@@ -172,6 +175,7 @@ def log_probs(
       )
       found = _jitted_log_probs(policy)(params, mesh_lib.put_batch(batch, mesh))
       result[chosen] = np.asarray(found)[: len(chosen)]
+      progress.advance(len(chosen))
   return result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import files, pair_store, sample_rewards, sample_store
 from rest_jax.data import task as task_lib
@@ -284,13 +285,21 @@ def _outputs(
   sampler = collect.policy_sampler(
     policy, config.text_decode(), mesh_config, data.vocabulary
   )
-  tokens = [
-    samples[0]
-    for block in sampler.sample(
-      params, pairs.source_tokens, rows, seed=0, grow_step=0
-    )
-    for samples in block.tokens
-  ]
+  with progress_lib.Progress(
+    f'{config.text_name} outputs', len(rows), 'source'
+  ) as progress:
+    tokens = [
+      samples[0]
+      for block in sampler.sample(
+        params,
+        pairs.source_tokens,
+        rows,
+        seed=0,
+        grow_step=0,
+        progress=progress.advance,
+      )
+      for samples in block.tokens
+    ]
   return data.vocabulary.decode_batch(tokens)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorboardX
 
+from rest_jax import visible
 from rest_jax.data import (
   pair_store,
   ragged,
@@ -16,7 +17,6 @@ from rest_jax.data import (
   vocabularies,
 )
 from rest_jax.evaluation import sampled
-from rest_jax.report import visible
 
 # Of rows in the histograms, and of sources whose samples are shown.
 _MAX_ROWS = 100_000

@@ -1,19 +1,32 @@
 """From finished evaluations to `results.json`, the table and the report."""
 
+import pathlib
 from typing import Any
 
 from absl import logging
 
+from rest_jax import terminal
 from rest_jax.data import files
 from rest_jax.evaluation import costs, metrics, paired_text, probed
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import cost_table, drawing, figures, probe_table, table
+from rest_jax.rating import agreement, scores
+from rest_jax.rating import config as rating_config
+from rest_jax.rating import store as rating_store
+from rest_jax.report import (
+  cost_table,
+  drawing,
+  figures,
+  probe_table,
+  rating_table,
+  table,
+)
 from rest_jax.stages import costs as costs_stage
 from rest_jax.stages import diagnostics, report_page
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
 RESULTS_FILE = 'results.json'
+_RATING = 'rating'
 
 
 def write(run: Any) -> str:
@@ -26,7 +39,9 @@ def write(run: Any) -> str:
   Returns:
     The table that was printed.
   """
-  variants = [variant for found in gather(run).values() for variant in found]
+  people = read_people(run)
+  found = gather(run, people)
+  variants = [variant for split in found.values() for variant in split]
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
@@ -39,7 +54,9 @@ def write(run: Any) -> str:
   )
   figures.write_all(results, run.model_dir / 'report')
   page = report_page.write(
-    run, results, {step.directory: _name(run, step) for step in run.policies()}
+    run,
+    results,
+    {step.directory: policy_name(run, step) for step in run.policies()},
   )
   text = table.render(results)
   if run.experiment.online is not None:
@@ -47,18 +64,47 @@ def write(run: Any) -> str:
     if reached:
       costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
       text += '\n\n' + cost_table.render(reached)
-  print(text, flush=True)
+  terminal.show(text)
+  if people.ratings:
+    measured = agreement.measure(people.ratings, people.kind)
+    terminal.show('\n' + rating_table.render(people, measured))
   logging.info('results: %s, report: %s', path, page)
   return text
 
 
-def gather(run: Any) -> dict[str, list[results_lib.Variant]]:
-  """Returns a run's finished evaluations by split, in the policies' order."""
+def ratings_file(run: Any) -> pathlib.Path:
+  """Returns the path of what people answered on a run's rating page."""
+  return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
+
+
+def read_people(run: Any) -> scores.People:
+  """Returns a run's ratings by people, none if there is no such file."""
+  kind = run.experiment.rating.kind
+  path = ratings_file(run)
+  if not path.exists():
+    return scores.People(kind, ())
+  store = rating_store.Store(path)
+  try:
+    return scores.People(kind, store.ratings(kind))
+  finally:
+    store.close()
+
+
+def gather(
+  run: Any, people: scores.People | None = None
+) -> dict[str, list[results_lib.Variant]]:
+  """Returns a run's finished evaluations by split, in the policies' order.
+
+  Args:
+    run: an `experiment.Run`.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  people = people or scores.People(rating_config.SCORES, ())
   variants: dict[str, list[results_lib.Variant]] = {}
   for split in run.experiment.evaluate.splits:
     bc: dict[str, Any] = {}
     variants[split] = [
-      _variant(run, step, split, directory, bc)
+      _variant(run, step, split, directory, bc, people)
       for step in run.policies()
       for directory in [run.evaluation_directory(step, split)]
       if (directory / folder_lib.MANIFEST).exists()
@@ -78,7 +124,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   """
   config = run.experiment.probe
   title = f'{run.experiment.task.name}, {config.split}'
-  print(probe_table.render(report, title, config.minimum), flush=True)
+  terminal.show(probe_table.render(report, title, config.minimum))
   path = run.model_dir / 'report' / 'probes.png'
   drawing.save(
     figures.probe_shares(report, title=title, minimum=config.minimum), path
@@ -87,7 +133,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   return config.minimum is None or not report.missed(config.minimum)
 
 
-def _variant(run, step, split, directory, bc) -> results_lib.Variant:
+def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
   """One policy on one split; the first one seen is BC."""
   experiment = run.experiment
   manifest = folder_lib.read_manifest(directory)
@@ -98,6 +144,16 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
   if evaluate_stage.HUMAN in measured:
     names['human'] = evaluate_stage.HUMAN
   differences = _differences(names, step, directory, bc)
+  human = None
+  if evaluate_stage.HUMAN in measured:
+    human = metrics.Estimate(**measured[evaluate_stage.HUMAN])
+  elif people.ratings:
+    policy = manifest['settings']['policy']
+    human = people.mean(split, policy)
+    if step.is_bc:
+      bc[_RATING] = policy
+    elif _RATING in bc:
+      differences['human'] = people.difference(split, policy, bc[_RATING])
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
   if step.grow:
@@ -106,7 +162,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
       value=experiment.improve.filter.at(step.improve),
     )
   return results_lib.Variant(
-    name=_name(run, step),
+    name=policy_name(run, step),
     loss=_loss(run, step),
     grow=step.grow,
     improve=step.improve,
@@ -119,9 +175,7 @@ def _variant(run, step, split, directory, bc) -> results_lib.Variant:
       text=experiment.evaluate.text_name,
     ),
     reward=metrics.Estimate(**measured['reward']),
-    human=(
-      metrics.Estimate(**measured['human']) if 'human' in measured else None
-    ),
+    human=human,
     difference_to_bc=differences.get('reward'),
     human_difference_to_bc=differences.get('human'),
     bleu=measured['bleu'],
@@ -184,7 +238,8 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
   return differences
 
 
-def _name(run, step) -> str:
+def policy_name(run: Any, step: Any) -> str:
+  """Returns how results call a policy of an `experiment.Run`."""
   experiment = run.experiment
   loss = _loss(run, step)
   if step.is_bc:

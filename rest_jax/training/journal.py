@@ -3,13 +3,12 @@
 import json
 import os
 import pathlib
-import sys
 from typing import Any
 
 from absl import logging
 import tensorboardX
-import tqdm
 
+from rest_jax import progress as progress_lib
 from rest_jax.data import files
 
 METRICS_FILE = 'metrics.jsonl'
@@ -45,7 +44,6 @@ class Journal:
     self._description = description
     self._num_steps = num_steps
     self._first_step = first_step
-    self._is_terminal = sys.stderr.isatty()
 
   def __enter__(self) -> 'Journal':
     self._directory.mkdir(parents=True, exist_ok=True)
@@ -56,23 +54,20 @@ class Journal:
     self._events = tensorboardX.SummaryWriter(
       str(self._directory), purge_step=self._first_step + 1
     )
-    self._bar = tqdm.tqdm(
-      total=self._num_steps,
-      initial=self._first_step,
-      desc=self._description,
-      unit='step',
-      disable=not self._is_terminal,
-      leave=False,
+    self._step = self._first_step
+    self._progress = progress_lib.Progress(
+      self._description, self._num_steps, 'step', done=self._first_step
     )
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    self._bar.close()
+    self._progress.__exit__(*exception)
     self._lines.close()
     self._events.close()
 
   def advance(self, step: int) -> None:
-    self._bar.update(step - self._bar.n)
+    self._progress.advance(step - self._step)
+    self._step = step
 
   def write(self, split: str, step: int, metrics: dict[str, float]) -> None:
     """Writes one line of metrics.
@@ -94,8 +89,8 @@ class Journal:
       for name, value in metrics.items()
       if name in ('loss', 'nll', 'objective', 'reward')
     }
-    self._bar.set_postfix(shown, refresh=False)
-    if split != 'train' and not self._is_terminal:
+    self._progress.note(**shown)
+    if split != 'train':
       words = ' '.join(f'{name} {value}' for name, value in shown.items())
       logging.info(
         '%s: step %d of %d, %s', self._description, step, self._num_steps, words

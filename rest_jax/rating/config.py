@@ -1,0 +1,85 @@
+"""What people are asked to rate, and where the page is."""
+
+import dataclasses
+import ipaddress
+
+SCORES = 'scores'
+PREFERENCE = 'preference'
+KINDS = (SCORES, PREFERENCE)
+
+# Of a score, as in the paper's human evaluation; the least is 0.
+HIGHEST_SCORE = 6
+
+_INSTRUCTION = {
+  SCORES: 'How well does each output say what the source says?',
+  PREFERENCE: 'Which output says better what the source says?',
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RatingConfig:
+  """The settings of `--run_mode=rate`.
+
+  Source: ReST (arXiv 2308.08998), section 4, "Does ReST improve human
+  preferences?": a source and two outputs, each scored from 0 to 6.
+
+  Attributes:
+    policies: the two that are compared, by the names of their folders, such as
+      ('bc', 'improve_1_3'); empty for BC and the last ReST policy of the run.
+    split: whose sources; their outputs are samples of the stored evaluations.
+    num_items: sources that each rater is shown. More may be asked for later;
+      what was rated counts on.
+    kind: 'scores', 0 to 6 for each output, or 'preference' for one of the two
+      or neither.
+    instruction: the question above the outputs; empty for one about meaning.
+    seed: of the sources that are shown, the order of each rater, and which
+      output is on which side.
+    host: the address to bind. Any but a loopback address needs a token, which
+      is printed at the start.
+    port: where the page is; 0 takes a free one.
+    host_names: names, besides its own, under which browsers reach this machine.
+  """
+
+  policies: tuple[str, ...] = ()
+  split: str = 'validation'
+  num_items: int = 100
+  kind: str = SCORES
+  instruction: str = ''
+  seed: int = 0
+  host: str = '127.0.0.1'
+  port: int = 8321
+  host_names: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    object.__setattr__(self, 'policies', tuple(self.policies))
+    object.__setattr__(self, 'host_names', tuple(self.host_names))
+    if self.policies and (
+      len(self.policies) != 2 or self.policies[0] == self.policies[1]
+    ):
+      raise ValueError(
+        'policies must name two different policies, or none for BC and the '
+        f"last; got {self.policies}. An example: ('bc', 'improve_1_1')."
+      )
+    if self.num_items < 1:
+      raise ValueError(f'num_items must be at least 1; got {self.num_items}.')
+    if self.kind not in KINDS:
+      raise ValueError(f'kind must be one of {KINDS}; got {self.kind!r}.')
+    if not 0 <= self.port < 2**16:
+      raise ValueError(f'port must be in [0, 65535]; got {self.port}.')
+    try:
+      ipaddress.ip_address(self.host)
+    except ValueError:
+      raise ValueError(
+        f'host must be an IP address; got {self.host!r}. 127.0.0.1 is this '
+        'machine alone, 0.0.0.0 all of its IPv4 addresses.'
+      ) from None
+
+  @property
+  def question(self) -> str:
+    """What raters are asked."""
+    return self.instruction or _INSTRUCTION[self.kind]
+
+  @property
+  def needs_token(self) -> bool:
+    """Whether other machines can reach the page."""
+    return not ipaddress.ip_address(self.host).is_loopback

@@ -1,0 +1,90 @@
+"""Ratings as the TSV file from which a reward model learns."""
+
+from collections.abc import Sequence
+import hashlib
+import os
+import re
+
+import numpy as np
+
+from rest_jax.data import files
+from rest_jax.rating import config as config_lib
+from rest_jax.rating import store as store_lib
+
+FILE = 'ratings.tsv'
+
+_COLUMNS = (
+  'split',
+  'source',
+  'hypothesis',
+  'score',
+  'score_type',
+  'annotators',
+)
+_SCORE_TYPES = {
+  config_lib.SCORES: f'score-0-{config_lib.HIGHEST_SCORE}',
+  config_lib.PREFERENCE: 'share-preferred',
+}
+# Of every ten sources one is for choosing checkpoints, one for the final test.
+_CYCLE = 10
+_DEV_PLACE, _TEST_PLACE = 0, 5
+
+
+def tsv(ratings: Sequence[store_lib.Rating], kind: str) -> str:
+  """Returns a file that `data.ratings.RatingsFile` reads.
+
+  A row is an output: its mean over raters, and their number. All outputs of a
+  source are in one split. Tabs and line ends inside a text become blanks. Empty
+  outputs, which no reward model reads, are left out.
+
+  Args:
+    ratings: of one kind.
+    kind: that kind.
+
+  Returns:
+    The text, with a header line.
+  """
+  values: dict[tuple[str, str], list[float]] = {}
+  raters: dict[tuple[str, str], set[str]] = {}
+  for rating in ratings:
+    item = rating.item
+    for output, value in (
+      (item.first_output, rating.first),
+      (item.second_output, rating.second),
+    ):
+      row = _field(item.source), _field(output)
+      if all(row):
+        values.setdefault(row, []).append(value)
+        raters.setdefault(row, set()).add(rating.rater)
+  splits = _splits({source for source, _ in values})
+  lines = ['\t'.join(_COLUMNS)]
+  for (source, output), scores in sorted(values.items()):
+    number = len(raters[source, output])
+    score = f'{np.mean(scores):.6g}'
+    fields = splits[source], source, output, score, _SCORE_TYPES[kind]
+    lines.append('\t'.join([*fields, str(number)]))
+  return '\n'.join(lines) + '\n'
+
+
+def write(
+  path: str | os.PathLike[str],
+  ratings: Sequence[store_lib.Rating],
+  kind: str,
+) -> None:
+  """Writes the file of `tsv` atomically."""
+  with files.atomic_write(path) as temporary:
+    temporary.write_text(tsv(ratings, kind), encoding='utf-8')
+
+
+def _field(text: str) -> str:
+  return re.sub(r'[\t\n\r\0]', ' ', text).strip()
+
+
+def _splits(sources: set[str]) -> dict[str, str]:
+  """Deals sources out at random, the same way each time."""
+  ranked = sorted(sources, key=lambda s: hashlib.sha256(s.encode()).digest())
+  places = {_DEV_PLACE: 'dev', _TEST_PLACE: 'test'}
+  return {
+    source: places.get(number % _CYCLE, 'train')
+    for number, source in enumerate(ranked)
+  }

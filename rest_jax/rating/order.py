@@ -1,0 +1,28 @@
+"""Which items are shown, in what order, and on which side: all from a seed.
+
+Hashes rather than draws: what a rater sees of an item does not change when
+items are added, and nothing has to be stored to go on after a stop.
+"""
+
+from collections.abc import Iterable
+import hashlib
+
+
+def chosen(source_ids: Iterable[int], count: int, seed: int) -> list[int]:
+  """Returns `count` sources at random; more of them contain the fewer."""
+  ranked = sorted(source_ids, key=lambda number: _hash(seed, 'source', number))
+  return ranked[:count]
+
+
+def of_rater(items: Iterable[int], rater: str, seed: int) -> list[int]:
+  """Returns the numbers of items in the order that a rater sees them."""
+  return sorted(items, key=lambda number: _hash(seed, 'order', rater, number))
+
+
+def is_swapped(item: int, rater: str, seed: int) -> bool:
+  """Whether a rater sees an item's second output on the left."""
+  return _hash(seed, 'side', rater, item)[0] % 2 == 1
+
+
+def _hash(*parts: object) -> bytes:
+  return hashlib.sha256(repr(parts).encode()).digest()

@@ -1,0 +1,44 @@
+"""What people's ratings say, as a table for the terminal."""
+
+from rest_jax import visible
+from rest_jax.rating import agreement as agreement_lib
+from rest_jax.rating import scores
+from rest_jax.report import probe_table
+
+_MISSING = '-'
+
+
+def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
+  """Lays out every rated policy, and how far raters agree.
+
+  Args:
+    people: the ratings.
+    agreement: of the same.
+
+  Returns:
+    The text, without a newline at the end.
+  """
+  if not people.ratings:
+    return 'people: nothing rated yet.'
+  rows = [('rated by people', 'split', 'sources', 'mean x100')]
+  for (split, policy), name in people.policies().items():
+    mean = people.mean(split, policy)
+    shown = _MISSING if mean is None else f'{mean.mean:.2f} ± {mean.stderr:.2f}'
+    sources = str(people.sources(split, policy))
+    rows.append((visible.text(name), split, sources, shown))
+  lines = [probe_table.columns(rows), '']
+  lines.append(
+    f'{len(people.ratings):,} ratings ({people.kind}) by '
+    + ', '.join(map(visible.text, agreement.raters))
+  )
+  lines.append(f"Krippendorff's alpha {_number(agreement.alpha)}")
+  for pair in agreement.pairs:
+    names = f'{visible.text(pair.first)}, {visible.text(pair.second)}'
+    lines.append(
+      f'Pearson {_number(pair.pearson)} of {names} over {pair.outputs:,}'
+    )
+  return '\n'.join(lines)
+
+
+def _number(value: float | None) -> str:
+  return _MISSING if value is None else f'{value:.3f}'
