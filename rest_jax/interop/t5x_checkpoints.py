@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import shutil
-from typing import Any
+from typing import Any, cast
 
 from flax import serialization, traverse_util
 import jax
@@ -84,7 +84,8 @@ def load_policy(
       f'{directory} must be a T5X checkpoint, or hold folders checkpoint_<step>; '
       f'there is neither a file {CHECKPOINT_FILE} nor a folder {_ORBAX_STATE}.'
     )
-  source = _Orbax(step) if _orbax_folder(step) else _Msgpack(step)
+  orbax = _orbax_folder(step)
+  source = _Orbax(step, orbax) if orbax else _Msgpack(step)
   config = _with_vocab(config, source)
   expected = _flat_shapes(config)
   _check_names(step, set(expected), set(source.shapes))
@@ -104,8 +105,9 @@ def save_policy(
 ) -> pathlib.Path:
   """Writes parameters as a checkpoint that T5X's `Checkpointer` restores.
 
-  It has no optimiser state: T5X restores it for inference as it is, and for
-  training with `RestoreCheckpointConfig.fallback_to_scratch = True`.
+  It has no optimiser state: T5X restores it for inference as it is; for training
+  its `RestoreCheckpointConfig` needs `fallback_to_scratch = True`, and with it
+  `state_transformation_fns` such as `[@state_utils.apply_assignment_map]`.
 
   Args:
     directory: gets the folder `checkpoint_<step>`.
@@ -124,7 +126,7 @@ def save_policy(
       f'{final} exists. Remove it, or write to another folder.'
     )
   temporary = final.with_name(f'.{final.name}.{os.getpid()}.tmp')
-  flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
+  flat = _flatten(jax.device_get(params))
   try:
     temporary.mkdir(parents=True)
     specs = {
@@ -164,9 +166,7 @@ class _Msgpack:
         'T5X.'
       )
     target = _member(content, ('optimizer', 'target'), directory)
-    self._leaves = traverse_util.flatten_dict(
-      target, is_leaf=lambda _, x: _is_spec(x), sep='/'
-    )
+    self._leaves = _flatten(target)
     self.shapes = {}
     for name, leaf in self._leaves.items():
       if _is_spec(leaf):
@@ -234,9 +234,9 @@ class _Orbax:
     shapes: of each parameter, by its name with '/'.
   """
 
-  def __init__(self, directory: pathlib.Path):
+  def __init__(self, directory: pathlib.Path, folder: pathlib.Path):
     self._directory = directory
-    self._folder = _orbax_folder(directory)
+    self._folder = folder
     self._checkpointer = ocp.PyTreeCheckpointer()
     try:
       found = self._checkpointer.metadata(self._folder).item_metadata
@@ -245,7 +245,7 @@ class _Orbax:
     if found is None:  # Orbax has logged why.
       raise _damaged(directory, 'the tree', 'see the log')
     target = _member(found.tree, ('target',), directory)
-    self._leaves = traverse_util.flatten_dict(target, sep='/')
+    self._leaves = _flatten(target)
     self.shapes = {}
     for name, leaf in self._leaves.items():
       shape = getattr(leaf, 'shape', None)
@@ -262,7 +262,9 @@ class _Orbax:
       for name, shape in self.shapes.items()
     }
     tree = {'target': traverse_util.unflatten_dict(item, sep='/')}
-    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32)
+    as_numpy = ocp.RestoreArgs(
+      restore_type=np.ndarray, dtype=np.dtype('float32')
+    )
     try:
       restored = self._checkpointer.restore(
         self._folder,
@@ -274,7 +276,14 @@ class _Orbax:
       )
     except (ValueError, KeyError, OSError) as error:
       raise _damaged(self._directory, 'an array', error) from error
-    return traverse_util.flatten_dict(restored['target'], sep='/')
+    return _flatten(restored['target'])
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+  flat = traverse_util.flatten_dict(
+    tree, is_leaf=lambda _, x: _is_spec(x), sep='/'
+  )
+  return cast(dict[str, Any], flat)
 
 
 def _is_step(directory: pathlib.Path) -> bool:
@@ -345,10 +354,7 @@ def _with_vocab(
 
 def _flat_shapes(config: network.NetworkConfig) -> dict[str, tuple[int, ...]]:
   shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
-  return {
-    name: leaf.shape
-    for name, leaf in traverse_util.flatten_dict(shapes, sep='/').items()
-  }
+  return {name: leaf.shape for name, leaf in _flatten(shapes).items()}
 
 
 def _check_names(
