@@ -35,7 +35,7 @@ def _same(a, b):
 
 @pytest.fixture(scope='module')
 def model():
-  config = tiny.config(vocab_size=300, num_heads=3, num_decoder_layers=3)
+  config = tiny.config(vocab_size=400, num_heads=3, num_decoder_layers=3)
   params = tiny.lively(
     policy_lib.Policy(config).init(jax.random.key(0)), scale=0.02
   )
@@ -151,7 +151,7 @@ def test_a_card_without_results_says_so(stage, tmp_path):
   assert _convert(stage, tmp_path / 'hf', format='huggingface') == 0
   card = (tmp_path / 'hf/README.md').read_text(encoding='utf-8')
   assert 'Not measured.' in card
-  assert 'vocabulary 300.' in card
+  assert 'vocabulary 400.' in card
 
 
 class _Stop(Exception):
@@ -235,7 +235,7 @@ def test_what_cannot_be_converted_is_refused(
     (
       t5x,
       {'network': ['gin_configs/models/mt5_small.gin']},
-      'vocab_size must be 300',
+      'vocab_size must be 400',
     ),
     (hugging_face, {'network': ['x.gin']}, 'are for T5X checkpoints'),
     (_manifest(tmp_path / 'data', {}), {}, 'names no network'),
