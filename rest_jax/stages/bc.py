@@ -6,13 +6,15 @@ import pathlib
 import jax
 import numpy as np
 
+from rest_jax import settings as settings_lib
+from rest_jax import types
 from rest_jax.data import pair_store
 from rest_jax.losses import base
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
+from rest_jax.stages import policies, prepare
 from rest_jax.training import loader
 from rest_jax.training import trainer as trainer_lib
 
@@ -24,10 +26,14 @@ class BCConfig:
   Attributes:
     trainer: length, optimiser, batches; `objective` is minus the validation NLL.
     loss: usually `BC` with label smoothing.
+    init_dir: a finished policy of the same network to start from, such as an
+      imported one; None for fresh parameters.
   """
 
   trainer: trainer_lib.TrainerConfig
   loss: base.Loss = bc_loss.BC()
+  # What counts is the digest of its parameters, not where it lies.
+  init_dir: str | None = settings_lib.recorded(default=None)
 
 
 def run(
@@ -56,16 +62,15 @@ def run(
   Returns:
     The finished folder.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'bc': config,
-      'network': policy.config,
-      'seed': seed,
-      'data': data.digest,
-    },
-    overwrite=overwrite,
-  )
+  settings = {
+    'bc': config,
+    'network': policy.config,
+    'seed': seed,
+    'data': data.digest,
+  }
+  if config.init_dir is not None:
+    settings['init'] = policies.digest(config.init_dir)
+  folder = folder_lib.begin(directory, settings, overwrite=overwrite)
   if folder.is_finished:
     return folder.path
   num_devices = mesh_config.build().shape['data']
@@ -86,7 +91,7 @@ def run(
     loss=config.loss,
     batches=train,
     mesh_config=mesh_config,
-    params=policy.init(jax.random.key(seed)),
+    params=_first_params(config, policy, mesh_config, seed),
     directory=folder.path,
     evaluate_fn=trainer_lib.nll_evaluation(policy, validation, mesh_config),
     description='bc',
@@ -98,6 +103,12 @@ def run(
     }
   )
   return folder.path
+
+
+def _first_params(config, policy, mesh_config, seed) -> types.Params:
+  if config.init_dir is None:
+    return policy.init(jax.random.key(seed))
+  return policies.load(config.init_dir, policy, mesh_config)
 
 
 def pair_batches(pairs: pair_store.PairStore) -> dict:

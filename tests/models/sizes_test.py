@@ -1,0 +1,62 @@
+"""The sizes of published models, by their numbers of parameters."""
+
+import pathlib
+
+import jax
+import pytest
+
+from rest_jax import configurables, experiment, gin_utils
+from rest_jax.models import policy
+
+GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
+# Numbers of parameters of the checkpoints on the Hugging Face hub.
+PUBLISHED = {
+  't5_1_1_small': 76_961_152,
+  't5_1_1_base': 247_577_856,
+  't5_1_1_large': 783_150_080,
+  't5_1_1_xl': 2_849_757_184,
+  't5_1_1_xxl': 11_135_332_352,
+  'mt5_small': 300_176_768,
+  'mt5_base': 582_401_280,
+  'mt5_large': 1_229_581_312,
+  'mt5_xl': 3_742_619_648,
+  'mt5_xxl': 12_921_057_280,
+}
+# d_model, d_ff, num_heads, num_layers of their config.json.
+HUGGING_FACE = {
+  'small': (512, 1024, 6, 8),
+  'base': (768, 2048, 12, 12),
+  'large': (1024, 2816, 16, 24),
+  'xl': (2048, 5120, 32, 24),
+  'xxl': (4096, 10240, 64, 24),
+}
+
+
+def _network(name):
+  configurables.register()
+  built = gin_utils.parse_and_build(
+    [str(GIN / 'experiments/demo.gin'), str(GIN / f'models/{name}.gin')],
+    root=experiment.Experiment,
+  )
+  return built.network
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_number_of_parameters(name):
+  network = _network(name)
+  shapes = jax.eval_shape(policy.Policy(network).init, jax.random.key(0))
+  assert policy.num_params(shapes) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_arithmetic_of_the_published_sizes(name):
+  """Embeddings, logits, attention, gated feed-forward, norms, biases."""
+  family, _, size = name.rpartition('_')
+  width, inner, heads, layers = HUGGING_FACE[size]
+  vocab = {'t5_1_1': 32128, 'mt5': 250112}[family]
+  attention = 4 * width * heads * 64
+  feed_forward = 3 * width * inner
+  encoder = layers * (attention + feed_forward + 2 * width) + width
+  decoder = layers * (2 * attention + feed_forward + 3 * width) + width
+  biases = 2 * 32 * heads
+  assert 2 * vocab * width + encoder + decoder + biases == PUBLISHED[name]
