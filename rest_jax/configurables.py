@@ -37,7 +37,7 @@ from rest_jax.rewards import (
 )
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import evaluate, grow, improve, reward, value
+from rest_jax.stages import evaluate, grow, improve, reward, sample, value
 from rest_jax.training import optimizers, trainer
 
 ROOT = experiment.Experiment
@@ -88,6 +88,7 @@ CLASSES = (
   online_config.PPOConfig,
   objective.ClippedObjective,
   evaluate.EvaluateConfig,
+  sample.SampleConfig,
   probes.ProbeConfig,
   fixed.Fixed,
   fixed.Quantile,

@@ -23,7 +23,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize, probes
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import collect, prepare, seeds, summary
+from rest_jax.stages import collect, policies, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
@@ -31,6 +31,7 @@ from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
 
 
@@ -51,6 +52,7 @@ class Experiment:
     evaluate: what is reported.
     probe: how the reward is put to the test.
     online: the online baseline; None for none.
+    sample: how `--run_mode=sample` answers text.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
     seed: of everything random.
@@ -78,6 +80,9 @@ class Experiment:
     default_factory=probes.ProbeConfig
   )
   online: ppo.PPOConfig | None = None
+  sample: sample_stage.SampleConfig = dataclasses.field(
+    default_factory=sample_stage.SampleConfig
+  )
   num_grow_steps: int = 1
   num_improve_steps: int = 1
   seed: int = 0
@@ -174,6 +179,14 @@ class PolicyStep:
   def is_bc(self) -> bool:
     return self.grow == 0 and not self.is_online
 
+  @property
+  def is_finished(self) -> bool:
+    return (self.directory / folder_lib.MANIFEST).exists()
+
+  @property
+  def name(self) -> str:
+    return 'bc' if self.is_bc else self.directory.name
+
 
 class Run:
   """The stages of one experiment in one `model_dir`.
@@ -257,6 +270,27 @@ class Run:
       f'grow_step {grow_step}, improve_step {improve_step} is not part of this '
       f'experiment, which has G={self.experiment.num_grow_steps} and '
       f'I={self.experiment.num_improve_steps}'
+    )
+
+  def policy_named(self, name: str = '') -> PolicyStep:
+    """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
+
+    Args:
+      name: '' for the last finished one, but for the online baseline.
+
+    Raises:
+      ValueError: for a name that this experiment has not.
+    """
+    steps = self.policies()
+    if not name:
+      offline = [step for step in steps if not step.is_online]
+      return next(filter(_is_finished, reversed(offline)), offline[0])
+    for step in steps:
+      if step.name == name:
+        return step
+    raise ValueError(
+      f'policy must be one of {", ".join(step.name for step in steps)}; got '
+      f'{name!r}. Variants have policies of their own: --gin.VARIANT=...'
     )
 
   @functools.cached_property
@@ -501,12 +535,56 @@ class Run:
 
   def evaluate_finished(self) -> None:
     """Measures the policies that are there."""
-    finished = [
-      step
-      for step in self.policies()
-      if (step.directory / folder_lib.MANIFEST).exists()
-    ]
-    self.evaluate(finished)
+    self.evaluate([step for step in self.policies() if step.is_finished])
+
+  def answerer(
+    self, policy: str = '', *, at_once: bool = False
+  ) -> sample_stage.Answerer:
+    """Returns what answers text with the best of N samples.
+
+    Args:
+      policy: see `policy_named`.
+      at_once: one line at a time is answered, not many.
+
+    Raises:
+      FileNotFoundError: if the policy is not finished.
+      ValueError: if there is no reward to compare N samples by.
+    """
+    experiment, step = self.experiment, self.policy_named(policy)
+    folder_lib.read_manifest(step.directory)
+    decode = experiment.sample.decode
+    if at_once:
+      decode = dataclasses.replace(decode, block_sources=1)
+    network = self.improved_policy if step.grow else self.policy
+    logging.info('sample: %s', step.directory)
+    return sample_stage.Answerer(
+      collect.policy_sampler(
+        network, decode, experiment.mesh, self.data.vocabulary
+      ),
+      policies.load(step.directory, network, experiment.mesh),
+      self.data.vocabulary,
+      self._scorer(decode.num_samples_per_source),
+      seed=self._seed(seeds.Purpose.SAMPLE),
+    )
+
+  def _scorer(self, num_samples: int) -> sample_stage.Scorer | None:
+    """R on the run's scale; None if one sample has to do without."""
+    lacking = ''
+    if self.experiment.reward.needs_references:
+      lacking = 'compares with references, which new text has none of'
+    elif not (self.grow_directory(1) / folder_lib.MANIFEST).exists():
+      lacking = 'has no scale before the first Grow is finished'
+    if not lacking:
+      return sample_stage.Scorer(self.reward_model, self.normalizer())
+    name = self.experiment.reward.name
+    if num_samples > 1:
+      raise ValueError(
+        f'the reward {name!r} {lacking}, so the best of {num_samples} samples '
+        'is not known. Ask for one: --gin.BEST_OF=1 '
+        '--gin.BEST_OF_TEMPERATURE=0.'
+      )
+    logging.warning('sample: without rewards; %r %s', name, lacking)
+    return None
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""
@@ -516,6 +594,10 @@ class Run:
     if step.is_bc:  # All variants have this policy.
       return self.model_dir / 'evaluate' / f'bc-{split}'
     return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
+
+
+def _is_finished(step: PolicyStep) -> bool:
+  return step.is_finished
 
 
 def _use(what: str, directory: pathlib.Path) -> pathlib.Path:

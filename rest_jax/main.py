@@ -22,6 +22,7 @@ RUN_MODES = (
   'improve',
   'online',
   'evaluate',
+  'sample',
   'compare',
   'report',
 )
@@ -50,6 +51,17 @@ _GROW_STEP = flags.DEFINE_integer(
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
 )
+_POLICY = flags.DEFINE_string(
+  'policy',
+  '',
+  'Of --run_mode=sample: bc, improve_1_3, ...; empty for the last finished.',
+)
+_INPUT = flags.DEFINE_string(
+  'input', None, 'Sources of --run_mode=sample, one a line; else stdin.'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'The file that --run_mode=sample writes; else stdout.'
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -74,7 +86,10 @@ def main(argv: list[str], overrides: list[str]) -> int:
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
-      if _MODEL_DIR.value and not _DRY_RUN.value:
+      # Sampling changes nothing there.
+      if (
+        _MODEL_DIR.value and not _DRY_RUN.value and _RUN_MODE.value != 'sample'
+      ):
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':
@@ -104,7 +119,11 @@ def _run(experiment) -> int:
   run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
     print(plan.describe(run, _RUN_MODE.value))
+    if _RUN_MODE.value == 'sample':
+      print(f'    of {run.policy_named(_POLICY.value).directory}')
     return 0
+  if _RUN_MODE.value == 'sample':
+    return _sample(run)
   _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
   mode = _RUN_MODE.value
@@ -132,6 +151,40 @@ def _run(experiment) -> int:
       'online': run.online,
       'evaluate': run.evaluate_finished,
     }[mode]()
+  return 0
+
+
+def _sample(run) -> int:
+  from rest_jax.data import files, text_files
+  from rest_jax.stages import sample
+
+  if _INPUT.value:
+    text_files.check_files('input', [_INPUT.value])
+    lines = text_files.read_lines(_INPUT.value)
+  else:
+    # By readline: a line that is typed is there before the next one.
+    lines = text_files.decode_lines(
+      iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
+    )
+  at_once = (
+    not (_INPUT.value or _OUTPUT.value)
+    and sys.stdin.isatty()
+    and sys.stdout.isatty()
+  )
+  _cache_programs(run.model_dir)
+  answerer = run.answerer(_POLICY.value, at_once=at_once)
+  output = run.experiment.sample.output
+  if at_once:
+    sample.converse(answerer, lines, output, sys.stdout)
+  elif _OUTPUT.value:
+    with (
+      files.atomic_write(_OUTPUT.value) as temporary,
+      open(temporary, 'w', encoding='utf-8', newline='\n') as opened,
+    ):
+      sample.write_answers(answerer, lines, output, opened)
+  else:
+    sys.stdout.reconfigure(encoding='utf-8')
+    sample.write_answers(answerer, lines, output, sys.stdout)
   return 0
 
 
@@ -165,8 +218,6 @@ def _compare(overrides: list[str]) -> int:
 
 def _begin(model_dir: pathlib.Path) -> None:
   """Writes down what was asked, and keeps compiled programs in the folder."""
-  import jax
-
   from rest_jax import gin_utils
   from rest_jax.data import files
 
@@ -177,6 +228,12 @@ def _begin(model_dir: pathlib.Path) -> None:
   ):
     with files.atomic_write(model_dir / name) as temporary:
       temporary.write_text(text, encoding='utf-8')
+  _cache_programs(model_dir)
+
+
+def _cache_programs(model_dir: pathlib.Path) -> None:
+  import jax
+
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     # Programs compiled by one stage or run are there for the next.
     jax.config.update(
