@@ -45,7 +45,10 @@ _EXTRAS_REQUIRE = {
     'pytest',
     'pytest-xdist',
     'ruff',
+    'sacremoses',
   ],
+  # The tokeniser of the customary split of IWSLT 2014.
+  'iwslt': ['sacremoses'],
   # Peers to compare with. torch brings its own CUDA libraries.
   'bench': ['ctranslate2', 'torch', 'transformers'],
   # A second implementation of V-MPO, for one test; brings a nightly TFP.

@@ -2,6 +2,7 @@
 
 from rest_jax import comparison, experiment, gin_utils
 from rest_jax.data import (
+  iwslt,
   ratings,
   seqio_tasks,
   sources,
@@ -49,7 +50,9 @@ CLASSES = (
   sources.ParallelText,
   sources.TsvText,
   sources.SourceText,
+  sources.TextPairs,
   sources.Concatenation,
+  iwslt.IwsltArchive,
   seqio_tasks.SeqioPairs,
   synthetic.SyntheticPairs,
   synthetic.SyntheticRatings,

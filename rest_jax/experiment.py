@@ -23,8 +23,9 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize, probes
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import collect, policies, prepare, seeds, summary
+from rest_jax.stages import collect, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import export as export_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
@@ -309,6 +310,10 @@ class Run:
     start = self.experiment.improve.loss.decoder_start(config.vocab_size)
     return policy_lib.Policy(config, decoder_start=start)
 
+  def policy_of(self, step: PolicyStep) -> policy_lib.Policy:
+    """Returns the network as a policy of the run uses it."""
+    return self.improved_policy if step.grow else self.policy
+
   @functools.cached_property
   def reward_model(self) -> rewards_base.Reward:
     return self.experiment.reward.load(
@@ -519,7 +524,7 @@ class Run:
         evaluate_stage.run(
           experiment.evaluate,
           split=split,
-          policy=self.improved_policy if step.grow else self.policy,
+          policy=self.policy_of(step),
           policy_directory=step.directory,
           bc_directory=self.directory('bc'),
           data=self.data,
@@ -540,51 +545,18 @@ class Run:
   def answerer(
     self, policy: str = '', *, at_once: bool = False
   ) -> sample_stage.Answerer:
-    """Returns what answers text with the best of N samples.
+    """Returns what answers text with the best of N; see `sample.of_run`."""
+    return sample_stage.of_run(self, policy, at_once=at_once)
 
-    Args:
-      policy: see `policy_named`.
-      at_once: one line at a time is answered, not many.
-
-    Raises:
-      FileNotFoundError: if the policy is not finished.
-      ValueError: if there is no reward to compare N samples by.
-    """
-    experiment, step = self.experiment, self.policy_named(policy)
-    folder_lib.read_manifest(step.directory)
-    decode = experiment.sample.decode
-    if at_once:
-      decode = dataclasses.replace(decode, block_sources=1)
-    network = self.improved_policy if step.grow else self.policy
-    logging.info('sample: %s', step.directory)
-    return sample_stage.Answerer(
-      collect.policy_sampler(
-        network, decode, experiment.mesh, self.data.vocabulary
-      ),
-      policies.load(step.directory, network, experiment.mesh),
-      self.data.vocabulary,
-      self._scorer(decode.num_samples_per_source),
-      seed=self._seed(seeds.Purpose.SAMPLE),
+  def export(self, grow_step: int, directory: pathlib.Path) -> None:
+    """Writes D_g and its rewards as Parquet files to a new folder."""
+    num_rows = export_stage.run(
+      grow_directory=self.grow_directory(grow_step),
+      reward_name=self.experiment.reward.name,
+      data=self.data,
+      directory=directory,
     )
-
-  def _scorer(self, num_samples: int) -> sample_stage.Scorer | None:
-    """R on the run's scale; None if one sample has to do without."""
-    lacking = ''
-    if self.experiment.reward.needs_references:
-      lacking = 'compares with references, which new text has none of'
-    elif not (self.grow_directory(1) / folder_lib.MANIFEST).exists():
-      lacking = 'has no scale before the first Grow is finished'
-    if not lacking:
-      return sample_stage.Scorer(self.reward_model, self.normalizer())
-    name = self.experiment.reward.name
-    if num_samples > 1:
-      raise ValueError(
-        f'the reward {name!r} {lacking}, so the best of {num_samples} samples '
-        'is not known. Ask for one: --gin.BEST_OF=1 '
-        '--gin.BEST_OF_TEMPERATURE=0.'
-      )
-    logging.warning('sample: without rewards; %r %s', name, lacking)
-    return None
+    logging.info('export: %d rows to %s', num_rows, directory)
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""

@@ -4,6 +4,7 @@ Kept short: flags, configuration, and which stages a run mode goes through.
 """
 
 import contextlib
+import io
 import logging as std_logging
 import os
 import pathlib
@@ -23,9 +24,13 @@ RUN_MODES = (
   'online',
   'evaluate',
   'sample',
+  'export',
   'compare',
   'report',
 )
+
+# They change nothing in the folder of the run.
+_READING_MODES = ('sample', 'export')
 
 _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
@@ -46,7 +51,10 @@ _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Make stages again whose settings changed.'
 )
 _GROW_STEP = flags.DEFINE_integer(
-  'grow_step', 1, 'g of --run_mode=grow, value, improve; from 1.', lower_bound=1
+  'grow_step',
+  1,
+  'g of --run_mode=grow, value, improve, export; from 1.',
+  lower_bound=1,
 )
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
@@ -60,7 +68,9 @@ _INPUT = flags.DEFINE_string(
   'input', None, 'Sources of --run_mode=sample, one a line; else stdin.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'The file that --run_mode=sample writes; else stdout.'
+  'output',
+  None,
+  'The file that --run_mode=sample writes, else stdout; the folder of export.',
 )
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
@@ -86,10 +96,8 @@ def main(argv: list[str], overrides: list[str]) -> int:
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
-      # Sampling changes nothing there.
-      if (
-        _MODEL_DIR.value and not _DRY_RUN.value and _RUN_MODE.value != 'sample'
-      ):
+      is_writing = _RUN_MODE.value not in _READING_MODES
+      if _MODEL_DIR.value and is_writing and not _DRY_RUN.value:
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':
@@ -124,6 +132,11 @@ def _run(experiment) -> int:
     return 0
   if _RUN_MODE.value == 'sample':
     return _sample(run)
+  if _RUN_MODE.value == 'export':
+    if not _OUTPUT.value:
+      raise ValueError('--output must name the folder to export to; got none.')
+    run.export(_GROW_STEP.value, pathlib.Path(_OUTPUT.value))
+    return 0
   _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
   mode = _RUN_MODE.value
@@ -183,7 +196,8 @@ def _sample(run) -> int:
     ):
       sample.write_answers(answerer, lines, output, opened)
   else:
-    sys.stdout.reconfigure(encoding='utf-8')
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(encoding='utf-8')
     sample.write_answers(answerer, lines, output, sys.stdout)
   return 0
 

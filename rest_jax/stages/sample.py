@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 import json
-from typing import TextIO
+from typing import Any, TextIO
 import unicodedata
 
 from absl import logging
@@ -19,6 +19,8 @@ from rest_jax.data import ragged, vocabularies
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import collect, policies, seeds
+from rest_jax.stages import folder as folder_lib
 
 OUTPUTS = ('best', 'tsv', 'jsonl')
 TSV_COLUMNS = ('line', 'reward', 'log_prob', 'finished', 'hypothesis')
@@ -225,6 +227,56 @@ class Answerer:
       [text for row in hypotheses for text in row],
     )
     return rewards.reshape(len(sources), -1).tolist()
+
+
+def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
+  """Returns what answers with a policy of a run.
+
+  Args:
+    run: an `experiment.Run`.
+    policy: see `Run.policy_named`.
+    at_once: one line at a time is answered, not many.
+
+  Raises:
+    FileNotFoundError: if the policy is not finished.
+    ValueError: if there is no reward to compare N samples by.
+  """
+  experiment, step = run.experiment, run.policy_named(policy)
+  folder_lib.read_manifest(step.directory)
+  decode = experiment.sample.decode
+  if at_once:
+    decode = dataclasses.replace(decode, block_sources=1)
+  network = run.policy_of(step)
+  logging.info('sample: %s', step.directory)
+  return Answerer(
+    collect.policy_sampler(
+      network, decode, experiment.mesh, run.data.vocabulary
+    ),
+    policies.load(step.directory, network, experiment.mesh),
+    run.data.vocabulary,
+    _scorer_of(run, decode.num_samples_per_source),
+    seed=seeds.seed_for(experiment.seed, seeds.Purpose.SAMPLE),
+  )
+
+
+def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
+  """R on the run's scale; None if one sample has to do without."""
+  reward = run.experiment.reward
+  lacking = ''
+  if reward.needs_references:
+    lacking = 'compares with references, which new text has none of'
+  elif not (run.grow_directory(1) / folder_lib.MANIFEST).exists():
+    lacking = 'has no scale before the first Grow is finished'
+  if not lacking:
+    return Scorer(run.reward_model, run.normalizer())
+  if num_samples > 1:
+    raise ValueError(
+      f'the reward {reward.name!r} {lacking}, so the best of {num_samples} '
+      'samples is not known. Ask for one: --gin.BEST_OF=1 '
+      '--gin.BEST_OF_TEMPERATURE=0.'
+    )
+  logging.warning('sample: without rewards; %r %s', reward.name, lacking)
+  return None
 
 
 def show(answer: Answer, output: str) -> list[str]:
