@@ -104,14 +104,17 @@ class IwsltArchive:
         yield self._as_written(pair)
 
   def _as_written(self, texts: tuple[str, str]) -> sources.Pair:
+    pair = sources.Pair(*texts)
     if self.tokenized:
-      texts = tuple(
-        tokenizer(language).tokenize(text, return_str=True)
-        for language, text in zip(_LANGUAGES, texts, strict=True)
+      pair = sources.Pair(
+        *(
+          tokenizer(language).tokenize(text, return_str=True)
+          for language, text in zip(_LANGUAGES, texts, strict=True)
+        )
       )
     if self.lowercase:
-      texts = tuple(text.lower() for text in texts)
-    return sources.Pair(*texts)
+      pair = sources.Pair(*(text.lower() for text in pair if text is not None))
+    return pair
 
 
 @functools.cache
