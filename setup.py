@@ -49,7 +49,10 @@ _EXTRAS_REQUIRE = {
     'pytest-xdist',
     'ruff',
     *_RATE,
+    'sacremoses',
   ],
+  # The tokeniser of the customary split of IWSLT 2014.
+  'iwslt': ['sacremoses'],
   # Peers to compare with. torch brings its own CUDA libraries.
   'bench': ['ctranslate2', 'torch', 'transformers'],
   # A second implementation of V-MPO, for one test; brings a nightly TFP.

@@ -2,6 +2,7 @@
 
 from rest_jax import comparison, experiment, gin_utils
 from rest_jax.data import (
+  iwslt,
   ratings,
   seqio_tasks,
   sources,
@@ -38,7 +39,7 @@ from rest_jax.rewards import (
 )
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import evaluate, grow, improve, reward, value
+from rest_jax.stages import evaluate, grow, improve, reward, sample, value
 from rest_jax.training import optimizers, trainer
 
 ROOT = experiment.Experiment
@@ -50,7 +51,9 @@ CLASSES = (
   sources.ParallelText,
   sources.TsvText,
   sources.SourceText,
+  sources.TextPairs,
   sources.Concatenation,
+  iwslt.IwsltArchive,
   seqio_tasks.SeqioPairs,
   synthetic.SyntheticPairs,
   synthetic.SyntheticRatings,
@@ -89,6 +92,7 @@ CLASSES = (
   online_config.PPOConfig,
   objective.ClippedObjective,
   evaluate.EvaluateConfig,
+  sample.SampleConfig,
   probes.ProbeConfig,
   rating_config.RatingConfig,
   fixed.Fixed,

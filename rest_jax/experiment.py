@@ -26,6 +26,7 @@ from rest_jax.rewards import normalize, probes
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import collect, prepare, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import export as export_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
@@ -33,6 +34,7 @@ from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import rate as rate_stage
 from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
 
 
@@ -54,6 +56,7 @@ class Experiment:
     probe: how the reward is put to the test.
     rating: what people are asked to rate.
     online: the online baseline; None for none.
+    sample: how `--run_mode=sample` answers text.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step.
     seed: of everything random.
@@ -84,6 +87,9 @@ class Experiment:
     default_factory=rating_config.RatingConfig
   )
   online: ppo.PPOConfig | None = None
+  sample: sample_stage.SampleConfig = dataclasses.field(
+    default_factory=sample_stage.SampleConfig
+  )
   num_grow_steps: int = 1
   num_improve_steps: int = 1
   seed: int = 0
@@ -180,6 +186,14 @@ class PolicyStep:
   def is_bc(self) -> bool:
     return self.grow == 0 and not self.is_online
 
+  @property
+  def is_finished(self) -> bool:
+    return (self.directory / folder_lib.MANIFEST).exists()
+
+  @property
+  def name(self) -> str:
+    return 'bc' if self.is_bc else self.directory.name
+
 
 class Run:
   """The stages of one experiment in one `model_dir`.
@@ -265,6 +279,27 @@ class Run:
       f'I={self.experiment.num_improve_steps}'
     )
 
+  def policy_named(self, name: str = '') -> PolicyStep:
+    """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
+
+    Args:
+      name: '' for the last finished one, but for the online baseline.
+
+    Raises:
+      ValueError: for a name that this experiment has not.
+    """
+    steps = self.policies()
+    if not name:
+      offline = [step for step in steps if not step.is_online]
+      return next(filter(_is_finished, reversed(offline)), offline[0])
+    for step in steps:
+      if step.name == name:
+        return step
+    raise ValueError(
+      f'policy must be one of {", ".join(step.name for step in steps)}; got '
+      f'{name!r}. Variants have policies of their own: --gin.VARIANT=...'
+    )
+
   @functools.cached_property
   def data(self) -> prepare.PreparedData:
     return prepare.load(self.directory('data'))
@@ -280,6 +315,10 @@ class Run:
     config = self.policy.config
     start = self.experiment.improve.loss.decoder_start(config.vocab_size)
     return policy_lib.Policy(config, decoder_start=start)
+
+  def policy_of(self, step: PolicyStep) -> policy_lib.Policy:
+    """Returns the network as a policy of the run uses it."""
+    return self.improved_policy if step.grow else self.policy
 
   @functools.cached_property
   def reward_model(self) -> rewards_base.Reward:
@@ -491,7 +530,7 @@ class Run:
         evaluate_stage.run(
           experiment.evaluate,
           split=split,
-          policy=self.improved_policy if step.grow else self.policy,
+          policy=self.policy_of(step),
           policy_directory=step.directory,
           bc_directory=self.directory('bc'),
           data=self.data,
@@ -507,12 +546,23 @@ class Run:
 
   def evaluate_finished(self) -> None:
     """Measures the policies that are there."""
-    finished = [
-      step
-      for step in self.policies()
-      if (step.directory / folder_lib.MANIFEST).exists()
-    ]
-    self.evaluate(finished)
+    self.evaluate([step for step in self.policies() if step.is_finished])
+
+  def answerer(
+    self, policy: str = '', *, at_once: bool = False
+  ) -> sample_stage.Answerer:
+    """Returns what answers text with the best of N; see `sample.of_run`."""
+    return sample_stage.of_run(self, policy, at_once=at_once)
+
+  def export(self, grow_step: int, directory: pathlib.Path) -> None:
+    """Writes D_g and its rewards as Parquet files to a new folder."""
+    num_rows = export_stage.run(
+      grow_directory=self.grow_directory(grow_step),
+      reward_name=self.experiment.reward.name,
+      data=self.data,
+      directory=directory,
+    )
+    logging.info('export: %d rows to %s', num_rows, directory)
 
   def rate(self) -> None:
     """Serves the page on which people rate outputs, until interrupted."""
@@ -526,6 +576,10 @@ class Run:
     if step.is_bc:  # All variants have this policy.
       return self.model_dir / 'evaluate' / f'bc-{split}'
     return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
+
+
+def _is_finished(step: PolicyStep) -> bool:
+  return step.is_finished
 
 
 def _use(what: str, directory: pathlib.Path) -> pathlib.Path:

@@ -4,6 +4,7 @@ Kept short: flags, configuration, and which stages a run mode goes through.
 """
 
 import contextlib
+import io
 import logging as std_logging
 import os
 import pathlib
@@ -23,10 +24,15 @@ RUN_MODES = (
   'improve',
   'online',
   'evaluate',
+  'sample',
+  'export',
   'compare',
   'rate',
   'report',
 )
+
+# They change nothing that a run reads: ratings have a store of their own.
+_READING_MODES = ('sample', 'export', 'rate')
 
 _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
@@ -48,7 +54,10 @@ _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Make stages again whose settings changed.'
 )
 _GROW_STEP = flags.DEFINE_integer(
-  'grow_step', 1, 'g of --run_mode=grow, value, improve; from 1.', lower_bound=1
+  'grow_step',
+  1,
+  'g of --run_mode=grow, value, improve, export; from 1.',
+  lower_bound=1,
 )
 _IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
@@ -58,6 +67,19 @@ _COMPARE = flags.DEFINE_list(
   None,
   'For --run_mode=report: folders of finished runs to show side by side, in '
   'report/compare.html of --model_dir; no --gin_file is read.',
+)
+_POLICY = flags.DEFINE_string(
+  'policy',
+  '',
+  'Of --run_mode=sample: bc, improve_1_3, ...; empty for the last finished.',
+)
+_INPUT = flags.DEFINE_string(
+  'input', None, 'Sources of --run_mode=sample, one a line; else stdin.'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output',
+  None,
+  'The file that --run_mode=sample writes, else stdout; the folder of export.',
 )
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
@@ -93,9 +115,8 @@ def main(argv: list[str], overrides: list[str]) -> int:
       stack.enter_context(interruption.handled())
       if _COMPARE.value:
         return _side_by_side(_COMPARE.value)
-      # Ratings have a store of their own, and may come while a run goes on.
-      is_writer = _RUN_MODE.value != 'rate' and not _DRY_RUN.value
-      if _MODEL_DIR.value and is_writer:
+      is_writing = _RUN_MODE.value not in _READING_MODES
+      if _MODEL_DIR.value and is_writing and not _DRY_RUN.value:
         stack.enter_context(lock.held(_MODEL_DIR.value))
       configurables.register()
       if _RUN_MODE.value == 'compare':
@@ -142,6 +163,15 @@ def _run(experiment) -> int:
   run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
     terminal.show(plan.describe(run, _RUN_MODE.value))
+    if _RUN_MODE.value == 'sample':
+      terminal.show(f'    of {run.policy_named(_POLICY.value).directory}')
+    return 0
+  if _RUN_MODE.value == 'sample':
+    return _sample(run)
+  if _RUN_MODE.value == 'export':
+    if not _OUTPUT.value:
+      raise ValueError('--output must name the folder to export to; got none.')
+    run.export(_GROW_STEP.value, pathlib.Path(_OUTPUT.value))
     return 0
   _begin(model_dir)
   g, i = _GROW_STEP.value, _IMPROVE_STEP.value
@@ -185,6 +215,41 @@ def _side_by_side(runs: list[str]) -> int:
   return 0
 
 
+def _sample(run) -> int:
+  from rest_jax.data import files, text_files
+  from rest_jax.stages import sample
+
+  if _INPUT.value:
+    text_files.check_files('input', [_INPUT.value])
+    lines = text_files.read_lines(_INPUT.value)
+  else:
+    # By readline: a line that is typed is there before the next one.
+    lines = text_files.decode_lines(
+      iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
+    )
+  at_once = (
+    not (_INPUT.value or _OUTPUT.value)
+    and sys.stdin.isatty()
+    and sys.stdout.isatty()
+  )
+  _cache_programs(run.model_dir)
+  answerer = run.answerer(_POLICY.value, at_once=at_once)
+  output = run.experiment.sample.output
+  if at_once:
+    sample.converse(answerer, lines, output, sys.stdout)
+  elif _OUTPUT.value:
+    with (
+      files.atomic_write(_OUTPUT.value) as temporary,
+      open(temporary, 'w', encoding='utf-8', newline='\n') as opened,
+    ):
+      sample.write_answers(answerer, lines, output, opened)
+  else:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(encoding='utf-8')
+    sample.write_answers(answerer, lines, output, sys.stdout)
+  return 0
+
+
 def _compare(overrides: list[str]) -> int:
   from rest_jax import comparison as comparison_lib
   from rest_jax import gin_utils, plan, terminal
@@ -215,8 +280,6 @@ def _compare(overrides: list[str]) -> int:
 
 def _begin(model_dir: pathlib.Path) -> None:
   """Writes down what was asked, and keeps compiled programs in the folder."""
-  import jax
-
   from rest_jax import gin_utils
   from rest_jax.data import files
 
@@ -227,6 +290,12 @@ def _begin(model_dir: pathlib.Path) -> None:
   ):
     with files.atomic_write(model_dir / name) as temporary:
       temporary.write_text(text, encoding='utf-8')
+  _cache_programs(model_dir)
+
+
+def _cache_programs(model_dir: pathlib.Path) -> None:
+  import jax
+
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     # Programs compiled by one stage or run are there for the next.
     jax.config.update(

@@ -90,6 +90,12 @@ def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
     )
   if run_mode == 'rate':
     yield from rate_stage.describe(run)
+  if run_mode == 'sample':
+    sample = experiment.sample
+    yield (
+      f'  sample    best of {sample.decode.num_samples_per_source} at '
+      f'temperature {sample.decode.temperature}, as {sample.output}'
+    )
   yield '  stages'
   for name, directory in _stages(run):
     finished = (directory / folder_lib.MANIFEST).exists()

@@ -75,7 +75,9 @@ def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
     return [f'DATA={files}']
   if path.stem in ('demo', 'smoke'):
     return []
-  overrides = [f'DATA={files}', 'RATINGS_FILE=ratings.tsv']
+  overrides = [f'DATA={files}']
+  if path.stem != 'summarise_small':
+    overrides.append('RATINGS_FILE=ratings.tsv')
   for split in ('TRAIN', 'VALIDATION', 'TEST'):
     overrides += [
       f"{split}_SOURCES=('own.de.gz',)",
@@ -177,6 +179,28 @@ def test_a_given_reward_needs_no_ratings(stem, files):
     )
     assert f'  reward    {stem}\n' in text
     assert 'to do     reward' not in text
+
+
+def test_summaries_have_longer_sources_and_no_ratings(files):
+  path = GIN / 'experiments/summarise_small.gin'
+  text = dry_run([path], overrides_for(path, files), files / 'run')
+  assert '  task      summarise\n' in text
+  assert '  reward    chrf\n' in text
+  configurables.register()
+  built = gin_utils.parse_and_build(
+    [str(path)], overrides_for(path, files), root=configurables.ROOT
+  )
+  assert built.task.ratings is None and built.trained_reward is None
+  lengths = (built.task.max_source_length, built.task.max_target_length)
+  assert lengths == (512, 64)
+  # Whatever is kept can be sampled for, scored and trained on.
+  for decode in (
+    built.grow.decode, built.evaluate.decode, built.evaluate.selection,
+    built.sample.decode,
+  ):  # fmt: skip
+    assert max(decode.source_length_buckets) == 512
+    assert decode.max_target_length == 64
+  assert max(built.bc.trainer.buckets) == 512
 
 
 def test_a_learned_reward_needs_ratings():

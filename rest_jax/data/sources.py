@@ -4,9 +4,11 @@ A source of pairs is a small frozen object with `read()`, which streams the same
 pairs in the same order each time. How lines are read is told in `text_files`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
+import hashlib
 import itertools
+import json
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rest_jax import settings
@@ -196,6 +198,46 @@ class SourceText:
     )
     for line in itertools.islice(lines, self.limit):
       yield Pair(line, None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextPairs:
+  """Pairs that are in memory, for use without files.
+
+  Attributes:
+    sources: source texts.
+    references: as many references; None for sources alone.
+    digest: of all texts, by which settings differ that have other texts.
+  """
+
+  sources: Sequence[str] = settings.recorded()
+  references: Sequence[str] | None = settings.recorded(default=None)
+  digest: str = dataclasses.field(init=False)
+
+  def __post_init__(self):
+    for name in ('sources', 'references'):
+      texts = getattr(self, name)
+      if texts is None and name == 'references':
+        continue
+      if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
+        raise TypeError(f'{name} must be a list of texts; got {texts!r:.80}.')
+      object.__setattr__(self, name, tuple(texts))
+    references = self.references
+    if references is not None and len(references) != len(self.sources):
+      raise ValueError(
+        'references must have one text for each of sources; got '
+        f'{len(references)} for {len(self.sources)}.'
+      )
+    text = json.dumps([self.sources, references])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    object.__setattr__(self, 'digest', digest)
+
+  def read(self) -> Iterator[Pair]:
+    """Yields the pairs."""
+    references = self.references or (None,) * len(self.sources)
+    yield from itertools.starmap(
+      Pair, zip(self.sources, references, strict=True)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

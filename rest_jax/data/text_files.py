@@ -5,7 +5,7 @@ separators are text), a byte order mark and the carriage return of a CRLF are
 removed, and a NUL byte, on which no two tools agree, becomes a space.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import gzip
 import os
 import pathlib
@@ -62,15 +62,31 @@ def read_lines(path: PathLike) -> Iterator[str]:
       cut off or damaged.
   """
   check_files('path', [path])
+  yield from decode_lines(_read_raw(path), path, _size_words(path))
+
+
+def decode_lines(
+  raw_lines: Iterable[bytes], name: PathLike, whole: str
+) -> Iterator[str]:
+  """Yields lines of text, without their line ends.
+
+  Args:
+    raw_lines: lines with their line ends.
+    name: where they come from, for the error.
+    whole: a word for all of it, likewise.
+
+  Raises:
+    ValueError: for invalid UTF-8, with line and byte.
+  """
   offset = 0
-  for number, raw in enumerate(_read_raw(path), 1):
+  for number, raw in enumerate(raw_lines, 1):
     try:
       line = raw.decode('utf-8')
     except UnicodeDecodeError as error:
       raise ValueError(
-        f'{path} must be UTF-8; line {number} holds '
+        f'{name} must be UTF-8; line {number} holds '
         f'{_describe_byte(raw, error)} at byte {offset + error.start} '
-        f'(from 0) of the {_size_words(path)}. {_remedy(raw, number)}'
+        f'(from 0) of the {whole}. {_remedy(raw, number)}'
       ) from error
     offset += len(raw)
     if number == 1:

@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
   VALUE = 6
   PROBE = 7
   ONLINE = 8
+  SAMPLE = 9
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -166,3 +166,18 @@ def test_real_files_correspond(shared_dir):
   pairs = list(source.read())
   assert len(pairs) == 1014
   assert all(pair.source and pair.reference for pair in pairs)
+
+
+def test_pairs_in_memory():
+  made = sources.TextPairs(sources=['a', 'b'], references=['x', 'y'])
+  assert list(made.read()) == [('a', 'x'), ('b', 'y')]
+  alone = sources.TextPairs(sources=['a', 'b'])
+  assert list(alone.read()) == [('a', None), ('b', None)]
+  assert len({made.digest, alone.digest}) == 2
+  same = sources.TextPairs(sources=('a', 'b'), references=('x', 'y'))
+  assert same.digest == made.digest
+  with pytest.raises(ValueError, match='got 1 for 2'):
+    sources.TextPairs(sources=['a', 'b'], references=['x'])
+  for wrong in ('text', ['a', 3]):
+    with pytest.raises(TypeError, match='list of texts'):
+      sources.TextPairs(sources=wrong)

@@ -1,0 +1,104 @@
+"""D_g as Parquet files that Hugging Face's `datasets` and others read.
+
+A file for each shard of the store, named by the split that was sampled, so that
+`datasets.load_dataset('/the/folder')` finds them.
+"""
+
+import pathlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rest_jax import progress as progress_lib
+from rest_jax.data import files, sample_rewards, sample_store
+from rest_jax.stages import collect, prepare
+
+SCHEMA = pa.schema(
+  [
+    pa.field('source', pa.string()),
+    pa.field('hypothesis', pa.string()),
+    pa.field('reward', pa.float32()),
+    pa.field('log_prob', pa.float32()),
+    pa.field('finished', pa.bool_()),
+    pa.field('is_reference', pa.bool_()),
+    pa.field('source_id', pa.int64()),
+    pa.field('sample_id', pa.int32()),
+  ]
+)
+
+
+def run(
+  *,
+  grow_directory: str | pathlib.Path,
+  reward_name: str,
+  data: prepare.PreparedData,
+  directory: str | pathlib.Path,
+) -> int:
+  """Writes samples, references and rewards, a shard at a time.
+
+  Columns: the two texts (a reference as it was written); `reward`, normalised;
+  `log_prob` of the untempered policy in nats, summed over tokens; `finished`,
+  whether EOS was reached; and the row's place in the store.
+
+  Args:
+    grow_directory: a finished Grow.
+    reward_name: which of its rewards.
+    data: that it was grown from.
+    directory: the folder to write, new or empty.
+
+  Returns:
+    The number of rows.
+
+  Raises:
+    FileNotFoundError: if the Grow is not finished.
+    ValueError: if the folder is in use, or the data are not those of the store.
+  """
+  directory = pathlib.Path(directory)
+  manifest = sample_store.SampleStore.open(grow_directory).manifest
+  if directory.exists() and (
+    not directory.is_dir() or any(directory.iterdir())
+  ):
+    raise ValueError(
+      f'output must be a new or an empty folder; {directory} is in use. Name '
+      'another, or remove it.'
+    )
+  if manifest['vocabulary_digest'] != data.vocabulary.digest:
+    raise ValueError(
+      f'{grow_directory} must have been grown from {data.directory}; its '
+      'vocabulary is another one. Name the data that it was grown from: '
+      '--gin.DATA_DIR=...'
+    )
+  split, shards = manifest['split'], manifest['shards']
+  pairs = data.pairs(split)
+  grow_directory = pathlib.Path(grow_directory)
+  with progress_lib.Progress('export', len(shards), 'shard') as progress:
+    for number, entry in enumerate(shards):
+      sources, hypotheses = collect.texts(
+        grow_directory, number, len(shards), pairs, data.vocabulary
+      )
+      _, rewards = sample_rewards.read_rewards(
+        sample_store.rewards_path(
+          grow_directory, reward_name, number, len(shards)
+        ),
+        rows=entry['rows'],
+        samples_sha256=entry['sha256'],
+      )
+      shard = sample_store.Shard(grow_directory / entry['file'])
+      table = pa.Table.from_arrays(
+        [
+          pa.array(sources, pa.string()),
+          pa.array(hypotheses, pa.string()),
+          pa.array(rewards, pa.float32()),
+          pa.array(shard.log_prob, pa.float32()),
+          pa.array(shard.finished, pa.bool_()),
+          pa.array(shard.sample_id == sample_store.REFERENCE_SAMPLE_ID),
+          pa.array(shard.source_id, pa.int64()),
+          pa.array(shard.sample_id, pa.int32()),
+        ],
+        schema=SCHEMA,
+      )
+      name = f'{split}-{number:05d}-of-{len(shards):05d}.parquet'
+      with files.atomic_write(directory / name) as temporary:
+        pq.write_table(table, temporary)
+      progress.advance(1)
+  return manifest['num_rows']

@@ -1,0 +1,410 @@
+"""Stage `sample`: the best of N samples of a policy, for text of the user's.
+
+Answers are made for lines of text and written as they come; nothing of the run
+is changed. `show` says how an answer looks.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import itertools
+import json
+from typing import Any, TextIO
+import unicodedata
+
+from absl import logging
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import ragged, vocabularies
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import collect, policies, seeds
+from rest_jax.stages import folder as folder_lib
+
+OUTPUTS = ('best', 'tsv', 'jsonl')
+TSV_COLUMNS = ('line', 'reward', 'log_prob', 'finished', 'hypothesis')
+
+_LINES_PER_CALL = 1024
+_PROMPT = '> '
+# Categories whose characters act on a terminal instead of being seen there.
+_CONTROLS = ('Cc', 'Zl', 'Zp')
+# They turn the direction of what follows.
+_DIRECTIONS = frozenset(
+  '\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+  """How text is answered.
+
+  Attributes:
+    decode: number of samples N, temperature, length, block shape.
+    output: 'best' writes the sample of the highest reward alone, one a line;
+      'tsv' and 'jsonl' write all N with rewards and log-probabilities, best
+      first.
+  """
+
+  decode: sampler_lib.DecodeConfig = dataclasses.field(
+    default_factory=lambda: sampler_lib.DecodeConfig(num_samples_per_source=8)
+  )
+  output: str = 'best'
+
+  def __post_init__(self):
+    if self.output not in OUTPUTS:
+      raise ValueError(f'output must be one of {OUTPUTS}; got {self.output!r}.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+  """The reward of a run on the scale of the run.
+
+  Attributes:
+    reward: R; it must not need references.
+    normalizer: of the run.
+  """
+
+  reward: rewards_base.Reward
+  normalizer: normalize.Normalizer
+
+  def __call__(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> np.ndarray:
+    """Returns the normalised reward of each hypothesis."""
+    raw = self.reward.score(sources, hypotheses)
+    rewards_base.check_finite(self.reward.name, sources, hypotheses, raw)
+    return np.asarray(self.normalizer(raw))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One sample of a source.
+
+  Attributes:
+    hypothesis: its text.
+    reward: normalised; None where nothing scores.
+    log_prob: log π(y | x) of the untempered model, nats, summed over tokens.
+    finished: whether it ends with EOS.
+  """
+
+  hypothesis: str
+  reward: float | None
+  log_prob: float
+  finished: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """The samples of one line.
+
+  Attributes:
+    line: its number, from 1.
+    source: its text, without blanks at the ends.
+    samples: N, best first; none for an empty line.
+    cut_from: tokens of a source that was too long, of which the first were
+      read; None where all were.
+  """
+
+  line: int
+  source: str
+  samples: tuple[Sample, ...]
+  cut_from: int | None = None
+
+
+class Answerer:
+  """Draws N samples for each line and puts the best first."""
+
+  def __init__(
+    self,
+    sampler: sampler_lib.Sampler,
+    params: types.Params,
+    vocabulary: vocabularies.Vocabulary,
+    scorer: Scorer | None,
+    *,
+    seed: int,
+  ):
+    """Takes what it draws with.
+
+    Args:
+      sampler: of the policy.
+      params: of the policy.
+      vocabulary: of the run.
+      scorer: R; None only for one sample a source.
+      seed: of the draws. A line's samples depend on its number as well.
+
+    Raises:
+      ValueError: if several samples are to be compared and nothing scores.
+    """
+    num_samples = sampler.config.num_samples_per_source
+    if scorer is None and num_samples > 1:
+      raise ValueError(
+        f'the best of {num_samples} samples needs a reward; got none.'
+      )
+    self._sampler = sampler
+    self._params = params
+    self._vocabulary = vocabulary
+    self._scorer = scorer
+    self._seed = seed
+
+  @property
+  def max_source_length(self) -> int:
+    """Tokens of a source that are read, EOS included."""
+    return self._sampler.config.source_length_buckets[-1]
+
+  def answer(self, lines: Sequence[str], first_line: int = 1) -> list[Answer]:
+    """Answers lines of text.
+
+    Args:
+      lines: the sources.
+      first_line: number of the first of them.
+
+    Returns:
+      An answer for each, in order.
+    """
+    sources = [line.strip() for line in lines]
+    encoded = self._vocabulary.encode_batch(sources)
+    answers = {
+      index: Answer(first_line + index, source, ())
+      for index, source in enumerate(sources)
+    }
+    filled = [index for index, tokens in enumerate(encoded) if len(tokens)]
+    if not filled:
+      return list(answers.values())
+    room = self.max_source_length - 1
+    tokens = [np.append(encoded[i][:room], types.EOS_ID) for i in filled]
+    block = self._sampler.sample_all(
+      self._params,
+      ragged.Ragged.from_lists(tokens),
+      np.asarray(filled) + first_line,
+      seed=self._seed,
+      grow_step=0,
+      rows=np.arange(len(filled)),
+    )
+    hypotheses = [self._vocabulary.decode_batch(row) for row in block.tokens]
+    # A reward is asked about the part of a source that the policy has read.
+    read = [
+      sources[index]
+      if len(encoded[index]) <= room
+      else self._vocabulary.decode(encoded[index][:room])
+      for index in filled
+    ]
+    rewards = self._rewards(read, hypotheses)
+    for at, index in enumerate(filled):
+      samples = [
+        Sample(
+          text, None if row is None else float(row), float(log_prob), bool(done)
+        )
+        for text, row, log_prob, done in zip(
+          hypotheses[at],
+          rewards[at],
+          block.log_probs[at],
+          block.finished[at],
+          strict=True,
+        )
+      ]
+      # Stable: the first drawn of equals is the best.
+      samples.sort(key=lambda s: 0.0 if s.reward is None else -s.reward)
+      is_cut = len(encoded[index]) > room
+      answers[index] = dataclasses.replace(
+        answers[index],
+        samples=tuple(samples),
+        cut_from=len(encoded[index]) + 1 if is_cut else None,
+      )
+    return list(answers.values())
+
+  def _rewards(
+    self, sources: list[str], hypotheses: list[list[str]]
+  ) -> Sequence[Sequence[float | None]]:
+    if self._scorer is None:
+      return [[None] * len(row) for row in hypotheses]
+    rewards = self._scorer(
+      [
+        source
+        for source, row in zip(sources, hypotheses, strict=True)
+        for _ in row
+      ],
+      [text for row in hypotheses for text in row],
+    )
+    return rewards.reshape(len(sources), -1).tolist()
+
+
+def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
+  """Returns what answers with a policy of a run.
+
+  Args:
+    run: an `experiment.Run`.
+    policy: see `Run.policy_named`.
+    at_once: one line at a time is answered, not many.
+
+  Raises:
+    FileNotFoundError: if the policy is not finished.
+    ValueError: if there is no reward to compare N samples by.
+  """
+  experiment, step = run.experiment, run.policy_named(policy)
+  folder_lib.read_manifest(step.directory)
+  decode = experiment.sample.decode
+  if at_once:
+    decode = dataclasses.replace(decode, block_sources=1)
+  network = run.policy_of(step)
+  logging.info('sample: %s', step.directory)
+  return Answerer(
+    collect.policy_sampler(
+      network, decode, experiment.mesh, run.data.vocabulary
+    ),
+    policies.load(step.directory, network, experiment.mesh),
+    run.data.vocabulary,
+    _scorer_of(run, decode.num_samples_per_source),
+    seed=seeds.seed_for(experiment.seed, seeds.Purpose.SAMPLE),
+  )
+
+
+def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
+  """R on the run's scale; None if one sample has to do without."""
+  reward = run.experiment.reward
+  lacking = ''
+  if reward.needs_references:
+    lacking = 'compares with references, which new text has none of'
+  elif not (run.grow_directory(1) / folder_lib.MANIFEST).exists():
+    lacking = 'has no scale before the first Grow is finished'
+  if not lacking:
+    return Scorer(run.reward_model, run.normalizer())
+  if num_samples > 1:
+    raise ValueError(
+      f'the reward {reward.name!r} {lacking}, so the best of {num_samples} '
+      'samples is not known. Ask for one: --gin.BEST_OF=1 '
+      '--gin.BEST_OF_TEMPERATURE=0.'
+    )
+  logging.warning('sample: without rewards; %r %s', reward.name, lacking)
+  return None
+
+
+def show(answer: Answer, output: str) -> list[str]:
+  """Returns an answer as lines of a file.
+
+  Args:
+    answer: the answer.
+    output: one of `OUTPUTS`; of 'tsv', `TSV_COLUMNS` without their header.
+
+  Returns:
+    One line, for 'tsv' one for each sample. An empty source has an empty line,
+    in 'tsv' a row with its number alone, in 'jsonl' no samples.
+  """
+  if output == 'jsonl':
+    return [json.dumps(dataclasses.asdict(answer), ensure_ascii=False)]
+  if output == 'best':
+    return [_one_line(s.hypothesis) for s in answer.samples[:1]] or ['']
+  return [
+    '\t'.join(
+      (
+        str(answer.line),
+        '' if s.reward is None else f'{s.reward:.6f}',
+        f'{s.log_prob:.4f}',
+        str(int(s.finished)),
+        _one_line(s.hypothesis),
+      )
+    )
+    for s in answer.samples
+  ] or [f'{answer.line}' + '\t' * (len(TSV_COLUMNS) - 1)]
+
+
+def write_answers(
+  answerer: Answerer, lines: Iterable[str], output: str, file: TextIO
+) -> dict[str, int]:
+  """Answers all lines, many at once, in their order.
+
+  Args:
+    answerer: answers.
+    lines: the sources.
+    output: see `SampleConfig`.
+    file: what is written to; control characters are escaped if it is a
+      terminal.
+
+  Returns:
+    The number of `lines`, and of those that were `empty` or `cut`.
+  """
+  counts = {'lines': 0, 'empty': 0, 'cut': 0}
+  escape = escape_controls if file.isatty() else str
+  if output == 'tsv':
+    file.write('\t'.join(TSV_COLUMNS) + '\n')
+  lines = iter(lines)
+  while chunk := list(itertools.islice(lines, _LINES_PER_CALL)):
+    for answer in answerer.answer(chunk, counts['lines'] + 1):
+      counts['lines'] += 1
+      counts['empty'] += not answer.samples
+      if answer.cut_from is not None:
+        counts['cut'] += 1
+        logging.warning('%s', _cut_words(answer, answerer))
+      for shown in show(answer, output):
+        file.write(_escaped_tsv(shown, escape) + '\n')
+    file.flush()
+  logging.info(
+    'sample: %d lines answered, %d of them empty, %d cut', *counts.values()
+  )
+  return counts
+
+
+def converse(
+  answerer: Answerer, lines: Iterator[str], output: str, file: TextIO
+) -> None:
+  """Answers each line at once, for a person at a terminal.
+
+  Args:
+    answerer: answers.
+    lines: what is typed.
+    output: see `SampleConfig`; with 'best' the reward stands before the text.
+    file: the terminal.
+  """
+  file.write(_PROMPT)
+  file.flush()
+  for number, line in enumerate(lines, 1):
+    for answer in answerer.answer([line], number):
+      if answer.cut_from is not None:
+        file.write(f'({_cut_words(answer, answerer)})\n')
+      if output == 'best':
+        shown = [
+          ('' if s.reward is None else f'{s.reward:.3f}  ')
+          + _one_line(s.hypothesis)
+          for s in answer.samples[:1]
+        ]
+      else:
+        shown = show(answer, output) if answer.samples else []
+      for one in shown:
+        file.write(_escaped_tsv(one, escape_controls) + '\n')
+    file.write(_PROMPT)
+    file.flush()
+  file.write('\n')
+
+
+def escape_controls(text: str) -> str:
+  """Writes characters that would act on a terminal as `\\uXXXX`.
+
+  Args:
+    text: any text; JSON stays the same JSON.
+
+  Returns:
+    Text without control characters, line separators or turns of direction.
+  """
+  return ''.join(
+    f'\\u{ord(character):04x}'
+    if unicodedata.category(character) in _CONTROLS or character in _DIRECTIONS
+    else character
+    for character in text
+  )
+
+
+def _escaped_tsv(text: str, escape) -> str:
+  """Escapes all but the tabs between columns."""
+  return '\t'.join(map(escape, text.split('\t')))
+
+
+def _one_line(text: str) -> str:
+  """Text without tabs and line breaks, which would end a column or a row."""
+  return text.replace('\t', ' ').replace('\n', ' ').replace('\r', ' ')
+
+
+def _cut_words(answer: Answer, answerer: Answerer) -> str:
+  return (
+    f'line {answer.line}: {answer.cut_from} tokens, of which the first '
+    f'{answerer.max_source_length - 1} were read'
+  )

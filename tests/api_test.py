@@ -1,0 +1,82 @@
+"""The program of docs/api.md, run as it stands there."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+import rest_jax
+from rest_jax import configurables
+from rest_jax.stages import folder as folder_lib
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'api.md'
+
+
+def blocks() -> list[str]:
+  text = DOCUMENT.read_text(encoding='utf-8')
+  return re.findall(r'^```python\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope='module')
+def ran(tmp_path_factory):
+  """The variables that the blocks leave, and their folder."""
+  folder = tmp_path_factory.mktemp('api')
+  variables = {}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    for number, block in enumerate(blocks()):
+      exec(compile(block, f'{DOCUMENT.name} block {number}', 'exec'), variables)
+    # Their paths are relative.
+    yield variables, folder
+
+
+def test_every_block_runs_and_leaves_what_it_says(ran):
+  variables, folder = ran
+  assert len(blocks()) >= 7
+  run = variables['run']
+  kept = folder_lib.read_manifest(folder / variables['improved'])['kept']
+  num_train = len(run.data.pairs('train'))
+  assert num_train == 384
+  # At least half of four samples a source, less those that are repeated.
+  assert num_train <= kept['samples'] < 4 * num_train
+  assert len(variables['store']) == 5 * num_train
+  names = {(v['split'], v['grow'], v['improve']) for v in
+           variables['results']['variants']}  # fmt: skip
+  assert names == {
+    (split, *step)
+    for split in ('validation', 'test')
+    for step in ((0, 0), (1, 1))
+  }
+  assert json.loads((folder / 'numbers/results.json').read_text())
+
+
+def test_it_learns(ran):
+  by_step = {
+    (v['split'], v['improve']): v['reward']['mean']
+    for v in ran[0]['results']['variants']
+  }
+  for split in ('validation', 'test'):
+    assert by_step[split, 1] > by_step[split, 0] + 1
+
+
+def test_answers_of_lists(ran):
+  variables, _ = ran
+  assert [a.source for a in variables['answers']] == [
+    'zwei drei acht',
+    'eins null zehn',
+  ]
+  assert all(len(a.samples) == 1 for a in variables['answers'])
+  rewards = [s.reward for s in variables['answer'].samples]
+  assert len(rewards) == 4
+  assert rewards == sorted(rewards, reverse=True)
+
+
+def test_public_names_are_those_of_gin():
+  for cls in configurables.CLASSES:
+    assert getattr(rest_jax, cls.__name__) is cls
+    assert cls.__name__ in dir(rest_jax)
+  with pytest.raises(AttributeError, match="no class 'Tusk'"):
+    _ = rest_jax.Tusk
+  with pytest.raises(AttributeError):
+    _ = rest_jax.no_such_module

@@ -1,0 +1,304 @@
+"""Best-of-N answers: against the sampler, the reward and the evaluation."""
+
+import dataclasses
+import io
+import itertools
+import json
+
+from absl import flags
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+
+from rest_jax import main, plan
+from rest_jax.data import ragged, text_files
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import evaluate, policies, prepare, sample, seeds
+from rest_jax.stages import folder as folder_lib
+from tests import smoke
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+def with_decode(run, **changes):
+  """The run, with another `SampleConfig.decode`."""
+  config = run.experiment.sample
+  decode = dataclasses.replace(config.decode, **changes)
+  sampled = dataclasses.replace(config, decode=decode)
+  experiment = dataclasses.replace(run.experiment, sample=sampled)
+  return type(run)(experiment, run.model_dir)
+
+
+def sources(run, split=prepare.VALIDATION):
+  return run.data.pairs(split).source_texts()
+
+
+def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
+  # Lengths of several buckets, so that blocks are not in the order of lines.
+  run = with_decode(run, source_length_buckets=(8, 12, 48), block_sources=4)
+  lines = sources(run)[:13]
+  lines.insert(5, '  ')
+  answers = run.answerer('improve_1_2').answer(lines, first_line=7)
+  assert [answer.line for answer in answers] == list(range(7, 21))
+  assert [answer.source for answer in answers] == [s.strip() for s in lines]
+  assert answers[5].samples == ()
+
+  filled = [i for i in range(len(lines)) if i != 5]
+  tokens = ragged.Ragged.from_lists(
+    [np.append(run.data.vocabulary.encode(lines[i]), 1) for i in filled]
+  )
+  assert len(set(np.digitize(tokens.lengths, (8.5, 12.5)))) > 1
+  directory = run.improve_directory(1, 2)
+  block = sampler_lib.Sampler(
+    run.improved_policy,
+    run.experiment.sample.decode,
+    run.experiment.mesh.build(),
+    vocabulary_size=run.data.vocabulary.size,
+  ).sample_all(
+    policies.load(directory, run.improved_policy, run.experiment.mesh),
+    tokens,
+    np.array(filled) + 7,
+    seed=seeds.seed_for(run.experiment.seed, seeds.Purpose.SAMPLE),
+    grow_step=0,
+    rows=np.arange(len(filled)),
+  )
+  for at, i in enumerate(filled):
+    texts = run.data.vocabulary.decode_batch(block.tokens[at])
+    raw = run.reward_model.score([lines[i]] * 8, texts)
+    rewards = run.normalizer()(raw)
+    order = np.argsort(-rewards, kind='stable')
+    assert answers[i].samples[0].hypothesis == texts[int(np.argmax(rewards))]
+    found = answers[i].samples
+    assert [s.hypothesis for s in found] == [texts[j] for j in order]
+    np.testing.assert_allclose(
+      [s.reward for s in found], rewards[order], atol=1e-5
+    )
+    np.testing.assert_array_equal(
+      [s.log_prob for s in found], block.log_probs[at][order]
+    )
+    assert [s.finished for s in found] == block.finished[at][order].tolist()
+
+
+def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
+  decode = run.experiment.evaluate.decode
+  greedy = with_decode(
+    run,
+    num_samples_per_source=1,
+    temperature=0.0,
+    block_sources=decode.block_sources * decode.block_samples,
+    row_shares=(0.5,),
+  )
+  step = run.policies()[-1]
+  written = io.StringIO()
+  counts = sample.write_answers(
+    greedy.answerer(), sources(run), 'best', written
+  )
+  folder = run.evaluation_directory(step, prepare.VALIDATION)
+  expected = (folder / evaluate.GREEDY_FILE).read_text(encoding='utf-8')
+  assert written.getvalue() == expected
+  assert counts == {'lines': len(sources(run)), 'empty': 0, 'cut': 0}
+
+
+def test_a_source_that_is_too_long_is_cut_and_said_so(run, caplog):
+  long = ' '.join(sources(run)[:8])
+  number = len(run.data.vocabulary.encode(long)) + 1
+  assert number > 48
+  answerer = run.answerer('bc')
+  written = io.StringIO()
+  with caplog.at_level('WARNING'):
+    counts = sample.write_answers(answerer, ['', long, ''], 'jsonl', written)
+  assert counts == {'lines': 3, 'empty': 2, 'cut': 1}
+  assert f'line 2: {number} tokens, of which the first 47' in caplog.text
+  found = [json.loads(line) for line in written.getvalue().splitlines()]
+  assert [answer['cut_from'] for answer in found] == [None, number, None]
+  assert [len(answer['samples']) for answer in found] == [0, 8, 0]
+  # What was not read changes nothing.
+  again = answerer.answer(['', f'{long} {long}'])[1]
+  assert [s.hypothesis for s in again.samples] == [
+    s['hypothesis'] for s in found[1]['samples']
+  ]
+
+
+def fake(*rewards):
+  """An answer of one sample for each reward."""
+  return sample.Answer(
+    3,
+    'eine Quelle',
+    tuple(
+      sample.Sample(f'text\t{i}\x1b[2J', reward, -1.5 - i, i == 0)
+      for i, reward in enumerate(rewards)
+    ),
+  )
+
+
+def test_what_is_written():
+  assert sample.show(fake(0.5, 0.25), 'best') == ['text 0\x1b[2J']
+  assert sample.show(fake(0.5, None), 'tsv') == [
+    '3\t0.500000\t-1.5000\t1\ttext 0\x1b[2J',
+    '3\t\t-2.5000\t0\ttext 1\x1b[2J',
+  ]
+  (line,) = sample.show(fake(0.5), 'jsonl')
+  assert json.loads(line) == {
+    'line': 3,
+    'source': 'eine Quelle',
+    'cut_from': None,
+    'samples': [
+      {
+        'hypothesis': 'text\t0\x1b[2J',
+        'reward': 0.5,
+        'log_prob': -1.5,
+        'finished': True,
+      }
+    ],
+  }
+  assert sample.show(fake(), 'best') == ['']
+  assert sample.show(fake(), 'tsv') == ['3\t\t\t\t']
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_control_characters_are_escaped_on_a_terminal_only():
+  text = 'a\x1b[2Jb\x9b\u202ec\u2028é'
+  escaped = 'a\\u001b[2Jb\\u009b\\u202ec\\u2028é'
+  assert sample.escape_controls(text) == escaped
+  as_json = sample.escape_controls(json.dumps(text, ensure_ascii=False))
+  assert json.loads(as_json) == text
+
+  class Fixed:
+    max_source_length = 10
+
+    def answer(self, lines, first_line=1):
+      return [
+        dataclasses.replace(fake(0.5), line=first_line + i, cut_from=11 + i)
+        for i, _ in enumerate(lines)
+      ]
+
+  for file, expected in (
+    (io.StringIO(), 'text 0\x1b[2J\n'),
+    (Terminal(), 'text 0\\u001b[2J\n'),
+  ):
+    sample.write_answers(Fixed(), ['x'], 'best', file)
+    assert file.getvalue() == expected
+  tsv = Terminal()
+  sample.write_answers(Fixed(), ['x'], 'tsv', tsv)
+  header, row = tsv.getvalue().splitlines()
+  assert header.split('\t') == list(sample.TSV_COLUMNS)
+  assert len(row.split('\t')) == len(sample.TSV_COLUMNS)
+
+
+def test_a_typed_line_is_answered_before_the_next_is_read(run):
+  answerer = run.answerer(at_once=True)
+  file = Terminal()
+  seen = []
+
+  def typed():
+    for line in (sources(run)[0], '', sources(run)[1]):
+      seen.append(file.getvalue())
+      yield line
+
+  sample.converse(answerer, typed(), 'best', file)
+  first, second = (
+    answerer.answer([sources(run)[i]], line)[0].samples[0]
+    for i, line in ((0, 1), (1, 3))
+  )
+  expected = [
+    '> ',
+    f'{first.reward:.3f}  {first.hypothesis}\n> ',
+    '> ',
+    f'{second.reward:.3f}  {second.hypothesis}\n> \n',
+  ]
+  assert file.getvalue() == ''.join(expected)
+  assert seen == list(itertools.accumulate(expected[:3]))
+
+
+def call(run, tmp_path, *overrides, **given):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  given = {
+    'run_mode': 'sample',
+    'model_dir': str(run.model_dir),
+    'gin_file': [smoke.GIN_FILE],
+    **given,
+  }
+  with flagsaver.flagsaver(**given):
+    return main.main(['rest_jax'], list(overrides))
+
+
+def test_the_command_line_answers_a_file_and_changes_nothing(
+  run, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  before = {p: p.stat().st_mtime_ns for p in run.model_dir.rglob('*')}
+  lines = [*sources(run)[:3], '', sources(run)[3]]
+  given = tmp_path / 'in.txt'
+  given.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+  output = tmp_path / 'out.tsv'
+  arguments = {'input': str(given), 'output': str(output), 'policy': 'bc'}
+  overrides = ('SAMPLE_OUTPUT=tsv', 'BEST_OF=2')
+  assert call(run, tmp_path, *overrides, **arguments) == 0
+  rows = list(text_files.read_table(output, sample.TSV_COLUMNS))
+  numbers = [int(row['line']) for _, row in rows]
+  assert numbers == [1, 1, 2, 2, 3, 3, 4, 5, 5]
+  expected = (
+    with_decode(run, num_samples_per_source=2).answerer('bc').answer(lines)
+  )
+  assert [row['hypothesis'] for _, row in rows] == [
+    s for a in expected for s in ([x.hypothesis for x in a.samples] or [''])
+  ]
+  # By default: the best, on standard output, of the last finished policy.
+  assert call(run, tmp_path, input=str(given)) == 0
+  expected = run.answerer('improve_2_2').answer(lines)
+  assert capsys.readouterr().out.split('\n') == [
+    *(a.samples[0].hypothesis if a.samples else '' for a in expected),
+    '',
+  ]
+  assert {p: p.stat().st_mtime_ns for p in run.model_dir.rglob('*')} == before
+
+  given.write_bytes(b'gut\nsch\xf6n\n')
+  output.unlink()
+  assert call(run, tmp_path, *overrides, **arguments) == 1
+  assert 'line 2 holds f6' in capsys.readouterr().err
+  assert not output.exists()
+
+
+def test_standard_input_is_named_with_line_and_byte():
+  lines = text_files.decode_lines([b'gut\n', b'\xff\n'], 'stdin', 'input')
+  assert next(lines) == 'gut'
+  with pytest.raises(ValueError, match=r'^stdin .* line 2 .* byte 4 .* input'):
+    next(lines)
+
+
+def test_policies_by_name(run, tmp_path):
+  assert run.policy_named().directory == run.improve_directory(2, 2)
+  assert run.policy_named('bc').directory == run.directory('bc')
+  with pytest.raises(ValueError, match=r'one of bc, improve_1_1,.*improve_9_9'):
+    run.policy_named('improve_9_9')
+  copy = smoke.copied(run, tmp_path)
+  (copy.improve_directory(2, 2) / folder_lib.MANIFEST).unlink()
+  assert copy.policy_named().directory == copy.improve_directory(2, 1)
+  with pytest.raises(FileNotFoundError, match='improve_2_2'):
+    copy.answerer('improve_2_2')
+
+
+def test_several_samples_without_a_reward_are_refused(run):
+  experiment = smoke.settings(gin_files=('gin_configs/rewards/chrf.gin',))
+  chrf = type(run)(experiment, run.model_dir)
+  with pytest.raises(ValueError, match=r"'chrf' compares with references"):
+    chrf.answerer('bc')
+  one = with_decode(chrf, num_samples_per_source=1, temperature=0.0)
+  (answer,) = one.answerer('bc').answer(sources(run)[:1])
+  assert answer.samples[0].reward is None
+
+
+def test_the_plan_says_what_would_be_sampled(run):
+  assert 'best of 8 at temperature 0.8, as best' in plan.describe(run, 'sample')
+  with pytest.raises(
+    ValueError, match=r"\('best', 'tsv', 'jsonl'\); got 'csv'"
+  ):
+    sample.SampleConfig(output='csv')
