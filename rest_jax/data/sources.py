@@ -216,7 +216,7 @@ class TextPairs:
 
   def __post_init__(self):
     for name in ('sources', 'references'):
-      texts = getattr(self, name)
+      texts: Any = getattr(self, name)
       if texts is None and name == 'references':
         continue
       if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
