@@ -215,6 +215,7 @@ class TextPairs:
   digest: str = dataclasses.field(init=False)
 
   def __post_init__(self):
+<<<<<<< HEAD
     for name in ('sources', 'references'):
       texts: Any = getattr(self, name)
       if texts is None and name == 'references':
@@ -222,6 +223,12 @@ class TextPairs:
       if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
         raise TypeError(f'{name} must be a list of texts; got {texts!r:.80}.')
       object.__setattr__(self, name, tuple(texts))
+=======
+    object.__setattr__(self, 'sources', _as_texts('sources', self.sources))
+    if self.references is not None:
+      references = _as_texts('references', self.references)
+      object.__setattr__(self, 'references', references)
+>>>>>>> e53bce3132928fb523aec36be99cac285cef0e17
     references = self.references
     if references is not None and len(references) != len(self.sources):
       raise ValueError(
@@ -290,6 +297,17 @@ def _set_paths(config: Any, name: str) -> None:
   """Replaces a field by a tuple of paths; one path alone is accepted."""
   paths = text_files.as_paths(name, getattr(config, name), config.folder)
   object.__setattr__(config, name, paths)
+
+
+def _as_texts(name: str, texts: Sequence[str] | None) -> tuple[str, ...]:
+  """Returns texts as a tuple; one text alone is none."""
+  if (
+    texts is None
+    or isinstance(texts, str)
+    or not all(isinstance(text, str) for text in texts)
+  ):
+    raise TypeError(f'{name} must be a list of texts; got {texts!r:.80}.')
+  return tuple(texts)
 
 
 def _check_limit(limit: int | None) -> None:
