@@ -215,20 +215,10 @@ class TextPairs:
   digest: str = dataclasses.field(init=False)
 
   def __post_init__(self):
-<<<<<<< HEAD
-    for name in ('sources', 'references'):
-      texts: Any = getattr(self, name)
-      if texts is None and name == 'references':
-        continue
-      if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
-        raise TypeError(f'{name} must be a list of texts; got {texts!r:.80}.')
-      object.__setattr__(self, name, tuple(texts))
-=======
     object.__setattr__(self, 'sources', _as_texts('sources', self.sources))
     if self.references is not None:
       references = _as_texts('references', self.references)
       object.__setattr__(self, 'references', references)
->>>>>>> e53bce3132928fb523aec36be99cac285cef0e17
     references = self.references
     if references is not None and len(references) != len(self.sources):
       raise ValueError(
