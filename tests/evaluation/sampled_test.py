@@ -30,8 +30,10 @@ class Reward:
 class Sampler:
   """Two outputs for each of two sources."""
 
-  def sample(self, params, source_tokens, rows, *, seed, grow_step):
-    del params, source_tokens, rows, seed, grow_step
+  def sample(
+    self, params, source_tokens, rows, *, seed, grow_step, progress=None
+  ):
+    del params, source_tokens, rows, seed, grow_step, progress
     yield types.SimpleNamespace(
       source_ids=np.asarray([0, 3]),
       tokens=[['a', 'aaa'], ['aa', 'aa']],

@@ -13,9 +13,11 @@ import urllib.request
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = """
-import sys
+import signal, sys
 from rest_jax.rating import app, config, store
 from tests.rating import made
+# A shell's background processes, and theirs, are born ignoring it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 opened = store.Store(sys.argv[1])
 settings = config.RatingConfig(
   port=0, host=sys.argv[3], kind=sys.argv[4], num_items=int(sys.argv[2])

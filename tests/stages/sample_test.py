@@ -13,8 +13,8 @@ import pytest
 from rest_jax import main, plan
 from rest_jax.data import ragged, text_files
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import evaluate, policies, prepare, sample, seeds
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import policies, prepare, sample, seeds
 from tests import smoke
 
 
@@ -97,7 +97,7 @@ def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
     greedy.answerer(), sources(run), 'best', written
   )
   folder = run.evaluation_directory(step, prepare.VALIDATION)
-  expected = (folder / evaluate.GREEDY_FILE).read_text(encoding='utf-8')
+  expected = (folder / 'greedy.txt').read_text(encoding='utf-8')
   assert written.getvalue() == expected
   assert counts == {'lines': len(sources(run)), 'empty': 0, 'cut': 0}
 
