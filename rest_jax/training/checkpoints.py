@@ -185,8 +185,9 @@ class Checkpoints:
     for step in steps:
       try:
         found = self.restore(step, like)
-      # Whatever is wrong with a file, Orbax and TensorStore have an error for it.
-      except Exception as error:
+      # What Orbax, TensorStore and our digests say of damage. Whatever else goes
+      # wrong, such as a lack of memory or of rights, is no reason to remove it.
+      except (ValueError, FileNotFoundError, KeyError) as error:
         logging.warning(
           'checkpoint %d of %s is damaged, the one before is used: %s',
           step,

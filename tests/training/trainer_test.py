@@ -393,8 +393,6 @@ def _cut(path):
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-# Reads that failed beside the one that is told end after it.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.parametrize(
   'damage',
   [_flip, _cut, lambda path: path.unlink(), lambda path: path.write_bytes(b'')],
@@ -415,7 +413,22 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
   assert trained_digest(resumed) == trained_digest(whole)
 
 
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_checkpoint_that_cannot_be_read_now_is_not_removed(
+  tmp_path, monkeypatch
+):
+  with pytest.raises(Cut):
+    train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
+
+  def fail(self, step, like):
+    raise PermissionError('not now')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(checkpoints.Checkpoints, 'restore', fail)
+    with pytest.raises(PermissionError, match='not now'):
+      train(tmp_path)
+  assert (tmp_path / 'checkpoints' / '8').is_dir()
+
+
 def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
   with pytest.raises(Cut):
     train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
