@@ -23,8 +23,9 @@ def __dir__() -> list[str]:
 
 
 def _classes() -> dict[str, type]:
-  from rest_jax import configurables, experiment
+  from rest_jax import configurables
+  from rest_jax import run as run_lib
   from rest_jax.data import sample_store
 
-  public = (*configurables.CLASSES, experiment.Run, sample_store.SampleStore)
+  public = (*configurables.CLASSES, run_lib.Run, sample_store.SampleStore)
   return {cls.__name__: cls for cls in public}

@@ -14,6 +14,7 @@ import numpy as np
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import rest, terminal
+from rest_jax import run as run_lib
 from rest_jax.data import lock
 from rest_jax.evaluation import costs, metrics
 from rest_jax.evaluation import results as results_lib
@@ -100,15 +101,13 @@ def run(
     build: makes the experiment of a variant.
     model_dir: receives `data`, `seed_<n>` (an ordinary run's folder each),
       `results.json` and `report`.
-    overwrite: see `experiment.Run`.
+    overwrite: see `run.Run`.
 
   Returns:
     The results, pooled over seeds.
   """
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
-  base = experiment_lib.Run(
-    comparison.experiment, model_dir, overwrite=overwrite
-  )
+  base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
   base.prepare()
   for of_seeds in runs.values():
     for one in of_seeds:
@@ -124,7 +123,7 @@ def plan(
   build: Build,
   model_dir: str | pathlib.Path,
   overwrite: bool = False,
-) -> dict[str, list[experiment_lib.Run]]:
+) -> dict[str, list[run_lib.Run]]:
   """Builds all runs without starting one; see `run`.
 
   Returns:
@@ -146,7 +145,7 @@ def plan(
           'Compare it in a folder of its own.'
         )
     runs[spec.name] = [
-      experiment_lib.Run(
+      run_lib.Run(
         dataclasses.replace(
           changed, seed=seed, variant=spec.name, data_dir=data_dir
         ),
@@ -159,7 +158,7 @@ def plan(
 
 
 def write(
-  runs: Sequence[Sequence[experiment_lib.Run]], base: experiment_lib.Run
+  runs: Sequence[Sequence[run_lib.Run]], base: run_lib.Run
 ) -> results_lib.Results:
   """Pools finished evaluations into one `results.json`, table and figures.
 
@@ -193,7 +192,7 @@ def write(
 
 
 def _pooled(
-  runs: Sequence[experiment_lib.Run],
+  runs: Sequence[run_lib.Run],
 ) -> Iterator[results_lib.Variant]:
   """The policies of one variant on every split, over all seeds."""
   gathered = [summary.gather(run) for run in runs]
@@ -231,7 +230,7 @@ class _Scores(NamedTuple):
   @classmethod
   def read(
     cls,
-    runs: Sequence[experiment_lib.Run],
+    runs: Sequence[run_lib.Run],
     number: int,
     split: str,
     name: str,

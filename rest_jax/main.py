@@ -4,9 +4,7 @@ Kept short: flags, configuration, and which stages a run mode goes through.
 """
 
 import contextlib
-import io
 import logging as std_logging
-import os
 import pathlib
 import sys
 import traceback
@@ -156,151 +154,49 @@ def _explain(error: Exception) -> str:
 
 
 def _run(experiment) -> int:
-  from rest_jax import experiment as experiment_lib
-  from rest_jax import plan, rest, terminal
+  from rest_jax import dry_run, modes, terminal
+  from rest_jax import run as run_lib
 
-  model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
-  run = experiment_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
+  mode, model_dir = _RUN_MODE.value, _model_dir()
+  run = run_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
-    terminal.show(plan.describe(run, _RUN_MODE.value))
-    if _RUN_MODE.value == 'sample':
+    terminal.show(dry_run.describe(run, mode))
+    if mode == 'sample':
       terminal.show(f'    of {run.policy_named(_POLICY.value).directory}')
     return 0
-  if _RUN_MODE.value == 'sample':
-    return _sample(run)
-  if _RUN_MODE.value == 'export':
-    if not _OUTPUT.value:
-      raise ValueError('--output must name the folder to export to; got none.')
-    run.export(_GROW_STEP.value, pathlib.Path(_OUTPUT.value))
+  if mode == 'sample':
+    modes.sample(run, _POLICY.value, _INPUT.value, _OUTPUT.value)
     return 0
-  _begin(model_dir)
-  g, i = _GROW_STEP.value, _IMPROVE_STEP.value
-  mode = _RUN_MODE.value
-  if mode == 'rest':
-    rest.rest(run)
-  elif mode == 'grow':
-    run.grow(g, run.policy_before(g, 1))
-  elif mode == 'value':
-    if run.value(g, run.grow_directory(g)) is None:
-      raise ValueError(
-        f'the loss {experiment.improve.loss.name} reads no value function; add '
-        'one that does: --gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
-      )
-  elif mode == 'improve':
-    run.improve(g, i, run.grow_directory(g), run.policy_before(g, i))
-  elif mode == 'report':
-    run.report()
-  elif mode == 'test_reward':
-    return 0 if run.test_reward() else 1
-  else:
-    {
-      'prepare': run.prepare,
-      'bc': run.bc,
-      'reward': run.reward,
-      'online': run.online,
-      'evaluate': run.evaluate_finished,
-      'rate': run.rate,
-    }[mode]()
+  if mode == 'export':
+    modes.export(run, _GROW_STEP.value, _OUTPUT.value)
+    return 0
+  modes.begin(model_dir)
+  is_good = modes.stage(run, mode, _GROW_STEP.value, _IMPROVE_STEP.value)
+  return 0 if is_good else 1
+
+
+def _compare(overrides: list[str]) -> int:
+  from rest_jax import modes
+
+  modes.compare(
+    _GIN_FILE.value or (),
+    overrides,
+    _model_dir(),
+    overwrite=_OVERWRITE.value,
+    is_dry=_DRY_RUN.value,
+  )
   return 0
 
 
 def _side_by_side(runs: list[str]) -> int:
   from rest_jax.stages import compare_runs
 
-  compare_runs.run(
-    runs,
-    pathlib.Path(_MODEL_DIR.value or 'dry_run'),
-    is_dry=_DRY_RUN.value,
-  )
+  compare_runs.run(runs, _model_dir(), is_dry=_DRY_RUN.value)
   return 0
 
 
-def _sample(run) -> int:
-  from rest_jax.data import files, text_files
-  from rest_jax.stages import sample
-
-  if _INPUT.value:
-    text_files.check_files('input', [_INPUT.value])
-    lines = text_files.read_lines(_INPUT.value)
-  else:
-    # By readline: a line that is typed is there before the next one.
-    lines = text_files.decode_lines(
-      iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
-    )
-  at_once = (
-    not (_INPUT.value or _OUTPUT.value)
-    and sys.stdin.isatty()
-    and sys.stdout.isatty()
-  )
-  _cache_programs(run.model_dir)
-  answerer = run.answerer(_POLICY.value, at_once=at_once)
-  output = run.experiment.sample.output
-  if at_once:
-    sample.converse(answerer, lines, output, sys.stdout)
-  elif _OUTPUT.value:
-    with (
-      files.atomic_write(_OUTPUT.value) as temporary,
-      open(temporary, 'w', encoding='utf-8', newline='\n') as opened,
-    ):
-      sample.write_answers(answerer, lines, output, opened)
-  else:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-      sys.stdout.reconfigure(encoding='utf-8')
-    sample.write_answers(answerer, lines, output, sys.stdout)
-  return 0
-
-
-def _compare(overrides: list[str]) -> int:
-  from rest_jax import comparison as comparison_lib
-  from rest_jax import gin_utils, plan, terminal
-
-  def read(files, changes):
-    return gin_utils.parse_and_build(
-      [*(_GIN_FILE.value or ()), *files],
-      [*overrides, *changes],
-      root=comparison_lib.Comparison,
-    )
-
-  comparison = read([], [])
-  model_dir = pathlib.Path(_MODEL_DIR.value or 'dry_run')
-  settings = {
-    'build': lambda spec: read(spec.gin_files, spec.overrides).experiment,
-    'model_dir': model_dir,
-    'overwrite': _OVERWRITE.value,
-  }
-  if _DRY_RUN.value:
-    for name, runs in comparison_lib.plan(comparison, **settings).items():
-      terminal.show(f'variant {name}, seeds {comparison.seeds}')
-      terminal.show(plan.describe(runs[0], 'rest'))
-    return 0
-  _begin(model_dir)
-  comparison_lib.run(comparison, **settings)
-  return 0
-
-
-def _begin(model_dir: pathlib.Path) -> None:
-  """Writes down what was asked, and keeps compiled programs in the folder."""
-  from rest_jax import gin_utils
-  from rest_jax.data import files
-
-  model_dir.mkdir(parents=True, exist_ok=True)
-  for name, text in (
-    ('config.gin', gin_utils.config_text()),
-    ('operative_config.gin', gin_utils.operative_config_text()),
-  ):
-    with files.atomic_write(model_dir / name) as temporary:
-      temporary.write_text(text, encoding='utf-8')
-  _cache_programs(model_dir)
-
-
-def _cache_programs(model_dir: pathlib.Path) -> None:
-  import jax
-
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    # Programs compiled by one stage or run are there for the next.
-    jax.config.update(
-      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
-    )
+def _model_dir() -> pathlib.Path:
+  return pathlib.Path(_MODEL_DIR.value or 'dry_run')
 
 
 def _quiet() -> None:

@@ -6,11 +6,11 @@ arXiv 2308.08998.
 
 from collections.abc import Iterator
 
-from rest_jax import experiment
 from rest_jax import progress as progress_lib
+from rest_jax import run as run_lib
 
 
-def rest(run: experiment.Run) -> None:
+def rest(run: run_lib.Run) -> None:
   """Runs Algorithm 1; finished stages are used as they are.
 
   Args:
@@ -25,7 +25,7 @@ def rest(run: experiment.Run) -> None:
       progress.advance(1)
 
 
-def _stages(run: experiment.Run) -> Iterator[str]:
+def _stages(run: run_lib.Run) -> Iterator[str]:
   """Algorithm 1; yields the name of each stage after it."""
   settings = run.experiment
   run.prepare()

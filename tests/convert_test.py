@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax import convert, experiment
+from rest_jax import convert
+from rest_jax import run as run_lib
 from rest_jax.interop import huggingface, t5x_checkpoints
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
@@ -121,7 +122,7 @@ def _settings(stage, *overrides):
 def run(stage, tmp_path_factory):
   """ReST from an imported policy, up to its evaluation."""
   settings = _settings(stage, f'BC_DIR={stage}')
-  run = experiment.Run(settings, tmp_path_factory.mktemp('run'))
+  run = run_lib.Run(settings, tmp_path_factory.mktemp('run'))
   run.prepare()
   run.improve(1, 1, run.grow(1, run.bc()), run.bc())
   run.evaluate()

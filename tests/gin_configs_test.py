@@ -7,7 +7,8 @@ import sys
 import jax
 import pytest
 
-from rest_jax import comparison, configurables, experiment, gin_utils, plan
+from rest_jax import comparison, configurables, dry_run, gin_utils
+from rest_jax import run as run_lib
 from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
@@ -88,17 +89,17 @@ def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
   return overrides
 
 
-def dry_run(paths, overrides, folder) -> str:
+def described(paths, overrides, folder) -> str:
   configurables.register()
   built = gin_utils.parse_and_build(
     [str(path) for path in paths], overrides, root=configurables.ROOT
   )
-  return plan.describe(experiment.Run(built, folder), 'rest')
+  return dry_run.describe(run_lib.Run(built, folder), 'rest')
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_dry_runs(path, files):
-  text = dry_run([path], overrides_for(path, files), files / 'run')
+  text = described([path], overrides_for(path, files), files / 'run')
   assert 'to do     bc' in text
   assert not (files / 'run').exists()
 
@@ -121,7 +122,7 @@ def test_every_comparison_dry_runs(path, tmp_path):
   assert list(runs) == [spec.name for spec in compared.specs()]
   for name, of_seeds in runs.items():
     assert [run.experiment.seed for run in of_seeds] == list(compared.seeds)
-    assert f'variants/{name}/' in plan.describe(of_seeds[0], 'rest')
+    assert f'variants/{name}/' in dry_run.describe(of_seeds[0], 'rest')
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
   demo = GIN / 'experiments/demo.gin'
-  assert 'plan of' in dry_run([demo, path], overrides, files / 'run')
+  assert 'plan of' in described([demo, path], overrides, files / 'run')
 
 
 def metricx_folder(files: pathlib.Path) -> pathlib.Path:
@@ -172,7 +173,7 @@ def test_a_given_reward_needs_no_ratings(stem, files):
       for override in overrides_for(path, files)
       if not override.startswith('RATINGS_FILE')
     ]
-    text = dry_run(
+    text = described(
       [path, GIN / f'rewards/{stem}.gin'],
       [*overrides, *given, 'Task.ratings=None'],
       files / 'run',
@@ -183,7 +184,7 @@ def test_a_given_reward_needs_no_ratings(stem, files):
 
 def test_summaries_have_longer_sources_and_no_ratings(files):
   path = GIN / 'experiments/summarise_small.gin'
-  text = dry_run([path], overrides_for(path, files), files / 'run')
+  text = described([path], overrides_for(path, files), files / 'run')
   assert '  task      summarise\n' in text
   assert '  reward    chrf\n' in text
   configurables.register()
@@ -216,7 +217,7 @@ def test_a_learned_reward_needs_ratings():
 def test_a_guard_may_stand_around_any_reward(files):
   path = files / 'around.gin'
   path.write_text('GUARDED_REWARD = @Chrf()\nREWARD_FLOOR = -1.0\n')
-  text = dry_run(
+  text = described(
     [GIN / 'experiments/demo.gin', GIN / 'rewards/guarded.gin', path],
     ['Task.ratings=None'],
     files / 'run',
@@ -227,7 +228,9 @@ def test_a_guard_may_stand_around_any_reward(files):
 def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):
   path = GIN / 'experiments/web_en_zh.gin'
   with pytest.raises(ValueError, match="'chrf' compares with references"):
-    dry_run([path, GIN / 'rewards/chrf.gin'], overrides_for(path, files), files)
+    described(
+      [path, GIN / 'rewards/chrf.gin'], overrides_for(path, files), files
+    )
 
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)

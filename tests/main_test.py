@@ -136,7 +136,7 @@ def failing(tmp_path, monkeypatch):
       raise error
 
     monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
-    monkeypatch.setattr('rest_jax.experiment.Run.report', fail)
+    monkeypatch.setattr('rest_jax.run.Run.report', fail)
     if not flags.FLAGS.is_parsed():
       flags.FLAGS(['rest_jax'])
     with flagsaver.flagsaver(

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 from rest_jax import configurables, experiment, gin_utils, rest
+from rest_jax import run as run_lib
 
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
@@ -19,14 +20,14 @@ def settings(
 
 
 @functools.cache
-def finished(folder: pathlib.Path) -> experiment.Run:
+def finished(folder: pathlib.Path) -> run_lib.Run:
   """A finished run in `folder`, made once in a session. Do not change it."""
-  run = experiment.Run(settings(), folder / 'smoke')
+  run = run_lib.Run(settings(), folder / 'smoke')
   rest.rest(run)
   return run
 
 
-def copied(run: experiment.Run, folder: pathlib.Path) -> experiment.Run:
+def copied(run: run_lib.Run, folder: pathlib.Path) -> run_lib.Run:
   """A copy of a run that a test may change."""
   shutil.copytree(run.model_dir, folder / 'copy')
-  return experiment.Run(run.experiment, folder / 'copy')
+  return run_lib.Run(run.experiment, folder / 'copy')

@@ -21,7 +21,7 @@ def gather(run: Any) -> list[costs.Reached]:
   """Compares what the finished policies of a run have cost.
 
   Args:
-    run: an `experiment.Run` with an online baseline.
+    run: an `run.Run` with an online baseline.
 
   Returns:
     The Improve steps in their order and the online baseline last; empty unless

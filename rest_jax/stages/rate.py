@@ -23,7 +23,7 @@ def run(run: Any) -> None:
   Then writes the ratings as TSV and prints what they say.
 
   Args:
-    run: an `experiment.Run` whose policies were evaluated.
+    run: an `run.Run` whose policies were evaluated.
 
   Raises:
     ValueError: if the page's libraries are not installed, or the policies are
@@ -58,7 +58,7 @@ def items(run: Any) -> list[store_lib.Item]:
   """Returns what raters are shown: a sample of each policy for each source.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
 
   Returns:
     The items; which of a source's samples is shown is not chosen by anything.
@@ -98,7 +98,7 @@ def policies(run: Any) -> list[Any]:
   """Returns the two policies that are compared.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
 
   Raises:
     ValueError: if the settings name policies that the run does not have.

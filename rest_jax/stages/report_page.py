@@ -33,7 +33,7 @@ def write(
   """Writes the page of a run, and pictures of the rewards of its Grow steps.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
     results: all that its `results.json` holds, at least one policy.
     names: of the run's policies in results, by their folders.
 

@@ -233,7 +233,7 @@ def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
   """Returns what answers with a policy of a run.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
     policy: see `Run.policy_named`.
     at_once: one line at a time is answered, not many.
 

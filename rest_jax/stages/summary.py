@@ -33,7 +33,7 @@ def write(run: Any) -> str:
   """Gathers a run's finished evaluations.
 
   Args:
-    run: an `experiment.Run`; policies without a finished evaluation are left
+    run: an `run.Run`; policies without a finished evaluation are left
       out.
 
   Returns:
@@ -96,7 +96,7 @@ def gather(
   """Returns a run's finished evaluations by split, in the policies' order.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
     people: ratings, which are `human` where the task has no judge.
   """
   people = people or scores.People(rating_config.SCORES, ())
@@ -116,7 +116,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   """Prints and draws how the reward answered to probes.
 
   Args:
-    run: an `experiment.Run`.
+    run: an `run.Run`.
     report: the answers.
 
   Returns:
@@ -239,7 +239,7 @@ def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
 
 
 def policy_name(run: Any, step: Any) -> str:
-  """Returns how results call a policy of an `experiment.Run`."""
+  """Returns how results call a policy of an `run.Run`."""
   experiment = run.experiment
   loss = _loss(run, step)
   if step.is_bc:

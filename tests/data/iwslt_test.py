@@ -303,7 +303,8 @@ def test_wrong_paths_and_damaged_archives(folder):
 
 def test_a_task_of_it_is_prepared(folder, tmp_path):
   """By the gin file, to the folder `data/`."""
-  from rest_jax import configurables, experiment, gin_utils, plan
+  from rest_jax import configurables, dry_run, gin_utils
+  from rest_jax import run as run_lib
 
   configurables.register()
   built = gin_utils.parse_and_build(
@@ -315,8 +316,8 @@ def test_a_task_of_it_is_prepared(folder, tmp_path):
     [f'ARCHIVE={folder}', 'Task.ratings=None', 'VocabularyConfig.size=64'],
     root=configurables.ROOT,
   )
-  run = experiment.Run(built, tmp_path / 'run')
-  text = plan.describe(run, 'prepare')
+  run = run_lib.Run(built, tmp_path / 'run')
+  text = dry_run.describe(run, 'prepare')
   assert 'IwsltArchive: Niemand: Über nichts' in text
   assert not run.model_dir.exists()
   run.prepare()

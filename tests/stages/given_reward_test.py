@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from rest_jax import experiment
+from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.rewards import lexical
 from rest_jax.stages import folder as folder_lib
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
     'ImproveConfig.include_references=False',
     gin_files=(str(folder / 'reward.gin'),),
   )
-  run = experiment.Run(settings, folder / 'run')
+  run = run_lib.Run(settings, folder / 'run')
   run.prepare()
   policy = run.bc()
   assert run.reward() is None
@@ -131,7 +131,7 @@ def test_results_and_improve_use_the_whole(run):
 
 
 def test_a_finished_grow_is_used_again(run):
-  again = experiment.Run(run.experiment, run.model_dir)
+  again = run_lib.Run(run.experiment, run.model_dir)
   before = {p: p.stat().st_mtime_ns for p in run.grow_directory(1).rglob('*')}
   again.grow(1, again.directory('bc'))
   after = {p: p.stat().st_mtime_ns for p in run.grow_directory(1).rglob('*')}
@@ -146,7 +146,7 @@ def test_references_that_are_missing_stop_before_sampling(
     data_dir=str(run.directory('data')),
     bc_dir=str(run.directory('bc')),
   )
-  again = experiment.Run(settings, tmp_path)
+  again = run_lib.Run(settings, tmp_path)
   # Its guards learn from D before D loses its references.
   assert again.reward_model.needs_references
   pairs = run.data.pairs('train')

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from rest_jax import experiment, rest
+from rest_jax import rest
+from rest_jax import run as run_lib
 from rest_jax.data import files, sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
@@ -30,7 +31,7 @@ def online(run, tmp_path_factory):
   """The smoke run with a baseline, which is all that is left to do."""
   copy = smoke.copied(run, tmp_path_factory.mktemp('online'))
   settings = smoke.settings(*_SETTINGS, gin_files=_PPO)
-  made = experiment.Run(settings, copy.model_dir)
+  made = run_lib.Run(settings, copy.model_dir)
   rest.rest(made)
   return made
 
@@ -145,7 +146,7 @@ def test_its_policy_is_the_best_checkpoint(online):
 def test_cut_off_it_ends_with_the_same_arrays(
   run, online, tmp_path, monkeypatch
 ):
-  again = experiment.Run(
+  again = run_lib.Run(
     smoke.settings(
       *_SETTINGS,
       f'BC_DIR={run.directory("bc")}',
@@ -186,7 +187,7 @@ def test_cut_off_it_ends_with_the_same_arrays(
 
 def test_other_settings_are_refused(online):
   other = smoke.settings(*_SETTINGS, 'ONLINE_KL=0.5', gin_files=_PPO)
-  changed = experiment.Run(other, online.model_dir)
+  changed = run_lib.Run(other, online.model_dir)
   with pytest.raises(
     folder_lib.SettingsChangedError, match=r'online\.kl_coefficient: 0\.'
   ):
@@ -194,14 +195,14 @@ def test_other_settings_are_refused(online):
 
 
 def test_a2c_and_named_variants_have_folders_and_names_of_their_own(tmp_path):
-  a2c = experiment.Run(
+  a2c = run_lib.Run(
     smoke.settings(gin_files=('gin_configs/online/a2c.gin',)), tmp_path
   )
   step = a2c.policies()[-1]
   assert step.is_online and not step.is_bc
   assert step.directory == tmp_path / 'variants/bc/online_a2c'
   assert a2c.evaluation_directory(step, 'test').name == 'online_a2c-test'
-  named = experiment.Run(
+  named = run_lib.Run(
     smoke.settings('VARIANT=no_kl', 'ONLINE_KL=0.0', gin_files=_PPO), tmp_path
   )
   assert named.online_directory() == tmp_path / 'variants/no_kl/online_ppo'

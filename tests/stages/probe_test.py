@@ -5,7 +5,8 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from rest_jax import experiment, main
+from rest_jax import main
+from rest_jax import run as run_lib
 from rest_jax.rewards import probes
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
@@ -18,7 +19,7 @@ def run(tmp_path_factory):
 
 def probe_run(run, folder, *overrides):
   """A run in another folder that uses the data and the reward of a run."""
-  return experiment.Run(
+  return run_lib.Run(
     smoke.settings(
       f'DATA_DIR={run.directory("data")}',
       f'REWARD_DIR={run.directory("reward")}',
@@ -122,7 +123,7 @@ def test_the_exit_status(run, tmp_path, monkeypatch, minimum, status):
 
 
 def test_an_unfinished_reward_is_named(run, tmp_path):
-  empty = experiment.Run(
+  empty = run_lib.Run(
     smoke.settings(f'DATA_DIR={run.directory("data")}'), tmp_path
   )
   with pytest.raises(FileNotFoundError, match='reward'):

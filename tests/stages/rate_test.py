@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from rest_jax import experiment, plan
+from rest_jax import dry_run
+from rest_jax import run as run_lib
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
@@ -27,7 +28,7 @@ def run(tmp_path_factory):
 
 def rating_run(run, *overrides, folder=None):
   settings = smoke.settings(f'RatingConfig.num_items={_ITEMS}', *overrides)
-  return experiment.Run(settings, folder or run.model_dir)
+  return run_lib.Run(settings, folder or run.model_dir)
 
 
 def test_items_are_samples_of_the_stored_evaluations(run):
@@ -192,7 +193,7 @@ def test_a_reward_model_learns_from_the_export(run, tmp_path):
   exported = tmp_path / 'ratings.tsv'
   people = summary.read_people(copy)
   export.write(exported, people.ratings, people.kind)
-  learning = experiment.Run(
+  learning = run_lib.Run(
     smoke.settings(
       'Task.ratings=@RatingsFile()',
       f"RatingsFile.path='{exported}'",
@@ -217,9 +218,9 @@ def test_missing_libraries_are_named(run, monkeypatch):
 
 
 def test_the_plan_says_what_is_rated(run):
-  text = plan.describe(rating_run(run), 'rate')
+  text = dry_run.describe(rating_run(run), 'rate')
   assert 'bc and improve_2_2: 12 sources of validation, scores, at' in text
   assert 'finished: ' in text
-  text = plan.describe(rating_run(run, "RatingConfig.split='train'"), 'rate')
+  text = dry_run.describe(rating_run(run, "RatingConfig.split='train'"), 'rate')
   assert 'missing, run evaluate first' in text
-  assert 'sources of' not in plan.describe(rating_run(run), 'bc')
+  assert 'sources of' not in dry_run.describe(rating_run(run), 'bc')

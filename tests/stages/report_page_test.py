@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import experiment
+from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.filters import fixed, per_source
@@ -248,7 +248,7 @@ class TestMissing:
       copy.report()
 
   def test_nothing_evaluated(self, run, tmp_path):
-    fresh = experiment.Run(run.experiment, tmp_path / 'fresh')
+    fresh = run_lib.Run(run.experiment, tmp_path / 'fresh')
     with pytest.raises(ValueError, match='none has been evaluated'):
       fresh.report()
 

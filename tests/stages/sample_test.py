@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from rest_jax import main, plan
+from rest_jax import dry_run, main
 from rest_jax.data import ragged, text_files
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import folder as folder_lib
@@ -297,7 +297,9 @@ def test_several_samples_without_a_reward_are_refused(run):
 
 
 def test_the_plan_says_what_would_be_sampled(run):
-  assert 'best of 8 at temperature 0.8, as best' in plan.describe(run, 'sample')
+  assert 'best of 8 at temperature 0.8, as best' in dry_run.describe(
+    run, 'sample'
+  )
   with pytest.raises(
     ValueError, match=r"\('best', 'tsv', 'jsonl'\); got 'csv'"
   ):

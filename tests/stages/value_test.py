@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax import experiment
+from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.parallel import mesh
 from rest_jax.stages import folder as folder_lib
@@ -22,7 +22,7 @@ def run(tmp_path_factory):
 
 
 def _variant(run, folder, *overrides):
-  return experiment.Run(
+  return run_lib.Run(
     smoke.settings(
       f'BC_DIR={run.directory("bc")}',
       f'REWARD_DIR={run.directory("reward")}',

@@ -6,6 +6,7 @@ import itertools
 import jax
 
 from rest_jax import experiment as experiment_lib
+from rest_jax import run as run_lib
 from rest_jax.data import sources, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
@@ -13,7 +14,7 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rate as rate_stage
 
 
-def describe(run: experiment_lib.Run, run_mode: str) -> str:
+def describe(run: run_lib.Run, run_mode: str) -> str:
   """Checks a run without carrying it out.
 
   Opens every text the run reads, builds mesh, network and schedules, and looks
@@ -33,7 +34,7 @@ def describe(run: experiment_lib.Run, run_mode: str) -> str:
   return '\n'.join(itertools.chain(_lines(run, run_mode)))
 
 
-def _lines(run: experiment_lib.Run, run_mode: str) -> Iterator[str]:
+def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   experiment = run.experiment
   task = experiment.task
   yield f'plan of --run_mode={run_mode} in {run.model_dir}'
@@ -138,7 +139,7 @@ def _stages(run):
     yield f'improve {step.grow}.{step.improve}', step.directory
 
 
-def _vocabulary_size(run: experiment_lib.Run) -> int:
+def _vocabulary_size(run: run_lib.Run) -> int:
   if (run.directory('data') / folder_lib.MANIFEST).exists():
     return run.data.vocabulary.size
   config = run.experiment.task.vocabulary

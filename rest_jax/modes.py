@@ -1,0 +1,172 @@
+"""What each `--run_mode` does, once flags and gin files are read."""
+
+from collections.abc import Sequence
+import io
+import os
+import pathlib
+import sys
+
+import jax
+
+from rest_jax import comparison as comparison_lib
+from rest_jax import dry_run, gin_utils, rest, terminal
+from rest_jax import run as run_lib
+from rest_jax.data import files, text_files
+from rest_jax.stages import sample as sample_stage
+
+
+def stage(
+  run: run_lib.Run, mode: str, grow_step: int, improve_step: int
+) -> bool:
+  """Runs all of Algorithm 1 or one stage of it.
+
+  Args:
+    run: the stages of an experiment.
+    mode: `rest`, or which stage.
+    grow_step: g of `grow`, `value` and `improve`.
+    improve_step: i of `improve`.
+
+  Returns:
+    Whether what was asked for is good: False only for a reward that failed the
+    test of `test_reward`.
+
+  Raises:
+    ValueError: a value function is asked for that the loss does not read.
+  """
+  if mode == 'rest':
+    rest.rest(run)
+  elif mode == 'grow':
+    run.grow(grow_step, run.policy_before(grow_step, 1))
+  elif mode == 'value':
+    if run.value(grow_step, run.grow_directory(grow_step)) is None:
+      raise ValueError(
+        f'the loss {run.experiment.improve.loss.name} reads no value function; '
+        'add one that does: --gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
+      )
+  elif mode == 'improve':
+    run.improve(
+      grow_step,
+      improve_step,
+      run.grow_directory(grow_step),
+      run.policy_before(grow_step, improve_step),
+    )
+  elif mode == 'test_reward':
+    return run.test_reward()
+  else:
+    {
+      'prepare': run.prepare,
+      'bc': run.bc,
+      'reward': run.reward,
+      'online': run.online,
+      'evaluate': run.evaluate_finished,
+      'rate': run.rate,
+      'report': run.report,
+    }[mode]()
+  return True
+
+
+def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
+  """Writes D_g as Parquet files to the folder `output`."""
+  if not output:
+    raise ValueError('--output must name the folder to export to; got none.')
+  run.export(grow_step, pathlib.Path(output))
+
+
+def sample(
+  run: run_lib.Run, policy: str, input_path: str | None, output: str | None
+) -> None:
+  """Answers sources with the best of N.
+
+  Args:
+    run: whose policy answers.
+    policy: its name; '' for the last finished.
+    input_path: a file of sources, one a line; None for standard input.
+    output: the file to write; None for standard output. At a terminal each
+      line is answered as it is typed.
+  """
+  if input_path:
+    text_files.check_files('input', [input_path])
+    lines = text_files.read_lines(input_path)
+  else:
+    # By readline: a line that is typed is there before the next one.
+    lines = text_files.decode_lines(
+      iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
+    )
+  at_once = (
+    not (input_path or output) and sys.stdin.isatty() and sys.stdout.isatty()
+  )
+  _cache_programs(run.model_dir)
+  answerer = run.answerer(policy, at_once=at_once)
+  config = run.experiment.sample.output
+  if at_once:
+    sample_stage.converse(answerer, lines, config, sys.stdout)
+  elif output:
+    with (
+      files.atomic_write(output) as temporary,
+      open(temporary, 'w', encoding='utf-8', newline='\n') as opened,
+    ):
+      sample_stage.write_answers(answerer, lines, config, opened)
+  else:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(encoding='utf-8')
+    sample_stage.write_answers(answerer, lines, config, sys.stdout)
+
+
+def compare(
+  gin_files: Sequence[str],
+  overrides: Sequence[str],
+  model_dir: pathlib.Path,
+  *,
+  overwrite: bool,
+  is_dry: bool,
+) -> None:
+  """Runs every variant of a `Comparison` with every seed.
+
+  Args:
+    gin_files: they bind `Comparison`.
+    overrides: `NAME=VALUE`, after the files.
+    model_dir: the folder of the comparison.
+    overwrite: make stages again whose settings changed.
+    is_dry: only say what would be done.
+  """
+
+  def read(more_files, changes):
+    return gin_utils.parse_and_build(
+      [*gin_files, *more_files],
+      [*overrides, *changes],
+      root=comparison_lib.Comparison,
+    )
+
+  comparison = read([], [])
+  settings = {
+    'build': lambda spec: read(spec.gin_files, spec.overrides).experiment,
+    'model_dir': model_dir,
+    'overwrite': overwrite,
+  }
+  if is_dry:
+    for name, runs in comparison_lib.plan(comparison, **settings).items():
+      terminal.show(f'variant {name}, seeds {comparison.seeds}')
+      terminal.show(dry_run.describe(runs[0], 'rest'))
+    return
+  begin(model_dir)
+  comparison_lib.run(comparison, **settings)
+
+
+def begin(model_dir: pathlib.Path) -> None:
+  """Writes down what was asked, and keeps compiled programs in the folder."""
+  model_dir.mkdir(parents=True, exist_ok=True)
+  for name, text in (
+    ('config.gin', gin_utils.config_text()),
+    ('operative_config.gin', gin_utils.operative_config_text()),
+  ):
+    with files.atomic_write(model_dir / name) as temporary:
+      temporary.write_text(text, encoding='utf-8')
+  _cache_programs(model_dir)
+
+
+def _cache_programs(model_dir: pathlib.Path) -> None:
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    # Programs compiled by one stage or run are there for the next.
+    jax.config.update(
+      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
+    )

@@ -1,0 +1,456 @@
+"""A run: the stages of one experiment, with their folders.
+
+`Run` knows where each stage's folder is, what feeds it and which seed it has;
+`rest.rest` is the order in which Algorithm 1 goes through them.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import itertools
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rest_jax import experiment as experiment_lib
+from rest_jax.evaluation import sampled
+from rest_jax.models import policy as policy_lib
+from rest_jax.online import ppo
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import normalize
+from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import collect, prepare, seeds, summary
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import export as export_stage
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import online as online_stage
+from rest_jax.stages import probe as probe_stage
+from rest_jax.stages import rate as rate_stage
+from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import sample as sample_stage
+from rest_jax.stages import value as value_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyStep:
+  """One policy of a run.
+
+  Attributes:
+    grow: number of Grow steps behind it.
+    improve: number of Improve steps since the last.
+    directory: its stage's folder.
+    is_online: whether it is the online baseline, which has no such steps.
+  """
+
+  grow: int
+  improve: int
+  directory: pathlib.Path
+  is_online: bool = False
+
+  @property
+  def is_bc(self) -> bool:
+    return self.grow == 0 and not self.is_online
+
+  @property
+  def is_finished(self) -> bool:
+    return (self.directory / folder_lib.MANIFEST).exists()
+
+  @property
+  def name(self) -> str:
+    return 'bc' if self.is_bc else self.directory.name
+
+
+class Run:
+  """The stages of one experiment in one `model_dir`.
+
+  Every method runs its stage unless its folder is finished.
+  """
+
+  def __init__(
+    self,
+    experiment: experiment_lib.Experiment,
+    model_dir: str | pathlib.Path,
+    *,
+    overwrite: bool = False,
+  ):
+    """Names the folders.
+
+    Args:
+      experiment: the settings.
+      model_dir: the folder of the run.
+      overwrite: make a stage again whose settings changed, instead of refusing.
+    """
+    self.experiment = experiment
+    self.model_dir = pathlib.Path(model_dir)
+    self._overwrite = overwrite
+
+  @property
+  def variant_dir(self) -> pathlib.Path:
+    return self.model_dir / 'variants' / self.experiment.variant_name
+
+  def directory(self, stage: str) -> pathlib.Path:
+    """Returns the folder of 'data', 'bc' or 'reward'."""
+    given = getattr(self.experiment, f'{stage}_dir')
+    return pathlib.Path(given) if given else self.model_dir / stage
+
+  def grow_directory(self, grow_step: int) -> pathlib.Path:
+    if grow_step == 1:
+      given = self.experiment.grow_dir
+      return pathlib.Path(given) if given else self.model_dir / 'grow_1'
+    return self.variant_dir / f'grow_{grow_step}'
+
+  def value_directory(self, grow_step: int) -> pathlib.Path:
+    """Returns the folder of the value function of D_g."""
+    parent = self.model_dir if grow_step == 1 else self.variant_dir
+    return parent / f'value_{grow_step}'
+
+  def improve_directory(
+    self, grow_step: int, improve_step: int
+  ) -> pathlib.Path:
+    return self.variant_dir / f'improve_{grow_step}_{improve_step}'
+
+  def online_directory(self) -> pathlib.Path:
+    return self.variant_dir / f'online_{self._online_config().name}'
+
+  def _online_config(self) -> ppo.PPOConfig:
+    config = self.experiment.online
+    if config is None:
+      raise ValueError(
+        'Experiment.online must say how to train online; got None. Add '
+        '--gin_file=gin_configs/online/ppo.gin.'
+      )
+    return config
+
+  def policies(self) -> list[PolicyStep]:
+    """Returns all policies of the run, in the order they are made."""
+    experiment = self.experiment
+    steps = [PolicyStep(0, 0, self.directory('bc'))]
+    for g in range(1, experiment.num_grow_steps + 1):
+      for i in range(1, experiment.num_improve_steps + 1):
+        steps.append(PolicyStep(g, i, self.improve_directory(g, i)))
+    if experiment.online is not None:
+      steps.append(PolicyStep(0, 0, self.online_directory(), is_online=True))
+    return steps
+
+  def policy_before(self, grow_step: int, improve_step: int) -> pathlib.Path:
+    """Returns the folder of the policy that an Improve step starts from."""
+    steps = self.policies()
+    for before, step in itertools.pairwise(steps):
+      if (step.grow, step.improve) == (grow_step, improve_step):
+        return before.directory
+    raise ValueError(
+      f'grow_step {grow_step}, improve_step {improve_step} is not part of this '
+      f'experiment, which has G={self.experiment.num_grow_steps} and '
+      f'I={self.experiment.num_improve_steps}'
+    )
+
+  def policy_named(self, name: str = '') -> PolicyStep:
+    """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
+
+    Args:
+      name: '' for the last finished one, but for the online baseline.
+
+    Raises:
+      ValueError: for a name that this experiment has not.
+    """
+    steps = self.policies()
+    if not name:
+      offline = [step for step in steps if not step.is_online]
+      return next(filter(_is_finished, reversed(offline)), offline[0])
+    for step in steps:
+      if step.name == name:
+        return step
+    raise ValueError(
+      f'policy must be one of {", ".join(step.name for step in steps)}; got '
+      f'{name!r}. Variants have policies of their own: --gin.VARIANT=...'
+    )
+
+  @functools.cached_property
+  def data(self) -> prepare.PreparedData:
+    return prepare.load(self.directory('data'))
+
+  @functools.cached_property
+  def policy(self) -> policy_lib.Policy:
+    network = self.experiment.network
+    return policy_lib.Policy(network.with_vocab(self.data.vocabulary.size))
+
+  @functools.cached_property
+  def improved_policy(self) -> policy_lib.Policy:
+    """The network as the loss of the Improve steps has it used."""
+    config = self.policy.config
+    start = self.experiment.improve.loss.decoder_start(config.vocab_size)
+    return policy_lib.Policy(config, decoder_start=start)
+
+  def policy_of(self, step: PolicyStep) -> policy_lib.Policy:
+    """Returns the network as a policy of the run uses it."""
+    return self.improved_policy if step.grow else self.policy
+
+  @functools.cached_property
+  def reward_model(self) -> rewards_base.Reward:
+    return self.experiment.reward.load(
+      rewards_base.Resources(
+        mesh=self.experiment.mesh,
+        vocabulary=self.data.vocabulary,
+        pairs=self.data.pairs(prepare.TRAIN),
+        trained=self.directory('reward'),
+      )
+    )
+
+  def normalizer(self) -> normalize.Normalizer:
+    """Returns the run's normaliser, which the first Grow fixed."""
+    manifest = folder_lib.read_manifest(self.grow_directory(1))
+    return normalize.Normalizer.from_json(manifest['normalizer'])
+
+  def _seed(self, purpose: seeds.Purpose, *numbers: int) -> int:
+    return seeds.seed_for(self.experiment.seed, purpose, *numbers)
+
+  def prepare(self) -> None:
+    """Reads the text, makes the vocabulary, stores tokenised pairs."""
+    if self.experiment.data_dir is not None:
+      _use('data', self.data.directory)
+      return
+    prepare.run(
+      self.experiment.task,
+      directory=self.directory('data'),
+      overwrite=self._overwrite,
+    )
+
+  def bc(self) -> pathlib.Path:
+    """Trains pi_theta on D; returns its folder."""
+    if self.experiment.bc_dir is not None:
+      return _use('policy', self.directory('bc'))
+    return bc_stage.run(
+      self.experiment.bc,
+      policy=self.policy,
+      data=self.data,
+      mesh_config=self.experiment.mesh,
+      directory=self.directory('bc'),
+      seed=self._seed(seeds.Purpose.INITIALISATION),
+      overwrite=self._overwrite,
+    )
+
+  def reward(self) -> pathlib.Path | None:
+    """Trains R(x, y); returns its folder, None if nothing is to be trained."""
+    config = self.experiment.trained_reward
+    if config is None:
+      logging.info('reward: %s is not trained', self.experiment.reward.name)
+      return None
+    if self.experiment.reward_dir is not None:
+      return _use('reward', self.directory('reward'))
+    ratings = self.experiment.task.ratings
+    if ratings is None:  # `Experiment` refuses it; for type checkers.
+      raise ValueError('task.ratings must name ratings; got None')
+    return reward_stage.run(
+      config,
+      policy=self.policy,
+      policy_directory=self.directory('bc'),
+      data=self.data,
+      ratings=ratings,
+      mesh_config=self.experiment.mesh,
+      directory=self.directory('reward'),
+      seed=self._seed(seeds.Purpose.REWARD),
+      overwrite=self._overwrite,
+    )
+
+  def test_reward(self) -> bool:
+    """Probes R with changed references; whether it met the minimum asked."""
+    config = self.experiment.probe
+    report = probe_stage.run(
+      config,
+      data=self.data,
+      reward=self.reward_model,
+      directory=self.model_dir / 'probe',
+      seed=self._seed(seeds.Purpose.PROBE),
+      overwrite=self._overwrite,
+    )
+    return summary.write_probes(self, report)
+
+  def grow(
+    self, grow_step: int, policy_directory: pathlib.Path
+  ) -> pathlib.Path:
+    """Samples and scores D_g from a policy; returns its folder."""
+    if grow_step == 1 and self.experiment.grow_dir is not None:
+      return _use('grow', self.grow_directory(1))
+    return grow_stage.run(
+      self.experiment.grow,
+      grow_step=grow_step,
+      policy=self.policy if grow_step == 1 else self.improved_policy,
+      policy_directory=policy_directory,
+      data=self.data,
+      reward=self.reward_model,
+      normalizer=None if grow_step == 1 else self.normalizer(),
+      mesh_config=self.experiment.mesh,
+      directory=self.grow_directory(grow_step),
+      seed=self._seed(seeds.Purpose.GROW),
+      overwrite=self._overwrite,
+    )
+
+  def value(
+    self, grow_step: int, grow_directory: pathlib.Path
+  ) -> pathlib.Path | None:
+    """Trains V(x, y_<t) of D_g, if the loss needs it; returns its folder."""
+    config = self.experiment.value
+    if config is None or not self.experiment.needs_value:
+      return None
+    return value_stage.run(
+      config,
+      policy=self.policy,
+      bc_directory=self.directory('bc'),
+      reward_directory=self.directory('reward'),
+      grow_directory=grow_directory,
+      reward_name=self.reward_model.name,
+      data=self.data,
+      mesh_config=self.experiment.mesh,
+      directory=self.value_directory(grow_step),
+      seed=self._seed(seeds.Purpose.VALUE, grow_step),
+      overwrite=self._overwrite,
+    )
+
+  def improve(
+    self,
+    grow_step: int,
+    improve_step: int,
+    grow_directory: pathlib.Path,
+    previous: pathlib.Path,
+  ) -> pathlib.Path:
+    """Fine-tunes on the rows of D_g that pass F; returns its folder."""
+    experiment = self.experiment
+    is_initial = experiment.improve.init == 'initial'
+    evaluate_fn, evaluation_settings = self._selection(self.improved_policy)
+    return improve_stage.run(
+      experiment.improve,
+      grow_step=grow_step,
+      improve_step=improve_step,
+      policy=self.improved_policy,
+      init_directory=self.directory('bc') if is_initial else previous,
+      bc_directory=self.directory('bc'),
+      value_directory=(
+        self.value_directory(grow_step) if experiment.needs_value else None
+      ),
+      grow_directory=grow_directory,
+      reward_name=experiment.reward.name,
+      data=self.data,
+      evaluate_fn=evaluate_fn,
+      evaluation_settings=evaluation_settings,
+      mesh_config=experiment.mesh,
+      directory=self.improve_directory(grow_step, improve_step),
+      seed=self._seed(seeds.Purpose.IMPROVE, grow_step, improve_step),
+      overwrite=self._overwrite,
+    )
+
+  def online(self) -> pathlib.Path:
+    """Trains the online baseline from the BC policy; returns its folder."""
+    config = self._online_config()
+    evaluate_fn, evaluation_settings = self._selection(self.policy)
+    return online_stage.run(
+      config,
+      policy=self.policy,
+      bc_directory=self.directory('bc'),
+      grow_directory=self.grow_directory(1),
+      data=self.data,
+      reward=self.reward_model,
+      normalizer=self.normalizer(),
+      evaluate_fn=evaluate_fn,
+      evaluation_settings=evaluation_settings,
+      mesh_config=self.experiment.mesh,
+      directory=self.online_directory(),
+      seed=self._seed(seeds.Purpose.ONLINE),
+      overwrite=self._overwrite,
+    )
+
+  def _selection(
+    self, policy: policy_lib.Policy
+  ) -> tuple[sampled.SampledReward, dict[str, Any]]:
+    """Sampled validation reward, which chooses checkpoints, and its settings."""
+    config = self.experiment.evaluate
+    pairs = self.data.pairs(prepare.VALIDATION)
+    seed = self._seed(seeds.Purpose.SELECTION)
+    evaluate_fn = sampled.SampledReward(
+      sampler=collect.policy_sampler(
+        policy,
+        config.selection,
+        self.experiment.mesh,
+        self.data.vocabulary,
+      ),
+      pairs=pairs,
+      rows=sampled.spread_rows(len(pairs), config.max_selection_sources),
+      vocabulary=self.data.vocabulary,
+      reward=self.reward_model,
+      normalizer=self.normalizer(),
+      seed=seed,
+    )
+    return evaluate_fn, {
+      'decode': config.selection,
+      'max_sources': config.max_selection_sources,
+      'reward': self.reward_model.digest,
+      'normalizer': self.normalizer().to_json(),
+      'seed': seed,
+    }
+
+  def evaluate(self, policies: Sequence[PolicyStep] | None = None) -> None:
+    """Measures every policy on every split; writes results and figures."""
+    experiment = self.experiment
+    for split in experiment.evaluate.splits:
+      for step in policies or self.policies():
+        evaluate_stage.run(
+          experiment.evaluate,
+          split=split,
+          policy=self.policy_of(step),
+          policy_directory=step.directory,
+          bc_directory=self.directory('bc'),
+          data=self.data,
+          reward=self.reward_model,
+          normalizer=self.normalizer(),
+          judge=experiment.task.judge,
+          mesh_config=experiment.mesh,
+          directory=self.evaluation_directory(step, split),
+          seed=self._seed(seeds.Purpose.EVALUATION),
+          overwrite=self._overwrite,
+        )
+    summary.write(self)
+
+  def evaluate_finished(self) -> None:
+    """Measures the policies that are there."""
+    self.evaluate([step for step in self.policies() if step.is_finished])
+
+  def answerer(
+    self, policy: str = '', *, at_once: bool = False
+  ) -> sample_stage.Answerer:
+    """Returns what answers text with the best of N; see `sample.of_run`."""
+    return sample_stage.of_run(self, policy, at_once=at_once)
+
+  def export(self, grow_step: int, directory: pathlib.Path) -> None:
+    """Writes D_g and its rewards as Parquet files to a new folder."""
+    num_rows = export_stage.run(
+      grow_directory=self.grow_directory(grow_step),
+      reward_name=self.experiment.reward.name,
+      data=self.data,
+      directory=directory,
+    )
+    logging.info('export: %d rows to %s', num_rows, directory)
+
+  def rate(self) -> None:
+    """Serves the page on which people rate outputs, until interrupted."""
+    rate_stage.run(self)
+
+  def report(self) -> None:
+    """Writes results and figures of the evaluations that are there."""
+    summary.write(self)
+
+  def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
+    if step.is_bc:  # All variants have this policy.
+      return self.model_dir / 'evaluate' / f'bc-{split}'
+    return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
+
+
+def _is_finished(step: PolicyStep) -> bool:
+  return step.is_finished
+
+
+def _use(what: str, directory: pathlib.Path) -> pathlib.Path:
+  folder_lib.read_manifest(directory)
+  logging.info('%s: uses the finished %s', what, directory)
+  return directory
