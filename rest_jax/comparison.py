@@ -4,24 +4,22 @@ The variants of a seed share its BC policy, reward model and first Grow, as
 variants in one folder always do; the seeds share the data.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import logging
-import numpy as np
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import rest, terminal
 from rest_jax import run as run_lib
 from rest_jax.data import lock
-from rest_jax.evaluation import costs, metrics
+from rest_jax.evaluation import costs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import cost_table, figures, table
 from rest_jax.stages import costs as costs_stage
-from rest_jax.stages import evaluate as evaluate_stage
-from rest_jax.stages import report_page, summary
+from rest_jax.stages import pool, report_page, summary
 
 
 class VariantSpec(NamedTuple):
@@ -169,7 +167,7 @@ def write(
   Returns:
     The results.
   """
-  pooled = [variant for of_seeds in runs for variant in _pooled(of_seeds)]
+  pooled = [variant for of_seeds in runs for variant in pool.variants(of_seeds)]
   results = results_lib.update(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
@@ -189,152 +187,3 @@ def write(
     'results: %s, report: %s', base.model_dir / summary.RESULTS_FILE, page
   )
   return results
-
-
-def _pooled(
-  runs: Sequence[run_lib.Run],
-) -> Iterator[results_lib.Variant]:
-  """The policies of one variant on every split, over all seeds."""
-  gathered = [summary.gather(run) for run in runs]
-  seeds = [run.experiment.seed for run in runs]
-  names = {'reward': runs[0].reward_model.name, 'human': evaluate_stage.HUMAN}
-  for split in runs[0].experiment.evaluate.splits:
-    bc, previous = None, None
-    for number, step in enumerate(runs[0].policies()):
-      variants = [of_run[split][number] for of_run in gathered]
-      own = {
-        what: _Scores.read(runs, number, split, name)
-        for what, name in names.items()
-        if getattr(variants[0], what) is not None
-      }
-      if step.is_bc:
-        bc = own
-      # The online baseline follows no other policy but BC.
-      before = bc if step.is_online else previous
-      yield pool(
-        variants,
-        seeds=seeds,
-        own=own,
-        bc=None if step.is_bc else bc,
-        previous=before,
-      )
-      previous = own
-
-
-class _Scores(NamedTuple):
-  """Normalised scores of all seeds: float [seeds][n], source ids [seeds][n]."""
-
-  values: list[np.ndarray]
-  sources: list[np.ndarray]
-
-  @classmethod
-  def read(
-    cls,
-    runs: Sequence[run_lib.Run],
-    number: int,
-    split: str,
-    name: str,
-  ) -> '_Scores':
-    found = [
-      evaluate_stage.read_scores(
-        run.evaluation_directory(run.policies()[number], split), name
-      )
-      for run in runs
-    ]
-    return cls([scores for scores, _ in found], [ids for _, ids in found])
-
-  def mean(self) -> metrics.Estimate:
-    """Over seeds and samples. The seeds saw the same sources."""
-    return metrics.clustered_mean(
-      np.concatenate(self.values), np.concatenate(self.sources)
-    ).scaled(100)
-
-  def minus(self, other: '_Scores') -> metrics.Difference:
-    """Paired by source."""
-    return metrics.paired_difference(
-      np.concatenate(self.values),
-      np.concatenate(other.values),
-      np.concatenate(self.sources),
-      np.concatenate(other.sources),
-    ).scaled(100)
-
-  def means(self) -> np.ndarray:
-    """Of each seed, x100."""
-    return np.array([values.mean() * 100 for values in self.values])
-
-
-def pool(
-  variants: Sequence[results_lib.Variant],
-  *,
-  seeds: Sequence[int],
-  own: Mapping[str, _Scores],
-  bc: Mapping[str, _Scores] | None,
-  previous: Mapping[str, _Scores] | None,
-) -> results_lib.Variant:
-  """One entry for the same policy of several seeds.
-
-  Standard errors of rewards and judgements are clustered by source over all
-  seeds: they say how sure the mean of *these* trainings is.
-  `stderr_across_seeds` says how much trainings differ. Everything else is the
-  mean over seeds, standard errors too: the seeds saw the same sources, so their
-  errors need not cancel.
-
-  Args:
-    variants: the entries, one a seed.
-    seeds: theirs.
-    own: the policy's scores by 'reward' and, with a judge, 'human'.
-    bc: those of BC; None if it is BC itself.
-    previous: those of the policy it was trained from; None for BC.
-
-  Returns:
-    The entry.
-  """
-  reward = own['reward']
-  changes: dict[str, Any] = {}
-  if bc is not None:
-    changes['difference_to_bc'] = reward.minus(bc['reward'])
-    changes['difference_stderr_across_seeds'] = _spread(
-      reward.means() - bc['reward'].means()
-    )
-    if 'human' in own:
-      changes['human_difference_to_bc'] = own['human'].minus(bc['human'])
-  if previous is not None:
-    changes['difference_to_previous'] = reward.minus(previous['reward'])
-  return dataclasses.replace(
-    _mean(variants),
-    seed=seeds[0],
-    seeds=tuple(seeds),
-    reward=reward.mean(),
-    stderr_across_seeds=_spread(reward.means()),
-    human=own['human'].mean() if 'human' in own else None,
-    **changes,
-  )
-
-
-def _mean(values: Sequence[Any]) -> Any:
-  """The mean of numbers, and of what is made of numbers, part by part."""
-  first = values[0]
-  if any(value is None for value in values):
-    return None
-  if dataclasses.is_dataclass(first) and not isinstance(first, type):
-    return dataclasses.replace(
-      first,
-      **{
-        field.name: _mean([getattr(value, field.name) for value in values])
-        for field in dataclasses.fields(first)
-      },
-    )
-  if isinstance(first, Mapping):
-    return {key: _mean([value[key] for value in values]) for key in first}
-  if isinstance(first, int):
-    return round(np.mean(values))
-  if isinstance(first, float):
-    return float(np.mean(values))
-  return first  # Words, which are the same in all.
-
-
-def _spread(means: np.ndarray) -> float | None:
-  """The standard error of a mean over seeds; None of one seed."""
-  if len(means) < 2:
-    return None
-  return float(means.std(ddof=1) / np.sqrt(len(means)))

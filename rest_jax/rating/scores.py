@@ -4,7 +4,7 @@ Scores count as their share of the highest, preferences as shares won, where
 neither is half a win.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 
 import numpy as np
@@ -45,11 +45,7 @@ class People:
     Returns:
       The mean; None where fewer than two sources were rated.
     """
-    values, sources = self._values(split, policy)
-    if len(set(sources)) < 2:
-      return None
-    mean = metrics.clustered_mean(np.array(values), np.array(sources))
-    return mean.scaled(self._scale)
+    return pooled_mean([(self, policy)], split)
 
   def difference(
     self, split: str, policy: str, baseline: str
@@ -67,30 +63,24 @@ class People:
       The difference, paired by source; None where fewer than two sources were
       rated for both.
     """
-    values, sources = self._values(split, policy, baseline)
-    if len(set(sources)) < 2:
-      return None
-    others, other_sources = self._values(split, baseline, policy)
-    return metrics.paired_difference(
-      np.array(values),
-      np.array(others),
-      np.array(sources),
-      np.array(other_sources),
-    ).scaled(self._scale)
+    return pooled_difference([(self, policy, baseline)], split)
 
   def sources(self, split: str, policy: str) -> int:
     """Number of sources for which a policy was rated."""
-    return len(set(self._values(split, policy)[1]))
+    return len(set(self.values(split, policy)[1]))
 
-  @property
-  def _scale(self) -> float:
-    is_score = self.kind == config_lib.SCORES
-    return 100 / config_lib.HIGHEST_SCORE if is_score else 100
-
-  def _values(
+  def values(
     self, split: str, policy: str, other: str | None = None
   ) -> tuple[list[float], list[int]]:
-    """Values of a policy and their sources, beside `other` if it is given."""
+    """Returns a policy's values x100 and their sources.
+
+    Args:
+      split: whose sources.
+      policy: its digest.
+      other: only what was rated beside this policy; None for all.
+    """
+    is_score = self.kind == config_lib.SCORES
+    scale = 100 / config_lib.HIGHEST_SCORE if is_score else 100
     values, sources = [], []
     for rating in self.ratings:
       for own, beside, value in _sides(rating):
@@ -99,9 +89,69 @@ class People:
           and own == policy
           and other in (None, beside)
         ):
-          values.append(value)
+          values.append(value * scale)
           sources.append(rating.item.source_id)
     return values, sources
+
+
+def pooled_mean(
+  parts: Sequence[tuple[People, str]], split: str
+) -> metrics.Estimate | None:
+  """Mean of all that was said of the same policy of several seeds.
+
+  Args:
+    parts: for each seed its ratings and the policy's digest.
+    split: whose sources, which are the same in all seeds.
+
+  Returns:
+    The mean, with an error clustered by source; None where fewer than two
+    sources were rated.
+  """
+  values, sources = _joined(
+    people.values(split, policy) for people, policy in parts
+  )
+  if len(set(sources)) < 2:
+    return None
+  return metrics.clustered_mean(np.array(values), np.array(sources))
+
+
+def pooled_difference(
+  parts: Sequence[tuple[People, str, str]], split: str
+) -> metrics.Difference | None:
+  """How much better a policy of several seeds was rated than another.
+
+  Args:
+    parts: for each seed its ratings and the digests of policy and baseline.
+    split: whose sources, which are the same in all seeds.
+
+  Returns:
+    The difference, paired by source; None where fewer than two sources were
+    rated for both.
+  """
+  values, sources = _joined(
+    people.values(split, policy, baseline) for people, policy, baseline in parts
+  )
+  if len(set(sources)) < 2:
+    return None
+  others, other_sources = _joined(
+    people.values(split, baseline, policy) for people, policy, baseline in parts
+  )
+  return metrics.paired_difference(
+    np.array(values),
+    np.array(others),
+    np.array(sources),
+    np.array(other_sources),
+  )
+
+
+def _joined(
+  parts: Iterable[tuple[list[float], list[int]]],
+) -> tuple[list[float], list[int]]:
+  values, sources = [], []
+  for some, some_sources in parts:
+    values += some
+    sources += some_sources
+  return values, sources
 
 
 def _sides(rating: store_lib.Rating) -> Iterator[tuple[str, str, float]]:

@@ -312,6 +312,11 @@ def read_scores(
   return np.asarray(scores, np.float64), np.asarray(store.source_id)
 
 
+def policy_digest(directory: pathlib.Path) -> str:
+  """Returns the digest of the policy that a finished evaluation is of."""
+  return folder_lib.read_manifest(directory)['settings']['policy']
+
+
 def _measure(
   config, directory, entries, reward_name, judge, outputs, pairs, rows, data
 ) -> dict[str, Any]:

@@ -74,6 +74,29 @@ def test_a_difference_is_of_what_stood_side_by_side():
   assert people.mean(_SPLIT, 'digest-1').mean == pytest.approx(100 * 4 / 6)
 
 
+def test_seeds_are_pooled_by_source():
+  items = made.items(2)
+  of_seeds = [
+    scores.People('scores', [made.rating('A', items[0], 0, 6)]),
+    scores.People(
+      'scores',
+      [made.rating('A', items[0], 2, 2), made.rating('A', items[1], 4, 4)],
+    ),
+    scores.People('scores', []),
+  ]
+  parts = [(people, 'digest-2', 'digest-1') for people in of_seeds]
+  # 6, 2 | 4: the mean is 4; the sources' parts of its error are 0 and 0.
+  mean = scores.pooled_mean([part[:2] for part in parts], _SPLIT)
+  assert mean.mean == pytest.approx(100 * 4 / 6)
+  assert mean.stderr == pytest.approx(0)
+  # 6, 0 | 0: (4 - 2) / 3 and -2 / 3; se^2 = 2 * (4/9 + 4/9) = 16/9.
+  difference = scores.pooled_difference(parts, _SPLIT)
+  assert difference.mean == pytest.approx(100 / 6 * 2)
+  assert difference.stderr == pytest.approx(100 / 6 * 4 / 3)
+  # One seed alone saw too few sources.
+  assert scores.pooled_mean([parts[0][:2]], _SPLIT) is None
+
+
 def test_too_little_is_none():
   items = made.items(2)
   one = scores.People('scores', [made.rating('A', items[0], 1, 2)])

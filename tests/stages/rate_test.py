@@ -15,7 +15,7 @@ from rest_jax.rating import app as app_lib
 from rest_jax.rating import export
 from rest_jax.rating import store as store_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import policies, rate, summary
+from rest_jax.stages import policies, pool, rate, summary
 from tests import smoke
 
 _ITEMS = 12
@@ -132,6 +132,25 @@ def test_ratings_are_human_where_there_is_no_judge(run, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert f'{bc.human.mean:.2f} ± {bc.human.stderr:.2f}' in printed
   assert '24 ratings (scores) by Anna, Bo' in printed
+
+
+def test_ratings_of_several_seeds_are_pooled(run, tmp_path):
+  copies = [smoke.copied(run, tmp_path / name) for name in ('a', 'b')]
+  for copy, own in zip(copies, ((0, 6), (3, 3)), strict=True):
+    without_judge(copy)
+    answer(copy, rate.items(rating_run(copy)), [own] * _ITEMS)
+  found = {
+    (variant.split, variant.name): variant for variant in pool.variants(copies)
+  }
+  # Bo gave BC 0 and 2, Anna 0 and 3; both gave the last policy 6 and 3.
+  bc = found['validation', 'BC (G=0, I=0)']
+  last = found['validation', 'BC (G=2, I=2)']
+  assert bc.human.mean == pytest.approx(100 * (0 + 0 + 3 + 2) / 4 / 6)
+  assert bc.human_difference_to_bc is None
+  assert last.human.mean == pytest.approx(100 * 4.5 / 6)
+  assert last.human_difference_to_bc.mean == pytest.approx(100 * 3.25 / 6)
+  assert found['validation', 'BC (G=1, I=1)'].human is None
+  assert found['test', 'BC (G=0, I=0)'].human is None
 
 
 def test_an_exact_judge_stays_the_judge(run, tmp_path, capsys):

@@ -1,0 +1,83 @@
+"""Tests of what several seeds say together, by hand."""
+
+import numpy as np
+import pytest
+
+from rest_jax.evaluation import metrics
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import pool
+
+
+def _variant(reward, **changes):
+  return results_lib.Variant(
+    **{
+      'name': 'BC (G=1, I=1)',
+      'loss': 'bc',
+      'grow': 1,
+      'improve': 1,
+      'seed': 0,
+      'split': 'test',
+      'decode': results_lib.Decode(temperature=1.0, samples_per_source=2),
+      'reward': metrics.Estimate(reward, 1.0),
+      'best_of_n': {1: reward, 2: reward + 2},
+      'best_of_n_stderr': {1: 1.0, 2: 1.0},
+      'kept': results_lib.Kept(
+        samples=10, fraction=0.1, sources_without_samples=2
+      ),
+      'distinct_samples': 4,
+      **changes,
+    }
+  )
+
+
+def _scores(*of_seeds):
+  ids = np.array([0, 0, 1, 1])
+  return pool.Scores(
+    [np.asarray(values, np.float64) for values in of_seeds],
+    [ids for _ in of_seeds],
+  )
+
+
+def test_pooling_by_hand():
+  bc = _scores([0.1, 0.1, 0.2, 0.2], [0.2, 0.2, 0.3, 0.3])
+  before = _scores([0.2, 0.2, 0.3, 0.3], [0.3, 0.3, 0.4, 0.4])
+  own = _scores([0.3, 0.5, 0.5, 0.5], [0.7, 0.7, 0.7, 0.7])
+  kept = results_lib.Kept(samples=20, fraction=0.3, sources_without_samples=0)
+  pooled = pool.pool(
+    [_variant(45.0, bleu=20.0), _variant(70.0, bleu=30.0, kept=kept, seed=1)],
+    seeds=(0, 1),
+    own={'reward': own, 'human': before},
+    bc={'reward': bc, 'human': bc},
+    previous={'reward': before},
+  )
+  assert pooled.seeds == (0, 1)
+  assert pooled.reward.mean == pytest.approx(100 * (0.45 + 0.7) / 2)
+  # Means of the seeds are 45 and 70: standard deviation 12.5 sqrt(2) of two.
+  assert pooled.stderr_across_seeds == pytest.approx(12.5)
+  assert pooled.difference_to_bc.mean == pytest.approx(57.5 - 20)
+  assert pooled.difference_to_previous.mean == pytest.approx(57.5 - 30)
+  # 45 - 15 and 70 - 25.
+  assert pooled.difference_stderr_across_seeds == pytest.approx(7.5)
+  # By source, differences to BC are 40 and 35 in the mean of both seeds.
+  by_source = np.array([40.0, 35.0])
+  assert pooled.difference_to_bc.stderr == pytest.approx(
+    by_source.std(ddof=1) / np.sqrt(2)
+  )
+  assert pooled.human_difference_to_bc.mean == pytest.approx(10)
+  assert pooled.bleu == 25.0
+  assert pooled.best_of_n == {1: 57.5, 2: 59.5}
+  assert pooled.kept == results_lib.Kept(
+    samples=15, fraction=0.2, sources_without_samples=1
+  )
+  assert pooled.distinct_samples == 4
+
+
+def test_one_seed_has_no_spread():
+  own = _scores([0.3, 0.5, 0.5, 0.5])
+  pooled = pool.pool(
+    [_variant(45.0)], seeds=(3,), own={'reward': own}, bc=None, previous=None
+  )
+  assert pooled.stderr_across_seeds is None
+  assert pooled.difference_to_bc is None
+  assert pooled.difference_to_previous is None
+  assert pooled.human is None
