@@ -79,6 +79,12 @@ _OUTPUT = flags.DEFINE_string(
   None,
   'The file that --run_mode=sample writes, else stdout; the folder of export.',
 )
+_WANDB_PROJECT = flags.DEFINE_string(
+  'wandb_project',
+  None,
+  'A project of Weights & Biases that is given what TensorBoard is given; '
+  'needs pip install wandb.',
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -170,8 +176,8 @@ def _run(experiment) -> int:
   if mode == 'export':
     modes.export(run, _GROW_STEP.value, _OUTPUT.value)
     return 0
-  modes.begin(model_dir)
-  is_good = modes.stage(run, mode, _GROW_STEP.value, _IMPROVE_STEP.value)
+  with modes.begun(model_dir, _WANDB_PROJECT.value):
+    is_good = modes.stage(run, mode, _GROW_STEP.value, _IMPROVE_STEP.value)
   return 0 if is_good else 1
 
 
@@ -184,6 +190,7 @@ def _compare(overrides: list[str]) -> int:
     _model_dir(),
     overwrite=_OVERWRITE.value,
     is_dry=_DRY_RUN.value,
+    wandb_project=_WANDB_PROJECT.value,
   )
   return 0
 

@@ -1,6 +1,7 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import io
 import os
 import pathlib
@@ -9,7 +10,7 @@ import sys
 import jax
 
 from rest_jax import comparison as comparison_lib
-from rest_jax import dry_run, gin_utils, rest, terminal
+from rest_jax import dry_run, gin_utils, rest, terminal, tracking
 from rest_jax import run as run_lib
 from rest_jax.data import files, text_files
 from rest_jax.stages import sample as sample_stage
@@ -119,6 +120,7 @@ def compare(
   *,
   overwrite: bool,
   is_dry: bool,
+  wandb_project: str | None = None,
 ) -> None:
   """Runs every variant of a `Comparison` with every seed.
 
@@ -128,6 +130,7 @@ def compare(
     model_dir: the folder of the comparison.
     overwrite: make stages again whose settings changed.
     is_dry: only say what would be done.
+    wandb_project: see `begun`.
   """
 
   def read(more_files, changes):
@@ -148,12 +151,23 @@ def compare(
       terminal.show(f'variant {name}, seeds {comparison.seeds}')
       terminal.show(dry_run.describe(runs[0], 'rest'))
     return
-  begin(model_dir)
-  comparison_lib.run(comparison, **settings)
+  with begun(model_dir, wandb_project):
+    comparison_lib.run(comparison, **settings)
 
 
-def begin(model_dir: pathlib.Path) -> None:
-  """Writes down what was asked, and keeps compiled programs in the folder."""
+@contextlib.contextmanager
+def begun(
+  model_dir: pathlib.Path, wandb_project: str | None = None
+) -> Iterator[None]:
+  """Writes down what was asked, and keeps compiled programs in the folder.
+
+  Args:
+    model_dir: the folder of the run.
+    wandb_project: of Weights & Biases; None for none.
+
+  Yields:
+    Nothing.
+  """
   model_dir.mkdir(parents=True, exist_ok=True)
   for name, text in (
     ('config.gin', gin_utils.config_text()),
@@ -162,6 +176,8 @@ def begin(model_dir: pathlib.Path) -> None:
     with files.atomic_write(model_dir / name) as temporary:
       temporary.write_text(text, encoding='utf-8')
   _cache_programs(model_dir)
+  with tracking.wandb(wandb_project, model_dir):
+    yield
 
 
 def _cache_programs(model_dir: pathlib.Path) -> None:
