@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rest_jax import types
@@ -73,6 +74,32 @@ class Auxiliary:
 
   learned: Any = flax.struct.field(default_factory=dict)
   carried: Any = flax.struct.field(default_factory=dict)
+
+
+LAGGED = 'lagged'  # The key of a lagged policy in `Auxiliary.carried`.
+
+
+def with_lagged(auxiliary: Auxiliary, params: types.Params) -> Auxiliary:
+  """Returns `auxiliary` with a copy of the parameters as the lagged policy."""
+  lagged = jax.tree.map(jnp.array, params)
+  return dataclasses.replace(
+    auxiliary, carried={**auxiliary.carried, LAGGED: lagged}
+  )
+
+
+def renew_lagged(
+  auxiliary: Auxiliary, *, params: types.Params, step: jax.Array, lag: int
+) -> Auxiliary:
+  """Makes the parameters the lagged policy in every `lag`th step."""
+  is_due = step % lag == 0
+  lagged = jax.tree.map(
+    lambda new, old: jnp.where(is_due, new, old),
+    params,
+    auxiliary.carried[LAGGED],
+  )
+  return dataclasses.replace(
+    auxiliary, carried={**auxiliary.carried, LAGGED: lagged}
+  )
 
 
 class Scored(Protocol):

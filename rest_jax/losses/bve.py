@@ -54,18 +54,12 @@ class BVE(base.Loss):
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
     del given
-    return base.Auxiliary(carried={'lagged': jax.tree.map(jnp.array, params)})
+    return base.with_lagged(base.Auxiliary(), params)
 
   def update_auxiliary(
     self, auxiliary: base.Auxiliary, *, params: types.Params, step: jax.Array
   ) -> base.Auxiliary:
-    is_due = step % self.lag == 0
-    lagged = jax.tree.map(
-      lambda new, old: jnp.where(is_due, new, old),
-      params,
-      auxiliary.carried['lagged'],
-    )
-    return base.Auxiliary(carried={'lagged': lagged})
+    return base.renew_lagged(auxiliary, params=params, step=step, lag=self.lag)
 
   def action_values(
     self, logits: Float[Array, 'B T V'], batch: types.Batch
@@ -92,7 +86,7 @@ class BVE(base.Loss):
     logits = model.logits(params, batch, dropout_key=dropout_key)
     values = self.action_values(logits, batch)
     lagged = self.action_values(
-      model.logits(auxiliary.carried['lagged'], batch), batch
+      model.logits(auxiliary.carried[base.LAGGED], batch), batch
     )
     # An advantage over the lagged values, plus them, is r_t + gamma Q'.
     targets = lagged + value_lib.advantages(

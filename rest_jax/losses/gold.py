@@ -61,24 +61,15 @@ class _Gold(base.Loss):
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
-    carried = {'bc': given['bc']}
-    if self.lag:
-      carried['lagged'] = jax.tree.map(jnp.array, params)
-    return base.Auxiliary(carried=carried)
+    auxiliary = base.Auxiliary(carried={'bc': given['bc']})
+    return base.with_lagged(auxiliary, params) if self.lag else auxiliary
 
   def update_auxiliary(
     self, auxiliary: base.Auxiliary, *, params: types.Params, step: jax.Array
   ) -> base.Auxiliary:
     if not self.lag:
       return auxiliary
-    is_due = step % self.lag == 0
-    lagged = jax.tree.map(
-      lambda new, old: jnp.where(is_due, new, old),
-      params,
-      auxiliary.carried['lagged'],
-    )
-    carried = {**auxiliary.carried, 'lagged': lagged}
-    return base.Auxiliary(learned=auxiliary.learned, carried=carried)
+    return base.renew_lagged(auxiliary, params=params, step=step, lag=self.lag)
 
   def __call__(
     self,
@@ -97,7 +88,7 @@ class _Gold(base.Loss):
     log_probs = model.log_probs(params, batch, dropout_key=dropout_key)
     behind = log_probs
     if self.lag:
-      behind = model.log_probs(auxiliary.carried['lagged'], batch)
+      behind = model.log_probs(auxiliary.carried[base.LAGGED], batch)
     bc_log_probs = model.log_probs(auxiliary.carried['bc'], batch)  # [B, T]
     rewards = jnp.where(is_token, self.token_rewards(bc_log_probs), 0.0)
     returns = discounted_sums(rewards, self.future_steps, self.discount)

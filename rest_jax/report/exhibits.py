@@ -84,7 +84,7 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
     ),
     numbers=table.Cells(
       'Average reward ×100',
-      ('policy', 'split', 'reward', 'standard error', 'judge', 'its error'),
+      ('policy', 'split', 'reward', 'standard error', 'human', 'its error'),
       tuple(
         (
           v.name,
@@ -144,7 +144,7 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
     return None
   return Exhibit(
     name='reward-and-judge',
-    title='Gain in reward, and in the judge’s score',
+    title='Gain in reward, and in the human score',
     caption=(
       'Differences to BC (G=0, I=0), paired by source, in the order of the '
       'reward. Where the right side does not follow the left, the policy has '
@@ -154,7 +154,7 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
     pictures=tuple(
       Picture(
         judge_figures.reward_and_judge(one),
-        f'Bars of gains over BC on {split}, reward and judge: '
+        f'Bars of gains over BC on {split}, reward and human score: '
         + listed(
           (
             gain.policy.name,
@@ -169,7 +169,7 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
     ),
     numbers=table.Cells(
       'Differences to BC ×100, with two-sided p-values',
-      ('policy', 'split', 'reward', 'p', 'judge', 'p of judge'),
+      ('policy', 'split', 'reward', 'p', 'human', 'p of human'),
       tuple(
         (
           gain.policy.name,

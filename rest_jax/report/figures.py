@@ -49,7 +49,7 @@ def average_reward(results: results_lib.Results) -> figure_lib.Figure:
   splits = _splits(results)
   rows = [('reward', 'average reward')]
   if any(variant.human for variant in results.variants):
-    rows.append(('human', 'average judge score'))
+    rows.append(('human', 'average human score'))
   most = max(len(results.of_split(split)) for split in splits)
   figure, grid = drawing.panels(
     f'{results.task}: average reward', len(rows), len(splits), 0.6 * most + 1.2

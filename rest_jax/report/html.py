@@ -89,7 +89,7 @@ class Page:
     best = max(variants, key=lambda variant: variant.reward.mean)
     found = [_highlight(f'Reward ×100, {split}', best, 'reward')]
     if best.human is not None:
-      found.append(_highlight('Its judge score ×100', best, 'human'))
+      found.append(_highlight('Its human score ×100', best, 'human'))
     for name, label in (('bleu', 'Its BLEU'), ('chrf', 'Its chrF')):
       if getattr(best, name) is not None:
         found.append(_highlight(label, best, name))

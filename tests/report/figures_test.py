@@ -109,7 +109,7 @@ class TestAverageReward:
       make_results(human=metrics.Estimate(61.0, 0.5))
     )
     assert len(figure.axes) == 4
-    assert 'judge' in figure.axes[2].get_ylabel()
+    assert 'human' in figure.axes[2].get_ylabel()
     bar = figure.axes[2].patches[0]
     assert bar.get_y() + bar.get_height() == pytest.approx(61.0)
 
