@@ -198,13 +198,14 @@ class _Workers:
     prefix = f'[{number}] ' if len(self._commands) > 1 else ''
     reported = None
     assert process.stdout is not None
-    for line in process.stdout:
-      line = line.rstrip('\n')
-      if self._marker and line.startswith(self._marker):
-        reported = int(line[len(self._marker) :])
-        continue
-      last.append(line)
-      print(f'{prefix}{line}\n', end='', flush=True)
+    with process.stdout as lines:
+      for line in lines:
+        line = line.rstrip('\n')
+        if self._marker and line.startswith(self._marker):
+          reported = int(line[len(self._marker) :])
+          continue
+        last.append(line)
+        print(f'{prefix}{line}\n', end='', flush=True)
     status = process.wait()
     if self._marker:
       status = reported
