@@ -9,6 +9,7 @@ from launch import commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
+_EXTRAS = re.compile(r'[a-z0-9_]+(,[a-z0-9_]+)*')
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
 
@@ -23,6 +24,7 @@ class Job:
     overrides: `NAME=VALUE`, as gin_utils.split_flags gives them.
     arguments: any others, as they are.
     environment: names and values.
+    extras: of setup.py, for the environment that is made elsewhere.
   """
 
   model_dir: str
@@ -31,6 +33,7 @@ class Job:
   overrides: tuple[str, ...] = ()
   arguments: tuple[str, ...] = ()
   environment: dict[str, str] = dataclasses.field(default_factory=dict)
+  extras: str = 'tpu'
 
   def __post_init__(self):
     if not self.model_dir:
@@ -38,6 +41,11 @@ class Job:
     if not self.gin_files:
       raise commands.LaunchError(
         '--gin_file must name an experiment; see gin_configs/.'
+      )
+    if not _EXTRAS.fullmatch(self.extras):
+      raise commands.LaunchError(
+        f'--extras={self.extras} must be names with commas between them, such '
+        'as tpu,iwslt.'
       )
 
   def program(self, python: str, *added: str) -> tuple[str, ...]:

@@ -79,6 +79,9 @@ _SETUP_COMMAND = flags.DEFINE_string(
   '',
   "A shell's line for each worker before all else, to mount --model_dir.",
 )
+_EXTRAS = flags.DEFINE_string(
+  'extras', 'tpu', 'Of setup.py, to be installed on each worker.'
+)
 _TPU_NAME = flags.DEFINE_string('tpu_name', '', 'Of the TPU VM.')
 _RUNTIME_VERSION = flags.DEFINE_string(
   'runtime_version', '', 'The software of the TPU VM.'
@@ -113,7 +116,9 @@ _ON_TPU_VM = (
   'tpu_name', 'runtime_version', 'spot', 'delete', 'command_timeout',
   'poll_seconds',
 )  # fmt: skip
-_IN_CLOUD = ('project', 'zone', 'accelerator_type', 'setup_command')
+_IN_CLOUD = (
+  'project', 'zone', 'accelerator_type', 'setup_command', 'extras',
+)  # fmt: skip
 _ONLY = {
   'local': ('num_processes', 'devices_per_process'),
   'tpu_vm': (*_IN_CLOUD, *_ON_TPU_VM),
@@ -142,6 +147,7 @@ def main(arguments: list[str], overrides: list[str]) -> int:
         overrides=tuple(overrides),
         arguments=tuple(arguments),
         environment=job_lib.environment(_ENV.value),
+        extras=_EXTRAS.value,
       )
     )
     if _DRY_RUN.value:

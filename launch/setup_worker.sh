@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Runs on a TPU worker, in the copied checkout: makes .venv with the tested
-# versions and [tpu]. Images of TPU VMs have an older Python than is needed.
+# versions and the extras that are named, as in
+#
+#   bash launch/setup_worker.sh tpu,iwslt
+#
+# Images of TPU VMs have an older Python than is needed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
@@ -10,4 +14,4 @@ if ! find_python > /dev/null 2>&1; then
   sudo apt-get -o DPkg::Lock::Timeout=600 update --quiet
   sudo apt-get -o DPkg::Lock::Timeout=600 install --quiet --yes python3.11-venv
 fi
-make_environment tpu
+make_environment "$1"

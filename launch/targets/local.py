@@ -34,7 +34,7 @@ class Local:
 
   def plan(self) -> list[str]:
     """Returns the lines of --dry_run."""
-    lines = [command.text() for command in self.commands('PORT')]
+    lines = [command.text() for command in self.process_commands('PORT')]
     if self.num_processes > 1:
       lines.insert(0, '# Side by side, with a free port each time:')
     return lines
@@ -47,7 +47,7 @@ class Local:
       pause_seconds=self.restart_seconds,
     )
 
-  def commands(self, port: int | str) -> list[commands.Command]:
+  def process_commands(self, port: int | str) -> list[commands.Command]:
     """Returns the command of each process.
 
     Args:
@@ -63,7 +63,7 @@ class Local:
   def _attempt(self, number: int) -> restarts.Attempt:
     del number
     outcome = processes.run_together(
-      self.commands(_free_port()), grace_seconds=self.grace_seconds
+      self.process_commands(_free_port()), grace_seconds=self.grace_seconds
     )
     return restarts.Attempt(outcome=outcome)
 

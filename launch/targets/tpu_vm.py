@@ -197,6 +197,7 @@ class TpuVm:
 
   def run(self) -> int:
     """Runs it; returns the exit status."""
+    commands.require('gcloud')
     is_over = False
     try:
       status = restarts.run(
@@ -298,7 +299,7 @@ class TpuVm:
       f'tar -xzf {_ARCHIVE} -C {_CHECKOUT}',
       f'cd {_CHECKOUT}',
       *([shlex.join(own)] if self.setup_command else []),
-      'bash launch/setup_worker.sh',
+      f'bash launch/setup_worker.sh {self.job.extras}',
     ]
     return (
       f'if ! (cd {_CHECKOUT} 2> /dev/null && '

@@ -7,6 +7,7 @@ on 1.
 
 import dataclasses
 import re
+import shlex
 
 from launch import archive, commands
 from launch import job as job_lib
@@ -157,7 +158,9 @@ class Xpk:
       self.job.program('python', '--distributed'),
       {'PYTHONUNBUFFERED': '1', **self.job.environment},
     )
-    own = [self.setup_command] if self.setup_command else []
+    own = []
+    if self.setup_command:
+      own = [shlex.join(('bash', '-c', self.setup_command))]
     if self.docker_image:
       return ' && '.join([*own, run])
     return ' && '.join(
@@ -165,7 +168,7 @@ class Xpk:
         f'cd {_CHECKOUT}',
         *own,
         'source launch/environment.sh',
-        'make_environment tpu',
+        f'make_environment {self.job.extras}',
         'export PATH="$PWD/.venv/bin:$PATH"',
         run,
       ]

@@ -31,7 +31,11 @@ def test_the_program_has_all_arguments_in_their_order():
 
 @pytest.mark.parametrize(
   'changes, named',
-  [({'model_dir': ''}, '--model_dir'), ({'gin_files': ()}, '--gin_file')],
+  [
+    ({'model_dir': ''}, '--model_dir'),
+    ({'gin_files': ()}, '--gin_file'),
+    ({'extras': 'tpu; x'}, '--extras'),
+  ],
 )
 def test_what_is_missing_is_named(changes, named):
   with pytest.raises(commands.LaunchError, match=named):

@@ -43,7 +43,7 @@ def test_one_process_is_told_of_no_others(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
   monkeypatch.delenv('PYTHONPATH', raising=False)
   target = local.Local(job=_job(), devices_per_process=2)
-  (command,) = target.commands(1234)
+  (command,) = target.process_commands(1234)
   assert command.argv == (
     sys.executable, '-m', 'rest_jax.main', '--run_mode=rest',
     '--model_dir=runs/a', f'--gin_file={_SMOKE}',
@@ -58,7 +58,7 @@ def test_one_process_is_told_of_no_others(monkeypatch):
 
 def test_several_processes_find_each_other():
   target = local.Local(job=_job(), num_processes=3)
-  for index, command in enumerate(target.commands(1234)):
+  for index, command in enumerate(target.process_commands(1234)):
     assert command.argv[-3:] == (
       '--coordinator_address=127.0.0.1:1234',
       '--num_processes=3',
@@ -69,10 +69,10 @@ def test_several_processes_find_each_other():
 def test_flags_of_xla_are_kept_and_variables_of_the_user_win(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--xla_a=1')
   devices = '--xla_force_host_platform_device_count=1'
-  (command,) = local.Local(job=_job()).commands(1)
+  (command,) = local.Local(job=_job()).process_commands(1)
   assert command.environment['XLA_FLAGS'] == f'--xla_a=1 {devices}'
   job = _job(environment={'XLA_FLAGS': '--xla_b=2', 'JAX_PLATFORMS': 'cuda'})
-  (command,) = local.Local(job=job).commands(1)
+  (command,) = local.Local(job=job).process_commands(1)
   assert command.environment['XLA_FLAGS'] == f'--xla_b=2 {devices}'
   assert command.environment['JAX_PLATFORMS'] == 'cuda'
 

@@ -193,7 +193,8 @@ def test_a_machine_that_is_there_is_used(stand_ins, capfd):
   assert [call[4] for call in stand_ins.calls()] == [
     'describe', 'scp', 'ssh', 'ssh', 'ssh'
   ]  # fmt: skip
-  assert stand_ins.calls('setup_worker.sh')[0][6] == '--worker=all'
+  (setup,) = stand_ins.calls('setup_worker.sh tpu')
+  assert setup[6] == '--worker=all'
   started = stand_ins.calls('worker.py run')
   assert {call[6] for call in started} == {'--worker=0', '--worker=1'}
   assert all('--distributed' in call[7] for call in started)

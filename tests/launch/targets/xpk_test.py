@@ -106,9 +106,10 @@ def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
     overrides=(_AWKWARD,),
     arguments=('--policy=a b', "it's"),
     environment={'A': "b;  'c' $HOME $$"},
+    extras='tpu,iwslt',
   )
   target = _target(
-    job=job, docker_image=docker_image, setup_command='echo mounted'
+    job=job, docker_image=docker_image, setup_command='false || echo mounted'
   )
   app = tmp_path / 'app'
   (app / 'launch').mkdir(parents=True)
@@ -135,7 +136,9 @@ def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
   )
   assert done.returncode == 41, done.stderr
   *before, seen = done.stdout.splitlines()
-  assert before == (['mounted'] if docker_image else ['mounted', 'made tpu'])
+  assert before == (
+    ['mounted'] if docker_image else ['mounted', 'made tpu,iwslt']
+  )
   assert json.loads(seen) == [
     [
       '-m', 'rest_jax.main', '--run_mode=rest', '--model_dir=/mnt/a',
