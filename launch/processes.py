@@ -105,6 +105,7 @@ def run_together(
         interrupted = interrupted or int(event)
         # A second signal would stop a training without saving.
         stop_at = None
+        kill_at = kill_at or time.monotonic() + grace_seconds + _SLACK_SECONDS
         commands.say(f'{event.name}: handed to the workers, which save and end')
         send(event)
         continue

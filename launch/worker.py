@@ -1,8 +1,9 @@
 """Runs on a worker: keeps the program going when the connection is lost.
 
-  python3 launch/worker.py run ID PROGRAM ...   starts it, shows its log, ends as it
-  python3 launch/worker.py stop SIGNAL SECONDS  signals it, kills it after SECONDS
-  python3 launch/worker.py is_running           status 0 if it runs
+  python3 launch/worker.py run ID PROGRAM ...    starts it, shows its log, ends as it
+  python3 launch/worker.py stop SIGNAL SECONDS PROGRAM ...
+                                                 signals it, kills it after SECONDS
+  python3 launch/worker.py is_running            status 0 if any program runs
 
 `run` may be called any number of times: a program that runs is followed and not
 started again, and one that ended under the same ID is only reported. So whoever
@@ -23,9 +24,9 @@ import time
 STATE = pathlib.Path('build') / 'worker'
 _RUN, _STATUS, _LOG = STATE / 'run.json', STATE / 'status', STATE / 'log'
 
-# The last line of `run`, by which the launcher tells the program's end from
-# that of the connection.
-ENDED = '[worker] the program ended with status '
+# The last line of `run` begins with it, by which the launcher tells the
+# program's end from that of the connection.
+ENDED = '[worker] ended with status '
 _POLL_SECONDS = 0.2
 
 
@@ -35,10 +36,9 @@ def run(run_id, argv):
   start = 0
   if _is_alive(current):
     if current['argv'] != argv:
-      print(
-        '[worker] another run is going on here: '
-        f'{current["argv"]}. Stop it with: python3 launch/worker.py stop 15 300'
-      )
+      print(f'[worker] another run is going on here: {current["argv"]}')
+      print(f'[worker] wait for it, or end it: kill {current["pid"]}')
+      print(f'{ENDED}1', flush=True)
       return 1
     start = max(0, _LOG.stat().st_size - 2000)
     print('[worker] it is running already; its log goes on:', flush=True)
@@ -54,11 +54,11 @@ def run(run_id, argv):
   return status
 
 
-def stop(number, seconds):
-  """Signals the program, and kills it if it has not ended after `seconds`."""
+def stop(number, seconds, argv):
+  """Signals a program, and kills it if it has not ended after `seconds`."""
   current = _current()
-  if not _is_alive(current):
-    print('[worker] nothing is running')
+  if not _is_alive(current) or current['argv'] != argv:
+    print('[worker] that program is not running')
     return 0
   _signal(current, number)
   deadline = time.monotonic() + seconds
@@ -155,7 +155,7 @@ def main(arguments):
   if action == 'run':
     return run(rest[0], rest[1:])
   if action == 'stop':
-    return stop(int(rest[0]), float(rest[1]))
+    return stop(int(rest[0]), float(rest[1]), rest[2:])
   if action == 'is_running':
     return 0 if _is_alive(_current()) else 1
   _keep(rest[0], rest[1:])

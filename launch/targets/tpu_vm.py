@@ -19,14 +19,17 @@ from launch import job as job_lib
 # The state of a TPU VM that is in use.
 READY = 'READY'
 # Taken away for good: a Spot VM cannot be started again.
-_GONE = ('PREEMPTED', 'TERMINATED', 'DELETING')
-_COMING = ('CREATING', 'STARTING', 'RESTARTING', 'REPAIRING', 'REIMAGING')
+_GONE = ('PREEMPTED', 'TERMINATED')
+_PASSING = (
+  'CREATING', 'STARTING', 'RESTARTING', 'REPAIRING', 'REIMAGING', 'DELETING',
+)  # fmt: skip
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,61}[a-z0-9])?')
 _TYPE = re.compile(r'(v\d+[a-z]*)-(\d+)')
 # In the checkout of a worker; its home is where ssh begins.
 _CHECKOUT = 'rest_jax'
 _PYTHON = '.venv/bin/python'
+_WORKER = ('python3', 'launch/worker.py')
 _ARCHIVE = 'rest_jax.tar.gz'
 
 
@@ -181,7 +184,7 @@ class TpuVm:
     """Returns the lines of --dry_run."""
     self.machine.check_complete()
     workers = num_workers(self.machine.accelerator_type)
-    prepare = [*archive.create(self.job, self.machine.name), *self._prepare()]
+    prepare = self._prepare(0, workers)
     lines = [
       *self._plan_machine(),
       '# Code and environment, on all workers:',
@@ -189,7 +192,7 @@ class TpuVm:
       f'# The run, side by side on {workers} workers, followed:',
       *(self.follow(n, 'RUN_ID', workers).text() for n in range(workers)),
       '# On Ctrl-C, or when a worker fails:',
-      self.stop('SIGNAL').text(),
+      self.stop('SIGNAL', workers).text(),
     ]
     if self.delete:
       lines += ['# When it has ended:', self.deletion().text()]
@@ -221,27 +224,16 @@ class TpuVm:
       run_id: of this start; the same for all workers.
       workers: how many there are.
     """
-    added = ['--distributed'] if workers > 1 else []
     environment = {'PYTHONUNBUFFERED': '1', **self.job.environment}
     kept = commands.with_environment(
-      (
-        'python3',
-        'launch/worker.py',
-        'run',
-        run_id,
-        *self.job.program(_PYTHON, *added),
-      ),
-      environment,
+      (*_WORKER, 'run', run_id, *self._program(workers)), environment
     )
     return self.machine.ssh(which, f'cd {_CHECKOUT} && {kept}')
 
-  def stop(self, number: int | str) -> commands.Command:
+  def stop(self, number: int | str, workers: int) -> commands.Command:
     """Returns the command that signals the program of all workers."""
-    return self.machine.ssh(
-      'all',
-      f'cd {_CHECKOUT} && '
-      f'python3 launch/worker.py stop {number} {self.grace_seconds:g}',
-    )
+    stop = self._stop(number, workers)
+    return self.machine.ssh('all', f'cd {_CHECKOUT} && {stop}')
 
   def deletion(self) -> commands.Command:
     """Returns the command after which nothing costs any more."""
@@ -265,7 +257,7 @@ class TpuVm:
         state = ''
       if not state:
         commands.run(machine.create(), machine.command_timeout)
-      elif state in _COMING:
+      elif state in _PASSING:
         commands.say(f'{machine.name} is {state}; waiting')
         time.sleep(machine.poll_seconds)
       else:
@@ -283,13 +275,29 @@ class TpuVm:
       machine.create().text(),
     ]
 
-  def _prepare(self) -> list[commands.Command]:
-    return [self.machine.copy(), self.machine.ssh('all', self._setup())]
+  def _prepare(self, number: int, workers: int) -> list[commands.Command]:
+    return [
+      *archive.create(self.job, self.machine.name),
+      self.machine.copy(),
+      self.machine.ssh('all', self._setup(number, workers)),
+    ]
 
-  def _setup(self) -> str:
+  def _program(self, workers: int) -> tuple[str, ...]:
+    added = ['--distributed'] if workers > 1 else []
+    return self.job.program(_PYTHON, *added)
+
+  def _stop(self, number: int | str, workers: int) -> str:
+    seconds = f'{self.grace_seconds:g}'
+    return shlex.join(
+      (*_WORKER, 'stop', str(number), seconds, *self._program(workers))
+    )
+
+  def _setup(self, number: int, workers: int) -> str:
     """Returns what unpacks the code and makes the environment.
 
-    A worker on which the run goes on keeps the code that it runs with.
+    In the first attempt, a worker on which a run goes on keeps the code that it
+    runs with, and is then followed. In later ones nothing may go on that does
+    not know of the others' restart.
     """
     fresh = ' '.join(f'{_CHECKOUT}/{name}' for name in ('rest_jax', 'launch'))
     own = ('bash', '-c', self.setup_command)
@@ -301,40 +309,40 @@ class TpuVm:
       *([shlex.join(own)] if self.setup_command else []),
       f'bash launch/setup_worker.sh {self.job.extras}',
     ]
+    if number:
+      stop = self._stop(15, workers)
+      return f'(cd {_CHECKOUT} 2> /dev/null && {stop}); {" && ".join(steps)}'
     return (
       f'if ! (cd {_CHECKOUT} 2> /dev/null && '
-      'python3 launch/worker.py is_running 2> /dev/null); '
+      f'{shlex.join(_WORKER)} is_running 2> /dev/null); '
       f'then {" && ".join(steps)}; fi'
     )
 
   def _attempt(self, number: int) -> restarts.Attempt:
     try:
-      found = self.acquire()
-      for command in archive.create(self.job, self.machine.name):
-        commands.run(command)
-      for command in self._prepare():
+      workers = len(self.acquire()['networkEndpoints'])
+      for command in self._prepare(number, workers):
         commands.run(command, self.machine.command_timeout)
     except commands.CommandFailed as error:
       cut_off = self._why_gone()
       if not cut_off and number == 0:
         raise
       return restarts.Attempt(cut_off=f'{cut_off or "preparing"}: {error}')
-    workers = len(found['networkEndpoints'])
     run_id = f'{int(time.time())}-{os.getpid()}-{number}'
     outcome = processes.run_together(
       [self.follow(n, run_id, workers) for n in range(workers)],
       grace_seconds=self.grace_seconds,
-      send=self._send,
+      send=lambda number: self._send(number, workers),
       marker=worker.ENDED,
     )
     is_done = all(one.status == 0 for one in outcome.ended)
     cut_off = '' if is_done or outcome.interrupted else self._why_gone()
     return restarts.Attempt(outcome=outcome, cut_off=cut_off)
 
-  def _send(self, number: int) -> None:
+  def _send(self, number: int, workers: int) -> None:
     try:
       commands.run(
-        self.stop(int(number)),
+        self.stop(int(number), workers),
         self.grace_seconds + self.machine.command_timeout,
       )
     except commands.CommandFailed as error:

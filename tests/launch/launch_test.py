@@ -100,7 +100,7 @@ def test_a_missing_executable_is_named(tmp_path, monkeypatch):
 def test_a_failure_of_the_program_is_the_exit_status(stand_ins):
   found = '{"state": "READY", "networkEndpoints": [{}]}'
   stand_ins.plays('describe', always=True, stdout=found)
-  ended = '[worker] the program ended with status 1\n'
+  ended = '[worker] ended with status 1\n'
   stand_ins.plays('worker.py run', status=1, stdout=f'no file\n{ended}')
   done = _launch(*_TPU)
   assert done.returncode == 1

@@ -123,6 +123,24 @@ def test_a_signal_is_handed_on_once_and_waited_for(number, tmp_path):
   assert signal.getsignal(number) is before
 
 
+def test_who_does_not_save_in_time_is_killed(tmp_path):
+  stubborn = (
+    'import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
+    'open(sys.argv[1], "w").close(); time.sleep(60)'
+  )
+  ready = tmp_path / 'ready'
+
+  def send():
+    while not ready.exists():
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=send).start()
+  outcome = _run(_python(stubborn, str(ready)), grace_seconds=0.1)
+  assert outcome.interrupted == signal.SIGTERM
+  assert outcome.ended[0].status == 137
+
+
 def test_what_a_worker_leaves_behind_is_ended(tmp_path):
   pid_file = tmp_path / 'pid'
   leaves = (

@@ -33,7 +33,10 @@ sys.exit(int(sys.argv[1]))
 def home(tmp_path):
   """Where a worker keeps its state; nothing is left running there."""
   yield tmp_path
-  _call(tmp_path, 'stop', '9', '0')
+  path = tmp_path / 'build' / 'worker' / 'run.json'
+  if path.exists():
+    argv = json.loads(path.read_text())['argv']
+    _call(tmp_path, 'stop', '9', '0', *argv)
 
 
 def _argv(*arguments):
@@ -120,7 +123,11 @@ def test_another_run_is_not_disturbed(home):
   other = _call(home, 'run', 'b', *_program('1'))
   assert other.returncode == 1
   assert 'another run' in other.stdout
-  assert worker.ENDED not in other.stdout
+  # It is an error, not a lost worker, which would be started again.
+  assert other.stdout.splitlines()[-1] == f'{worker.ENDED}1'
+  stopped = _call(home, 'stop', '15', '0', *_program('1'))
+  assert 'not running' in stopped.stdout
+  assert first.poll() is None
   (home / 'go').touch()
   assert first.wait(60) == 0
   first.stdout.close()
@@ -129,11 +136,12 @@ def test_another_run_is_not_disturbed(home):
 def test_a_signal_reaches_the_program(home):
   first = _begin(home, 'a', *_program('0'))
   _wait_for('started', home)
-  assert _call(home, 'stop', '15', '30').returncode == 0
+  stop = ('stop', '15', '30', *_program('0'))
+  assert _call(home, *stop).returncode == 0
   printed, _ = first.communicate(timeout=60)
   assert printed.splitlines()[-2:] == ['saved', f'{worker.ENDED}143']
-  stopped = _call(home, 'stop', '15', '30')
-  assert (stopped.returncode, 'nothing' in stopped.stdout) == (0, True)
+  stopped = _call(home, *stop)
+  assert (stopped.returncode, 'not running' in stopped.stdout) == (0, True)
 
 
 def test_what_does_not_end_in_time_is_killed(home):
@@ -141,9 +149,10 @@ def test_what_does_not_end_in_time_is_killed(home):
     'import signal, time; signal.signal(15, signal.SIG_IGN); '
     'print("started", flush=True); time.sleep(60)'
   )
-  first = _begin(home, 'a', sys.executable, '-c', stubborn)
+  program = (sys.executable, '-c', stubborn)
+  first = _begin(home, 'a', *program)
   _wait_for('started', home)
-  assert 'killed' in _call(home, 'stop', '15', '0.3').stdout
+  assert 'killed' in _call(home, 'stop', '15', '0.3', *program).stdout
   printed, _ = first.communicate(timeout=60)
   assert printed.splitlines()[-1] == f'{worker.ENDED}137'
 

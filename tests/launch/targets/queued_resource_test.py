@@ -58,7 +58,7 @@ class _Cloud:
     self._stand_ins.plays('tpu-vm describe', stdout=json.dumps(found))
 
   def program(self, status):
-    mark = f'[worker] the program ended with status {status}\n'
+    mark = f'[worker] ended with status {status}\n'
     self._stand_ins.plays(
       'worker.py run', status=status or 0, stdout='' if status is None else mark
     )

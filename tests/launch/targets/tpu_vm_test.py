@@ -64,7 +64,7 @@ def _node(state='READY', workers=2):
 
 def _ends(stand_ins, which, status, *, printed='', marked=True):
   """Lets a worker's program end; without a mark the connection is lost."""
-  mark = f'[worker] the program ended with status {status}\n' if marked else ''
+  mark = f'[worker] ended with status {status}\n' if marked else ''
   stand_ins.plays(
     'ssh', f'--worker={which}', 'worker.py run', stdout=printed + mark,
     status=status,
@@ -129,11 +129,14 @@ def test_a_single_worker_is_not_distributed():
 
 
 def test_stop():
-  argv = _target().stop(15).argv
-  assert argv[6:8] == (
-    '--worker=all',
-    '--command=cd rest_jax && python3 launch/worker.py stop 15 10',
-  )
+  job = _job(overrides=(_AWKWARD,))
+  argv = _target(job=job).stop(15, 1).argv
+  assert argv[6] == '--worker=all'
+  assert shlex.split(argv[7].removeprefix('--command=')) == [
+    'cd', 'rest_jax', '&&', 'python3', 'launch/worker.py', 'stop', '15', '10',
+    '.venv/bin/python', '-m', 'rest_jax.main', '--run_mode=rest',
+    '--model_dir=/mnt/a', f'--gin_file={_SMOKE}', f'--gin.{_AWKWARD}',
+  ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -269,8 +272,8 @@ class _Waiting(tpu_vm.TpuVm):
     wait = f'until test -e {self.home}/stop; do sleep 0.05; done; '
     return commands.Command(('sh', '-c', wait + 'exec "$@"', '', *command.argv))
 
-  def _send(self, number):
-    super()._send(number)
+  def _send(self, number, workers):
+    super()._send(number, workers)
     (self.home / 'stop').touch()
 
 
@@ -352,6 +355,7 @@ _MAIN = """
 import json, os, pathlib, signal, sys, time
 def save(number, frame):
   pathlib.Path('saved').write_text(str(number))
+  pathlib.Path('../part').write_text('0')
   sys.exit(128 + number)
 signal.signal(signal.SIGTERM, save)
 signal.signal(signal.SIGINT, save)
@@ -430,23 +434,60 @@ def test_a_run_that_goes_on_is_followed_and_its_code_left(stand_ins):
     time.sleep(0.05)
   marker = home / 'rest_jax' / 'rest_jax' / 'marker'
   marker.touch()
-  for command in target._prepare():
+  for command in target._prepare(0, 1):
     commands.run(command)
   assert marker.exists()
   second = threading.Thread(target=_attempt, args=(target,))
   second.start()
   time.sleep(1)
-  commands.run(target.stop(15))
+  commands.run(target.stop(15, 1))
   first.join(30)
   second.join(30)
   assert not first.is_alive() and not second.is_alive()
   assert (home / 'rest_jax' / 'saved').read_text() == '15'
 
 
-def _attempt(target):
-  for command in target._prepare():
+def test_what_goes_on_behind_a_lost_connection_is_ended_before_a_restart(
+  stand_ins, capfd
+):
+  (home,), setup = _workers(stand_ins, 'wait')
+  target = _target(setup_command=setup)
+  first = threading.Thread(target=_attempt, args=(target,))
+  first.start()
+  while not (home / 'rest_jax' / 'seen.json').exists():
+    time.sleep(0.05)
+  # To the launcher the worker is lost; its program saves, and resumes as 0.
+  _ends(stand_ins, 0, 255, marked=False)
+  assert target.run() == 0
+  first.join(30)
+  assert not first.is_alive()
+  assert (home / 'rest_jax' / 'saved').read_text() == '15'
+  printed = capfd.readouterr()
+  assert 'worker 0 was lost' in printed.err
+  assert 'playing 0' in printed.out
+
+
+def test_the_run_of_another_is_left_alone(stand_ins, capfd):
+  homes, setup = _workers(stand_ins, 'wait', 'wait')
+  theirs = _target(setup_command=setup)
+  first = threading.Thread(target=_attempt, args=(theirs, 2))
+  first.start()
+  while not (homes[0] / 'rest_jax' / 'seen.json').exists():
+    time.sleep(0.05)
+  (homes[1] / 'part').write_text('0')
+  ours = _target(setup_command=setup, job=_job(overrides=('SEED=2',)))
+  assert ours.run() == 1
+  assert 'another run is going on here' in capfd.readouterr().out
+  assert not (homes[0] / 'rest_jax' / 'saved').exists()
+  commands.run(theirs.stop(15, 2))
+  first.join(30)
+  assert (homes[0] / 'rest_jax' / 'saved').exists()
+
+
+def _attempt(target, workers=1):
+  for command in target._prepare(0, workers):
     commands.run(command)
-  subprocess.run(target.follow(0, str(time.time()), 1).argv)
+  subprocess.run(target.follow(0, str(time.time()), workers).argv)
 
 
 def test_the_copied_code_is_all_that_the_program_needs(stand_ins, tmp_path):
