@@ -10,7 +10,7 @@ import pytest
 
 # Notes its arguments, and does what the next rule says whose words they have:
 # it prints, ends with a status, or does what gcloud does, in folders for homes.
-_PROGRAM = """#!{python}
+_PROGRAM = """#!{python} -IS
 import fcntl, json, pathlib, shutil, subprocess, sys
 folder = pathlib.Path({folder!r})
 argv = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
@@ -96,6 +96,8 @@ def stand_ins(tmp_path, monkeypatch):
     path = folder / 'bin' / name
     path.write_text(_PROGRAM.format(python=sys.executable, folder=str(folder)))
     path.chmod(0o755)
+  # That of the workers; the one on the PATH may be found by a slow script.
+  (folder / 'bin' / 'python3').symlink_to(sys.executable)
   monkeypatch.setenv(
     'PATH', f'{folder / "bin"}{os.pathsep}{os.environ["PATH"]}'
   )

@@ -441,8 +441,8 @@ def test_a_run_that_goes_on_is_followed_and_its_code_left(stand_ins):
   second.start()
   time.sleep(1)
   commands.run(target.stop(15, 1))
-  first.join(30)
-  second.join(30)
+  first.join(120)
+  second.join(120)
   assert not first.is_alive() and not second.is_alive()
   assert (home / 'rest_jax' / 'saved').read_text() == '15'
 
@@ -459,7 +459,7 @@ def test_what_goes_on_behind_a_lost_connection_is_ended_before_a_restart(
   # To the launcher the worker is lost; its program saves, and resumes as 0.
   _ends(stand_ins, 0, 255, marked=False)
   assert target.run() == 0
-  first.join(30)
+  first.join(120)
   assert not first.is_alive()
   assert (home / 'rest_jax' / 'saved').read_text() == '15'
   printed = capfd.readouterr()
@@ -480,7 +480,7 @@ def test_the_run_of_another_is_left_alone(stand_ins, capfd):
   assert 'another run is going on here' in capfd.readouterr().out
   assert not (homes[0] / 'rest_jax' / 'saved').exists()
   commands.run(theirs.stop(15, 2))
-  first.join(30)
+  first.join(120)
   assert (homes[0] / 'rest_jax' / 'saved').exists()
 
 
