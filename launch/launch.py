@@ -119,10 +119,12 @@ _ON_TPU_VM = (
 _IN_CLOUD = (
   'project', 'zone', 'accelerator_type', 'setup_command', 'extras',
 )  # fmt: skip
+_RESTARTED_HERE = ('restart_seconds', 'grace_seconds')
+# The flags that only some targets have.
 _ONLY = {
-  'local': ('num_processes', 'devices_per_process'),
-  'tpu_vm': (*_IN_CLOUD, *_ON_TPU_VM),
-  'queued_resource': (*_IN_CLOUD, *_ON_TPU_VM),
+  'local': (*_RESTARTED_HERE, 'num_processes', 'devices_per_process'),
+  'tpu_vm': (*_RESTARTED_HERE, *_IN_CLOUD, *_ON_TPU_VM),
+  'queued_resource': (*_RESTARTED_HERE, *_IN_CLOUD, *_ON_TPU_VM),
   'xpk': (
     *_IN_CLOUD, 'cluster', 'workload', 'num_slices', 'base_docker_image',
     'docker_image',

@@ -12,6 +12,7 @@ import shlex
 from launch import archive, commands
 from launch import job as job_lib
 from launch.targets import tpu_vm
+from rest_jax import interruption
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
 # Where xpk puts --script-dir in the image.
@@ -87,9 +88,14 @@ class Xpk:
     for command in (*self.stage(), self.create()):
       commands.run(command)
     commands.say(f'its log: {self.logs().text()}')
-    commands.say(f'to end it: {self.delete().text()}')
     try:
       commands.run(self.wait())
+    except interruption.Interrupted as interrupted:
+      commands.say(
+        f'{interrupted}: the workload goes on; it ends with: '
+        f'{self.delete().text()}'
+      )
+      return 128 + interrupted.number
     except commands.CommandFailed as error:
       raise commands.CommandFailed(
         f'{error}\nThe last lines of its workers: {self.logs().text()}'

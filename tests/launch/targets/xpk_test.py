@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 from launch import commands
 from launch import job as job_lib
 from launch.targets import xpk
+from rest_jax import interruption
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
 _AWKWARD = 'X=\'a  b; "c" $HOME $(HOME) $$ `x` \\\\\''
@@ -169,6 +171,24 @@ def test_a_workload_that_fails_says_where_its_log_is(stand_ins):
     commands.CommandFailed, match=r'status 125[\s\S]*kubectl logs .*=w '
   ):
     _target().run()
+
+
+def test_an_interrupted_wait_leaves_the_workload(
+  stand_ins, monkeypatch, capsys
+):
+  carry_out = commands.run
+
+  def run(command):
+    if 'list' in command.argv:
+      raise interruption.Interrupted(signal.SIGINT)
+    carry_out(command)
+
+  monkeypatch.setattr(commands, 'run', run)
+  assert _target().run() == 130
+  assert [call[2] for call in stand_ins.calls()] == ['create']
+  said = capsys.readouterr().err
+  assert 'the workload goes on' in said
+  assert _target().delete().text() in said
 
 
 def test_what_is_not_submitted_is_not_waited_for(stand_ins):
