@@ -1,0 +1,249 @@
+"""Runs one process a worker, side by side, and ends them together.
+
+Each line that a worker prints is shown with the worker's number. When one fails
+the others are stopped: they would wait for it for ever. A signal to the launcher
+is handed to the workers, which save what they have; it does not end them itself.
+"""
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+
+from launch import commands
+from rest_jax import interruption
+
+# Sends a signal to all workers that still run; given by the target.
+Send = Callable[[int], None]
+
+NUM_LAST_LINES = 20
+# Workers that fail together end within this; the first to be seen may be a
+# consequence of another.
+_SETTLE_SECONDS = 2.0
+# A worker that was told to end has its own time limit; this is on top.
+_SLACK_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+  """How a worker ended.
+
+  Attributes:
+    worker: its number.
+    status: the program's exit status, 128 + signal if one ended it; None if
+      that is not known, because the worker was lost.
+    was_stopped: it ended after the launcher had told it to.
+    last_lines: the last that it printed.
+  """
+
+  worker: int
+  status: int | None
+  was_stopped: bool
+  last_lines: tuple[str, ...]
+
+  def says(self) -> str:
+    """Returns a sentence about it."""
+    if self.status is None:
+      return f'worker {self.worker} was lost'
+    if self.status > 128:
+      with contextlib.suppress(ValueError):
+        name = signal.Signals(self.status - 128).name
+        return f'worker {self.worker} was ended by {name}'
+    return f'worker {self.worker} ended with status {self.status}'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """How all workers ended.
+
+  Attributes:
+    ended: one for each worker, the first to end first.
+    interrupted: the first signal that the launcher was sent meanwhile.
+  """
+
+  ended: tuple[Ended, ...]
+  interrupted: int | None = None
+
+
+def run_together(
+  worker_commands: Sequence[commands.Command],
+  *,
+  grace_seconds: float,
+  send: Send | None = None,
+  marker: str | None = None,
+) -> Outcome:
+  """Runs a command for each worker until all have ended.
+
+  Args:
+    worker_commands: one for each.
+    grace_seconds: how long a worker that was told to end may take for it.
+    send: signals all workers; None for processes of this machine.
+    marker: what the line with the program's status begins with, where the
+      process is only a connection to it; None if it is the program.
+
+  Returns:
+    How they ended.
+  """
+  for command in worker_commands:
+    commands.require(command.argv[0])
+  workers = _Workers(worker_commands, marker)
+  send = send or workers.send
+  interrupted = None
+  # When stragglers are stopped, and when they are killed.
+  stop_at = kill_at = None
+  with _signals_in(workers.events), workers.running():
+    while workers.running_numbers():
+      times = [at for at in (stop_at, kill_at) if at is not None]
+      event = workers.next_event(min(times) if times else None)
+      if isinstance(event, signal.Signals):
+        interrupted = interrupted or int(event)
+        # A second signal would stop a training without saving.
+        stop_at = None
+        kill_at = kill_at or time.monotonic() + grace_seconds + _SLACK_SECONDS
+        commands.say(f'{event.name}: handed to the workers, which save and end')
+        send(event)
+        continue
+      now = time.monotonic()
+      if event is not None and event.status != 0 and interrupted is None:
+        commands.say(event.says())
+        if not workers.are_stopped and stop_at is None:
+          stop_at = now + _SETTLE_SECONDS
+      if kill_at is not None and now >= kill_at:
+        kill_at = None
+        workers.kill()
+      elif stop_at is not None and now >= stop_at:
+        stop_at, kill_at = None, now + grace_seconds + _SLACK_SECONDS
+        workers.are_stopped = True
+        commands.say('the other workers are stopped')
+        send(signal.SIGTERM)
+  return Outcome(ended=tuple(workers.ended), interrupted=interrupted)
+
+
+class _Workers:
+  """The processes, each with a thread that reads what it prints."""
+
+  def __init__(
+    self, worker_commands: Sequence[commands.Command], marker: str | None
+  ):
+    self._commands = worker_commands
+    self._marker = marker
+    self._processes: list[subprocess.Popen[str]] = []
+    # Its `put` may be called from a signal's handler.
+    self.events: queue.SimpleQueue[Ended | signal.Signals] = queue.SimpleQueue()
+    self.ended: list[Ended] = []
+    self.are_stopped = False
+
+  @contextlib.contextmanager
+  def running(self) -> Iterator[None]:
+    """Starts them; none is left behind, whatever happens."""
+    try:
+      for number, command in enumerate(self._commands):
+        process = subprocess.Popen(
+          command.argv,
+          env=command.full_environment(),
+          stdin=subprocess.DEVNULL,
+          stdout=subprocess.PIPE,
+          stderr=subprocess.STDOUT,
+          text=True,
+          errors='replace',
+          # Ctrl-C at a terminal reaches the launcher alone, which hands it on:
+          # two signals would stop a training at once.
+          start_new_session=True,
+        )
+        self._processes.append(process)
+        for work in (self._read, self._clear_up):
+          threading.Thread(
+            target=work, args=(number, process), daemon=True
+          ).start()
+      yield
+    finally:
+      self.kill()
+
+  def running_numbers(self) -> list[int]:
+    """Returns the numbers of those whose end has not been seen."""
+    ended = {one.worker for one in self.ended}
+    return [n for n in range(len(self._commands)) if n not in ended]
+
+  def next_event(self, until: float | None) -> Ended | signal.Signals | None:
+    """Waits for an end or a signal; None once it is `until`."""
+    try:
+      timeout = None if until is None else max(0.0, until - time.monotonic())
+      event = self.events.get(timeout=timeout)
+    except queue.Empty:
+      return None
+    if isinstance(event, Ended):
+      event = dataclasses.replace(event, was_stopped=self.are_stopped)
+      self.ended.append(event)
+    return event
+
+  def send(self, number: int) -> None:
+    """Signals the processes themselves."""
+    for worker in self.running_numbers():
+      if worker < len(self._processes):
+        self._processes[worker].send_signal(number)
+
+  def kill(self) -> None:
+    """Kills what still runs, with all that it has started."""
+    for worker in self.running_numbers():
+      if worker < len(self._processes):
+        _kill_group(self._processes[worker])
+
+  def _read(self, number: int, process: subprocess.Popen[str]) -> None:
+    last = collections.deque[str](maxlen=NUM_LAST_LINES)
+    prefix = f'[{number}] ' if len(self._commands) > 1 else ''
+    reported = None
+    assert process.stdout is not None
+    with process.stdout as lines:
+      for line in lines:
+        line = line.rstrip('\n')
+        if self._marker and line.startswith(self._marker):
+          reported = int(line[len(self._marker) :])
+          continue
+        last.append(line)
+        print(f'{prefix}{line}\n', end='', flush=True)
+    status = process.wait()
+    if self._marker:
+      status = reported
+    elif status < 0:
+      status = 128 - status
+    self.events.put(
+      Ended(
+        worker=number,
+        status=status,
+        was_stopped=False,
+        last_lines=tuple(last),
+      )
+    )
+
+  def _clear_up(self, number: int, process: subprocess.Popen[str]) -> None:
+    """Ends what a process leaves behind, which would keep its output open."""
+    del number
+    process.wait()
+    _kill_group(process)
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+  with contextlib.suppress(ProcessLookupError, PermissionError):
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _signals_in(events: queue.SimpleQueue) -> Iterator[None]:
+  """Puts signals to the launcher among the events."""
+
+  def handle(number, frame):
+    del frame
+    events.put(signal.Signals(number))
+
+  before = {n: signal.signal(n, handle) for n in interruption.SIGNALS}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

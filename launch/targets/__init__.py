@@ -1,0 +1,1 @@
+"""Where a run may be launched; each builds the commands that do it."""

@@ -1,0 +1,86 @@
+"""A Cloud TPU VM that is waited for in the queue of requests.
+
+The request and the machine have the same name. When a Spot machine is preempted
+its request is over too (SUSPENDED): both are deleted and asked for again.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+from launch import commands
+from launch.targets import tpu_vm
+
+# Of the request or of its machine, once it was taken away.
+_OVER = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueuedResource(tpu_vm.TpuVm):
+  """A run on a TPU VM that a queued resource brings."""
+
+  def request(self) -> commands.Command:
+    """Returns the command that asks for the machine."""
+    machine = self.machine
+    machine.check_complete()
+    return machine.gcloud(
+      'queued-resources',
+      'create',
+      machine.name,
+      f'--node-id={machine.name}',
+      f'--accelerator-type={machine.accelerator_type}',
+      f'--runtime-version={machine.runtime_version}',
+      *(['--spot'] if machine.spot else []),
+    )
+
+  def describe(self) -> commands.Command:
+    """Returns the command that prints the request's state."""
+    return self.machine.gcloud(
+      'queued-resources', 'describe', self.machine.name, '--format=json'
+    )
+
+  def deletion(self) -> commands.Command:
+    """Returns the command that deletes the request and its machine."""
+    return self.machine.gcloud(
+      'queued-resources', 'delete', self.machine.name, '--force'
+    )
+
+  def acquire(self) -> dict[str, Any]:
+    """Waits until the request is granted, making it if need be."""
+    machine = self.machine
+    last = None
+    while True:
+      found = machine.found(self.describe())
+      state = found['state']['state'] if found else ''
+      if state == 'ACTIVE':
+        node = machine.found(machine.describe())
+        state = node['state'] if node else 'ACTIVE without its TPU VM'
+        if node and state == tpu_vm.READY:
+          return node
+      if state == 'FAILED':
+        assert found is not None
+        raise commands.LaunchError(
+          f'the request {machine.name} failed: {found["state"]}. Delete it: '
+          f'{self.deletion().text()}'
+        )
+      if state and state != last:
+        commands.say(f'{machine.name} is {state}')
+      last = state
+      if state in _OVER:
+        commands.run(self.deletion(), machine.command_timeout)
+      if not state or state in _OVER:
+        commands.run(self.request(), machine.command_timeout)
+      else:
+        time.sleep(machine.poll_seconds)
+
+  def _plan_machine(self) -> list[str]:
+    return [
+      '# The request, until it is ACTIVE:',
+      self.describe().text(),
+      '# If there is none:',
+      self.request().text(),
+      '# After a preemption (SUSPENDED), before it is made again:',
+      self.deletion().text(),
+      '# Its TPU VM:',
+      self.machine.describe().text(),
+    ]

@@ -1,0 +1,74 @@
+"""Tests of what is to be run."""
+
+import pytest
+
+from launch import commands
+from launch import job as job_lib
+
+_SMOKE = 'gin_configs/experiments/smoke.gin'
+
+
+def _job(**changes):
+  return job_lib.Job(
+    **{'model_dir': '/mnt/a', 'gin_files': (_SMOKE,), **changes}
+  )
+
+
+def test_the_program_has_all_arguments_in_their_order():
+  job = _job(
+    gin_files=(_SMOKE, 'gin_configs/losses/bc.gin'),
+    run_mode='grow',
+    overrides=('X=\'a b; "c"\'', 'SEED=1'),
+    arguments=('--grow_step=2', 'and more'),
+  )
+  assert job.program('py', '--distributed') == (
+    'py', '-m', 'rest_jax.main', '--run_mode=grow', '--model_dir=/mnt/a',
+    f'--gin_file={_SMOKE}', '--gin_file=gin_configs/losses/bc.gin',
+    "--gin.X='a b; \"c\"'", '--gin.SEED=1', '--distributed',
+    '--grow_step=2', 'and more',
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'changes, named',
+  [
+    ({'model_dir': ''}, '--model_dir'),
+    ({'gin_files': ()}, '--gin_file'),
+    ({'extras': 'tpu; x'}, '--extras'),
+  ],
+)
+def test_what_is_missing_is_named(changes, named):
+  with pytest.raises(commands.LaunchError, match=named):
+    _job(**changes)
+
+
+@pytest.mark.parametrize('model_dir', ['gs://bucket/a', 'runs/a', '~/a'])
+def test_a_folder_that_workers_do_not_share_is_refused(model_dir):
+  with pytest.raises(
+    commands.LaunchError, match='file system that all workers share'
+  ):
+    _job(model_dir=model_dir).check_remote()
+
+
+def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):
+  monkeypatch.chdir(job_lib.ROOT)
+  assert _job().own_gin_files() == ()
+  # Of whatever the checkout holds beside gin_configs/.
+  assert _job(gin_files=('setup.py', _SMOKE)).own_gin_files() == ('setup.py',)
+  outside = tmp_path / 'own.gin'
+  outside.write_text('')
+  for name in (str(outside), 'gin_configs/nothing.gin'):
+    with pytest.raises(commands.LaunchError, match='must be a file in'):
+      _job(gin_files=(name,)).own_gin_files()
+  with pytest.raises(commands.LaunchError, match=f'as {_SMOKE}'):
+    _job(gin_files=(str(job_lib.ROOT / _SMOKE),)).own_gin_files()
+
+
+def test_variables_are_taken_apart_at_the_first_sign():
+  assert job_lib.environment(['A=b=c d', 'E=']) == {'A': 'b=c d', 'E': ''}
+
+
+@pytest.mark.parametrize('setting', ['A', '=b', 'A B=c', '1A=b'])
+def test_what_is_no_variable_is_refused(setting):
+  with pytest.raises(commands.LaunchError, match='NAME=VALUE'):
+    job_lib.environment([setting])
