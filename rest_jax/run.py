@@ -17,6 +17,7 @@ from rest_jax import experiment as experiment_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
+from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import bc as bc_stage
@@ -343,6 +344,11 @@ class Run:
 
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
+    if processes.count() > 1:
+      raise ValueError(
+        'the online baseline is trained by one process; got '
+        f'{processes.count()}. Run --run_mode=online without --distributed.'
+      )
     config = self._online_config()
     evaluate_fn, evaluation_settings = self._selection(self.policy)
     return online_stage.run(
@@ -410,7 +416,7 @@ class Run:
           seed=self._seed(seeds.Purpose.EVALUATION),
           overwrite=self._overwrite,
         )
-    summary.write(self)
+    self.report()
 
   def evaluate_finished(self) -> None:
     """Measures the policies that are there."""
@@ -438,7 +444,7 @@ class Run:
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""
-    summary.write(self)
+    processes.by_main('report', lambda: summary.write(self))
 
   def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
     if step.is_bc:  # All variants have this policy.
