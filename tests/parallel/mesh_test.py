@@ -11,6 +11,7 @@ import pytest
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from tests.models import tiny
+from tests.parallel import spawn
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -125,3 +126,35 @@ def test_one_device_holds_everything():
       policy.log_probs(params, batch),
       atol=1e-5,
     )
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """What tests/parallel/twenty_steps.py found on 8 simulated devices."""
+  started = spawn.start(['-m', 'tests.parallel.twenty_steps'], num_devices=8)
+  (text,) = spawn.outputs([started], 300)
+  assert started.returncode == 0, text
+  return json.loads(text.splitlines()[-1])
+
+
+SPLIT = ('fully sharded', 'tensor parallel', 'both')
+
+
+@pytest.mark.parametrize('how', ['data parallel', *SPLIT])
+def test_twenty_steps_are_those_of_one_device(trained, how):
+  assert trained[how]['difference'] < 1e-4
+  assert trained[how]['movement'] > 1e-2
+
+
+@pytest.mark.parametrize('what', ['params', 'optimizer'])
+def test_a_device_holds_its_part_of_parameters_and_moments(trained, what):
+  held = {how: found[what] for how, found in trained.items()}
+  whole = held['one device']
+  assert held['data parallel'] == whole
+  # All but the relative position biases has an axis `embed`.
+  assert held['fully sharded'] < whole / 8 + 1200
+  # Norms stay whole; two devices share the rest.
+  assert whole / 2 < held['tensor parallel'] < whole * 0.6
+  # Four parts of one axis, two of another.
+  assert held['both'] < whole / 8 + 2400
+  assert held['both'] < held['tensor parallel'] / 2
