@@ -165,7 +165,8 @@ def _main_of_several(overrides: list[str]) -> int:
 
 
 def _is_distributed() -> bool:
-  return _DISTRIBUTED.value or _COORDINATOR_ADDRESS.value is not None
+  given = (_COORDINATOR_ADDRESS, _NUM_PROCESSES, _PROCESS_ID)
+  return _DISTRIBUTED.value or any(flag.value is not None for flag in given)
 
 
 def _main(overrides: list[str]) -> int:

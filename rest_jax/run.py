@@ -344,11 +344,6 @@ class Run:
 
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
-    if processes.count() > 1:
-      raise ValueError(
-        'the online baseline is trained by one process; got '
-        f'{processes.count()}. Run --run_mode=online without --distributed.'
-      )
     config = self._online_config()
     evaluate_fn, evaluation_settings = self._selection(self.policy)
     return online_stage.run(

@@ -231,10 +231,7 @@ class BucketedBatches:
     Of several processes each gets its own rows of it.
     """
     bucket, groups = self._groups(index)
-    num_rows, own = bucket.rows, groups
-    if self._rows_here is not None:
-      here = self._rows_here(num_rows)
-      num_rows, own = len(here), groups[here[here < len(groups)]]
+    own, num_rows = self._own(bucket, groups)
     # A part of padding alone has the arrays of any row, none of which stays.
     batch = self._read(bucket, own if len(own) else groups[:1])
     missing = num_rows - len(own)
@@ -249,6 +246,13 @@ class BucketedBatches:
 
     return {name: fill(array) for name, array in batch.items()}
 
+  def _own(self, bucket: _Bucket, groups: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of a batch's groups those that this process reads, and its rows of it."""
+    if self._rows_here is None:
+      return groups, bucket.rows
+    here = self._rows_here(bucket.rows)
+    return groups[here[here < len(groups)]], len(here)
+
   def _read(self, bucket: _Bucket, groups: np.ndarray) -> dict[str, np.ndarray]:
     if bucket.starts is None:
       return self._load(groups, bucket.length, bucket.length)
@@ -257,9 +261,15 @@ class BucketedBatches:
     return packing.pack(batch, row_of, bucket.length)
 
   def rows(self, index: int) -> np.ndarray:
-    """Returns which of the n rows batch number `index` holds, in its order."""
+    """Returns which of the n rows batch number `index` holds, in its order.
+
+    Of several processes each gets its own.
+    """
     bucket, groups = self._groups(index)
-    return groups if bucket.starts is None else bucket.unpacked(groups)[0]
+    groups, _ = self._own(bucket, groups)
+    if bucket.starts is None or not len(groups):
+      return groups
+    return bucket.unpacked(groups)[0]
 
   def _groups(self, index: int) -> tuple[_Bucket, np.ndarray]:
     """Where a batch comes from: its bucket, and which groups of rows of it."""

@@ -212,7 +212,8 @@ def train(
 
   A training that was cut off goes on from its latest checkpoint, with the same
   batches, randomness and early-stopping state. A signal (see `interruption`) saves
-  one more after the step at hand, and stops an evaluation, which is made again.
+  one more after the step at hand, and stops an evaluation, which is made again;
+  of several processes all save after the step of the next line of metrics.
 
   Args:
     config: see `TrainerConfig`.

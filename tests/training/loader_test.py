@@ -223,6 +223,8 @@ def test_processes_read_their_rows_of_the_same_batches(pack, step):
       found, expected = part[index], whole[index]
       rows = rows_here(len(expected['rows']))
       num_padding += not found['rows'].any()
+      own = set(found['rows'][found['rows'] > 0].reshape(-1).tolist())
+      assert own == {row + 1 for row in part.rows(index).tolist()}
       assert found.keys() == expected.keys()
       for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value[rows], name)
