@@ -23,7 +23,7 @@ def _two(*how):
 def found():
   """What tests/parallel/two_processes.py found in each of two."""
   started = _two()
-  texts = spawn.outputs(started, 60)
+  texts = spawn.outputs(started, 300)
   assert [p.returncode for p in started] == [0, 0], texts
   return [json.loads(text.splitlines()[-1]) for text in texts]
 
@@ -77,7 +77,7 @@ def test_arrays_move_between_all_devices_and_own(found):
 def test_none_waits_for_ever_for_one_that_ended():
   began = time.monotonic()
   started = _two('dies')
-  texts = spawn.outputs(started, 120)
+  texts = spawn.outputs(started, 300)
   assert started[1].returncode == 3
   assert started[0].returncode not in (0, 3)
   assert 'unhealthy' in texts[0] or 'died' in texts[0], texts[0]

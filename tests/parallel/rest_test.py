@@ -31,6 +31,9 @@ _SMALL = [
   '--gin.IMPROVE_EVALUATE_EVERY=2',
   '--gin.SOURCES_PER_SHARD=16',
   '--gin.MAX_TARGET_LENGTH=16',
+  '--gin.DecodeConfig.row_shares=()',
+  # The same program draws all samples.
+  '--gin.NUM_SAMPLES_PER_SOURCE=2',
   '--gin.TOKENS_PER_BATCH=384',
   '--gin.MAX_SELECTION_SOURCES=20',
   "--gin.EvaluateConfig.splits=('validation',)",

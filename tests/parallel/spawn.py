@@ -1,6 +1,7 @@
 """Several processes on this machine, with simulated devices."""
 
 from collections.abc import Sequence
+from concurrent import futures
 import os
 import pathlib
 import socket
@@ -54,9 +55,15 @@ def start_run(
 
 def outputs(processes: Sequence[subprocess.Popen], seconds: float) -> list[str]:
   """What each has written when all have ended; none is left behind."""
-  try:
-    return [process.communicate(timeout=seconds)[0] for process in processes]
-  finally:
-    for process in processes:
+
+  def output(process):
+    try:
+      return process.communicate(timeout=seconds)[0]
+    finally:
       process.kill()
       process.wait()
+      process.stdout.close()
+
+  # At once: one whose output nobody reads waits, and the others for it.
+  with futures.ThreadPoolExecutor(len(processes)) as pool:
+    return list(pool.map(output, processes))

@@ -6,6 +6,7 @@ error and process 0 waits for it.
 
 import json
 import sys
+import time
 
 import jax
 import numpy as np
@@ -70,6 +71,9 @@ def main():
     if process == 1:
       processes.end(3)
     processes.barrier('never')
+  # Process 0 waits for longer than one wait goes on.
+  processes._WAIT_MS = 200
+  time.sleep(process)
   gathered = processes.gather('rows', {'x': np.arange(process + 2)})
   found = {
     'process': process,

@@ -26,6 +26,7 @@ def experiment(tmp_path_factory):
     'SOURCES_PER_SHARD=10',
     'BLOCK_SOURCES=5',
     'MAX_TARGET_LENGTH=8',
+    'DecodeConfig.row_shares=()',
     'VocabularyConfig.size=200',
     'Task.ratings=None',
     gin_files=('gin_configs/rewards/chrf.gin',),
