@@ -29,6 +29,18 @@ RUN_MODES = (
   'report',
 )
 
+# What several processes can do together.
+_SHARED_MODES = (
+  'rest',
+  'prepare',
+  'bc',
+  'reward',
+  'grow',
+  'value',
+  'improve',
+  'evaluate',
+)
+
 # They change nothing that a run reads: ratings have a store of their own.
 _READING_MODES = ('sample', 'export', 'rate')
 
@@ -85,6 +97,21 @@ _WANDB_PROJECT = flags.DEFINE_string(
   'A project of Weights & Biases that is given what TensorBoard is given; '
   'needs pip install wandb.',
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'One of several processes that run together, as on the hosts of a TPU slice, '
+  'where they find each other; elsewhere the three flags below say how.',
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+  'coordinator_address', None, 'host:port of process 0, for --distributed.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many they are, for --distributed.', lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which one this is, from 0.', lower_bound=0
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -107,27 +134,71 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError('--compare is for --run_mode=report')
   if not _GIN_FILE.value and not _COMPARE.value:
     raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
+  if _is_distributed() and _RUN_MODE.value not in _SHARED_MODES:
+    raise app.UsageError(
+      f'--run_mode={_RUN_MODE.value} is for one process, without --distributed'
+    )
   if not _MODEL_DIR.value and not _DRY_RUN.value:
     raise app.UsageError('--model_dir must name the folder of the run')
   _quiet()
+  if not _is_distributed():
+    return _main(overrides)
+  return _main_of_several(overrides)
+
+
+def _main_of_several(overrides: list[str]) -> int:
+  """As `_main`, together with other processes."""
+  from rest_jax import terminal
+  from rest_jax.parallel import processes
+
+  try:
+    processes.initialize(
+      _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+  except (ValueError, RuntimeError) as error:
+    terminal.show_error(str(error))
+    return 1
+  if not processes.is_main() and not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+  try:
+    status = _main(overrides)
+  except Exception:  # With --traceback.
+    traceback.print_exc()
+    status = 1
+  if status:
+    processes.end(status)
+  return status
+
+
+def _is_distributed() -> bool:
+  given = (_COORDINATOR_ADDRESS, _NUM_PROCESSES, _PROCESS_ID)
+  return _DISTRIBUTED.value or any(flag.value is not None for flag in given)
+
+
+def _main(overrides: list[str]) -> int:
   # Here, so that --help answers at once.
   from rest_jax import configurables, gin_utils, interruption
   from rest_jax.data import lock
+  from rest_jax.parallel import processes
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
       if _COMPARE.value:
         return _side_by_side(_COMPARE.value)
+      configurables.register()
+      experiment = None
+      if _RUN_MODE.value != 'compare':
+        experiment = gin_utils.parse_and_build(
+          _GIN_FILE.value or (), overrides, root=configurables.ROOT
+        )
       is_writing = _RUN_MODE.value not in _READING_MODES
       if _MODEL_DIR.value and is_writing and not _DRY_RUN.value:
-        stack.enter_context(lock.held(_MODEL_DIR.value))
-      configurables.register()
-      if _RUN_MODE.value == 'compare':
+        worker = None if experiment is None else experiment.grow.worker
+        held = lock.held(_MODEL_DIR.value, worker)
+        processes.by_main('lock', lambda: stack.enter_context(held))
+      if experiment is None:
         return _compare(overrides)
-      experiment = gin_utils.parse_and_build(
-        _GIN_FILE.value or (), overrides, root=configurables.ROOT
-      )
       return _run(experiment)
   except interruption.Interrupted as interrupted:
     print(

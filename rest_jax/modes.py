@@ -13,6 +13,7 @@ from rest_jax import comparison as comparison_lib
 from rest_jax import dry_run, gin_utils, rest, terminal, tracking
 from rest_jax import run as run_lib
 from rest_jax.data import files, text_files
+from rest_jax.parallel import processes
 from rest_jax.stages import sample as sample_stage
 
 
@@ -32,8 +33,14 @@ def stage(
     test of `test_reward`.
 
   Raises:
-    ValueError: a value function is asked for that the loss does not read.
+    ValueError: a value function is asked for that the loss does not read, or a
+      worker of a Grow step is to do something else.
   """
+  if run.experiment.grow.worker is not None and mode != 'grow':
+    raise ValueError(
+      f'GROW_WORKER is for --run_mode=grow, on its own; got {mode!r}. Once all '
+      'workers are done, run without it.'
+    )
   if mode == 'rest':
     rest.rest(run)
   elif mode == 'grow':
@@ -168,15 +175,17 @@ def begun(
   Yields:
     Nothing.
   """
-  model_dir.mkdir(parents=True, exist_ok=True)
-  for name, text in (
-    ('config.gin', gin_utils.config_text()),
-    ('operative_config.gin', gin_utils.operative_config_text()),
-  ):
-    with files.atomic_write(model_dir / name) as temporary:
-      temporary.write_text(text, encoding='utf-8')
+  if processes.is_main():
+    model_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+      ('config.gin', gin_utils.config_text()),
+      ('operative_config.gin', gin_utils.operative_config_text()),
+    ):
+      with files.atomic_write(model_dir / name) as temporary:
+        temporary.write_text(text, encoding='utf-8')
   _cache_programs(model_dir)
-  with tracking.wandb(wandb_project, model_dir):
+  project = wandb_project if processes.is_main() else None
+  with tracking.wandb(project, model_dir):
     yield
 
 

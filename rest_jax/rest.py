@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rest_jax import progress as progress_lib
 from rest_jax import run as run_lib
+from rest_jax.parallel import processes
 
 
 def rest(run: run_lib.Run) -> None:
@@ -15,8 +16,17 @@ def rest(run: run_lib.Run) -> None:
 
   Args:
     run: the stages of an experiment.
+
+  Raises:
+    ValueError: if several processes are to train the online baseline.
   """
   settings = run.experiment
+  if settings.online is not None and processes.count() > 1:
+    raise ValueError(
+      'the online baseline is trained by one process; got '
+      f'{processes.count()}. Leave the file of gin_configs/online/ out, and run '
+      '--run_mode=online afterwards without --distributed.'
+    )
   num_stages = 4 + (settings.online is not None)
   num_stages += settings.num_grow_steps * (2 + settings.num_improve_steps)
   with progress_lib.Progress('rest', num_stages, 'stage') as progress:

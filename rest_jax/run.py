@@ -17,6 +17,7 @@ from rest_jax import experiment as experiment_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
+from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import bc as bc_stage
@@ -410,7 +411,7 @@ class Run:
           seed=self._seed(seeds.Purpose.EVALUATION),
           overwrite=self._overwrite,
         )
-    summary.write(self)
+    self.report()
 
   def evaluate_finished(self) -> None:
     """Measures the policies that are there."""
@@ -438,7 +439,7 @@ class Run:
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""
-    summary.write(self)
+    processes.by_main('report', lambda: summary.write(self))
 
   def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
     if step.is_bc:  # All variants have this policy.

@@ -32,6 +32,7 @@ AXES = sorted(
     'values',
     'methods',
     'online',
+    'meshes',
   )
   for path in (GIN / axis).glob('*.gin')
 )
@@ -136,6 +137,8 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
+  if path.stem == 'tensor_parallel':
+    overrides = ['MODEL_DEVICES=1']
   demo = GIN / 'experiments/demo.gin'
   assert 'plan of' in described([demo, path], overrides, files / 'run')
 

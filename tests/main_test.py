@@ -127,6 +127,28 @@ def test_a_comparison_is_a_report(tmp_path):
     _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
 
 
+@pytest.mark.parametrize('mode', ['sample', 'online', 'compare', 'rate'])
+def test_what_one_process_does_is_refused_to_several(mode, tmp_path):
+  with pytest.raises(app.UsageError, match=f'{mode} is for one process'):
+    _run(
+      run_mode=mode,
+      model_dir=str(tmp_path),
+      gin_file=[smoke.GIN_FILE],
+      distributed=True,
+    )
+
+
+def test_several_processes_say_all_of_themselves(tmp_path, capsys):
+  status = _run(
+    run_mode='rest',
+    model_dir=str(tmp_path),
+    gin_file=[smoke.GIN_FILE],
+    num_processes=2,
+  )
+  assert status == 1
+  assert 'must be given together' in capsys.readouterr().err
+
+
 @pytest.fixture
 def failing(tmp_path, monkeypatch):
   """Runs the command line, and has a stage raise an error."""

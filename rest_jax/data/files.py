@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
 from typing import Any
 
 
@@ -24,7 +25,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  # Of several hosts two may have processes of one number.
+  owner = f'{socket.gethostname()}.{os.getpid()}'
+  temporary = path.with_name(f'.{path.name}.{owner}.tmp')
   try:
     yield temporary
     with open(temporary, 'rb+') as written:

@@ -4,7 +4,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax.models import attention, layers
+from rest_jax.models import attention, layer_stack, layers
 from rest_jax.models import config as config_lib
 from rest_jax.models import rows as rows_lib
 
@@ -161,8 +161,9 @@ class Encoder(nn.Module):
     length = x.shape[1]
     bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
     x = _residual(self.input_dropout(x, deterministic=deterministic))
-    for layer in self.layers:
-      x = layer(x, bias, deterministic=deterministic)
+    x = layer_stack.apply(
+      self, self.layers, self.config, x, bias, deterministic=deterministic
+    )
     x = self.encoder_norm(x)
     return self.output_dropout(x, deterministic=deterministic)
 
@@ -206,8 +207,16 @@ class Decoder(nn.Module):
     bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
     cross_bias = layers.mask_to_bias(cross_mask)
     x = _residual(self.dropout(x, deterministic=deterministic))
-    for layer in self.layers:
-      x = layer(x, encoded, bias, cross_bias, deterministic=deterministic)
+    x = layer_stack.apply(
+      self,
+      self.layers,
+      self.config,
+      x,
+      encoded,
+      bias,
+      cross_bias,
+      deterministic=deterministic,
+    )
     x = self.decoder_norm(x)
     return self.dropout(x, deterministic=deterministic)
 

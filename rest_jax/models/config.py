@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 import dataclasses
 
+from rest_jax import settings
 from rest_jax.models import layers
+
+REMATS = ('none', 'minimal', 'full')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,11 @@ class NetworkConfig:
       bfloat16 activations too.
     relative_attention_num_buckets: of the relative position bias.
     relative_attention_max_distance: beyond it all distances share a bucket.
+    remat: what training computes again in its backward pass to save memory:
+      'none', 'minimal' (all but products of matrices), 'full' (every layer from
+      its input).
+    scan_layers: compile one encoder and one decoder layer as a loop, for deep
+      networks. Dropout draws other masks then. Checkpoints stay as they are.
   """
 
   vocab_size: int = 0
@@ -44,6 +52,8 @@ class NetworkConfig:
   float32_attention_logits: bool = True
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
+  remat: str = settings.recorded(default='none')
+  scan_layers: bool = settings.recorded(default=False)
 
   def __post_init__(self):
     # gin hands lists over as lists.
@@ -80,6 +90,8 @@ class NetworkConfig:
       raise ValueError(
         f"dtype must be 'float32' or 'bfloat16'; got {self.dtype!r}."
       )
+    if self.remat not in REMATS:
+      raise ValueError(f'remat must be one of {REMATS}; got {self.remat!r}.')
     buckets = self.relative_attention_num_buckets
     if buckets < 4 or buckets % 2:
       raise ValueError(

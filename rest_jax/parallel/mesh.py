@@ -1,8 +1,10 @@
 """One device mesh with axes `data` and `model`, and how arrays lie on it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+import functools
+import math
 from typing import Any, Protocol
 
 from flax import linen as nn
@@ -11,6 +13,7 @@ from jaxtyping import Array
 import numpy as np
 
 from rest_jax import types
+from rest_jax.parallel import processes
 
 Rules = tuple[tuple[str, str | None], ...]
 
@@ -100,6 +103,18 @@ class MeshConfig:
       devices=devices,
     )
 
+  def build_local(self) -> jax.sharding.Mesh:
+    """The mesh over the devices of this process, for work without the others.
+
+    Its axis `model` is as long as `model` where that many devices are here, or
+    as a part of it.
+    """
+    if jax.process_count() == 1:
+      return self.build()
+    devices = jax.local_devices()
+    model = math.gcd(self.model, len(devices))
+    return dataclasses.replace(self, data=-1, model=model).build(devices)
+
 
 @contextlib.contextmanager
 def use(
@@ -129,6 +144,33 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
 
 
+def rows_here(mesh: jax.sharding.Mesh) -> Callable[[int], np.ndarray] | None:
+  """Says which rows of a batch this process reads.
+
+  Args:
+    mesh: of `MeshConfig.build`.
+
+  Returns:
+    A function from the number of a batch's rows to those, rising, that lie on
+    devices of this process; None if all do.
+  """
+  if jax.process_count() == 1:
+    return None
+  return functools.partial(_rows_here, mesh)
+
+
+def _rows_here(mesh: jax.sharding.Mesh, num_rows: int) -> np.ndarray:
+  places = batch_sharding(mesh).addressable_devices_indices_map((num_rows,))
+  rows = np.arange(num_rows)
+  return np.unique(np.concatenate([rows[place] for place in places.values()]))
+
+
+def num_readers(mesh: jax.sharding.Mesh) -> int:
+  """How many processes read each row: several if `model` spans them."""
+  parts = mesh.shape['data']
+  return processes.count() * len(_rows_here(mesh, parts)) // parts
+
+
 def put_batch(
   batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh
 ) -> types.Batch:
@@ -136,7 +178,7 @@ def put_batch(
 
   Args:
     batch: arrays whose first axis is rows; the rows of the whole batch on
-      one process, this process's part of them on several.
+      one process, those of `rows_here` on several.
     mesh: of `MeshConfig.build`.
 
   Returns:
@@ -145,14 +187,13 @@ def put_batch(
   Raises:
     ValueError: the rows of an array do not divide among the devices.
   """
-  parts = mesh.shape['data']
-  processes = jax.process_count()
+  parts = len(_rows_here(mesh, mesh.shape['data']))
   for name, value in batch.items():
-    if np.ndim(value) == 0 or len(value) * processes % parts:
+    if np.ndim(value) == 0 or len(value) % parts:
       raise ValueError(
-        f"each array's rows must divide over the mesh axis data of {parts}; "
-        f'got {name} of shape {np.shape(value)} on each of {processes} '
-        'process(es). Pad the batch with rows of weight 0 (row_multiple).'
+        "each array's rows must divide over this process's part of the mesh "
+        f'axis data of {parts}; got {name} of shape {np.shape(value)}. Pad the '
+        'batch with rows of weight 0 (row_multiple).'
       )
   sharding = batch_sharding(mesh)
   return {
@@ -197,7 +238,7 @@ def put_params(
   """Puts existing parameters onto the mesh, as `init_sharded` would."""
   layout = shardings(mesh, logical_axes, rules)
   check_divides(params, logical_axes, layout)
-  return jax.device_put(params, layout)
+  return processes.place(params, layout)
 
 
 def check_divides(

@@ -32,9 +32,11 @@ class ScoringConfig:
     length_buckets: rising lengths that both sides are padded to. The number of
       shapes to compile grows with the pairs of lengths that occur.
     candidate_buckets: rising values of C, the first of them 1.
-    tokens_per_call: tokens that a call computes on, about. The last call of each
-      shape is filled up, so few texts want small calls; a CPU multiplies as fast
-      from some hundred tokens on, accelerators want thousands.
+    tokens_per_call: tokens that a call computes on, about, on each device: what
+      a device computes, and so how it rounds, does not depend on their number.
+      The last call of each shape is filled up, so few texts want small calls; a
+      CPU multiplies as fast from some hundred tokens on, accelerators want
+      thousands.
     held_tokens: encoded tokens that are held at a time, about.
     calls_in_flight: calls handed to the device ahead of the one awaited.
   """
@@ -130,26 +132,26 @@ class Plan:
   truncated_candidates: int
   config: ScoringConfig
 
-  def blocks(self, row_multiple: int = 1) -> Iterator[Block]:
+  def blocks(self, num_devices: int = 1) -> Iterator[Block]:
     """Yields the blocks; each source is in one, each candidate in one call.
 
     Args:
-      row_multiple: B and G are multiples of it (devices).
+      num_devices: over which B and G are divided.
     """
     config = self.config
     lengths = bucket(config.length_buckets, self.source_tokens.lengths)
     for length in np.unique(lengths):
       members = np.flatnonzero(lengths == length)
-      size = call_rows(config.tokens_per_call // length, row_multiple)
+      size = call_rows(config.tokens_per_call // length, num_devices)
       chunks = max(1, config.held_tokens // int(length) // size)
       for start in range(0, len(members), chunks * size):
         chosen = members[start : start + chunks * size]
         sources = np.full(chunks * size, NONE, np.int64)
         sources[: len(chosen)] = chosen
-        calls = tuple(self._calls(chosen, row_multiple))
+        calls = tuple(self._calls(chosen, num_devices))
         yield Block(sources.reshape(chunks, size), int(length), calls)
 
-  def _calls(self, sources: np.ndarray, row_multiple: int) -> Iterator[Call]:
+  def _calls(self, sources: np.ndarray, num_devices: int) -> Iterator[Call]:
     """Deals out the candidates of a block's sources."""
     counts = self.starts[sources + 1] - self.starts[sources]
     slots = np.repeat(np.arange(len(sources)), counts)
@@ -168,7 +170,7 @@ class Plan:
         taken = rows[_ranges(begins, sizes // width * width)]
         left[taken] = False
         size = call_rows(
-          self.config.tokens_per_call // length // width, row_multiple
+          self.config.tokens_per_call // length // width, num_devices
         )
         # [groups * C] -> [groups, C]
         groups = candidates[taken].reshape(-1, width)
@@ -270,9 +272,9 @@ def bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
   return bounds[np.searchsorted(bounds, lengths)]
 
 
-def call_rows(wanted: int, multiple: int) -> int:
-  """`wanted` rounded down to a multiple, but at least one of it."""
-  return max(1, int(wanted) // multiple) * multiple
+def call_rows(wanted: int, num_devices: int) -> int:
+  """Rows of a call with `wanted` on each device, at least one."""
+  return max(1, int(wanted)) * num_devices
 
 
 def _ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:

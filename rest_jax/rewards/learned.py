@@ -69,12 +69,13 @@ class Scorer:
 
     Args:
       model: the scalar model.
-      mesh_config: devices and rules; blocks are sharded over 'data'.
+      mesh_config: devices and rules; blocks are sharded over 'data'. Of several
+        processes each scores by itself.
       name: of the reward, for the log.
     """
     self._model = model
     self._mesh_config = mesh_config
-    self._mesh = mesh_config.build()
+    self._mesh = mesh_config.build_local()
     self._name = name
 
   def place(self, params: types.Params) -> types.Params:

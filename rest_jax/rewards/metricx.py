@@ -64,7 +64,7 @@ class MetricX:
       EOS is then dropped, as MetricX was trained.
     length_buckets: rising lengths that inputs are padded to; each is compiled
       once. The last holds `max_input_length`.
-    tokens_per_call: tokens that a call computes on, about.
+    tokens_per_call: tokens that a call computes on, about, on each device.
     calls_in_flight: calls handed to the device ahead of the one awaited.
     name: of the reward, in files and results.
   """
@@ -181,7 +181,7 @@ class MetricXReward:
     self._vocabulary = vocabularies.Vocabulary(config.vocabulary_path)
     self._folder = safetensors_folder.Folder(config.directory)
     self._mesh_config = mesh_config
-    self._mesh = mesh_config.build()
+    self._mesh = mesh_config.build_local()
     sizes = huggingface.network_config(self._folder.config)
     self._model = scalar.ScalarModel(
       dataclasses.replace(sizes, dtype=config.dtype)

@@ -23,6 +23,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import processes
 from rest_jax.sampling import beam, categorical, decode
 from rest_jax.sampling import config as config_lib
 
@@ -73,6 +74,7 @@ class Sampler:
     mesh: jax.sharding.Mesh,
     *,
     vocabulary_size: int | None = None,
+    is_shared: bool = False,
   ):
     """Prepares the sampler; nothing is compiled before the first call.
 
@@ -82,6 +84,8 @@ class Sampler:
       mesh: its devices on this process are used, whatever its axes.
       vocabulary_size: pieces of the vocabulary, if the network has room for
         more: ids from it on are never drawn.
+      is_shared: several processes share the work of each call, and each gets
+        all samples. Otherwise a call is this process's own.
 
     Raises:
       ValueError: `vocabulary_size` leaves nothing to draw, or is larger than
@@ -97,6 +101,7 @@ class Sampler:
         'the vocabulary that the policy was trained with.'
       )
     self.config = config
+    self._is_shared = is_shared and processes.count() > 1
     self._mesh = jax.sharding.Mesh(np.array(mesh.local_devices), ('data',))
     forbidden = (types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab))
     if config.beam_size is not None:
@@ -162,19 +167,23 @@ class Sampler:
         'source_ids and rows must be vectors of one length; got shapes '
         f'{source_ids.shape} and {rows.shape}.'
       )
+    # A mesh of the caller's would put the key onto its own devices.
+    with jax.set_mesh(self._mesh):
+      key = categorical.base_key(seed, grow_step)
     call = _Call(
       words=categorical.split_words(source_ids),
       source_tokens=source_tokens,
       rows=rows,
       arguments=(
         self._place(params),
-        jax.device_put(categorical.base_key(seed, grow_step), self._sharding()),
+        jax.device_put(key, self._sharding()),
         # Greedy decoding does not read it.
         np.float32(1.0 / (self.config.temperature or 1.0)),
       ),
     )
     items = self._plan(source_tokens, rows)
-    return self._collect(source_ids, self._run(call, items), progress)
+    run = self._run_shared if self._is_shared else self._run
+    return self._collect(source_ids, run(call, items), progress)
 
   def sample_all(
     self,
@@ -213,9 +222,12 @@ class Sampler:
 
   def _place(self, params: types.Params) -> types.Params:
     """Parameters whole on every device, rounded if that is asked for."""
+    everywhere = jax.tree.map(lambda _: self._sharding(), params)
+    params = processes.place(params, everywhere)
     if self.config.weights_dtype == 'bfloat16':
-      params = rounded(params)
-    return jax.device_put(params, self._sharding())
+      with jax.set_mesh(self._mesh):
+        params = rounded(params)
+    return params
 
   def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
     spec = jax.sharding.PartitionSpec(*axes)
@@ -262,6 +274,28 @@ class Sampler:
         waiting.append((launched, self._launch(call, launched)))
     while waiting:
       yield from self._fetch(*waiting.popleft())
+
+  def _run_shared(self, call: '_Call', items: list[_Item]):
+    """As `_run`, each process decoding a part of the items."""
+    share = processes.share()
+    numbers = [number for number in range(len(items)) if number in share]
+    places = {id(items[number]): number for number in numbers}
+    found = {}
+    for item, outputs in self._run(call, [items[n] for n in numbers]):
+      for name, array in outputs._asdict().items():
+        found[f'{places[id(item)]} {name}'] = array
+    gathered = {}
+    for part in processes.gather('samples', found):
+      gathered |= part
+    for number, item in enumerate(items):
+      yield (
+        item,
+        decode.BlockOutputs(
+          *(
+            gathered[f'{number} {name}'] for name in decode.BlockOutputs._fields
+          )
+        ),
+      )
 
   def _launch(self, call: '_Call', items: list[_Item]) -> decode.BlockOutputs:
     """Starts one block on each device; devices without an item get none."""

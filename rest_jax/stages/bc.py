@@ -73,16 +73,16 @@ def run(
   folder = folder_lib.begin(directory, settings, overwrite=overwrite)
   if folder.is_finished:
     return folder.path
-  num_devices = mesh_config.build().shape['data']
+  mesh = mesh_config.build()
   train = config.trainer.batches(
     **pair_batches(data.pairs(prepare.TRAIN)),
-    num_devices=num_devices,
+    mesh=mesh,
     packable=config.loss.packable,
   )
   # The validation NLL is a sum over tokens, whatever the loss is.
   validation = config.trainer.batches(
     **pair_batches(data.pairs(prepare.VALIDATION)),
-    num_devices=num_devices,
+    mesh=mesh,
     packable=True,
   )
   result = trainer_lib.train(

@@ -3,7 +3,7 @@
 Both go shard by shard: a shard that is complete is never made again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import pathlib
 import shutil
@@ -13,9 +13,16 @@ import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import pair_store, ragged, sample_store, vocabularies
+from rest_jax.data import (
+  files,
+  pair_store,
+  ragged,
+  sample_store,
+  vocabularies,
+)
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
@@ -42,8 +49,11 @@ def sample(
   grow_step: int,
   with_references: bool,
   description: str,
+  share: processes.Share | None = None,
 ) -> None:
   """Samples every source into the shards that are missing.
+
+  Several processes make the shards of their shares, without each other.
 
   Args:
     directory: the store's folder.
@@ -58,19 +68,20 @@ def sample(
     grow_step: g; part of the draws' key.
     with_references: store each source's reference beside its samples.
     description: the words before the progress bar.
+    share: which shards are made here; None for the share of this process.
   """
+  share = share or processes.share()
   done = sample_store.finished_shards(directory, len(shards))
-  total = sum(
-    stop - start
-    for shard, (start, stop) in enumerate(shards)
-    if shard not in done
-  )
-  if not total:
+  missing = {
+    shard: bounds
+    for shard, bounds in enumerate(shards)
+    if shard in share and shard not in done
+  }
+  if not missing:
     return
+  total = sum(stop - start for start, stop in missing.values())
   with progress_lib.Progress(description, total, 'source') as progress:
-    for shard, (start, stop) in enumerate(shards):
-      if shard in done:
-        continue
+    for shard, (start, stop) in missing.items():
       columns = [
         _columns(block)
         for block in sampler.sample(
@@ -143,9 +154,9 @@ def log_probs(
   """log pi(y | x) of rows of tokens, by teacher forcing.
 
   Args:
-    params: of the policy, on the mesh.
+    params: of the policy, on any devices.
     policy: the network.
-    mesh_config: devices and rules.
+    mesh_config: devices and rules; those of this process are used.
     sources: tokens, and which row of them is each of n sources.
     targets: likewise for the n targets.
 
@@ -153,7 +164,10 @@ def log_probs(
     float32 [n], nats, summed over tokens, untempered.
   """
   (source_tokens, source_rows), (target_tokens, target_rows) = sources, targets
-  mesh = mesh_config.build()
+  mesh = mesh_config.build_local()
+  params = mesh_lib.put_params(
+    params, policy.logical_axes(), mesh, mesh_config.rules
+  )
   num_rows = _LOG_PROB_ROWS * mesh.shape['data']
   lengths = np.maximum(
     source_tokens.lengths[source_rows], target_tokens.lengths[target_rows]
@@ -254,6 +268,9 @@ def score(
 ) -> normalize.Normalizer:
   """Scores every row of a store and writes its row-aligned reward files.
 
+  Several processes score and write the shards of their shares; each reads the
+  raw rewards of all, of which the normaliser is made.
+
   A reward that is made of others has a file for each of them as well.
 
   Args:
@@ -270,40 +287,84 @@ def score(
     The normaliser.
   """
   name, scales = reward.name, rewards_base.scales(reward)
-  scratch = directory / f'.{_RAW}-{name}'
   done = [
     len(sample_store.finished_rewards(directory, column, num_shards))
     for column in (name, *scales)
   ]
   if normalizer is not None and min(done) == num_shards:
     return normalizer
-  scratch.mkdir(exist_ok=True)
-
-  def compute(shard: int) -> Columns:
-    sources, hypotheses = texts(directory, shard, num_shards, pairs, vocabulary)
-    references = None
-    if reward.needs_references:
-      references = reference_texts(directory, shard, num_shards, pairs)
-    return rewards_base.columns(reward, sources, hypotheses, references)
-
-  raws = []
-  with progress_lib.Progress(description, num_shards, 'shard') as progress:
-    for shard in range(num_shards):
-      raws.append(
-        _raw(scratch / f'{shard:05d}.npz', functools.partial(compute, shard))
-      )
-      progress.advance(1)
+  share = processes.share()
+  score_raw(
+    directory,
+    reward=reward,
+    shards=[shard for shard in range(num_shards) if shard in share],
+    num_shards=num_shards,
+    pairs=pairs,
+    vocabulary=vocabulary,
+    description=description,
+  )
+  processes.barrier(description)
+  raws = [_read_raw(directory, name, shard) for shard in range(num_shards)]
   if normalizer is None:
     normalizer = _normalizer(
       np.concatenate([raw[name] for raw in raws]), rewards_base.floor(reward)
     )
   for shard, raw in enumerate(raws):
+    if shard not in share:
+      continue
     for column, scale in {name: normalizer, **scales}.items():
       sample_store.write_rewards(
         directory, column, shard, num_shards, raw[column], scale(raw[column])
       )
-  shutil.rmtree(scratch)
+  processes.barrier(f'{description}: written')
+  processes.by_main(
+    f'{description}: done', lambda: shutil.rmtree(_scratch(directory, name))
+  )
   return normalizer
+
+
+def score_raw(
+  directory: pathlib.Path,
+  *,
+  reward: rewards_base.Reward,
+  shards: Sequence[int],
+  num_shards: int,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
+  description: str,
+) -> None:
+  """Scores some shards of a store, whose raw rewards wait for the others'.
+
+  Args:
+    directory: the store's folder; these shards of it are complete.
+    reward: scores each distinct (source, text) once.
+    shards: which of them.
+    num_shards: number of shards of the store.
+    pairs: the sources.
+    vocabulary: to turn tokens into text.
+    description: the words before the progress bar.
+  """
+  with progress_lib.Progress(description, len(shards), 'shard') as progress:
+    for shard in shards:
+      path = _raw_path(directory, reward.name, shard)
+      if not path.exists():
+        sources, hypotheses = texts(
+          directory, shard, num_shards, pairs, vocabulary
+        )
+        references = None
+        if reward.needs_references:
+          references = reference_texts(directory, shard, num_shards, pairs)
+        _write_raw(
+          path, rewards_base.columns(reward, sources, hypotheses, references)
+        )
+      progress.advance(1)
+
+
+def is_scored_raw(directory: pathlib.Path, name: str, num_shards: int) -> bool:
+  """Whether the raw rewards of all shards are there."""
+  return all(
+    _raw_path(directory, name, shard).exists() for shard in range(num_shards)
+  )
 
 
 def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
@@ -313,18 +374,26 @@ def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
   return normalize.Normalizer.from_raw(raw)
 
 
-def _raw(path: pathlib.Path, compute: Callable[[], Columns]) -> Columns:
-  """Raw rewards of a shard, kept until the normaliser is known."""
-  if not path.exists():
-    raw = compute()
-    temporary = path.with_suffix('.tmp.npz')
+def _scratch(directory: pathlib.Path, name: str) -> pathlib.Path:
+  """Where raw rewards are kept until the normaliser is known."""
+  return directory / f'.{_RAW}-{name}'
+
+
+def _raw_path(directory: pathlib.Path, name: str, shard: int) -> pathlib.Path:
+  return _scratch(directory, name) / f'{shard:05d}.npz'
+
+
+def _write_raw(path: pathlib.Path, raw: Columns) -> None:
+  with files.atomic_write(path) as temporary, temporary.open('wb') as opened:
     np.savez(
-      temporary,
+      opened,
       names=np.asarray(list(raw)),
       columns=np.asarray(list(raw.values()), np.float32),
     )
-    temporary.rename(path)
-  with np.load(path) as stored:
+
+
+def _read_raw(directory: pathlib.Path, name: str, shard: int) -> Columns:
+  with np.load(_raw_path(directory, name, shard)) as stored:
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
 
 
@@ -333,8 +402,14 @@ def policy_sampler(
   decode: sampler_lib.DecodeConfig,
   mesh_config: mesh_lib.MeshConfig,
   vocabulary: vocabularies.Vocabulary,
+  *,
+  is_shared: bool = True,
 ) -> sampler_lib.Sampler:
   """Returns a sampler on the mesh that draws pieces of the vocabulary alone."""
   return sampler_lib.Sampler(
-    policy, decode, mesh_config.build(), vocabulary_size=vocabulary.size
+    policy,
+    decode,
+    mesh_config.build(),
+    vocabulary_size=vocabulary.size,
+    is_shared=is_shared,
   )

@@ -19,6 +19,7 @@ from rest_jax.data import task as task_lib
 from rest_jax.evaluation import best_of_n, metrics, sampled, text_metrics
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
@@ -170,7 +171,7 @@ def run(
   collect.sample(
     folder.path,
     sampler=collect.policy_sampler(
-      policy, config.decode, mesh_config, data.vocabulary
+      policy, config.decode, mesh_config, data.vocabulary, is_shared=False
     ),
     params=params,
     policy=policy,
@@ -183,6 +184,7 @@ def run(
     with_references=False,
     description=f'evaluate {folder.path.name}: sample',
   )
+  processes.barrier('sampled')
   scorers: list[tuple[rewards_base.Reward, normalize.Normalizer]] = [
     (reward, normalizer)
   ]
@@ -200,23 +202,24 @@ def run(
       description=f'evaluate {folder.path.name}: {scorer.name}',
     )
   outputs = _outputs(config, policy, params, data, pairs, rows, mesh_config)
-  with files.atomic_write(folder.path / config.text_file) as temporary:
-    temporary.write_text('\n'.join(outputs) + '\n', encoding='utf-8')
-  diagnostics.write_counts(
-    folder.path,
-    outputs,
-    sampled.texts_of(pairs, rows)[1],
-    tokenize=config.bleu_tokenize,
-  )
   entries = sample_store.shard_entries(folder.path, len(shards))
-  sample_events.write(
-    folder.path,
-    entries,
-    reward_name=reward.name,
-    pairs=pairs,
-    vocabulary=data.vocabulary,
-    step=0,
-  )
+  if processes.is_main():
+    with files.atomic_write(folder.path / config.text_file) as temporary:
+      temporary.write_text('\n'.join(outputs) + '\n', encoding='utf-8')
+    diagnostics.write_counts(
+      folder.path,
+      outputs,
+      sampled.texts_of(pairs, rows)[1],
+      tokenize=config.bleu_tokenize,
+    )
+    sample_events.write(
+      folder.path,
+      entries,
+      reward_name=reward.name,
+      pairs=pairs,
+      vocabulary=data.vocabulary,
+      step=0,
+    )
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,

@@ -18,6 +18,7 @@ from absl import logging
 from rest_jax import progress
 from rest_jax import settings as settings_lib
 from rest_jax.data import files
+from rest_jax.parallel import processes
 
 MANIFEST = 'manifest.json'
 _SETTINGS = 'settings.json'
@@ -34,22 +35,25 @@ class StageFolder:
   Attributes:
     path: the folder.
     settings: what feeds the stage, as JSON values (see `settings.describe`).
+    is_finished: whether it was finished when it was opened.
     began: when it was opened, on the monotonic clock.
   """
 
   path: pathlib.Path
   settings: dict[str, Any]
+  is_finished: bool
   began: float = dataclasses.field(default_factory=time.monotonic)
-
-  @property
-  def is_finished(self) -> bool:
-    return (self.path / MANIFEST).exists()
 
   def manifest(self) -> dict[str, Any]:
     return read_manifest(self.path)
 
   def finish(self, manifest: dict[str, Any]) -> None:
     """Marks the folder complete; nothing may be written to it afterwards."""
+    processes.by_main(
+      f'finish {self.path.name}', lambda: self._finish(manifest)
+    )
+
+  def _finish(self, manifest: dict[str, Any]) -> None:
     files.write_json(
       self.path / MANIFEST,
       {
@@ -86,13 +90,25 @@ def begin(
   """
   path = pathlib.Path(path)
   described = settings_lib.describe(settings)
-  folder = StageFolder(path, described)
-  existing = None
-  if folder.is_finished:
+  # Of several processes one looks: what it finds may change at once.
+  is_finished = processes.by_main(
+    f'begin {path.name}', lambda: _begin(path, described, overwrite)
+  )
+  return StageFolder(path, described, is_finished)
+
+
+def _begin(
+  path: pathlib.Path, described: dict[str, Any], overwrite: bool
+) -> bool:
+  """Makes the folder ready; whether it is finished."""
+  # In this order: a worker beside this one may finish the folder meanwhile.
+  is_begun, existing = (path / _SETTINGS).exists(), None
+  is_finished = (path / MANIFEST).exists()
+  if is_finished:
     existing = read_manifest(path).get('settings')
-  elif (path / _SETTINGS).exists():
+  elif is_begun:
     existing = files.read_json(path / _SETTINGS)
-  elif path.exists() and any(path.iterdir()):
+  elif path.exists() and any(map(_is_strange, path.iterdir())):
     raise SettingsChangedError(
       f'{path} holds files but neither {MANIFEST} nor {_SETTINGS}, so it is not '
       'the folder of a stage. Choose another --model_dir, or remove it.'
@@ -108,11 +124,16 @@ def begin(
       )
     logging.warning('%s: removed, its settings changed: %s', path, changed)
     shutil.rmtree(path)
-    existing = None
+    is_finished, existing = False, None
   if existing is None:
     path.mkdir(parents=True, exist_ok=True)
     files.write_json(path / _SETTINGS, described)
-  return folder
+  return is_finished
+
+
+def _is_strange(path: pathlib.Path) -> bool:
+  """Whether a file is not one that a worker beside this one just writes."""
+  return not (path.name.startswith('.') and path.name.endswith('.tmp'))
 
 
 def read_manifest(path: str | pathlib.Path) -> dict[str, Any]:

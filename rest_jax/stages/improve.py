@@ -167,7 +167,7 @@ def run(
     source_lengths=rows.source_lengths,
     target_lengths=rows.target_lengths,
     load=rows.load,
-    num_devices=mesh_config.build().shape['data'],
+    mesh=mesh_config.build(),
     packable=config.loss.packable,
   )
   result = trainer_lib.train(

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 import dataclasses
 import hashlib
 import pathlib
+from typing import Any
 
 from absl import logging
 
 from rest_jax.data import files, pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
+from rest_jax.parallel import processes
 from rest_jax.stages import folder as folder_lib
 
 VOCABULARY_FILE = 'vocab.model'
@@ -61,25 +63,8 @@ def run(
   folder = folder_lib.begin(directory, {'task': feeding}, overwrite=overwrite)
   if folder.is_finished:
     return load(folder.path)
-  splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
-  if task.grow is not None:
-    splits[GROW] = task.grow
-
-  path = folder.path / VOCABULARY_FILE
-  vocabularies.train(task.vocabulary, _texts([task.train, task.grow]), path)
-  vocabulary = vocabularies.Vocabulary(path)
-  counts = {}
-  for split, source in splits.items():
-    counts[split] = pair_store.build(
-      folder.path,
-      split,
-      source,
-      vocabulary,
-      max_source_length=task.max_source_length,
-      max_target_length=task.max_target_length,
-      max_length_ratio=task.max_length_ratio,
-    )
-    _report(split, counts[split])
+  counts = processes.by_main('prepare', lambda: _make(task, folder.path))
+  vocabulary = vocabularies.Vocabulary(folder.path / VOCABULARY_FILE)
   written = sorted(folder.path.glob('pairs-*'))
   folder.finish(
     {
@@ -89,6 +74,29 @@ def run(
     }
   )
   return load(folder.path)
+
+
+def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
+  """Makes vocabulary and pairs; returns what was read of each split."""
+  splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
+  if task.grow is not None:
+    splits[GROW] = task.grow
+  path = directory / VOCABULARY_FILE
+  vocabularies.train(task.vocabulary, _texts([task.train, task.grow]), path)
+  vocabulary = vocabularies.Vocabulary(path)
+  counts = {}
+  for split, source in splits.items():
+    counts[split] = pair_store.build(
+      directory,
+      split,
+      source,
+      vocabulary,
+      max_source_length=task.max_source_length,
+      max_target_length=task.max_target_length,
+      max_length_ratio=task.max_length_ratio,
+    )
+    _report(split, counts[split])
+  return counts
 
 
 def load(directory: str | pathlib.Path) -> PreparedData:

@@ -73,7 +73,7 @@ class Fitter:
       source_lengths=rows.source_tokens.lengths,
       target_lengths=rows.target_tokens.lengths,
       load=rows.load,
-      num_devices=self.mesh_config.build().shape['data'],
+      mesh=self.mesh_config.build(),
     )
     result = trainer_lib.train(
       trainer,
@@ -95,7 +95,7 @@ class Fitter:
   ) -> np.ndarray:
     """Returns the reward of each text, float32 [n]."""
     scorer = learned.Scorer(self.model, self.mesh_config)
-    return self._score(scorer, scorer.place(params), self._plan(texts), texts)
+    return self._score(scorer, params, self._plan(texts), texts)
 
   def _correlation(
     self, scale: reward_rows.Scale, texts: corruptions.ScoredTexts
@@ -123,6 +123,6 @@ class Fitter:
     )
 
   def _score(self, scorer, params, plan, texts) -> np.ndarray:
-    rewards, _ = scorer.score(params, plan)
+    rewards, _ = scorer.score(scorer.place(params), plan)
     base.check_finite('learned', texts.sources, texts.hypotheses, rewards)
     return rewards

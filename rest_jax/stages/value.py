@@ -17,6 +17,7 @@ from rest_jax.losses import value as value_loss
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve_rows, policies, prepare
 from rest_jax.training import checkpoints, loader
@@ -136,13 +137,13 @@ def run(
   if folder.is_finished:
     return folder.path
   model = scalar.ScalarModel(policy.config)
-  num_devices = mesh_config.build().shape['data']
+  mesh = mesh_config.build()
   train_rows, heldout_rows = (
     trainer.batches(
       source_lengths=rows.source_lengths,
       target_lengths=rows.target_lengths,
       load=rows.load,
-      num_devices=num_devices,
+      mesh=mesh,
     )
     for rows in _rows(config, grow_directory, reward_name, data)
   )
@@ -280,8 +281,10 @@ class _Evaluation:
         auxiliary=loss.init_auxiliary(params, {}),
         batch=batch,
       )
-      last = scalar.last_value(values, batch['decoder_loss_weights'])
-      return last, values[:, 0], output.weighted_sum, output.normalizer
+      weights = batch['decoder_loss_weights']
+      last = scalar.last_value(values, weights)
+      by_row = last, values[:, 0], batch['rewards'], weights.max(axis=1) > 0
+      return by_row, output.weighted_sum, output.normalizer
 
     self._measure = measure
 
@@ -304,13 +307,13 @@ class _Evaluation:
     rows = 0
     for index in range(self._batches.batches_per_epoch):
       batch = self._batches[index]
-      is_row = batch['decoder_loss_weights'].max(axis=1) > 0
-      of_last, of_first, total, weight = jax.device_get(
+      by_row, total, weight = processes.fetch(
         self._measure(params, mesh_lib.put_batch(batch, mesh))
       )
+      of_last, of_first, reward, is_row = by_row
       last.append(of_last[is_row])
       first.append(of_first[is_row])
-      rewards.append(batch['rewards'][is_row])
+      rewards.append(reward[is_row])
       squared, count = squared + float(total), count + float(weight)
       rows += int(is_row.sum())
       if self._max_rows is not None and rows >= self._max_rows:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax.data import files
+from rest_jax.parallel import processes
 from rest_jax.training import loader
 
 CHECKED = ('loss', 'gradient_norm')
@@ -39,7 +40,10 @@ def error(
     What to raise.
   """
   rows = batches.rows(step - 1)
-  path = pathlib.Path(directory) / f'bad_step_{step}.npz'
+  stem = f'bad_step_{step}'
+  if processes.count() > 1:  # Each has its own rows.
+    stem += f'_process_{processes.index()}'
+  path = pathlib.Path(directory) / f'{stem}.npz'
   with files.atomic_write(path) as temporary, temporary.open('wb') as opened:
     arrays: dict[str, Any] = {**batches[step - 1], 'rows': rows}
     np.savez_compressed(opened, **arrays)

@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rest_jax import types
+from rest_jax.parallel import processes
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'
@@ -37,7 +38,7 @@ def digest(tree: Any) -> str:
     jax.tree_util.tree_leaves_with_path(tree),
     key=lambda item: jax.tree_util.keystr(item[0]),
   ):
-    array = np.asarray(jax.device_get(leaf))
+    array = processes.fetch(leaf)
     name = jax.tree_util.keystr(path)
     hashed.update(f'{name}{array.shape}{array.dtype.name}'.encode())
     hashed.update(np.ascontiguousarray(array).tobytes())
@@ -161,7 +162,7 @@ class Checkpoints:
     for item in ('params', 'rest'):
       _check(item, restored, step, self._manager.directory)
     state = step_lib.TrainState(
-      step=jax.device_put(np.int32(step), like.step.sharding),
+      step=processes.place(np.int32(step), like.step.sharding),
       params=restored['params'],
       auxiliary=restored['rest']['auxiliary'],
       optimizer=restored['rest']['optimizer'],

@@ -10,6 +10,7 @@ import tensorboardX
 
 from rest_jax import progress as progress_lib
 from rest_jax.data import files
+from rest_jax.parallel import processes
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -18,7 +19,8 @@ class Journal:
   """Writes metrics of one training; a context manager.
 
   Lines of `metrics.jsonl` beyond the step that a resumed training starts from
-  are removed, so that the file reads as if it had never been cut off.
+  are removed, so that the file reads as if it had never been cut off. Of several
+  processes the main one alone writes.
   """
 
   def __init__(
@@ -46,14 +48,16 @@ class Journal:
     self._first_step = first_step
 
   def __enter__(self) -> 'Journal':
-    self._directory.mkdir(parents=True, exist_ok=True)
-    path = self._directory / METRICS_FILE
-    if path.exists():
-      _drop_after(path, self._first_step, self._is_evaluated)
-    self._lines = open(path, 'a', encoding='utf-8')
-    self._events = tensorboardX.SummaryWriter(
-      str(self._directory), purge_step=self._first_step + 1
-    )
+    self._is_writer = processes.is_main()
+    if self._is_writer:
+      self._directory.mkdir(parents=True, exist_ok=True)
+      path = self._directory / METRICS_FILE
+      if path.exists():
+        _drop_after(path, self._first_step, self._is_evaluated)
+      self._lines = open(path, 'a', encoding='utf-8')
+      self._events = tensorboardX.SummaryWriter(
+        str(self._directory), purge_step=self._first_step + 1
+      )
     self._step = self._first_step
     self._progress = progress_lib.Progress(
       self._description, self._num_steps, 'step', done=self._first_step
@@ -62,8 +66,9 @@ class Journal:
 
   def __exit__(self, *exception: Any) -> None:
     self._progress.__exit__(*exception)
-    self._lines.close()
-    self._events.close()
+    if self._is_writer:
+      self._lines.close()
+      self._events.close()
 
   def advance(self, step: int) -> None:
     self._progress.advance(step - self._step)
@@ -77,13 +82,14 @@ class Journal:
       step: steps taken.
       metrics: finite numbers by name.
     """
-    line = json.dumps(
-      {'step': step, 'split': split, **metrics}, allow_nan=False
-    )
-    self._lines.write(line + '\n')
-    self._lines.flush()
-    for name, value in metrics.items():
-      self._events.add_scalar(f'{split}/{name}', value, step)
+    if self._is_writer:
+      line = json.dumps(
+        {'step': step, 'split': split, **metrics}, allow_nan=False
+      )
+      self._lines.write(line + '\n')
+      self._lines.flush()
+      for name, value in metrics.items():
+        self._events.add_scalar(f'{split}/{name}', value, step)
     shown = {
       name: f'{value:.4g}'
       for name, value in metrics.items()

@@ -144,6 +144,7 @@ class BucketedBatches:
     seed: int,
     row_multiple: int = 1,
     pack: bool = False,
+    rows_here: Callable[[int], np.ndarray] | None = None,
   ):
     """Plans the batches.
 
@@ -160,6 +161,8 @@ class BucketedBatches:
       row_multiple: rows of a batch are a multiple of it (devices, micro-batches).
       pack: put several rows into one of the batch, see `packing.pack`. Those
         that share one do so in every epoch; the order of batches changes.
+      rows_here: from the number of a batch's rows to those that this process
+        reads, see `mesh.rows_here`; None for all.
 
     Raises:
       ValueError: if there is no row, or one fits no bucket.
@@ -178,6 +181,7 @@ class BucketedBatches:
         f'{int(bounds[-1])}; add a bucket of at least that length'
       )
     self._load = load
+    self._rows_here = rows_here
     self._seed = seed
     self.num_rows = len(source_lengths)
     self._buckets: list[_Bucket] = []
@@ -222,30 +226,50 @@ class BucketedBatches:
     return _Epoch(groups, random.permutation(self.batches_per_epoch))
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """Returns batch number `index`, counted from the first epoch's start."""
-    bucket, groups = self._groups(index)
-    if bucket.starts is None:
-      batch = self._load(groups, bucket.length, bucket.length)
-    else:
-      rows, row_of = bucket.unpacked(groups)
-      batch = self._load(rows, bucket.length, bucket.length)
-      batch = packing.pack(batch, row_of, bucket.length)
-    if len(groups) == bucket.rows:
-      return batch
-    # Rows of PAD have weight 0 in every loss.
-    missing = bucket.rows - len(groups)
+    """Returns batch number `index`, counted from the first epoch's start.
 
+    Of several processes each gets its own rows of it.
+    """
+    bucket, groups = self._groups(index)
+    own, num_rows = self._own(bucket, groups)
+    # A part of padding alone has the arrays of any row, none of which stays.
+    batch = self._read(bucket, own if len(own) else groups[:1])
+    missing = num_rows - len(own)
+    if not missing:
+      return batch
+
+    # Rows of PAD have weight 0 in every loss.
     def fill(array: np.ndarray) -> np.ndarray:
-      more = array.shape[0] // len(groups) * missing
-      zeros = np.zeros((more, *array.shape[1:]), array.dtype)
-      return np.concatenate([array, zeros])
+      each = array.shape[0] // max(len(own), 1)
+      zeros = np.zeros((each * missing, *array.shape[1:]), array.dtype)
+      return np.concatenate([array[: each * len(own)], zeros])
 
     return {name: fill(array) for name, array in batch.items()}
 
+  def _own(self, bucket: _Bucket, groups: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of a batch's groups those that this process reads, and its rows of it."""
+    if self._rows_here is None:
+      return groups, bucket.rows
+    here = self._rows_here(bucket.rows)
+    return groups[here[here < len(groups)]], len(here)
+
+  def _read(self, bucket: _Bucket, groups: np.ndarray) -> dict[str, np.ndarray]:
+    if bucket.starts is None:
+      return self._load(groups, bucket.length, bucket.length)
+    rows, row_of = bucket.unpacked(groups)
+    batch = self._load(rows, bucket.length, bucket.length)
+    return packing.pack(batch, row_of, bucket.length)
+
   def rows(self, index: int) -> np.ndarray:
-    """Returns which of the n rows batch number `index` holds, in its order."""
+    """Returns which of the n rows batch number `index` holds, in its order.
+
+    Of several processes each gets its own.
+    """
     bucket, groups = self._groups(index)
-    return groups if bucket.starts is None else bucket.unpacked(groups)[0]
+    groups, _ = self._own(bucket, groups)
+    if bucket.starts is None or not len(groups):
+      return groups
+    return bucket.unpacked(groups)[0]
 
   def _groups(self, index: int) -> tuple[_Bucket, np.ndarray]:
     """Where a batch comes from: its bucket, and which groups of rows of it."""

@@ -21,6 +21,7 @@ import numpy as np
 from rest_jax import interruption, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.training import bad_steps, loader, optimizers
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
@@ -97,15 +98,17 @@ class TrainerConfig:
     source_lengths: np.ndarray,
     target_lengths: np.ndarray,
     load: loader.Load,
-    num_devices: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
     packable: bool = False,
   ) -> loader.BucketedBatches:
     """Plans batches with these settings; see `loader.BucketedBatches`.
 
+    `mesh` is what the batches are put on; None for one device.
     `packable` says whether what reads the batches allows `packed_lengths`, see
     `losses.base.Loss.packable`.
     """
     pack = packable and bool(self.packed_lengths)
+    num_parts = 1 if mesh is None else mesh.shape['data']
     return loader.BucketedBatches(
       source_lengths=source_lengths,
       target_lengths=target_lengths,
@@ -113,8 +116,9 @@ class TrainerConfig:
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.packed_lengths if pack else self.buckets,
       seed=self.seed,
-      row_multiple=num_devices * self.accumulation_steps,
+      row_multiple=num_parts * self.accumulation_steps,
       pack=pack,
+      rows_here=None if mesh is None else mesh_lib.rows_here(mesh),
     )
 
 
@@ -208,7 +212,8 @@ def train(
 
   A training that was cut off goes on from its latest checkpoint, with the same
   batches, randomness and early-stopping state. A signal (see `interruption`) saves
-  one more after the step at hand, and stops an evaluation, which is made again.
+  one more after the step at hand, and stops an evaluation, which is made again;
+  of several processes all save after the step of the next line of metrics.
 
   Args:
     config: see `TrainerConfig`.
@@ -310,15 +315,19 @@ class _Run:
     self._journal = journal
     self._progress = progress
     self._started = time.monotonic() - progress.seconds
+    # Tokens since the last checkpoint, of this process's rows.
+    self._read = dict.fromkeys(_SIDES, 0)
+    self._num_readers = 1
 
   def steps(self, train_step, state, mesh, has_dropout):
     config, progress = self._config, self._progress
     learning_rates = config.optimizer.learning_rates(config.max_steps)
     everywhere = mesh_lib.replicated(mesh)
+    self._num_readers = mesh_lib.num_readers(mesh)
     dropout_key = None
     if has_dropout:
-      dropout_key = jax.device_put(
-        jax.random.fold_in(jax.random.key(config.seed), 1), everywhere
+      dropout_key = jax.jit(_dropout_key, out_shardings=everywhere)(
+        np.uint32(config.seed)
       )
     step = int(state.step)
     waiting, progress.unlogged = progress.unlogged, []
@@ -327,27 +336,41 @@ class _Run:
       while step < config.max_steps and not self._is_stopped():
         batch = next(iterator)
         for side, name in _SIDES.items():
-          tokens = int(np.count_nonzero(batch[name]))
-          setattr(progress, side, getattr(progress, side) + tokens)
-        rate = jax.device_put(learning_rates[step], everywhere)
+          self._read[side] += int(np.count_nonzero(batch[name]))
+        rate = processes.place(learning_rates[step], everywhere)
         state, metrics = train_step(
           state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
         )
         step += 1
         waiting.append(metrics)
         is_due = step % config.evaluate_every == 0 or step == config.max_steps
-        if is_due or step % config.log_every == 0:
+        is_logged = is_due or step % config.log_every == 0
+        if is_logged:
           self._log(step, waiting)
           waiting = []
         self._journal.advance(step)
         if is_due:
           self.evaluate(state)
-        if is_interrupted():
+        if self._is_stopping(is_interrupted(), is_logged):
           if self._store.latest_step != step:
             progress.unlogged = _floats(waiting)
             self._save(state)
+          if not is_interrupted():
+            raise processes.OtherProcessError(
+              'another process was told to stop; run the same command in all '
+              'of them to resume'
+            )
           break
     return state
+
+  def _is_stopping(self, is_interrupted: bool, is_logged: bool) -> bool:
+    """Whether some process was told to stop: they stop after the same step.
+
+    Several find out where they wait for each other anyway.
+    """
+    if processes.count() == 1:
+      return is_interrupted
+    return is_logged and processes.any_of('interrupted', is_interrupted)
 
   def evaluate(self, state) -> None:
     """Evaluates, notes the result and saves a checkpoint."""
@@ -355,11 +378,13 @@ class _Run:
     is_saved = self._progress.awaits_evaluation
     began = time.monotonic()
     try:
-      with interruption.immediate():
+      with _interruptible():
         metrics = {
           name: float(value)
           for name, value in self._evaluate_fn(state.params, step).items()
         }
+      # They decide what is done next, so they are the same to the last bit.
+      metrics = processes.by_main('metrics', lambda: metrics)
     except interruption.Interrupted:
       self._progress.awaits_evaluation = True
       if not is_saved:
@@ -381,7 +406,19 @@ class _Run:
 
   def _save(self, state, objective: float | None = None) -> None:
     self._progress.seconds = time.monotonic() - self._started
+    self._count_tokens()
     self._store.save(state, record=self._progress.record(), objective=objective)
+
+  def _count_tokens(self) -> None:
+    """Adds what all processes have read since the last checkpoint."""
+    parts = processes.gather(
+      'tokens', {side: np.asarray(n) for side, n in self._read.items()}
+    )
+    for side in _SIDES:
+      read = sum(int(part[side]) for part in parts) // self._num_readers
+      total = getattr(self._progress, side) + read
+      setattr(self._progress, side, total)
+    self._read = dict.fromkeys(_SIDES, 0)
 
   def _is_stopped(self) -> bool:
     patience = self._config.patience
@@ -428,6 +465,17 @@ class _Run:
       'target_tokens_per_second': progress.target_tokens / training,
       'params_digest': checkpoints_lib.digest(best),
     }
+
+
+def _dropout_key(seed) -> jax.Array:
+  return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def _interruptible() -> contextlib.AbstractContextManager:
+  """Lets a signal stop an evaluation, unless other processes wait in it."""
+  if processes.count() > 1:
+    return contextlib.nullcontext()
+  return interruption.immediate()
 
 
 def _floats(waiting) -> list[dict[str, float]]:

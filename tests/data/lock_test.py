@@ -1,5 +1,6 @@
 """Tests of the lock on a run's folder."""
 
+import contextlib
 import os
 import re
 import signal
@@ -13,23 +14,56 @@ from rest_jax.data import lock
 _HOLD = """
 import sys, time
 from rest_jax.data import lock
-with lock.held(sys.argv[1]):
+worker = int(sys.argv[2]) if sys.argv[2:] else None
+with lock.held(sys.argv[1], worker):
   print('held', flush=True)
   time.sleep(60)
 """
 
 
-@pytest.fixture
-def other(tmp_path):
-  """Another process that holds the lock of `tmp_path`."""
+@contextlib.contextmanager
+def _holding(*arguments):
   with subprocess.Popen(
-    [sys.executable, '-c', _HOLD, str(tmp_path)],
+    [sys.executable, '-c', _HOLD, *map(str, arguments)],
     stdout=subprocess.PIPE,
     text=True,
   ) as process:
     assert process.stdout.readline() == 'held\n'
     yield process
     process.kill()
+
+
+@pytest.fixture
+def other(tmp_path):
+  """Another process that holds the lock of `tmp_path`."""
+  with _holding(tmp_path) as process:
+    yield process
+
+
+def test_workers_share_a_folder_and_no_number(tmp_path):
+  with _holding(tmp_path, 3) as process:
+    with lock.held(tmp_path, 4):
+      pass
+    with (
+      pytest.raises(lock.LockedError, match=f'process {process.pid} on'),
+      lock.held(tmp_path, 3),
+    ):
+      pass
+    with (
+      pytest.raises(lock.LockedError, match='by workers of a Grow'),
+      lock.held(tmp_path),
+    ):
+      pass
+  with lock.held(tmp_path), lock.held(tmp_path / 'other', 3):
+    pass
+
+
+def test_workers_wait_for_one_that_has_it_alone(tmp_path, other):
+  with (
+    pytest.raises(lock.LockedError, match=f'process {other.pid} on'),
+    lock.held(tmp_path, 0),
+  ):
+    pass
 
 
 def test_a_second_process_is_refused_and_told_who_is_first(tmp_path, other):

@@ -11,6 +11,7 @@ import pytest
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from tests.models import tiny
+from tests.parallel import spawn
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -125,3 +126,39 @@ def test_one_device_holds_everything():
       policy.log_probs(params, batch),
       atol=1e-5,
     )
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """What tests/parallel/twenty_steps.py found on 8 simulated devices."""
+  started = spawn.start(['-m', 'tests.parallel.twenty_steps'], num_devices=8)
+  (text,) = spawn.outputs([started], 300)
+  assert started.returncode == 0, text
+  return json.loads(text.splitlines()[-1])
+
+
+SPLIT = ('fully sharded', 'tensor parallel', 'both')
+
+
+@pytest.mark.parametrize('how', ['data parallel', *SPLIT])
+def test_twenty_steps_are_those_of_one_device(trained, how):
+  assert trained[how]['difference'] < 1e-4
+  assert trained[how]['movement'] > 1e-2
+
+
+def test_a_device_holds_its_part_of_parameters_and_moments(trained):
+  # Bytes of matrices, norms and position biases of the toy network.
+  matrices, norms, biases = 27648, 448, 512
+  expected = {
+    'one device': matrices + norms + biases,
+    'data parallel': matrices + norms + biases,
+    # Over 8 devices all but the biases, which have no axis `embed`.
+    'fully sharded': matrices // 8 + norms // 8 + biases,
+    # Over 2 all but the norms, which have nothing else.
+    'tensor parallel': matrices // 2 + norms + biases // 2,
+    'both': matrices // 8 + norms // 4 + biases // 2,
+  }
+  assert {how: found['params'] for how, found in trained.items()} == expected
+  for how, found in trained.items():
+    # Two moments of each number, and counts of steps.
+    assert 0 <= found['optimizer'] - 2 * expected[how] < 64, how

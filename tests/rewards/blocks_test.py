@@ -163,3 +163,22 @@ def test_padding_is_a_lone_eos():
 def test_bad_shapes_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     _config(**settings)
+
+
+@pytest.mark.parametrize('num_devices', [2, 8])
+def test_a_device_computes_the_same_whatever_their_number(num_devices):
+  pairs = [('ab' * (n % 3), 'xyz'[: n % 4] + 'x' * n) for n in range(6)]
+  plan = _plan(pairs)
+
+  def shapes(devices):
+    return {
+      (block.length, block.sources.shape[1] // devices)
+      for block in plan.blocks(devices)
+    } | {
+      (block.length, call.length, len(call.slots) // devices, width)
+      for block in plan.blocks(devices)
+      for call in block.calls
+      for width in call.candidates.shape[1:]
+    }
+
+  assert shapes(num_devices) == shapes(1)

@@ -1,6 +1,7 @@
 """Tests of batching: every row once an epoch, an order given by the seed."""
 
 import collections
+import functools
 import itertools
 import tracemalloc
 
@@ -202,6 +203,33 @@ def test_packed_batches_have_the_share_of_real_tokens_they_state():
   assert batches.real_token_share == real / sum(side.size for side in tokens)
   unpacked, _ = _packed(pack=False)
   assert batches.real_token_share > unpacked.real_token_share
+
+
+@pytest.mark.parametrize('pack', [False, True])
+@pytest.mark.parametrize('step', [1, 2])
+def test_processes_read_their_rows_of_the_same_batches(pack, step):
+  def rows_of(process, num_rows):
+    if step == 2:  # Every other row.
+      return np.arange(process, num_rows, 2)
+    return np.arange(num_rows).reshape(2, -1)[process]
+
+  whole, _ = _packed(row_multiple=4, pack=pack)
+  num_padding = 0
+  for process in range(2):
+    rows_here = functools.partial(rows_of, process)
+    part, _ = _packed(row_multiple=4, pack=pack, rows_here=rows_here)
+    assert part.batches_per_epoch == whole.batches_per_epoch
+    for index in range(whole.batches_per_epoch):
+      found, expected = part[index], whole[index]
+      rows = rows_here(len(expected['rows']))
+      num_padding += not found['rows'].any()
+      own = set(found['rows'][found['rows'] > 0].reshape(-1).tolist())
+      assert own == {row + 1 for row in part.rows(index).tolist()}
+      assert found.keys() == expected.keys()
+      for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value[rows], name)
+  # A part may have no row at all.
+  assert num_padding > 0 or step == 2
 
 
 @pytest.mark.parametrize(

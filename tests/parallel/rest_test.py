@@ -1,0 +1,183 @@
+"""Algorithm 1 by several processes gives what one process gives."""
+
+import json
+import os
+import pathlib
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from rest_jax.data import sample_store
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import journal
+from tests.parallel import spawn
+
+_SMOKE = ['--gin_file=gin_configs/experiments/smoke.gin']
+# A given reward and few of everything: what takes time is to compile.
+_SMALL = [
+  *_SMOKE,
+  '--gin_file=gin_configs/rewards/chrf.gin',
+  '--gin.Task.ratings=None',
+  '--gin.NUM_TRAIN_PAIRS=60',
+  '--gin.NUM_VALIDATION_PAIRS=20',
+  '--gin.VocabularyConfig.size=240',
+  '--gin.NUM_GROW_STEPS=1',
+  '--gin.NUM_IMPROVE_STEPS=1',
+  '--gin.BC_STEPS=6',
+  '--gin.BC_EVALUATE_EVERY=3',
+  '--gin.IMPROVE_STEPS=4',
+  '--gin.IMPROVE_EVALUATE_EVERY=2',
+  '--gin.SOURCES_PER_SHARD=16',
+  '--gin.MAX_TARGET_LENGTH=16',
+  '--gin.DecodeConfig.row_shares=()',
+  # The same program draws all samples.
+  '--gin.NUM_SAMPLES_PER_SOURCE=2',
+  '--gin.TOKENS_PER_BATCH=384',
+  '--gin.MAX_SELECTION_SOURCES=20',
+  "--gin.EvaluateConfig.splits=('validation',)",
+]
+
+
+def finish(
+  arguments, folder: pathlib.Path, num_processes: int, num_devices: int
+) -> None:
+  started = spawn.start_run(
+    [*arguments, f'--model_dir={folder}'], num_processes, num_devices
+  )
+  texts = spawn.outputs(started, 900)
+  assert [p.returncode for p in started] == [0] * num_processes, '\n'.join(
+    text[-3000:] for text in texts
+  )
+
+
+def arrow_files(directory: pathlib.Path) -> dict[str, bytes]:
+  found = {
+    str(path.relative_to(directory)): path.read_bytes()
+    for path in directory.rglob('*.arrow')
+  }
+  assert found
+  return found
+
+
+def same_training(a: pathlib.Path, b: pathlib.Path, tolerance=1e-5) -> None:
+  """Losses, and all else that is logged, of two trainings."""
+  logged = [journal.read_metrics(folder) for folder in (a, b)]
+  assert len(logged[0]) == len(logged[1]) > 0
+  for entry, other in zip(*logged, strict=True):
+    assert entry.keys() == other.keys()
+    for name, value in entry.items():
+      if isinstance(value, float):
+        assert other[name] == pytest.approx(value, rel=tolerance, abs=1e-5), (
+          name,
+          entry,
+          other,
+        )
+      else:
+        assert other[name] == value
+  tokens = [
+    folder_lib.read_manifest(folder)['training']['target_tokens']
+    for folder in (a, b)
+  ]
+  assert tokens[0] == tokens[1] > 0
+
+
+def same_samples(a: pathlib.Path, b: pathlib.Path) -> None:
+  """The same tokens; log-probabilities and rewards but for rounding."""
+  first, second = (
+    sample_store.SampleStore.open(path, verify='full') for path in (a, b)
+  )
+  for name in ('source_id', 'sample_id', 'finished'):
+    np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+  assert len(first.tokens) == len(second.tokens)
+  for row in range(len(first)):
+    np.testing.assert_array_equal(first.tokens[row], second.tokens[row])
+  np.testing.assert_allclose(first.log_prob, second.log_prob, atol=1e-3)
+
+
+def policies_of(folder: pathlib.Path) -> list[dict]:
+  results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+  return results['variants']
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+  """A run by one process of one device."""
+  folder = tmp_path_factory.mktemp('one') / 'run'
+  finish(_SMALL, folder, 1, 1)
+  return folder
+
+
+def test_two_processes_go_on_from_a_policy_to_the_same_bytes(one, tmp_path):
+  folder = tmp_path / 'run'
+  given = [f'--gin.DATA_DIR={one}/data', f'--gin.BC_DIR={one}/bc']
+  finish([*_SMALL, *given], folder, 2, 2)
+  assert len(list((folder / 'grow_1').glob('samples-*'))) == 4
+  assert arrow_files(folder / 'grow_1') == arrow_files(one / 'grow_1')
+  stages = [folder_lib.read_manifest(f / 'grow_1') for f in (folder, one)]
+  assert len(set(map(folder_lib.content_digest, stages))) == 1
+  improved = 'variants/bc/improve_1_1'
+  same_training(folder / improved, one / improved)
+  assert len(list((folder / improved).glob('events.out.*'))) == 1
+  for found, expected in zip(
+    policies_of(folder), policies_of(one), strict=True
+  ):
+    assert found['name'] == expected['name']
+    assert found['reward']['mean'] == pytest.approx(
+      expected['reward']['mean'], abs=1e-3
+    )
+  assert not [path for path in folder.rglob('*.tmp') if path.is_file()]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The smoke experiment by two processes of four devices."""
+  folder = tmp_path_factory.mktemp('two') / 'run'
+  finish(_SMOKE, folder, 2, 4)
+  return folder
+
+
+_TRAININGS = (
+  'bc',
+  'reward',
+  'reward/pretrain',
+  *(f'variants/bc/improve_{g}_{i}' for g in (1, 2) for i in (1, 2)),
+)
+_STORES = ('grow_1', 'variants/bc/grow_2')
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('num_devices', [1, 8])
+def test_the_whole_loop_is_that_of_one_process(whole, tmp_path, num_devices):
+  finish(_SMOKE, tmp_path / 'run', 1, num_devices)
+  for training in _TRAININGS:
+    if training == 'reward/pretrain':
+      continue  # Has no manifest; `reward` starts from it.
+    same_training(whole / training, tmp_path / 'run' / training)
+  for store in _STORES:
+    same_samples(whole / store, tmp_path / 'run' / store)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+  'sign', ['grow_1/samples-00000*', 'variants/bc/improve_1_2/metrics.jsonl']
+)
+@pytest.mark.parametrize('victim', [0, 1])
+def test_one_is_killed_and_both_are_started_again(
+  whole, tmp_path, sign, victim
+):
+  folder = tmp_path / 'run'
+  started = spawn.start_run([*_SMOKE, f'--model_dir={folder}'], 2, 4)
+  while not list(folder.glob(sign)):
+    assert all(process.poll() is None for process in started)
+    time.sleep(0.05)
+  os.kill(started[victim].pid, signal.SIGKILL)
+  spawn.outputs(started, 200)
+  assert all(process.returncode != 0 for process in started)
+  finish(_SMOKE, folder, 2, 4)
+  for training in _TRAININGS:
+    if training != 'reward/pretrain':
+      same_training(whole / training, folder / training, tolerance=1e-6)
+  for store in _STORES:
+    assert arrow_files(whole / store) == arrow_files(folder / store)

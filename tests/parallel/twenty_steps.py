@@ -1,0 +1,121 @@
+"""Run on 8 simulated devices: 20 steps of training on several meshes.
+
+Prints what was found as one line of JSON.
+"""
+
+import contextlib
+import json
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+
+from rest_jax import configurables, gin_utils
+from rest_jax.losses import bc
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
+from rest_jax.training import checkpoints, optimizers, trainer
+from tests.training import toy
+
+STEPS = 20
+MESHES = {
+  'one device': None,
+  'data parallel': ['data_parallel'],
+  'fully sharded': ['fsdp'],
+  'tensor parallel': ['tensor_parallel'],
+  'both': ['fsdp', 'tensor_parallel'],
+}
+POLICY = toy.make_policy(dropout_rate=0.0)
+
+
+def mesh_config(names) -> mesh_lib.MeshConfig:
+  """The mesh that files of gin_configs/meshes/ describe."""
+  if names is None:
+    return _OneDevice()
+  files = [f'gin_configs/meshes/{name}.gin' for name in names]
+  experiment = 'gin_configs/experiments/smoke.gin'
+  configurables.register()
+  return gin_utils.parse_and_build(
+    [experiment, *files], [], root=configurables.ROOT
+  ).mesh
+
+
+class _OneDevice(mesh_lib.MeshConfig):
+  def build(self, devices=None):
+    return super().build(devices or jax.devices()[:1])
+
+
+def own_bytes(tree) -> int:
+  """Bytes of a tree on the first device."""
+  first = jax.devices()[0]
+  return sum(
+    shard.data.nbytes
+    for leaf in jax.tree.leaves(tree)
+    for shard in leaf.addressable_shards
+    if shard.device == first
+  )
+
+
+class _Watched(checkpoints.Checkpoints):
+  """Notes what a device holds of the state when it is saved."""
+
+  found: dict
+
+  def save(self, state, **arguments):
+    _Watched.found = {
+      'params': own_bytes(state.params),
+      'optimizer': own_bytes(state.optimizer),
+    }
+    super().save(state, **arguments)
+
+
+def train(config, directory) -> tuple[dict, dict]:
+  trainer_config = toy.make_config(
+    max_steps=STEPS,
+    evaluate_every=STEPS,
+    dropout=False,
+    optimizer=optimizers.OptimizerConfig(
+      kind='adamw', learning_rate=3e-3, warmup_steps=4
+    ),
+  )
+  batches = trainer_config.batches(
+    **toy.arguments(toy.make_tokens()), mesh=config.build()
+  )
+  result = trainer.train(
+    trainer_config,
+    model=POLICY,
+    loss=bc.BC(),
+    batches=batches,
+    mesh_config=config,
+    params=POLICY.init(jax.random.key(0)),
+    directory=directory,
+    evaluate_fn=trainer.nll_evaluation(POLICY, batches, config),
+  )
+  return processes.fetch(result.params), _Watched.found
+
+
+def main():
+  checkpoints.Checkpoints = _Watched
+  found, expected = {}, None
+  start = processes.fetch(POLICY.init(jax.random.key(0)))
+  with contextlib.ExitStack() as stack:
+    for name, files in MESHES.items():
+      folder = stack.enter_context(tempfile.TemporaryDirectory())
+      params, held = train(mesh_config(files), pathlib.Path(folder))
+      expected = expected or params
+      found[name] = {
+        'difference': largest(params, expected),
+        'movement': largest(params, start),
+        **held,
+      }
+  print(json.dumps(found))
+
+
+def largest(a, b) -> float:
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return max(float(np.abs(x - y).max()) for x, y in pairs)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,144 @@
+"""Grow by several workers, each a run of its own."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax import modes
+from rest_jax import run as run_lib
+from rest_jax.data import lock, sample_store
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow, imported
+from tests import smoke
+
+NUM_SHARDS = 5
+WORKERS = 3
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+  """Data and an untrained policy, and how five shards are grown from it."""
+  folder = tmp_path_factory.mktemp('grow')
+  settings = smoke.settings(
+    'NUM_TRAIN_PAIRS=48',
+    'SOURCES_PER_SHARD=10',
+    'BLOCK_SOURCES=5',
+    'MAX_TARGET_LENGTH=8',
+    'DecodeConfig.row_shares=()',
+    'VocabularyConfig.size=200',
+    'Task.ratings=None',
+    gin_files=('gin_configs/rewards/chrf.gin',),
+  )
+  run = run_lib.Run(settings, folder)
+  run.prepare()
+  policy = run.policy
+  imported.write(
+    folder / 'bc',
+    policy.config,
+    policy.init(jax.random.key(0)),
+    origin='chance',
+  )
+  return dataclasses.replace(
+    settings, data_dir=str(folder / 'data'), bc_dir=str(folder / 'bc')
+  )
+
+
+def grown(experiment, folder, worker=None, **arguments):
+  """D_1 in `folder`, or a worker's part of it."""
+  config = dataclasses.replace(
+    experiment.grow, worker=worker, num_workers=WORKERS
+  )
+  run = run_lib.Run(
+    dataclasses.replace(experiment, grow=config), folder, **arguments
+  )
+  return run.grow(1, run.directory('bc'))
+
+
+def files(directory):
+  """What is in a store, but for what says how long it took and when."""
+  return {
+    str(path.relative_to(directory)): path.read_bytes()
+    for path in sorted(directory.rglob('*.arrow'))
+  }
+
+
+def is_finished(directory) -> bool:
+  return (directory / folder_lib.MANIFEST).exists()
+
+
+@pytest.fixture(scope='module')
+def alone(experiment, tmp_path_factory):
+  directory = grown(experiment, tmp_path_factory.mktemp('alone'))
+  store = sample_store.SampleStore.open(directory, verify='full')
+  assert len(store.manifest['shards']) == NUM_SHARDS
+  assert len(np.unique(store.tokens.lengths)) > 1
+  return directory
+
+
+def test_the_last_worker_finishes_the_store_of_one(experiment, alone, tmp_path):
+  for worker in (2, 0):
+    directory = grown(experiment, tmp_path, worker)
+    assert not is_finished(directory)
+  # Shards 0 and 3 are those of worker 0, shard 2 that of worker 2.
+  assert sample_store.finished_shards(directory, NUM_SHARDS) == {0, 2, 3}
+  grown(experiment, tmp_path, 1)
+  assert is_finished(directory)
+  assert files(directory) == files(alone)
+  digests = map(folder_lib.content_digest, map(folder_lib.read_manifest, (
+    directory, alone,
+  )))  # fmt: skip
+  assert len(set(digests)) == 1
+  # One that comes late has nothing to do.
+  before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+  grown(experiment, tmp_path, 0)
+  assert before == {p: p.stat().st_mtime_ns for p in directory.iterdir()}
+
+
+def test_a_run_of_all_does_what_a_lost_worker_left(experiment, alone, tmp_path):
+  directory = grown(experiment, tmp_path, 0)
+  grown(experiment, tmp_path, 2)
+  kept = sample_store.shard_path(directory, 0, NUM_SHARDS)
+  before = kept.stat().st_mtime_ns
+  grown(experiment, tmp_path)
+  assert kept.stat().st_mtime_ns == before
+  assert is_finished(directory)
+  assert files(directory) == files(alone)
+  assert not list(directory.glob('.raw*'))
+
+
+def test_of_two_last_workers_one_finishes(experiment, tmp_path):
+  directory = grown(experiment, tmp_path, 0)
+  grown(experiment, tmp_path, 1)
+  with lock.held(directory):  # The other is at it.
+    grown(experiment, tmp_path, 2)
+  assert not is_finished(directory)
+  grown(experiment, tmp_path, 2)
+  assert is_finished(directory)
+
+
+def test_a_worker_does_not_overwrite(experiment, tmp_path):
+  with pytest.raises(ValueError, match='neither overwrites nor'):
+    grown(experiment, tmp_path, 0, overwrite=True)
+
+
+def test_a_worker_does_nothing_else(experiment, tmp_path):
+  config = dataclasses.replace(experiment.grow, worker=0)
+  run = run_lib.Run(dataclasses.replace(experiment, grow=config), tmp_path)
+  with pytest.raises(ValueError, match=r"--run_mode=grow.* got 'rest'"):
+    modes.stage(run, 'rest', 1, 1)
+
+
+@pytest.mark.parametrize(('worker', 'count'), [(3, 3), (-1, 3), (None, 0)])
+def test_wrong_numbers_are_refused(experiment, worker, count):
+  with pytest.raises(ValueError, match='worker must lie between 0 and'):
+    dataclasses.replace(experiment.grow, worker=worker, num_workers=count)
+
+
+def test_who_makes_it_does_not_change_what_it_is(experiment):
+  described = [
+    grow.settings_lib.describe(dataclasses.replace(experiment.grow, **changes))
+    for changes in ({}, {'worker': 1, 'num_workers': 2})
+  ]
+  assert described[0] == described[1]
