@@ -51,6 +51,13 @@ _DRY_RUN = flags.DEFINE_bool(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Make stages again whose settings changed.'
 )
+_VERIFY = flags.DEFINE_enum(
+  'verify',
+  'fast',
+  ('fast', 'full'),
+  'How finished stages are checked before they are used: that no file is '
+  'missing or cut off, or the checksum of every file.',
+)
 _GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
@@ -164,6 +171,14 @@ def _run(experiment) -> int:
     if mode == 'sample':
       terminal.show(f'    of {run.policy_named(_POLICY.value).directory}')
     return 0
+  modes.verify(
+    run,
+    mode,
+    _VERIFY.value,
+    policy=_POLICY.value,
+    grow_step=_GROW_STEP.value,
+    repairs=mode not in _READING_MODES,
+  )
   if mode == 'sample':
     modes.sample(run, _POLICY.value, _INPUT.value, _OUTPUT.value)
     return 0
@@ -183,6 +198,7 @@ def _compare(overrides: list[str]) -> int:
     overrides,
     _model_dir(),
     overwrite=_OVERWRITE.value,
+    verify=_VERIFY.value,
     is_dry=_DRY_RUN.value,
   )
   return 0

@@ -9,9 +9,9 @@ import sys
 import jax
 
 from rest_jax import comparison as comparison_lib
-from rest_jax import dry_run, gin_utils, rest, terminal
+from rest_jax import dry_run, gin_utils, rest, terminal, verification
 from rest_jax import run as run_lib
-from rest_jax.data import files, text_files
+from rest_jax.data import files, inventory, text_files
 from rest_jax.stages import sample as sample_stage
 
 
@@ -63,6 +63,25 @@ def stage(
       'report': run.report,
     }[mode]()
   return True
+
+
+def verify(
+  run: run_lib.Run,
+  mode: str,
+  how: inventory.Verify,
+  *,
+  policy: str,
+  grow_step: int,
+  repairs: bool,
+) -> None:
+  """Checks the finished stages that a mode reads; see `verification.check`."""
+  only = None
+  if mode == 'sample':
+    only = {run.directory('data'), run.directory('reward')}
+    only |= {run.grow_directory(1), run.policy_named(policy).directory}
+  elif mode == 'export':
+    only = {run.directory('data'), run.grow_directory(grow_step)}
+  verification.check(run, how, only=only, repairs=repairs)
 
 
 def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
@@ -118,6 +137,7 @@ def compare(
   model_dir: pathlib.Path,
   *,
   overwrite: bool,
+  verify: inventory.Verify,
   is_dry: bool,
 ) -> None:
   """Runs every variant of a `Comparison` with every seed.
@@ -127,6 +147,7 @@ def compare(
     overrides: `NAME=VALUE`, after the files.
     model_dir: the folder of the comparison.
     overwrite: make stages again whose settings changed.
+    verify: see `verification.check`.
     is_dry: only say what would be done.
   """
 
@@ -149,7 +170,7 @@ def compare(
       terminal.show(dry_run.describe(runs[0], 'rest'))
     return
   begin(model_dir)
-  comparison_lib.run(comparison, **settings)
+  comparison_lib.run(comparison, verify=verify, **settings)
 
 
 def begin(model_dir: pathlib.Path) -> None:

@@ -168,6 +168,25 @@ class Run:
       f'{name!r}. Variants have policies of their own: --gin.VARIANT=...'
     )
 
+  def folders(self) -> dict[pathlib.Path, bool]:
+    """Returns all stages' folders, and whether this run may make each again."""
+    experiment = self.experiment
+    found = {
+      self.directory(stage): getattr(experiment, f'{stage}_dir') is None
+      for stage in ('data', 'bc', 'reward')
+    }
+    if experiment.bc.init_dir is not None:
+      found[pathlib.Path(experiment.bc.init_dir)] = False
+    found[self.model_dir / 'probe'] = True
+    for g in range(1, experiment.num_grow_steps + 1):
+      found[self.grow_directory(g)] = g > 1 or experiment.grow_dir is None
+      found[self.value_directory(g)] = True
+    for step in self.policies():
+      found.setdefault(step.directory, True)
+      for split in experiment.evaluate.splits:
+        found[self.evaluation_directory(step, split)] = True
+    return found
+
   @functools.cached_property
   def data(self) -> prepare.PreparedData:
     return prepare.load(self.directory('data'))

@@ -107,7 +107,7 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
   _check_manifest(path, content)
   shards = _open_shards(path, content, verify='fast')
   SampleStore(directory, content, shards).check_order()
-  files.write_json(path, content)
+  files.write_json(path, content, sealed=True)
 
 
 class SampleStore:
@@ -147,7 +147,7 @@ class SampleStore:
         f'directory must hold a finished sample store; {directory} has no '
         f'{MANIFEST}. Run the Grow step that writes it to its end.'
       )
-    manifest = files.read_json(path)
+    manifest = files.read_json(path, must_be_sealed=verify == 'full')
     _check_manifest(path, manifest)
     store = cls(directory, manifest, _open_shards(path, manifest, verify))
     if verify == 'full':

@@ -3,17 +3,26 @@
 Both go shard by shard: a shard that is complete is never made again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
 import functools
 import pathlib
 import shutil
+import zipfile
 
 import jax
 import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import pair_store, ragged, sample_store, vocabularies
+from rest_jax.data import (
+  files,
+  pair_store,
+  ragged,
+  sample_rewards,
+  sample_store,
+  vocabularies,
+)
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
@@ -271,11 +280,13 @@ def score(
   """
   name, scales = reward.name, rewards_base.scales(reward)
   scratch = directory / f'.{_RAW}-{name}'
-  done = [
-    len(sample_store.finished_rewards(directory, column, num_shards))
-    for column in (name, *scales)
-  ]
-  if normalizer is not None and min(done) == num_shards:
+  done = set.intersection(
+    *(
+      sample_store.finished_rewards(directory, column, num_shards)
+      for column in (name, *scales)
+    )
+  )
+  if normalizer is not None and len(done) == num_shards:
     return normalizer
   scratch.mkdir(exist_ok=True)
 
@@ -289,9 +300,12 @@ def score(
   raws = []
   with progress_lib.Progress(description, num_shards, 'shard') as progress:
     for shard in range(num_shards):
-      raws.append(
-        _raw(scratch / f'{shard:05d}.npz', functools.partial(compute, shard))
-      )
+      if shard in done:
+        raw = _scored(directory, (name, *scales), shard, num_shards)
+      else:
+        path = scratch / f'{shard:05d}.npz'
+        raw = _raw(path, functools.partial(compute, shard))
+      raws.append(raw)
       progress.advance(1)
   if normalizer is None:
     normalizer = _normalizer(
@@ -313,19 +327,41 @@ def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
   return normalize.Normalizer.from_raw(raw)
 
 
+def _scored(
+  directory: pathlib.Path, names: Iterable[str], shard: int, num_shards: int
+) -> Columns:
+  """Raw rewards of a shard whose reward files are there and whole."""
+  info = sample_store.shard_info(
+    sample_store.shard_path(directory, shard, num_shards)
+  )
+  return {
+    name: sample_rewards.read_rewards(
+      sample_store.rewards_path(directory, name, shard, num_shards),
+      rows=info.rows,
+      samples_sha256=info.sha256,
+    )[0]
+    for name in names
+  }
+
+
 def _raw(path: pathlib.Path, compute: Callable[[], Columns]) -> Columns:
   """Raw rewards of a shard, kept until the normaliser is known."""
-  if not path.exists():
-    raw = compute()
-    temporary = path.with_suffix('.tmp.npz')
-    np.savez(
-      temporary,
-      names=np.asarray(list(raw)),
-      columns=np.asarray(list(raw.values()), np.float32),
-    )
-    temporary.rename(path)
-  with np.load(path) as stored:
+  # One that is cut off or damaged is made again.
+  with (
+    contextlib.suppress(FileNotFoundError, zipfile.BadZipFile, ValueError),
+    np.load(path) as stored,
+  ):
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
+  raw = {
+    name: np.asarray(column, np.float32) for name, column in compute().items()
+  }
+  with files.atomic_write(path) as temporary, temporary.open('wb') as opened:
+    np.savez(
+      opened,
+      names=np.asarray(list(raw)),
+      columns=np.asarray(list(raw.values())),
+    )
+  return raw
 
 
 def policy_sampler(

@@ -185,6 +185,10 @@ class Checkpoints:
     for step in steps:
       try:
         found = self.restore(step, like)
+        best = found[1].get('best_step')
+        if best not in (None, step):
+          # Now rather than at the end of the training, which needs it.
+          self.restore_params(best, found[0].params)
       # What Orbax, TensorStore and our digests say of damage. Whatever else goes
       # wrong, such as a lack of memory or of rights, is no reason to remove it.
       except (ValueError, FileNotFoundError, KeyError) as error:
