@@ -30,7 +30,12 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from absl import logging
+import orbax.checkpoint as ocp
+
 from rest_jax.data import files, lock
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import checkpoints
 
 _STATE = 'campaign.json'
 _REFERENCE = 'undisturbed'
@@ -156,7 +161,7 @@ class _Watch:
     try:
       with os.scandir(directory) as entries:
         for entry in entries:
-          if entry.name == 'manifest.json':
+          if entry.name == folder_lib.MANIFEST:
             self._done.add(directory)
             self.num_finished += 1
           if _is_half(entry.name) and entry.path not in self._seen:
@@ -218,7 +223,7 @@ def stage_of(model_dir: pathlib.Path, was_writing: bool) -> str:
   if not was_writing:
     return 'start-up'
   for path in sorted(model_dir.rglob('settings.json')):
-    if not (path.parent / 'manifest.json').exists():
+    if not (path.parent / folder_lib.MANIFEST).exists():
       relative = path.parent.relative_to(model_dir)
       name = 'evaluate' if 'evaluate' in relative.parts else relative.name
       return name.split('_')[0]
@@ -334,7 +339,7 @@ def differences(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
 def _is_compared(path: pathlib.Path) -> bool:
   return 'checkpoints' not in path.parts and (
     path.suffix in ('.arrow', '.npy', '.model', '.jsonl')
-    or path.name in ('manifest.json', 'results.json', 'greedy.txt')
+    or path.name in (folder_lib.MANIFEST, 'results.json', 'greedy.txt')
   )
 
 
@@ -361,10 +366,6 @@ def _without_times(value: Any) -> Any:
 
 def _arrays(directory: pathlib.Path) -> dict[int, tuple[str, str]]:
   """Digests of the arrays of all checkpoints of a training."""
-  import orbax.checkpoint as ocp
-
-  from rest_jax.training import checkpoints
-
   found = {}
   with ocp.CheckpointManager(
     (directory / 'checkpoints').absolute(),
@@ -388,7 +389,14 @@ def compare(campaign: Campaign, number: int) -> None:
   """Compares a run that ended with the undisturbed one."""
   run = campaign.state['runs'][number]
   model_dir = campaign.model_dir(number)
-  run['lost'] = list(differences(campaign.folder / _REFERENCE, model_dir))
+  run['lost'] = [
+    *differences(campaign.folder / _REFERENCE, model_dir),
+    *(
+      str(damage)
+      for manifest in model_dir.rglob(folder_lib.MANIFEST)
+      for damage in folder_lib.damages(manifest.parent, 'full')
+    ),
+  ]
   torn = run['torn']
   if torn is not None:
     entry = campaign.folder / _CACHE / torn['file']
@@ -477,6 +485,7 @@ def main(argv: list[str]) -> int:
     '--seconds', type=float, default=float('inf'), help='stop after so long'
   )
   parser.add_argument('--gin_file', default='gin_configs/experiments/smoke.gin')
+  logging.set_verbosity(logging.ERROR)  # Orbax tells how it reads.
   options, rest = parser.parse_known_args(argv)
   unknown = [one for one in rest if not one.startswith('--gin.')]
   if unknown:

@@ -1,11 +1,17 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import functools
+import glob
 import io
 import os
 import pathlib
+import re
 import sys
+from typing import Any
+import warnings
 
+from absl import logging
 import jax
 
 from rest_jax import comparison as comparison_lib
@@ -13,6 +19,10 @@ from rest_jax import dry_run, gin_utils, rest, terminal, verification
 from rest_jax import run as run_lib
 from rest_jax.data import files, inventory, text_files
 from rest_jax.stages import sample as sample_stage
+
+_DAMAGED_PROGRAM = re.compile(
+  "Error reading persistent compilation cache entry for '([^']+)'"
+)
 
 
 def stage(
@@ -191,3 +201,23 @@ def _cache_programs(model_dir: pathlib.Path) -> None:
     jax.config.update(
       'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
     )
+  warnings.showwarning = functools.partial(
+    _forget_damaged_program, warnings.showwarning
+  )
+
+
+def _forget_damaged_program(show: Callable, message: Any, *rest, **more):
+  """Shows a warning; removes a compiled program that JAX cannot read.
+
+  JAX compiles it again, but leaves the file as it is.
+  """
+  found = _DAMAGED_PROGRAM.match(str(message))
+  cache = jax.config.values['jax_compilation_cache_dir']
+  if found is None or cache is None:
+    show(message, *rest, **more)
+    return
+  for path in pathlib.Path(cache).glob(f'{glob.escape(found[1])}-*-cache'):
+    path.unlink(missing_ok=True)
+  logging.warning(
+    '%s was damaged where it was cached: compiled again', found[1]
+  )

@@ -11,6 +11,7 @@ import re
 import shutil
 from typing import Any
 
+# What numbers of `errno` mean for a file that is written.
 _REASONS = {
   errno.ENOSPC: 'its disk is full',
   errno.EDQUOT: 'the quota of its disk is used up',
@@ -45,9 +46,14 @@ def explained(
   try:
     yield
   except OSError as error:
-    if isinstance(error, DiskError) or error.errno not in _REASONS:
+    if isinstance(error, DiskError) or not is_of_disk(error):
       raise
-    raise disk_error(path, error.errno, num_bytes) from error
+    raise disk_error(path, error.errno or 0, num_bytes) from error
+
+
+def is_of_disk(error: OSError) -> bool:
+  """Whether a disk is full, read-only, or has no room for such a file."""
+  return error.errno in _REASONS
 
 
 def disk_error(
@@ -56,7 +62,9 @@ def disk_error(
   """Makes the error for a number of `errno`; see `explained`."""
   need = '' if num_bytes is None else f' It needs {num_bytes:,} bytes.'
   with contextlib.suppress(OSError):
-    folder = next(p for p in pathlib.Path(path).absolute().parents if p.exists())
+    folder = next(
+      p for p in pathlib.Path(path).absolute().parents if p.exists()
+    )
     need += f' {shutil.disk_usage(folder).free:,} bytes are free there.'
   return DiskError(
     number,
