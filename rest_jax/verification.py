@@ -50,7 +50,7 @@ def check(
 
   Raises:
     DamagedError: for damage that is not repaired, with all of the files.
-    ValueError: a manifest, or `results.json`, is damaged.
+    ValueError: a manifest or a file of results is damaged.
   """
   if repairs and only is None:
     folder_lib.clear(run.model_dir)
