@@ -330,10 +330,25 @@ def differences(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
       yield f'{name} has other bytes'
   for path in sorted(expected.rglob('checkpoints')):
     name = path.parent.relative_to(expected)
-    arrays, others_arrays = _arrays(path.parent), _arrays(found / name)
-    for step, digest in arrays.items():
-      if others_arrays.get(step) != digest:
-        yield f'{name}: checkpoint {step} has other arrays'
+    yield from (
+      f'{name}/checkpoints: {what}'
+      for what in _other_arrays(path, found / name / 'checkpoints')
+    )
+
+
+def _other_arrays(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
+  """Compares all checkpoints of a training, array by array."""
+  steps, others = (
+    {path.name for path in folder.glob('[0-9]*')} if folder.exists() else set()
+    for folder in (expected, found)
+  )
+  yield from (f'{step} is in one of both alone' for step in steps ^ others)
+  for step in sorted(steps & others, key=int):
+    try:
+      if _digests(expected, int(step)) != _digests(found, int(step)):
+        yield f'{step} has other arrays'
+    except ValueError as error:
+      yield f'{step} cannot be read: {str(error)[:200]}'
 
 
 def _is_compared(path: pathlib.Path) -> bool:
@@ -364,25 +379,16 @@ def _without_times(value: Any) -> Any:
   return value
 
 
-def _arrays(directory: pathlib.Path) -> dict[int, tuple[str, str]]:
-  """Digests of the arrays of all checkpoints of a training."""
-  found = {}
+def _digests(directory: pathlib.Path, step: int) -> list[str]:
+  """Digests of the parameters and of the rest of a train state."""
   with ocp.CheckpointManager(
-    (directory / 'checkpoints').absolute(),
+    directory.absolute(),
     options=ocp.CheckpointManagerOptions(read_only=True),
     item_names=('params', 'rest', 'record'),
   ) as manager:
-    for step in manager.all_steps():
-      restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-          params=ocp.args.StandardRestore(), rest=ocp.args.StandardRestore()
-        ),
-      )
-      found[step] = tuple(
-        checkpoints.digest(restored[item]) for item in ('params', 'rest')
-      )
-  return found
+    items = {name: ocp.args.StandardRestore() for name in ('params', 'rest')}
+    restored = manager.restore(step, args=ocp.args.Composite(**items))
+  return [checkpoints.digest(restored[name]) for name in items]
 
 
 def compare(campaign: Campaign, number: int) -> None:

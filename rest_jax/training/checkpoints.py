@@ -215,8 +215,10 @@ class Checkpoints:
           str(error)[:_SHOWN],
         )
         continue
-      for damaged in steps[: steps.index(step)]:
-        self._manager.delete(damaged)
+      # Damaged ones, and what was being removed when the program was killed.
+      for other in steps:
+        if other not in (step, best):
+          self._manager.delete(other)
       return found
     if steps:
       raise ValueError(
