@@ -113,7 +113,11 @@ def test_lines_of_text(content, is_compressed, cut):
 @fuzz(one=_TEXT, other=_TEXT, is_tsv=st.booleans())
 def test_pairs(one, other, is_tsv):
   if is_tsv:
-    given = sources.TsvText(path=_write('pairs.tsv', one + b'\t' + other))
+    given = sources.TsvText(
+      files=(_write('pairs.tsv', one + b'\t' + other),),
+      source_column=0,
+      reference_column=1,
+    )
   else:
     given = sources.ParallelText(
       source_files=(_write('one', one),),

@@ -8,7 +8,7 @@ manifest that an inventory stands in.
 from collections.abc import Collection, Iterator, Mapping
 import os
 import pathlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rest_jax.data import files
 
@@ -58,6 +58,15 @@ def take(
       checksum = known.get(name) or files.sha256(path)
       found[name] = (path.stat().st_size, checksum)
   return dict(sorted(found.items()))
+
+
+def is_one(value: Any) -> bool:
+  """Whether JSON values are an inventory."""
+  return isinstance(value, dict) and all(
+    isinstance(entry, list | tuple)
+    and [type(part) for part in entry] == [int, str]
+    for entry in value.values()
+  )
 
 
 def check(

@@ -172,6 +172,11 @@ def damages(
       f'{path / MANIFEST} must list the checksums of all files to be verified; '
       'it has none. Make the folder again, or leave --verify=full out.'
     )
+  if not inventory.is_one(listed or {}):
+    raise ValueError(
+      f'{path / MANIFEST} must list files with size and checksum; it does not. '
+      'Remove the folder to have the stage made again.'
+    )
   return inventory.check(path, listed or {}, verify)
 
 
