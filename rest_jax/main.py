@@ -118,11 +118,12 @@ def main(argv: list[str], overrides: list[str]) -> int:
   _quiet()
   # Here, so that --help answers at once.
   from rest_jax import configurables, gin_utils, interruption
-  from rest_jax.data import lock
+  from rest_jax.data import files, lock
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
+      files.check_local('--model_dir', _MODEL_DIR.value or '')
       if _COMPARE.value:
         return _side_by_side(_COMPARE.value)
       is_writing = _RUN_MODE.value not in _READING_MODES

@@ -14,6 +14,7 @@ from typing import Any
 from absl import logging
 
 from rest_jax import experiment as experiment_lib
+from rest_jax.data import files
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
@@ -82,7 +83,11 @@ class Run:
       experiment: the settings.
       model_dir: the folder of the run.
       overwrite: make a stage again whose settings changed, instead of refusing.
+
+    Raises:
+      ValueError: `model_dir` is an address.
     """
+    files.check_local('model_dir', model_dir)
     self.experiment = experiment
     self.model_dir = pathlib.Path(model_dir)
     self._overwrite = overwrite

@@ -168,6 +168,15 @@ def _digest_without(stored: bytes, start: int, stop: int) -> bytes:
   return hashlib.sha256(rest).hexdigest().encode()
 
 
+def check_local(name: str, path: str | os.PathLike[str]) -> None:
+  """Raises ValueError for a path such as gs://bucket/folder."""
+  if '://' in os.fspath(path):
+    raise ValueError(
+      f'{name} must be a folder that this machine sees as one; got {path}. Mount '
+      'the bucket (gcsfuse, for example), or copy to and from it.'
+    )
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
   """Returns the SHA-256 of a file's bytes, in hexadecimal."""
   with open(path, 'rb') as opened:
