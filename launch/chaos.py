@@ -18,7 +18,6 @@ nothing was lost, 1 if something was, 3 if --seconds ran out before the end.
 
 import argparse
 import collections
-from collections.abc import Iterator
 import json
 import os
 import pathlib
@@ -31,17 +30,19 @@ import time
 from typing import Any, NamedTuple
 
 from absl import logging
-import orbax.checkpoint as ocp
 
+from launch import chaos_differences
+from rest_jax import interruption
 from rest_jax.data import files, lock
 from rest_jax.stages import folder as folder_lib
-from rest_jax.training import checkpoints
 
 _STATE = 'campaign.json'
 _REFERENCE = 'undisturbed'
 _CACHE = 'compiled'
-# After so many kills a run may end, and is compared.
+# About so many kills come on a run, while nothing slows it down.
 _KILLS_OF_A_RUN = 20
+# After so many that no stage ended between, the next ones wait longer.
+_PATIENCE = 3
 _GRACE_SECONDS = 10
 _KINDS = ('start-up', 'time', 'write', 'stage end')
 _WEIGHTS = (15, 40, 35, 10)
@@ -257,13 +258,13 @@ def attempt(campaign: Campaign, number: int, kills_left: int) -> bool:
   moment = draw_moment(campaign.seed, count)
   campaign.state['attempts'] += 1
   longest = 2 * campaign.state['reference_seconds'] / _KILLS_OF_A_RUN
-  is_free = kills_left <= 0 or len(run['kills']) >= _KILLS_OF_A_RUN
+  longest *= 1.5 ** max(0, _stalled(run) - _PATIENCE)
   is_polite = number == 0 and len(run['kills']) >= 2 and not run['terminated']
   process = campaign.start(model_dir)
   try:
     if is_polite:
       moment = moment._replace(kind='time', share=moment.share / 2)
-    if is_free and not is_polite:
+    if kills_left <= 0 and not is_polite:
       process.wait()
     elif wait_for(moment, model_dir, process, longest):
       if is_polite:
@@ -272,7 +273,11 @@ def attempt(campaign: Campaign, number: int, kills_left: int) -> bool:
         was_writing = _has_lock(model_dir, process)
         _kill(process)
         run['kills'].append(
-          {'kind': moment.kind, 'stage': stage_of(model_dir, was_writing)}
+          {
+            'kind': moment.kind,
+            'stage': stage_of(model_dir, was_writing),
+            'finished': len(list(model_dir.rglob(folder_lib.MANIFEST))),
+          }
         )
       campaign.save()
       return False
@@ -285,6 +290,12 @@ def attempt(campaign: Campaign, number: int, kills_left: int) -> bool:
     )
   campaign.save()
   return True
+
+
+def _stalled(run: dict[str, Any]) -> int:
+  """Number of kills since a stage ended."""
+  finished = [kill['finished'] for kill in run['kills']]
+  return finished.count(finished[-1]) if finished else 0
 
 
 def _terminate(process: subprocess.Popen) -> dict[str, Any]:
@@ -307,96 +318,12 @@ def tear_cache(campaign: Campaign) -> str:
   return largest.name
 
 
-def differences(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
-  """Says what a run has lost or has otherwise than the undisturbed one."""
-  names = {
-    path.relative_to(expected).as_posix()
-    for path in expected.rglob('*')
-    if path.is_file() and _is_compared(path)
-  }
-  others = {
-    path.relative_to(found).as_posix()
-    for path in found.rglob('*')
-    if path.is_file() and _is_compared(path)
-  }
-  yield from (f'{name} is missing' for name in sorted(names - others))
-  yield from (f'{name} is not in the other' for name in sorted(others - names))
-  for name in sorted(names & others):
-    one, other = expected / name, found / name
-    if one.suffix == '.json':
-      if _content(one) != _content(other):
-        yield f'{name} has another content'
-    elif one.read_bytes() != other.read_bytes():
-      yield f'{name} has other bytes'
-  for path in sorted(expected.rglob('checkpoints')):
-    name = path.parent.relative_to(expected)
-    yield from (
-      f'{name}/checkpoints: {what}'
-      for what in _other_arrays(path, found / name / 'checkpoints')
-    )
-
-
-def _other_arrays(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
-  """Compares all checkpoints of a training, array by array."""
-  steps, others = (
-    {path.name for path in folder.glob('[0-9]*')} if folder.exists() else set()
-    for folder in (expected, found)
-  )
-  yield from (f'{step} is in one of both alone' for step in steps ^ others)
-  for step in sorted(steps & others, key=int):
-    try:
-      if _digests(expected, int(step)) != _digests(found, int(step)):
-        yield f'{step} has other arrays'
-    except ValueError as error:
-      yield f'{step} cannot be read: {str(error)[:200]}'
-
-
-def _is_compared(path: pathlib.Path) -> bool:
-  return 'checkpoints' not in path.parts and (
-    path.suffix in ('.arrow', '.npy', '.model', '.jsonl')
-    or path.name in (folder_lib.MANIFEST, 'results.json', 'greedy.txt')
-  )
-
-
-def _content(path: pathlib.Path) -> Any:
-  """A JSON file without times, memory, and names and sizes of Orbax's files."""
-  return _without_times(files.read_json(path, must_be_sealed=True))
-
-
-def _without_times(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {
-      key: _without_times(part)
-      for key, part in value.items()
-      if not (
-        'seconds' in key
-        or 'per_second' in key
-        or key in ('peak_rss_mb', 'inventory')
-      )
-    }
-  if isinstance(value, list):
-    return [_without_times(part) for part in value]
-  return value
-
-
-def _digests(directory: pathlib.Path, step: int) -> list[str]:
-  """Digests of the parameters and of the rest of a train state."""
-  with ocp.CheckpointManager(
-    directory.absolute(),
-    options=ocp.CheckpointManagerOptions(read_only=True),
-    item_names=('params', 'rest', 'record'),
-  ) as manager:
-    items = {name: ocp.args.StandardRestore() for name in ('params', 'rest')}
-    restored = manager.restore(step, args=ocp.args.Composite(**items))
-  return [checkpoints.digest(restored[name]) for name in items]
-
-
 def compare(campaign: Campaign, number: int) -> None:
   """Compares a run that ended with the undisturbed one."""
   run = campaign.state['runs'][number]
   model_dir = campaign.model_dir(number)
   run['lost'] = [
-    *differences(campaign.folder / _REFERENCE, model_dir),
+    *chaos_differences.find(campaign.folder / _REFERENCE, model_dir),
     *(
       str(damage)
       for manifest in model_dir.rglob(folder_lib.MANIFEST)
@@ -457,7 +384,7 @@ def run_campaign(campaign: Campaign, num_kills: int, until: float) -> int:
       if len(campaign.kills) >= num_kills or not summary(campaign)[0]:
         break
       number, torn = len(runs), None
-      if number == min(1, (num_kills - 1) // _KILLS_OF_A_RUN):
+      if not number:
         name = tear_cache(campaign)
         size = (campaign.folder / _CACHE / name).stat().st_size
         torn = {'file': name, 'size': size}
@@ -501,7 +428,8 @@ def main(argv: list[str]) -> int:
   campaign = Campaign(
     folder, [f'--gin_file={options.gin_file}', *rest], options.seed
   )
-  with lock.held(folder):
+  # A signal ends the run that is under way, too.
+  with lock.held(folder), interruption.handled():
     return run_campaign(
       campaign, options.kills, time.monotonic() + options.seconds
     )

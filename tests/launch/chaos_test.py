@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from launch import chaos
+from launch import chaos, chaos_differences
 from rest_jax.data import files
 from tests import smoke
 
@@ -35,7 +35,7 @@ def test_equal_runs_have_no_differences(run, tmp_path):
   manifest = files.read_json(path)
   manifest['stage_seconds'] += 1
   files.write_json(path, manifest, sealed=True)
-  assert not list(chaos.differences(run.model_dir, copy.model_dir))
+  assert not list(chaos_differences.find(run.model_dir, copy.model_dir))
 
 
 def _flip(path):
@@ -76,7 +76,7 @@ def _change_arrays(run):
 def test_what_is_lost_is_found(run, tmp_path, change, what):
   copy = smoke.copied(run, tmp_path)
   change(copy)
-  found = list(chaos.differences(run.model_dir, copy.model_dir))
+  found = list(chaos_differences.find(run.model_dir, copy.model_dir))
   assert len(found) == 1 and what in found[0]
 
 
