@@ -46,9 +46,13 @@ def explained(
   try:
     yield
   except OSError as error:
-    if isinstance(error, DiskError) or not is_of_disk(error):
+    if not _is_to_be_explained(error):
       raise
     raise disk_error(path, error.errno or 0, num_bytes) from error
+
+
+def _is_to_be_explained(error: OSError) -> bool:
+  return is_of_disk(error) and not isinstance(error, DiskError)
 
 
 def is_of_disk(error: OSError) -> bool:
@@ -60,8 +64,8 @@ def disk_error(
   path: str | os.PathLike[str], number: int, num_bytes: int | None = None
 ) -> DiskError:
   """Makes the error for a number of `errno`; see `explained`."""
-  need = '' if num_bytes is None else f' It needs {num_bytes:,} bytes.'
-  with contextlib.suppress(OSError):
+  need = '' if num_bytes is None else f' It needs {num_bytes:,} bytes or more.'
+  with contextlib.suppress(OSError, StopIteration):
     folder = next(
       p for p in pathlib.Path(path).absolute().parents if p.exists()
     )
@@ -74,7 +78,9 @@ def disk_error(
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def atomic_write(
+  path: str | os.PathLike[str], num_bytes: int | None = None
+) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `path` when the block succeeds.
 
   The temporary file lies beside the target, so that the final rename is atomic,
@@ -82,6 +88,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
   Args:
     path: where the finished file shall be; its folder is made if missing.
+    num_bytes: its size, where it is known, for the error of a full disk.
 
   Yields:
     The path to write to.
@@ -91,16 +98,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with explained(path):
+  try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      yield temporary
-      with open(temporary, 'rb+') as written:
-        os.fsync(written.fileno())
-      os.replace(temporary, path)
-    except BaseException:
-      temporary.unlink(missing_ok=True)
-      raise
+    yield temporary
+    with open(temporary, 'rb+') as written:
+      os.fsync(written.fileno())
+    os.replace(temporary, path)
+  except BaseException as error:
+    size = None
+    with contextlib.suppress(OSError):
+      size = temporary.stat().st_size
+      temporary.unlink()
+    if isinstance(error, OSError) and _is_to_be_explained(error):
+      raise disk_error(path, error.errno or 0, num_bytes or size) from error
+    raise
 
 
 def write_json(
@@ -122,7 +133,7 @@ def write_json(
     place = len(written) - len(b'"\n}\n')
     digest = hashlib.sha256(written).hexdigest().encode()
     written = written[:place] + digest + written[place:]
-  with explained(path, len(written)), atomic_write(path) as temporary:
+  with atomic_write(path, len(written)) as temporary:
     temporary.write_bytes(written)
 
 
