@@ -242,9 +242,8 @@ def _quiet() -> None:
 
 def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
   if not is_ours(record) and not _TRACEBACK.value:
-    record.exc_info = (
-      None  # What it means for the run is said once, at the end.
-    )
+    # What it means for the run is said once, at the end.
+    record.exc_info = None
   return is_ours(record) or record.levelno > std_logging.WARNING
 
 

@@ -35,6 +35,14 @@ Shards = Sequence[tuple[int, int]]
 
 _LOG_PROB_ROWS = 64
 _RAW = 'raw'
+# What numpy says of a file that is not there, cut off or damaged.
+_UNREADABLE = (
+  FileNotFoundError,
+  zipfile.BadZipFile,
+  EOFError,
+  KeyError,
+  ValueError,
+)
 
 
 def sample(
@@ -345,11 +353,14 @@ def _scored(
 
 
 def _raw(path: pathlib.Path, compute: Callable[[], Columns]) -> Columns:
-  """Raw rewards of a shard, kept until the normaliser is known."""
-  # One that is cut off or damaged is made again.
+  """Raw rewards of a shard, kept until the normaliser is known.
+
+  A file that is cut off or damaged is made again.
+  """
   with (
-    contextlib.suppress(FileNotFoundError, zipfile.BadZipFile, ValueError),
-    np.load(path) as stored,
+    contextlib.suppress(*_UNREADABLE),
+    open(path, 'rb') as opened,
+    np.load(opened) as stored,
   ):
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
   raw = {
