@@ -12,9 +12,9 @@ from typing import NamedTuple
 from absl import logging
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import rest, terminal
+from rest_jax import rest, terminal, verification
 from rest_jax import run as run_lib
-from rest_jax.data import lock
+from rest_jax.data import inventory, lock
 from rest_jax.evaluation import costs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import cost_table, figures, table
@@ -91,6 +91,7 @@ def run(
   build: Build,
   model_dir: str | pathlib.Path,
   overwrite: bool = False,
+  verify: inventory.Verify = 'fast',
 ) -> results_lib.Results:
   """Trains every variant with every seed; finished stages are used as they are.
 
@@ -100,17 +101,20 @@ def run(
     model_dir: receives `data`, `seed_<n>` (an ordinary run's folder each),
       `results.json` and `report`.
     overwrite: see `run.Run`.
+    verify: how finished stages are checked first, see `verification.check`.
 
   Returns:
     The results, pooled over seeds.
   """
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
   base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
+  verification.check(base, verify, only={base.directory('data')})
   base.prepare()
   for of_seeds in runs.values():
     for one in of_seeds:
       logging.info('compare: %s', one.variant_dir)
       with lock.held(one.model_dir):
+        verification.check(one, verify)
         rest.rest(one)
   return write(list(runs.values()), base)
 

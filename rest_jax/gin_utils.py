@@ -129,7 +129,13 @@ def parse_and_build(
   _raise_all(tree.problems(root.__name__))
   for key, history in reader.settings.items():
     gin.bind_parameter(key, history[-1].value)
-  return gin.get_configurable(root)()
+  try:
+    return gin.get_configurable(root)()
+  except (TypeError, AttributeError, ArithmeticError) as error:
+    # Of a class that was given a text for a number, say.
+    raise ConfigError(
+      f'a setting has a value of the wrong kind: {error}'
+    ) from error
 
 
 def config_text() -> str:

@@ -5,9 +5,11 @@ Kept short: flags, configuration, and which stages a run mode goes through.
 
 import contextlib
 import logging as std_logging
+import os
 import pathlib
 import sys
 import traceback
+from typing import Literal, NoReturn
 
 from absl import app, flags, logging
 
@@ -63,6 +65,13 @@ _DRY_RUN = flags.DEFINE_bool(
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'Make stages again whose settings changed.'
 )
+_VERIFY = flags.DEFINE_enum(
+  'verify',
+  'fast',
+  ('fast', 'full'),
+  'How finished stages are checked before they are used: that no file is '
+  'missing or cut off, or the checksum of every file.',
+)
 _GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
@@ -115,6 +124,9 @@ _PROCESS_ID = flags.DEFINE_integer(
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
+
+# The exit status is this and the number of the signal that stopped the program.
+_SIGNALLED = 128
 
 # Errors that mean a wrong input, setting, file or environment.
 _EXPECTED = (
@@ -178,12 +190,13 @@ def _is_distributed() -> bool:
 def _main(overrides: list[str]) -> int:
   # Here, so that --help answers at once.
   from rest_jax import configurables, gin_utils, interruption
-  from rest_jax.data import lock
+  from rest_jax.data import files, lock
   from rest_jax.parallel import processes
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
+      files.check_local('--model_dir', _MODEL_DIR.value or '')
       if _COMPARE.value:
         return _side_by_side(_COMPARE.value)
       configurables.register()
@@ -205,7 +218,7 @@ def _main(overrides: list[str]) -> int:
       f'stopped by {interrupted}; run the same command to resume',
       file=sys.stderr,
     )
-    return 128 + interrupted.number
+    return _SIGNALLED + interrupted.number
   except Exception as error:
     if _TRACEBACK.value:
       raise
@@ -217,8 +230,13 @@ def _main(overrides: list[str]) -> int:
 
 def _explain(error: Exception) -> str:
   """Words for an error; where it arose is kept if nobody expected it."""
-  if isinstance(error, _EXPECTED):
+  from rest_jax.data import files
+
+  if isinstance(error, (*_EXPECTED, files.DiskError)):
     return str(error)
+  if isinstance(error, OSError) and files.is_of_disk(error):
+    path = error.filename or _model_dir()
+    return str(files.disk_error(path, error.errno or 0))
   where = '--traceback shows where it arose'
   if _MODEL_DIR.value and pathlib.Path(_MODEL_DIR.value).is_dir():
     path = pathlib.Path(_MODEL_DIR.value) / 'traceback.txt'
@@ -241,6 +259,14 @@ def _run(experiment) -> int:
     if mode == 'sample':
       terminal.show(f'    of {run.policy_named(_POLICY.value).directory}')
     return 0
+  modes.verify(
+    run,
+    mode,
+    _how_to_verify(),
+    policy=_POLICY.value,
+    grow_step=_GROW_STEP.value,
+    repairs=mode not in _READING_MODES,
+  )
   if mode == 'sample':
     modes.sample(run, _POLICY.value, _INPUT.value, _OUTPUT.value)
     return 0
@@ -260,6 +286,7 @@ def _compare(overrides: list[str]) -> int:
     overrides,
     _model_dir(),
     overwrite=_OVERWRITE.value,
+    verify=_how_to_verify(),
     is_dry=_DRY_RUN.value,
     wandb_project=_WANDB_PROJECT.value,
   )
@@ -277,6 +304,10 @@ def _model_dir() -> pathlib.Path:
   return pathlib.Path(_MODEL_DIR.value or 'dry_run')
 
 
+def _how_to_verify() -> Literal['fast', 'full']:
+  return 'full' if _VERIFY.value == 'full' else 'fast'
+
+
 def _quiet() -> None:
   """Sets the log up, and keeps other libraries' notes out of it."""
   from rest_jax import terminal
@@ -288,6 +319,9 @@ def _quiet() -> None:
 
 
 def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
+  if not is_ours(record) and not _TRACEBACK.value:
+    # What it means for the run is said once, at the end.
+    record.exc_info = None
   return is_ours(record) or record.levelno > std_logging.WARNING
 
 
@@ -300,6 +334,17 @@ def is_ours(record: std_logging.LogRecord) -> bool:
   return pathlib.Path(record.pathname).resolve().is_relative_to(package)
 
 
+def _end(status: int) -> NoReturn:
+  """Ends the program."""
+  if status > _SIGNALLED:
+    # Threads of JAX that were stopped in the middle of something crash where
+    # Python takes itself apart; nothing is left to be written.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
+
+
 def entry_point() -> None:
   """Splits gin's flags off and hands the rest to absl."""
   from rest_jax import gin_utils
@@ -308,7 +353,7 @@ def entry_point() -> None:
     argv, overrides = gin_utils.split_flags(sys.argv)
   except ValueError as error:
     sys.exit(f'error: {error}')
-  app.run(lambda rest: sys.exit(main(rest, overrides)), argv=argv)
+  app.run(lambda rest: _end(main(rest, overrides)), argv=argv)
 
 
 if __name__ == '__main__':

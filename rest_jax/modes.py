@@ -1,20 +1,30 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import functools
+import glob
 import io
 import os
 import pathlib
+import re
 import sys
+from typing import Any
+import warnings
 
+from absl import logging
 import jax
 
 from rest_jax import comparison as comparison_lib
-from rest_jax import dry_run, gin_utils, rest, terminal, tracking
+from rest_jax import dry_run, gin_utils, rest, terminal, tracking, verification
 from rest_jax import run as run_lib
-from rest_jax.data import files, text_files
+from rest_jax.data import files, inventory, text_files
 from rest_jax.parallel import processes
 from rest_jax.stages import sample as sample_stage
+
+_DAMAGED_PROGRAM = re.compile(
+  "Error reading persistent compilation cache entry for '([^']+)'"
+)
 
 
 def stage(
@@ -73,6 +83,30 @@ def stage(
   return True
 
 
+def verify(
+  run: run_lib.Run,
+  mode: str,
+  how: inventory.Verify,
+  *,
+  policy: str,
+  grow_step: int,
+  repairs: bool,
+) -> None:
+  """Checks the finished stages that a mode reads; see `verification.check`."""
+  only = None
+  if mode == 'sample':
+    only = {run.directory('data'), run.directory('reward')}
+    only |= {run.grow_directory(1), run.policy_named(policy).directory}
+  elif mode == 'export':
+    only = {run.directory('data'), run.grow_directory(grow_step)}
+  # Another worker may be writing what would be removed here.
+  repairs = repairs and run.experiment.grow.worker is None
+  processes.by_main(
+    'verify',
+    lambda: verification.check(run, how, only=only, repairs=repairs),
+  )
+
+
 def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
   """Writes D_g as Parquet files to the folder `output`."""
   if not output:
@@ -126,6 +160,7 @@ def compare(
   model_dir: pathlib.Path,
   *,
   overwrite: bool,
+  verify: inventory.Verify,
   is_dry: bool,
   wandb_project: str | None = None,
 ) -> None:
@@ -136,6 +171,7 @@ def compare(
     overrides: `NAME=VALUE`, after the files.
     model_dir: the folder of the comparison.
     overwrite: make stages again whose settings changed.
+    verify: see `verification.check`.
     is_dry: only say what would be done.
     wandb_project: see `begun`.
   """
@@ -159,7 +195,7 @@ def compare(
       terminal.show(dry_run.describe(runs[0], 'rest'))
     return
   with begun(model_dir, wandb_project):
-    comparison_lib.run(comparison, **settings)
+    comparison_lib.run(comparison, verify=verify, **settings)
 
 
 @contextlib.contextmanager
@@ -195,3 +231,23 @@ def _cache_programs(model_dir: pathlib.Path) -> None:
     jax.config.update(
       'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
     )
+  warnings.showwarning = functools.partial(
+    _forget_damaged_program, warnings.showwarning
+  )
+
+
+def _forget_damaged_program(show: Callable, message: Any, *rest, **more):
+  """Shows a warning; removes a compiled program that JAX cannot read.
+
+  JAX compiles it again, but leaves the file as it is.
+  """
+  found = _DAMAGED_PROGRAM.match(str(message))
+  cache = jax.config.values['jax_compilation_cache_dir']
+  if found is None or cache is None:
+    show(message, *rest, **more)
+    return
+  for path in pathlib.Path(cache).glob(f'{glob.escape(found[1])}-*-cache'):
+    path.unlink(missing_ok=True)
+  logging.warning(
+    '%s was damaged where it was cached: compiled again', found[1]
+  )

@@ -14,6 +14,7 @@ from typing import Any
 from absl import logging
 
 from rest_jax import experiment as experiment_lib
+from rest_jax.data import files
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
@@ -83,7 +84,11 @@ class Run:
       experiment: the settings.
       model_dir: the folder of the run.
       overwrite: make a stage again whose settings changed, instead of refusing.
+
+    Raises:
+      ValueError: `model_dir` is an address.
     """
+    files.check_local('model_dir', model_dir)
     self.experiment = experiment
     self.model_dir = pathlib.Path(model_dir)
     self._overwrite = overwrite
@@ -168,6 +173,25 @@ class Run:
       f'policy must be one of {", ".join(step.name for step in steps)}; got '
       f'{name!r}. Variants have policies of their own: --gin.VARIANT=...'
     )
+
+  def folders(self) -> dict[pathlib.Path, bool]:
+    """Returns all stages' folders, and whether this run may make each again."""
+    experiment = self.experiment
+    found = {
+      self.directory(stage): getattr(experiment, f'{stage}_dir') is None
+      for stage in ('data', 'bc', 'reward')
+    }
+    if experiment.bc.init_dir is not None:
+      found[pathlib.Path(experiment.bc.init_dir)] = False
+    found[self.model_dir / 'probe'] = True
+    for g in range(1, experiment.num_grow_steps + 1):
+      found[self.grow_directory(g)] = g > 1 or experiment.grow_dir is None
+      found[self.value_directory(g)] = True
+    for step in self.policies():
+      found.setdefault(step.directory, True)
+      for split in experiment.evaluate.splits:
+        found[self.evaluation_directory(step, split)] = True
+    return found
 
   @functools.cached_property
   def data(self) -> prepare.PreparedData:

@@ -2,19 +2,43 @@
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import hashlib
 import importlib
 import pathlib
+from typing import Any
+
+import numpy as np
 
 _CONFIG_FILE = 'operative_config.gin'
 
 
+@dataclasses.dataclass
+class _Tracked:
+  """The run that is tracked.
+
+  Attributes:
+    package: wandb.
+    run: of wandb.
+    root: the run's folder.
+    groups: prefixes of names that have their own axis of steps already.
+  """
+
+  package: Any
+  run: Any
+  root: pathlib.Path
+  groups: set[str] = dataclasses.field(default_factory=set)
+
+
+# Of this process; wandb has one run a process too.
+_tracked: _Tracked | None = None
+
+
 @contextlib.contextmanager
 def wandb(project: str | None, model_dir: pathlib.Path) -> Iterator[None]:
-  """Sends scalars, histograms and texts to a project while a run goes on.
+  """Sends scalars and histograms to a project while a run goes on.
 
-  wandb's own hook reads them from the event files. The same folder is the same
-  run there, so that a run that is resumed goes on.
+  The same folder is the same run there, so that a run that is resumed goes on.
 
   Args:
     project: its name; None for no tracking.
@@ -26,30 +50,54 @@ def wandb(project: str | None, model_dir: pathlib.Path) -> Iterator[None]:
   Raises:
     ImportError: the package is not installed.
   """
+  global _tracked
   if not project:
     yield
     return
   try:
     package = importlib.import_module('wandb')
-    importlib.import_module('tensorboard')  # Its hook reads with that.
   except ImportError as error:
     raise ImportError(
-      '--wandb_project needs two packages: pip install wandb tensorboard '
-      f'({error})'
+      f'--wandb_project needs the package wandb: pip install wandb ({error})'
     ) from error
-  place = f'{project}\n{model_dir.resolve()}'
-  config = model_dir / _CONFIG_FILE
-  # Names begin with the stage's folder: bc/train/loss.
-  package.tensorboard.patch(root_logdir=str(model_dir), tensorboard_x=True)
+  root = model_dir.resolve()
+  config = root / _CONFIG_FILE
   with package.init(
     project=project,
-    name=model_dir.name,
-    id=hashlib.sha256(place.encode()).hexdigest()[:16],
+    name=root.name,
+    id=hashlib.sha256(f'{project}\n{root}'.encode()).hexdigest()[:16],
     resume='allow',
-    dir=model_dir,
+    dir=root,
     config={'gin': config.read_text('utf-8')} if config.exists() else None,
-  ):
+  ) as run:
+    _tracked = _Tracked(package, run, root)
     try:
       yield
     finally:
-      package.tensorboard.unpatch()
+      _tracked = None
+
+
+def log(
+  directory: pathlib.Path, name: str, value: float | np.ndarray, step: int
+) -> None:
+  """Sends a number, or the distribution of an array, if a run is tracked.
+
+  Args:
+    directory: the stage's folder, whose name goes before `name`.
+    name: such as train/loss.
+    value: finite.
+    step: on the stage's own axis.
+  """
+  if _tracked is None:
+    return
+  path = directory.resolve()
+  if path.is_relative_to(_tracked.root):
+    path = path.relative_to(_tracked.root)
+  group = path.as_posix().strip('/')
+  axis = f'{group}/step'
+  if group not in _tracked.groups:
+    _tracked.run.define_metric(f'{group}/*', step_metric=axis)
+    _tracked.groups.add(group)
+  if isinstance(value, np.ndarray):
+    value = _tracked.package.Histogram(value)
+  _tracked.run.log({f'{group}/{name}': value, axis: step})

@@ -1,5 +1,6 @@
 """Tests of the command line."""
 
+import errno
 import logging
 import pathlib
 import signal
@@ -9,9 +10,11 @@ import time
 
 from absl import app, flags
 from absl.testing import flagsaver
+import jax
 import pytest
 
-from rest_jax import main
+from rest_jax import main, modes
+from rest_jax.data import files
 from rest_jax.training import checkpoints, journal
 from tests import smoke
 
@@ -101,6 +104,16 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
   assert steps == sorted(set(steps))
 
 
+def test_an_address_is_no_folder(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  status = _run(
+    run_mode='rest', model_dir='gs://bucket/run', gin_file=[smoke.GIN_FILE]
+  )
+  assert status == 1
+  assert 'got gs://bucket/run. Mount the bucket' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
 def _run(**given):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
@@ -188,6 +201,49 @@ def test_another_error_says_where_its_traceback_is(failing, tmp_path, capsys):
   assert f"error: KeyError: 'name' (not expected; {path} says" in printed
   assert 'Traceback' not in printed
   assert 'in fail' in path.read_text()
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    OSError(errno.ENOSPC, 'No space left on device', '/a/b'),
+    OSError(errno.EROFS, 'Read-only file system', '/a/b'),
+    files.disk_error('/a/b', errno.ENOSPC, 12),
+    PermissionError(errno.EACCES, 'Permission denied', '/a/b'),
+  ],
+)
+def test_a_disk_that_takes_nothing_is_no_surprise(
+  failing, tmp_path, capsys, error
+):
+  assert failing(error) == 1
+  printed = capsys.readouterr().err
+  assert '/a/b' in printed and 'not expected' not in printed
+  assert not (tmp_path / 'run' / 'traceback.txt').exists()
+
+
+def test_a_damaged_program_is_removed_from_the_cache(
+  tmp_path, monkeypatch, caplog
+):
+  shown = []
+  cache = tmp_path / 'cache'
+  cache.mkdir()
+  for name in (
+    'jit_step-1a-cache',
+    'jit_step-2b-cache',
+    'jit_stepping-3c-cache',
+  ):
+    (cache / name).write_bytes(b'half')
+  monkeypatch.setitem(
+    jax.config.values, 'jax_compilation_cache_dir', str(cache)
+  )
+  message = (
+    "Error reading persistent compilation cache entry for 'jit_step': E: torn"
+  )
+  modes._forget_damaged_program(shown.append, UserWarning(message))
+  assert [path.name for path in cache.iterdir()] == ['jit_stepping-3c-cache']
+  assert not shown and 'jit_step was damaged' in caplog.text
+  modes._forget_damaged_program(shown.append, 'another')
+  assert shown == ['another']
 
 
 @pytest.mark.parametrize('error', [ValueError('wrong'), KeyError('wrong')])

@@ -4,7 +4,7 @@ No table is ever built of a large file: `Table.take` and `combine_chunks` copy.
 Readers view the buffers of each record batch with numpy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 import os
 import pathlib
 
@@ -15,6 +15,9 @@ from rest_jax.data import files
 # Rows of one record batch: 32-bit offsets are then enough by far, and a batch
 # of training rows touches few pages.
 BATCH_ROWS = 65_536
+
+# How rows of token ids are stored.
+TOKENS = (pa.list_(pa.uint16()), pa.list_(pa.uint32()))
 
 PathLike = str | os.PathLike[str]
 
@@ -63,19 +66,40 @@ def read(path: PathLike) -> tuple[pa.Schema, list[pa.RecordBatch]]:
       batches = [
         reader.get_batch(index) for index in range(reader.num_record_batches)
       ]
+      for batch in batches:
+        batch.validate()  # Sizes alone: arrays end inside of the file.
+      _ = reader.schema.names  # They are decoded when asked for.
       return reader.schema, batches
-  except (pa.ArrowException, OSError) as error:
+  except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
       f'{path} must be a whole Arrow file; it is cut off or damaged ({error}). '
       'Remove it and run its stage again.'
     ) from error
 
 
-def check_columns(path: PathLike, found: pa.Schema, columns: Iterable[str]):
-  """Raises ValueError unless a file has just the given columns, in order."""
+def check_columns(
+  path: PathLike,
+  found: pa.Schema,
+  columns: Iterable[str],
+  kinds: Mapping[str, Collection[pa.DataType]] | None = None,
+):
+  """Raises ValueError unless a file has just the given columns, in order.
+
+  Args:
+    path: the file.
+    found: its schema.
+    columns: the names.
+    kinds: the types that a column may have, by name; others may have any.
+  """
   columns = list(columns)
   if found.names != columns:
     raise ValueError(
       f'{path} must have the columns {columns}; it has {found.names}. It was '
       'written by another version or for another purpose: run its stage again.'
     )
+  for name, allowed in (kinds or {}).items():
+    if name in columns and found.field(name).type not in allowed:
+      raise ValueError(
+        f'{path} must have a column {name} of {" or ".join(map(str, allowed))}; '
+        f'it is of {found.field(name).type}. Remove it and run its stage again.'
+      )

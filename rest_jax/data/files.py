@@ -2,16 +2,86 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shutil
 import socket
 from typing import Any
 
+# What numbers of `errno` mean for a file that is written.
+_REASONS = {
+  errno.ENOSPC: 'its disk is full',
+  errno.EDQUOT: 'the quota of its disk is used up',
+  errno.EFBIG: 'it is larger than a file may be there',
+  errno.EROFS: 'its disk is read-only',
+}
+# The last member of a sealed file: the SHA-256 of the file without these digits.
+_SEAL = 'seal'
+_SEALED = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
+
+
+class DiskError(OSError):
+  """A file cannot be written; the message says which, why, and what to do."""
+
+  def __str__(self) -> str:
+    return self.strerror or ''
+
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def explained(
+  path: str | os.PathLike[str], num_bytes: int | None = None
+) -> Iterator[None]:
+  """Inside of it a full or read-only disk is an error that names `path`.
+
+  Args:
+    path: what is written.
+    num_bytes: how much that is, where it is known.
+
+  Raises:
+    DiskError: in place of the operating system's error.
+  """
+  try:
+    yield
+  except OSError as error:
+    if not _is_to_be_explained(error):
+      raise
+    raise disk_error(path, error.errno or 0, num_bytes) from error
+
+
+def _is_to_be_explained(error: OSError) -> bool:
+  return is_of_disk(error) and not isinstance(error, DiskError)
+
+
+def is_of_disk(error: OSError) -> bool:
+  """Whether a disk is full, read-only, or has no room for such a file."""
+  return error.errno in _REASONS
+
+
+def disk_error(
+  path: str | os.PathLike[str], number: int, num_bytes: int | None = None
+) -> DiskError:
+  """Makes the error for a number of `errno`; see `explained`."""
+  need = '' if num_bytes is None else f' It needs {num_bytes:,} bytes or more.'
+  with contextlib.suppress(OSError, StopIteration):
+    folder = next(
+      p for p in pathlib.Path(path).absolute().parents if p.exists()
+    )
+    need += f' {shutil.disk_usage(folder).free:,} bytes are free there.'
+  return DiskError(
+    number,
+    f'{path} cannot be written: {_REASONS[number]}.{need} Make room, or choose '
+    'another folder, and run the same command again: what is complete stays.',
+  )
+
+
+@contextlib.contextmanager
+def atomic_write(
+  path: str | os.PathLike[str], num_bytes: int | None = None
+) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `path` when the block succeeds.
 
   The temporary file lies beside the target, so that the final rename is atomic,
@@ -19,41 +89,106 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
   Args:
     path: where the finished file shall be; its folder is made if missing.
+    num_bytes: its size, where it is known, for the error of a full disk.
 
   Yields:
     The path to write to.
+
+  Raises:
+    DiskError: the disk is full or read-only.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   # Of several hosts two may have processes of one number.
   owner = f'{socket.gethostname()}.{os.getpid()}'
   temporary = path.with_name(f'.{path.name}.{owner}.tmp')
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
     with open(temporary, 'rb+') as written:
       os.fsync(written.fileno())
     os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
+  except BaseException as error:
+    size = None
+    with contextlib.suppress(OSError):
+      size = temporary.stat().st_size
+      temporary.unlink()
+    if isinstance(error, OSError) and _is_to_be_explained(error):
+      raise disk_error(path, error.errno or 0, num_bytes or size) from error
     raise
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-  """Writes JSON atomically; NaN and infinities are refused (ValueError)."""
+def write_json(
+  path: str | os.PathLike[str], content: Any, *, sealed: bool = False
+) -> None:
+  """Writes JSON atomically; NaN and infinities are refused (ValueError).
+
+  Args:
+    path: the file to be.
+    content: JSON values.
+    sealed: ends an object with a checksum of the file, which `read_json` checks
+      and leaves out.
+  """
+  if sealed:
+    content = {**content, _SEAL: ''}
   text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-  with atomic_write(path) as temporary:
-    temporary.write_text(text + '\n', encoding='utf-8')
+  written = f'{text}\n'.encode()
+  if sealed:
+    place = len(written) - len(b'"\n}\n')
+    digest = hashlib.sha256(written).hexdigest().encode()
+    written = written[:place] + digest + written[place:]
+  with atomic_write(path, len(written)) as temporary:
+    temporary.write_bytes(written)
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-  """Reads a JSON file; an unreadable one is an error that names the path."""
+def read_json(
+  path: str | os.PathLike[str], *, must_be_sealed: bool = False
+) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    path: the file.
+    must_be_sealed: refuse one without a checksum.
+
+  Raises:
+    ValueError: it is no JSON, or not what was written; the path is named.
+  """
+  stored = pathlib.Path(path).read_bytes()
+  remedy = (
+    'it was damaged or edited. Restore it, or remove it and run again what '
+    'writes it; of a manifest.json, remove the whole folder.'
+  )
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    content = json.loads(stored.decode())
+  except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    raise ValueError(f'{path} is not valid JSON ({error}); {remedy}') from error
+  is_sealed = isinstance(content, dict) and _SEAL in content
+  if not is_sealed:
+    if must_be_sealed:
+      raise ValueError(
+        f'{path} must end with a checksum of itself, by which it can be '
+        'verified; it has none. It was damaged, edited, or written by an '
+        'earlier version.'
+      )
+    return content
+  found = _SEALED.search(stored)
+  if found is None or found[1] != _digest_without(stored, *found.span(1)):
+    raise ValueError(f'{path} does not have its checksum; {remedy}')
+  del content[_SEAL]
+  return content
+
+
+def _digest_without(stored: bytes, start: int, stop: int) -> bytes:
+  rest = stored[:start] + stored[stop:]
+  return hashlib.sha256(rest).hexdigest().encode()
+
+
+def check_local(name: str, path: str | os.PathLike[str]) -> None:
+  """Raises ValueError for a path such as gs://bucket/folder."""
+  if '://' in os.fspath(path):
     raise ValueError(
-      f'{path} is not valid JSON ({error}); it was damaged or edited. '
-      'Remove its folder to have the stage made again.'
-    ) from error
+      f'{name} must be a folder that this machine sees as one; got {path}. Mount '
+      'the bucket (gcsfuse, for example), or copy to and from it.'
+    )
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

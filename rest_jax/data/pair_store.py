@@ -21,6 +21,12 @@ from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import arrow_files, ragged, sources, vocabularies
 
+_KINDS = {
+  'source_tokens': arrow_files.TOKENS,
+  'reference_tokens': arrow_files.TOKENS,
+  'source': (pa.string(),),
+  'reference': (pa.string(),),
+}
 # Kept of each reason to drop a pair, to be looked at by people.
 _NUM_EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 100
@@ -231,8 +237,9 @@ class PairStore:
     schema, self._batches = arrow_files.read(path)
     sides = ['source', 'reference'][: 2 if 'reference' in schema.names else 1]
     arrow_files.check_columns(
-      path, schema, [f'{side}_tokens' for side in sides] + sides
+      path, schema, [f'{side}_tokens' for side in sides] + sides, _KINDS
     )
+    self._path = pathlib.Path(path)
     self.has_references = len(sides) == 2
     rows = [batch.num_rows for batch in self._batches]
     self._starts = np.cumsum([0, *rows])
@@ -295,10 +302,27 @@ class PairStore:
       raise IndexError(f'row must be in [0, {len(self)}); got {row}.')
     index = int(np.searchsorted(self._starts, row, side='right')) - 1
     local = int(row - self._starts[index])
-    return self._batches[index].column(name)[local].as_py()
+    return self._text_arrays[name][index][local].as_py()
 
   def _texts(self, name: str) -> list[str]:
-    return [text for array in self._column(name) for text in array.to_pylist()]
+    arrays = self._text_arrays[name]
+    return [text for array in arrays for text in array.to_pylist()]
+
+  @functools.cached_property
+  def _text_arrays(self) -> dict[str, list[pa.Array]]:
+    """The columns of text, checked: pyarrow reads past damaged offsets."""
+    sides = ('source', 'reference')[: 1 + self.has_references]
+    found = {side: self._column(side) for side in sides}
+    try:
+      for arrays in found.values():
+        for array in arrays:
+          array.validate(full=True)
+    except pa.ArrowException as error:
+      raise ValueError(
+        f'{self._path} is damaged ({error}). Remove its folder and run its stage '
+        'again.'
+      ) from error
+    return found
 
 
 def _with_eos(

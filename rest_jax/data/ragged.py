@@ -85,9 +85,19 @@ class Ragged(Sequence[np.ndarray]):
     """Number of tokens of each row."""
     if not self._offsets:
       return np.zeros(0, np.int32)
-    return np.concatenate(
+    lengths = np.concatenate(
       [np.diff(offsets).astype(np.int32) for offsets in self._offsets]
     )
+    ends = (o[-1] for o in self._offsets)
+    if (lengths < 0).any() or any(
+      end > len(values) for end, values in zip(ends, self._values, strict=True)
+    ):
+      raise ValueError(
+        'rows must begin and end inside of their tokens, one after the other; '
+        'these do not. The file that they are from is damaged: --verify=full '
+        'names it.'
+      )
+    return lengths
 
   @functools.cached_property
   def hashes(self) -> UInt64[np.ndarray, ' n']:

@@ -108,10 +108,11 @@ def read_rewards(
     ValueError: if it is damaged, belongs to other rows, or holds a NaN.
   """
   schema, batches = arrow_files.read(path)
-  arrow_files.check_columns(path, schema, _COLUMNS)
+  kinds = {name: (pa.float32(),) for name in _COLUMNS}
+  arrow_files.check_columns(path, schema, _COLUMNS, kinds)
   raw, reward = (sample_shards.join_column(batches, name) for name in _COLUMNS)
   metadata = schema.metadata or {}
-  scored = metadata.get(_SCORED_SHARD, b'').decode()
+  scored = metadata.get(_SCORED_SHARD, b'').decode(errors='replace')
   if len(raw) != rows or scored != samples_sha256:
     raise ValueError(
       f'{path} must score the {rows} rows of its shard as they are now; it has '
@@ -120,7 +121,7 @@ def read_rewards(
     )
   for label, values in (('raw', raw), ('reward', reward)):
     sample_shards.check_finite(f'{label} of {path}', values)
-  if metadata.get(_OWN_VALUES, b'').decode() != _checksum(raw, reward):
+  if metadata.get(_OWN_VALUES, b'') != _checksum(raw, reward).encode():
     raise ValueError(
       f'{path} must have the checksum that it was written with; its rewards '
       'have another. It is damaged: remove it and score the samples again.'

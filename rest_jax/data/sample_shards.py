@@ -20,7 +20,14 @@ from rest_jax.data import arrow_files, files, ragged
 # The sample_id of a human translation kept among the samples of its source.
 REFERENCE_SAMPLE_ID = -1
 
-_COLUMNS = ('source_id', 'sample_id', 'tokens', 'log_prob', 'finished')
+_KINDS = {
+  'source_id': (pa.int64(),),
+  'sample_id': (pa.int32(),),
+  'tokens': arrow_files.TOKENS,
+  'log_prob': (pa.float32(),),
+  'finished': (pa.bool_(),),
+}
+_COLUMNS = tuple(_KINDS)
 
 _PathLike = str | os.PathLike[str]
 
@@ -67,7 +74,7 @@ class Shard:
     """
     self.path = pathlib.Path(path)
     schema, self._batches = arrow_files.read(path)
-    arrow_files.check_columns(path, schema, _COLUMNS)
+    arrow_files.check_columns(path, schema, _COLUMNS, _KINDS)
 
   def __len__(self) -> int:
     return sum(batch.num_rows for batch in self._batches)

@@ -107,7 +107,7 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
   _check_manifest(path, content)
   shards = _open_shards(path, content, verify='fast')
   SampleStore(directory, content, shards).check_order()
-  files.write_json(path, content)
+  files.write_json(path, content, sealed=True)
 
 
 class SampleStore:
@@ -147,7 +147,7 @@ class SampleStore:
         f'directory must hold a finished sample store; {directory} has no '
         f'{MANIFEST}. Run the Grow step that writes it to its end.'
       )
-    manifest = files.read_json(path)
+    manifest = files.read_json(path, must_be_sealed=verify == 'full')
     _check_manifest(path, manifest)
     store = cls(directory, manifest, _open_shards(path, manifest, verify))
     if verify == 'full':
@@ -246,8 +246,12 @@ class SampleStore:
     return np.concatenate([column(shard) for shard in self._shards])
 
 
-def _check_manifest(path: pathlib.Path, manifest: dict[str, Any]) -> None:
+def _check_manifest(path: pathlib.Path, manifest: Any) -> None:
   """Raises ValueError unless a manifest is one of a sample store."""
+  if not isinstance(manifest, dict):
+    raise ValueError(
+      f'{path} must hold an object; it holds {str(manifest)[:80]}. Grow again.'
+    )
   version = manifest.get('schema_version')
   if version != SCHEMA_VERSION:
     raise ValueError(
@@ -255,12 +259,16 @@ def _check_manifest(path: pathlib.Path, manifest: dict[str, Any]) -> None:
       'was written by another version, or is no sample store: grow it again.'
     )
   shards = manifest.get('shards')
-  if not shards:
+  if not shards or not isinstance(shards, list):
     raise ValueError(f'{path} must list at least one shard; got {shards!r}.')
+  if not isinstance(manifest.get('num_sources'), int):
+    raise ValueError(
+      f'{path} must have num_sources, a number; got '
+      f'{manifest.get("num_sources")!r}.'
+    )
   for index, shard in enumerate(shards):
-    missing = [key for key in _SHARD_KEYS if key not in shard]
     expected = shard_path('', index, len(shards)).name
-    if missing or shard['file'] != expected:
+    if not _is_entry(shard) or shard['file'] != expected:
       raise ValueError(
         f'{path} must give {", ".join(_SHARD_KEYS)} of shard {index}, '
         f'{expected}; got {shard}.'
@@ -271,6 +279,13 @@ def _check_manifest(path: pathlib.Path, manifest: dict[str, Any]) -> None:
       f'{path} must have num_rows {total}, the rows of its shards; '
       f'got {manifest.get("num_rows")!r}.'
     )
+
+
+def _is_entry(shard: Any) -> bool:
+  kinds = dict(zip(_SHARD_KEYS, (str, int, str), strict=True))
+  return isinstance(shard, dict) and all(
+    isinstance(shard.get(key), kind) for key, kind in kinds.items()
+  )
 
 
 def _open_shards(

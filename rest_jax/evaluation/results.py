@@ -360,8 +360,8 @@ def from_json(content: Any) -> Results:
       f'schema must be {SCHEMA}, the version this package reads; got '
       f'{_show(content.get("schema"))}.'
     )
-  # Warnings follow from the entries and are made anew.
-  derived = ('schema', 'warnings')
+  # Warnings and checksum follow from the entries and are made anew.
+  derived = ('schema', 'warnings', 'seal')
   fields = {k: value for k, value in content.items() if k not in derived}
   return _parse(Results, fields, '')
 
@@ -383,12 +383,19 @@ def write(path: str | os.PathLike[str], results: Results) -> None:
   """
   content = to_json(results)
   validate(content)
-  files.write_json(path, content)
+  files.write_json(path, content, sealed=True)
 
 
-def read(path: str | os.PathLike[str]) -> Results:
-  """Reads and checks `results.json`; a ValueError names path and field."""
-  content = files.read_json(path)
+def read(
+  path: str | os.PathLike[str], *, must_be_sealed: bool = False
+) -> Results:
+  """Reads and checks `results.json`; a ValueError names path and field.
+
+  Args:
+    path: the file.
+    must_be_sealed: see `files.read_json`.
+  """
+  content = files.read_json(path, must_be_sealed=must_be_sealed)
   try:
     return from_json(content)
   except ValueError as error:

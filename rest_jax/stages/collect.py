@@ -3,10 +3,12 @@
 Both go shard by shard: a shard that is complete is never made again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 import functools
 import pathlib
 import shutil
+import zipfile
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from rest_jax.data import (
   files,
   pair_store,
   ragged,
+  sample_rewards,
   sample_store,
   vocabularies,
 )
@@ -33,6 +36,14 @@ Shards = Sequence[tuple[int, int]]
 
 _LOG_PROB_ROWS = 64
 _RAW = 'raw'
+# What numpy says of a file that is not there, cut off or damaged.
+_UNREADABLE = (
+  FileNotFoundError,
+  zipfile.BadZipFile,
+  EOFError,
+  KeyError,
+  ValueError,
+)
 
 
 def sample(
@@ -287,24 +298,35 @@ def score(
     The normaliser.
   """
   name, scales = reward.name, rewards_base.scales(reward)
-  done = [
-    len(sample_store.finished_rewards(directory, column, num_shards))
-    for column in (name, *scales)
-  ]
-  if normalizer is not None and min(done) == num_shards:
+  done = set.intersection(
+    *(
+      sample_store.finished_rewards(directory, column, num_shards)
+      for column in (name, *scales)
+    )
+  )
+  if normalizer is not None and len(done) == num_shards:
     return normalizer
   share = processes.share()
   score_raw(
     directory,
     reward=reward,
-    shards=[shard for shard in range(num_shards) if shard in share],
+    shards=[
+      shard
+      for shard in range(num_shards)
+      if shard in share and shard not in done
+    ],
     num_shards=num_shards,
     pairs=pairs,
     vocabulary=vocabulary,
     description=description,
   )
   processes.barrier(description)
-  raws = [_read_raw(directory, name, shard) for shard in range(num_shards)]
+  raws = [
+    _scored(directory, (name, *scales), shard, num_shards)
+    if shard in done
+    else _read_raw(_raw_path(directory, name, shard))
+    for shard in range(num_shards)
+  ]
   if normalizer is None:
     normalizer = _normalizer(
       np.concatenate([raw[name] for raw in raws]), rewards_base.floor(reward)
@@ -318,7 +340,8 @@ def score(
       )
   processes.barrier(f'{description}: written')
   processes.by_main(
-    f'{description}: done', lambda: shutil.rmtree(_scratch(directory, name))
+    f'{description}: done',
+    lambda: shutil.rmtree(_scratch(directory, name), ignore_errors=True),
   )
   return normalizer
 
@@ -347,7 +370,7 @@ def score_raw(
   with progress_lib.Progress(description, len(shards), 'shard') as progress:
     for shard in shards:
       path = _raw_path(directory, reward.name, shard)
-      if not path.exists():
+      if not _is_raw(path):
         sources, hypotheses = texts(
           directory, shard, num_shards, pairs, vocabulary
         )
@@ -374,6 +397,23 @@ def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
   return normalize.Normalizer.from_raw(raw)
 
 
+def _scored(
+  directory: pathlib.Path, names: Iterable[str], shard: int, num_shards: int
+) -> Columns:
+  """Raw rewards of a shard whose reward files are there and whole."""
+  info = sample_store.shard_info(
+    sample_store.shard_path(directory, shard, num_shards)
+  )
+  return {
+    name: sample_rewards.read_rewards(
+      sample_store.rewards_path(directory, name, shard, num_shards),
+      rows=info.rows,
+      samples_sha256=info.sha256,
+    )[0]
+    for name in names
+  }
+
+
 def _scratch(directory: pathlib.Path, name: str) -> pathlib.Path:
   """Where raw rewards are kept until the normaliser is known."""
   return directory / f'.{_RAW}-{name}'
@@ -392,9 +432,18 @@ def _write_raw(path: pathlib.Path, raw: Columns) -> None:
     )
 
 
-def _read_raw(directory: pathlib.Path, name: str, shard: int) -> Columns:
-  with np.load(_raw_path(directory, name, shard)) as stored:
+def _read_raw(path: pathlib.Path) -> Columns:
+  # Opened here, so that it is closed if its content is damaged.
+  with open(path, 'rb') as opened, np.load(opened) as stored:
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
+
+
+def _is_raw(path: pathlib.Path) -> bool:
+  """Whether raw rewards are there, neither cut off nor damaged."""
+  with contextlib.suppress(*_UNREADABLE):
+    _read_raw(path)
+    return True
+  return False
 
 
 def policy_sampler(

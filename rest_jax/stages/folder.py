@@ -2,9 +2,11 @@
 
 A stage calls `begin` with the settings that feed it. A folder finished with the
 same settings is used as it is; one made with other settings is refused, with the
-difference shown. `finish` writes `manifest.json` last and atomically.
+difference shown. `finish` writes `manifest.json` last and atomically, with an
+inventory of all files by which `damages` finds what changed later.
 """
 
+from collections.abc import Iterable
 import dataclasses
 import hashlib
 import json
@@ -17,11 +19,12 @@ from absl import logging
 
 from rest_jax import progress
 from rest_jax import settings as settings_lib
-from rest_jax.data import files
+from rest_jax.data import files, inventory
 from rest_jax.parallel import processes
 
 MANIFEST = 'manifest.json'
 _SETTINGS = 'settings.json'
+_INVENTORY = 'inventory'
 
 
 class SettingsChangedError(ValueError):
@@ -54,16 +57,26 @@ class StageFolder:
     )
 
   def _finish(self, manifest: dict[str, Any]) -> None:
+    known = {
+      **{
+        entry['file']: entry['sha256'] for entry in manifest.get('shards', ())
+      },
+      **manifest.get('files', {}),
+    }
     files.write_json(
       self.path / MANIFEST,
       {
         **manifest,
+        _INVENTORY: inventory.take(
+          self.path, without=(MANIFEST, _SETTINGS), known=known
+        ),
         # Of the last start alone, if the stage was cut off.
         'stage_seconds': time.monotonic() - self.began,
         # Of the process, whatever else it has done before.
         'peak_rss_mb': progress.peak_rss_mb(),
         'settings': self.settings,
       },
+      sealed=True,
     )
     (self.path / _SETTINGS).unlink(missing_ok=True)
 
@@ -108,7 +121,7 @@ def _begin(
     existing = read_manifest(path).get('settings')
   elif is_begun:
     existing = files.read_json(path / _SETTINGS)
-  elif path.exists() and any(map(_is_strange, path.iterdir())):
+  elif path.exists() and not all(map(_is_left_over, path.iterdir())):
     raise SettingsChangedError(
       f'{path} holds files but neither {MANIFEST} nor {_SETTINGS}, so it is not '
       'the folder of a stage. Choose another --model_dir, or remove it.'
@@ -123,30 +136,100 @@ def _begin(
         '--overwrite to remove this folder and make it again.'
       )
     logging.warning('%s: removed, its settings changed: %s', path, changed)
-    shutil.rmtree(path)
+    # At once, so that no half of it is taken for a folder.
+    removed = path.with_name(f'.{path.name}.removed')
+    if removed.exists():
+      shutil.rmtree(removed)
+    path.rename(removed)
+    shutil.rmtree(removed)
     is_finished, existing = False, None
   if existing is None:
     path.mkdir(parents=True, exist_ok=True)
-    files.write_json(path / _SETTINGS, described)
+    files.write_json(path / _SETTINGS, described, sealed=True)
   return is_finished
 
 
-def _is_strange(path: pathlib.Path) -> bool:
-  """Whether a file is not one that a worker beside this one just writes."""
-  return not (path.name.startswith('.') and path.name.endswith('.tmp'))
+def reopen(
+  path: str | pathlib.Path, damaged: Iterable[inventory.Damage]
+) -> None:
+  """Makes a finished folder one that was cut off before some files were made.
+
+  Args:
+    path: the folder.
+    damaged: the files, which are removed.
+  """
+  path = pathlib.Path(path)
+  settings = read_manifest(path)['settings']
+  # The manifest goes last: until then it says what is missing.
+  for damage in damaged:
+    damage.path.unlink(missing_ok=True)
+  files.write_json(path / _SETTINGS, settings, sealed=True)
+  (path / MANIFEST).unlink()
 
 
-def read_manifest(path: str | pathlib.Path) -> dict[str, Any]:
+def damages(
+  path: str | pathlib.Path, verify: inventory.Verify
+) -> list[inventory.Damage]:
+  """Returns the files of a finished folder that are not as they were.
+
+  Args:
+    path: the folder.
+    verify: 'fast' compares sizes, 'full' checksums; a folder of an earlier
+      version, without an inventory, has nothing to be compared.
+
+  Raises:
+    ValueError: the manifest itself is damaged, or 'full' finds no inventory.
+  """
+  path = pathlib.Path(path)
+  manifest = read_manifest(path, must_be_sealed=verify == 'full')
+  listed = manifest.get(_INVENTORY)
+  if listed is None and verify == 'full':
+    raise ValueError(
+      f'{path / MANIFEST} must list the checksums of all files to be verified; '
+      'it has none. Make the folder again, or leave --verify=full out.'
+    )
+  if not inventory.is_one(listed or {}):
+    raise ValueError(
+      f'{path / MANIFEST} must list files with size and checksum; it does not. '
+      'Remove the folder to have the stage made again.'
+    )
+  return inventory.check(path, listed or {}, verify)
+
+
+def clear(root: str | pathlib.Path) -> None:
+  """Removes what killed programs left below a folder: halves of files.
+
+  Args:
+    root: the folder of a run, which no other process writes to.
+  """
+  for path in pathlib.Path(root).rglob('.*'):
+    if not _is_left_over(path):
+      continue
+    if path.is_dir():
+      shutil.rmtree(path)
+    else:
+      path.unlink(missing_ok=True)
+
+
+def _is_left_over(path: pathlib.Path) -> bool:
+  return path.name.startswith('.') and path.suffix in ('.tmp', '.removed')
+
+
+def read_manifest(
+  path: str | pathlib.Path, *, must_be_sealed: bool = False
+) -> dict[str, Any]:
   """Reads the manifest of a finished stage.
 
   Args:
     path: the stage's folder.
+    must_be_sealed: see `files.read_json`.
 
   Returns:
     The manifest.
 
   Raises:
     FileNotFoundError: if the stage is not finished.
+    ValueError: if the manifest is damaged.
   """
   path = pathlib.Path(path)
   if not (path / MANIFEST).exists():
@@ -154,7 +237,13 @@ def read_manifest(path: str | pathlib.Path) -> dict[str, Any]:
       f'{path} has no {MANIFEST}: the stage that makes it has not finished. '
       'Run it first; it resumes where it stopped.'
     )
-  return files.read_json(path / MANIFEST)
+  manifest = files.read_json(path / MANIFEST, must_be_sealed=must_be_sealed)
+  if not isinstance(manifest, dict):
+    raise ValueError(
+      f'{path / MANIFEST} must hold an object; it holds {manifest!r}. Remove the '
+      'folder to have the stage made again.'
+    )
+  return manifest
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

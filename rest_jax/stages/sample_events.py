@@ -6,10 +6,10 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
 from rest_jax import visible
 from rest_jax.data import (
+  event_file,
   pair_store,
   ragged,
   sample_rewards,
@@ -62,7 +62,7 @@ def write(
     rows = np.flatnonzero(shard.source_id == source)
     text = pairs.source_text(int(source))
     tables.append(_table(text, shard.tokens, rows, rewards, vocabulary))
-  with tensorboardX.SummaryWriter(str(directory)) as events:
+  with event_file.EventFile(directory) as events:
     names = ('reward', 'length', 'log_prob')
     for name, parts in zip(names, zip(*columns, strict=True), strict=True):
       events.add_histogram(f'samples/{name}', np.concatenate(parts), step)

@@ -26,6 +26,7 @@ from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
 RESULTS_FILE = 'results.json'
+EVALUATION_FILE = 'evaluation.json'
 _RATING = 'rating'
 
 
@@ -45,12 +46,13 @@ def write(run: Any) -> str:
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
-    run.variant_dir / 'evaluation.json',
+    run.variant_dir / EVALUATION_FILE,
     results_lib.to_json(
       results_lib.Results(
         task=run.experiment.task.name, variants=tuple(variants)
       )
     ),
+    sealed=True,
   )
   figures.write_all(results, run.model_dir / 'report')
   page = report_page.write(

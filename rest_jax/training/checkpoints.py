@@ -1,8 +1,10 @@
 """Checkpoints by Orbax: the latest to resume from and the best to use."""
 
 from collections.abc import Mapping, Sequence
+import errno
 import hashlib
 import math
+import os
 import pathlib
 from typing import Any
 
@@ -12,11 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rest_jax import types
+from rest_jax.data import files
 from rest_jax.parallel import processes
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Characters of Orbax's errors, which can be pages.
 _SHOWN = 300
 
@@ -109,6 +113,7 @@ class Checkpoints:
     Raises:
       ValueError: if the objective is not finite. Such a checkpoint would be
         kept and push a good one out.
+      DiskError: if there is no room for it; those before are kept.
     """
     if objective is not None and not math.isfinite(objective):
       raise ValueError(
@@ -117,7 +122,7 @@ class Checkpoints:
       )
     self._kept.best_step = record.get('best_step')
     rest = {'auxiliary': state.auxiliary, 'optimizer': state.optimizer}
-    self._manager.save(
+    self._write(
       int(state.step),
       args=ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
@@ -132,7 +137,18 @@ class Checkpoints:
       ),
       metrics=None if objective is None else {OBJECTIVE: objective},
     )
-    self._manager.wait_until_finished()
+
+  def _write(self, step: int, **what: Any) -> None:
+    try:
+      self._manager.save(step, **what)
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+      # TensorStore raises ValueError, with pages around the system's own words.
+      number = next((n for n in _DISK if os.strerror(n) in str(error)), None)
+      if number is None:
+        raise
+      path = f'{self._manager.directory}/{step}'
+      raise files.disk_error(path, number, _num_bytes(what['args'])) from error
 
   @property
   def latest_step(self) -> int | None:
@@ -186,6 +202,10 @@ class Checkpoints:
     for step in steps:
       try:
         found = self.restore(step, like)
+        best = found[1].get('best_step')
+        if best not in (None, step):
+          # Now rather than at the end of the training, which needs it.
+          self.restore_params(best, found[0].params)
       # What Orbax, TensorStore and our digests say of damage. Whatever else goes
       # wrong, such as a lack of memory or of rights, is no reason to remove it.
       except (ValueError, FileNotFoundError, KeyError) as error:
@@ -196,8 +216,10 @@ class Checkpoints:
           str(error)[:_SHOWN],
         )
         continue
-      for damaged in steps[: steps.index(step)]:
-        self._manager.delete(damaged)
+      # Damaged ones, and what was being removed when the program was killed.
+      for other in steps:
+        if other not in (step, best):
+          self._manager.delete(other)
       return found
     if steps:
       raise ValueError(
@@ -249,6 +271,11 @@ def load_params(
     return checkpoints.restore_params(step, like)
   finally:
     checkpoints.close()
+
+
+def _num_bytes(args: ocp.args.Composite) -> int:
+  leaves = jax.tree.leaves([args['params'].item, args['rest'].item])
+  return sum(leaf.nbytes for leaf in leaves)
 
 
 def _abstract(tree: Any) -> Any:

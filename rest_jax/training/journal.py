@@ -6,10 +6,9 @@ import pathlib
 from typing import Any
 
 from absl import logging
-import tensorboardX
 
 from rest_jax import progress as progress_lib
-from rest_jax.data import files
+from rest_jax.data import event_file, files
 from rest_jax.parallel import processes
 
 METRICS_FILE = 'metrics.jsonl'
@@ -55,8 +54,8 @@ class Journal:
       if path.exists():
         _drop_after(path, self._first_step, self._is_evaluated)
       self._lines = open(path, 'a', encoding='utf-8')
-      self._events = tensorboardX.SummaryWriter(
-        str(self._directory), purge_step=self._first_step + 1
+      self._events = event_file.EventFile(
+        self._directory, purge_step=self._first_step + 1
       )
     self._step = self._first_step
     self._progress = progress_lib.Progress(
@@ -67,7 +66,8 @@ class Journal:
   def __exit__(self, *exception: Any) -> None:
     self._progress.__exit__(*exception)
     if self._is_writer:
-      self._lines.close()
+      with files.explained(self._directory / METRICS_FILE):
+        self._lines.close()
       self._events.close()
 
   def advance(self, step: int) -> None:
@@ -86,8 +86,9 @@ class Journal:
       line = json.dumps(
         {'step': step, 'split': split, **metrics}, allow_nan=False
       )
-      self._lines.write(line + '\n')
-      self._lines.flush()
+      with files.explained(self._directory / METRICS_FILE):
+        self._lines.write(line + '\n')
+        self._lines.flush()
       for name, value in metrics.items():
         self._events.add_scalar(f'{split}/{name}', value, step)
     shown = {

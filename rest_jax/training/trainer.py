@@ -258,7 +258,8 @@ def train(
         first_step=int(state.step),
         num_steps=config.max_steps,
         description=description,
-        is_evaluated=not progress.awaits_evaluation,
+        # A line may be there without the checkpoint that was to follow it.
+        is_evaluated=not (fresh or progress.awaits_evaluation),
       )
     )
     run = _Run(config, evaluate_fn, store, journal, progress, batches)

@@ -1,6 +1,5 @@
 """Tests of a whole sample store."""
 
-import json
 import os
 import tracemalloc
 
@@ -8,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rest_jax.data import sample_store
+from rest_jax.data import files, sample_store
 
 _VOCAB = 500
 
@@ -187,8 +186,8 @@ def test_rewards_must_be_complete_and_of_these_rows(tmp_path):
 def test_a_manifest_that_does_not_agree_is_refused(tmp_path, change, message):
   _write_store(tmp_path)
   path = tmp_path / 'manifest.json'
-  manifest = {**json.loads(path.read_text()), **change}
-  path.write_text(json.dumps(manifest))
+  manifest = {**files.read_json(path), **change}
+  files.write_json(path, manifest, sealed=True)
   with pytest.raises(ValueError, match=message):
     sample_store.SampleStore.open(tmp_path, 'full')
   path.unlink()
@@ -200,7 +199,7 @@ def test_a_manifest_that_does_not_agree_is_refused(tmp_path, change, message):
 def test_a_manifest_is_whole(tmp_path):
   _write_store(tmp_path)
   path = tmp_path / 'manifest.json'
-  manifest = json.loads(path.read_text())
+  manifest = files.read_json(path)
   for name in ('num_sources', 'num_rows', 'shards'):
     less = {key: value for key, value in manifest.items() if key != name}
     with pytest.raises(ValueError, match=f'{name}.* is missing'):

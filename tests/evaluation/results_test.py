@@ -117,7 +117,7 @@ class TestRoundTrip:
     results_lib.write(path, results_lib.read(path))
     assert path.read_bytes() == first
     content = json.loads(first)
-    assert list(content) == ['schema', 'task', 'variants', 'warnings']
+    assert list(content)[:4] == ['schema', 'task', 'variants', 'warnings']
     assert list(content['variants'][1]['best_of_n']) == ['1', '2', '16']
     assert content['variants'][0]['human'] is None
 

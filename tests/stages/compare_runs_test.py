@@ -1,12 +1,11 @@
 """Runs side by side: paired where they may be, and said where they may not."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 
-from rest_jax.data import sample_store
+from rest_jax.data import files, sample_store
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import compare_runs
@@ -36,9 +35,9 @@ def last(run):
 def edit(folder, change):
   """Changes the settings of an evaluation."""
   path = folder / 'manifest.json'
-  manifest = json.loads(path.read_text())
+  manifest = files.read_json(path)
   change(manifest['settings'])
-  path.write_text(json.dumps(manifest))
+  files.write_json(path, manifest, sealed=True)
 
 
 def rescore(folder, name, change):
@@ -168,13 +167,12 @@ def test_losses_at_the_same_step_stand_side_by_side(run, other):
     other.model_dir / 'results.json',
     other.variant_dir / 'evaluation.json',
   ):
-    text = path.read_text()
-    content = json.loads(text)
+    content = files.read_json(path)
     for variant in content['variants']:
       if variant['grow']:
         variant['loss'] = 'gold'
         variant['name'] = variant['name'].replace('BC', 'GOLD')
-    path.write_text(json.dumps(content))
+    files.write_json(path, content, sealed=True)
   side = compare_runs.compare([run.model_dir, other.model_dir])
   rows = cells(side, 'reward ×100')
   assert list(rows)[:2] == ['BC (G=0, I=0)', 'BC (G=1, I=1) / GOLD (G=1, I=1)']
@@ -210,8 +208,8 @@ class TestRefuses:
 
   def test_other_tasks(self, run, other):
     path = other.model_dir / 'results.json'
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, 'task': 'other'}))
+    content = files.read_json(path)
+    files.write_json(path, {**content, 'task': 'other'}, sealed=True)
     with pytest.raises(ValueError, match='runs of one task; got synthetic in'):
       compare_runs.compare([run.model_dir, other.model_dir])
 

@@ -56,6 +56,52 @@ def test_a_stranger_s_folder_is_left_alone(tmp_path):
   assert (tmp_path / 'thesis.txt').exists()
 
 
+def test_a_folder_that_was_killed_as_it_began_goes_on(tmp_path):
+  path = tmp_path / 'a'
+  path.mkdir()
+  (path / '.settings.json.12.tmp').write_text('{"x"')
+  stage = folder.begin(path, {'x': 1})
+  stage.finish({})
+  assert list(stage.manifest()['inventory']) == []
+  folder.clear(tmp_path)
+  assert sorted(p.name for p in path.iterdir()) == ['manifest.json']
+
+
+def test_a_folder_that_was_killed_as_it_was_removed_is_no_half_folder(
+  tmp_path, monkeypatch
+):
+  stage = folder.begin(tmp_path / 'a', {'x': 1})
+  (stage.path / 'old').write_text('x')
+  stage.finish({})
+
+  def killed(path):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patched:
+    patched.setattr('shutil.rmtree', killed)
+    with pytest.raises(KeyboardInterrupt):
+      folder.begin(tmp_path / 'a', {'x': 2}, overwrite=True)
+  again = folder.begin(tmp_path / 'a', {'x': 2})
+  assert not again.is_finished and not (again.path / 'old').exists()
+  folder.clear(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['a']
+
+
+def test_a_reopened_folder_was_cut_off_before_the_damage(tmp_path):
+  stage = folder.begin(tmp_path / 'a', {'x': 1})
+  for name in ('good', 'bad'):
+    (stage.path / name).write_text(name)
+  stage.finish({})
+  (stage.path / 'bad').write_text('worse')
+  (damage,) = folder.damages(stage.path, 'fast')
+  folder.reopen(stage.path, [damage])
+  again = folder.begin(tmp_path / 'a', {'x': 1})
+  assert not again.is_finished
+  assert (again.path / 'good').exists() and not (again.path / 'bad').exists()
+  with pytest.raises(folder.SettingsChangedError, match='x: 1 -> 2'):
+    folder.begin(tmp_path / 'a', {'x': 2})
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
   stage = folder.begin(tmp_path / 'a', {'x': 1})
   stage.finish({})

@@ -1,6 +1,5 @@
 """`--run_mode=rate` on the built-in task: what is shown, what comes of it."""
 
-import json
 import sys
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 
 from rest_jax import dry_run
 from rest_jax import run as run_lib
+from rest_jax.data import files, sample_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import app as app_lib
 from rest_jax.rating import export
@@ -73,9 +72,9 @@ def test_one_policy_under_two_names_is_refused(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
   step = copy.policies()[-1]
   path = copy.evaluation_directory(step, 'validation') / 'manifest.json'
-  manifest = json.loads(path.read_text())
+  manifest = files.read_json(path)
   manifest['settings']['policy'] = policies.digest(copy.directory('bc'))
-  path.write_text(json.dumps(manifest))
+  files.write_json(path, manifest, sealed=True)
   with pytest.raises(ValueError, match='bc and improve_2_2 have the same weig'):
     rate.items(copy)
 
@@ -96,10 +95,10 @@ def without_judge(run):
     for split in run.experiment.evaluate.splits
   ):
     path = directory / 'manifest.json'
-    manifest = json.loads(path.read_text())
+    manifest = files.read_json(path)
     for name in ('human', 'human_greedy', 'best_of_n_human'):
       del manifest['measured'][name]
-    path.write_text(json.dumps(manifest))
+    files.write_json(path, manifest, sealed=True)
   (run.model_dir / 'results.json').unlink()
 
 
@@ -171,9 +170,9 @@ def test_ratings_of_other_weights_do_not_count(run, tmp_path):
   answer(copy, rate.items(rating_run(copy)), [(0, 6)] * _ITEMS)
   step = copy.policies()[-1]
   path = copy.evaluation_directory(step, 'validation') / 'manifest.json'
-  manifest = json.loads(path.read_text())
+  manifest = files.read_json(path)
   manifest['settings']['policy'] = 'made again'
-  path.write_text(json.dumps(manifest))
+  files.write_json(path, manifest, sealed=True)
   copy.report()
   results = results_lib.read(copy.model_dir / 'results.json')
   found = {v.name: v.human for v in results.of_split('validation')}

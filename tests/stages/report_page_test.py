@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rest_jax import run as run_lib
-from rest_jax.data import sample_store
+from rest_jax.data import files, sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.filters import fixed, per_source
 from rest_jax.stages import folder as folder_lib
@@ -212,7 +212,7 @@ class TestMissing:
           manifest.pop(part)
         for part in ('human', 'best_of_n_human', 'human_greedy'):
           manifest['measured'].pop(part)
-        (folder / 'manifest.json').write_text(json.dumps(manifest))
+        files.write_json(folder / 'manifest.json', manifest, sealed=True)
         for path in folder.glob('*_counts.npy'):
           path.unlink()
     (copy.model_dir / 'results.json').unlink()

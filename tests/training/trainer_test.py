@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 
 import jax
@@ -436,6 +437,49 @@ def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
     _flip(path)
   with pytest.raises(ValueError, match=r'every checkpoint .* \[4\]'):
     train(tmp_path)
+
+
+def test_a_damaged_best_checkpoint_is_told_before_training_goes_on(tmp_path):
+  with pytest.raises(Cut):
+    train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
+  for path in _data_files(tmp_path, 4):
+    _flip(path)
+  # The latest, of step 8, is whole, but could only end without its best.
+  with pytest.raises(ValueError, match=r'every checkpoint .* \[8, 4\]'):
+    train(tmp_path)
+  assert journal.read_metrics(tmp_path)[-1]['step'] == 12
+
+
+def test_what_was_being_removed_as_the_program_was_killed(tmp_path):
+  whole = train(tmp_path / 'whole', evaluate_fn=objectives({8: 9.0}))
+  with pytest.raises(Cut):
+    train(tmp_path / 'cut', evaluate_fn=objectives({8: 9.0}, cut_at=12))
+  steps = tmp_path / 'cut' / 'checkpoints'
+  assert [path.name for path in steps.iterdir()] == ['8']
+  shutil.copytree(steps / '8', steps / '4')
+  for path in _data_files(tmp_path / 'cut', 4)[::2]:
+    path.unlink()
+  resumed = train(tmp_path / 'cut', evaluate_fn=objectives({8: 9.0}))
+  assert {path.name for path in steps.iterdir()} == {'8', '12'}
+  assert trained_digest(resumed) == trained_digest(whole)
+
+
+def test_no_line_of_metrics_is_written_twice(tmp_path, monkeypatch):
+  def fail(*arguments, **more):
+    raise Cut
+
+  config = toy.make_config(evaluate_first=True)
+  with monkeypatch.context() as patched:
+    patched.setattr(checkpoints.Checkpoints, 'save', fail)
+    with pytest.raises(Cut):
+      train(tmp_path, config)
+  assert journal.read_metrics(tmp_path)[0]['step'] == 0
+  train(tmp_path, config)
+  places = [
+    (line['step'], line['split']) for line in journal.read_metrics(tmp_path)
+  ]
+  assert places[0] == (0, 'validation')
+  assert len(places) == len(set(places))
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
