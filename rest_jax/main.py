@@ -20,6 +20,7 @@ RUN_MODES = (
   'grow',
   'value',
   'improve',
+  'refresh',
   'online',
   'evaluate',
   'sample',
@@ -54,7 +55,7 @@ _OVERWRITE = flags.DEFINE_bool(
 _GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
-  'g of --run_mode=grow, value, improve, export; from 1.',
+  'g of --run_mode=grow, value, improve, refresh, export; from 1.',
   lower_bound=1,
 )
 _IMPROVE_STEP = flags.DEFINE_integer(

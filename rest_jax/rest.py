@@ -19,6 +19,8 @@ def rest(run: run_lib.Run) -> None:
   settings = run.experiment
   num_stages = 4 + (settings.online is not None)
   num_stages += settings.num_grow_steps * (2 + settings.num_improve_steps)
+  if settings.refresh is not None:
+    num_stages += settings.num_grow_steps - 1
   with progress_lib.Progress('rest', num_stages, 'stage') as progress:
     for done in _stages(run):
       progress.note(done=done)
@@ -44,6 +46,9 @@ def _stages(run: run_lib.Run) -> Iterator[str]:
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)
       yield f'improve {g}.{i}'
+    if settings.refresh is not None and g < settings.num_grow_steps:
+      run.refresh(g, policy)  # R(x, y) learns what its raters say of pi_theta
+      yield f'refresh {g}'
 
   if settings.online is not None:
     run.online()  # a baseline beside Algorithm 1, if it is asked for

@@ -180,7 +180,7 @@ def _trust(
   run: Any, judged: dict[str, evidence.Judged]
 ) -> list[exhibits.Exhibit]:
   found = []
-  probe = run.model_dir / 'probe'
+  probe = run.probe_directory()
   if (probe / folder_lib.MANIFEST).exists():
     config = run.experiment.probe
     report = probed.from_json(folder_lib.read_manifest(probe)['report'])
