@@ -38,7 +38,7 @@ _FEATURES = flags.DEFINE_integer(
 )
 _RESAMPLES = flags.DEFINE_integer('resamples', 5_000, 'Of the bootstrap.')
 
-_PENALTIES = (3.0, 10.0, 30.0, 100.0)
+_PENALTIES = (3.0, 10.0, 30.0)
 _MARKS = '.,;:!?'
 
 
@@ -103,19 +103,19 @@ def fit(
     rows = zip(rated.source, rated.hypothesis, strict=True)
     return np.array([numbers(*row) for row in rows])
 
-  for vectorizer, field in columns:
-    vectorizer.fit(getattr(train, field))
-  scaler.fit(dense(train))
-
-  def features(rated):
-    parts = [of.transform(getattr(rated, field)) for of, field in columns]
+  def features(rated, *, is_first=False):
+    name = 'fit_transform' if is_first else 'transform'
+    parts = [
+      getattr(vectorizer, name)(getattr(rated, field))
+      for vectorizer, field in columns
+    ]
+    scaled = getattr(scaler, name)(dense(rated))
     # Numbers have about the length of a row of tf-idf.
-    scaled = scaler.transform(dense(rated))
     return scipy.sparse.hstack(
       [*parts, scaled / np.sqrt(scaled.shape[1])], format='csr'
     )
 
-  rows, seen = features(train), features(dev)
+  rows, seen = features(train, is_first=True), features(dev)
   best = None
   for penalty in _PENALTIES:
     model = linear_model.Ridge(alpha=penalty, solver='sparse_cg', tol=1e-3)

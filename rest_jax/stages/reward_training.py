@@ -144,12 +144,11 @@ class Fitter:
 
     @jax.jit
     def draw(params, batch, key):
-      keys = jax.random.split(key, num_draws)
-      rewards = [
-        model.rewards(params, batch, dropout_key=keys[index])
-        for index in range(num_draws)
-      ]
-      return jnp.std(jnp.stack(rewards), axis=0, ddof=1)
+      rewards = jax.lax.map(
+        lambda of_draw: model.rewards(params, batch, dropout_key=of_draw),
+        jax.random.split(key, num_draws),
+      )  # [num_draws, R]
+      return jnp.std(rewards, axis=0, ddof=1)
 
     found = np.empty(count, np.float32)
     with mesh_lib.use(mesh, self.mesh_config.rules):
