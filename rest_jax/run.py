@@ -415,7 +415,7 @@ class Run:
         f'grow_step must be below G={experiment.num_grow_steps}, since a '
         f'refresh comes between Grow steps; got {grow_step}.'
       )
-    earlier = range(1, grow_step)
+    earlier = [self.refresh_directory(g) for g in range(1, grow_step)]
     return refresh_stage.run(
       config,
       grow_step=grow_step,
@@ -427,14 +427,8 @@ class Run:
         reward=self.reward_model_at(grow_step),
         directory=self.reward_directory(grow_step),
         normalizer=self.normalizer(grow_step),
-        ratings=ratings_lib.join(
-          [
-            ratings.read(),
-            *(
-              refresh_stage.ratings_of(self.refresh_directory(g))
-              for g in earlier
-            ),
-          ]
+        read_ratings=lambda: ratings_lib.join(
+          [ratings.read(), *map(refresh_stage.ratings_of, earlier)]
         ),
       ),
       load=self._load_reward,

@@ -224,8 +224,9 @@ def _check_unchanged(folder: folder_lib.StageFolder) -> None:
   if files.sha256(path) != learned['sha256']:
     raise ValueError(
       f'{path} must be as it was when the reward model learned from it; it was '
-      f'changed since. Put it back, or remove {folder.path / REWARD} and '
-      f'{folder.path / folder_lib.MANIFEST} to have the refresh made again.'
+      f'changed since. Put it back. To learn from it as it is, keep a copy, '
+      f'remove {folder.path}, and lay the copy there when it is asked for: the '
+      'same rows will be.'
     )
 
 

@@ -1,8 +1,10 @@
 """Samples of the latest policy that a refresh has rated, and why these."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 import zlib
 
 import numpy as np
@@ -24,7 +26,8 @@ _SOURCES_PER_SHARD = 2048
 _CYCLE = {0: reward_stage.DEV, 1: reward_stage.TEST}
 
 
-class Present(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Present:
   """The reward before the refresh.
 
   Attributes:
@@ -32,14 +35,19 @@ class Present(NamedTuple):
     reward: loaded.
     directory: of its trained part, a finished folder of stage `reward`.
     normalizer: its scale.
-    ratings: all that its trained part has learned from.
+    read_ratings: reads all that its trained part has learned from.
   """
 
   config: rewards_base.RewardConfig
   reward: rewards_base.Reward
   directory: pathlib.Path
   normalizer: normalize.Normalizer
-  ratings: ratings_lib.Ratings
+  read_ratings: Callable[[], ratings_lib.Ratings]
+
+  @functools.cached_property
+  def ratings(self) -> ratings_lib.Ratings:
+    """All that its trained part has learned from."""
+    return self.read_ratings()
 
 
 def choose(
@@ -95,20 +103,17 @@ def choose(
     with_references=False,
     description=f'refresh {grow_step}: sample',
   )
-  texts = dict.fromkeys(
-    (source, hypothesis)
-    for shard in range(len(shards))
-    for source, hypothesis in zip(
-      *collect.texts(directory, shard, len(shards), pairs, data.vocabulary),
-      strict=True,
-    )
-    if hypothesis.strip()
+  candidates, rewards = _candidates(
+    [
+      text
+      for shard in range(len(shards))
+      for text in zip(
+        *collect.texts(directory, shard, len(shards), pairs, data.vocabulary),
+        strict=True,
+      )
+    ],
+    present,
   )
-  raw = present.reward.score(*map(list, zip(*texts, strict=True)))
-  floor = rewards_base.floor(present.reward)
-  kept = np.flatnonzero(raw > (-np.inf if floor is None else np.float32(floor)))
-  candidates = [list(texts)[row] for row in kept]
-  rewards = present.normalizer(raw[kept])
   rows, reasons = acquired.choose(
     rewards,
     _uncertainty(acquired, candidates, present, data, mesh_config, seed),
@@ -131,6 +136,25 @@ def choose(
       }
     )
   files.write_json(directory / _CHOSEN, chosen)
+
+
+def _candidates(
+  texts: Sequence[tuple[str, str]], present: Present
+) -> tuple[list[tuple[str, str]], np.ndarray]:
+  """What may be rated, and its normalised rewards."""
+  distinct = [text for text in dict.fromkeys(texts) if text[1].strip()]
+  raw = present.reward.score(
+    [source for source, _ in distinct], [output for _, output in distinct]
+  )
+  floor = rewards_base.floor(present.reward)
+  kept = np.flatnonzero(raw > (-np.inf if floor is None else np.float32(floor)))
+  if len(kept) < 2:
+    raise ValueError(
+      f'the policy must have samples that can be rated; of its {len(texts)} '
+      f'{len(distinct)} are distinct and not empty, and guards let {len(kept)} '
+      'of them pass. Look at the samples beside this stage.'
+    )
+  return [distinct[row] for row in kept], present.normalizer(raw[kept])
 
 
 def _uncertainty(
