@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import rest
+from rest_jax import modes, rest
 from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
@@ -172,7 +172,7 @@ def test_old_and_new_ratings_are_learned_from(run):
 def test_a_finished_refresh_is_left_alone(run):
   folder = run.refresh_directory(1)
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
-  run.refresh(1, run.last_policy_of(1))
+  assert modes.stage(run, 'refresh', 1, 1)
   assert before == {
     p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()
   }
