@@ -36,6 +36,9 @@ class VariantSpec(NamedTuple):
   overrides: tuple[str, ...]
 
 
+# Fields of an experiment in which variants may not differ.
+_SHARED = ('task', 'network', 'bc', 'reward', 'refresh', 'evaluate')
+
 # Builds the experiment of a variant.
 Build = Callable[[VariantSpec], experiment_lib.Experiment]
 
@@ -140,7 +143,7 @@ def plan(
   runs = {}
   for spec in comparison.specs():
     changed = build(spec)
-    for field in ('task', 'network', 'bc', 'reward', 'evaluate'):
+    for field in _SHARED:
       if getattr(changed, field) != getattr(base, field):
         raise ValueError(
           f'variant {spec.name} changes {field}, which all variants share. '

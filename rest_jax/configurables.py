@@ -27,6 +27,7 @@ from rest_jax.online import objective
 from rest_jax.parallel import mesh
 from rest_jax.rating import config as rating_config
 from rest_jax.rewards import (
+  acquisition,
   blocks,
   composed,
   controls,
@@ -39,7 +40,15 @@ from rest_jax.rewards import (
 )
 from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import evaluate, grow, improve, reward, sample, value
+from rest_jax.stages import (
+  evaluate,
+  grow,
+  improve,
+  refresh,
+  reward,
+  sample,
+  value,
+)
 from rest_jax.training import optimizers, trainer
 
 ROOT = experiment.Experiment
@@ -57,6 +66,7 @@ CLASSES = (
   seqio_tasks.SeqioPairs,
   synthetic.SyntheticPairs,
   synthetic.SyntheticRatings,
+  synthetic.SyntheticRaters,
   synthetic.SyntheticJudge,
   ratings.RatingsFile,
   vocabularies.VocabularyConfig,
@@ -68,6 +78,7 @@ CLASSES = (
   reward.RewardStage,
   blocks.ScoringConfig,
   corruptions.CorruptionConfig,
+  corruptions.SevereCorruptionConfig,
   metricx.MetricX,
   lexical.Chrf,
   lexical.Bleu,
@@ -88,6 +99,8 @@ CLASSES = (
   grow.GrowConfig,
   sampler.DecodeConfig,
   value.ValueStage,
+  acquisition.Acquisition,
+  refresh.RefreshConfig,
   improve.ImproveConfig,
   online_config.PPOConfig,
   objective.ClippedObjective,

@@ -81,6 +81,11 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   for i in range(1, experiment.num_improve_steps + 1):
     rate = improve.trainer_at(i, 0).optimizer.learning_rate
     yield f'    i={i}       at {improve.filter.at(i):g}, learning rate {rate:g}'
+  refresh = experiment.refresh
+  if refresh is not None:
+    raters = refresh.raters
+    by = 'people' if raters is None else type(raters).__name__
+    yield f'  refresh   {refresh.choose.size} samples a Grow step, rated by {by}'
   online = experiment.online
   if online is not None:
     samples = online.num_samples or 'as many as a Grow has'
@@ -137,6 +142,8 @@ def _stages(run):
       if run.experiment.needs_value:
         yield f'value {step.grow}', run.value_directory(step.grow)
     yield f'improve {step.grow}.{step.improve}', step.directory
+    if run.is_refreshed_after(step):
+      yield f'refresh {step.grow}', run.refresh_directory(step.grow)
 
 
 def _vocabulary_size(run: run_lib.Run) -> int:

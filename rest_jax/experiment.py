@@ -13,6 +13,8 @@ from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import refresh as refresh_stage
+from rest_jax.stages import refresh_targets
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
@@ -32,6 +34,8 @@ class Experiment:
     grow: how D_g is sampled.
     improve: loss, filter and training of an Improve step.
     value: how the value function is trained; for losses that need one.
+    refresh: how the reward model is kept up with the policy between Grow
+      steps; None for not at all. Evaluations are then by the last of them.
     evaluate: what is reported.
     probe: how the reward is put to the test.
     rating: what people are asked to rate.
@@ -59,6 +63,7 @@ class Experiment:
   grow: grow_stage.GrowConfig
   improve: improve_stage.ImproveConfig
   value: value_stage.ValueStage | None = None
+  refresh: refresh_stage.RefreshConfig | None = None
   evaluate: evaluate_stage.EvaluateConfig
   probe: probes.ProbeConfig = dataclasses.field(
     default_factory=probes.ProbeConfig
@@ -116,6 +121,29 @@ class Experiment:
       )
     if self.needs_value:
       self._check_value()
+    if self.refresh is not None:
+      self._check_refresh()
+
+  def _check_refresh(self):
+    part = self.trained_reward
+    if part is None or self.task.ratings is None:
+      raise ValueError(
+        'refresh fine-tunes a reward model on old and new ratings; got '
+        f'{"no task.ratings" if part else "a reward that is not learned"}. Use '
+        'gin_configs/rewards/learned.gin and a task with ratings, or leave '
+        'refresh out.'
+      )
+    if self.reward.needs_references:
+      raise ValueError(
+        f'refresh cannot be of the reward {self.reward.name!r}, which compares '
+        'with references: ratings have none. Leave refresh out.'
+      )
+    refresh_targets.Whole.of(self.reward, part)  # Refuses what it cannot do.
+    if self.num_grow_steps < 2:
+      raise ValueError(
+        'refresh comes between Grow steps, so num_grow_steps (G) must be at '
+        f'least 2; got {self.num_grow_steps}. Set --gin.NUM_GROW_STEPS=2.'
+      )
 
   def _check_value(self):
     if self.value is None:

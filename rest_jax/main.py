@@ -22,6 +22,7 @@ RUN_MODES = (
   'grow',
   'value',
   'improve',
+  'refresh',
   'online',
   'evaluate',
   'sample',
@@ -75,7 +76,7 @@ _VERIFY = flags.DEFINE_enum(
 _GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
-  'g of --run_mode=grow, value, improve, export; from 1.',
+  'g of --run_mode=grow, value, improve, refresh, export; from 1.',
   lower_bound=1,
 )
 _IMPROVE_STEP = flags.DEFINE_integer(

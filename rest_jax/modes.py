@@ -35,7 +35,7 @@ def stage(
   Args:
     run: the stages of an experiment.
     mode: `rest`, or which stage.
-    grow_step: g of `grow`, `value` and `improve`.
+    grow_step: g of `grow`, `value`, `improve` and `refresh`.
     improve_step: i of `improve`.
 
   Returns:
@@ -68,6 +68,8 @@ def stage(
       run.grow_directory(grow_step),
       run.policy_before(grow_step, improve_step),
     )
+  elif mode == 'refresh':
+    run.refresh(grow_step, run.last_policy_of(grow_step))
   elif mode == 'test_reward':
     return run.test_reward()
   else:

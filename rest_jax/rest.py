@@ -18,7 +18,8 @@ def rest(run: run_lib.Run) -> None:
     run: the stages of an experiment.
 
   Raises:
-    ValueError: if several processes are to train the online baseline.
+    ValueError: if several processes are to train the online baseline or to
+      refresh the reward.
   """
   settings = run.experiment
   if settings.online is not None and processes.count() > 1:
@@ -27,8 +28,15 @@ def rest(run: run_lib.Run) -> None:
       f'{processes.count()}. Leave the file of gin_configs/online/ out, and run '
       '--run_mode=online afterwards without --distributed.'
     )
+  if settings.refresh is not None and processes.count() > 1:
+    raise ValueError(
+      f'the reward is refreshed by one process; got {processes.count()}. Run '
+      'the stages one by one, --run_mode=refresh without --distributed.'
+    )
   num_stages = 4 + (settings.online is not None)
   num_stages += settings.num_grow_steps * (2 + settings.num_improve_steps)
+  if settings.refresh is not None:
+    num_stages += settings.num_grow_steps - 1
   with progress_lib.Progress('rest', num_stages, 'stage') as progress:
     for done in _stages(run):
       progress.note(done=done)
@@ -54,6 +62,9 @@ def _stages(run: run_lib.Run) -> Iterator[str]:
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)
       yield f'improve {g}.{i}'
+    if settings.refresh is not None and g < settings.num_grow_steps:
+      run.refresh(g, policy)  # R(x, y) learns what its raters say of pi_theta
+      yield f'refresh {g}'
 
   if settings.online is not None:
     run.online()  # a baseline beside Algorithm 1, if it is asked for

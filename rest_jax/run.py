@@ -15,6 +15,7 @@ from absl import logging
 
 from rest_jax import experiment as experiment_lib
 from rest_jax.data import files
+from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
@@ -22,7 +23,7 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import collect, prepare, seeds, summary
+from rest_jax.stages import collect, prepare, refresh_samples, seeds, summary
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import export as export_stage
 from rest_jax.stages import folder as folder_lib
@@ -31,6 +32,7 @@ from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import rate as rate_stage
+from rest_jax.stages import refresh as refresh_stage
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
@@ -118,6 +120,22 @@ class Run:
   ) -> pathlib.Path:
     return self.variant_dir / f'improve_{grow_step}_{improve_step}'
 
+  def refresh_directory(self, grow_step: int) -> pathlib.Path:
+    """Returns the folder of the refresh that follows Grow step g."""
+    return self.variant_dir / f'refresh_{grow_step}'
+
+  def reward_directory(self, grow_step: int) -> pathlib.Path:
+    """Returns the folder of the trained reward that Grow step g is scored by."""
+    if grow_step == 1 or self.experiment.refresh is None:
+      return self.directory('reward')
+    return self.refresh_directory(grow_step - 1) / refresh_stage.REWARD
+
+  def probe_directory(self) -> pathlib.Path:
+    """Returns the folder of the reward's probes."""
+    if self.experiment.refresh is None:
+      return self.model_dir / 'probe'
+    return self.variant_dir / 'probe'
+
   def online_directory(self) -> pathlib.Path:
     return self.variant_dir / f'online_{self._online_config().name}'
 
@@ -153,6 +171,17 @@ class Run:
       f'I={self.experiment.num_improve_steps}'
     )
 
+  def last_policy_of(self, grow_step: int) -> pathlib.Path:
+    """Returns the folder of the last policy of a Grow step."""
+    return self.improve_directory(grow_step, self.experiment.num_improve_steps)
+
+  def is_refreshed_after(self, step: PolicyStep) -> bool:
+    """Whether the reward is refreshed from samples of a policy."""
+    experiment = self.experiment
+    is_last = step.improve == experiment.num_improve_steps
+    is_between = 0 < step.grow < experiment.num_grow_steps
+    return experiment.refresh is not None and is_last and is_between
+
   def policy_named(self, name: str = '') -> PolicyStep:
     """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
 
@@ -183,10 +212,12 @@ class Run:
     }
     if experiment.bc.init_dir is not None:
       found[pathlib.Path(experiment.bc.init_dir)] = False
-    found[self.model_dir / 'probe'] = True
+    found[self.probe_directory()] = True
     for g in range(1, experiment.num_grow_steps + 1):
       found[self.grow_directory(g)] = g > 1 or experiment.grow_dir is None
       found[self.value_directory(g)] = True
+      if g > 1 and experiment.refresh is not None:
+        found[self.refresh_directory(g - 1)] = True
     for step in self.policies():
       found.setdefault(step.directory, True)
       for split in experiment.evaluate.splits:
@@ -215,18 +246,40 @@ class Run:
 
   @functools.cached_property
   def reward_model(self) -> rewards_base.Reward:
+    """The reward of the last Grow step and of all evaluations."""
+    return self._load_reward(
+      self.reward_directory(self.experiment.num_grow_steps)
+    )
+
+  def reward_model_at(self, grow_step: int) -> rewards_base.Reward:
+    """Returns the reward that Grow step g is scored by."""
+    if self.reward_directory(grow_step) == self.reward_directory(
+      self.experiment.num_grow_steps
+    ):
+      return self.reward_model
+    return self._load_reward(self.reward_directory(grow_step))
+
+  def _load_reward(self, trained: pathlib.Path) -> rewards_base.Reward:
     return self.experiment.reward.load(
       rewards_base.Resources(
         mesh=self.experiment.mesh,
         vocabulary=self.data.vocabulary,
         pairs=self.data.pairs(prepare.TRAIN),
-        trained=self.directory('reward'),
+        trained=trained,
       )
     )
 
-  def normalizer(self) -> normalize.Normalizer:
-    """Returns the run's normaliser, which the first Grow fixed."""
-    manifest = folder_lib.read_manifest(self.grow_directory(1))
+  def normalizer(self, grow_step: int | None = None) -> normalize.Normalizer:
+    """Returns the run's normaliser, which the first Grow fixed.
+
+    Args:
+      grow_step: whose; refreshes of the reward make it anew. None for the last.
+    """
+    g = self.experiment.num_grow_steps if grow_step is None else grow_step
+    directory = self.grow_directory(1)
+    if g > 1 and self.experiment.refresh is not None:
+      directory = self.refresh_directory(g - 1)
+    manifest = folder_lib.read_manifest(directory)
     return normalize.Normalizer.from_json(manifest['normalizer'])
 
   def _seed(self, purpose: seeds.Purpose, *numbers: int) -> int:
@@ -287,7 +340,7 @@ class Run:
       config,
       data=self.data,
       reward=self.reward_model,
-      directory=self.model_dir / 'probe',
+      directory=self.probe_directory(),
       seed=self._seed(seeds.Purpose.PROBE),
       overwrite=self._overwrite,
     )
@@ -305,8 +358,8 @@ class Run:
       policy=self.policy if grow_step == 1 else self.improved_policy,
       policy_directory=policy_directory,
       data=self.data,
-      reward=self.reward_model,
-      normalizer=None if grow_step == 1 else self.normalizer(),
+      reward=self.reward_model_at(grow_step),
+      normalizer=None if grow_step == 1 else self.normalizer(grow_step),
       mesh_config=self.experiment.mesh,
       directory=self.grow_directory(grow_step),
       seed=self._seed(seeds.Purpose.GROW),
@@ -324,9 +377,9 @@ class Run:
       config,
       policy=self.policy,
       bc_directory=self.directory('bc'),
-      reward_directory=self.directory('reward'),
+      reward_directory=self.reward_directory(grow_step),
       grow_directory=grow_directory,
-      reward_name=self.reward_model.name,
+      reward_name=self.experiment.reward.name,
       data=self.data,
       mesh_config=self.experiment.mesh,
       directory=self.value_directory(grow_step),
@@ -344,7 +397,9 @@ class Run:
     """Fine-tunes on the rows of D_g that pass F; returns its folder."""
     experiment = self.experiment
     is_initial = experiment.improve.init == 'initial'
-    evaluate_fn, evaluation_settings = self._selection(self.improved_policy)
+    evaluate_fn, evaluation_settings = self._selection(
+      self.improved_policy, grow_step
+    )
     return improve_stage.run(
       experiment.improve,
       grow_step=grow_step,
@@ -366,18 +421,65 @@ class Run:
       overwrite=self._overwrite,
     )
 
+  def refresh(
+    self, grow_step: int, policy_directory: pathlib.Path
+  ) -> pathlib.Path:
+    """Fine-tunes R on ratings of a policy's samples; returns its folder.
+
+    Args:
+      grow_step: g, before the last.
+      policy_directory: of the last policy of Grow step g.
+    """
+    experiment = self.experiment
+    config, ratings = experiment.refresh, experiment.task.ratings
+    if config is None or ratings is None:
+      raise ValueError(
+        'Experiment.refresh must say how the reward is refreshed; got None. Add '
+        '--gin_file=gin_configs/rewards/refreshed.gin.'
+      )
+    if grow_step >= experiment.num_grow_steps:
+      raise ValueError(
+        f'grow_step must be below G={experiment.num_grow_steps}, since a '
+        f'refresh comes between Grow steps; got {grow_step}.'
+      )
+    earlier = [self.refresh_directory(g) for g in range(1, grow_step)]
+    return refresh_stage.run(
+      config,
+      grow_step=grow_step,
+      policy=self.improved_policy,
+      policy_directory=policy_directory,
+      data=self.data,
+      present=refresh_samples.Present(
+        config=experiment.reward,
+        reward=self.reward_model_at(grow_step),
+        directory=self.reward_directory(grow_step),
+        normalizer=self.normalizer(grow_step),
+        read_ratings=lambda: ratings_lib.join(
+          [ratings.read(), *map(refresh_stage.ratings_of, earlier)]
+        ),
+      ),
+      load=self._load_reward,
+      grow_directories={
+        g: self.grow_directory(g) for g in range(1, grow_step + 1)
+      },
+      mesh_config=experiment.mesh,
+      directory=self.refresh_directory(grow_step),
+      seed=self._seed(seeds.Purpose.REFRESH, grow_step),
+      overwrite=self._overwrite,
+    )
+
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
     config = self._online_config()
-    evaluate_fn, evaluation_settings = self._selection(self.policy)
+    evaluate_fn, evaluation_settings = self._selection(self.policy, 1)
     return online_stage.run(
       config,
       policy=self.policy,
       bc_directory=self.directory('bc'),
       grow_directory=self.grow_directory(1),
       data=self.data,
-      reward=self.reward_model,
-      normalizer=self.normalizer(),
+      reward=self.reward_model_at(1),
+      normalizer=self.normalizer(1),
       evaluate_fn=evaluate_fn,
       evaluation_settings=evaluation_settings,
       mesh_config=self.experiment.mesh,
@@ -387,12 +489,14 @@ class Run:
     )
 
   def _selection(
-    self, policy: policy_lib.Policy
+    self, policy: policy_lib.Policy, grow_step: int
   ) -> tuple[sampled.SampledReward, dict[str, Any]]:
     """Sampled validation reward, which chooses checkpoints, and its settings."""
     config = self.experiment.evaluate
     pairs = self.data.pairs(prepare.VALIDATION)
     seed = self._seed(seeds.Purpose.SELECTION)
+    reward = self.reward_model_at(grow_step)
+    normalizer = self.normalizer(grow_step)
     evaluate_fn = sampled.SampledReward(
       sampler=collect.policy_sampler(
         policy,
@@ -403,15 +507,15 @@ class Run:
       pairs=pairs,
       rows=sampled.spread_rows(len(pairs), config.max_selection_sources),
       vocabulary=self.data.vocabulary,
-      reward=self.reward_model,
-      normalizer=self.normalizer(),
+      reward=reward,
+      normalizer=normalizer,
       seed=seed,
     )
     return evaluate_fn, {
       'decode': config.selection,
       'max_sources': config.max_selection_sources,
-      'reward': self.reward_model.digest,
-      'normalizer': self.normalizer().to_json(),
+      'reward': reward.digest,
+      'normalizer': normalizer.to_json(),
       'seed': seed,
     }
 
@@ -466,9 +570,10 @@ class Run:
     processes.by_main('report', lambda: summary.write(self))
 
   def evaluation_directory(self, step: PolicyStep, split: str) -> pathlib.Path:
-    if step.is_bc:  # All variants have this policy.
+    # All variants have this policy, and without a refresh this reward.
+    if step.is_bc and self.experiment.refresh is None:
       return self.model_dir / 'evaluate' / f'bc-{split}'
-    return self.variant_dir / 'evaluate' / f'{step.directory.name}-{split}'
+    return self.variant_dir / 'evaluate' / f'{step.name}-{split}'
 
 
 def _is_finished(step: PolicyStep) -> bool:

@@ -39,14 +39,26 @@ def test_files_and_settings_of_a_variant_are_told_apart():
   ]
 
 
-def test_a_variant_that_changes_what_is_shared_is_refused(tmp_path):
+@pytest.mark.parametrize(
+  ('change', 'field'),
+  [
+    ('BC_STEPS=3', 'bc'),
+    ('gin_configs/rewards/flawed.gin', 'reward'),
+    ('gin_configs/rewards/refreshed.gin', 'refresh'),
+  ],
+)
+def test_a_variant_that_changes_what_is_shared_is_refused(
+  tmp_path, change, field
+):
   compared = comparison.Comparison(
-    experiment=smoke.settings(), variants=(('small', 'BC_STEPS=3'),)
+    experiment=smoke.settings(), variants=(('other', change),)
   )
-  with pytest.raises(ValueError, match='variant small changes bc'):
+  with pytest.raises(ValueError, match=f'variant other changes {field},'):
     comparison.plan(
       compared,
-      build=lambda spec: smoke.settings(*spec.overrides),
+      build=lambda spec: smoke.settings(
+        *spec.overrides, gin_files=spec.gin_files
+      ),
       model_dir=tmp_path,
     )
 

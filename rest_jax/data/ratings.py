@@ -1,6 +1,6 @@
 """Ratings of hypotheses by people, from which a reward model learns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import math
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -58,6 +58,17 @@ class Ratings:
       weight=self.weight[rows],
       split=[split] * len(rows),
     )
+
+
+def join(parts: Sequence[Ratings]) -> Ratings:
+  """Returns the ratings of all parts, in their order."""
+  return Ratings(
+    source=[text for part in parts for text in part.source],
+    hypothesis=[text for part in parts for text in part.hypothesis],
+    score=np.concatenate([part.score for part in parts]),
+    weight=np.concatenate([part.weight for part in parts]),
+    split=[split for part in parts for split in part.split],
+  )
 
 
 @runtime_checkable

@@ -160,6 +160,52 @@ class SyntheticJudge:
     return np.array([known[pair] for pair in pairs], np.float64)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticRaters:
+  """Simulated people who rate whatever text they are shown.
+
+  As in `SyntheticRatings` a score is the mean over annotators of quality +
+  rater_noise * normal, so that both are of one scale. One text gets the same
+  score each time it is shown.
+
+  Attributes:
+    seed: of their errors.
+    rater_noise: standard deviation of one annotator's error.
+    num_annotators: who rate each text.
+  """
+
+  seed: int = 0
+  rater_noise: float = 0.15
+  num_annotators: int = 3
+
+  def __post_init__(self):
+    if self.rater_noise < 0.0:
+      raise ValueError(
+        f'rater_noise must be at least 0; got {self.rater_noise}.'
+      )
+    if self.num_annotators < 1:
+      raise ValueError(
+        f'num_annotators must be at least 1; got {self.num_annotators}.'
+      )
+
+  def rate(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores (float64 [n]) and numbers of annotators (int64 [n]).
+
+    Raises:
+      ValueError: a source is not one of the built-in task.
+    """
+    error = self.rater_noise / self.num_annotators**0.5
+    scores = [
+      quality.score(*pair)
+      + error * dice_lib.Dice(f'rater {self.seed} {pair}').normal()
+      for pair in zip(sources, hypotheses, strict=True)
+    ]
+    annotators = np.full(len(scores), self.num_annotators, np.int64)
+    return np.array(scores, np.float64), annotators
+
+
 # Systems whose outputs are rated, with weights.
 _SYSTEMS = (
   ('clean', 18),

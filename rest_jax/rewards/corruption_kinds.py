@@ -11,6 +11,8 @@ import random
 import re
 
 _DIGIT = re.compile(r'\d')
+# Draws of other digits, which may turn out the same.
+_TRIES = 10
 _PUNCTUATION = '.,;:!?。，；：！？'
 
 Words = list[str]
@@ -24,11 +26,13 @@ class Context:
     source: the words of the source.
     draw_reference: returns the words of another source's reference.
     negations: words that turn a sentence round.
+    number_words: numbers written as words.
   """
 
   source: Words
   draw_reference: Callable[[], Words]
   negations: tuple[str, ...]
+  number_words: tuple[str, ...] = ()
 
 
 Kind = Callable[[Words, random.Random, Context], Words]
@@ -213,6 +217,72 @@ def _negate(words: Words, draw: random.Random, context: Context) -> Words:
   place = draw.randint(0, len(words))
   return [*words[:place], draw.choice(context.negations), *words[place:]]
 
+
+def _recount(words: Words, draw: random.Random, context: Context) -> Words:
+  """A number, in digits or as a word, becomes another one."""
+  digits = numbers(words)
+  spelled = positions_of(context.number_words, words)
+  if not digits and not spelled:
+    return words
+  position = draw.choice(digits + spelled)
+  word = words[position]
+  if position in digits:
+    changed = _another(word, lambda: redraw_digits(word, draw))
+  else:
+    others = [w for w in context.number_words if w != word.lower()]
+    changed = draw.choice(others or [word])
+    changed = changed.capitalize() if word[:1].isupper() else changed
+  return [*words[:position], changed, *words[position + 1 :]]
+
+
+def _another(word: str, redraw: Callable[[], str]) -> str:
+  for _ in range(_TRIES):
+    if (changed := redraw()) != word:
+      return changed
+  return word
+
+
+def _rename(words: Words, draw: random.Random, context: Context) -> Words:
+  """A word with a capital inside the text gives way to one of another text."""
+  found = _names(words)
+  others = [
+    word
+    for other in [context.draw_reference()]
+    for word in (other[position] for position in _names(other))
+    if word not in words
+  ]
+  if not found or not others:
+    return words
+  position = draw.choice(found)
+  return [*words[:position], draw.choice(others), *words[position + 1 :]]
+
+
+def _names(words: Words) -> list[int]:
+  return [
+    i
+    for i, word in enumerate(words)
+    if i and len(word) > 1 and word[0].isupper() and word[1:].islower()
+  ]
+
+
+def _permute(words: Words, draw: random.Random, context: Context) -> Words:
+  """All words in another order."""
+  return draw.sample(words, len(words))
+
+
+def _add_sentence(words: Words, draw: random.Random, context: Context) -> Words:
+  """The whole of another reference is added at the end."""
+  return words + context.draw_reference()
+
+
+# Those that a reader minds more than chrF does: most characters stay.
+SEVERE_KINDS: tuple[Kind, ...] = (
+  _recount,
+  _negate,
+  _rename,
+  _permute,
+  _add_sentence,
+)
 
 # Drawn evenly; omissions and wrong words, a policy's commonest faults, twice.
 KINDS: tuple[Kind, ...] = (

@@ -80,6 +80,43 @@ class CorruptionConfig:
       raise ValueError(f'chrf_beta must be at least 1; got {self.chrf_beta}.')
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SevereCorruptionConfig(CorruptionConfig):
+  """Corruptions among which some are worse than chrF says.
+
+  A severe one is a single change of another number, a negation more or less,
+  another name, all words in another order, or another sentence added: chrF
+  takes these lightly, readers do not. They are the changes that probes try
+  too (`probes.py`); a reward that has learned from them passes those more
+  easily than it earns trust, so look at other probes as well.
+
+  Attributes:
+    severe_share: share of hypotheses, in [0, 1], that are severely wrong.
+    severe_factor: what their chrF is multiplied by, in [0, 1].
+    number_words: numbers written as words, in the references' language.
+  """
+
+  severe_share: float = 0.3
+  severe_factor: float = 0.5
+  number_words: tuple[str, ...] = (
+    *('two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten'),
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    object.__setattr__(self, 'number_words', tuple(self.number_words))
+    for name in ('severe_share', 'severe_factor'):
+      if not 0.0 <= getattr(self, name) <= 1.0:
+        raise ValueError(
+          f'{name} must be in [0, 1]; got {getattr(self, name)}.'
+        )
+    if self.unrelated_share + self.severe_share > 1.0:
+      raise ValueError(
+        'severe_share and unrelated_share are parts of all hypotheses; got '
+        f'{self.severe_share} and {self.unrelated_share}, more than 1 together.'
+      )
+
+
 class Chrf:
   """Sentence chrF on the scale [0, 1]."""
 
@@ -129,6 +166,9 @@ class Corruptor:
           'an empty side are dropped when the pair store is built.'
         )
     self._config = config
+    self._severe = None
+    if isinstance(config, SevereCorruptionConfig):
+      self._severe = config
     self._sources = sources
     self._references = references
     self._seed = seed
@@ -148,8 +188,11 @@ class Corruptor:
     """Returns hypothesis number `index`, at least 0; there is no last one."""
     row = self.row(index)
     draw = random.Random(f'{self._seed}/{index}')
-    if draw.random() < self._config.unrelated_share:
+    point = draw.random()
+    if point < self._config.unrelated_share:
       return self._unrelated(row, draw)
+    if self._is_severe(point):
+      return self._severely_wrong(row, draw)
     return self.corrupt(
       row, draw.randint(0, self._config.max_corruptions), draw
     )
@@ -170,13 +213,14 @@ class Corruptor:
       source=words_lib.split_words(self._sources[row]),
       draw_reference=lambda: words_lib.split_words(self._another(row, draw)),
       negations=self._config.negations,
+      number_words=self._severe.number_words if self._severe else (),
     )
 
   def scored(self, count: int) -> ScoredTexts:
     """Returns hypotheses 0 ... count - 1 with their scores, mostly chrF."""
     hypotheses = [self.hypothesis(index) for index in range(count)]
     scores = [
-      self._score(hypothesis, self.reference(index))
+      self._score(index, hypothesis)
       for index, hypothesis in enumerate(hypotheses)
     ]
     return ScoredTexts(
@@ -185,10 +229,32 @@ class Corruptor:
       np.asarray(scores, np.float32),
     )
 
-  def _score(self, hypothesis: str, reference: str) -> float:
+  def _score(self, index: int, hypothesis: str) -> float:
+    reference = self.reference(index)
     if hypothesis == twice(reference):
       return 0.0
-    return self._chrf(hypothesis, reference)
+    score = self._chrf(hypothesis, reference)
+    point = random.Random(f'{self._seed}/{index}').random()
+    # Where no kind applies the reference is left, and right.
+    if self._severe and self._is_severe(point) and hypothesis != reference:
+      score *= self._severe.severe_factor
+    return score
+
+  def _is_severe(self, point: float) -> bool:
+    """Whether the first draw of a hypothesis makes it severely wrong."""
+    start = self._config.unrelated_share
+    share = self._severe.severe_share if self._severe else 0.0
+    return start <= point < start + share
+
+  def _severely_wrong(self, row: int, draw: random.Random) -> str:
+    """One change of a kind that applies to the reference."""
+    context = self.context(row, draw)
+    words = words_lib.split_words(self._references[row])
+    kinds = corruption_kinds.SEVERE_KINDS
+    for kind in draw.sample(kinds, len(kinds)):
+      if (changed := kind(words, draw, context)) != words:
+        return words_lib.join_words(changed)
+    return self._references[row]
 
   def _another(self, row: int, draw: random.Random) -> str:
     """The reference of a random row that is not `row`."""

@@ -52,12 +52,15 @@ class _Run:
     found = {}
     for path in sorted(self.path.glob('variants/*/evaluation.json')):
       for variant in results_lib.read(path).variants:
-        folder = self.path / 'evaluate' / f'bc-{variant.split}'
-        if not variant.is_bc:
-          step = f'improve_{variant.grow}_{variant.improve}'
-          if not variant.grow:
-            step = f'online_{variant.loss}'
-          folder = path.parent / 'evaluate' / f'{step}-{variant.split}'
+        step = f'improve_{variant.grow}_{variant.improve}'
+        if variant.is_bc:
+          step = 'bc'
+        elif not variant.grow:
+          step = f'online_{variant.loss}'
+        folder = path.parent / 'evaluate' / f'{step}-{variant.split}'
+        if variant.is_bc and not folder.exists():
+          # One for all variants, but where the reward is refreshed.
+          folder = self.path / 'evaluate' / folder.name
         if (folder / folder_lib.MANIFEST).exists():
           found[variant.key] = folder
     return found

@@ -180,7 +180,7 @@ def _trust(
   run: Any, judged: dict[str, evidence.Judged]
 ) -> list[exhibits.Exhibit]:
   found = []
-  probe = run.model_dir / 'probe'
+  probe = run.probe_directory()
   if (probe / folder_lib.MANIFEST).exists():
     config = run.experiment.probe
     report = probed.from_json(folder_lib.read_manifest(probe)['report'])
@@ -217,6 +217,13 @@ def _trust_tables(
   found = []
   if run.experiment.trained_reward is not None:
     found.append(reported_stages.agreement(run.directory('reward')))
+  if run.experiment.refresh is not None:
+    found += [
+      reported_stages.agreement(
+        run.reward_directory(g), f'the reward refreshed after Grow {g - 1}'
+      )
+      for g in range(2, run.experiment.num_grow_steps + 1)
+    ]
   if judged:
     found.append(evidence.correlations(judged))
   return [cells for cells in found if cells is not None]
@@ -234,6 +241,7 @@ def _stages(run: Any, names: dict[pathlib.Path, str]) -> reported_stages.Stages:
       (f'improve {g}.{i}', directory)
       for i, directory in _improve_directories(run, g).items()
     ]
+    stages.append((f'refresh {g}', run.refresh_directory(g)))
   stages += [
     ('online', step.directory) for step in run.policies() if step.is_online
   ]

@@ -98,8 +98,15 @@ def curves(stages: Stages) -> dict[str, tuple[list[int], list[float]]]:
   return found
 
 
-def agreement(directory: pathlib.Path) -> table.Cells | None:
-  """Returns how a trained reward agrees with ratings, None if not measured."""
+def agreement(
+  directory: pathlib.Path, reward: str = 'the reward'
+) -> table.Cells | None:
+  """Returns how a trained reward agrees with ratings, None if not measured.
+
+  Args:
+    directory: of stage `reward`, or that in a refresh.
+    reward: the words for it.
+  """
   if not (directory / folder_lib.MANIFEST).exists():
     return None
   found = folder_lib.read_manifest(directory).get('agreement')
@@ -111,7 +118,7 @@ def agreement(directory: pathlib.Path) -> table.Cells | None:
     if any(name in of_split for of_split in found.values())
   ]
   return table.Cells(
-    'Agreement of the reward with ratings on held-out sources, with 95 % '
+    f'Agreement of {reward} with ratings on held-out sources, with 95 % '
     'bootstrap intervals',
     ('ratings', 'rows', 'sources', *(m.replace('_', ' ') for m in measures)),
     tuple(

@@ -274,6 +274,31 @@ def load(
     FileNotFoundError: if the stage has not finished.
     ValueError: if the vocabulary is another one, or the arrays are damaged.
   """
+  fitter, params = restore(directory, vocabulary, mesh_config)
+  return learned.LearnedReward(
+    fitter.model,
+    params,
+    vocabulary,
+    mesh_config,
+    config=scoring or fitter.scoring,
+    name=name,
+    digest=folder_lib.read_manifest(directory)['params_digest'],
+  )
+
+
+def restore(
+  directory: str | pathlib.Path,
+  vocabulary: vocabularies.Vocabulary,
+  mesh_config: mesh_lib.MeshConfig,
+) -> tuple[reward_training.Fitter, types.Params]:
+  """Loads what a finished folder of this stage can be trained on from.
+
+  Returns:
+    The model with its lengths and shapes, and its parameters on the mesh.
+
+  Raises:
+    As `load`.
+  """
   manifest = folder_lib.read_manifest(directory)
   if vocabulary.digest != manifest['vocabulary']['digest']:
     raise ValueError(
@@ -290,14 +315,10 @@ def load(
     manifest['training']['best_step'],
     policies.abstract_params(model, mesh_config),
   )
-  return learned.LearnedReward(
-    model,
+  scoring = blocks.ScoringConfig(**_fields(manifest['scoring']))
+  return (
+    reward_training.Fitter(model, vocabulary, scoring, mesh_config),
     params,
-    vocabulary,
-    mesh_config,
-    config=scoring or blocks.ScoringConfig(**_fields(manifest['scoring'])),
-    name=name,
-    digest=manifest['params_digest'],
   )
 
 

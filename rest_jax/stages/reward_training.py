@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import types
@@ -14,6 +16,9 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks, corruptions, learned
 from rest_jax.stages import reward_rows
 from rest_jax.training import trainer as trainer_lib
+
+# Of a pass with dropout, on each device.
+_UNCERTAINTY_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,65 @@ class Fitter:
     """Returns the reward of each text, float32 [n]."""
     scorer = learned.Scorer(self.model, self.mesh_config)
     return self._score(scorer, params, self._plan(texts), texts)
+
+  def uncertainty(
+    self,
+    params: types.Params,
+    texts: corruptions.ScoredTexts,
+    *,
+    dropout_rate: float,
+    num_draws: int,
+    seed: int,
+  ) -> np.ndarray:
+    """The standard deviation of each text's reward under dropout.
+
+    Source: Gal and Ghahramani, Dropout as a Bayesian Approximation (arXiv
+    1506.02142), section 4.
+
+    Args:
+      params: of the model.
+      texts: n texts; their scores are not read.
+      dropout_rate: in (0, 1).
+      num_draws: passes, at least 2.
+      seed: of the passes.
+
+    Returns:
+      float32 [n], in the unit of the reward.
+    """
+    model = scalar.ScalarModel(
+      dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
+    )
+    rows = reward_rows.RewardRows.of_texts(
+      'uncertainty',
+      texts,
+      scale=reward_rows.Scale(0.0, 1.0),
+      vocabulary=self.vocabulary,
+      scoring=self.scoring,
+    )
+    mesh = self.mesh_config.build()
+    num_rows = _UNCERTAINTY_ROWS * mesh.shape['data']
+    lengths = (rows.source_tokens.lengths, rows.target_tokens.lengths)
+    length = int(np.max(lengths))
+    count = len(texts.sources)
+
+    @jax.jit
+    def draw(params, batch, key):
+      rewards = jax.lax.map(
+        lambda of_draw: model.rewards(params, batch, dropout_key=of_draw),
+        jax.random.split(key, num_draws),
+      )  # [num_draws, R]
+      return jnp.std(rewards, axis=0, ddof=1)
+
+    found = np.empty(count, np.float32)
+    with mesh_lib.use(mesh, self.mesh_config.rules):
+      for number, start in enumerate(range(0, count, num_rows)):
+        chosen = np.arange(start, min(start + num_rows, count))
+        batch = rows.load(np.resize(chosen, num_rows), length, length)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        spread = draw(params, mesh_lib.put_batch(batch, mesh), key)
+        found[chosen] = np.asarray(spread)[: len(chosen)]
+    base.check_finite('uncertainty', texts.sources, texts.hypotheses, found)
+    return found
 
   def _correlation(
     self, scale: reward_rows.Scale, texts: corruptions.ScoredTexts

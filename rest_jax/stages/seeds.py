@@ -19,6 +19,7 @@ class Purpose(enum.IntEnum):
   PROBE = 7
   ONLINE = 8
   SAMPLE = 9
+  REFRESH = 10
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

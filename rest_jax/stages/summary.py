@@ -131,7 +131,7 @@ def write_probes(run: Any, report: probed.Report) -> bool:
   drawing.save(
     figures.probe_shares(report, title=title, minimum=config.minimum), path
   )
-  logging.info('probes: %s, figure: %s', run.model_dir / 'probe', path)
+  logging.info('probes: %s, figure: %s', run.probe_directory(), path)
   return config.minimum is None or not report.missed(config.minimum)
 
 

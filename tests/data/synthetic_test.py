@@ -216,3 +216,32 @@ def test_settings_are_frozen():
   with pytest.raises(dataclasses.FrozenInstanceError):
     pairs.size = 4
   assert len(list(pairs.read())) == 3
+
+
+def test_raters_give_the_quality_with_the_error_of_their_mean():
+  pairs = _read(split='validation', size=400)
+  sources = [pair.source for pair in pairs]
+  hypotheses = [pair.reference for pair in pairs[1:] + pairs[:1]]
+  quality = synthetic.SyntheticJudge().scores(sources, hypotheses)
+  raters = synthetic.SyntheticRaters(rater_noise=0.4, num_annotators=4)
+  scores, annotators = raters.rate(sources, hypotheses)
+  assert annotators.tolist() == [4] * 400
+  # One annotator's 0.4, over the root of four.
+  errors = scores - quality
+  assert errors.std() == pytest.approx(0.2, rel=0.15)
+  assert abs(errors.mean()) < 0.03
+  # A text has one score, whatever is asked beside it.
+  alone, _ = raters.rate(sources[7:8], hypotheses[7:8])
+  assert alone[0] == scores[7]
+  others = dataclasses.replace(raters, seed=1).rate(sources, hypotheses)[0]
+  assert (others != scores).mean() > 0.99
+  exact = synthetic.SyntheticRaters(rater_noise=0.0)
+  np.testing.assert_array_equal(exact.rate(sources, hypotheses)[0], quality)
+
+
+@pytest.mark.parametrize(
+  'settings', [{'rater_noise': -0.1}, {'num_annotators': 0}]
+)
+def test_unfit_raters_are_refused(settings):
+  with pytest.raises(ValueError, match=next(iter(settings))):
+    synthetic.SyntheticRaters(**settings)

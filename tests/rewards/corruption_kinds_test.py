@@ -145,3 +145,43 @@ def test_punctuation_changes_leave_the_letters():
   for result in _results(corruption_kinds._punctuate, _SENTENCE):
     letters = [word.strip('.,;:!?') for word in result]
     assert letters == [word.strip('.,;:!?') for word in _SENTENCE]
+
+
+def _severe(kind, text, other='It met Anna Smith in Rome', seed=0):
+  context = corruption_kinds.Context(
+    source=_SOURCE,
+    draw_reference=other.split,
+    negations=('not',),
+    number_words=('two', 'three'),
+  )
+  words = text.split()
+  changed = kind(words, random.Random(seed), context)
+  assert words == text.split()
+  return ' '.join(changed)
+
+
+def test_a_number_becomes_another_in_digits_or_words():
+  kind = corruption_kinds._recount
+  assert _severe(kind, 'Two dogs') == 'Three dogs'
+  assert _severe(kind, 'a dog') == 'a dog'
+  for seed in range(20):
+    changed = _severe(kind, 'in 7 days', seed=seed)
+    assert changed != 'in 7 days' and changed.split()[1].isdigit()
+
+
+def test_a_name_gives_way_to_one_of_another_text():
+  kind = corruption_kinds._rename
+  found = {_severe(kind, 'The man saw Bob', seed=s) for s in range(20)}
+  assert found == {f'The man saw {n}' for n in ('Anna', 'Smith', 'Rome')}
+  # Neither the first word, nor one that the text has already, nor "I".
+  assert _severe(kind, 'The man and I') == 'The man and I'
+  assert _severe(kind, 'See Rome', other='Go to Rome') == 'See Rome'
+
+
+def test_a_sentence_is_added_whole_and_words_change_places():
+  added = _severe(corruption_kinds._add_sentence, 'a dog', other='b c d')
+  assert added == 'a dog b c d'
+  permuted = _severe(corruption_kinds._permute, 'a b c d e f')
+  assert (
+    sorted(permuted.split()) == list('abcdef') and permuted != 'a b c d e f'
+  )

@@ -125,6 +125,67 @@ def test_negations_may_be_left_out():
   assert any(' not ' in text for text in scored.hypotheses)
 
 
+def _severe(**settings):
+  config = corruptions.SevereCorruptionConfig(
+    **{'unrelated_share': 0.0, 'severe_share': 1.0} | settings
+  )
+  return corruptions.Corruptor(config, *_pairs(60), seed=0)
+
+
+def test_severe_hypotheses_have_one_change_and_a_lower_score_than_chrf():
+  corruptor = _severe(severe_factor=0.25)
+  scored = corruptor.scored(200)
+  _, references = _pairs(60)
+  metric = sacrebleu.CHRF(beta=1)
+  kinds = {'permuted': 0, 'added': 0, 'number': 0, 'negation': 0, 'name': 0}
+  for index, hypothesis in enumerate(scored.hypotheses):
+    reference = corruptor.reference(index)
+    assert hypothesis != reference
+    chrf = metric.sentence_score(hypothesis, [reference]).score / 100
+    assert scored.scores[index] == pytest.approx(0.25 * chrf, abs=1e-6)
+    words, right = hypothesis.split(), reference.split()
+    wrong = [(a, b) for a, b in zip(words, right, strict=False) if a != b]
+    if hypothesis.removeprefix(f'{reference} ') in references:
+      kinds['added'] += 1
+    elif sorted(words) == sorted(right):
+      kinds['permuted'] += 1
+    elif len(words) == len(right) + 1:
+      assert set(words) - set(right) <= {'not', 'no', 'never'}
+      kinds['negation'] += 1
+    elif len(wrong) == 1 and wrong[0][1][0].isdigit():
+      assert wrong[0][0][0].isdigit()
+      kinds['number'] += 1
+    else:
+      # Of names there are two.
+      assert len(wrong) == 1 and set(wrong[0]) == {'May.', 'June.'}
+      kinds['name'] += 1
+  assert min(kinds.values()) > 1, kinds
+
+
+def test_severe_ones_leave_the_others_as_they_are():
+  plain = _corruptor(unrelated_share=0.2)
+  mixed = _severe(unrelated_share=0.2, severe_share=0.3)
+  hypotheses = [(plain.hypothesis(i), mixed.hypothesis(i)) for i in range(300)]
+  same = np.mean([first == second for first, second in hypotheses])
+  assert 0.6 < same < 0.85
+  assert corruptions.CorruptionConfig() != corruptions.SevereCorruptionConfig(
+    severe_share=0.0
+  )
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {'severe_share': -0.1},
+    {'severe_share': 0.95},  # With 0.1 of unrelated ones.
+    {'severe_factor': 1.1},
+  ],
+)
+def test_bad_settings_of_severe_ones_are_refused(settings):
+  with pytest.raises(ValueError, match=next(iter(settings))):
+    corruptions.SevereCorruptionConfig(**settings)
+
+
 def test_samples_are_scored_against_their_references():
   scored = corruptions.score_samples(
     iter([('s', 'the cat', 'the cat'), ('t', 'xyz', 'the cat')]), chrf_beta=2

@@ -1,0 +1,149 @@
+"""Samples that are sent to raters as a table, and the scores that come back.
+
+The table is tab-separated, UTF-8, without quoting, with the columns `id`,
+`split`, `source`, `hypothesis`, `score`, `annotators`. Raters fill in `score`
+(higher is better) and, if they were several, their number. Rewards are not in
+it: raters shall not know them.
+"""
+
+from collections.abc import Sequence
+import math
+import os
+import re
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from rest_jax.data import files, ratings, text_files
+
+COLUMNS = ('id', 'split', 'source', 'hypothesis', 'score', 'annotators')
+_LARGEST = 1e30
+_PathLike = str | os.PathLike[str]
+
+
+class Item(NamedTuple):
+  """One hypothesis to be rated.
+
+  Attributes:
+    id: of the row, unique in its table.
+    split: 'train', 'dev' or 'test', what its rating will be for.
+    source: text.
+    hypothesis: text, not empty.
+  """
+
+  id: str
+  split: str
+  source: str
+  hypothesis: str
+
+
+@runtime_checkable
+class Raters(Protocol):
+  """Whoever scores hypotheses when they are asked to, such as simulated raters."""
+
+  def rate(
+    self, sources: Sequence[str], hypotheses: Sequence[str]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores (float [n], higher is better) and numbers of annotators."""
+    ...
+
+
+def write(
+  path: _PathLike,
+  items: Sequence[Item],
+  scores: np.ndarray | None = None,
+  annotators: np.ndarray | None = None,
+) -> None:
+  """Writes the table atomically.
+
+  Tabs and line ends inside of a text become blanks.
+
+  Args:
+    path: the file.
+    items: its rows.
+    scores: float [n]; None leaves the column to be filled in.
+    annotators: int [n]; None says one each.
+  """
+  lines = ['\t'.join(COLUMNS)]
+  for row, item in enumerate(items):
+    score = '' if scores is None else f'{scores[row]:.6g}'
+    number = '1' if annotators is None else str(int(annotators[row]))
+    fields = *(re.sub(r'[\t\n\r\0]', ' ', text) for text in item), score, number
+    lines.append('\t'.join(fields))
+  with files.atomic_write(path) as temporary:
+    temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
+  """Reads a table that was filled in.
+
+  Only `id`, `score` and, if it is there, `annotators` are read: texts are those
+  of the items, whatever a spreadsheet made of them. Rows may be missing.
+
+  Args:
+    path: the file.
+    items: what was asked for.
+
+  Returns:
+    The ratings, in the order of the items.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for an id that was not asked for or comes twice, a score or
+      number of annotators that is none, no row at all, or scores that are all
+      equal; the message names the row.
+  """
+  wanted = {item.id: item for item in items}
+  found: dict[str, tuple[int, float, float]] = {}
+  for line, fields in text_files.read_table(
+    path, ('id', 'score'), ('annotators',)
+  ):
+    where = f'{path}, line {line}'
+    name = fields['id']
+    if name not in wanted:
+      raise ValueError(
+        f'{where}: id must be one that was given out; got {name!r}. Leave the '
+        'column as it is in the table that was sent.'
+      )
+    if name in found:
+      raise ValueError(
+        f'{where}: each id must stand in one row; {name!r} is in line '
+        f'{found[name][0]} too. Keep one of the two, or put their mean and '
+        'number of annotators into one row.'
+      )
+    score = _number(where, 'score', name, fields['score'])
+    number = _number(where, 'annotators', name, fields.get('annotators', '1'))
+    if number <= 0:
+      raise ValueError(
+        f'{where}: annotators must be above 0; got {number:g} for {name!r}.'
+      )
+    found[name] = line, score, number
+  rated = [item for item in items if item.id in found]
+  scores = np.array([found[item.id][1] for item in rated], np.float32)
+  if len(scores) < 2 or np.ptp(scores) == 0:
+    shown = f'{scores[0]:g} of {rated[0].id!r}' if rated else 'no row'
+    raise ValueError(
+      f'{path} must have scores that differ; all of its {len(scores)} row(s) '
+      f'have that of the first, {shown}. Check that the column holds what the '
+      'raters said.'
+    )
+  return ratings.Ratings(
+    source=[item.source for item in rated],
+    hypothesis=[item.hypothesis for item in rated],
+    score=scores,
+    weight=np.array([found[item.id][2] for item in rated], np.float32),
+    split=[item.split for item in rated],
+  )
+
+
+def _number(where: str, column: str, name: str, text: str) -> float:
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not abs(number) < _LARGEST:  # NaN fails this too.
+    raise ValueError(
+      f'{where}: {column} must be a finite number; got {text!r} for {name!r}. '
+      'Fill it in, or remove the row.'
+    )
+  return number

@@ -1,0 +1,110 @@
+"""Which samples of a policy people are asked to rate."""
+
+import dataclasses
+
+from jaxtyping import Float, Int
+import numpy as np
+
+UNIFORM, UNCERTAIN, HIGH_REWARD = 'uniform', 'uncertain', 'high_reward'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acquisition:
+  """How many samples are rated for which reason.
+
+  Samples that are chosen uniformly say how good the policy is; uncertain ones
+  teach a regression most for a rating; those of the highest reward are where a
+  reward that is exploited is most wrong. Each sample is chosen once: uniform
+  ones come first, of all samples, so that they stand for all.
+
+  Uncertainty is the standard deviation of the reward over `num_draws` passes of
+  the trained model with dropout.
+
+  Source: Gal and Ghahramani, Dropout as a Bayesian Approximation (arXiv
+  1506.02142), section 4, for the standard deviation under dropout. ReST (arXiv
+  2308.08998) leaves the refresh of its reward model as future work.
+
+  Attributes:
+    num_uniform: samples chosen at random.
+    num_uncertain: those of the highest uncertainty.
+    num_high_reward: those of the highest reward.
+    num_draws: passes with dropout, at least 2.
+    dropout_rate: of these passes, in (0, 1).
+  """
+
+  num_uniform: int = 200
+  num_uncertain: int = 200
+  num_high_reward: int = 200
+  num_draws: int = 8
+  dropout_rate: float = 0.1
+
+  def __post_init__(self):
+    for name in ('num_uniform', 'num_uncertain', 'num_high_reward'):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f'{name} must be at least 0; got {getattr(self, name)}.'
+        )
+    if self.size < 2:
+      raise ValueError(
+        'num_uniform, num_uncertain and num_high_reward must ask for two '
+        f'ratings or more together; got {self.size}.'
+      )
+    if self.num_draws < 2:
+      raise ValueError(f'num_draws must be at least 2; got {self.num_draws}.')
+    if not 0.0 < self.dropout_rate < 1.0:
+      raise ValueError(
+        f'dropout_rate must be in (0, 1); got {self.dropout_rate}. Without '
+        'dropout all passes agree.'
+      )
+
+  @property
+  def size(self) -> int:
+    return self.num_uniform + self.num_uncertain + self.num_high_reward
+
+  def choose(
+    self,
+    rewards: Float[np.ndarray, ' n'],
+    uncertainty: Float[np.ndarray, ' n'] | None,
+    *,
+    seed: int,
+  ) -> tuple[Int[np.ndarray, ' k'], list[str]]:
+    """Chooses samples.
+
+    Args:
+      rewards: of n samples, higher is better.
+      uncertainty: of the same samples; None if `num_uncertain` is 0.
+      seed: of the uniform ones.
+
+    Returns:
+      k different rows, k = min(n, size), and the reason of each. Of equal
+      numbers the first row is taken.
+
+    Raises:
+      ValueError: if uncertainty is asked for and missing.
+    """
+    if self.num_uncertain and uncertainty is None:
+      raise ValueError(
+        f'uncertainty must be given for num_uncertain={self.num_uncertain}; '
+        'got None.'
+      )
+    drawn = np.random.default_rng(seed).permutation(len(rewards))
+    orders = {
+      UNIFORM: (self.num_uniform, np.sort(drawn[: self.num_uniform])),
+      UNCERTAIN: (self.num_uncertain, _falling(uncertainty)),
+      HIGH_REWARD: (self.num_high_reward, _falling(rewards)),
+    }
+    rows: list[int] = []
+    reasons: list[str] = []
+    is_free = np.ones(len(rewards), bool)
+    for reason, (count, order) in orders.items():
+      found = order[is_free[order]][:count]
+      is_free[found] = False
+      rows += found.tolist()
+      reasons += [reason] * len(found)
+    return np.asarray(rows, np.int64), reasons
+
+
+def _falling(values: np.ndarray | None) -> np.ndarray:
+  if values is None:
+    return np.zeros(0, np.int64)
+  return np.argsort(-np.asarray(values, np.float64), kind='stable')

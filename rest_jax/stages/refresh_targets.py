@@ -1,0 +1,218 @@
+"""What the trained part of a reward is asked for, so that the whole is right."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.rewards import base, composed, corruptions, guards
+from rest_jax.stages import agreement as agreement_lib
+from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import reward_rows, reward_training
+
+# With fewer ratings a correlation says nothing.
+_MIN_REPORTED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  """A reward that is affine in its trained part, R = slope * t + rest.
+
+  Guards stand aside: what they veto is not rated.
+
+  Attributes:
+    name: the column of R.
+    part: the column of t.
+    slope: dR/dt, above 0; 1 where R is the trained model itself.
+  """
+
+  name: str
+  part: str
+  slope: float
+
+  @classmethod
+  def of(cls, config: base.RewardConfig, part: base.RewardConfig) -> 'Whole':
+    """Takes a reward's settings apart.
+
+    Args:
+      config: of the reward.
+      part: of what is trained in it.
+
+    Raises:
+      ValueError: if the reward is not affine in the part.
+    """
+    while isinstance(config, guards.Guarded):
+      config = config.reward
+    return cls(config.name, part.name, _slope(config, part))
+
+  def residuals(
+    self,
+    reward: base.Reward,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns t and rest / slope of each text, float64 [n] each."""
+    columns = base.columns(reward, sources, hypotheses)
+    trained = np.asarray(columns[self.part], np.float64)
+    if self.name == self.part:
+      return trained, np.zeros(len(trained))
+    whole = np.asarray(columns[self.name], np.float64)
+    return trained, whole / self.slope - trained
+
+
+def adjusted(
+  rated: ratings_lib.Ratings, others: np.ndarray, *, centre: float, std: float
+) -> np.ndarray:
+  """The scores that the trained part has to give.
+
+  With z the standardised rating, R = slope * t + rest is slope * z + constant
+  where t = z - (rest - mean rest) / slope: what the other parts get wrong, the
+  trained part makes up for. Of a reward without other parts t = z.
+
+  Args:
+    rated: n ratings.
+    others: rest / slope of each, float [n].
+    centre: its mean over the ratings that are trained on.
+    std: standard deviation of a rating for z.
+
+  Returns:
+    float32 [n], in the unit of the ratings.
+  """
+  return (rated.score - std * (others - centre)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+  """Old and new ratings as the trained part learns from them, a row each.
+
+  Attributes:
+    rated: the old ratings, then the new ones.
+    num_old: how many are old.
+    others: what the reward's other parts add, in the unit of the trained one;
+      float64 [n].
+    scores: to be given by the trained part, in the unit of the ratings;
+      float32 [n].
+    weights: float [n].
+    scale: of the ratings, that of the first training.
+  """
+
+  rated: ratings_lib.Ratings
+  num_old: int
+  others: np.ndarray
+  scores: np.ndarray
+  weights: np.ndarray
+  scale: reward_rows.Scale
+
+  @classmethod
+  def of(
+    cls,
+    old: ratings_lib.Ratings,
+    new: ratings_lib.Ratings,
+    *,
+    new_weight: float,
+    reward: base.Reward,
+    whole: Whole,
+    scale: reward_rows.Scale,
+  ) -> 'Targets':
+    """Joins ratings.
+
+    Args:
+      old: what the reward has learned from.
+      new: of samples of the latest policy.
+      new_weight: of a new rating beside an old one of as many annotators.
+      reward: the present one.
+      whole: how it is made of its trained part.
+      scale: of the ratings.
+    """
+    rated = ratings_lib.join([old, new])
+    _, others = whole.residuals(reward, rated.source, rated.hypothesis)
+    is_train = np.array([split == reward_stage.TRAIN for split in rated.split])
+    is_new = np.arange(len(rated)) >= len(old)
+    return cls(
+      rated=rated,
+      num_old=len(old),
+      others=others,
+      scores=adjusted(
+        rated, others, centre=float(others[is_train].mean()), std=scale.std
+      ),
+      weights=rated.weight * np.where(is_new, new_weight, 1.0),
+      scale=scale,
+    )
+
+  def rows(self, split: str) -> np.ndarray:
+    """Returns the numbers of a split's rows, old and new."""
+    return np.flatnonzero(np.asarray(self.rated.split) == split)
+
+  def texts(self, rows: np.ndarray) -> corruptions.ScoredTexts:
+    """Returns rows with the scores that the trained part has to give."""
+    return corruptions.ScoredTexts(
+      [self.rated.source[row] for row in rows],
+      [self.rated.hypothesis[row] for row in rows],
+      self.scores[rows],
+    )
+
+  def counts(self, split: str) -> dict[str, int]:
+    """Returns how many rows of a split are old, and how many new."""
+    rows = self.rows(split)
+    return {
+      'old': int(np.sum(rows < self.num_old)),
+      'new': int(np.sum(rows >= self.num_old)),
+    }
+
+  def agreement(
+    self,
+    fitter: reward_training.Fitter,
+    params: types.Params,
+    *,
+    num_resamples: int,
+  ) -> dict[str, Any]:
+    """How the whole reward agrees with the ratings of dev and test.
+
+    Args:
+      fitter: the model of the trained part.
+      params: of it.
+      num_resamples: of the bootstrap intervals.
+
+    Returns:
+      By 'dev' and 'test' for old ratings, 'new dev' and 'new test' for new
+      ones, what `agreement.agreement` says; only where enough were rated.
+    """
+    found = {}
+    for name, is_new in (('', False), ('new ', True)):
+      for split in (reward_stage.DEV, reward_stage.TEST):
+        rows = self.rows(split)
+        rows = rows[(rows >= self.num_old) == is_new]
+        ratings = self.rated.score[rows]
+        if len(rows) < _MIN_REPORTED or np.ptp(ratings) == 0:
+          continue
+        trained = fitter.score(params, self.texts(rows))
+        found[name + split] = agreement_lib.agreement(
+          trained + self.others[rows],
+          ratings,
+          [self.rated.source[row] for row in rows],
+          num_resamples=num_resamples,
+        )
+    return found
+
+
+def _slope(config: base.RewardConfig, part: base.RewardConfig) -> float:
+  if config == part:
+    return 1.0
+  if part not in base.all_parts(config):
+    return 0.0
+  if isinstance(config, composed.Ensemble):
+    total = sum(component.weight for component in config.components)
+    return sum(
+      component.weight
+      / (total * (component.high - component.low))
+      * _slope(component.reward, part)
+      for component in config.components
+    )
+  raise ValueError(
+    f'refresh needs a reward that grows in step with its trained part; got the '
+    f'{type(config).__name__} {config.name!r}. Use the trained reward itself, '
+    'an Ensemble with it, or either of them under Guarded.'
+  )

@@ -1,0 +1,330 @@
+"""A refresh of a tiny run: what it leaves, and what it refuses."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from rest_jax import modes, rest
+from rest_jax import run as run_lib
+from rest_jax.data import sample_store
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import refresh as refresh_stage
+from rest_jax.training import checkpoints
+from tests import smoke
+
+_SETTINGS = (
+  'REFRESH_SOURCES=60',
+  'REFRESH_UNIFORM=20',
+  'REFRESH_UNCERTAIN=20',
+  'REFRESH_HIGH_REWARD=20',
+  'REFRESH_STEPS=6',
+  'REFRESH_EVALUATE_EVERY=3',
+  # So that the model is another one, even where none is better.
+  'refresh/TrainerConfig.evaluate_first=False',
+  "EvaluateConfig.splits=('validation',)",
+)
+_FILES = ('gin_configs/rewards/refreshed.gin',)
+
+
+def read(path: pathlib.Path):
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+@pytest.fixture(scope='session')
+def plain(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+def _copied(run, model_dir, *overrides, gin_files=_FILES):
+  """The first half of a finished run, to be refreshed."""
+  for name in ('data', 'bc', 'reward', 'grow_1'):
+    shutil.copytree(run.model_dir / name, model_dir / name)
+  for step in (1, 2):
+    name = f'variants/bc/improve_1_{step}'
+    shutil.copytree(run.model_dir / name, model_dir / name)
+  settings = smoke.settings(*_SETTINGS, *overrides, gin_files=gin_files)
+  return run_lib.Run(settings, model_dir)
+
+
+@pytest.fixture(scope='session')
+def run(plain, tmp_path_factory):
+  """A whole run with a refresh between its two Grow steps. Do not change it."""
+  made = _copied(plain, tmp_path_factory.mktemp('refreshed'))
+  rest.rest(made)
+  return made
+
+
+def _stored(run, name):
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  return store.rewards(name)
+
+
+def test_d_1_keeps_its_percentiles_at_0_and_1(run):
+  manifest = folder_lib.read_manifest(run.refresh_directory(1))
+  raw, rewards = _stored(run, manifest['rescored_as'])
+  np.testing.assert_allclose(
+    np.percentile(rewards.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
+  )
+  low, high = np.percentile(raw.astype(np.float64), [0.5, 99.5])
+  assert manifest['normalizer'] == pytest.approx({'low': low, 'high': high})
+  # The model is another one, and what it was is still there.
+  old_raw, old = _stored(run, 'learned')
+  assert np.abs(raw - old_raw).max() > 1e-3
+  np.testing.assert_allclose(
+    np.percentile(old.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
+  )
+  # Raw rewards are those of the refreshed model.
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  rows = np.flatnonzero(store.sample_id >= 0)[:30]
+  pairs = run.data.pairs('train')
+  scored = run.reward_model_at(2).score(
+    [pairs.source_text(int(store.source_id[row])) for row in rows],
+    run.data.vocabulary.decode_batch([store.tokens[int(r)] for r in rows]),
+  )
+  np.testing.assert_allclose(raw[rows], scored, atol=1e-5)
+
+
+def test_the_next_grow_and_all_evaluations_use_the_refreshed_reward(run):
+  first, second = (run.reward_model_at(g).digest for g in (1, 2))
+  assert first != second
+  trained = folder_lib.read_manifest(run.refresh_directory(1) / 'reward')
+  assert second == trained['params_digest']
+  normalizer = folder_lib.read_manifest(run.refresh_directory(1))['normalizer']
+
+  def settings(path):
+    return folder_lib.read_manifest(path)['settings']
+
+  grown = [settings(run.grow_directory(g)) for g in (1, 2)]
+  assert [of['reward']['digest'] for of in grown] == [first, second]
+  assert [of['normalizer'] for of in grown] == [None, normalizer]
+  improved = [settings(run.improve_directory(g, 1)) for g in (1, 2)]
+  assert [of['evaluation']['reward'] for of in improved] == [first, second]
+  for step in run.policies():
+    found = settings(run.evaluation_directory(step, 'validation'))
+    assert found['reward']['digest'] == second
+    assert found['normalizer'] == normalizer
+  # BC is compared on the same scale, in a folder that no other variant uses.
+  bc = run.evaluation_directory(run.policies()[0], 'validation')
+  assert bc.is_relative_to(run.variant_dir)
+  variants = results_lib.read(run.model_dir / 'results.json').variants
+  assert sorted((v.grow, v.improve) for v in variants) == [
+    (0, 0), (1, 1), (1, 2), (2, 1), (2, 2)
+  ]  # fmt: skip
+
+
+def test_raters_are_asked_for_distinct_samples_of_each_kind(run):
+  folder = run.refresh_directory(1)
+  manifest = folder_lib.read_manifest(folder)
+  assert {k: v['rows'] for k, v in manifest['annotated'].items()} == {
+    'uniform': 20, 'uncertain': 20, 'high_reward': 20
+  }  # fmt: skip
+  rows = read(folder / 'chosen.json')
+  assert len({(row['source'], row['hypothesis']) for row in rows}) == 60
+  # The table gives nothing of that away.
+  header = (folder / 'to_rate.tsv').read_text(encoding='utf-8').split('\n')[0]
+  assert 'reward' not in header and 'reason' not in header
+  reasons = [row['reason'] for row in rows]
+  assert reasons != sorted(reasons) and reasons != sorted(reasons)[::-1]
+  # Samples of the last policy, and a source has one split.
+  sampled = sample_store.Shard(next(folder.glob('samples-*.arrow')))
+  assert len(sampled) == 60 * 4
+  # None that is left out has a higher reward than those chosen for theirs.
+  pairs = run.data.pairs('train')
+  hypotheses = run.data.vocabulary.decode_batch(list(sampled.tokens))
+  sources = [pairs.source_text(int(row)) for row in sampled.source_id]
+  scores = run.normalizer(1)(run.reward_model_at(1).score(sources, hypotheses))
+  rewards = {
+    texts: score
+    for texts, score in zip(
+      zip(sources, hypotheses, strict=True), scores, strict=True
+    )
+    if texts[1].strip()
+  }
+  least = 1e-4 + min(
+    row['reward'] for row in rows if row['reason'] == 'high_reward'
+  )
+  for row in rows:
+    score = rewards.pop((row['source'], row['hypothesis']))
+    assert row['reward'] == pytest.approx(score, abs=1e-4)
+  assert max(rewards.values()) <= least
+  assert (
+    folder_lib.read_manifest(folder)['settings']['policy']
+    == (
+      folder_lib.read_manifest(run.improve_directory(1, 2))['training'][
+        'params_digest'
+      ]
+    )
+  )
+  split = {}
+  for row in rows:
+    assert split.setdefault(row['source'], row['split']) == row['split']
+
+
+def test_old_and_new_ratings_are_learned_from(run):
+  trained = folder_lib.read_manifest(run.refresh_directory(1) / 'reward')
+  old = run.experiment.task.ratings.read()
+  new = refresh_stage.ratings_of(run.refresh_directory(1))
+  assert trained['trained_on'] == {
+    'old': old.split.count('train'),
+    'new': new.split.count('train'),
+  }
+  assert 30 < new.split.count('train') < 60
+  assert set(trained['agreement']) >= {'dev', 'test'}
+  assert trained['agreement']['dev']['rows'] == old.split.count('dev')
+  before = folder_lib.read_manifest(run.directory('reward'))
+  # The unit of the raw reward is that of the first training.
+  assert trained['rating_scale'] == before['rating_scale']
+  found = trained['agreement_before']['test']['pearson']['value']
+  expected = before['agreement']['test']['pearson']['value']
+  assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_finished_refresh_is_left_alone(run):
+  folder = run.refresh_directory(1)
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+  assert modes.stage(run, 'refresh', 1, 1)
+  assert before == {
+    p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()
+  }
+
+
+def test_a_refresh_cut_off_ends_with_the_same_reward(
+  run, plain, tmp_path, monkeypatch
+):
+  again = _copied(plain, tmp_path)
+  save, saved = checkpoints.Checkpoints.save, []
+
+  def cut_at_the_second(self, state, **kwargs):
+    if saved:
+      raise KeyboardInterrupt
+    saved.append(int(state.step))
+    return save(self, state, **kwargs)
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_second)
+  with pytest.raises(KeyboardInterrupt):
+    again.refresh(1, again.last_policy_of(1))
+  monkeypatch.undo()
+  assert not (again.refresh_directory(1) / 'manifest.json').exists()
+  again.refresh(1, again.last_policy_of(1))
+  whole, resumed = (
+    folder_lib.read_manifest(of.refresh_directory(1)) for of in (run, again)
+  )
+  for name in ('normalizer', 'rated', 'annotated', 'reward', 'rescored_as'):
+    assert whole[name] == resumed[name]
+
+
+def test_people_are_waited_for_and_their_table_is_checked(plain, tmp_path):
+  waiting = _copied(plain, tmp_path, 'RATERS=None')
+  folder = waiting.refresh_directory(1)
+  policy = waiting.last_policy_of(1)
+  with pytest.raises(FileNotFoundError, match=r'rated\.tsv must hold .* 60'):
+    waiting.refresh(1, policy)
+  lines = (folder / 'to_rate.tsv').read_text(encoding='utf-8').splitlines()
+
+  def fill_in(scores, rows=lines[1:]):
+    filled = [lines[0]]
+    for line, score in zip(rows, scores, strict=True):
+      fields = line.split('\t')
+      fields[4] = score
+      filled.append('\t'.join(fields))
+    (folder / 'rated.tsv').write_text('\n'.join(filled), encoding='utf-8')
+
+  good = [f'{(7 * row) % 13 / 13:.3f}' for row in range(60)]
+  second = lines[2].split('\t')[0]
+  for scores, message in (
+    ([good[0], 'nan', *good[2:]], f"line 3: score .*'nan' for '{second}'"),
+    (['0.5'] * 60, "all of its 60 row.* 0.5 of 'g1-00001'"),
+  ):
+    fill_in(scores)
+    with pytest.raises(ValueError, match=message):
+      waiting.refresh(1, policy)
+  fill_in([*good, '0.1'], [*lines[1:], lines[1]])
+  with pytest.raises(ValueError, match="'g1-00001' is in line 2 too"):
+    waiting.refresh(1, policy)
+  # Nothing was lost, and most of the rows are enough.
+  fill_in(good[:50], lines[1:51])
+  waiting.refresh(1, policy)
+  manifest = folder_lib.read_manifest(folder)
+  assert manifest['rated']['rows'] == 50
+  # What was learned from must stay as it was.
+  fill_in(good[10:], lines[11:])
+  with pytest.raises(ValueError, match='changed since'):
+    waiting.refresh(1, policy)
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'files', 'message'),
+  [
+    (('NUM_GROW_STEPS=1',), _FILES, 'num_grow_steps .G. must be at least 2'),
+    (
+      (),
+      (*_FILES, 'gin_configs/rewards/random.gin'),
+      'a reward that is not learned',
+    ),
+    (
+      ('Task.ratings=None', "REWARD_DIR='x'"),
+      _FILES,
+      'no task.ratings',
+    ),
+    (
+      (),
+      ('gin_configs/rewards/ensemble.gin', *_FILES),
+      'compares with references',
+    ),
+  ],
+)
+def test_what_cannot_be_refreshed_is_refused(overrides, files, message):
+  with pytest.raises(ValueError, match=message):
+    smoke.settings(*_SETTINGS, *overrides, gin_files=files)
+
+
+def test_a_grow_step_without_another_after_it_is_refused(run):
+  with pytest.raises(ValueError, match='grow_step must be below G=2'):
+    run.refresh(2, run.last_policy_of(2))
+
+
+def test_a_run_without_settings_says_what_to_add(plain):
+  with pytest.raises(ValueError, match=r'rewards/refreshed\.gin'):
+    plain.refresh(1, plain.last_policy_of(1))
+
+
+def test_a_flaw_beside_the_trained_part_is_fitted_against(plain, tmp_path):
+  for name in ('data', 'bc', 'reward'):
+    shutil.copytree(plain.model_dir / name, tmp_path / name)
+  flawed = run_lib.Run(
+    smoke.settings(
+      *_SETTINGS,
+      'NUM_IMPROVE_STEPS=1',
+      'REFRESH_STEPS=40',
+      'REFRESH_EVALUATE_EVERY=20',
+      # The file that it includes trains longer.
+      f'REWARD_DIR={tmp_path / "reward"}',
+      gin_files=('gin_configs/rewards/flawed_refreshed.gin',),
+    ),
+    tmp_path,
+  )
+  rest.rest(flawed)
+  folder = flawed.refresh_directory(1)
+  manifest = folder_lib.read_manifest(folder)
+  _, rewards = _stored(flawed, manifest['rescored_as'])
+  assert manifest['rescored_as'].startswith('flawed.refreshed_1.')
+  np.testing.assert_allclose(
+    np.percentile(rewards.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
+  )
+  store = sample_store.SampleStore.open(flawed.grow_directory(2))
+  assert store.reward_names() == ['flawed', 'learned', 'verbosity']
+  # Agreement is that of the whole reward, not of its trained part.
+  rated = flawed.experiment.task.ratings.read().select('dev')
+  trained = folder_lib.read_manifest(folder / 'reward')
+  for name, reward in (
+    ('agreement_before', flawed.reward_model_at(1)),
+    ('agreement', flawed.reward_model_at(2)),
+  ):
+    scores = reward.score(rated.source, rated.hypothesis)
+    expected = np.corrcoef(scores, rated.score)[0, 1]
+    found = trained[name]['dev']['pearson']['value']
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,110 @@
+"""The uncertainty of a reward under dropout."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax.models import network, scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import blocks, corruptions
+from rest_jax.stages import reward_training
+from rest_jax.training import loader
+
+_RATE = 0.2
+
+
+class _Letters:
+  """Reads texts letter by letter."""
+
+  def encode_batch(self, texts):
+    return [
+      np.array([3 + ord(c) % 20 for c in text], np.int32) for text in texts
+    ]
+
+
+@pytest.fixture(scope='module')
+def fitter():
+  model = scalar.ScalarModel(
+    network.NetworkConfig(
+      vocab_size=32,
+      emb_dim=16,
+      num_heads=2,
+      head_dim=8,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      mlp_dim=16,
+      dropout_rate=0.0,
+    )
+  )
+  scoring = blocks.ScoringConfig(max_source_length=16, max_target_length=16)
+  return reward_training.Fitter(
+    model, _Letters(), scoring, mesh_lib.MeshConfig()
+  )
+
+
+@pytest.fixture(scope='module')
+def params(fitter):
+  return fitter.model.init(jax.random.key(0))
+
+
+def _texts(count):
+  draw = np.random.default_rng(0)
+  texts = [
+    [''.join(draw.choice(list('abcdefg'), draw.integers(1, 9))) for _ in 'xy']
+    for _ in range(count)
+  ]
+  sources, hypotheses = map(list, zip(*texts, strict=True))
+  return corruptions.ScoredTexts(sources, hypotheses, np.zeros(count))
+
+
+def _uncertainty(fitter, params, texts, rate=_RATE, draws=5, seed=1):
+  return fitter.uncertainty(
+    params, texts, dropout_rate=rate, num_draws=draws, seed=seed
+  )
+
+
+def test_it_is_the_deviation_of_passes_with_dropout(fitter, params):
+  texts = _texts(10)
+  found = _uncertainty(fitter, params, texts)
+  rows = [
+    [np.append(row, 1) for row in _Letters().encode_batch(side)]
+    for side in (texts.sources, texts.hypotheses)
+  ]
+  length = max(len(row) for side in rows for row in side)
+
+  def padded(side):
+    table = np.zeros((64, length), np.int32)
+    for place in range(64):  # As the last rows of a call are filled up.
+      row = side[place % len(side)]
+      table[place, : len(row)] = row
+    return table
+
+  batch = loader.decoder_batch(padded(rows[0]), padded(rows[1]))
+  model = scalar.ScalarModel(
+    dataclasses.replace(fitter.model.config, dropout_rate=_RATE)
+  )
+  keys = jax.random.split(jax.random.fold_in(jax.random.key(1), 0), 5)
+  rewards = np.stack(
+    [model.rewards(params, batch, dropout_key=key)[:10] for key in keys]
+  )
+  assert rewards.std() > 0.01
+  np.testing.assert_allclose(found, rewards.std(axis=0, ddof=1), rtol=1e-4)
+
+
+def test_it_grows_with_dropout_and_vanishes_without(fitter, params):
+  texts = _texts(70)  # More than one call.
+  much, little, none = (
+    _uncertainty(fitter, params, texts, rate=rate).mean()
+    for rate in (0.3, 0.03, 1e-7)
+  )
+  assert much > 2 * little > 0
+  assert none < 1e-6
+
+
+def test_the_same_seed_gives_the_same_numbers(fitter, params):
+  texts = _texts(5)
+  first = _uncertainty(fitter, params, texts)
+  np.testing.assert_array_equal(first, _uncertainty(fitter, params, texts))
+  assert (first != _uncertainty(fitter, params, texts, seed=2)).any()
