@@ -27,10 +27,11 @@ RUN_MODES = (
   'compare',
   'rate',
   'report',
+  'plan',
 )
 
 # They change nothing that a run reads: ratings have a store of their own.
-_READING_MODES = ('sample', 'export', 'rate')
+_READING_MODES = ('sample', 'export', 'rate', 'plan')
 
 _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
@@ -79,6 +80,35 @@ _OUTPUT = flags.DEFINE_string(
   None,
   'The file that --run_mode=sample writes, else stdout; the folder of export.',
 )
+_TOPOLOGY = flags.DEFINE_string(
+  'topology',
+  None,
+  'Of --run_mode=plan: the TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
+  'v5p, v6e). Needs the extra [tpu], and no TPU.',
+)
+_PLAN_SEARCH = flags.DEFINE_bool(
+  'plan_search', True, 'Of plan: look for the largest batches that fit.'
+)
+_PLAN_SOURCES = flags.DEFINE_integer(
+  'plan_sources',
+  None,
+  'Of plan: sources of a Grow, where the text is not here to be counted.',
+  lower_bound=1,
+)
+_PLAN_ONLY = flags.DEFINE_list(
+  'plan_only', [], 'Of plan: names of programs begin so: bc, improve, sampling.'
+)
+_PLAN_EFFORT = flags.DEFINE_float(
+  'plan_effort',
+  -1.0,
+  "Of plan: the compiler's effort; 0 is what a run compiles with, and takes "
+  'several times as long.',
+  lower_bound=-1.0,
+  upper_bound=1.0,
+)
+_PLAN_OUTPUT = flags.DEFINE_string(
+  'plan_output', None, 'Of plan: a JSON file to write the figures to.'
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -101,7 +131,10 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError('--compare is for --run_mode=report')
   if not _GIN_FILE.value and not _COMPARE.value:
     raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
-  if not _MODEL_DIR.value and not _DRY_RUN.value:
+  is_planned = _RUN_MODE.value == 'plan'
+  if is_planned and not _TOPOLOGY.value:
+    raise app.UsageError('--topology must name a TPU slice, such as v5e:4x4')
+  if not (_MODEL_DIR.value or _DRY_RUN.value or is_planned):
     raise app.UsageError('--model_dir must name the folder of the run')
   _quiet()
   # Here, so that --help answers at once.
@@ -156,8 +189,12 @@ def _explain(error: Exception) -> str:
 def _run(experiment) -> int:
   from rest_jax import dry_run, modes, terminal
   from rest_jax import run as run_lib
+  from rest_jax.planning import chips
 
   mode, model_dir = _RUN_MODE.value, _model_dir()
+  if mode == 'plan':
+    # Before JAX looks for devices.
+    chips.without_tpu()
   run = run_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
     terminal.show(dry_run.describe(run, mode))
@@ -169,6 +206,16 @@ def _run(experiment) -> int:
     return 0
   if mode == 'export':
     modes.export(run, _GROW_STEP.value, _OUTPUT.value)
+    return 0
+  if mode == 'plan':
+    settings = {
+      'topology': _TOPOLOGY.value,
+      'searches': _PLAN_SEARCH.value,
+      'num_sources': _PLAN_SOURCES.value,
+      'only': tuple(_PLAN_ONLY.value),
+      'effort': _PLAN_EFFORT.value,
+    }
+    modes.plan(run, settings, _PLAN_OUTPUT.value)
     return 0
   modes.begin(model_dir)
   is_good = modes.stage(run, mode, _GROW_STEP.value, _IMPROVE_STEP.value)

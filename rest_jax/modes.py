@@ -1,10 +1,12 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import io
+import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 import jax
 
@@ -12,6 +14,8 @@ from rest_jax import comparison as comparison_lib
 from rest_jax import dry_run, gin_utils, rest, terminal
 from rest_jax import run as run_lib
 from rest_jax.data import files, text_files
+from rest_jax.planning import described
+from rest_jax.planning import plan as plan_lib
 from rest_jax.stages import sample as sample_stage
 
 
@@ -63,6 +67,24 @@ def stage(
       'report': run.report,
     }[mode]()
   return True
+
+
+def plan(
+  run: run_lib.Run, settings: Mapping[str, Any], output: str | None
+) -> None:
+  """Compiles an experiment for a TPU slice and shows what it takes there.
+
+  Args:
+    run: of the experiment.
+    settings: fields of `planning.plan.Settings`.
+    output: a JSON file for the figures; None for none.
+  """
+  made = plan_lib.make(run, plan_lib.Settings(**settings))
+  terminal.show('\n'.join(described.lines(made)))
+  if output:
+    with files.atomic_write(output) as temporary:
+      text = json.dumps(made.record(), indent=2)
+      temporary.write_text(text + '\n', encoding='utf-8')
 
 
 def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
