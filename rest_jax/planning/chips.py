@@ -165,7 +165,7 @@ def without_tpu() -> None:
   for name, value in (
     ('TPU_SKIP_MDS_QUERY', '1'),
     ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-    ('TPU_ACCELERATOR_TYPE', 'none'),
+    ('TPU_ACCELERATOR_TYPE', 'v5litepod-8'),
     ('TPU_WORKER_HOSTNAMES', 'localhost'),
     ('TPU_STDERR_LOG_LEVEL', '3'),
     ('TPU_MIN_LOG_LEVEL', '3'),

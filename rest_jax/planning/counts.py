@@ -74,7 +74,9 @@ def decoding_step(
   )
 
 
-def product_flops(traced: core.ClosedJaxpr, *, while_trips: int = 1) -> int:
+def product_flops(
+  traced: core.ClosedJaxpr, *, while_trips: int = 1, loops_once: bool = False
+) -> int:
   """FLOPs of all products of matrices in a traced program, loops counted.
 
   A product of [M, K] and [K, N] has 2 M K N. A `scan` counts as often as it
@@ -84,30 +86,33 @@ def product_flops(traced: core.ClosedJaxpr, *, while_trips: int = 1) -> int:
   Args:
     traced: such as `jax.jit(f).trace(...).jaxpr`.
     while_trips: how often the body of a `while` runs, which no program says.
+    loops_once: count the body of every loop once, as XLA does.
 
   Returns:
     The number for all devices together.
   """
-  return _flops(traced.jaxpr, while_trips)
 
+  def count(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+      name, params = equation.primitive.name, equation.params
+      if name == 'dot_general':
+        total += _product(equation)
+        continue
+      inner = [count(each) for each in _jaxprs(params)]
+      if not inner:
+        continue
+      times = 1
+      if name == 'shard_map':
+        times = params['mesh'].size
+      elif not loops_once:
+        times = {'scan': params.get('length'), 'while': while_trips}.get(
+          name, 1
+        )
+      total += max(inner) if name == 'cond' else times * sum(inner)
+    return total
 
-def _flops(jaxpr: core.Jaxpr, while_trips: int) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    name, params = equation.primitive.name, equation.params
-    if name == 'dot_general':
-      total += _product(equation)
-      continue
-    inner = [_flops(each, while_trips) for each in _jaxprs(params)]
-    if not inner:
-      continue
-    times = {
-      'scan': params.get('length'),
-      'while': while_trips,
-      'shard_map': params['mesh'].size if name == 'shard_map' else None,
-    }.get(name)
-    total += max(inner) if name == 'cond' else (times or 1) * sum(inner)
-  return total
+  return count(traced.jaxpr)
 
 
 def _product(equation: Any) -> int:

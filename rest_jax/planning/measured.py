@@ -45,6 +45,7 @@ class Measured:
     temporaries: bytes.
     code: bytes of the program itself, which lies in the chip's memory too.
     flops: of products of matrices, loops counted, for a chip.
+    flops_once: likewise, the body of every loop counted once.
     xla_flops: of XLA's cost analysis, which counts a loop's body once.
     accessed_bytes: likewise.
     collectives: how often each occurs in the program's text.
@@ -58,6 +59,7 @@ class Measured:
   num_chips: int
   fits: bool
   flops: float
+  flops_once: float
   arguments: int = 0
   outputs: int = 0
   aliased: int = 0
@@ -82,12 +84,10 @@ class Measured:
   def bound(self, chip: chips_lib.Chip) -> tuple[str, float]:
     """See `Chip.bound`.
 
-    Where loops make XLA's FLOPs fewer than ours, its bytes are raised in the
-    same proportion.
+    XLA counts the bytes of a loop's body once; they are raised as much as the
+    FLOPs are by counting loops.
     """
-    repeated = 1.0
-    if self.xla_flops > 0:
-      repeated = max(1.0, self.flops / self.xla_flops)
+    repeated = self.flops / self.flops_once if self.flops_once else 1.0
     return chip.bound(self.flops, repeated * self.accessed_bytes)
 
 
@@ -112,6 +112,8 @@ def measure(program: programs_lib.Program, effort: float = 0.0) -> Measured:
     'items': program.items,
     'num_chips': num_chips,
     'flops': counts.product_flops(traced.jaxpr) / num_chips,
+    'flops_once': counts.product_flops(traced.jaxpr, loops_once=True)
+    / num_chips,
   }
   try:
     compiled = traced.lower().compile(

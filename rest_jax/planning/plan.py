@@ -192,12 +192,19 @@ def programs_of(
   """All programs of an experiment, in the order that a run needs them."""
   experiment = run.experiment
   size = run.vocabulary_size
-  policy = policy_lib.Policy(experiment.network.with_vocab(size))
+  policy = policy_of(run)
   return [
     *(each.program(target) for each in trainings(experiment, policy)),
     *scorers(experiment, policy, target),
     *sampling_programs.sampling(policy, experiment.grow.decode, size, target),
   ]
+
+
+def policy_of(run: run_lib.Run) -> policy_lib.Policy:
+  """The network of a run whose data need not be there."""
+  return policy_lib.Policy(
+    run.experiment.network.with_vocab(run.vocabulary_size)
+  )
 
 
 def trainings(

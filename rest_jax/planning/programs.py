@@ -165,10 +165,7 @@ class Training:
   def program(self, target: Target) -> Program:
     """The step that `trainer.train` runs."""
     trainer, mesh = self.trainer, target.mesh
-    others = {
-      'bc': policy_lib.Policy(self.model.config),
-      'value': scalar.ScalarModel(self.model.config),
-    }
+    others = other_models(self.model)
     given = {name: target.params(others[name]) for name in self.loss.needs}
     state = trainer_lib.abstract_state(
       self.loss, trainer, target.params(self.model), given, mesh
@@ -207,6 +204,14 @@ class Training:
       self.trainer, tokens_per_batch=tokens_per_batch
     )
     return dataclasses.replace(self, trainer=trainer)
+
+
+def other_models(model: Any) -> dict[str, Any]:
+  """The models that a loss may ask for beside the trained one, by name."""
+  return {
+    'bc': policy_lib.Policy(model.config),
+    'value': scalar.ScalarModel(model.config),
+  }
 
 
 def learned_scorer(

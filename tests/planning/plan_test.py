@@ -1,0 +1,202 @@
+"""Tests of the plan: what is compiled for TPU needs libtpu and is skipped without."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from rest_jax import run as run_lib
+from rest_jax.planning import chips, described, hours, measured, meshes, plan
+from tests import smoke
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def command():
+  """Runs the command line in a process of its own, where libtpu may load."""
+  pytest.importorskip(
+    'libtpu', reason="libtpu is not installed: it is in the extra '[tpu]'"
+  )
+
+  def run(*arguments):
+    return subprocess.run(
+      [
+        sys.executable, '-m', 'rest_jax.main', '--run_mode=plan',
+        f'--gin_file={smoke.GIN_FILE}', *arguments,
+      ],
+      cwd=_ROOT,
+      env=os.environ | {'PYTHONPATH': str(_ROOT)},
+      capture_output=True,
+      text=True,
+      check=False,
+    )  # fmt: skip
+
+  return run
+
+
+def test_an_experiment_is_compiled_for_a_slice(command, tmp_path):
+  output = tmp_path / 'plan.json'
+  done = command(
+    '--topology=v5e:2x2',
+    '--plan_search=false',
+    '--plan_only=scorer,sampling',
+    f'--plan_output={output}',
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(output.read_text('utf-8'))
+  programs = {each['name']: each for each in found['programs']}
+  assert set(programs) == {
+    'scorer, sources',
+    'scorer, candidates',
+    'sampling, a block',
+    'sampling, a step',
+  }
+  assert found['chips'] == 4
+  # Sampling is data-parallel: each chip loops alone.
+  assert programs['sampling, a block']['collectives'] == {}
+  for each in programs.values():
+    assert each['fits']
+    assert 0 < each['memory'] < chips.CHIPS['v5e'].hbm_bytes
+    assert each['bound'] in ('compute', 'memory')
+  # Nothing was left behind, and the text has the same figures.
+  assert not (_ROOT / 'dry_run').exists()
+  memory = programs['sampling, a block']['memory'] / 1e9
+  assert f'{memory:.2f} of 17.2 GB' in done.stdout
+  assert 'mesh: data=4, model=1' in done.stdout
+
+
+def test_what_does_not_fit_is_said(command):
+  done = command(
+    '--topology=v5e:2x2',
+    '--plan_search=false',
+    '--plan_only=sampling, a step',
+    '--gin.BLOCK_SOURCES=400000',
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'does not fit a chip' in done.stdout
+
+
+def _run(*overrides):
+  return run_lib.Run(smoke.settings(*overrides), 'no such folder')
+
+
+def test_sources_are_counted_from_the_text_and_cut_as_grow_cuts_them():
+  assert plan._num_sources(_run(), None) == 240
+  assert plan._num_sources(_run('MAX_GROW_SOURCES=100'), None) == 100
+  # Given ones count before the text's.
+  assert plan._num_sources(_run(), 77) == 77
+
+
+def test_texts_that_are_not_here_are_not_counted():
+  missing = smoke.settings(
+    'DATA=/no/such/folder',
+    *(
+      f"{split}_{side}=('none',)"
+      for split in ('TRAIN', 'VALIDATION', 'TEST')
+      for side in ('SOURCES', 'REFERENCES')
+    ),
+    "RATINGS_FILE='none'",
+    gin_files=('gin_configs/tasks/iwslt14_de_en.gin',),
+  )
+  run = run_lib.Run(missing, 'no such folder')
+  assert plan._num_sources(run, None) is None
+  assert plan._num_sources(run, 160_000) == 160_000
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'topology': 'v5e'}, 'v5e:4x4'),
+    ({'effort': 1.5}, 'effort'),
+    ({'num_sources': 0}, 'num_sources'),
+  ],
+)
+def test_wrong_settings_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    plan.Settings(**{'topology': 'v5e:2x2'} | changes)
+
+
+@dataclasses.dataclass
+class _Program:
+  """As `programs.Program`, with a shape that a batch of 4 rows at least has."""
+
+  size: int
+
+  @property
+  def arguments(self):
+    return (_shape(max(self.size // 8, 4)),)
+
+  def resized(self, size):
+    return _Program(size)
+
+
+def _shape(rows):
+  return jax.ShapeDtypeStruct((rows,), 'float32')
+
+
+def _measured(fits, size=1):
+  return measured.Measured(
+    name='bc', size=size, unit='tokens', items=1, num_chips=1, fits=fits,
+    flops=2e12, flops_once=2e12, accessed_bytes=1e9, arguments=3 * 10**9,
+    collectives={'all-reduce': 2} if fits else {},
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize('rows, expected', [(50, 384), (5, 32), (3, None)])
+def test_the_search_compiles_each_shape_once(rows, expected):
+  compiled = []
+
+  def measure(program):
+    compiled.append(program.arguments[0].shape)
+    return _measured(program.arguments[0].shape[0] <= rows)
+
+  first = _Program(64)
+  found = plan.largest_of(first, measure(first), measure)
+  assert found == expected
+  assert len(compiled) == len(set(compiled))
+
+
+def test_the_plan_in_words():
+  made = plan.Plan(
+    topology='v4:2x2x1',
+    effort=-1.0,
+    mesh={'data': 4, 'model': 1},
+    suggested=meshes.MeshChoice(
+      data=4, model=1, is_fully_sharded=False, state_bytes=2.5e9
+    ),
+    programs=(_measured(True), dataclasses.replace(_measured(False), name='x')),
+    largest={'bc': 4096, 'x': None},
+    parts=(hours.Part('BC', 360, 4.0),),
+    num_sources=1000,
+  )
+  text = '\n'.join(described.lines(made))
+  assert '3.00 of 34.4 GB' in text
+  # 2e12 / 275e12 s.
+  assert 'bound by compute, 7.27 ms at best' in text
+  assert '2 all-reduce' in text
+  assert 'largest that fits 4,096 tokens' in text
+  assert 'does not fit a chip' in text
+  assert 'largest that fits none' in text
+  assert 'both cores of a chip' in text
+  # 360 calls of 4 s at 40 %: an hour, of four chips.
+  assert '1.00  (4.0 chip-hours)' in text
+  assert '40% of the bound assumed' in text
+  record = json.loads(json.dumps(made.record()))
+  assert record['estimated_hours'] == {'BC': 1.0}
+  assert record['programs'][0]['bound'] == 'compute'
+
+
+def test_without_a_number_of_sources_no_hours_are_told():
+  made = plan.Plan(
+    topology='v5e:2x2', effort=0.0, mesh={'data': 4}, suggested=None,
+    programs=(), largest={}, parts=(), num_sources=None,
+  )  # fmt: skip
+  text = '\n'.join(described.lines(made))
+  assert '--plan_sources' in text
+  assert 'larger slice' in text
