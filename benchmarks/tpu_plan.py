@@ -26,15 +26,14 @@ from rest_jax import run as run_lib
 from rest_jax.data import files
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.planning import chips, measured, meshes
+from rest_jax.planning import chips, measured, meshes, sampling_programs
 from rest_jax.planning import plan as plan_lib
 from rest_jax.planning import programs as programs_lib
 from rest_jax.rewards import metricx
 
 _CACHE = flags.DEFINE_string('cache', None, 'Keeps the figures.', required=True)
-_TOPOLOGIES = flags.DEFINE_list(
-  'topologies', ['v5e:2x2', 'v5e:16x16', 'v4:2x2x1', 'v5p:2x2x1'], 'Slices.'
-)
+TOPOLOGIES = ('v5e:2x2', 'v5e:16x16', 'v4:2x2x1', 'v5p:2x2x1')
+_TOPOLOGIES = flags.DEFINE_list('topologies', list(TOPOLOGIES), 'Slices.')
 _SIZES = flags.DEFINE_list('sizes', ['iwslt', 'wmt', 'web'], 'Experiments.')
 _ONLY = flags.DEFINE_list('only', [], 'Beginnings of names of programs.')
 _SECONDS = flags.DEFINE_integer('seconds', 10**9, 'Begin nothing after that.')
@@ -59,7 +58,6 @@ _LOSSES = (
 )  # fmt: skip
 # A MetricX of mT5-XXL's sizes, and the slice that it is planned for.
 _SCORER, _SCORER_SLICE = 'metricx-xxl', 'v5e:4x4'
-_NOT_MEASURED = 'not measured'
 
 
 def _experiment(size: str, loss: str) -> run_lib.Run:
@@ -181,7 +179,7 @@ def _compile_all() -> int:
       temporary.write_text(json.dumps(dataclasses.asdict(found)), 'utf-8')
     print(
       f'{topology} {size} {name}: '
-      f'{found.memory / 1e9:.2f} GB, fits: {found.fits}, '
+      f'{found.memory / chips.GIB:.2f} GiB, fits: {found.fits}, '
       f'{found.compile_seconds:.0f} s',
       file=sys.stderr,
       flush=True,
@@ -196,16 +194,14 @@ def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
     yield '| ' + ' | '.join(row) + ' |'
 
 
-def _cell(found: measured.Measured | None, chip: chips.Chip) -> list[str]:
-  """Memory, work and bound of one program."""
-  if found is None:
-    return [_NOT_MEASURED] * 5
+def _cells(found: measured.Measured, chip: chips.Chip) -> list[str]:
+  """Memory, work, bound and collectives of one program."""
   if not found.fits:
-    return ['does not fit', f'{found.flops / 1e9:,.1f}', '—', '—', '—']
+    return ['does not fit', f'{found.flops / 1e9:,.1f}', '', '', '']
   collectives = ', '.join(f'{n} {k}' for k, n in found.collectives.items())
-  memory = f'{found.memory / 1e9:.2f}'
-  if found.name == 'sampling, a block':
-    return [memory, '—', '—', '—', collectives or 'none']
+  memory = f'{found.memory / chips.GIB:.2f}'
+  if found.name == sampling_programs.BLOCK:
+    return [memory, '', '', '', collectives or 'none']
   kind, seconds = found.bound(chip)
   return [
     memory,
@@ -216,36 +212,76 @@ def _cell(found: measured.Measured | None, chip: chips.Chip) -> list[str]:
   ]
 
 
-_COLUMNS = ['GB on a chip', 'GFLOP', 'GB accessed', 'bound, ms', 'collectives']
+_COLUMNS = [
+  'program', 'batch', 'GiB on a chip', 'GFLOP', 'GB accessed', 'bound, ms',
+  'collectives',
+]  # fmt: skip
+
+
+def _section(topology: str, size: str, names: list[str]) -> Iterator[str]:
+  """The table of what was compiled, and the names of what was not."""
+  chip = chips.Slice(topology).chip
+  found = {name: _read(topology, size, name) for name in names}
+  rows = [
+    [name, f'{each.size:,}', *_cells(each, chip)]
+    for name, each in found.items()
+    if each is not None
+  ]
+  if rows:
+    yield from _table(_COLUMNS, rows)
+  missing = [name for name, each in found.items() if each is None]
+  if missing and rows:
+    yield ''
+  if missing:
+    named = '; '.join(missing) if rows else 'all programs'
+    yield f'Not measured: {named}.'
+
+
+def _summary() -> Iterator[str]:
+  """How much was compiled, what did not fit, and whether sampling is alone."""
+  sections = [
+    (topology, size, name)
+    for topology in TOPOLOGIES
+    for size in EXPERIMENTS
+    for name, _, _ in _wanted(size)
+  ]
+  sections.append((_SCORER_SLICE, _SCORER, 'scorer'))
+  found = {section: _read(*section) for section in sections}
+  done = {section: each for section, each in found.items() if each is not None}
+  unfit = [
+    ', '.join(section) for section, each in done.items() if not each.fits
+  ]
+  yield (
+    f'Of {len(sections)} programs {len(done)} were compiled; of these '
+    + (f'{len(unfit)} do not fit: {"; ".join(unfit)}.' if unfit else 'all fit.')
+  )
+  blocks = [
+    each for each in done.values() if each.name == sampling_programs.BLOCK
+  ]
+  if blocks:
+    busy = sum(bool(each.collectives) for each in blocks)
+    yield (
+      f'Of {len(blocks)} programs of sampling blocks {busy or "none"} '
+      f'{"have" if busy > 1 else "has"} a collective in its HLO.'
+    )
 
 
 def _document() -> Iterator[str]:
   yield from _HEAD.format(effort=_EFFORT.value).splitlines()
-  for size in EXPERIMENTS:
-    yield from ('', f'## {TITLES[size]}')
-    for topology in flags.FLAGS['topologies'].default:
-      chip = chips.Slice(topology).chip
-      yield from (
-        '',
-        f'### {topology}: {chip.hbm_bytes / 1e9:.1f} GB a chip',
-        '',
-      )
-      rows = []
-      for name, _, _ in _wanted(size):
-        found = _read(topology, size, name)
-        batch = '' if found is None else f'{found.size:,}'
-        rows.append([name, batch, *_cell(found, chip)])
-      yield from _table(['program', 'batch', *_COLUMNS], rows)
-  chip = chips.Slice(_SCORER_SLICE).chip
-  found = _read(_SCORER_SLICE, _SCORER, 'scorer')
-  yield from ('', f'## A MetricX of the size of mT5-XXL, {_SCORER_SLICE}', '')
-  yield from _SCORER_NOTE.splitlines()
   yield ''
-  batch = '' if found is None else f'{found.size:,}'
-  yield from _table(
-    ['program', 'batch', *_COLUMNS],
-    [['scorer, bfloat16', batch, *_cell(found, chip)]],
-  )
+  yield from _summary()
+  for size, title in TITLES.items():
+    yield from ('', f'## {title}')
+    names = [name for name, _, _ in _wanted(size)]
+    for topology in TOPOLOGIES:
+      memory = chips.Slice(topology).chip.hbm_bytes / chips.GIB
+      yield from ('', f'### {topology}, {memory:g} GiB a chip', '')
+      yield from _section(topology, size, names)
+  memory = chips.Slice(_SCORER_SLICE).chip.hbm_bytes / chips.GIB
+  title = f'## A MetricX of mT5-XXL size on {_SCORER_SLICE}'
+  yield from ('', f'{title}, {memory:g} GiB a chip', '')
+  yield from (*_SCORER_NOTE.splitlines(), '')
+  yield from _section(_SCORER_SLICE, _SCORER, ['scorer'])
 
 
 _HEAD = """\
@@ -290,9 +326,11 @@ How to read it:
 - Figures of chips: Google Cloud's documents "TPU v4", "TPU v5e", "TPU v5p", "TPU
   v6e" (https://docs.cloud.google.com/tpu/docs/v5e and so on).
 
-The tables below are made by `python -m benchmarks.tpu_plan --cache=FOLDER`, at
-effort {effort:g}, with the batches of the gin files and bfloat16 activations;
-what was not compiled says so. Training steps are of the longest batches."""
+The rest of this page is written by `python -m benchmarks.tpu_plan --cache=FOLDER`,
+at effort {effort:g}, with the batches of the gin files, their longest shapes and
+bfloat16 activations. `--cache` keeps the figures of each program, so that the
+command goes on where it was stopped. What was not compiled is listed as not
+measured."""
 
 _SCORER_NOTE = """\
 d_model 4,096, d_ff 10,240, 64 heads of 64, 24+24 layers, vocabulary 250,112;

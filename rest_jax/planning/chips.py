@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-_GIB = 2**30
+GIB = 2**30
 _NAME = re.compile(r'(?P<chip>v\d+\w?):(?P<shape>\d+x\d+(x\d+)?)')
 _INSTALL = "pip install -e '.[tpu]' -c launch/constraints.txt"
 
@@ -64,7 +64,7 @@ CHIPS = {
     Chip(
       name='v4',
       peak_flops=275e12,
-      hbm_bytes=32 * _GIB,
+      hbm_bytes=32 * GIB,
       hbm_bandwidth=1200e9,
       axes=3,
       options=_MEGACORE,
@@ -72,21 +72,21 @@ CHIPS = {
     Chip(
       name='v5e',
       peak_flops=197e12,
-      hbm_bytes=16 * _GIB,
+      hbm_bytes=16 * GIB,
       hbm_bandwidth=819e9,
       axes=2,
     ),
     Chip(
       name='v5p',
       peak_flops=459e12,
-      hbm_bytes=95 * _GIB,
+      hbm_bytes=95 * GIB,
       hbm_bandwidth=2765e9,
       axes=3,
     ),
     Chip(
       name='v6e',
       peak_flops=918e12,
-      hbm_bytes=32 * _GIB,
+      hbm_bytes=32 * GIB,
       hbm_bandwidth=1638e9,
       axes=2,
     ),

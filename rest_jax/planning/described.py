@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rest_jax.planning import chips as chips_lib
 from rest_jax.planning import hours as hours_lib
 from rest_jax.planning import measured as measured_lib
 from rest_jax.planning import plan as plan_lib
@@ -13,7 +14,7 @@ def lines(plan: plan_lib.Plan) -> Iterator[str]:
   where, chip = plan.slice, plan.slice.chip
   axes = ', '.join(f'{name}={size}' for name, size in plan.mesh.items())
   yield (
-    f'{plan.topology}: {where.num_chips} chips of {chip.hbm_bytes / 1e9:.1f} GB, '
+    f'{plan.topology}: {where.num_chips} chips of {chip.hbm_bytes / chips_lib.GIB:g} GiB, '
     f'{chip.peak_flops / 1e12:g} TFLOP/s (bfloat16), '
     f'{chip.hbm_bandwidth / 1e9:g} GB/s; mesh {axes}'
   )
@@ -46,10 +47,10 @@ def _program_lines(
   else:
     kind, seconds = each.bound(chip)
     yield (
-      f'    memory on a chip  {each.memory / 1e9:.2f} of '
-      f'{chip.hbm_bytes / 1e9:.1f} GB: arguments {each.arguments / 1e9:.2f}, '
-      f'temporaries {each.temporaries / 1e9:.2f}, new outputs '
-      f'{(each.outputs - each.aliased) / 1e9:.2f}, code {each.code / 1e9:.2f}'
+      f'    memory on a chip  {each.memory / chips_lib.GIB:.2f} of '
+      f'{chip.hbm_bytes / chips_lib.GIB:g} GiB: arguments {each.arguments / chips_lib.GIB:.2f}, '
+      f'temporaries {each.temporaries / chips_lib.GIB:.2f}, new outputs '
+      f'{(each.outputs - each.aliased) / chips_lib.GIB:.2f}, code {each.code / chips_lib.GIB:.2f}'
     )
     if each.name == sampling_programs.BLOCK:
       yield '    a loop within loops; its work is that of its steps, below'
@@ -78,7 +79,8 @@ def _hours_lines(plan: plan_lib.Plan) -> Iterator[str]:
   yield (
     f'  hours, an estimate: {plan.num_sources:,} sources, '
     f'{hours_lib.ASSUMED_SHARE:.0%} of the bound assumed, all steps taken, every '
-    'block to the maximum length'
+    'block to the maximum length; programs that were not compiled or do not fit '
+    'are left out'
   )
   for part in plan.parts:
     yield f'    {part.name:34}{part.hours:>10,.2f}  ({part.calls:,} calls)'

@@ -32,7 +32,7 @@ class MeshChoice:
       kind = 'parameters whole on each of data'
     return (
       f'data={self.data}, model={self.model}, {kind}: '
-      f'{self.state_bytes / 1e9:.2f} GB of state on a chip'
+      f'{self.state_bytes / chips_lib.GIB:.2f} GiB of state on a chip'
     )
 
 

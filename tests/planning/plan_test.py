@@ -66,8 +66,8 @@ def test_an_experiment_is_compiled_for_a_slice(command, tmp_path):
     assert each['bound'] in ('compute', 'memory')
   # Nothing was left behind, and the text has the same figures.
   assert not (_ROOT / 'dry_run').exists()
-  memory = programs['sampling, a block']['memory'] / 1e9
-  assert f'{memory:.2f} of 17.2 GB' in done.stdout
+  memory = programs['sampling, a block']['memory'] / 2**30
+  assert f'{memory:.2f} of 16 GiB' in done.stdout
   assert 'mesh: data=4, model=1' in done.stdout
 
 
@@ -143,7 +143,7 @@ def _shape(rows):
 def _measured(fits, size=1):
   return measured.Measured(
     name='bc', size=size, unit='tokens', items=1, num_chips=1, fits=fits,
-    flops=2e12, flops_once=2e12, accessed_bytes=1e9, arguments=3 * 10**9,
+    flops=2e12, flops_once=2e12, accessed_bytes=1e9, arguments=3 * 2**30,
     collectives={'all-reduce': 2} if fits else {},
   )  # fmt: skip
 
@@ -176,7 +176,7 @@ def test_the_plan_in_words():
     num_sources=1000,
   )
   text = '\n'.join(described.lines(made))
-  assert '3.00 of 34.4 GB' in text
+  assert '3.00 of 32 GiB' in text
   # 2e12 / 275e12 s.
   assert 'bound by compute, 7.27 ms at best' in text
   assert '2 all-reduce' in text
