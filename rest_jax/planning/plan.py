@@ -3,7 +3,7 @@
 Nothing is executed, and no text has to be prepared.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 from typing import Any
@@ -139,10 +139,9 @@ def make(run: run_lib.Run, settings: Settings) -> Plan:
     ImportError: libtpu is not installed.
     ValueError: the mesh or a network does not divide over the slice.
   """
-  experiment = run.experiment
+  where = chips_lib.Slice(settings.topology)
   target = programs_lib.Target(
-    devices=chips_lib.Slice(settings.topology).devices(),
-    mesh_config=experiment.mesh,
+    devices=where.devices(), mesh_config=run.experiment.mesh
   )
   found = programs_of(run, target)
   chosen = [each for each in found if settings.wants(each.name)]
@@ -162,7 +161,7 @@ def make(run: run_lib.Run, settings: Settings) -> Plan:
     topology=settings.topology,
     effort=settings.effort,
     mesh=dict(target.mesh.shape),
-    suggested=suggested(experiment, settings.topology, found),
+    suggested=suggested(where, found),
     programs=tuple(measured),
     largest=largest,
     parts=_parts(run, settings, measured, num_sources),
@@ -275,20 +274,30 @@ def scorers(
 
 
 def suggested(
-  experiment: experiment_lib.Experiment,
-  topology: str,
-  programs: list[programs_lib.Program],
+  where: chips_lib.Slice, programs: Sequence[programs_lib.Program]
 ) -> meshes.MeshChoice | None:
-  """The mesh for the training that keeps the largest state."""
-  where = chips_lib.Slice(topology)
-  network = experiment.network
-  trained = [each for each in programs if each.keeps_state]
-  return meshes.suggest(
-    where.chip,
-    where.num_chips,
-    max(programs_lib.tree_bytes(each.arguments[0]) for each in trained),
-    num_heads=network.num_heads,
-    emb_dim=network.emb_dim,
+  """The mesh for the largest state of a training and the largest scorer.
+
+  Sampling holds its parameters whole on each chip, whatever the mesh.
+  """
+  chosen: list[meshes.MeshChoice] = []
+  for program in programs:
+    if not (program.keeps_state or program.name.startswith('scorer')):
+      continue
+    choice = meshes.suggest(
+      where.chip,
+      where.num_chips,
+      programs_lib.tree_bytes(program.arguments[0]),
+      num_heads=program.network.num_heads,
+      emb_dim=program.network.emb_dim,
+      can_shard_fully=program.keeps_state,
+    )
+    if choice is None:
+      return None
+    chosen.append(choice)
+  return max(
+    chosen,
+    key=lambda each: (each.model, each.is_fully_sharded, each.state_bytes),
   )
 
 

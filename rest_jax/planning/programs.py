@@ -43,6 +43,7 @@ class Program:
     unit: of `size`.
     items: rows, candidates or hypotheses that one call works on.
     resized: the program of another size; None where none is searched.
+    network: sizes of what it runs.
     keeps_state: whether the first argument is the state of a training.
   """
 
@@ -54,6 +55,7 @@ class Program:
   size: int
   unit: str
   items: int
+  network: network_lib.NetworkConfig
   resized: Callable[[int], 'Program'] | None = None
   keeps_state: bool = False
 
@@ -195,6 +197,7 @@ class Training:
       size=batch['encoder_input_tokens'].size,
       unit='tokens a side of a batch',
       items=batch['encoder_input_tokens'].shape[0],
+      network=self.model.config,
       resized=lambda size: self.resized(size).program(target),
       keeps_state=True,
     )
@@ -242,6 +245,7 @@ def learned_scorer(
     'rules': target.mesh_config.rules,
     'size': scoring.tokens_per_call,
     'unit': 'tokens of a call',
+    'network': config,
   }
 
   def resized(index, size):
@@ -311,6 +315,7 @@ def metricx_scorer(
     size=config.tokens_per_call,
     unit='tokens of a call',
     items=rows,
+    network=model.config,
     resized=resized,
   )
 

@@ -70,6 +70,7 @@ def sampling(
     size=config.block_sources,
     unit='sources of a block',
     items=mesh.size * config.block_sources * config.block_samples,
+    network=policy.config,
     resized=resized,
   )
   if not isinstance(program, decode.Program):
@@ -90,6 +91,7 @@ def sampling(
       size=config.block_sources,
       unit='sources of a block',
       items=config.block_sources * config.block_samples,
+      network=policy.config,
     ),
   ]
 

@@ -1,16 +1,21 @@
 """Tests of the plan: what is compiled for TPU needs libtpu and is skipped without."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+from absl import app, flags
+from absl.testing import flagsaver
 import jax
 import pytest
 
+from rest_jax import main
 from rest_jax import run as run_lib
+from rest_jax.models import network as network_lib
 from rest_jax.planning import chips, described, hours, measured, meshes, plan
 from tests import smoke
 
@@ -200,3 +205,72 @@ def test_without_a_number_of_sources_no_hours_are_told():
   text = '\n'.join(described.lines(made))
   assert '--plan_sources' in text
   assert 'larger slice' in text
+
+
+@dataclasses.dataclass
+class _Kept:
+  """As `programs.Program`, with so many bytes to keep."""
+
+  name: str
+  num_bytes: int
+  keeps_state: bool
+  network: network_lib.NetworkConfig = dataclasses.field(
+    default_factory=lambda: network_lib.NetworkConfig(
+      num_heads=16, emb_dim=1024
+    )
+  )
+
+  @property
+  def arguments(self):
+    return ({'a': jax.ShapeDtypeStruct((self.num_bytes,), 'int8')}, 'batch')
+
+
+@pytest.mark.parametrize(
+  'state, scorer, expected',
+  [
+    # Bytes over the room of a chip: (data, model, whether fully sharded).
+    (0.5, 0.5, (16, 1, False)),
+    (1.5, 0.5, (16, 1, True)),
+    # The scorer's parameters are split over model, never over data.
+    (0.5, 1.5, (8, 2, False)),
+    (1.5, 3.0, (4, 4, False)),
+  ],
+)
+def test_the_mesh_holds_the_largest_training_and_scorer(
+  state, scorer, expected
+):
+  room = int(meshes.STATE_SHARE * chips.CHIPS['v5e'].hbm_bytes)
+  chosen = plan.suggested(
+    chips.Slice('v5e:4x4'),
+    [
+      _Kept('bc', room // 10, True),
+      _Kept('improve', int(state * room), True),
+      _Kept('scorer, metricx', int(scorer * room), False),
+      # Not asked: each chip holds it whole.
+      _Kept('sampling, a block', 100 * room, False),
+    ],
+  )
+  assert (chosen.data, chosen.model, chosen.is_fully_sharded) == expected
+
+
+def _main(**options):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(
+    run_mode='plan', gin_file=[smoke.GIN_FILE], **options
+  ):
+    return main.main(['rest_jax'], [])
+
+
+def test_a_plan_needs_a_topology_and_no_model_dir():
+  with pytest.raises(app.UsageError, match='--topology'):
+    _main()
+
+
+def test_without_libtpu_the_command_says_how_to_install_it(monkeypatch, capsys):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util, 'find_spec', lambda n: None if n == 'libtpu' else find(n)
+  )
+  assert _main(topology='v5e:2x2') == 1
+  assert "pip install -e '.[tpu]'" in capsys.readouterr().err

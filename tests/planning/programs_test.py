@@ -33,6 +33,16 @@ def _target(experiment):
   return programs.Target(devices=jax.devices()[:1], mesh_config=experiment.mesh)
 
 
+def _training(experiment, name):
+  policy = plan.policy_of(run_lib.Run(experiment, 'no such folder'))
+  found = plan.trainings(experiment, policy)
+  return next(each for each in found if each.name == name)
+
+
+def _step(experiment, name):
+  return _training(experiment, name).program(_target(experiment))
+
+
 def _programs(experiment):
   run = run_lib.Run(experiment, 'no such folder')
   found = plan.programs_of(run, _target(experiment))
@@ -54,7 +64,7 @@ def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
     **bc_stage.pair_batches(run.data.pairs('train')),
     packable=experiment.bc.loss.packable,
   )
-  planned = _programs(experiment)['bc'].arguments[1]
+  planned = _step(experiment, 'bc').arguments[1]
   assert _shapes(planned) == _shapes(batches[0])
 
 
@@ -78,7 +88,7 @@ def test_a_batch_of_improve_is_that_of_the_stage(
     load=rows.load,
     packable=experiment.improve.loss.packable,
   )
-  planned = _programs(experiment)['improve'].arguments[1]
+  planned = _step(experiment, 'improve').arguments[1]
   assert _shapes(planned) == _shapes(batches[0])
 
 
@@ -96,16 +106,17 @@ def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
     target_lengths=rows.target_lengths,
     load=rows.load,
   )
-  planned = _programs(experiment)['value'].arguments[1]
+  planned = _step(experiment, 'value').arguments[1]
   assert _shapes(planned) == _shapes(batches[0])
 
 
-@pytest.mark.parametrize('loss', LOSSES)
+# Every kind of state that a loss may have beside the policy.
+@pytest.mark.parametrize('loss', ['bc', 'oac', 'bvmpo', 'bve', 'gold_s'])
 def test_the_state_is_that_of_a_training(loss):
   experiment = _settings(loss)
-  program = _programs(experiment)['improve']
+  program = _step(experiment, 'improve')
   target = _target(experiment)
-  model = _model(experiment)
+  model = _training(experiment, 'improve').model
   config = experiment.improve
   real = trainer_lib._sharded_state(
     model,
@@ -126,13 +137,6 @@ def test_the_state_is_that_of_a_training(loss):
   assert planned == described
 
 
-def _model(experiment):
-  """The policy that an Improve step trains."""
-  policy = plan.policy_of(run_lib.Run(experiment, 'no such folder'))
-  found = plan.trainings(experiment, policy)
-  return next(each.model for each in found if each.name == 'improve')
-
-
 def _given(loss, model):
   models = programs.other_models(model)
   return {
@@ -145,7 +149,7 @@ def test_the_step_is_the_trainer_s_own():
   experiment = _settings()
   config = experiment.improve
   step = trainer_lib.jitted_step(
-    _model(experiment),
+    _training(experiment, 'improve').model,
     config.loss,
     config.trainer.optimizer.without_schedule(),
     improve_stage.row_filter(config.filter.is_inclusive),
@@ -154,7 +158,21 @@ def test_the_step_is_the_trainer_s_own():
     config.trainer.max_bad_steps > 0,
   )
   # The trainer keeps its steps: the same settings give the same function.
-  assert _programs(experiment)['improve'].function is step
+  assert _step(experiment, 'improve').function is step
+
+
+def test_the_programs_of_an_experiment_in_the_order_of_a_run():
+  assert list(_programs(_settings('oac'))) == [
+    'bc',
+    'reward, pre-training',
+    'reward, ratings',
+    'value',
+    'improve',
+    'scorer, sources',
+    'scorer, candidates',
+    sampling_programs.BLOCK,
+    sampling_programs.STEP,
+  ]
 
 
 def test_a_block_is_the_sampler_s_own():
@@ -205,7 +223,7 @@ def test_the_scorer_takes_what_is_planned(monkeypatch, tmp_path_factory):
 
 
 def test_another_size_changes_the_batch_and_nothing_else():
-  program = _programs(_settings())['bc']
+  program = _step(_settings(), 'bc')
   length = program.arguments[1]['encoder_input_tokens'].shape[1]
   twice = program.resized(2 * program.size)
   assert twice.size == 2 * program.size
@@ -219,20 +237,20 @@ def test_another_size_changes_the_batch_and_nothing_else():
 
 def test_nothing_is_allocated_for_a_network_of_billions():
   experiment = smoke.settings(gin_files=('gin_configs/models/mt5_xxl.gin',))
-  program = _programs(experiment)['bc']
+  program = _step(experiment, 'bc')
   assert programs.tree_bytes(program.arguments[0]) > 100e9
   leaves = jax.tree.leaves(program.arguments)
   assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
 
 
 def test_an_accumulated_step_has_as_many_products():
-  one = _programs(_settings('bc', 'TOKENS_PER_BATCH=384'))['bc']
+  one = _step(_settings('bc', 'TOKENS_PER_BATCH=384'), 'bc')
   experiment = _settings('bc', 'TOKENS_PER_BATCH=384')
   trainer = dataclasses.replace(experiment.bc.trainer, accumulation_steps=4)
   experiment = dataclasses.replace(
     experiment, bc=dataclasses.replace(experiment.bc, trainer=trainer)
   )
-  four = _programs(experiment)['bc']
+  four = _step(experiment, 'bc')
   flops = [counts.product_flops(each.trace().jaxpr) for each in (one, four)]
   biases = flops[1] - flops[0]
   # Position biases are made once for each micro-batch.
