@@ -25,6 +25,7 @@ from rest_jax import configurables, gin_utils
 from rest_jax import run as run_lib
 from rest_jax.data import files
 from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.planning import chips, measured, meshes, sampling_programs
 from rest_jax.planning import plan as plan_lib
@@ -118,7 +119,7 @@ def _scorer(topology: str) -> programs_lib.Program:
   network = experiment.network
   config = metricx.MetricX(directory='none', dtype='bfloat16', name=_SCORER)
   where = chips.Slice(topology)
-  shapes = jax.eval_shape(policy_lib.Policy(network).init, jax.random.key(0))
+  shapes = jax.eval_shape(scalar.ScalarModel(network).init, jax.random.key(0))
   # Two bytes each: bfloat16.
   chosen = meshes.suggest(
     where.chip,

@@ -255,14 +255,14 @@ def learned_scorer(
   return [
     Program(
       name='scorer, sources',
-      function=_bound(learned.encode, model),
+      function=_OfModel(learned.encode, model),
       arguments=(params, held, 0, sources),
       items=rows,
       **common,
     ),
     Program(
       name='scorer, candidates',
-      function=_bound(learned.rewards_of, model),
+      function=_OfModel(learned.rewards_of, model),
       arguments=(
         params,
         held,
@@ -308,7 +308,7 @@ def metricx_scorer(
 
   return Program(
     name=f'scorer, {config.name}',
-    function=_bound(metricx.first_values, model),
+    function=_OfModel(metricx.first_values, model),
     arguments=(params, *target.batch(np.zeros((rows, length), np.int32))),
     mesh=target.mesh,
     rules=target.mesh_config.rules,
@@ -320,19 +320,15 @@ def metricx_scorer(
   )
 
 
-class _Bound:
-  """A jitted function whose first argument is static and given."""
+class _OfModel:
+  """A jitted function of (model, ...), the model given."""
 
-  def __init__(self, function: Any, first: Any):
+  def __init__(self, function: Any, model: Any):
     self._function = function
-    self._first = first
+    self._model = model
 
   def trace(self, *arguments: Any) -> Any:
-    return self._function.trace(self._first, *arguments)
-
-
-def _bound(function: Any, first: Any) -> _Bound:
-  return _Bound(function, first)
+    return self._function.trace(self._model, *arguments)
 
 
 def abstract_key() -> Any:
