@@ -51,6 +51,9 @@ def test_an_experiment_is_compiled_for_a_slice(command, tmp_path):
     '--topology=v5e:2x2',
     '--plan_search=false',
     '--plan_only=scorer,sampling',
+    # Four loops to compile, not twelve.
+    '--gin.grow/DecodeConfig.row_shares=(0.5,)',
+    '--gin.grow/DecodeConfig.cache_stages=(16,)',
     f'--plan_output={output}',
   )
   assert done.returncode == 0, done.stderr
@@ -269,8 +272,10 @@ def test_a_plan_needs_a_topology_and_no_model_dir():
 
 def test_without_libtpu_the_command_says_how_to_install_it(monkeypatch, capsys):
   find = importlib.util.find_spec
-  monkeypatch.setattr(
-    importlib.util, 'find_spec', lambda n: None if n == 'libtpu' else find(n)
-  )
+
+  def without_libtpu(name, package=None):
+    return None if name == 'libtpu' else find(name, package)
+
+  monkeypatch.setattr(importlib.util, 'find_spec', without_libtpu)
   assert _main(topology='v5e:2x2') == 1
   assert "pip install -e '.[tpu]'" in capsys.readouterr().err
