@@ -25,9 +25,8 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.fixture
 def command():
   """Runs the command line in a process of its own, where libtpu may load."""
-  pytest.importorskip(
-    'libtpu', reason="libtpu is not installed: it is in the extra '[tpu]'"
-  )
+  if importlib.util.find_spec('libtpu') is None:
+    pytest.skip('libtpu is not installed; it is in the extra [tpu]')
 
   def run(*arguments):
     return subprocess.run(
