@@ -252,10 +252,11 @@ def _summary() -> Iterator[str]:
   unfit = [
     ', '.join(section) for section, each in done.items() if not each.fits
   ]
-  yield (
-    f'Of {len(sections)} programs {len(done)} were compiled; of these '
-    + (f'{len(unfit)} do not fit: {"; ".join(unfit)}.' if unfit else 'all fit.')
-  )
+  yield f'Of {len(sections)} programs {len(done)} were compiled so far.'
+  if unfit:
+    yield f'Do not fit: {"; ".join(unfit)}.'
+  elif done:
+    yield 'All of these fit.'
   blocks = [
     each for each in done.values() if each.name == sampling_programs.BLOCK
   ]
@@ -314,13 +315,14 @@ How to read it:
   place in the chip's memory "does not fit".
 - **GFLOP** are those of all products of matrices in a chip's part, counted by us:
   XLA's own count has the body of a loop once.
-- **GB accessed** are XLA's, an upper bound: much of it may stay on the chip.
+- **GB accessed** are XLA's, which may count what stays in a chip's fast memory.
 - **Bound**: the longer of FLOPs over the chip's peak and bytes over its bandwidth,
   in ms, at best. Of a decoding *block* only memory and collectives are given; its
   work is that of its steps.
 - **Hours** are an estimate: calls of each program times its bound, of which 40 % is
   assumed to be reached; every step is taken, every block decodes to the maximum
-  length. Evaluations, host work and compilation are left out. Not measured on TPU.
+  length. Of evaluations only the sampling by which checkpoints are chosen counts;
+  host work and compilation are left out. Not measured on TPU.
 - v4 has two cores a chip. Without being told, the compiler plans each core as a
   device (`v4:2x2x1` then has 8); here both work as one, as on a TPU VM
   ("megacore"), and figures are by chip.
