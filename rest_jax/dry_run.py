@@ -7,7 +7,7 @@ import jax
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
-from rest_jax.data import sources, vocabularies
+from rest_jax.data import sources
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
@@ -54,7 +54,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
         raise ValueError(f'the {split} split of task {task.name} is empty')
       _check_references(experiment.reward, split, first)
       yield f'    {split:10} {type(source).__name__}: {_short(first.source)}'
-  size = _vocabulary_size(run)
+  size = run.vocabulary_size
   network = experiment.network.with_vocab(size)
   policy = policy_lib.Policy(network)
   shapes = jax.eval_shape(policy.init, jax.random.key(0))
@@ -144,15 +144,6 @@ def _stages(run):
     yield f'improve {step.grow}.{step.improve}', step.directory
     if run.is_refreshed_after(step):
       yield f'refresh {step.grow}', run.refresh_directory(step.grow)
-
-
-def _vocabulary_size(run: run_lib.Run) -> int:
-  if (run.directory('data') / folder_lib.MANIFEST).exists():
-    return run.data.vocabulary.size
-  config = run.experiment.task.vocabulary
-  if config.model_file is not None:
-    return vocabularies.Vocabulary(config.model_file).size
-  return config.size
 
 
 def _short(text: str, length: int = 60) -> str:

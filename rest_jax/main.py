@@ -30,6 +30,7 @@ RUN_MODES = (
   'compare',
   'rate',
   'report',
+  'plan',
 )
 
 # What several processes can do together.
@@ -45,7 +46,7 @@ _SHARED_MODES = (
 )
 
 # They change nothing that a run reads: ratings have a store of their own.
-_READING_MODES = ('sample', 'export', 'rate')
+_READING_MODES = ('sample', 'export', 'rate', 'plan')
 
 _RUN_MODE = flags.DEFINE_enum(
   'run_mode',
@@ -122,6 +123,35 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   'process_id', None, 'Which one this is, from 0.', lower_bound=0
 )
+_TOPOLOGY = flags.DEFINE_string(
+  'topology',
+  None,
+  'Of --run_mode=plan: the TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
+  'v5p, v6e). Needs the extra [tpu], and no TPU.',
+)
+_PLAN_SEARCH = flags.DEFINE_bool(
+  'plan_search', True, 'Of plan: look for the largest batches that fit.'
+)
+_PLAN_SOURCES = flags.DEFINE_integer(
+  'plan_sources',
+  None,
+  'Of plan: sources of a Grow, where the text is not here to be counted.',
+  lower_bound=1,
+)
+_PLAN_ONLY = flags.DEFINE_list(
+  'plan_only', [], 'Of plan: names of programs begin so: bc, improve, sampling.'
+)
+_PLAN_EFFORT = flags.DEFINE_float(
+  'plan_effort',
+  -1.0,
+  "Of plan: the compiler's effort; 0 is what a run compiles with, and takes "
+  'several times as long.',
+  lower_bound=-1.0,
+  upper_bound=1.0,
+)
+_PLAN_OUTPUT = flags.DEFINE_string(
+  'plan_output', None, 'Of plan: a JSON file to write the figures to.'
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
 )
@@ -151,7 +181,10 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError(
       f'--run_mode={_RUN_MODE.value} is for one process, without --distributed'
     )
-  if not _MODEL_DIR.value and not _DRY_RUN.value:
+  is_planned = _RUN_MODE.value == 'plan'
+  if is_planned and not _TOPOLOGY.value:
+    raise app.UsageError('--topology must name a TPU slice, such as v5e:4x4')
+  if not (_MODEL_DIR.value or _DRY_RUN.value or is_planned):
     raise app.UsageError('--model_dir must name the folder of the run')
   _quiet()
   if not _is_distributed():
@@ -252,13 +285,27 @@ def _explain(error: Exception) -> str:
 def _run(experiment) -> int:
   from rest_jax import dry_run, modes, terminal
   from rest_jax import run as run_lib
+  from rest_jax.planning import chips
 
   mode, model_dir = _RUN_MODE.value, _model_dir()
+  if mode == 'plan':
+    # Before JAX looks for devices.
+    chips.without_tpu()
   run = run_lib.Run(experiment, model_dir, overwrite=_OVERWRITE.value)
   if _DRY_RUN.value:
     terminal.show(dry_run.describe(run, mode))
     if mode == 'sample':
       terminal.show(f'    of {run.policy_named(_POLICY.value).directory}')
+    return 0
+  if mode == 'plan':
+    settings = {
+      'topology': _TOPOLOGY.value,
+      'searches': _PLAN_SEARCH.value,
+      'num_sources': _PLAN_SOURCES.value,
+      'only': tuple(_PLAN_ONLY.value),
+      'effort': _PLAN_EFFORT.value,
+    }
+    modes.plan(run, settings, _PLAN_OUTPUT.value)
     return 0
   modes.verify(
     run,

@@ -1,10 +1,11 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import glob
 import io
+import json
 import os
 import pathlib
 import re
@@ -20,6 +21,8 @@ from rest_jax import dry_run, gin_utils, rest, terminal, tracking, verification
 from rest_jax import run as run_lib
 from rest_jax.data import files, inventory, text_files
 from rest_jax.parallel import processes
+from rest_jax.planning import described
+from rest_jax.planning import plan as plan_lib
 from rest_jax.stages import sample as sample_stage
 
 _DAMAGED_PROGRAM = re.compile(
@@ -107,6 +110,24 @@ def verify(
     'verify',
     lambda: verification.check(run, how, only=only, repairs=repairs),
   )
+
+
+def plan(
+  run: run_lib.Run, settings: Mapping[str, Any], output: str | None
+) -> None:
+  """Compiles an experiment for a TPU slice and shows what it takes there.
+
+  Args:
+    run: of the experiment.
+    settings: fields of `planning.plan.Settings`.
+    output: a JSON file for the figures; None for none.
+  """
+  made = plan_lib.make(run, plan_lib.Settings(**settings))
+  terminal.show('\n'.join(described.lines(made)))
+  if output:
+    with files.atomic_write(output) as temporary:
+      text = json.dumps(made.record(), indent=2)
+      temporary.write_text(text + '\n', encoding='utf-8')
 
 
 def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:

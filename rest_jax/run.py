@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 
 from rest_jax import experiment as experiment_lib
-from rest_jax.data import files
+from rest_jax.data import files, vocabularies
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
@@ -103,6 +103,16 @@ class Run:
     """Returns the folder of 'data', 'bc' or 'reward'."""
     given = getattr(self.experiment, f'{stage}_dir')
     return pathlib.Path(given) if given else self.model_dir / stage
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Pieces of the vocabulary: as prepared, or as the task asks for."""
+    if (self.directory('data') / folder_lib.MANIFEST).exists():
+      return self.data.vocabulary.size
+    config = self.experiment.task.vocabulary
+    if config.model_file is not None:
+      return vocabularies.Vocabulary(config.model_file).size
+    return config.size
 
   def grow_directory(self, grow_step: int) -> pathlib.Path:
     if grow_step == 1:

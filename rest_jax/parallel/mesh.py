@@ -229,6 +229,23 @@ def init_sharded(
     return jax.jit(model.init, out_shardings=layout)(key)
 
 
+def abstract_params(
+  model: Model, mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
+) -> Any:
+  """Shapes, types and shardings of a model's parameters; nothing is made."""
+  axes = model.logical_axes()
+  layout = shardings(mesh, axes, rules)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  check_divides(shapes, axes, layout)
+  return jax.tree.map(
+    lambda shape, sharding: jax.ShapeDtypeStruct(
+      shape.shape, shape.dtype, sharding=sharding
+    ),
+    shapes,
+    layout,
+  )
+
+
 def put_params(
   params: types.Params,
   logical_axes: types.Params,

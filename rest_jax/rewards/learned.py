@@ -149,7 +149,7 @@ class Scorer:
         if np.all(rows == blocks.NONE):
           break
         sources = blocks.pad(plan.source_tokens, rows, block.length)
-        held = _encode(
+        held = encode(
           self._model, params, held, number * len(rows), self._put(sources)
         )
         tokens += sources.size
@@ -158,7 +158,7 @@ class Scorer:
         sources = blocks.pad(plan.source_tokens, flat[slots], block.length)
         rows = candidates.reshape(-1)  # [G, C] -> [G * C]
         targets = blocks.pad(plan.candidate_tokens, rows, length)
-        rewards = _rewards(
+        rewards = rewards_of(
           self._model,
           params,
           held,
@@ -174,7 +174,7 @@ class Scorer:
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _encode(
+def encode(
   model: scalar.ScalarModel,
   params: types.Params,
   held: Float[Array, 'R S D'],
@@ -191,7 +191,7 @@ def _encode(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _rewards(
+def rewards_of(
   model: scalar.ScalarModel,
   params: types.Params,
   held: Float[Array, 'R S D'],

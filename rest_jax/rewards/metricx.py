@@ -319,7 +319,7 @@ class MetricXReward:
       for rows, length in self._calls(tokens.lengths):
         inputs = blocks.pad(tokens, rows, length)
         batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
-        result = _first_values(self._model, self._params, batch['inputs'])
+        result = first_values(self._model, self._params, batch['inputs'])
         waiting.append((rows, result))
         padded += inputs.size
         if len(waiting) > self.config.calls_in_flight:
@@ -347,7 +347,7 @@ class MetricXReward:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _first_values(
+def first_values(
   model: scalar.ScalarModel, params: types.Params, inputs: Int[Array, 'B S']
 ) -> Float[Array, ' B']:
   """The scalar of each input at the decoder's first position."""

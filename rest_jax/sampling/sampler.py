@@ -91,38 +91,10 @@ class Sampler:
       ValueError: `vocabulary_size` leaves nothing to draw, or is larger than
         the network.
     """
-    vocab = policy.config.vocab_size
-    if vocabulary_size is None:
-      vocabulary_size = vocab
-    if not types.UNK_ID < vocabulary_size <= vocab:
-      raise ValueError(
-        f'vocabulary_size must lie between {types.UNK_ID + 1} and the '
-        f"network's vocab_size={vocab}; got {vocabulary_size}. Sample with "
-        'the vocabulary that the policy was trained with.'
-      )
     self.config = config
     self._is_shared = is_shared and processes.count() > 1
     self._mesh = jax.sharding.Mesh(np.array(mesh.local_devices), ('data',))
-    forbidden = (types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab))
-    if config.beam_size is not None:
-      self._program = beam.Beam(
-        policy=policy,
-        max_target_length=config.max_target_length,
-        beam_size=config.beam_size,
-        length_penalty=config.length_penalty,
-        forbidden=forbidden,
-      )
-      return
-    self._program = decode.Program(
-      policy=policy,
-      max_target_length=config.max_target_length,
-      cache_stages=config.stages,
-      row_capacities=config.row_capacities,
-      top_k=config.top_k,
-      top_p=config.top_p,
-      greedy=config.temperature == 0,
-      forbidden=forbidden,
-    )
+    self._program = program(policy, config, vocabulary_size)
 
   def sample(
     self,
@@ -393,6 +365,42 @@ class _Call(NamedTuple):
   source_tokens: ragged.Ragged
   rows: np.ndarray
   arguments: tuple
+
+
+def program(
+  policy: policy_lib.Policy,
+  config: DecodeConfig,
+  vocabulary_size: int | None = None,
+) -> decode.Program | beam.Beam:
+  """What `decode.compiled` compiles for these settings; see `Sampler`."""
+  vocab = policy.config.vocab_size
+  if vocabulary_size is None:
+    vocabulary_size = vocab
+  if not types.UNK_ID < vocabulary_size <= vocab:
+    raise ValueError(
+      f'vocabulary_size must lie between {types.UNK_ID + 1} and the '
+      f"network's vocab_size={vocab}; got {vocabulary_size}. Sample with "
+      'the vocabulary that the policy was trained with.'
+    )
+  forbidden = (types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab))
+  if config.beam_size is not None:
+    return beam.Beam(
+      policy=policy,
+      max_target_length=config.max_target_length,
+      beam_size=config.beam_size,
+      length_penalty=config.length_penalty,
+      forbidden=forbidden,
+    )
+  return decode.Program(
+    policy=policy,
+    max_target_length=config.max_target_length,
+    cache_stages=config.stages,
+    row_capacities=config.row_capacities,
+    top_k=config.top_k,
+    top_p=config.top_p,
+    greedy=config.temperature == 0,
+    forbidden=forbidden,
+  )
 
 
 @jax.jit

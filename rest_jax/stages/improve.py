@@ -179,7 +179,7 @@ def run(
     params=policies.load(init_directory, policy, mesh_config),
     directory=folder.path,
     evaluate_fn=evaluate_fn,
-    row_filter=_row_filter(config.filter.is_inclusive),
+    row_filter=row_filter(config.filter.is_inclusive),
     given={
       name: _LOADERS[name](path, policy, mesh_config)
       for name, path in needed.items()
@@ -212,7 +212,8 @@ def _needed(loss, bc_directory, value_directory) -> dict[str, pathlib.Path]:
 
 
 @functools.cache
-def _row_filter(is_inclusive: bool) -> Callable:
+def row_filter(is_inclusive: bool) -> Callable:
+  """F as the train step applies it; equal for equal comparisons."""
   return functools.partial(filters_base.mask_rows, is_inclusive=is_inclusive)
 
 

@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-import jax
-
 from rest_jax import types
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
@@ -44,13 +42,4 @@ def load(
 
 def abstract_params(model: Any, mesh_config: mesh_lib.MeshConfig) -> Any:
   """Returns shapes, types and shardings of a model's parameters."""
-  mesh = mesh_config.build()
-  shardings = mesh_lib.shardings(mesh, model.logical_axes(), mesh_config.rules)
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  return jax.tree.map(
-    lambda shape, sharding: jax.ShapeDtypeStruct(
-      shape.shape, shape.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
-  )
+  return mesh_lib.abstract_params(model, mesh_config.build(), mesh_config.rules)

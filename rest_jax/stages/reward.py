@@ -138,6 +138,15 @@ def trained(config: rewards_base.RewardConfig) -> RewardStage | None:
   return found[0] if found else None
 
 
+def trained_network(
+  config: RewardStage, network: network_lib.NetworkConfig
+) -> network_lib.NetworkConfig:
+  """The policy's network with the dropout of this stage."""
+  if config.dropout_rate is None:
+    return network
+  return dataclasses.replace(network, dropout_rate=config.dropout_rate)
+
+
 def run(
   config: RewardStage,
   *,
@@ -201,11 +210,11 @@ def run(
   covered = reward_rows.coverage(
     data.vocabulary, rated.source + rated.hypothesis
   )
-  network = policy.config
-  if config.dropout_rate is not None:
-    network = dataclasses.replace(network, dropout_rate=config.dropout_rate)
   fitter = reward_training.Fitter(
-    scalar.ScalarModel(network), data.vocabulary, config.scoring, mesh_config
+    scalar.ScalarModel(trained_network(config, policy.config)),
+    data.vocabulary,
+    config.scoring,
+    mesh_config,
   )
   policy_params = policies.load(policy_directory, policy, mesh_config)
   params = fitter.model.init_from_policy(policy_params, jax.random.key(seed))
@@ -240,7 +249,7 @@ def run(
       'rating_scale': dataclasses.asdict(scale),
       'pretraining': pretraining,
       'corruptions': _probe(fitter, params, config, data, seed),
-      'network': settings_lib.describe(network),
+      'network': settings_lib.describe(fitter.model.config),
       'num_params': policy_lib.num_params(params),
       'scoring': settings_lib.describe(config.scoring),
       'vocabulary': {'digest': data.vocabulary.digest, **covered},

@@ -76,6 +76,11 @@ def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
   return tuple(reversed(chosen))
 
 
+def batch_rows(tokens_per_batch: int, length: int, row_multiple: int) -> int:
+  """Rows of a batch: as many as fit, a multiple of `row_multiple` above 0."""
+  return max(1, tokens_per_batch // length // row_multiple) * row_multiple
+
+
 class _Bucket(NamedTuple):
   """Rows of similar length.
 
@@ -200,7 +205,7 @@ class BucketedBatches:
         order = np.argsort(row_of, kind='stable')
         members = members[order]
         starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
-      rows = max(1, tokens_per_batch // length // row_multiple) * row_multiple
+      rows = batch_rows(tokens_per_batch, length, row_multiple)
       self._buckets.append(_Bucket(length, rows, members, starts))
     self.num_shapes = len(self._buckets)
     # Batches are numbered bucket by bucket: the first number of each.

@@ -263,7 +263,7 @@ def train(
       )
     )
     run = _Run(config, evaluate_fn, store, journal, progress, batches)
-    train_step = _jitted_step(
+    train_step = jitted_step(
       model,
       loss,
       config.optimizer.without_schedule(),
@@ -283,7 +283,7 @@ def train(
 
 
 @functools.lru_cache(maxsize=16)
-def _jitted_step(
+def jitted_step(
   model,
   loss,
   optimizer_config,
@@ -505,9 +505,36 @@ def _sharded_state(model, loss, config, params, given, mesh_config, mesh):
   init = functools.partial(
     step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
   )
+  shapes = abstract_state(loss, config, params, others, mesh)
+  shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
+  return jax.jit(init, out_shardings=shardings)(params, given=others)
+
+
+def abstract_state(
+  loss: base.Loss,
+  config: TrainerConfig,
+  params: Any,
+  given: Mapping[str, Any],
+  mesh: jax.sharding.Mesh,
+) -> Any:
+  """Shapes, types and shardings of the state that training starts from.
+
+  Args:
+    loss: says what the state holds beside the parameters.
+    config: names the optimiser.
+    params: arrays, or shapes with shardings.
+    given: parameters of the models that the loss needs, likewise.
+    mesh: that they lie on.
+
+  Returns:
+    A `step.TrainState` of shapes.
+  """
+  init = functools.partial(
+    step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
+  )
   by_name = {
     (jax.tree_util.keystr(path), leaf.shape): leaf.sharding
-    for tree in (params, *others.values())
+    for tree in (params, *given.values())
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 
@@ -520,9 +547,13 @@ def _sharded_state(model, loss, config, params, given, mesh_config, mesh):
         return by_name[name, leaf.shape]
     return mesh_lib.replicated(mesh)
 
-  shapes = jax.eval_shape(init, params, given=others)
-  shardings = jax.tree_util.tree_map_with_path(sharding_of, shapes)
-  return jax.jit(init, out_shardings=shardings)(params, given=others)
+  def placed(path, leaf):
+    return jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding_of(path, leaf)
+    )
+
+  shapes = jax.eval_shape(init, params, given=given)
+  return jax.tree_util.tree_map_with_path(placed, shapes)
 
 
 def nll_evaluation(

@@ -1,0 +1,137 @@
+"""FLOPs and bytes counted from programs and sizes, not by a compiler.
+
+XLA's cost analysis counts the body of a loop once, however often it runs.
+"""
+
+from collections.abc import Mapping
+import math
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+import numpy as np
+
+from rest_jax.models import network
+from rest_jax.sampling import config as sampling_config
+
+
+class StepWork(NamedTuple):
+  """What one decoding step must do, at the mean position.
+
+  Attributes:
+    weights: bytes of the weights it reads.
+    self_cache: bytes of the keys and values of what was decoded before.
+    cross_cache: bytes of those of the sources, read once for all hypotheses.
+    logits: bytes of float32 logits, written and read.
+    flops: of its products.
+  """
+
+  weights: int
+  self_cache: int
+  cross_cache: int
+  logits: int
+  flops: int
+
+  @property
+  def accessed_bytes(self) -> int:
+    return self.weights + self.self_cache + self.cross_cache + self.logits
+
+
+def decoding_step(
+  config: network.NetworkConfig,
+  decode: sampling_config.DecodeConfig,
+  source_length: int,
+) -> StepWork:
+  """The least that a step of a block on one device reads, writes and computes.
+
+  Weights and the sources' keys and values are read once, the self-attention
+  cache at its mean filled length; the logits are written and read once.
+
+  Args:
+    config: of the network.
+    decode: the block: sources, samples of each, maximum length, type of weights.
+    source_length: S, that the sources are padded to.
+  """
+  rows = decode.block_sources * decode.block_samples
+  width = config.num_heads * config.head_dim
+  layers = config.num_decoder_layers
+  size = np.dtype(jax.numpy.dtype(config.dtype)).itemsize
+  # Both attentions' projections but the cross keys and values, and the
+  # feed-forward block.
+  products = len(config.mlp_activations) + 1
+  weights = layers * config.emb_dim * (6 * width + products * config.mlp_dim)
+  weights += config.emb_dim * config.vocab_size
+  mean_length = (decode.max_target_length + 1) / 2
+  cross = 2 * layers * decode.block_sources * source_length * width
+  weight_size = 2 if decode.weights_dtype == 'bfloat16' else 4
+  return StepWork(
+    weights=weights * weight_size,
+    self_cache=int(2 * layers * rows * width * mean_length) * size,
+    cross_cache=cross * size,
+    logits=2 * rows * config.vocab_size * 4,
+    flops=2 * rows * weights
+    + int(4 * layers * rows * width * (mean_length + source_length)),
+  )
+
+
+def product_flops(
+  traced: core.ClosedJaxpr, *, while_trips: int = 1, loops_once: bool = False
+) -> int:
+  """FLOPs of all products of matrices in a traced program, loops counted.
+
+  A product of [M, K] and [K, N] has 2 M K N. A `scan` counts as often as it
+  runs; of the branches of a `cond` the most costly counts; inside a `shard_map`
+  shapes are a device's own and count once for each device.
+
+  Args:
+    traced: such as `jax.jit(f).trace(...).jaxpr`.
+    while_trips: how often the body of a `while` runs, which no program says.
+    loops_once: count the body of every loop once, as XLA does.
+
+  Returns:
+    The number for all devices together.
+  """
+
+  def count(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+      name, params = equation.primitive.name, equation.params
+      if name == 'dot_general':
+        total += _product(equation)
+        continue
+      inner = [count(each) for each in _jaxprs(params)]
+      if not inner:
+        continue
+      times = 1
+      if name == 'shard_map':
+        times = params['mesh'].size
+      elif not loops_once:
+        times = {'scan': params.get('length'), 'while': while_trips}.get(
+          name, 1
+        )
+      total += max(inner) if name == 'cond' else times * sum(inner)
+    return total
+
+  return count(traced.jaxpr)
+
+
+def _product(equation: Any) -> int:
+  left, right = (variable.aval.shape for variable in equation.invars)
+  (left_summed, _), (left_batch, _) = equation.params['dimension_numbers']
+  summed = math.prod(left[i] for i in left_summed)
+  batch = math.prod(left[i] for i in left_batch)
+  rows = math.prod(left) // (summed * batch)
+  columns = math.prod(right) // (summed * batch)
+  return 2 * batch * summed * rows * columns
+
+
+def _jaxprs(params: Mapping[str, Any]) -> list[core.Jaxpr]:
+  """The programs inside an equation."""
+  found = []
+  for value in params.values():
+    for each in value if isinstance(value, tuple | list) else (value,):
+      if isinstance(each, core.ClosedJaxpr):
+        found.append(each.jaxpr)
+      elif isinstance(each, core.Jaxpr):
+        found.append(each)
+  return found

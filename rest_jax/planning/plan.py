@@ -1,0 +1,353 @@
+"""`--run_mode=plan`: compiles an experiment for a TPU slice and says what it takes.
+
+Nothing is executed, and no text has to be prepared.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+from typing import Any
+
+from absl import logging
+import jax
+
+from rest_jax import experiment as experiment_lib
+from rest_jax import run as run_lib
+from rest_jax.data import sources as sources_lib
+from rest_jax.interop import huggingface, safetensors_folder
+from rest_jax.losses import regression
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
+from rest_jax.planning import chips as chips_lib
+from rest_jax.planning import hours as hours_lib
+from rest_jax.planning import measured as measured_lib
+from rest_jax.planning import meshes, sampling_programs
+from rest_jax.planning import programs as programs_lib
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import metricx
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import reward as reward_stage
+
+Measure = Callable[[programs_lib.Program], measured_lib.Measured]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """What a plan is to say.
+
+  Attributes:
+    topology: such as `v5e:4x4`.
+    searches: whether to look for the largest batch that fits.
+    effort: of the compiler, see `measured.measure`.
+    num_sources: of a Grow, where neither prepared data nor text say.
+    only: beginnings of the names of programs to compile; none for all.
+  """
+
+  topology: str
+  searches: bool = True
+  effort: float = -1.0
+  num_sources: int | None = None
+  only: Collection[str] = ()
+
+  def __post_init__(self):
+    chips_lib.Slice(self.topology)
+    if not -1.0 <= self.effort <= 1.0:
+      raise ValueError(f'effort must be in [-1, 1]; got {self.effort}')
+    if self.num_sources is not None and self.num_sources < 1:
+      raise ValueError(
+        f'num_sources must be at least 1; got {self.num_sources}'
+      )
+
+  def wants(self, name: str) -> bool:
+    return not self.only or any(name.startswith(each) for each in self.only)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What was found.
+
+  Attributes:
+    topology: the slice.
+    effort: of the compiler.
+    mesh: axes and their devices, as the experiment has them.
+    suggested: a mesh; None if none of this slice will do.
+    programs: in the order they were compiled.
+    largest: the size of the largest batch that fits, by program; None where not
+      even the smallest does; absent where none was searched.
+    parts: of the whole experiment; empty if the number of sources is not known.
+    num_sources: of a Grow.
+  """
+
+  topology: str
+  effort: float
+  mesh: Mapping[str, int]
+  suggested: meshes.MeshChoice | None
+  programs: tuple[measured_lib.Measured, ...]
+  largest: Mapping[str, int | None]
+  parts: tuple[hours_lib.Part, ...]
+  num_sources: int | None
+
+  @property
+  def slice(self) -> chips_lib.Slice:
+    return chips_lib.Slice(self.topology)
+
+  @property
+  def hours(self) -> float:
+    return sum(part.hours for part in self.parts)
+
+  def record(self) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    chip = self.slice.chip
+    programs = []
+    for each in self.programs:
+      kind, seconds = each.bound(chip)
+      programs.append(
+        {
+          **dataclasses.asdict(each),
+          'memory': each.memory,
+          'bound': kind,
+          'bound_seconds': seconds,
+        }
+      )
+    return {
+      'topology': self.topology,
+      'chip': dataclasses.asdict(chip),
+      'chips': self.slice.num_chips,
+      'compiler_effort': self.effort,
+      'mesh': dict(self.mesh),
+      'suggested_mesh': self.suggested and dataclasses.asdict(self.suggested),
+      'programs': programs,
+      'largest': dict(self.largest),
+      'sources': self.num_sources,
+      'assumed_share': hours_lib.ASSUMED_SHARE,
+      'estimated_hours': {part.name: part.hours for part in self.parts},
+    }
+
+
+def make(run: run_lib.Run, settings: Settings) -> Plan:
+  """Compiles every program of an experiment.
+
+  Args:
+    run: of the experiment; its folder need not exist.
+    settings: of the plan.
+
+  Returns:
+    The plan.
+
+  Raises:
+    ImportError: libtpu is not installed.
+    ValueError: the mesh or a network does not divide over the slice.
+  """
+  where = chips_lib.Slice(settings.topology)
+  target = programs_lib.Target(
+    devices=where.devices(), mesh_config=run.experiment.mesh
+  )
+  found = programs_of(run, target)
+  chosen = [each for each in found if settings.wants(each.name)]
+
+  def measure(program: programs_lib.Program) -> measured_lib.Measured:
+    logging.info('compiles %s, %d %s', program.name, program.size, program.unit)
+    return measured_lib.measure(program, settings.effort)
+
+  measured = [measure(each) for each in chosen]
+  largest = {}
+  if settings.searches:
+    for program, first in zip(chosen, measured, strict=True):
+      if program.resized is not None:
+        largest[program.name] = largest_of(program, first, measure)
+  num_sources = _num_sources(run, settings.num_sources)
+  return Plan(
+    topology=settings.topology,
+    effort=settings.effort,
+    mesh=dict(target.mesh.shape),
+    suggested=suggested(where, found),
+    programs=tuple(measured),
+    largest=largest,
+    parts=_parts(run, settings, measured, num_sources),
+    num_sources=num_sources,
+  )
+
+
+def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
+  if num_sources is None:
+    return ()
+  where = chips_lib.Slice(settings.topology)
+  return tuple(
+    hours_lib.parts(
+      run.experiment,
+      {each.name: each for each in measured if each.fits},
+      num_sources=num_sources,
+      vocabulary_size=run.vocabulary_size,
+      chip=where.chip,
+      num_chips=where.num_chips,
+    )
+  )
+
+
+def programs_of(
+  run: run_lib.Run, target: programs_lib.Target
+) -> list[programs_lib.Program]:
+  """All programs of an experiment, in the order that a run needs them."""
+  experiment = run.experiment
+  size = run.vocabulary_size
+  policy = policy_of(run)
+  return [
+    *(each.program(target) for each in trainings(experiment, policy)),
+    *scorers(experiment, policy, target),
+    *sampling_programs.sampling(policy, experiment.grow.decode, size, target),
+  ]
+
+
+def policy_of(run: run_lib.Run) -> policy_lib.Policy:
+  """The network of a run whose data need not be there."""
+  return policy_lib.Policy(
+    run.experiment.network.with_vocab(run.vocabulary_size)
+  )
+
+
+def trainings(
+  experiment: experiment_lib.Experiment, policy: policy_lib.Policy
+) -> Iterator[programs_lib.Training]:
+  """The trainings of an experiment."""
+  task = experiment.task
+  longest = max(task.max_source_length, task.max_target_length)
+  yield programs_lib.Training(
+    name='bc',
+    trainer=experiment.bc.trainer,
+    model=policy,
+    loss=experiment.bc.loss,
+    longest=longest,
+  )
+  reward = experiment.trained_reward
+  if reward is not None:
+    named = {'reward, pre-training': reward.pretrain}
+    named['reward, ratings'] = reward.finetune
+    for name, trainer in named.items():
+      if trainer is not None:
+        yield programs_lib.Training(
+          name=name,
+          trainer=trainer,
+          model=scalar.ScalarModel(
+            reward_stage.trained_network(reward, policy.config)
+          ),
+          loss=regression.Regression(),
+          columns=programs_lib.RATING_COLUMNS,
+          longest=longest,
+        )
+  if experiment.needs_value and experiment.value is not None:
+    yield programs_lib.Training(
+      name='value',
+      trainer=experiment.value.trainer,
+      model=scalar.ScalarModel(policy.config),
+      loss=experiment.value.loss(),
+      columns=programs_lib.FILTER_COLUMNS,
+      longest=longest,
+    )
+  improve = experiment.improve
+  start = improve.loss.decoder_start(policy.config.vocab_size)
+  yield programs_lib.Training(
+    name='improve',
+    trainer=improve.trainer,
+    model=policy_lib.Policy(policy.config, decoder_start=start),
+    loss=improve.loss,
+    columns=programs_lib.FILTER_COLUMNS,
+    row_filter=improve_stage.row_filter(improve.filter.is_inclusive),
+    longest=longest,
+  )
+
+
+def scorers(
+  experiment: experiment_lib.Experiment,
+  policy: policy_lib.Policy,
+  target: programs_lib.Target,
+) -> Iterator[programs_lib.Program]:
+  """The parts of the reward that are computed on the slice."""
+  for part in rewards_base.all_parts(experiment.reward):
+    if isinstance(part, reward_stage.RewardStage):
+      model = scalar.ScalarModel(policy.config)
+      yield from programs_lib.learned_scorer(model, part.scoring, target)
+    elif isinstance(part, metricx.MetricX):
+      folder = safetensors_folder.Folder(part.directory)
+      network = huggingface.network_config(folder.config)
+      yield programs_lib.metricx_scorer(part, network, target)
+
+
+def suggested(
+  where: chips_lib.Slice, programs: Sequence[programs_lib.Program]
+) -> meshes.MeshChoice | None:
+  """The mesh for the largest state of a training and the largest scorer.
+
+  Sampling holds its parameters whole on each chip, whatever the mesh.
+  """
+  chosen: list[meshes.MeshChoice] = []
+  for program in programs:
+    if not (program.keeps_state or program.name.startswith('scorer')):
+      continue
+    choice = meshes.suggest(
+      where.chip,
+      where.num_chips,
+      programs_lib.tree_bytes(program.arguments[0]),
+      num_heads=program.network.num_heads,
+      emb_dim=program.network.emb_dim,
+      can_shard_fully=program.keeps_state,
+    )
+    if choice is None:
+      return None
+    chosen.append(choice)
+  return max(
+    chosen,
+    key=lambda each: (each.model, each.is_fully_sharded, each.state_bytes),
+  )
+
+
+def largest_of(
+  program: programs_lib.Program,
+  first: measured_lib.Measured,
+  measure: Measure,
+) -> int | None:
+  """The largest size of a program that fits; see `measured.largest`."""
+  known = {_shapes(program): first.fits}
+  resized = program.resized
+  assert resized is not None
+
+  def fits(size: int) -> bool:
+    if size == program.size:
+      return first.fits
+    changed = resized(size)
+    # A batch has a row for each device at least, so small sizes are alike.
+    shapes = _shapes(changed)
+    if shapes not in known:
+      known[shapes] = measure(changed).fits
+    return known[shapes]
+
+  return measured_lib.largest(fits, program.size)
+
+
+def _shapes(program: programs_lib.Program) -> str:
+  return str(
+    jax.tree.map(lambda leaf: jax.numpy.shape(leaf), program.arguments)
+  )
+
+
+def _num_sources(run: run_lib.Run, given: int | None) -> int | None:
+  """Sources of a Grow: of prepared data, as given, or as the text has lines."""
+  experiment = run.experiment
+  most = experiment.grow.max_sources
+  count = given
+  if (run.directory('data') / folder_lib.MANIFEST).exists():
+    count = len(run.data.pairs(run.data.grow_split))
+  if count is None:
+    task = experiment.task
+    count = _count(task.train if task.grow is None else task.grow, most)
+  if count is None:
+    return most
+  return count if most is None else min(count, most)
+
+
+def _count(source: sources_lib.PairSource, most: int | None) -> int | None:
+  """Pairs of a text; None if its files are not here."""
+  try:
+    return sum(1 for _ in itertools.islice(source.read(), most))
+  except FileNotFoundError:
+    return None

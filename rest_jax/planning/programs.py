@@ -1,0 +1,340 @@
+"""The jitted functions that an experiment runs, with shapes in place of arrays.
+
+Nothing is allocated but tokens of one batch: parameters and states of training
+are shapes, types and shardings.
+"""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax import types
+from rest_jax.losses import base as losses_base
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
+from rest_jax.models import scalar
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import blocks, learned, metricx
+from rest_jax.training import loader, packing
+from rest_jax.training import trainer as trainer_lib
+
+# Columns beside the tokens, of one number a hypothesis.
+FILTER_COLUMNS = ('rewards', 'thresholds', 'row_weights')
+RATING_COLUMNS = ('scores', 'score_weights')
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """One compiled program of a run.
+
+  Attributes:
+    name: of the stage, and what it does.
+    function: the jitted function.
+    arguments: its arguments as shapes with shardings.
+    mesh: that it is compiled for.
+    rules: logical axes to mesh axes, None where a mesh alone is set.
+    size: what the largest batch is searched over.
+    unit: of `size`.
+    items: rows, candidates or hypotheses that one call works on.
+    resized: the program of another size; None where none is searched.
+    network: sizes of what it runs.
+    keeps_state: whether the first argument is the state of a training.
+  """
+
+  name: str
+  function: Any
+  arguments: tuple
+  mesh: jax.sharding.Mesh
+  rules: mesh_lib.Rules | None
+  size: int
+  unit: str
+  items: int
+  network: network_lib.NetworkConfig
+  resized: Callable[[int], 'Program'] | None = None
+  keeps_state: bool = False
+
+  def trace(self) -> Any:
+    """The program as `jax.jit` traces it, to be lowered and compiled."""
+    with contextlib.ExitStack() as stack:
+      if self.rules is None:
+        stack.enter_context(jax.set_mesh(self.mesh))
+      else:
+        stack.enter_context(mesh_lib.use(self.mesh, self.rules))
+      return self.function.trace(*self.arguments)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+  """Where programs are to run.
+
+  Attributes:
+    devices: of the slice.
+    mesh_config: axes and rules.
+  """
+
+  devices: Sequence[Any]
+  mesh_config: mesh_lib.MeshConfig
+
+  @functools.cached_property
+  def mesh(self) -> jax.sharding.Mesh:
+    return self.mesh_config.build(self.devices)
+
+  @functools.cached_property
+  def host_mesh(self) -> jax.sharding.Mesh:
+    """The devices of one process, which sample by themselves."""
+    first = self.devices[0].process_index
+    own = [each for each in self.devices if each.process_index == first]
+    return jax.sharding.Mesh(np.array(own), ('data',))
+
+  def placed(self, tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Shapes of arrays that all lie alike."""
+    return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=sharding
+      ),
+      tree,
+    )
+
+  def params(self, model: mesh_lib.Model) -> Any:
+    return mesh_lib.abstract_params(model, self.mesh, self.mesh_config.rules)
+
+  def batch(self, *arrays: np.ndarray) -> list[Any]:
+    """Shapes of arrays whose rows are split over `data`."""
+    return [
+      self.placed(array, mesh_lib.batch_sharding(self.mesh)) for array in arrays
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """A training whose step is planned.
+
+  Attributes:
+    name: of the stage.
+    trainer: its settings.
+    model: a `Policy` or `ScalarModel`.
+    loss: any.
+    columns: of one number a hypothesis, beside those of the loss.
+    row_filter: F, as the step applies it.
+    longest: tokens of the longest row, where the trainer chooses its lengths
+      from the data.
+  """
+
+  name: str
+  trainer: trainer_lib.TrainerConfig
+  model: Any
+  loss: losses_base.Loss
+  columns: Sequence[str] = ()
+  row_filter: losses_base.RowFilter | None = None
+  longest: int = 128
+
+  @property
+  def packs(self) -> bool:
+    return self.loss.packable and bool(self.trainer.packed_lengths)
+
+  @property
+  def length(self) -> int:
+    """Tokens a side of the longest batches."""
+    if self.packs:
+      return max(self.trainer.packed_lengths)
+    buckets = self.trainer.buckets
+    return self.longest if isinstance(buckets, int) else max(buckets)
+
+  def batch(self, row_multiple: int) -> dict[str, np.ndarray]:
+    """A batch of the shapes that the stage feeds, every token the same."""
+    rows = loader.batch_rows(
+      self.trainer.tokens_per_batch,
+      self.length,
+      row_multiple * self.trainer.accumulation_steps,
+    )
+    hypotheses = rows * self.loss.layout.hypotheses_per_source
+    shape = (hypotheses, self.length)
+    tokens = np.full(shape, types.EOS_ID, np.int32)
+    batch = loader.decoder_batch(tokens[:rows], tokens)
+    for name in dict.fromkeys((*self.columns, *self.loss.columns)):
+      dtype = np.int32 if name == 'source_ids' else np.float32
+      batch[name] = np.zeros(hypotheses, dtype)
+    if self.packs:
+      batch = packing.pack(batch, np.arange(rows), self.length)
+    return batch
+
+  def program(self, target: Target) -> Program:
+    """The step that `trainer.train` runs."""
+    trainer, mesh = self.trainer, target.mesh
+    others = other_models(self.model)
+    given = {name: target.params(others[name]) for name in self.loss.needs}
+    state = trainer_lib.abstract_state(
+      self.loss, trainer, target.params(self.model), given, mesh
+    )
+    batch = target.placed(
+      self.batch(mesh.shape['data']), mesh_lib.batch_sharding(mesh)
+    )
+    key = None
+    if trainer.dropout and self.model.config.dropout_rate > 0:
+      key = abstract_key()
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    rate, key = target.placed((rate, key), mesh_lib.replicated(mesh))
+    return Program(
+      name=self.name,
+      function=trainer_lib.jitted_step(
+        self.model,
+        self.loss,
+        trainer.optimizer.without_schedule(),
+        self.row_filter,
+        trainer.accumulation_steps,
+        target.mesh_config,
+        trainer.max_bad_steps > 0,
+      ),
+      arguments=(state, batch, rate, key),
+      mesh=mesh,
+      rules=target.mesh_config.rules,
+      size=batch['encoder_input_tokens'].size,
+      unit='tokens a side of a batch',
+      items=batch['encoder_input_tokens'].shape[0],
+      network=self.model.config,
+      resized=lambda size: self.resized(size).program(target),
+      keeps_state=True,
+    )
+
+  def resized(self, tokens_per_batch: int) -> 'Training':
+    trainer = dataclasses.replace(
+      self.trainer, tokens_per_batch=tokens_per_batch
+    )
+    return dataclasses.replace(self, trainer=trainer)
+
+
+def other_models(model: Any) -> dict[str, Any]:
+  """The models that a loss may ask for beside the trained one, by name."""
+  return {
+    'bc': policy_lib.Policy(model.config),
+    'value': scalar.ScalarModel(model.config),
+  }
+
+
+def learned_scorer(
+  model: scalar.ScalarModel, scoring: blocks.ScoringConfig, target: Target
+) -> list[Program]:
+  """What a learned reward compiles: encoding sources, scoring candidates."""
+  data = target.mesh.shape['data']
+  length = scoring.length_buckets[-1]
+  rows = blocks.call_rows(scoring.tokens_per_call // length, data)
+  chunks = max(1, scoring.held_tokens // length // rows)
+  candidates = scoring.candidate_buckets[-1]
+  groups = blocks.call_rows(
+    scoring.tokens_per_call // length // candidates, data
+  )
+  params = target.params(model)
+  config = model.config
+  held = jax.ShapeDtypeStruct(
+    (chunks * rows, length, config.emb_dim), config.dtype
+  )
+  held = target.placed(held, mesh_lib.replicated(target.mesh))
+
+  def tokens(*shape):
+    return np.zeros(shape, np.int32)
+
+  sources = target.batch(tokens(rows, length))[0]
+  common = {
+    'mesh': target.mesh,
+    'rules': target.mesh_config.rules,
+    'size': scoring.tokens_per_call,
+    'unit': 'tokens of a call',
+    'network': config,
+  }
+
+  def resized(index, size):
+    changed = dataclasses.replace(scoring, tokens_per_call=size)
+    return learned_scorer(model, changed, target)[index]
+
+  return [
+    Program(
+      name='scorer, sources',
+      function=_OfModel(learned.encode, model),
+      arguments=(params, held, 0, sources),
+      items=rows,
+      **common,
+    ),
+    Program(
+      name='scorer, candidates',
+      function=_OfModel(learned.rewards_of, model),
+      arguments=(
+        params,
+        held,
+        *target.batch(
+          tokens(groups),
+          tokens(groups, length),
+          tokens(groups * candidates, length),
+        ),
+      ),
+      items=groups * candidates,
+      resized=functools.partial(resized, 1),
+      **common,
+    ),
+  ]
+
+
+def metricx_scorer(
+  config: metricx.MetricX, network: network_lib.NetworkConfig, target: Target
+) -> Program:
+  """What MetricX compiles for its longest inputs.
+
+  Args:
+    config: the settings.
+    network: of the checkpoint.
+    target: devices.
+  """
+  model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
+  length = config.length_buckets[-1]
+  rows = blocks.call_rows(
+    config.tokens_per_call // length, target.mesh.shape['data']
+  )
+  # Its parameters are of its own type, see `huggingface.load_scalar_model`.
+  params = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, config.dtype, sharding=leaf.sharding
+    ),
+    target.params(model),
+  )
+
+  def resized(size):
+    changed = dataclasses.replace(config, tokens_per_call=size)
+    return metricx_scorer(changed, network, target)
+
+  return Program(
+    name=f'scorer, {config.name}',
+    function=_OfModel(metricx.first_values, model),
+    arguments=(params, *target.batch(np.zeros((rows, length), np.int32))),
+    mesh=target.mesh,
+    rules=target.mesh_config.rules,
+    size=config.tokens_per_call,
+    unit='tokens of a call',
+    items=rows,
+    network=model.config,
+    resized=resized,
+  )
+
+
+class _OfModel:
+  """A jitted function of (model, ...), the model given."""
+
+  def __init__(self, function: Any, model: Any):
+    self._function = function
+    self._model = model
+
+  def trace(self, *arguments: Any) -> Any:
+    return self._function.trace(self._model, *arguments)
+
+
+def abstract_key() -> Any:
+  return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def tree_bytes(tree: Any) -> int:
+  """Bytes of arrays, or of arrays of such shapes."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,179 @@
+"""What sampling compiles, with shapes in place of arrays."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.models import policy as policy_lib
+from rest_jax.planning import programs
+from rest_jax.sampling import categorical, decode, sampler
+
+BLOCK, STEP = 'sampling, a block', 'sampling, a step'
+
+
+def sampling(
+  policy: policy_lib.Policy,
+  config: sampler.DecodeConfig,
+  vocabulary_size: int,
+  target: programs.Target,
+) -> list[programs.Program]:
+  """What sampling compiles: blocks, one on each device; and a last step alone.
+
+  The step is that of the longest cache, every hypothesis in a row of its own,
+  on one device: a part of the block's program, which runs it in loops.
+  """
+  program = sampler.program(policy, config, vocabulary_size)
+  mesh = target.host_mesh
+  each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  inputs = block_inputs(config, config.source_length_buckets[-1])
+  everywhere = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (mesh.size * leaf.shape[0], *leaf.shape[1:]), leaf.dtype
+    ),
+    inputs,
+  )
+
+  def resized(size):
+    # Fewer loops to compile: memory is at its highest where the cache grows to
+    # its full length, and the fewer rows that a step may compute need less.
+    changed = dataclasses.replace(
+      config,
+      block_sources=size,
+      row_shares=(),
+      cache_stages=config.stages[-2:],
+    )
+    return sampling(policy, changed, vocabulary_size, target)[0]
+
+  block = programs.Program(
+    name=BLOCK,
+    function=decode.compiled(program, mesh),
+    arguments=(
+      *target.placed(
+        (
+          sampling_params(policy, config),
+          programs.abstract_key(),
+          jax.ShapeDtypeStruct((), jnp.float32),
+        ),
+        whole,
+      ),
+      target.placed(everywhere, each),
+    ),
+    mesh=mesh,
+    rules=None,
+    size=config.block_sources,
+    unit='sources of a block',
+    items=mesh.size * config.block_sources * config.block_samples,
+    network=policy.config,
+    resized=resized,
+  )
+  if not isinstance(program, decode.Program):
+    return [block]
+  one = jax.sharding.Mesh(np.array(target.devices[:1]), ('data',))
+  step, arguments = decoding_step(program, config)
+  return [
+    block,
+    programs.Program(
+      name=STEP,
+      function=jax.jit(step, donate_argnums=5),
+      arguments=target.placed(
+        arguments,
+        jax.sharding.NamedSharding(one, jax.sharding.PartitionSpec()),
+      ),
+      mesh=one,
+      rules=None,
+      size=config.block_sources,
+      unit='sources of a block',
+      items=config.block_sources * config.block_samples,
+      network=policy.config,
+    ),
+  ]
+
+
+def sampling_params(
+  policy: policy_lib.Policy, config: sampler.DecodeConfig
+) -> Any:
+  """Shapes of the parameters as a sampler holds them."""
+  params = jax.eval_shape(policy.init, jax.random.key(0))
+  if config.weights_dtype == 'bfloat16':
+    params = jax.eval_shape(sampler.rounded, params)
+  return params
+
+
+def block_inputs(
+  config: sampler.DecodeConfig, source_length: int
+) -> decode.BlockInputs:
+  """Shapes of what one device decodes at once."""
+  rows = (config.block_sources, config.block_samples)
+  shapes: list[Any] = [
+    jax.ShapeDtypeStruct((rows[0], source_length), jnp.int32),
+    jax.ShapeDtypeStruct((rows[0], 2), jnp.uint32),
+    jax.ShapeDtypeStruct((rows[1],), jnp.uint32),
+    jax.ShapeDtypeStruct(rows, bool),
+  ]
+  return decode.BlockInputs(*shapes)
+
+
+def decoding_step(
+  program: decode.Program,
+  config: sampler.DecodeConfig,
+  *,
+  source_length: int | None = None,
+  cache_length: int | None = None,
+) -> tuple[Callable[..., decode.State], tuple]:
+  """One step of a block on one device, and the shapes of all that it is given.
+
+  Args:
+    program: of `sampler.program`.
+    config: of the same sampler.
+    source_length: S; None for the longest bucket.
+    cache_length: of the self-attention cache; None for the longest.
+
+  Returns:
+    A function of (params, cross_caches, turned_embeddings, inputs, uniforms,
+    state), and these. Each hypothesis has a row of its own.
+  """
+  inputs = block_inputs(
+    config, source_length or config.source_length_buckets[-1]
+  )
+  one_stage = dataclasses.replace(
+    program, cache_stages=(cache_length or config.stages[-1],)
+  )
+
+  def given(key, params, inputs):
+    """As `Program.decode` makes it."""
+    apply = functools.partial(program.policy.module.apply, {'params': params})
+    with nn.logical_axis_rules(()):
+      encoded = apply(inputs.encoder_input_tokens, method='encode')
+      cross = apply(encoded, method='cross_attention_cache')
+    uniforms = categorical.uniforms(
+      key, inputs.source_words, inputs.sample_ids, config.max_target_length
+    )
+    turned = apply(method='turned_embeddings')
+    return cross, turned, uniforms, one_stage.initial(inputs)
+
+  def step(params, cross, turned, inputs, uniforms, state):
+    inverse_temperature = jnp.float32(1 / (config.temperature or 1))
+    with nn.logical_axis_rules(()):
+      return program.step(
+        params,
+        cross,
+        turned,
+        inputs,
+        uniforms,
+        inverse_temperature,
+        state,
+        None,
+      )
+
+  params = sampling_params(program.policy, config)
+  cross, turned, uniforms, state = jax.eval_shape(
+    given, programs.abstract_key(), params, inputs
+  )
+  return step, (params, cross, turned, inputs, uniforms, state)

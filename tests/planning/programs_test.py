@@ -1,0 +1,259 @@
+"""Tests that planned programs are those of a run, with the shapes it feeds."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax import run as run_lib
+from rest_jax.planning import counts, plan, programs, sampling_programs
+from rest_jax.rewards import learned
+from rest_jax.sampling import decode
+from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import value as value_stage
+from rest_jax.training import trainer as trainer_lib
+from tests import smoke
+
+LOSSES = (
+  'bc', 'gold_p', 'gold_s', 'oac', 'bvmpo', 'dpo', 'bve',
+  'reward_weighted_bc', 'reward_conditioned',
+)  # fmt: skip
+
+
+def _settings(loss='bc', *overrides):
+  return smoke.settings(
+    *overrides, gin_files=(f'gin_configs/losses/{loss}.gin',)
+  )
+
+
+def _target(experiment):
+  return programs.Target(devices=jax.devices()[:1], mesh_config=experiment.mesh)
+
+
+def _training(experiment, name):
+  policy = plan.policy_of(run_lib.Run(experiment, 'no such folder'))
+  found = plan.trainings(experiment, policy)
+  return next(each for each in found if each.name == name)
+
+
+def _step(experiment, name):
+  return _training(experiment, name).program(_target(experiment))
+
+
+def _programs(experiment):
+  run = run_lib.Run(experiment, 'no such folder')
+  found = plan.programs_of(run, _target(experiment))
+  return {program.name: program for program in found}
+
+
+def _shapes(batch):
+  return {
+    name: (tuple(array.shape), np.dtype(array.dtype))
+    for name, array in batch.items()
+  }
+
+
+@pytest.mark.parametrize('packed', ['()', '(48,)'])
+def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  experiment = _settings('bc', f'PACKED_LENGTHS={packed}')
+  batches = experiment.bc.trainer.batches(
+    **bc_stage.pair_batches(run.data.pairs('train')),
+    packable=experiment.bc.loss.packable,
+  )
+  planned = _step(experiment, 'bc').arguments[1]
+  assert _shapes(planned) == _shapes(batches[0])
+
+
+@pytest.mark.parametrize('packed', ['()', '(48,)'])
+@pytest.mark.parametrize('loss', LOSSES)
+def test_a_batch_of_improve_is_that_of_the_stage(
+  tmp_path_factory, loss, packed
+):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  experiment = _settings(loss, f'PACKED_LENGTHS={packed}')
+  rows = improve_stage.select_rows(
+    experiment.improve,
+    improve_step=1,
+    grow_directory=run.grow_directory(1),
+    reward_name=experiment.reward.name,
+    data=run.data,
+  )
+  batches = experiment.improve.trainer.batches(
+    source_lengths=rows.source_lengths,
+    target_lengths=rows.target_lengths,
+    load=rows.load,
+    packable=experiment.improve.loss.packable,
+  )
+  planned = _step(experiment, 'improve').arguments[1]
+  assert _shapes(planned) == _shapes(batches[0])
+
+
+def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  experiment = _settings('oac')
+  rows, _ = value_stage._rows(
+    experiment.value,
+    run.grow_directory(1),
+    experiment.reward.name,
+    run.data,
+  )
+  batches = experiment.value.trainer.batches(
+    source_lengths=rows.source_lengths,
+    target_lengths=rows.target_lengths,
+    load=rows.load,
+  )
+  planned = _step(experiment, 'value').arguments[1]
+  assert _shapes(planned) == _shapes(batches[0])
+
+
+# Every kind of state that a loss may have beside the policy.
+@pytest.mark.parametrize('loss', ['bc', 'oac', 'bvmpo', 'bve', 'gold_s'])
+def test_the_state_is_that_of_a_training(loss):
+  experiment = _settings(loss)
+  program = _step(experiment, 'improve')
+  target = _target(experiment)
+  model = _training(experiment, 'improve').model
+  config = experiment.improve
+  real = trainer_lib._sharded_state(
+    model,
+    config.loss,
+    config.trainer,
+    model.init(jax.random.key(0)),
+    _given(config.loss, model),
+    experiment.mesh,
+    target.mesh,
+  )
+  described = jax.tree.map(
+    lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec), real
+  )
+  planned = jax.tree.map(
+    lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec),
+    program.arguments[0],
+  )
+  assert planned == described
+
+
+def _given(loss, model):
+  models = programs.other_models(model)
+  return {
+    name: trainer_lib.Given(models[name], models[name].init(jax.random.key(1)))
+    for name in loss.needs
+  }
+
+
+def test_the_step_is_the_trainer_s_own():
+  experiment = _settings()
+  config = experiment.improve
+  step = trainer_lib.jitted_step(
+    _training(experiment, 'improve').model,
+    config.loss,
+    config.trainer.optimizer.without_schedule(),
+    improve_stage.row_filter(config.filter.is_inclusive),
+    config.trainer.accumulation_steps,
+    experiment.mesh,
+    config.trainer.max_bad_steps > 0,
+  )
+  # The trainer keeps its steps: the same settings give the same function.
+  assert _step(experiment, 'improve').function is step
+
+
+def test_the_programs_of_an_experiment_in_the_order_of_a_run():
+  assert list(_programs(_settings('oac'))) == [
+    'bc',
+    'reward, pre-training',
+    'reward, ratings',
+    'value',
+    'improve',
+    'scorer, sources',
+    'scorer, candidates',
+    sampling_programs.BLOCK,
+    sampling_programs.STEP,
+  ]
+
+
+def test_a_block_is_the_sampler_s_own():
+  experiment = _settings()
+  block = _programs(experiment)[sampling_programs.BLOCK]
+  tokens, words, ids, active = block.arguments[-1]
+  config = experiment.grow.decode
+  rows = config.block_sources
+  assert tokens.shape == (rows, config.source_length_buckets[-1])
+  assert (words.shape, words.dtype) == ((rows, 2), jnp.uint32)
+  assert (ids.shape, ids.dtype) == ((config.block_samples,), jnp.uint32)
+  assert active.shape == (rows, config.block_samples)
+  assert hasattr(block.function, 'lower')
+  assert isinstance(block.arguments[-1], decode.BlockInputs)
+
+
+def _kind(leaf):
+  return np.ndim(leaf), str(getattr(leaf, 'dtype', type(leaf)))
+
+
+def test_the_scorer_takes_what_is_planned(monkeypatch, tmp_path_factory):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  seen = {}
+
+  def watched(name, function):
+    def call(*arguments):
+      # The first is the model.
+      seen.setdefault(name, arguments[1:])
+      return function(*arguments)
+
+    return call
+
+  for name in ('encode', 'rewards_of'):
+    function = getattr(learned, name)
+    monkeypatch.setattr(learned, name, watched(name, function))
+  long = 'word ' * 60
+  run.reward_model.score([long] * 4, [f'{long}{i}' for i in range(4)])
+  planned = _programs(run.experiment)
+  for name, program in (
+    ('encode', 'scorer, sources'),
+    ('rewards_of', 'scorer, candidates'),
+  ):
+    given, expected = (
+      jax.tree.map(_kind, each)
+      for each in (seen[name], planned[program].arguments)
+    )
+    assert str(given) == str(expected)
+
+
+def test_another_size_changes_the_batch_and_nothing_else():
+  program = _step(_settings(), 'bc')
+  length = program.arguments[1]['encoder_input_tokens'].shape[1]
+  twice = program.resized(2 * program.size)
+  assert twice.size == 2 * program.size
+  assert twice.items == 2 * program.items
+  assert twice.arguments[1]['encoder_input_tokens'].shape == (
+    2 * program.items,
+    length,
+  )
+  assert twice.arguments[0] == program.arguments[0]
+
+
+def test_nothing_is_allocated_for_a_network_of_billions():
+  experiment = smoke.settings(gin_files=('gin_configs/models/mt5_xxl.gin',))
+  program = _step(experiment, 'bc')
+  assert programs.tree_bytes(program.arguments[0]) > 100e9
+  leaves = jax.tree.leaves(program.arguments)
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+
+
+def test_an_accumulated_step_has_as_many_products():
+  one = _step(_settings('bc', 'TOKENS_PER_BATCH=384'), 'bc')
+  experiment = _settings('bc', 'TOKENS_PER_BATCH=384')
+  trainer = dataclasses.replace(experiment.bc.trainer, accumulation_steps=4)
+  experiment = dataclasses.replace(
+    experiment, bc=dataclasses.replace(experiment.bc, trainer=trainer)
+  )
+  four = _step(experiment, 'bc')
+  flops = [counts.product_flops(each.trace().jaxpr) for each in (one, four)]
+  biases = flops[1] - flops[0]
+  # Position biases are made once for each micro-batch.
+  assert 0 <= biases < 0.1 * flops[0]
+  once = counts.product_flops(four.trace().jaxpr, loops_once=True)
+  assert once == pytest.approx(flops[1] / 4)
