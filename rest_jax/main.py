@@ -5,7 +5,9 @@ Kept short: flags, configuration, and which stages a run mode goes through.
 
 import contextlib
 import logging as std_logging
+import os
 import pathlib
+import signal
 import sys
 import traceback
 
@@ -129,6 +131,8 @@ def main(argv: list[str], overrides: list[str]) -> int:
       file=sys.stderr,
     )
     return 128 + interrupted.number
+  except BrokenPipeError:
+    return _reader_left()
   except Exception as error:
     if _TRACEBACK.value:
       raise
@@ -136,6 +140,14 @@ def main(argv: list[str], overrides: list[str]) -> int:
 
     terminal.show_error(_explain(error))
     return 1
+
+
+def _reader_left() -> int:
+  """Ends as a program does whose reader, such as `head`, wants no more."""
+  # What is still buffered is written at exit, and must not fail again.
+  with open(os.devnull, 'w', encoding='utf-8') as nowhere:
+    os.dup2(nowhere.fileno(), sys.stdout.fileno())
+  return 128 + signal.SIGPIPE
 
 
 def _explain(error: Exception) -> str:

@@ -28,6 +28,8 @@ class NetworkConfig:
       bfloat16 activations too.
     relative_attention_num_buckets: of the relative position bias.
     relative_attention_max_distance: beyond it all distances share a bucket.
+    relative_bias_per_layer: each layer has a relative position bias of its own,
+      as in umT5; otherwise a stack has one.
   """
 
   vocab_size: int = 0
@@ -44,6 +46,7 @@ class NetworkConfig:
   float32_attention_logits: bool = True
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
+  relative_bias_per_layer: bool = False
 
   def __post_init__(self):
     # gin hands lists over as lists.
