@@ -156,7 +156,7 @@ def register_store(
   include_references: bool = True,
   include_unfinished: bool = False,
   reference_weight: float = 1.0,
-) -> Any:
+) -> str:
   """Makes a SeqIO task of the rows of D_g whose reward is above a threshold.
 
   Its split is 'train'. `stored_rows` says what an example holds. They come in the
@@ -168,7 +168,7 @@ def register_store(
     grow_directory: and the others, see `stored_rows.of_store`.
 
   Returns:
-    The `seqio.Task`.
+    The name, by which SeqIO and T5X find the task.
 
   Raises:
     FileNotFoundError: if the Grow or its data are not there.
@@ -187,7 +187,7 @@ def register_store(
   return _register(name, settings, lambda: stored_rows.of_store(**settings))
 
 
-def register_pairs(name: str, data_directory: stored_rows.PathLike) -> Any:
+def register_pairs(name: str, data_directory: stored_rows.PathLike) -> str:
   """Makes a SeqIO task of a run's prepared pairs, with its splits.
 
   Args:
@@ -195,7 +195,7 @@ def register_pairs(name: str, data_directory: stored_rows.PathLike) -> Any:
     data_directory: a finished `data/` folder.
 
   Returns:
-    The `seqio.Task`; see `register_store`.
+    The name; see `register_store`.
 
   Raises:
     FileNotFoundError: if the folder is not finished.
@@ -223,8 +223,8 @@ def _register(
   name: str,
   settings: dict[str, Any],
   read: Callable[[], stored_rows.StoredRows],
-) -> Any:
-  """Registers a task of stored rows, once."""
+) -> str:
+  """Registers a task of stored rows, once; returns its name."""
   seqio = _import_seqio()
   if name in seqio.TaskRegistry.names():
     if _registered.get(name) != settings:
@@ -232,11 +232,11 @@ def _register(
         f'name must be that of no other SeqIO task; {name!r} is registered '
         'already, with other settings. Choose another.'
       )
-    return seqio.TaskRegistry.get(name)
+    return name
   stored = read()
   splits = stored.splits
   feature = seqio.Feature(vocabulary(stored.data_directory))
-  task = seqio.TaskRegistry.add(
+  seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(
       lambda split, shuffle_files, seed=None: _dataset(
@@ -250,7 +250,7 @@ def _register(
     output_features={'inputs': feature, 'targets': feature},
   )
   _registered[name] = settings
-  return task
+  return name
 
 
 def _dataset(

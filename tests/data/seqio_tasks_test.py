@@ -243,10 +243,11 @@ def _same(examples, others):
 
 def test_a_store_is_a_task_with_a_threshold(run):
   folder, data = run
-  task = seqio_tasks.register_store(
+  name = seqio_tasks.register_store(
     'store', folder / 'grow_1', threshold=0.5, reference_weight=0.5
   )
-  assert seqio.get_mixture_or_task('store') is task
+  assert name == 'store'
+  task = seqio.get_mixture_or_task(name)
   rows = stored_rows.of_store(
     folder / 'grow_1', threshold=0.5, reference_weight=0.5
   ).splits['train']
@@ -275,7 +276,8 @@ def test_a_store_is_a_task_with_a_threshold(run):
 
 def test_shuffled_rows_depend_on_the_seed_alone(run):
   folder, _ = run
-  task = seqio_tasks.register_store('store_shuffled', folder / 'grow_1')
+  name = seqio_tasks.register_store('store_shuffled', folder / 'grow_1')
+  task = seqio.get_mixture_or_task(name)
   shuffled = [_read(task, shuffle=True, seed=seed) for seed in (1, 1, 2)]
   _same(shuffled[0], shuffled[1])
 
@@ -290,10 +292,10 @@ def test_shuffled_rows_depend_on_the_seed_alone(run):
 
 def test_a_task_is_registered_once(run, tmp_path):
   folder, _data = run
-  tasks = [
+  tasks = []
+  for _ in range(2):
     seqio_tasks.register_store('once', folder / 'grow_1', threshold=0.5)
-    for _ in range(2)
-  ]
+    tasks.append(seqio.get_mixture_or_task('once'))
   assert tasks[0] is tasks[1]
   with pytest.raises(ValueError, match="'once' is registered already"):
     seqio_tasks.register_store('once', folder / 'grow_1', threshold=0.6)
@@ -307,8 +309,9 @@ def test_a_task_is_registered_once(run, tmp_path):
 
 def test_registered_pairs_come_back_as_pairs(run):
   folder, data = run
-  task = seqio_tasks.register_pairs('small_pairs', folder / 'data')
-  assert set(task.splits) == {'train', 'validation', 'test'}
+  name = seqio_tasks.register_pairs('small_pairs', folder / 'data')
+  splits = seqio.get_mixture_or_task(name).splits
+  assert set(splits) == {'train', 'validation', 'test'}
   pairs = data.pairs('validation')
   read = seqio_tasks.SeqioPairs(task='small_pairs', split='validation').read()
   assert list(read) == [

@@ -45,7 +45,7 @@ def write(folder: pathlib.Path) -> prepare.PreparedData:
       train=split,
       validation=validation,
       test=validation,
-      vocabulary=vocabularies.VocabularyConfig(size=30),
+      vocabulary=vocabularies.VocabularyConfig(size=24),
     ),
     directory=folder / 'data',
   )

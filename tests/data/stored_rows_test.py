@@ -50,7 +50,7 @@ def test_sources_alone_have_no_targets(tmp_path):
       validation=pairs,
       test=pairs,
       grow=sources.TextPairs(sources=small_run.texts(4, 2)),
-      vocabulary=vocabularies.VocabularyConfig(size=30),
+      vocabulary=vocabularies.VocabularyConfig(size=24),
     ),
     directory=tmp_path,
   )
@@ -177,7 +177,7 @@ def test_faults_of_folders(run, tmp_path):
   other = tmp_path / 'other'
   shutil.copytree(folder / 'data', other)
   vocabularies.train(
-    vocabularies.VocabularyConfig(size=29),
+    vocabularies.VocabularyConfig(size=23),
     small_run.texts(50),
     other / 'vocab.model',
   )

@@ -15,7 +15,7 @@ from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
 
 _MAX_LENGTH = 12
-_PIECES = 60
+_PIECES = 48
 _SIZES = {
   'tied': {'logits_via_embedding': True},
   'untied': {},
@@ -52,6 +52,7 @@ def exported(request, tmp_path_factory):
       max_target_length=_MAX_LENGTH,
       source_length_buckets=(64,),
       cache_stages=(_MAX_LENGTH,),
+      row_shares=(0.5,),
     ),
     mesh.MeshConfig().build(),
     vocabulary_size=vocabulary.size,
@@ -64,7 +65,7 @@ def exported(request, tmp_path_factory):
     seed=0,
     grow_step=0,
   )
-  ours = [_cut(block.tokens[row, 0]) for row in range(len(rows))]
+  ours = [_cut(block.tokens[row][0]) for row in range(len(rows))]
   # Outputs that depend on the source, some of them ended by the policy.
   assert len({tuple(row) for row in ours}) > 4
   return folder / 'hf', texts, ours

@@ -290,8 +290,9 @@ def test_an_improve_step_by_t5x_train(
     TRAIN_STEPS=70,
     BATCH_SIZE=8,
     EVAL_STEPS=1,
-    EVAL_PERIOD=60,
+    EVAL_PERIOD=50,
     DROPOUT_RATE=0.0,
+    **{'utils.create_learning_rate_scheduler.base_learning_rate': 0.01},
   )
   _, improved = t5x_checkpoints.load_policy(
     tmp_path / 'improved', policy.config
