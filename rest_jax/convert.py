@@ -13,12 +13,12 @@ from absl import app, flags
 
 from rest_jax import gin_utils, types
 from rest_jax.evaluation import results as results_lib
-from rest_jax.interop import huggingface, t5x_checkpoints
+from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.report import model_card
-from rest_jax.stages import folder, imported, policies
+from rest_jax.stages import folder, imported, policies, prepare
 
 FORMATS = ('rest_jax', 'huggingface', 't5x')
 
@@ -41,6 +41,12 @@ _RESULTS = flags.DEFINE_string(
   'results',
   None,
   'The results.json for the model card; by default that of the run.',
+)
+_VOCABULARY = flags.DEFINE_string(
+  'vocabulary',
+  None,
+  'The sentencepiece model for the tokenizer of a Hugging Face folder; by '
+  "default that of the run, '' for none.",
 )
 _REPLACE = flags.DEFINE_bool(
   'replace', False, 'Replace a folder that holds another imported policy.'
@@ -141,7 +147,12 @@ def _sizes(
 
 def _write_huggingface(source, target, config, params) -> None:
   path = _results_file(source)
+  vocabulary = _vocabulary_file(source)
   huggingface.save_policy(target, config, params)
+  if vocabulary is not None:
+    tokenizer_files.write(target, vocabulary, config.vocab_size)
+  else:
+    print('no tokenizer is written: --vocabulary names none', file=sys.stderr)
   card = model_card.render(
     config,
     policy_lib.num_params(params),
@@ -149,6 +160,16 @@ def _write_huggingface(source, target, config, params) -> None:
     results=results_lib.read(path) if path else None,
   )
   (target / 'README.md').write_text(card, encoding='utf-8')
+
+
+def _vocabulary_file(source: pathlib.Path) -> pathlib.Path | None:
+  if _VOCABULARY.value is not None:
+    return pathlib.Path(_VOCABULARY.value) if _VOCABULARY.value else None
+  for parent in source.absolute().parents[:_DEPTH]:
+    path = parent / 'data' / prepare.VOCABULARY_FILE
+    if path.is_file():
+      return path
+  return None
 
 
 def _results_file(source: pathlib.Path) -> pathlib.Path | None:

@@ -7,6 +7,7 @@ import contextlib
 import logging as std_logging
 import os
 import pathlib
+import signal
 import sys
 import traceback
 from typing import Literal, NoReturn
@@ -253,6 +254,8 @@ def _main(overrides: list[str]) -> int:
       file=sys.stderr,
     )
     return _SIGNALLED + interrupted.number
+  except BrokenPipeError:
+    return _reader_left()
   except Exception as error:
     if _TRACEBACK.value:
       raise
@@ -260,6 +263,14 @@ def _main(overrides: list[str]) -> int:
 
     terminal.show_error(_explain(error))
     return 1
+
+
+def _reader_left() -> int:
+  """Ends as a program does whose reader, such as `head`, wants no more."""
+  # What is still buffered is written at exit, and must not fail again.
+  with open(os.devnull, 'w', encoding='utf-8') as nowhere:
+    os.dup2(nowhere.fileno(), sys.stdout.fileno())
+  return _SIGNALLED + signal.SIGPIPE
 
 
 def _explain(error: Exception) -> str:

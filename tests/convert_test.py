@@ -11,7 +11,7 @@ import pytest
 
 from rest_jax import convert
 from rest_jax import run as run_lib
-from rest_jax.interop import huggingface, t5x_checkpoints
+from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.stages import bc as bc_stage
@@ -143,11 +143,32 @@ def test_a_policy_of_the_run_goes_out_with_its_results(run, tmp_path):
   config, params = huggingface.load_policy(tmp_path / 'hf')
   assert config == run.policy.config
   _same(policies.load(step, run.policy, mesh.MeshConfig()), params)
+  vocabulary = run.model_dir / 'data' / 'vocab.model'
+  exported = tmp_path / 'hf' / tokenizer_files.VOCABULARY_FILE
+  assert exported.read_bytes() == vocabulary.read_bytes()
   card = (tmp_path / 'hf/README.md').read_text(encoding='utf-8')
   assert 'after Grow step 1, Improve step 1 (`bc`)' in card
   results = json.loads((run.model_dir / 'results.json').read_text())
   for entry in results['variants']:
     assert f'{entry["reward"]["mean"]:.2f} ±' in card
+
+
+def test_a_vocabulary_is_named_or_left_out(run, stage, tmp_path, capsys):
+  vocabulary = str(run.model_dir / 'data' / 'vocab.model')
+  for name, given, is_written in (
+    ('none', {}, False),
+    ('named', {'vocabulary': vocabulary}, True),
+  ):
+    folder = tmp_path / name
+    assert _convert(stage, folder, format='huggingface', **given) == 0
+    assert (folder / tokenizer_files.TOKENIZER_FILE).exists() == is_written
+    said = 'no tokenizer is written' in capsys.readouterr().err
+    assert said != is_written
+  step = run.improve_directory(1, 1)
+  assert (
+    _convert(step, tmp_path / 'off', format='huggingface', vocabulary='') == 0
+  )
+  assert not (tmp_path / 'off' / tokenizer_files.TOKENIZER_FILE).exists()
 
 
 def test_a_card_without_results_says_so(stage, tmp_path):

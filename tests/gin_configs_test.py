@@ -9,7 +9,7 @@ import pytest
 
 from rest_jax import comparison, configurables, dry_run, gin_utils
 from rest_jax import run as run_lib
-from rest_jax.data import vocabularies
+from rest_jax.data import seqio_tasks, vocabularies
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
 from rest_jax.rewards import metricx
@@ -205,6 +205,33 @@ def test_summaries_have_longer_sources_and_no_ratings(files):
     assert max(decode.source_length_buckets) == 512
     assert decode.max_target_length == 64
   assert max(built.bc.trainer.buckets) == 512
+
+
+def test_any_seqio_task_by_its_name():
+  configurables.register()
+  task = gin_utils.parse_and_build(
+    [
+      str(GIN / 'experiments/demo.gin'),
+      str(GIN / 'tasks/seqio.gin'),
+      str(GIN / 'rewards/chrf.gin'),
+    ],
+    [
+      'SEQIO_TASK=my_mixture',
+      'SEQIO_MODULE=my.tasks',
+      'NUM_TRAIN_PAIRS=500',
+      'TEST_SPLIT=newstest',
+    ],
+    root=configurables.ROOT,
+  ).task
+  assert task.name == 'my_mixture' and task.ratings is None
+  for pairs, split, limit in (
+    (task.train, 'train', 500),
+    (task.validation, 'validation', None),
+    (task.test, 'newstest', None),
+  ):
+    assert pairs == seqio_tasks.SeqioPairs(
+      task='my_mixture', module='my.tasks', split=split, limit=limit
+    )
 
 
 def test_a_learned_reward_needs_ratings():

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import pathlib
 import signal
 import subprocess
@@ -250,3 +251,26 @@ def test_a_damaged_program_is_removed_from_the_cache(
 def test_a_traceback_is_shown_if_asked_for(failing, error):
   with pytest.raises(type(error), match='wrong'):
     failing(error, traceback=True)
+
+
+@pytest.mark.parametrize('arguments', [['--run_mode=sample'], ['--dry_run']])
+def test_a_reader_that_leaves_ends_it_quietly(
+  arguments, tmp_path, tmp_path_factory
+):
+  """As `... | head -1` may do: status 128 + SIGPIPE, and no word of it."""
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  path = tmp_path / 'in.txt'
+  path.write_text('\n'.join(run.data.pairs('test').source_texts()[:3]) + '\n')
+  reading, writing = os.pipe()
+  os.close(reading)
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'rest_jax.main', f'--model_dir={run.model_dir}',
+      f'--gin_file={smoke.GIN_FILE}', f'--input={path}', '--verbosity=-1',
+      *arguments,
+    ],
+    stdout=writing, stderr=subprocess.PIPE, text=True, timeout=240, check=False,
+  )  # fmt: skip
+  os.close(writing)
+  assert done.returncode == 128 + signal.SIGPIPE
+  assert done.stderr == ''

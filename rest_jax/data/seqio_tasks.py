@@ -1,23 +1,36 @@
-"""Pairs of a SeqIO task or mixture.
+"""SeqIO tasks as pairs of a run, and what a run has stored as SeqIO tasks.
 
-The only module that imports SeqIO and TensorFlow, and only when pairs are read.
-Their text is taken as it was before tokenisation: this package tokenises with a
-vocabulary of its own.
+Of another's task or mixture the text is taken as it was before tokenisation: this
+package tokenises with a vocabulary of its own. The other way, `register_pairs`
+and `register_store` make tasks of prepared pairs and of D_g, tokens and all, for
+T5X and whatever else trains on SeqIO.
+
+SeqIO and TensorFlow are imported only when one of these is asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import difflib
 import importlib
+import math
 from typing import Any
 
-from rest_jax.data import sources
+import numpy as np
+
+from rest_jax.data import sources, stored_rows, vocabularies
 
 # Where seqio.preprocessors.tokenize keeps the text it was given.
 _PRETOKENIZED = '_pretokenized'
 
 # Only stochastic preprocessors and the order of a mixture depend on it.
 _SEED = 0
+
+# Where TFDS keeps its data unless told otherwise.
+_TFDS_DIR = '~/tensorflow_datasets'
+
+# Tasks that were registered here, by name, and what they were made of.
+_registered: dict[str, dict[str, Any]] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,9 +99,11 @@ class SeqioPairs:
         f'{self.module!r}.'
       )
     task = seqio.get_mixture_or_task(self.task)
-    if self.split not in task.splits:
+    with _explained(seqio, task):
+      splits = task.splits
+    if self.split not in splits:
       raise ValueError(
-        f'split must be one of {sorted(task.splits)} for {self.task!r}; '
+        f'split must be one of {sorted(splits)} for {self.task!r}; '
         f'got {self.split!r}.'
       )
     options: dict[str, Any] = {'num_epochs': 1}
@@ -103,9 +118,10 @@ class SeqioPairs:
         'num_epochs': None,
         'passthrough_features': keys + [key + _PRETOKENIZED for key in keys],
       }
-    return task.get_dataset(
-      split=self.split, shuffle=False, seed=_SEED, **options
-    )
+    with _explained(seqio, task):
+      return task.get_dataset(
+        split=self.split, shuffle=False, seed=_SEED, **options
+      )
 
   def _text_feature(self, spec: Any, argument: str, key: str) -> str:
     """Returns the feature that holds the text of `key`."""
@@ -128,6 +144,162 @@ class SeqioPairs:
         f'{self.task!r}, split {self.split!r}, example {index} (from 0) is not '
         f'valid UTF-8: {error}.'
       ) from error
+
+
+def register_store(
+  name: str,
+  grow_directory: stored_rows.PathLike,
+  *,
+  threshold: float = -math.inf,
+  reward_name: str | None = None,
+  data_directory: stored_rows.PathLike | None = None,
+  include_references: bool = True,
+  include_unfinished: bool = False,
+  reference_weight: float = 1.0,
+) -> str:
+  """Makes a SeqIO task of the rows of D_g whose reward is above a threshold.
+
+  Its split is 'train'. `stored_rows` says what an example holds. They come in the
+  order of the store, or all of them shuffled by the seed. Registered again with
+  the same settings it is the same task.
+
+  Args:
+    name: of the task.
+    grow_directory: and the others, see `stored_rows.of_store`.
+
+  Returns:
+    The name, by which SeqIO and T5X find the task.
+
+  Raises:
+    FileNotFoundError: if the Grow or its data are not there.
+    ImportError: if SeqIO or TensorFlow is not installed.
+    ValueError: if the store does not fit, or another task has the name.
+  """
+  settings = {
+    'grow_directory': grow_directory,
+    'threshold': threshold,
+    'reward_name': reward_name,
+    'data_directory': data_directory,
+    'include_references': include_references,
+    'include_unfinished': include_unfinished,
+    'reference_weight': reference_weight,
+  }
+  return _register(name, settings, lambda: stored_rows.of_store(**settings))
+
+
+def register_pairs(name: str, data_directory: stored_rows.PathLike) -> str:
+  """Makes a SeqIO task of a run's prepared pairs, with its splits.
+
+  Args:
+    name: of the task.
+    data_directory: a finished `data/` folder.
+
+  Returns:
+    The name; see `register_store`.
+
+  Raises:
+    FileNotFoundError: if the folder is not finished.
+    ImportError: if SeqIO or TensorFlow is not installed.
+    ValueError: if another task has the name.
+  """
+  settings = {'data_directory': data_directory}
+  return _register(name, settings, lambda: stored_rows.of_pairs(**settings))
+
+
+def vocabulary(data_directory: stored_rows.PathLike) -> Any:
+  """Returns a run's vocabulary as a `seqio.SentencePieceVocabulary`.
+
+  It equals that of the registered tasks; SeqIO compares vocabularies by path.
+
+  Args:
+    data_directory: a finished `data/` folder.
+  """
+  path = stored_rows.vocabulary_path(data_directory)
+  vocabularies.Vocabulary(path)  # Says what is wrong with it, if anything is.
+  return _import_seqio().SentencePieceVocabulary(str(path), extra_ids=0)
+
+
+def _register(
+  name: str,
+  settings: dict[str, Any],
+  read: Callable[[], stored_rows.StoredRows],
+) -> str:
+  """Registers a task of stored rows, once; returns its name."""
+  seqio = _import_seqio()
+  if name in seqio.TaskRegistry.names():
+    if _registered.get(name) != settings:
+      raise ValueError(
+        f'name must be that of no other SeqIO task; {name!r} is registered '
+        'already, with other settings. Choose another.'
+      )
+    return name
+  stored = read()
+  splits = stored.splits
+  feature = seqio.Feature(vocabulary(stored.data_directory))
+  seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(
+      lambda split, shuffle_files, seed=None: _dataset(
+        splits[split], shuffle_files, seed
+      ),
+      splits=tuple(splits),
+      num_input_examples={split: rows.count for split, rows in splits.items()},
+    ),
+    # The tokens are there already, EOS included.
+    preprocessors=[],
+    output_features={'inputs': feature, 'targets': feature},
+  )
+  _registered[name] = settings
+  return name
+
+
+def _dataset(
+  rows: stored_rows.Rows, is_shuffled: bool, seed: int | None
+) -> Any:
+  """Returns a `tf.data.Dataset` of the rows."""
+  # An extra, which the registration has imported before.
+  import tensorflow as tf  # pyright: ignore[reportMissingImports]
+
+  signature = {
+    key: tf.TensorSpec([], tf.string)
+    if isinstance(value, str)
+    else tf.TensorSpec([None] * value.ndim, value.dtype)
+    for key, value in rows.example(0).items()
+  }
+
+  def examples():
+    order = np.arange(rows.count)
+    if is_shuffled:
+      order = np.random.default_rng(seed).permutation(rows.count)
+    return map(rows.example, order.tolist())
+
+  return tf.data.Dataset.from_generator(examples, output_signature=signature)
+
+
+@contextlib.contextmanager
+def _explained(seqio: Any, task: Any) -> Iterator[None]:
+  """Says what to run where if data of TFDS are not there."""
+  try:
+    yield
+  except Exception as error:
+    tasks = task.tasks if isinstance(task, seqio.Mixture) else [task]
+    loaders = [
+      part.source.tfds_dataset
+      for part in tasks
+      if isinstance(part.source, seqio.TfdsDataSource)
+    ]
+    if not loaders:
+      raise
+    commands = [
+      f"tfds.load('{loader.name}', data_dir='{loader.data_dir or _TFDS_DIR}')"
+      for loader in loaders
+    ]
+    raise FileNotFoundError(
+      f'the data of {task.name!r} cannot be read: {error}. They are of TFDS, '
+      'which makes them where there is a network; run there, and bring the '
+      'folder to the same place here:\n  python -c "import tensorflow_datasets '
+      f'as tfds; {"; ".join(commands)}"'
+    ) from error
 
 
 def _is_text(feature: Any) -> bool:

@@ -3,7 +3,7 @@
 Only these are read, never a pickle. Kernels of Hugging Face are
 [output, input], ours are T5X's [input, output]; its relative position bias is
 [buckets, heads] and stands in the first layer of a stack, ours is
-[heads, buckets] and belongs to the stack.
+[heads, buckets] and belongs to the stack; in umT5 each layer has one, with both.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,9 +48,9 @@ def save_policy(
   config: network.NetworkConfig,
   params: types.Params,
 ) -> None:
-  """Writes a folder that `T5ForConditionalGeneration` loads.
+  """Writes a folder that `AutoModelForSeq2SeqLM` loads.
 
-  The model gives the same logits there. The vocabulary is not written.
+  The model gives the same logits there. `tokenizer_files` writes the vocabulary.
 
   Args:
     directory: is made.
@@ -100,6 +100,8 @@ def load_policy(
   if not config.logits_via_embedding:
     path = ('decoder', 'logits_dense', 'kernel')
     names.append((_head(config, folder), path, True))
+  elif config.relative_bias_per_layer:
+    _check_tied(folder)
   return config, _read(names, folder, shapes, np.float32)
 
 
@@ -164,7 +166,7 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
   """The `config.json` of a network.
 
   Raises:
-    ValueError: Hugging Face's T5 has no such feed-forward block.
+    ValueError: Hugging Face's T5 has no such feed-forward block or logits.
   """
   names = {value: key for key, value in _FEED_FORWARD.items()}
   activations = tuple(config.mlp_activations)
@@ -173,9 +175,15 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
       f'mlp_activations must be one of {sorted(names)} for Hugging Face; got '
       f'{activations}.'
     )
+  if config.relative_bias_per_layer and not config.logits_via_embedding:
+    raise ValueError(
+      'logits_via_embedding must be True where relative_bias_per_layer is: '
+      'transformers 5 scales the logits of every umT5 as tied ones.'
+    )
+  family = 'umt5' if config.relative_bias_per_layer else 't5'
   return {
-    'architectures': ['T5ForConditionalGeneration'],
-    'model_type': 't5',
+    'architectures': [f'{family.upper()}ForConditionalGeneration'],
+    'model_type': family,
     'vocab_size': config.vocab_size,
     'd_model': config.emb_dim,
     'd_kv': config.head_dim,
@@ -204,7 +212,7 @@ def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
     ValueError: another architecture, or a setting that ours lacks.
   """
   expected = {
-    'model_type': ('t5', 'mt5'),
+    'model_type': ('t5', 'mt5', 'umt5'),
     'feed_forward_proj': tuple(_FEED_FORWARD),
     'layer_norm_epsilon': (_NORM_EPSILON,),
     'decoder_start_token_id': (types.DECODER_START_ID, None),
@@ -231,6 +239,7 @@ def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
       'relative_attention_max_distance', 128
     ),
     dropout_rate=described.get('dropout_rate', 0.1),
+    relative_bias_per_layer=described.get('model_type') == 'umt5',
   )
 
 
@@ -292,6 +301,21 @@ def _check_names(
     )
 
 
+def _check_tied(folder: safetensors_folder.Folder) -> None:
+  """Raises ValueError if an umT5 has logits of its own after all.
+
+  Version 5 of transformers writes that every umT5 is tied.
+  """
+  if 'lm_head.weight' not in folder:
+    return
+  if not np.array_equal(folder['lm_head.weight'], folder['shared.weight']):
+    raise ValueError(
+      f'tie_word_embeddings of {folder.directory / CONFIG_FILE} must be false, '
+      'as lm_head.weight and shared.weight differ; got true. That of the umT5 '
+      'of Google is false.'
+    )
+
+
 def _check_shape(name, shape, ours, transposed) -> None:
   wanted = ours.shape[::-1] if transposed else ours.shape
   if tuple(shape) != wanted:
@@ -331,11 +355,14 @@ def _body(
 
 def _stack(stack, num_layers, config):
   blocks = _ENCODER_BLOCKS if stack == 'encoder' else _DECODER_BLOCKS
-  yield (
-    f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
-    (stack, 'relpos_bias', 'rel_embedding'),
-    True,
-  )
+  for layer in range(num_layers if config.relative_bias_per_layer else 1):
+    owner = (f'layers_{layer}',) if config.relative_bias_per_layer else ()
+    yield (
+      f'{stack}.block.{layer}.layer.0.SelfAttention.relative_attention_bias'
+      '.weight',
+      (stack, *owner, 'relpos_bias', 'rel_embedding'),
+      True,
+    )
   yield (
     f'{stack}.final_layer_norm.weight',
     (stack, f'{stack}_norm', 'scale'),

@@ -58,6 +58,8 @@ class EncoderLayer(nn.Module):
   def setup(self):
     dtype = self.config.dtype
     self.pre_attention_layer_norm = layers.RMSNorm(dtype)
+    if self.config.relative_bias_per_layer:
+      self.relpos_bias = _relpos_bias(self.config, bidirectional=True)
     self.attention = _attention(self.config)
     self.pre_mlp_layer_norm = layers.RMSNorm(dtype)
     self.mlp = _mlp(self.config)
@@ -67,10 +69,12 @@ class EncoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'B S D'],
-    bias: Float[Array, 'B H S S'],
+    bias: Float[Array, 'B #H S S'],
     *,
     deterministic: bool,
   ) -> Float[Array, 'B S D']:
+    if self.config.relative_bias_per_layer:
+      bias = bias + self.relpos_bias(x.shape[1], x.shape[1])
     y = self.pre_attention_layer_norm(x)
     y = self.attention(y, y, bias, deterministic=deterministic)
     x = _residual(x + self.dropout(y, deterministic=deterministic))
@@ -86,6 +90,8 @@ class DecoderLayer(nn.Module):
   def setup(self):
     dtype = self.config.dtype
     self.pre_self_attention_layer_norm = layers.RMSNorm(dtype)
+    if self.config.relative_bias_per_layer:
+      self.relpos_bias = _relpos_bias(self.config, bidirectional=False)
     self.self_attention = _attention(self.config)
     self.pre_cross_attention_layer_norm = layers.RMSNorm(dtype)
     self.encoder_decoder_attention = _attention(self.config)
@@ -97,11 +103,13 @@ class DecoderLayer(nn.Module):
     self,
     x: Float[Array, 'R T D'],
     encoded: Float[Array, 'B S D'],
-    bias: Float[Array, '#R H T T'],
+    bias: Float[Array, '#R #H T T'],
     cross_bias: Float[Array, 'B 1 Q S'],
     *,
     deterministic: bool,
   ) -> Float[Array, 'R T D']:
+    if self.config.relative_bias_per_layer:
+      bias = bias + self.relpos_bias(x.shape[1], x.shape[1])
     y = self.pre_self_attention_layer_norm(x)
     y = self.self_attention(y, y, bias, deterministic=deterministic)
     x = _residual(x + self.dropout(y, deterministic=deterministic))
@@ -118,11 +126,13 @@ class DecoderLayer(nn.Module):
     x: Float[Array, 'R D'],
     cache: attention.Cache,
     cross_cache: attention.CrossCache,
-    bias: Float[Array, 'H L'],
+    bias: Float[Array, '#H L'],
     cross_bias: Float[Array, 'B 1 1 S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
   ) -> tuple[Float[Array, 'R D'], attention.Cache]:
+    if self.config.relative_bias_per_layer:
+      bias = bias + self.relpos_bias.row(position, bias.shape[1])
     y = self.pre_self_attention_layer_norm(x)
     y, cache = self.self_attention.step(y, cache, bias, position, rows)
     x = x + y
@@ -142,7 +152,8 @@ class Encoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.relpos_bias = _relpos_bias(config, bidirectional=True)
+    if not config.relative_bias_per_layer:
+      self.relpos_bias = _relpos_bias(config, bidirectional=True)
     self.layers = [
       EncoderLayer(config) for _ in range(config.num_encoder_layers)
     ]
@@ -159,7 +170,9 @@ class Encoder(nn.Module):
     deterministic: bool,
   ) -> Float[Array, 'B S D']:
     length = x.shape[1]
-    bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
+    bias = layers.mask_to_bias(mask)
+    if not self.config.relative_bias_per_layer:
+      bias = self.relpos_bias(length, length) + bias
     x = _residual(self.input_dropout(x, deterministic=deterministic))
     x = layer_stack.apply(
       self, self.layers, self.config, x, bias, deterministic=deterministic
@@ -181,7 +194,8 @@ class Decoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.relpos_bias = _relpos_bias(config, bidirectional=False)
+    if not config.relative_bias_per_layer:
+      self.relpos_bias = _relpos_bias(config, bidirectional=False)
     self.layers = [
       DecoderLayer(config) for _ in range(config.num_decoder_layers)
     ]
@@ -204,7 +218,9 @@ class Decoder(nn.Module):
   ) -> Float[Array, 'R T D']:
     """The hidden states that a head reads."""
     length = x.shape[1]
-    bias = self.relpos_bias(length, length) + layers.mask_to_bias(mask)
+    bias = layers.mask_to_bias(mask)
+    if not self.config.relative_bias_per_layer:
+      bias = self.relpos_bias(length, length) + bias
     cross_bias = layers.mask_to_bias(cross_mask)
     x = _residual(self.dropout(x, deterministic=deterministic))
     x = layer_stack.apply(
@@ -232,7 +248,9 @@ class Decoder(nn.Module):
     """The hidden states of one new position, and the caches with it."""
     length = caches[0][0].shape[3]
     seen = jnp.arange(length) <= position
-    bias = self.relpos_bias.row(position, length) + layers.mask_to_bias(seen)
+    bias = layers.mask_to_bias(seen)[None]
+    if not self.config.relative_bias_per_layer:
+      bias = self.relpos_bias.row(position, length) + bias
     cross_bias = layers.mask_to_bias(cross_mask)
     new_caches = []
     for layer, cache, cross_cache in zip(

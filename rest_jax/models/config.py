@@ -31,6 +31,8 @@ class NetworkConfig:
       bfloat16 activations too.
     relative_attention_num_buckets: of the relative position bias.
     relative_attention_max_distance: beyond it all distances share a bucket.
+    relative_bias_per_layer: each layer has a relative position bias of its own,
+      as in umT5; otherwise a stack has one.
     remat: what training computes again in its backward pass to save memory:
       'none', 'minimal' (all but products of matrices), 'full' (every layer from
       its input).
@@ -52,6 +54,7 @@ class NetworkConfig:
   float32_attention_logits: bool = True
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
+  relative_bias_per_layer: bool = False
   remat: str = settings.recorded(default='none')
   scan_layers: bool = settings.recorded(default=False)
 

@@ -257,9 +257,9 @@ def relative_position_buckets(
 class RelativePositionBias(nn.Module):
   """A learned bias on attention logits for each head and distance bucket.
 
-  One table is shared by all layers of a stack. Looking both ways
-  (`bidirectional`), keys after the query have the upper half of the buckets;
-  otherwise keys after the query count as distance 0 (they are masked).
+  One table is shared by all layers of a stack, unless each has its own. Looking
+  both ways (`bidirectional`), keys after the query have the upper half of the
+  buckets; otherwise keys after the query count as distance 0 (they are masked).
 
   Source: Raffel et al. (2020), section 2.1.
   """

@@ -1,13 +1,23 @@
-"""Tests of SeqioPairs on small tasks registered here."""
+"""SeqIO tasks that are registered here, as pairs; and a run's data as tasks."""
 
 import sys
 
 import numpy as np
 import pytest
-import seqio
-import tensorflow as tf
 
-from rest_jax.data import seqio_tasks, sources
+from rest_jax.data import seqio_tasks, sources, stored_rows, vocabularies
+from rest_jax.data import task as task_lib
+from rest_jax.losses import bc
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh
+from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import prepare
+from rest_jax.training import journal, optimizers, trainer
+from tests.data import small_run
+from tests.models import tiny
+
+seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
+tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
 
 PAIRS = [('ein Haus', 'a house'), ('Grüße …', 'greetings'), ('drei', 'three')]
 SPLITS = ('train', 'validation')
@@ -150,3 +160,178 @@ def test_missing_package_says_what_to_install(monkeypatch, package):
   pairs = seqio_tasks.SeqioPairs(task='pairs_tokenized')
   with pytest.raises(ImportError, match='pip install seqio'):
     next(pairs.read())
+
+
+def test_a_task_of_tfds_that_is_not_there_says_what_to_run_where(tmp_path):
+  name = 'wmt_t2t_translate/de-en:1.0.0'
+  for task, splits in (('pairs_tfds', None), ('pairs_tfds_split', ['train'])):
+    seqio.TaskRegistry.add(
+      task,
+      source=seqio.TfdsDataSource(
+        name, str(tmp_path), splits=splits, read_only=True
+      ),
+      preprocessors=_TOKENIZE,
+      output_features={
+        'inputs': seqio.Feature(seqio.ByteVocabulary()),
+        'targets': seqio.Feature(seqio.ByteVocabulary()),
+      },
+    )
+    with pytest.raises(FileNotFoundError) as raised:
+      list(seqio_tasks.SeqioPairs(task=task).read())
+    assert f"'{task}' cannot be read" in str(raised.value)
+    assert f"tfds.load('{name}', data_dir='{tmp_path}')" in str(raised.value)
+
+
+def test_a_mixture_of_two_tasks_trains(tmp_path):
+  mixed = seqio_tasks.SeqioPairs(task='pairs_mixed', limit=40)
+  few = seqio_tasks.SeqioPairs(task='pairs_tokenized')
+  data = prepare.run(
+    task_lib.Task(
+      name='mixed',
+      train=mixed,
+      validation=few,
+      test=few,
+      vocabulary=vocabularies.VocabularyConfig(size=30),
+    ),
+    directory=tmp_path / 'data',
+  )
+  assert len(data.pairs('train')) == 40
+  policy = policy_lib.Policy(tiny.config(vocab_size=30))
+  bc_stage.run(
+    bc_stage.BCConfig(
+      loss=bc.BC(),
+      trainer=trainer.TrainerConfig(
+        max_steps=40,
+        evaluate_every=20,
+        log_every=5,
+        tokens_per_batch=256,
+        buckets=(16,),
+        optimizer=optimizers.OptimizerConfig(learning_rate=0.02),
+      ),
+    ),
+    policy=policy,
+    data=data,
+    mesh_config=mesh.MeshConfig(),
+    directory=tmp_path / 'bc',
+    seed=0,
+  )
+  losses = [
+    line['loss'] for line in journal.read_metrics(tmp_path / 'bc')
+    if line['split'] == 'train'
+  ]  # fmt: skip
+  assert losses[-1] < losses[0] / 2
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('run')
+  return folder, small_run.write(folder)
+
+
+def _read(task, **options):
+  dataset = task.get_dataset(split='train', sequence_length=None, **options)
+  return list(dataset.as_numpy_iterator())
+
+
+def _same(examples, others):
+  assert len(examples) == len(others)
+  for example, other in zip(examples, others, strict=True):
+    assert example.keys() == other.keys()
+    for key, value in example.items():
+      np.testing.assert_array_equal(value, other[key])
+
+
+def test_a_store_is_a_task_with_a_threshold(run):
+  folder, data = run
+  name = seqio_tasks.register_store(
+    'store', folder / 'grow_1', threshold=0.5, reference_weight=0.5
+  )
+  assert name == 'store'
+  task = seqio.get_mixture_or_task(name)
+  rows = stored_rows.of_store(
+    folder / 'grow_1', threshold=0.5, reference_weight=0.5
+  ).splits['train']
+  assert task.num_input_examples('train') == rows.count == 6
+  examples = _read(task, shuffle=False)
+  _same(
+    examples,
+    [
+      {
+        key: value.encode() if isinstance(value, str) else value
+        for key, value in rows.example(number).items()
+      }
+      for number in range(rows.count)
+    ],
+  )
+  _same(examples, _read(task, shuffle=False))
+  # The vocabulary reads the tokens as the run does.
+  vocabulary = task.output_features['targets'].vocabulary
+  assert vocabulary == seqio_tasks.vocabulary(folder / 'data')
+  assert vocabulary.vocab_size == data.vocabulary.size
+  assert (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id) == (0, 1, 2)
+  for example in examples:
+    text = vocabulary.decode(example['targets'].tolist())
+    assert text == example['targets_pretokenized'].decode()
+
+
+def test_shuffled_rows_depend_on_the_seed_alone(run):
+  folder, _ = run
+  name = seqio_tasks.register_store('store_shuffled', folder / 'grow_1')
+  task = seqio.get_mixture_or_task(name)
+  shuffled = [_read(task, shuffle=True, seed=seed) for seed in (1, 1, 2)]
+  _same(shuffled[0], shuffled[1])
+
+  def key(example):
+    return float(example['rewards']), example['inputs'].tolist()
+
+  in_order = [key(example) for example in _read(task, shuffle=False)]
+  orders = [[key(example) for example in examples] for examples in shuffled]
+  assert orders[0] != orders[2] and orders[0] != in_order
+  assert sorted(orders[0]) == sorted(orders[2]) == sorted(in_order)
+
+
+def test_a_task_is_registered_once(run, tmp_path):
+  folder, _data = run
+  tasks = []
+  for _ in range(2):
+    seqio_tasks.register_store('once', folder / 'grow_1', threshold=0.5)
+    tasks.append(seqio.get_mixture_or_task('once'))
+  assert tasks[0] is tasks[1]
+  with pytest.raises(ValueError, match="'once' is registered already"):
+    seqio_tasks.register_store('once', folder / 'grow_1', threshold=0.6)
+  with pytest.raises(ValueError, match="'pairs_more' is registered already"):
+    seqio_tasks.register_pairs('pairs_more', folder / 'data')
+  # One that fails leaves no task behind.
+  with pytest.raises(ValueError, match='threshold must leave some rows'):
+    seqio_tasks.register_store('none', folder / 'grow_1', threshold=9.0)
+  assert 'none' not in seqio.TaskRegistry.names()
+
+
+def test_registered_pairs_come_back_as_pairs(run):
+  folder, data = run
+  name = seqio_tasks.register_pairs('small_pairs', folder / 'data')
+  splits = seqio.get_mixture_or_task(name).splits
+  assert set(splits) == {'train', 'validation', 'test'}
+  pairs = data.pairs('validation')
+  read = seqio_tasks.SeqioPairs(task='small_pairs', split='validation').read()
+  assert list(read) == [
+    (pairs.source_text(row), pairs.reference_text(row)) for row in range(3)
+  ]
+
+
+def test_a_mixture_of_stores(run):
+  folder, _ = run
+  for name, threshold in (('store_a', 0.5), ('store_b', 0.8)):
+    seqio_tasks.register_store(name, folder / 'grow_1', threshold=threshold)
+  seqio.MixtureRegistry.add('stores', [('store_a', 1), ('store_b', 1)])
+  dataset = seqio.get_dataset(
+    'stores',
+    task_feature_lengths={'inputs': 16, 'targets': 16},
+    dataset_split='train',
+    shuffle=True,
+    seed=0,
+    feature_converter=seqio.EncDecFeatureConverter(pack=True),
+  )
+  batch = next(dataset.as_numpy_iterator())
+  assert batch['decoder_target_tokens'].shape == (16,)
+  assert batch['decoder_loss_weights'].sum() > 0

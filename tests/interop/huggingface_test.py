@@ -18,6 +18,7 @@ _SIZES = {
   'tied': {'logits_via_embedding': True, 'mlp_activations': ('relu',)},
   # Heads that are wider together than the network, more layers above.
   'wide': {'num_heads': 3, 'head_dim': 8, 'num_decoder_layers': 3},
+  'umt5': {'relative_bias_per_layer': True, 'logits_via_embedding': True},
 }
 
 
@@ -40,7 +41,7 @@ def test_gives_transformers_the_same_logits(model, tmp_path):
   transformers = pytest.importorskip('transformers')
   config, params = model
   huggingface.save_policy(tmp_path, config, params)
-  theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path)
+  theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
   random = np.random.default_rng(0)
   sources = random.integers(3, config.vocab_size, (4, 9)).astype(np.int32)
   sources[1, 5:] = 0
@@ -65,11 +66,13 @@ def test_gives_transformers_the_same_logits(model, tmp_path):
 
 @pytest.mark.parametrize('shard', ['10GB', '20KB'])
 @pytest.mark.parametrize('tied', [False, True])
-@pytest.mark.parametrize('kind', ['T5', 'MT5'])
+@pytest.mark.parametrize('kind', ['T5', 'MT5', 'UMT5'])
 def test_reads_what_transformers_wrote(tmp_path, kind, tied, shard):
   """A random model of transformers: equal logits, in one file or in shards."""
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
+  if kind == 'UMT5' and not tied:
+    pytest.skip('transformers 5 has no umT5 with logits of its own')
   torch.manual_seed(0)
   theirs = getattr(transformers, f'{kind}ForConditionalGeneration')(
     getattr(transformers, f'{kind}Config')(
@@ -238,3 +241,45 @@ def test_blocks_that_they_lack_are_refused(tmp_path):
   config = network.NetworkConfig(vocab_size=8, mlp_activations=('gelu', 'gelu'))
   with pytest.raises(ValueError, match='mlp_activations'):
     huggingface.save_policy(tmp_path, config, {})
+
+
+def test_umt5_has_a_bias_in_every_layer(tmp_path):
+  config = tiny.config(relative_bias_per_layer=True, logits_via_embedding=True)
+  params = tiny.lively(policy_lib.Policy(config).init(jax.random.key(0)))
+  huggingface.save_policy(tmp_path, config, params)
+  read_config, read = huggingface.load_policy(tmp_path)
+  assert read_config == config
+  for stack in ('encoder', 'decoder'):
+    assert 'relpos_bias' not in read[stack]
+    biases = [
+      read[stack][f'layers_{i}']['relpos_bias']['rel_embedding']
+      for i in range(2)
+    ]
+    assert biases[0].shape == (config.num_heads, 32)
+    assert not np.array_equal(*biases)
+  described = json.loads((tmp_path / huggingface.CONFIG_FILE).read_text())
+  assert described['model_type'] == 'umt5'
+
+
+def test_an_umt5_with_logits_of_its_own(tmp_path):
+  config = tiny.config(relative_bias_per_layer=True)
+  params = policy_lib.Policy(config).init(jax.random.key(0))
+  with pytest.raises(ValueError, match='logits_via_embedding must be True'):
+    huggingface.save_policy(tmp_path, config, params)
+  # It is read as Google published it, and not where the folder contradicts it.
+  tied = tiny.config(relative_bias_per_layer=True, logits_via_embedding=True)
+  huggingface.save_policy(
+    tmp_path, tied, policy_lib.Policy(tied).init(jax.random.key(0))
+  )
+  kernel = np.ones((tied.vocab_size, tied.emb_dim), np.float32)
+  _change(tmp_path, lambda tensors: tensors.update({'lm_head.weight': kernel}))
+  with pytest.raises(ValueError, match=r'tie_word_embeddings .* must be false'):
+    huggingface.load_policy(tmp_path)
+  path = tmp_path / huggingface.CONFIG_FILE
+  described = json.loads(path.read_text()) | {'tie_word_embeddings': False}
+  path.write_text(json.dumps(described))
+  read_config, read = huggingface.load_policy(tmp_path)
+  assert read_config == config
+  np.testing.assert_array_equal(
+    read['decoder']['logits_dense']['kernel'], kernel.T
+  )

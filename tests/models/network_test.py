@@ -10,9 +10,16 @@ from tests.models import tiny
 B, N, S, T = 3, 2, 6, 9
 
 
-@pytest.fixture(scope='module', params=[False, True], ids=['untied', 'tied'])
+_SIZES = {
+  'untied': {},
+  'tied': {'logits_via_embedding': True},
+  'umt5': {'relative_bias_per_layer': True},
+}
+
+
+@pytest.fixture(scope='module', params=_SIZES)
 def model(request):
-  policy = policy_lib.Policy(tiny.config(logits_via_embedding=request.param))
+  policy = policy_lib.Policy(tiny.config(**_SIZES[request.param]))
   return policy, tiny.lively(policy.init(jax.random.key(0)))
 
 

@@ -60,3 +60,16 @@ def test_arithmetic_of_the_published_sizes(name):
   decoder = layers * (2 * attention + feed_forward + 3 * width) + width
   biases = 2 * 32 * heads
   assert 2 * vocab * width + encoder + decoder + biases == PUBLISHED[name]
+
+
+@pytest.mark.parametrize('size', HUGGING_FACE)
+def test_umt5_is_mt5_with_more_words_and_biases(size):
+  shapes = [
+    jax.eval_shape(policy.Policy(_network(name)).init, jax.random.key(0))
+    for name in (f'mt5_{size}', f'umt5_{size}')
+  ]
+  width, _, heads, layers = HUGGING_FACE[size]
+  words = 2 * (256384 - 250112) * width
+  biases = 2 * (layers - 1) * 32 * heads
+  mt5, umt5 = map(policy.num_params, shapes)
+  assert umt5 - mt5 == words + biases

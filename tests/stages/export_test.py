@@ -96,3 +96,14 @@ def test_the_command_line(run, tmp_path, capsys):
   np.testing.assert_array_equal(
     table['reward'].to_numpy(), store.rewards('learned')[1]
   )
+
+
+def test_datasets_loads_the_folder(run, tmp_path, monkeypatch):
+  datasets = pytest.importorskip('datasets', reason='datasets is not installed')
+  monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+  num_rows = export_to(run, tmp_path / 'out')
+  loaded = datasets.load_dataset(
+    str(tmp_path / 'out'), cache_dir=str(tmp_path / 'cache')
+  )
+  assert loaded.num_rows == {'train': num_rows}
+  assert loaded['train'].column_names == export.SCHEMA.names

@@ -1,0 +1,208 @@
+"""What a run has stored, as examples for whoever else trains on it.
+
+An example is a dict of numpy arrays and texts: of a prepared pair
+
+    inputs, targets             int32 [S], [T]: token ids of the run, EOS included
+    inputs_pretokenized, targets_pretokenized   the texts
+
+and of a row of D_g also `REWARD_FEATURES`, float32 numbers by which a loss can
+apply F of Eq. 2 itself.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import files, pair_store, sample_store, vocabularies
+
+REWARD_FEATURES = ('rewards', 'thresholds', 'row_weights')
+
+PathLike = str | os.PathLike[str]
+
+_DATA_FOLDER = 'data'
+_VOCABULARY_FILE = 'vocab.model'
+# `data/` stands beside grow_1 and, of a variant's Grow, two folders further up.
+_DEPTH = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """The examples of a split.
+
+  Attributes:
+    count: how many there are.
+    example: makes the one of a number below `count`.
+  """
+
+  count: int
+  example: Callable[[int], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredRows:
+  """The splits of a folder.
+
+  Attributes:
+    data_directory: the `data/` folder, whose vocabulary the tokens are of.
+    splits: by name.
+  """
+
+  data_directory: pathlib.Path
+  splits: Mapping[str, Rows]
+
+
+def vocabulary_path(data_directory: PathLike) -> pathlib.Path:
+  """Where a `data/` folder has its sentencepiece model."""
+  return pathlib.Path(data_directory).resolve() / _VOCABULARY_FILE
+
+
+def of_pairs(data_directory: PathLike) -> StoredRows:
+  """Returns all splits of prepared pairs; of sources alone no targets.
+
+  Raises:
+    FileNotFoundError: if the folder is not finished.
+  """
+  directory = _finished([pathlib.Path(data_directory).resolve()])
+  counts = files.read_json(directory / sample_store.MANIFEST)['splits']
+  splits = {split: _pairs(directory, split) for split in counts}
+  return StoredRows(directory, splits)
+
+
+def of_store(
+  grow_directory: PathLike,
+  *,
+  threshold: float = -math.inf,
+  reward_name: str | None = None,
+  data_directory: PathLike | None = None,
+  include_references: bool = True,
+  include_unfinished: bool = False,
+  reference_weight: float = 1.0,
+) -> StoredRows:
+  """Returns the split 'train': the rows of D_g above a threshold.
+
+  `rewards` are normalised, `thresholds` are `threshold`, and `row_weights` weigh
+  references against samples, whose weight is 1.
+
+  Source: ReST (arXiv 2308.08998), Eq. 2.
+
+  Args:
+    grow_directory: a finished Grow.
+    threshold: tau; rows with a normalised reward R <= tau are left out.
+    reward_name: which of its rewards; None for that which the Grow was scored
+      by.
+    data_directory: the `data/` folder that it was grown from; None for that of
+      its run.
+    include_references: whether D's own pairs, scored like samples, take part.
+    include_unfinished: whether samples without EOS do.
+    reference_weight: at least 0.
+
+  Raises:
+    FileNotFoundError: if the Grow or its data are not there.
+    ValueError: for a bad number, if a reward must be named, if nothing is left,
+      or if the data are not those of the store.
+  """
+  if math.isnan(threshold):
+    raise ValueError('threshold must be a number, or -inf for all; got nan.')
+  if not reference_weight >= 0:
+    raise ValueError(
+      f'reference_weight must be at least 0; got {reference_weight}.'
+    )
+  store = sample_store.SampleStore.open(grow_directory)
+  directory = _data_of(store, data_directory)
+  vocabulary = vocabularies.Vocabulary(vocabulary_path(directory))
+  if vocabulary.digest != store.manifest['vocabulary_digest']:
+    raise ValueError(
+      f'data_directory must be what {store.directory} was grown from; the '
+      f'vocabulary of {directory} is another one.'
+    )
+  name = reward_name or _main_reward(store)
+  raw, rewards = store.rewards(name)
+  is_reference = store.sample_id == sample_store.REFERENCE_SAMPLE_ID
+  keep = rewards > np.float32(threshold)
+  if not include_references:
+    keep &= ~is_reference
+  if not include_unfinished:
+    keep &= store.finished
+  floor = store.manifest.get('rewards', {}).get(name, {}).get('floor')
+  if floor is not None:  # What a guard vetoed is no sample.
+    keep &= raw > np.float32(floor)
+  kept = np.flatnonzero(keep)
+  if not kept.size:
+    raise ValueError(
+      f'threshold must leave some rows of {store.directory}; {threshold} leaves '
+      f'none of {len(store)}, whose rewards go up to {rewards.max():.3f}.'
+    )
+  pairs = pair_store.PairStore.open(directory, store.manifest['split'])
+
+  def example(number: int) -> dict[str, Any]:
+    row = kept[number]
+    source = int(store.source_id[row])
+    tokens = store.tokens[row]
+    weight = reference_weight if is_reference[row] else 1.0
+    return {
+      'inputs': pairs.source_tokens[source].astype(np.int32),
+      'targets': tokens.astype(np.int32),
+      'rewards': rewards[row],
+      'thresholds': np.float32(threshold),
+      'row_weights': np.float32(weight),
+      'inputs_pretokenized': pairs.source_text(source),
+      'targets_pretokenized': vocabulary.decode(tokens),
+    }
+
+  return StoredRows(directory, {'train': Rows(len(kept), example)})
+
+
+def _pairs(directory: pathlib.Path, split: str) -> Rows:
+  pairs = pair_store.PairStore.open(directory, split)
+  references = pairs.reference_tokens
+
+  def example(row: int) -> dict[str, Any]:
+    tokens, text = np.zeros(0, np.int32), ''
+    if references is not None:
+      tokens, text = references[row], pairs.reference_text(row)
+    return {
+      'inputs': pairs.source_tokens[row].astype(np.int32),
+      'targets': tokens.astype(np.int32),
+      'inputs_pretokenized': pairs.source_text(row),
+      'targets_pretokenized': text,
+    }
+
+  return Rows(len(pairs), example)
+
+
+def _data_of(
+  store: sample_store.SampleStore, data_directory: PathLike | None
+) -> pathlib.Path:
+  """The `data/` folder of a Grow: the given one, or that of its run."""
+  if data_directory is not None:
+    return _finished([pathlib.Path(data_directory).resolve()])
+  parents = store.directory.resolve().parents[:_DEPTH]
+  return _finished([parent / _DATA_FOLDER for parent in parents])
+
+
+def _finished(directories: list[pathlib.Path]) -> pathlib.Path:
+  for directory in directories:
+    if (directory / sample_store.MANIFEST).is_file():
+      return directory
+  raise FileNotFoundError(
+    'data_directory must be a finished data folder of a run; none of '
+    f'{", ".join(map(str, directories))} is one. Name it, or run '
+    '--run_mode=prepare to its end.'
+  )
+
+
+def _main_reward(store: sample_store.SampleStore) -> str:
+  """The reward that a Grow was scored by, not a part of it."""
+  described = store.manifest.get('rewards', {})
+  names = [name for name, of in described.items() if 'digest' in of]
+  if len(names) != 1:
+    raise ValueError(
+      f'reward_name must name a reward of {store.directory}; it has '
+      f'{", ".join(store.reward_names()) or "none"}.'
+    )
+  return names[0]

@@ -1,0 +1,111 @@
+"""The tokenizer of a Hugging Face folder."""
+
+import io
+import json
+import random
+import re
+
+import pytest
+import sentencepiece
+
+from rest_jax.data import vocabularies
+from rest_jax.interop import tokenizer_files
+
+_LETTERS = 'abcdeßäö中文'
+
+
+@pytest.fixture(scope='module')
+def texts():
+  draw = random.Random(0)
+
+  def word():
+    return ''.join(draw.choice(_LETTERS) for _ in range(draw.randint(1, 6)))
+
+  return [' '.join(word() for _ in range(8)) for _ in range(300)]
+
+
+def _train(texts, path, **settings):
+  written = io.BytesIO()
+  usual = {'vocab_size': 90, 'pad_id': 0, 'eos_id': 1, 'unk_id': 2}
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(texts),
+    model_writer=written,
+    minloglevel=3,
+    hard_vocab_limit=False,
+    **{**usual, 'bos_id': -1, **settings},
+  )
+  path.write_bytes(written.getvalue())
+  return path
+
+
+def test_files(tmp_path, texts):
+  path = _train(texts, tmp_path / 'vocab.model')
+  tokenizer_files.write(tmp_path / 'hf', path, 93)
+  names = {file.name for file in (tmp_path / 'hf').iterdir()}
+  assert names == {
+    'spiece.model',
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'generation_config.json',
+  }
+  assert (tmp_path / 'hf/spiece.model').read_bytes() == path.read_bytes()
+  config = json.loads((tmp_path / 'hf/tokenizer_config.json').read_text())
+  assert config['tokenizer_class'] == 'T5Tokenizer'
+  assert config['extra_ids'] == 0
+  assert [config[f'{name}_token'] for name in ('pad', 'eos', 'unk')] == [
+    '<pad>',
+    '</s>',
+    '<unk>',
+  ]
+  generation = json.loads((tmp_path / 'hf/generation_config.json').read_text())
+  assert generation['suppress_tokens'] == [0, 2, 90, 91, 92]
+
+
+@pytest.mark.parametrize(
+  'rule', ['nmt_nfkc', 'nmt_nfkc_cf', 'nfkc', 'identity']
+)
+def test_transformers_gives_the_same_ids(tmp_path, texts, rule):
+  transformers = pytest.importorskip(
+    'transformers', reason='transformers is not installed'
+  )
+  config = vocabularies.VocabularyConfig(size=90, normalization_rule=rule)
+  ours = vocabularies.train(config, texts, tmp_path / 'vocab.model')
+  tokenizer_files.write(tmp_path, tmp_path / 'vocab.model', 90)
+  (tmp_path / 'config.json').write_text('{"model_type": "t5"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  assert len(theirs) == ours.size
+  assert theirs.pad_token_id == 0
+  assert theirs.eos_token_id == 1
+  assert theirs.unk_token_id == 2
+  odd = ['', '  abc   de ', 'ABC Ä', 'xyz abc', 'ａｂｃ ①', 'a.b,c']
+  for text in [*texts[:40], *odd]:
+    ids = theirs(text)['input_ids']
+    assert ids == [*ours.encode(text), 1], text
+    if 2 not in ids:
+      decoded = theirs.decode(ids, skip_special_tokens=True)
+      assert decoded == ours.decode(ids)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'model_type': 'bpe'}, 'model_type of the sentencepiece model'),
+    ({'byte_fallback': True, 'vocab_size': 400}, 'byte_fallback'),
+    ({'add_dummy_prefix': False}, 'add_dummy_prefix'),
+    ({'remove_extra_whitespaces': False}, 'remove_extra_whitespaces'),
+    ({'pad_id': 3}, 'must have pad_id 0'),
+  ],
+)
+def test_what_the_tokenizer_would_cut_otherwise(
+  tmp_path, texts, settings, message
+):
+  path = _train(texts, tmp_path / 'vocab.model', **settings)
+  with pytest.raises(ValueError, match=re.escape(message)):
+    tokenizer_files.write(tmp_path / 'hf', path, 500)
+  assert not (tmp_path / 'hf').exists()
+
+
+def test_a_vocabulary_that_is_too_large(tmp_path, texts):
+  path = _train(texts, tmp_path / 'vocab.model')
+  with pytest.raises(ValueError, match=r'at most the 89 pieces .* has 90'):
+    tokenizer_files.write(tmp_path / 'hf', path, 89)
