@@ -176,6 +176,8 @@ def _mean(values: Sequence[Any]) -> Any:
   first = values[0]
   if any(value is None for value in values):
     return None
+  if all(value == first for value in values):
+    return first  # Sums of floats need not give it back.
   if dataclasses.is_dataclass(first) and not isinstance(first, type):
     return dataclasses.replace(
       first,

@@ -72,6 +72,18 @@ def test_pooling_by_hand():
   assert pooled.distinct_samples == 4
 
 
+def test_what_is_equal_stays_as_it_is():
+  row_filter = results_lib.Filter(kind='fixed', value=0.7)
+  pooled = pool.pool(
+    [_variant(45.0, filter=row_filter, seed=seed) for seed in range(3)],
+    seeds=(0, 1, 2),
+    own={'reward': _scores(*[[0.1, 0.2, 0.3, 0.4]] * 3)},
+    bc=None,
+    previous=None,
+  )
+  assert pooled.filter.value == 0.7
+
+
 def test_one_seed_has_no_spread():
   own = _scores([0.3, 0.5, 0.5, 0.5])
   pooled = pool.pool(
