@@ -13,7 +13,7 @@ _ROOT = job_lib.ROOT
 _SMOKE = '--gin_file=gin_configs/experiments/smoke.gin'
 _TPU = (
   '--target=tpu_vm', '--model_dir=/mnt/a', '--zone=us-west4-a',
-  '--tpu_name=rest', '--accelerator_type=v5litepod-16',
+  '--tpu_name=launched', '--accelerator_type=v5litepod-16',
   '--runtime_version=v2-alpha-tpuv5-lite', _SMOKE,
 )  # fmt: skip
 _AWKWARD = '--gin.X=\'a b; "c"\''

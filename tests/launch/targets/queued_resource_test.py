@@ -26,7 +26,7 @@ def _target(*, spot=True, **changes):
     machine=tpu_vm.Machine(
       project='p',
       zone='us-west4-a',
-      name='rest',
+      name='queued',
       accelerator_type='v5litepod-8',
       runtime_version='v2-alpha-tpuv5-lite',
       spot=spot,
@@ -75,7 +75,7 @@ def _actions(stand_ins):
 
 def test_the_request():
   assert _target().request().argv == (
-    *_QUEUED, 'create', 'rest', '--node-id=rest',
+    *_QUEUED, 'create', 'queued', '--node-id=queued',
     '--accelerator-type=v5litepod-8', '--runtime-version=v2-alpha-tpuv5-lite',
     '--spot', *_END,
   )  # fmt: skip
@@ -85,12 +85,12 @@ def test_the_request():
 def test_its_state_and_its_end():
   target = _target()
   assert target.describe().argv == (
-    *_QUEUED, 'describe', 'rest', '--format=json', *_END
+    *_QUEUED, 'describe', 'queued', '--format=json', *_END
   )  # fmt: skip
   assert target.deletion().argv == (
     *_QUEUED,
     'delete',
-    'rest',
+    'queued',
     '--force',
     *_END,
   )
@@ -142,7 +142,7 @@ def test_after_a_preemption_it_is_asked_for_again(stand_ins, cloud, after):
 def test_a_failed_request_is_an_error(stand_ins, cloud):
   cloud.request('FAILED')
   with pytest.raises(
-    commands.LaunchError, match=r'failed.*delete rest --force'
+    commands.LaunchError, match=r'failed.*delete queued --force'
   ):
     _target().run()
   assert not stand_ins.calls('queued-resources', 'create')
