@@ -181,6 +181,6 @@ def test_raw_rewards_are_kept_if_they_are_whole(tmp_path, damage):
   if damage == 'whole':
     stored = collect._read_raw(path)
     assert list(stored) == ['r', 'part']
-    assert {column.dtype for column in stored.values()} == {np.float32}
+    assert all(column.dtype == np.float32 for column in stored.values())
     np.testing.assert_array_equal(stored['part'], np.arange(7))
   assert [p.name for p in path.parent.iterdir()] == ['00000.npz']
