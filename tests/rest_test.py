@@ -167,16 +167,14 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
     sample_store.SampleStore.open(again.grow_directory(1))
 
   # Then once more while it scores.
-  score = collect._raw
-  monkeypatch.setattr(
-    collect,
-    '_raw',
-    lambda path, compute: (
-      (_ for _ in ()).throw(KeyboardInterrupt)
-      if path.name.startswith('00002')
-      else score(path, compute)
-    ),
-  )
+  write_raw = collect._write_raw
+
+  def cut_at_the_third(path, raw):
+    if path.name.startswith('00002'):
+      raise KeyboardInterrupt
+    write_raw(path, raw)
+
+  monkeypatch.setattr(collect, '_write_raw', cut_at_the_third)
   with pytest.raises(KeyboardInterrupt):
     again.grow(1, again.directory('bc'))
   monkeypatch.undo()

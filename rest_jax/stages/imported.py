@@ -116,7 +116,8 @@ def _gin(config: network.NetworkConfig, origin: str) -> str:
     'NETWORK = @NetworkConfig()',
   ]
   for field in dataclasses.fields(config):
-    lines.append(
-      f'NetworkConfig.{field.name} = {getattr(config, field.name)!r}'
-    )
+    if field.metadata.get('feeds', True):  # Not how it is trained.
+      lines.append(
+        f'NetworkConfig.{field.name} = {getattr(config, field.name)!r}'
+      )
   return '\n'.join(lines) + '\n'

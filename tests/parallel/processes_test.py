@@ -74,6 +74,17 @@ def test_arrays_move_between_all_devices_and_own(found):
   assert [of['moved'] for of in found] == [[True] * 4] * 2
 
 
+def test_samplers_share_the_work_and_have_all_samples(found):
+  for of in found:
+    alone, shared = of['samples']['False'], of['samples']['True']
+    assert shared['tokens'] == alone['tokens']
+    assert shared['log_probs'] == alone['log_probs']
+    assert alone['tokens'][8][2] == [805, 1]
+  items = [of['samples']['True']['items'] for of in found]
+  assert sum(items) == found[0]['samples']['False']['items']
+  assert abs(items[0] - items[1]) <= 1
+
+
 def test_none_waits_for_ever_for_one_that_ended():
   began = time.monotonic()
   started = _two('dies')

@@ -11,8 +11,12 @@ import time
 import jax
 import numpy as np
 
+from rest_jax.data import ragged
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.sampling import decode
+from rest_jax.sampling import sampler as sampler_lib
+from tests.training import toy
 
 Mesh = mesh_lib.MeshConfig
 BATCH = np.arange(16.0).reshape(8, 2)
@@ -64,6 +68,54 @@ def moved() -> list[bool]:
   ]
 
 
+class Counting(sampler_lib.Sampler):
+  """Stands for the device: outputs that tell source and sample, and what ran."""
+
+  num_items = 0
+
+  def _run(self, call, items):
+    for item in items:
+      self.num_items += 1
+      shape = (len(item.positions), len(item.sample_ids))
+      sources = call.rows[item.positions][:, None]
+      tokens = np.broadcast_to(100 * sources + item.sample_ids, shape)
+      yield (
+        item,
+        decode.BlockOutputs(
+          tokens=np.stack([tokens + 3, np.ones_like(tokens)], -1),
+          lengths=np.full(shape, 2),
+          log_probs=-tokens.astype(np.float32),
+          finished=np.ones(shape, bool),
+        ),
+      )
+
+
+def shared_samples() -> dict:
+  """What a process gets that draws alone, and one that shares."""
+  config = sampler_lib.DecodeConfig(
+    num_samples_per_source=3,
+    samples_per_block=2,
+    block_sources=2,
+    source_length_buckets=(4, 8),
+    max_target_length=8,
+  )
+  sources = ragged.Ragged.from_lists(
+    [np.ones(1 + n % 7, np.int32) for n in range(9)]
+  )
+  found = {}
+  for is_shared in (False, True):
+    sampler = Counting(
+      toy.make_policy(), config, Mesh().build(), is_shared=is_shared
+    )
+    block = sampler.sample_all({}, sources, np.arange(9), seed=0, grow_step=1)
+    found[str(is_shared)] = {
+      'tokens': [[t.tolist() for t in row] for row in block.tokens],
+      'log_probs': block.log_probs.tolist(),
+      'items': sampler.num_items,
+    }
+  return found
+
+
 def main():
   port, process = sys.argv[1], int(sys.argv[2])
   processes.initialize(f'localhost:{port}', 2, process)
@@ -88,6 +140,7 @@ def main():
     'share': [part in processes.share() for part in range(4)],
     'batches': batches(),
     'moved': moved(),
+    'samples': shared_samples(),
   }
   processes.barrier('end')
   print(json.dumps(found))

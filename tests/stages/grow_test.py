@@ -2,47 +2,66 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
-from rest_jax import modes
+from rest_jax import modes, settings
 from rest_jax import run as run_lib
 from rest_jax.data import lock, sample_store
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import collect, policies
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import grow, imported
 from tests import smoke
 
 NUM_SHARDS = 5
 WORKERS = 3
 
 
+class Sampler:
+  """Draws by seed, Grow step and source alone, as the real one, but no more."""
+
+  def __init__(self, num_samples):
+    self._num_samples = num_samples
+
+  def sample(self, params, tokens, ids, *, seed, grow_step, progress):
+    del params, tokens
+    for source in ids:
+      random = np.random.default_rng((seed, grow_step, int(source)))
+      lengths = random.integers(1, 7, self._num_samples)
+      progress(1)
+      yield sampler_lib.SampleBlock(
+        source_ids=np.asarray([source]),
+        tokens=[[np.append(random.integers(3, 99, n), 1) for n in lengths]],
+        log_probs=random.normal(size=(1, self._num_samples)).astype(np.float32),
+        finished=np.ones((1, self._num_samples), bool),
+      )
+
+
 @pytest.fixture(scope='module')
 def experiment(tmp_path_factory):
-  """Data and an untrained policy, and how five shards are grown from it."""
+  """Data, and how five shards are grown; nothing is computed by a network."""
   folder = tmp_path_factory.mktemp('grow')
-  settings = smoke.settings(
+  made = smoke.settings(
     'NUM_TRAIN_PAIRS=48',
+    'NUM_VALIDATION_PAIRS=10',
     'SOURCES_PER_SHARD=10',
-    'BLOCK_SOURCES=5',
-    'MAX_TARGET_LENGTH=8',
-    'DecodeConfig.row_shares=()',
     'VocabularyConfig.size=200',
     'Task.ratings=None',
     gin_files=('gin_configs/rewards/chrf.gin',),
   )
-  run = run_lib.Run(settings, folder)
-  run.prepare()
-  policy = run.policy
-  imported.write(
-    folder / 'bc',
-    policy.config,
-    policy.init(jax.random.key(0)),
-    origin='chance',
-  )
-  return dataclasses.replace(
-    settings, data_dir=str(folder / 'data'), bc_dir=str(folder / 'bc')
-  )
+  run_lib.Run(made, folder).prepare()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      collect,
+      'policy_sampler',
+      lambda policy, decode, *_, **__: Sampler(decode.num_samples_per_source),
+    )
+    patch.setattr(policies, 'load', lambda *_: None)
+    patch.setattr(policies, 'digest', lambda _: 'a policy')
+    patch.setattr(
+      collect, 'log_probs', lambda *_, sources, **__: np.zeros(len(sources[1]))
+    )
+    yield dataclasses.replace(made, data_dir=str(folder / 'data'))
 
 
 def grown(experiment, folder, worker=None, **arguments):
@@ -138,7 +157,7 @@ def test_wrong_numbers_are_refused(experiment, worker, count):
 
 def test_who_makes_it_does_not_change_what_it_is(experiment):
   described = [
-    grow.settings_lib.describe(dataclasses.replace(experiment.grow, **changes))
+    settings.describe(dataclasses.replace(experiment.grow, **changes))
     for changes in ({}, {'worker': 1, 'num_workers': 2})
   ]
   assert described[0] == described[1]
