@@ -86,14 +86,14 @@ def _experiment(size: str, loss: str) -> run_lib.Run:
 def _wanted(size: str) -> Iterator[tuple[str, str, str]]:
   """(name, loss, name in the plan) of each program of a size."""
   yield 'bc', 'bc', 'bc'
-  yield 'sampling, a step', 'bc', 'sampling, a step'
-  yield 'scorer, sources', 'bc', 'scorer, sources'
-  yield 'scorer, candidates', 'bc', 'scorer, candidates'
-  yield 'sampling, a block', 'bc', 'sampling, a block'
-  yield 'reward, ratings', 'bc', 'reward, ratings'
+  yield 'sampling step', 'bc', 'sampling step'
+  yield 'scorer sources', 'bc', 'scorer sources'
+  yield 'scorer candidates', 'bc', 'scorer candidates'
+  yield 'sampling block', 'bc', 'sampling block'
+  yield 'reward ratings', 'bc', 'reward ratings'
   yield 'value', 'oac', 'value'
   for loss in _LOSSES:
-    yield f'improve, {loss}', loss, 'improve'
+    yield f'improve {loss}', loss, 'improve'
 
 
 @functools.cache

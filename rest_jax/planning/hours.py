@@ -14,7 +14,7 @@ from rest_jax.sampling import config as sampling_config
 # programs are assumed to reach. Not measured.
 ASSUMED_SHARE = 0.4
 
-SCORED_SOURCES, SCORED = 'scorer, sources', 'scorer, candidates'
+SCORED_SOURCES, SCORED = 'scorer sources', 'scorer candidates'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +106,8 @@ def parts(
   reward = experiment.trained_reward
   if reward is not None:
     pretraining = reward.pretrain.max_steps if reward.pretrain else 0
-    add('reward, pre-training', 'reward, pre-training', pretraining)
-    add('reward, ratings', 'reward, ratings', reward.finetune.max_steps)
+    add('reward pre-training', 'reward pre-training', pretraining)
+    add('reward ratings', 'reward ratings', reward.finetune.max_steps)
   decode = experiment.grow.decode
   sample('Grow, sampling', decode, num_sources, grows)
   candidates = num_sources * (decode.num_samples_per_source + 1)
@@ -116,7 +116,7 @@ def parts(
       calls = grows * math.ceil(rows / measured[name].items)
       add(f'Grow, {name}', name, calls)
   for name in measured:
-    if name.startswith('scorer, ') and name not in (SCORED_SOURCES, SCORED):
+    if name.startswith('scorer ') and name not in (SCORED_SOURCES, SCORED):
       calls = grows * math.ceil(candidates / measured[name].items)
       add(f'Grow, {name}', name, calls)
   if experiment.needs_value and experiment.value is not None:

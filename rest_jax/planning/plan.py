@@ -221,8 +221,8 @@ def trainings(
   )
   reward = experiment.trained_reward
   if reward is not None:
-    named = {'reward, pre-training': reward.pretrain}
-    named['reward, ratings'] = reward.finetune
+    named = {'reward pre-training': reward.pretrain}
+    named['reward ratings'] = reward.finetune
     for name, trainer in named.items():
       if trainer is not None:
         yield programs_lib.Training(

@@ -254,14 +254,14 @@ def learned_scorer(
 
   return [
     Program(
-      name='scorer, sources',
+      name='scorer sources',
       function=_OfModel(learned.encode, model),
       arguments=(params, held, 0, sources),
       items=rows,
       **common,
     ),
     Program(
-      name='scorer, candidates',
+      name='scorer candidates',
       function=_OfModel(learned.rewards_of, model),
       arguments=(
         params,
@@ -307,7 +307,7 @@ def metricx_scorer(
     return metricx_scorer(changed, network, target)
 
   return Program(
-    name=f'scorer, {config.name}',
+    name=f'scorer {config.name}',
     function=_OfModel(metricx.first_values, model),
     arguments=(params, *target.batch(np.zeros((rows, length), np.int32))),
     mesh=target.mesh,

@@ -14,7 +14,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.planning import programs
 from rest_jax.sampling import categorical, decode, sampler
 
-BLOCK, STEP = 'sampling, a block', 'sampling, a step'
+BLOCK, STEP = 'sampling block', 'sampling step'
 
 
 def sampling(

@@ -49,8 +49,8 @@ def parts():
   experiment = smoke.settings(gin_files=('gin_configs/losses/oac.gin',))
   programs = {
     'bc': _measured('bc', 2.0),
-    'reward, pre-training': _measured('reward, pre-training', 3.0),
-    'reward, ratings': _measured('reward, ratings', 5.0),
+    'reward pre-training': _measured('reward pre-training', 3.0),
+    'reward ratings': _measured('reward ratings', 5.0),
     'value': _measured('value', 7.0),
     'improve': _measured('improve', 11.0),
     hours.SCORED_SOURCES: _measured(hours.SCORED_SOURCES, 13.0, items=7),
@@ -72,13 +72,13 @@ def test_calls_follow_from_the_sizes(parts):
   evaluations = 8 // 4 + 1
   assert calls == {
     'BC': 30,
-    'reward, pre-training': 10,
-    'reward, ratings': 10,
+    'reward pre-training': 10,
+    'reward ratings': 10,
     # ceil(50 / 16) blocks over 4 chips, in each of 2 Grows.
     'Grow, sampling': 2 * 1,
     # 50 sources, 7 a call; 50 * (4 + 1) candidates, 100 a call.
-    'Grow, scorer, sources': 2 * 8,
-    'Grow, scorer, candidates': 2 * 3,
+    'Grow, scorer sources': 2 * 8,
+    'Grow, scorer candidates': 2 * 3,
     'value': 2 * 3000,
     'Improve': 2 * 2 * 8,
     # 20 sources, 16 a block.
@@ -90,7 +90,7 @@ def test_each_call_takes_its_program_s_bound(parts):
   seconds = {name: part.seconds for name, part in parts.items()}
   assert seconds['BC'] == pytest.approx(2.0)
   assert seconds['Improve'] == pytest.approx(11.0)
-  assert seconds['Grow, scorer, candidates'] == pytest.approx(17.0)
+  assert seconds['Grow, scorer candidates'] == pytest.approx(17.0)
 
 
 def test_sampling_takes_a_step_for_each_token_of_the_maximum(parts):

@@ -59,21 +59,21 @@ def test_an_experiment_is_compiled_for_a_slice(command, tmp_path):
   found = json.loads(output.read_text('utf-8'))
   programs = {each['name']: each for each in found['programs']}
   assert set(programs) == {
-    'scorer, sources',
-    'scorer, candidates',
-    'sampling, a block',
-    'sampling, a step',
+    'scorer sources',
+    'scorer candidates',
+    'sampling block',
+    'sampling step',
   }
   assert found['chips'] == 4
   # Sampling is data-parallel: each chip loops alone.
-  assert programs['sampling, a block']['collectives'] == {}
+  assert programs['sampling block']['collectives'] == {}
   for each in programs.values():
     assert each['fits']
     assert 0 < each['memory'] < chips.CHIPS['v5e'].hbm_bytes
     assert each['bound'] in ('compute', 'memory')
   # Nothing was left behind, and the text has the same figures.
   assert not (_ROOT / 'dry_run').exists()
-  memory = programs['sampling, a block']['memory'] / 2**30
+  memory = programs['sampling block']['memory'] / 2**30
   assert f'{memory:.2f} of 16 GiB' in done.stdout
   assert 'mesh: data=4, model=1' in done.stdout
 
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_said(command):
   done = command(
     '--topology=v5e:2x2',
     '--plan_search=false',
-    '--plan_only=sampling, a step',
+    '--plan_only=sampling step',
     '--gin.BLOCK_SOURCES=400000',
   )
   assert done.returncode == 0, done.stderr
@@ -247,9 +247,9 @@ def test_the_mesh_holds_the_largest_training_and_scorer(
     [
       _Kept('bc', room // 10, True),
       _Kept('improve', int(state * room), True),
-      _Kept('scorer, metricx', int(scorer * room), False),
+      _Kept('scorer metricx', int(scorer * room), False),
       # Not asked: each chip holds it whole.
-      _Kept('sampling, a block', 100 * room, False),
+      _Kept('sampling block', 100 * room, False),
     ],
   )
   assert (chosen.data, chosen.model, chosen.is_fully_sharded) == expected

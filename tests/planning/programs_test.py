@@ -164,12 +164,12 @@ def test_the_step_is_the_trainer_s_own():
 def test_the_programs_of_an_experiment_in_the_order_of_a_run():
   assert list(_programs(_settings('oac'))) == [
     'bc',
-    'reward, pre-training',
-    'reward, ratings',
+    'reward pre-training',
+    'reward ratings',
     'value',
     'improve',
-    'scorer, sources',
-    'scorer, candidates',
+    'scorer sources',
+    'scorer candidates',
     sampling_programs.BLOCK,
     sampling_programs.STEP,
   ]
@@ -212,8 +212,8 @@ def test_the_scorer_takes_what_is_planned(monkeypatch, tmp_path_factory):
   run.reward_model.score([long] * 4, [f'{long}{i}' for i in range(4)])
   planned = _programs(run.experiment)
   for name, program in (
-    ('encode', 'scorer, sources'),
-    ('rewards_of', 'scorer, candidates'),
+    ('encode', 'scorer sources'),
+    ('rewards_of', 'scorer candidates'),
   ):
     given, expected = (
       jax.tree.map(_kind, each)
