@@ -4,9 +4,9 @@ r"""A ridge regression on simple features, and a run's reward model beside it.
     --lang_pair=de-en --model_dir=runs/de_en_small
 
 Both learn from the split train of the same ratings and see source and hypothesis
-alone, no reference. The regression has tf-idf of the words of both texts and of
-the hypothesis's characters, three at a time, and a few numbers on length, overlap
-and repetition; its penalty is chosen on dev. Pearson's correlation with the ratings
+alone, no reference. The regression has tf-idf of the words of the hypothesis and
+of the characters of both texts, and a few numbers on length, overlap and
+repetition; its penalty is chosen on dev. Pearson's correlation with the ratings
 is then compared on `--split` by a paired bootstrap over sources.
 
 Prints one JSON line. Needs scikit-learn (`[bench]`).
@@ -38,7 +38,7 @@ _FEATURES = flags.DEFINE_integer(
 )
 _RESAMPLES = flags.DEFINE_integer('resamples', 5_000, 'Of the bootstrap.')
 
-_PENALTIES = (3.0, 10.0, 30.0)
+_PENALTIES = (3.0, 10.0, 30.0, 100.0)
 _MARKS = '.,;:!?'
 
 
@@ -94,8 +94,8 @@ def fit(
 
   columns = [
     (tf_idf(ngram_range=(1, 2), token_pattern=r'\S+'), 'hypothesis'),
-    (tf_idf(analyzer='char_wb', ngram_range=(3, 3)), 'hypothesis'),
-    (tf_idf(token_pattern=r'\S+'), 'source'),
+    (tf_idf(analyzer='char_wb', ngram_range=(2, 4)), 'hypothesis'),
+    (tf_idf(analyzer='char_wb', ngram_range=(2, 4)), 'source'),
   ]
   scaler = preprocessing.StandardScaler()
 
