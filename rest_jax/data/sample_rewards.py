@@ -108,7 +108,7 @@ def read_rewards(
     ValueError: if it is damaged, belongs to other rows, or holds a NaN.
   """
   schema, batches = arrow_files.read(path)
-  kinds = dict.fromkeys(_COLUMNS, (pa.float32(),))
+  kinds = {name: (pa.float32(),) for name in _COLUMNS}
   arrow_files.check_columns(path, schema, _COLUMNS, kinds)
   raw, reward = (sample_shards.join_column(batches, name) for name in _COLUMNS)
   metadata = schema.metadata or {}
