@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 from absl import app, flags
 from absl.testing import flagsaver
-import jax
 import pytest
 
 from rest_jax import main, modes
@@ -234,9 +234,8 @@ def test_a_damaged_program_is_removed_from_the_cache(
     'jit_stepping-3c-cache',
   ):
     (cache / name).write_bytes(b'half')
-  monkeypatch.setitem(
-    jax.config.values, 'jax_compilation_cache_dir', str(cache)
-  )
+  stub = types.SimpleNamespace(values={'jax_compilation_cache_dir': cache})
+  monkeypatch.setattr(modes.jax, 'config', stub)
   message = (
     "Error reading persistent compilation cache entry for 'jit_step': E: torn"
   )

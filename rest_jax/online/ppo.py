@@ -123,6 +123,8 @@ def train(
         first_step=progress.iteration,
         num_steps=num_iterations,
         description=description,
+        # A line may be there without the checkpoint that was to follow it.
+        is_evaluated=not fresh,
       )
     )
     run = _Run(

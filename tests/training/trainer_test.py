@@ -451,15 +451,15 @@ def test_a_damaged_best_checkpoint_is_told_before_training_goes_on(tmp_path):
 
 
 def test_what_was_being_removed_as_the_program_was_killed(tmp_path):
-  whole = train(tmp_path / 'whole', evaluate_fn=objectives({8: 9.0}))
+  whole = train(tmp_path / 'whole', evaluate_fn=objectives({8: 99.0}))
   with pytest.raises(Cut):
-    train(tmp_path / 'cut', evaluate_fn=objectives({8: 9.0}, cut_at=12))
+    train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}, cut_at=12))
   steps = tmp_path / 'cut' / 'checkpoints'
   assert [path.name for path in steps.iterdir()] == ['8']
   shutil.copytree(steps / '8', steps / '4')
   for path in _data_files(tmp_path / 'cut', 4)[::2]:
     path.unlink()
-  resumed = train(tmp_path / 'cut', evaluate_fn=objectives({8: 9.0}))
+  resumed = train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}))
   assert {path.name for path in steps.iterdir()} == {'8', '12'}
   assert trained_digest(resumed) == trained_digest(whole)
 
