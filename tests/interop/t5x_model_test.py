@@ -116,7 +116,7 @@ def _our_batch(run, threshold, weight):
 def test_batches_are_those_of_an_improve_step(run, threshold):
   ours = _our_batch(run, threshold, 0.25)
   task = seqio_tasks.register_store(
-    f'batches{threshold}',
+    f'batches_{abs(threshold)}',
     run[0] / 'grow_1',
     threshold=threshold,
     reference_weight=0.25,
