@@ -1,12 +1,20 @@
 """Examples of what a run has stored, against the stores themselves."""
 
+import json
 import math
 import shutil
 
 import numpy as np
 import pytest
 
-from rest_jax.data import sample_store, sources, stored_rows, task, vocabularies
+from rest_jax.data import (
+  files,
+  sample_store,
+  sources,
+  stored_rows,
+  task,
+  vocabularies,
+)
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
 from rest_jax.stages import improve_rows, prepare
@@ -184,6 +192,7 @@ def test_faults_of_folders(run, tmp_path):
   with pytest.raises(ValueError, match=r'the vocabulary of .* is another one'):
     stored_rows.of_store(alone, data_directory=other)
   manifest = alone / 'manifest.json'
-  manifest.write_text(manifest.read_text().replace('"digest"', '"d"'))
+  content = manifest.read_text().replace('"digest"', '"d"')
+  files.write_json(manifest, json.loads(content), sealed=True)
   with pytest.raises(ValueError, match=r'reward_name .* it has main, part'):
     stored_rows.of_store(alone, data_directory=folder / 'data')
