@@ -141,7 +141,7 @@ def test_repeated_texts_are_scored_once():
 
 def test_each_source_is_encoded_once(monkeypatch):
   encoded, decoded = [], []
-  encode, rewards = learned._encode, learned._rewards
+  encode, rewards = learned.encode, learned.rewards_of
 
   def counting_encode(model, params, held, start, sources):
     encoded.extend(np.asarray(sources)[:, 0])
@@ -151,8 +151,8 @@ def test_each_source_is_encoded_once(monkeypatch):
     decoded.append((len(slots), *targets.shape))
     return rewards(model, params, held, slots, sources, targets)
 
-  monkeypatch.setattr(learned, '_encode', counting_encode)
-  monkeypatch.setattr(learned, '_rewards', counting_rewards)
+  monkeypatch.setattr(learned, 'encode', counting_encode)
+  monkeypatch.setattr(learned, 'rewards_of', counting_rewards)
   _reward().score(_SOURCES, _HYPOTHESES)
   letters = [3 + ord(text[0]) % 29 for text in ('a', 'bcd', 'efghij', 'klm')]
   # A lone EOS (1) fills nothing up here: 3 sources of 4 tokens, 1 of 8.

@@ -237,11 +237,11 @@ class TestMissing:
   def test_results_of_another_version(self, copy):
     path = copy.model_dir / 'results.json'
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, 'schema': 0}))
+    files.write_json(path, {**content, 'schema': 0}, sealed=True)
     with pytest.raises(ValueError, match=r'results\.json: schema must be 1'):
       copy.report()
     content['variants'][1]['rewards'] = content['variants'][1].pop('reward')
-    path.write_text(json.dumps(content))
+    files.write_json(path, content, sealed=True)
     with pytest.raises(
       ValueError, match=r"results\.json: variants\[1\]\.rewards .* 'reward'"
     ):
