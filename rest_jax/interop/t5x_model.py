@@ -28,6 +28,8 @@ from rest_jax.models import policy as policy_lib
 # What a row is given that has no reward: a pair that F keeps.
 _UNSCORED = {'rewards': 0.0, 'thresholds': float('-inf'), 'row_weights': 1.0}
 _COLUMNS = ('rewards',)
+# Type checkers do not see its fields.
+_Average: Any = clu_metrics.Average
 
 
 class RowsFeatureConverter(seqio.EncDecFeatureConverter):
@@ -53,7 +55,7 @@ class RowsFeatureConverter(seqio.EncDecFeatureConverter):
     super().__init__(pack=False, **settings)
 
   def _convert_example(self, features):
-    converted = super()._convert_example(features)
+    converted = dict(super()._convert_example(features))
     for name, default in _UNSCORED.items():
       value = features.get(name, tf.constant(default, tf.float32))
       converted[name] = tf.cast(value, tf.float32)
@@ -143,12 +145,12 @@ class ReSTModel(models.EncoderDecoderModel):
     rows = batch['decoder_loss_weights'].max(-1) > 0  # [B]
     metrics: dict[str, clu_metrics.Metric] = {
       'loss': metrics_lib.AveragePerStep(total=loss),
-      'kept': clu_metrics.Average(total=rows.sum(), count=rows.size),
+      'kept': _Average(total=rows.sum(), count=rows.size),
       'timing/seconds': metrics_lib.Time(),
       'timing/steps_per_second': metrics_lib.StepsPerTime.from_model_output(),
     }
     for name, (total, count) in output.metrics.items():
-      metrics[name] = clu_metrics.Average(total=total, count=count)
+      metrics[name] = _Average(total=total, count=count)
     return loss, metrics
 
 
