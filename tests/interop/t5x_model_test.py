@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -145,6 +146,7 @@ def test_filtered_loss_and_gradient_are_ours(run, policy, params, name):
   batch['row_weights'] = np.linspace(0.5, 1, 22).astype(np.float32)
   kept = batch['rewards'] > 0.45
   assert 5 < kept.sum() < 20
+  batch = {key: jnp.asarray(value) for key, value in batch.items()}
   model = _model(run, policy, loss=loss)
 
   def ours(params):
@@ -324,7 +326,7 @@ def test_a_grow_by_t5x_infer(run, policy, params, checkpoint, tmp_path):
     NUM_SAMPLES_PER_SOURCE=3,
     **{'utils.DatasetConfig.batch_size': 6},
   )
-  (path,) = (tmp_path / 'samples').glob('*.jsonl-*')
+  (path,) = (tmp_path / 'samples').glob('*.jsonl-00000-of-00001')
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   pairs = data.pairs('train')
   assert len(lines) == len(pairs) == 6
@@ -332,7 +334,7 @@ def test_a_grow_by_t5x_infer(run, policy, params, checkpoint, tmp_path):
     assert line['inputs']['inputs_pretokenized'] == pairs.source_text(row)
     tokens = np.asarray(line['prediction_tokens'], np.int32)  # [N, T]
     assert tokens.shape == (3, 16)
-    source = np.repeat(pairs.source_tokens[row][None], 3, axis=0)
+    source = np.repeat(np.int32(pairs.source_tokens[row])[None], 3, axis=0)
     batch = {
       'encoder_input_tokens': source,
       'decoder_input_tokens': np.pad(tokens, ((0, 0), (1, 0)))[:, :-1],
