@@ -13,6 +13,8 @@ _INSTALL_REQUIRES = [
   'flax>=0.12',
   'gin-config>=0.5',
   'grain>=0.2',
+  # TFDS imports it to prepare a data set, and does not ask for it.
+  'importlib_resources',
   'jax>=0.10',
   'jaxtyping',
   'jinja2',

@@ -12,12 +12,12 @@ import pytest
 import rest_jax
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# The one module that is for programs of T5X.
-_FOR_T5X = 'rest_jax.interop.t5x_model'
+# For programs of T5X, and what SeqIO is to import for the tasks it registers.
+_AT_THE_DOOR = ('rest_jax.interop.t5x_model', 'rest_jax.data.wmt_tasks')
 _MODULES = [
   module.name
   for module in pkgutil.walk_packages(rest_jax.__path__, 'rest_jax.')
-  if not module.ispkg and module.name != _FOR_T5X
+  if not module.ispkg and module.name not in _AT_THE_DOOR
 ]
 # What only data/seqio_tasks.py and extras may bring, and only when asked.
 _DOORS = ('seqio', 'tensorflow', 'tensorflow_datasets', 't5x', 'torch')

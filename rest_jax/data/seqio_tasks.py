@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import importlib
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ _PRETOKENIZED = '_pretokenized'
 # Only stochastic preprocessors and the order of a mixture depend on it.
 _SEED = 0
 
-# Where TFDS keeps its data unless told otherwise.
+# Where TFDS keeps its data, and what names another place.
 _TFDS_DIR = '~/tensorflow_datasets'
+_TFDS_VARIABLE = 'TFDS_DATA_DIR'
 
 # Tasks that were registered here, by name, and what they were made of.
 _registered: dict[str, dict[str, Any]] = {}
@@ -290,8 +292,9 @@ def _explained(seqio: Any, task: Any) -> Iterator[None]:
     ]
     if not loaders:
       raise
+    place = os.environ.get(_TFDS_VARIABLE, _TFDS_DIR)
     commands = [
-      f"tfds.load('{loader.name}', data_dir='{loader.data_dir or _TFDS_DIR}')"
+      f"tfds.load('{loader.name}', data_dir='{loader.data_dir or place}')"
       for loader in loaders
     ]
     raise FileNotFoundError(
