@@ -1,4 +1,7 @@
-"""An exported policy in transformers and in CTranslate2: the same outputs."""
+"""An exported policy in transformers and in CTranslate2: the same outputs.
+
+Policies made here, and random ones of transformers that were imported first.
+"""
 
 import json
 import random
@@ -17,6 +20,9 @@ from tests.models import tiny
 
 _MAX_LENGTH = 12
 _PIECES = 48
+# Wider than the vocabulary, as sizes made for hardware are.
+_ROWS = _PIECES + 4
+_OF_TRANSFORMERS = ('T5', 'MT5')
 _SIZES = {
   'tied': {'logits_via_embedding': True},
   'untied': {},
@@ -24,7 +30,61 @@ _SIZES = {
 }
 
 
-@pytest.fixture(scope='module', params=_SIZES)
+def _make(name, folder):
+  """Returns sizes and parameters of a policy with outputs of many kinds."""
+  if name in _OF_TRANSFORMERS:
+    _save_random(name, folder)
+    return huggingface.load_policy(folder)
+  config = tiny.config(vocab_size=_ROWS, **_SIZES[name])
+  params = policy_lib.Policy(config).init(jax.random.key(0))
+  return config, tiny.lively(params, scale=0.5)
+
+
+def _save_random(kind, folder):
+  """Writes a random network of transformers."""
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  transformers = pytest.importorskip(
+    'transformers', reason='transformers is not installed'
+  )
+  torch.manual_seed(0)
+  model = getattr(transformers, f'{kind}ForConditionalGeneration')(
+    getattr(transformers, f'{kind}Config')(
+      vocab_size=_ROWS,
+      d_model=16,
+      d_kv=4,
+      d_ff=20,
+      num_layers=2,
+      num_heads=2,
+      feed_forward_proj='gated-gelu',
+      tie_word_embeddings=kind == 'T5',
+      decoder_start_token_id=0,
+    )
+  )
+  if kind == 'MT5':
+    # Version 5 ties them all the same.
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+  with torch.no_grad():
+    for weights in model.parameters():
+      weights += 0.5 * torch.randn_like(weights)
+  model.save_pretrained(folder)
+
+
+def _generated(transformers, folder, tokenizer, texts) -> list[list[int]]:
+  """Returns greedy outputs of the model in a folder."""
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+  inputs = tokenizer(texts, return_tensors='pt', padding=True)
+  rows = model.generate(
+    **inputs,
+    num_beams=1,
+    do_sample=False,
+    max_length=_MAX_LENGTH + 1,
+    # What is never drawn here.
+    suppress_tokens=[0, 2, *range(_PIECES, _ROWS)],
+  )
+  return [_cut(row[1:]) for row in rows.numpy()]
+
+
+@pytest.fixture(scope='module', params=[*_SIZES, *_OF_TRANSFORMERS])
 def exported(request, tmp_path_factory):
   """The folder, some texts, and our greedy outputs for them."""
   folder = tmp_path_factory.mktemp(request.param)
@@ -36,10 +96,8 @@ def exported(request, tmp_path_factory):
     texts,
     folder / 'vocab.model',
   )
-  # Wider than the vocabulary, as sizes made for hardware are.
-  config = tiny.config(vocab_size=_PIECES + 4, **_SIZES[request.param])
+  config, params = _make(request.param, folder / 'theirs')
   policy = policy_lib.Policy(config)
-  params = tiny.lively(policy.init(jax.random.key(0)), scale=0.5)
   huggingface.save_policy(folder / 'hf', config, params)
   tokenizer_files.write(
     folder / 'hf', folder / 'vocab.model', config.vocab_size
@@ -84,12 +142,11 @@ def test_transformers_generates_what_we_do(exported):
   )
   folder, texts, ours = exported
   tokenizer = transformers.T5Tokenizer.from_pretrained(folder)
-  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-  inputs = tokenizer(texts, return_tensors='pt', padding=True)
-  generated = model.generate(
-    **inputs, num_beams=1, do_sample=False, max_length=_MAX_LENGTH + 1
-  )
-  assert [_cut(row[1:]) for row in generated.numpy()] == ours
+  assert _generated(transformers, folder, tokenizer, texts) == ours
+  # As the network did that it was imported from.
+  imported = folder.parent / 'theirs'
+  if imported.exists():
+    assert _generated(transformers, imported, tokenizer, texts) == ours
 
 
 def test_ctranslate2_generates_what_we_do(exported, tmp_path):
