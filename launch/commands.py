@@ -76,18 +76,7 @@ def run(command: Command, timeout: float | None = None) -> None:
   Raises:
     CommandFailed: if it fails or takes too long.
   """
-  require(command.argv[0])
-  try:
-    done = subprocess.run(
-      command.argv,
-      env=command.full_environment(),
-      stdin=subprocess.DEVNULL,
-      timeout=timeout,
-    )
-  except subprocess.TimeoutExpired as error:
-    raise CommandFailed(
-      f'took longer than --command_timeout={timeout:g} s: {command.text()}'
-    ) from error
+  done = _complete(command, timeout)
   if done.returncode:
     raise CommandFailed(
       f'ended with status {done.returncode}: {command.text()}'
@@ -100,18 +89,24 @@ def output(command: Command, timeout: float) -> tuple[int, str, str]:
   Raises:
     CommandFailed: if it takes longer than `timeout` seconds.
   """
+  done = _complete(command, timeout, capture_output=True, text=True)
+  return done.returncode, done.stdout, done.stderr
+
+
+def _complete(
+  command: Command, timeout: float | None, **options: bool
+) -> subprocess.CompletedProcess[str]:
+  """Waits for a command, which has nothing to read; its status is not judged."""
   require(command.argv[0])
   try:
-    done = subprocess.run(
+    return subprocess.run(
       command.argv,
       env=command.full_environment(),
       stdin=subprocess.DEVNULL,
-      capture_output=True,
-      text=True,
       timeout=timeout,
+      **options,
     )
   except subprocess.TimeoutExpired as error:
     raise CommandFailed(
       f'took longer than --command_timeout={timeout:g} s: {command.text()}'
     ) from error
-  return done.returncode, done.stdout, done.stderr
