@@ -12,6 +12,7 @@ is then compared on `--split` by a paired bootstrap over sources.
 Prints one JSON line. Needs scikit-learn (`[bench]`).
 """
 
+from collections.abc import Sequence
 import json
 import pathlib
 import sys
@@ -31,8 +32,12 @@ _SPLIT = flags.DEFINE_string('split', 'test', 'Where both are compared.')
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir',
   None,
-  'A finished run with `data` and `reward`; none: ridge alone.',
+  'A finished run with `data`, `bc` and `reward`; none: ridge alone.',
 )
+_GIN_FILES = flags.DEFINE_multi_string(
+  'gin_file', [], 'After the configuration of the run: another reward.'
+)
+_BINDINGS = flags.DEFINE_multi_string('gin_bindings', [], 'After those files.')
 _FEATURES = flags.DEFINE_integer(
   'features', 60_000, 'Most frequent n-grams of each of the three kinds.'
 )
@@ -129,17 +134,30 @@ def fit(
 
 
 def reward_scores(
-  model_dir: pathlib.Path, rated: ratings_lib.Ratings
+  model_dir: pathlib.Path,
+  gin_files: Sequence[str],
+  overrides: Sequence[str],
+  rated: ratings_lib.Ratings,
 ) -> np.ndarray:
-  """Scores ratings by the reward model of a finished run."""
-  from rest_jax.parallel import mesh as mesh_lib
-  from rest_jax.stages import prepare, reward
+  """Scores ratings by the reward of a run, or one around what it trained.
 
-  data = prepare.load(model_dir / 'data')
-  model = reward.load(
-    model_dir / 'reward', data.vocabulary, mesh_lib.MeshConfig()
+  Args:
+    model_dir: of the run; its `data`, `bc` and `reward` are finished.
+    gin_files: read after the run's own configuration.
+    overrides: bindings after them.
+    rated: what to score.
+  """
+  from rest_jax import configurables, gin_utils
+  from rest_jax import run as run_lib
+
+  configurables.register()
+  experiment = gin_utils.parse_and_build(
+    [str(model_dir / 'config.gin'), *gin_files],
+    overrides,
+    root=configurables.ROOT,
   )
-  return model.score(rated.source, rated.hypothesis)
+  reward = run_lib.Run(experiment, model_dir).reward_model
+  return reward.score(rated.source, rated.hypothesis)
 
 
 def compare(
@@ -208,7 +226,9 @@ def main(argv: list[str]) -> None:
     'ridge': {'penalty': penalty, **_pearson(ridge, judged)},
   }
   if _MODEL_DIR.value:
-    ours = reward_scores(pathlib.Path(_MODEL_DIR.value), judged)
+    ours = reward_scores(
+      pathlib.Path(_MODEL_DIR.value), _GIN_FILES.value, _BINDINGS.value, judged
+    )
     result['reward'] = _pearson(ours, judged)
     result['paired'] = compare(ours, ridge, judged, _RESAMPLES.value)
   print(json.dumps(result))

@@ -275,6 +275,8 @@ class Run:
         mesh=self.experiment.mesh,
         vocabulary=self.data.vocabulary,
         pairs=self.data.pairs(prepare.TRAIN),
+        network=self.policy.config,
+        policy=self.directory('bc'),
         trained=trained,
       )
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rest_jax import types
 from rest_jax.models import network
@@ -94,6 +94,17 @@ class ScalarModel:
     """The value at the last position of weight > 0, that of EOS; 0 if none."""
     values = self.values(params, batch, dropout_key=dropout_key)
     return last_value(values, jnp.asarray(batch['decoder_loss_weights']))
+
+  def of_hypotheses(
+    self,
+    params: types.Params,
+    hidden: Float[Array, 'R T D'],
+    targets: Int[Array, 'R T'],
+  ) -> Float[Array, ' R']:
+    """`rewards` of rows whose decoder states are known, padded behind EOS."""
+    values = self.module.apply({'params': params}, hidden, method='values')
+    weights = (targets != types.PAD_ID).astype(jnp.float32)
+    return last_value(jnp.asarray(values), weights)
 
 
 def last_value(

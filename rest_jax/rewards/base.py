@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 import numpy as np
 
 from rest_jax.data import pair_store, vocabularies
+from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
 
@@ -96,12 +97,16 @@ class Resources:
     mesh: devices and rules.
     vocabulary: of the policy.
     pairs: D.
+    network: sizes of the policy.
+    policy: the folder of BC, finished.
     trained: the folder of stage `reward`; finished where a reward is trained.
   """
 
   mesh: mesh_lib.MeshConfig
   vocabulary: vocabularies.Vocabulary
   pairs: pair_store.PairStore
+  network: network.NetworkConfig
+  policy: pathlib.Path
   trained: pathlib.Path
 
 

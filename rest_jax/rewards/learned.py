@@ -1,8 +1,9 @@
-"""A learned, reference-free reward: a scalar model that reads text.
+"""A learned, reference-free reward: a network that reads text.
 
 The source is in the encoder and the hypothesis in the decoder; the reward is
-the value at the target EOS. It scores text, not tokens: a policy may sample a
-segmentation that the vocabulary would not choose, and one text has one reward.
+the value of a scalar model at the target EOS, or what another model says of the
+hypothesis. It scores text, not tokens: a policy may sample a segmentation that
+the vocabulary would not choose, and one text has one reward.
 """
 
 import collections
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import time
-from typing import cast
+from typing import Protocol, cast
 
 from absl import logging
 import jax
@@ -20,7 +21,7 @@ import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.models import scalar
+from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
 
@@ -55,12 +56,42 @@ class ScoringStatistics:
     return self.candidates / max(self.seconds, 1e-9)
 
 
+class TextModel(Protocol):
+  """A network that reads a source and says a number of a hypothesis.
+
+  It can be hashed, since what is compiled for it is kept by it.
+  """
+
+  @property
+  def config(self) -> network.NetworkConfig: ...
+
+  @property
+  def module(self) -> network.Transformer: ...
+
+  def logical_axes(self) -> types.Params: ...
+
+  def of_hypotheses(
+    self,
+    params: types.Params,
+    hidden: Float[Array, 'R T D'],
+    targets: Int[Array, 'R T'],
+  ) -> Float[Array, ' R']:
+    """The number for each row, from the states of a decoder that has read it.
+
+    Args:
+      params: of the network.
+      hidden: the decoder's states; the one at t has read the tokens before t.
+      targets: tokens, padded behind EOS.
+    """
+    ...
+
+
 class Scorer:
   """Scores prepared texts under any parameters of one model."""
 
   def __init__(
     self,
-    model: scalar.ScalarModel,
+    model: TextModel,
     mesh_config: mesh_lib.MeshConfig,
     *,
     name: str = 'learned',
@@ -68,7 +99,7 @@ class Scorer:
     """Takes a model and the devices to run it on.
 
     Args:
-      model: the scalar model.
+      model: the network.
       mesh_config: devices and rules; blocks are sharded over 'data'. Of several
         processes each scores by itself.
       name: of the reward, for the log.
@@ -175,7 +206,7 @@ class Scorer:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def encode(
-  model: scalar.ScalarModel,
+  model: TextModel,
   params: types.Params,
   held: Float[Array, 'R S D'],
   start: int,
@@ -192,7 +223,7 @@ def encode(
 
 @functools.partial(jax.jit, static_argnums=0)
 def rewards_of(
-  model: scalar.ScalarModel,
+  model: TextModel,
   params: types.Params,
   held: Float[Array, 'R S D'],
   slots: Int[Array, ' G'],
@@ -204,15 +235,15 @@ def rewards_of(
   inputs = jnp.pad(
     targets[:, :-1], ((0, 0), (1, 0)), constant_values=types.DECODER_START_ID
   )
-  variables = {'params': params}
   hidden = model.module.apply(
-    variables, encoded, sources, inputs, targets, method='decode_hidden'
+    {'params': params},
+    encoded,
+    sources,
+    inputs,
+    targets,
+    method='decode_hidden',
   )  # [G * C, T, D]
-  output = model.module.apply(variables, hidden, method='values')
-  values = cast(Array, output)  # [G * C, T]
-  return scalar.last_value(
-    values, (targets != types.PAD_ID).astype(jnp.float32)
-  )
+  return model.of_hypotheses(params, cast(Array, hidden), targets)
 
 
 class LearnedReward:
@@ -229,7 +260,7 @@ class LearnedReward:
 
   def __init__(
     self,
-    model: scalar.ScalarModel,
+    model: TextModel,
     params: types.Params,
     vocabulary: blocks.Encoder,
     mesh_config: mesh_lib.MeshConfig,
@@ -241,7 +272,7 @@ class LearnedReward:
     """Puts the parameters on the devices.
 
     Args:
-      model: the scalar model.
+      model: the network.
       params: its parameters.
       vocabulary: that which the model was trained with.
       mesh_config: devices and rules.

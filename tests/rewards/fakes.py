@@ -50,5 +50,10 @@ class Pairs:
 
 def resources(*pairs):
   return base.Resources(
-    mesh=None, vocabulary=None, pairs=Pairs(*pairs), trained=None
+    mesh=None,
+    vocabulary=None,
+    pairs=Pairs(*pairs),
+    network=None,
+    policy=None,
+    trained=None,
   )

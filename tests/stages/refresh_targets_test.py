@@ -42,7 +42,14 @@ _HYPOTHESES = ['0.5', 'x y 1.5', 'x y -1']
 
 def _load(config):
   return config.load(
-    base.Resources(mesh=None, vocabulary=None, pairs=None, trained=None)
+    base.Resources(
+      mesh=None,
+      vocabulary=None,
+      pairs=None,
+      network=None,
+      policy=None,
+      trained=None,
+    )
   )
 
 

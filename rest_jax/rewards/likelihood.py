@@ -1,0 +1,52 @@
+"""The log-probability that a policy gives a text, as a reward.
+
+What a translation model finds unlikely is often wrong, whoever wrote it.
+
+Source: Prism (arXiv 2004.14564), which scores any text by a translation model's
+log-probability a token; Fomicheva et al. (arXiv 2005.10608), who score a system's
+outputs by its own.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rest_jax import types
+from rest_jax.models import network
+from rest_jax.models import policy as policy_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanLogProb:
+  """A policy that says log pi(y | x) / |y| of y, in nats; EOS counts.
+
+  Attributes:
+    policy: the network.
+  """
+
+  policy: policy_lib.Policy
+
+  @property
+  def config(self) -> network.NetworkConfig:
+    return self.policy.config
+
+  @property
+  def module(self) -> network.Transformer:
+    return self.policy.module
+
+  def logical_axes(self) -> types.Params:
+    return self.policy.logical_axes()
+
+  def of_hypotheses(
+    self,
+    params: types.Params,
+    hidden: Float[Array, 'R T D'],
+    targets: Int[Array, 'R T'],
+  ) -> Float[Array, ' R']:
+    """At most 0; see `learned.TextModel`."""
+    logits = self.module.apply({'params': params}, hidden, method='logits')
+    log_probs = policy_lib.target_log_probs(jnp.asarray(logits), targets)
+    real = targets != types.PAD_ID
+    total = jnp.sum(jnp.where(real, log_probs, 0.0), axis=1)
+    return total / jnp.maximum(real.sum(axis=1), 1)

@@ -1,0 +1,51 @@
+"""The reward that the BC policy of the run is itself; nothing is trained."""
+
+import dataclasses
+
+from rest_jax.models import policy as policy_lib
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import blocks, learned
+from rest_jax.rewards import likelihood as likelihood_lib
+from rest_jax.stages import policies
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Likelihood:
+  """R(x, y) = log pi_BC(y | x) / |y|, nats a token, at most 0.
+
+  Alone it asks a policy to stay where it began, and likes short and usual texts:
+  it is meant as a component beside a reward that has learned from ratings.
+
+  Attributes:
+    scoring: maximum lengths, and shapes in which texts are scored.
+    name: of the reward.
+  """
+
+  scoring: blocks.ScoringConfig = dataclasses.field(
+    default_factory=blocks.ScoringConfig
+  )
+  name: str = 'likelihood'
+
+  @property
+  def needs_references(self) -> bool:
+    return False
+
+  @property
+  def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
+    return ()
+
+  def check(self) -> str:
+    return 'log-probability of the BC policy'
+
+  def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
+    """Loads the BC policy, which has to be finished."""
+    policy = policy_lib.Policy(resources.network)
+    return learned.LearnedReward(
+      likelihood_lib.MeanLogProb(policy),
+      policies.load(resources.policy, policy, resources.mesh),
+      resources.vocabulary,
+      resources.mesh,
+      config=self.scoring,
+      name=self.name,
+      digest=policies.digest(resources.policy),
+    )
