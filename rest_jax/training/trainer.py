@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import interruption, settings, types
+from rest_jax import interruption, profiling, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -262,7 +262,8 @@ def train(
         is_evaluated=not (fresh or progress.awaits_evaluation),
       )
     )
-    run = _Run(config, evaluate_fn, store, journal, progress, batches)
+    trace = stack.enter_context(profiling.Trace(directory, 'train'))
+    run = _Run(config, evaluate_fn, store, journal, progress, batches, trace)
     train_step = jitted_step(
       model,
       loss,
@@ -308,13 +309,16 @@ def jitted_step(
 class _Run:
   """The plain loop, with what it carries from step to step."""
 
-  def __init__(self, config, evaluate_fn, store, journal, progress, batches):
+  def __init__(
+    self, config, evaluate_fn, store, journal, progress, batches, trace
+  ):
     self._config = config
     self._batches = batches
     self._evaluate_fn = evaluate_fn
     self._store = store
     self._journal = journal
     self._progress = progress
+    self._trace = trace
     self._started = time.monotonic() - progress.seconds
     # Tokens since the last checkpoint, of this process's rows.
     self._read = dict.fromkeys(_SIDES, 0)
@@ -339,8 +343,14 @@ class _Run:
         for side, name in _SIDES.items():
           self._read[side] += int(np.count_nonzero(batch[name]))
         rate = processes.place(learning_rates[step], everywhere)
-        state, metrics = train_step(
-          state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
+        state, metrics = self._trace.step(
+          train_step,
+          state,
+          mesh_lib.put_batch(batch, mesh),
+          rate,
+          dropout_key,
+          before=state,
+          number=step + 1,
         )
         step += 1
         waiting.append(metrics)
