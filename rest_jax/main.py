@@ -128,7 +128,7 @@ _TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
   'Of --run_mode=plan: the TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
-  'v5p, v6e). Needs the extra [tpu], and no TPU.',
+  'v5p, v6e), or several, such as 2xv5e:4x4. Needs the extra [tpu], and no TPU.',
 )
 _PLAN_SEARCH = flags.DEFINE_bool(
   'plan_search', True, 'Of plan: look for the largest batches that fit.'

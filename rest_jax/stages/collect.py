@@ -183,7 +183,7 @@ def log_probs(
   params = mesh_lib.put_params(
     params, policy.logical_axes(), mesh, mesh_config.rules
   )
-  num_rows = _LOG_PROB_ROWS * mesh.shape['data']
+  num_rows = _LOG_PROB_ROWS * mesh_lib.num_parts(mesh)
   lengths = np.maximum(
     source_tokens.lengths[source_rows], target_tokens.lengths[target_rows]
   )

@@ -108,7 +108,7 @@ class TrainerConfig:
     `losses.base.Loss.packable`.
     """
     pack = packable and bool(self.packed_lengths)
-    num_parts = 1 if mesh is None else mesh.shape['data']
+    num_parts = 1 if mesh is None else mesh_lib.num_parts(mesh)
     return loader.BucketedBatches(
       source_lengths=source_lengths,
       target_lengths=target_lengths,
