@@ -242,7 +242,8 @@ def _main_of_several(overrides: list[str]) -> int:
     traceback.print_exc()
     status = 1
   if status:
-    processes.end(status)
+    was_signalled = status > _SIGNALLED
+    processes.end(status, status - _SIGNALLED if was_signalled else None)
   return status
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from rest_jax import interruption, profiling, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.parallel import processes
+from rest_jax.parallel import processes, stopping
 from rest_jax.training import bad_steps, loader, optimizers
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
@@ -212,8 +212,9 @@ def train(
 
   A training that was cut off goes on from its latest checkpoint, with the same
   batches, randomness and early-stopping state. A signal (see `interruption`) saves
-  one more after the step at hand, and stops an evaluation, which is made again;
-  of several processes all save after the step of the next line of metrics.
+  one more after the step at hand, and stops an evaluation, which is made again. Of
+  several processes all save, after the same step some seconds later, and an
+  evaluation is finished before.
 
   Args:
     config: see `TrainerConfig`.
@@ -273,10 +274,11 @@ def train(
       mesh_config,
       config.max_bad_steps > 0,
     )
-    if progress.awaits_evaluation or (fresh and config.evaluate_first):
-      run.evaluate(state)
     has_dropout = config.dropout and model.config.dropout_rate > 0
-    state = run.steps(train_step, state, mesh, has_dropout)
+    with interruption.deferred():
+      if progress.awaits_evaluation or (fresh and config.evaluate_first):
+        run.evaluate(state)
+      state = run.steps(train_step, state, mesh, has_dropout)
     if progress.best_step is None:
       raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
     best = store.restore_params(progress.best_step, state.params)
@@ -337,7 +339,8 @@ class _Run:
     step = int(state.step)
     waiting, progress.unlogged = progress.unlogged, []
     iterator = self._batches.iterate(step)
-    with interruption.deferred() as is_interrupted:
+    agreement = stopping.Agreement(step)
+    with interruption.deferred():
       while step < config.max_steps and not self._is_stopped():
         batch = next(iterator)
         for side, name in _SIDES.items():
@@ -362,26 +365,17 @@ class _Run:
         self._journal.advance(step)
         if is_due:
           self.evaluate(state)
-        if self._is_stopping(is_interrupted(), is_logged):
+        signal = agreement.number(
+          step, interruption.number(), metrics, is_meeting=is_logged
+        )
+        if signal is not None:
           if self._store.latest_step != step:
             progress.unlogged = _floats(waiting)
             self._save(state)
-          if not is_interrupted():
-            raise processes.OtherProcessError(
-              'another process was told to stop; run the same command in all '
-              'of them to resume'
-            )
+          # It may have been sent to another process.
+          interruption.request(signal)
           break
     return state
-
-  def _is_stopping(self, is_interrupted: bool, is_logged: bool) -> bool:
-    """Whether some process was told to stop: they stop after the same step.
-
-    Several find out where they wait for each other anyway.
-    """
-    if processes.count() == 1:
-      return is_interrupted
-    return is_logged and processes.any_of('interrupted', is_interrupted)
 
   def evaluate(self, state) -> None:
     """Evaluates, notes the result and saves a checkpoint."""
