@@ -104,7 +104,12 @@ _POLL_SECONDS = flags.DEFINE_float(
 )
 _CLUSTER = flags.DEFINE_string('cluster', '', 'Of GKE, made by xpk.')
 _WORKLOAD = flags.DEFINE_string('workload', '', 'A name for the run in it.')
-_NUM_SLICES = flags.DEFINE_integer('num_slices', 1, 'Slices.', lower_bound=1)
+_NUM_SLICES = flags.DEFINE_integer(
+  'num_slices',
+  1,
+  'Slices of --accelerator_type; see gin_configs/meshes/multislice.gin.',
+  lower_bound=1,
+)
 _BASE_DOCKER_IMAGE = flags.DEFINE_string(
   'base_docker_image', 'python:3.11', 'What xpk adds the code to.'
 )
@@ -124,7 +129,9 @@ _RESTARTED_HERE = ('restart_seconds', 'grace_seconds')
 _ONLY = {
   'local': (*_RESTARTED_HERE, 'num_processes', 'devices_per_process'),
   'tpu_vm': (*_RESTARTED_HERE, *_IN_CLOUD, *_ON_TPU_VM),
-  'queued_resource': (*_RESTARTED_HERE, *_IN_CLOUD, *_ON_TPU_VM),
+  'queued_resource': (
+    *_RESTARTED_HERE, *_IN_CLOUD, *_ON_TPU_VM, 'num_slices',
+  ),
   'xpk': (
     *_IN_CLOUD, 'cluster', 'workload', 'num_slices', 'base_docker_image',
     'docker_image',
@@ -195,10 +202,6 @@ def _target(
       setup_command=_SETUP_COMMAND.value,
       max_restarts=_MAX_RESTARTS.value,
     )
-  kinds = {
-    'tpu_vm': tpu_vm.TpuVm,
-    'queued_resource': queued_resource.QueuedResource,
-  }
   machine = tpu_vm.Machine(
     project=_PROJECT.value,
     zone=_ZONE.value or '',
@@ -209,12 +212,17 @@ def _target(
     command_timeout=_COMMAND_TIMEOUT.value,
     poll_seconds=_POLL_SECONDS.value,
   )
-  return kinds[_TARGET.value](
-    job=job,
-    machine=machine,
-    setup_command=_SETUP_COMMAND.value,
-    delete=_DELETE.value,
+  settings = {
+    'job': job,
+    'machine': machine,
+    'setup_command': _SETUP_COMMAND.value,
+    'delete': _DELETE.value,
     **restarts,
+  }
+  if _TARGET.value == 'tpu_vm':
+    return tpu_vm.TpuVm(**settings)
+  return queued_resource.QueuedResource(
+    num_slices=_NUM_SLICES.value, **settings
   )
 
 

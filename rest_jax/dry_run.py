@@ -41,7 +41,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   mesh = experiment.mesh.build()
   yield (
     f'  devices   {mesh.size} x {jax.devices()[0].device_kind}, '
-    f'data={mesh.shape["data"]} model={mesh.shape["model"]}'
+    + ' '.join(f'{name}={size}' for name, size in mesh.shape.items())
   )
   yield f'  task      {task.name}'
   if experiment.data_dir is None:

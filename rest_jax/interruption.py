@@ -86,6 +86,16 @@ def deferred() -> Iterator[Callable[[], bool]]:
   _raise_if_requested()
 
 
+def number() -> int | None:
+  """The signal that is kept back; None for none."""
+  return _requests.number
+
+
+def request(number: int) -> None:
+  """Inside of `deferred`: as if the signal, sent to another process, came here."""
+  _requests.number = number
+
+
 @contextlib.contextmanager
 def immediate() -> Iterator[None]:
   """Inside of `deferred`: lets signals stop a part of it at once."""

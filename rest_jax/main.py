@@ -128,7 +128,7 @@ _TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
   'Of --run_mode=plan: the TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
-  'v5p, v6e). Needs the extra [tpu], and no TPU.',
+  'v5p, v6e), or several, such as 2xv5e:4x4. Needs the extra [tpu], and no TPU.',
 )
 _PLAN_SEARCH = flags.DEFINE_bool(
   'plan_search', True, 'Of plan: look for the largest batches that fit.'
@@ -153,8 +153,31 @@ _PLAN_EFFORT = flags.DEFINE_float(
 _PLAN_OUTPUT = flags.DEFINE_string(
   'plan_output', None, 'Of plan: a JSON file to write the figures to.'
 )
+_PROFILE = flags.DEFINE_string(
+  'profile',
+  None,
+  'Trace these steps of each stage that is made, such as 10:15, into '
+  '<model_dir>/profiles/<stage>, for XProf or TensorBoard: steps of a training, '
+  'or launches of a block on each device where samples are drawn.',
+)
+_PROFILE_ALL = flags.DEFINE_bool(
+  'profile_all', False, 'Of --profile: trace all processes, not the main one.'
+)
 _TRACEBACK = flags.DEFINE_bool(
   'traceback', False, 'Show where in the code an error was raised.'
+)
+
+# What --profile can trace.
+_PROFILED_MODES = (
+  'rest',
+  'bc',
+  'reward',
+  'grow',
+  'value',
+  'improve',
+  'refresh',
+  'evaluate',
+  'compare',
 )
 
 # The exit status is this and the number of the signal that stopped the program.
@@ -182,6 +205,12 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError(
       f'--run_mode={_RUN_MODE.value} is for one process, without --distributed'
     )
+  if _PROFILE.value and _RUN_MODE.value not in _PROFILED_MODES:
+    raise app.UsageError(
+      f'--profile is for --run_mode={", ".join(_PROFILED_MODES)}'
+    )
+  if _PROFILE_ALL.value and not _PROFILE.value:
+    raise app.UsageError('--profile_all needs --profile, such as 10:15')
   is_planned = _RUN_MODE.value == 'plan'
   if is_planned and not _TOPOLOGY.value:
     raise app.UsageError('--topology must name a TPU slice, such as v5e:4x4')
@@ -213,7 +242,8 @@ def _main_of_several(overrides: list[str]) -> int:
     traceback.print_exc()
     status = 1
   if status:
-    processes.end(status)
+    was_signalled = status > _SIGNALLED
+    processes.end(status, status - _SIGNALLED if was_signalled else None)
   return status
 
 
@@ -245,6 +275,7 @@ def _main(overrides: list[str]) -> int:
         worker = None if experiment is None else experiment.grow.worker
         held = lock.held(_MODEL_DIR.value, worker)
         processes.by_main('lock', lambda: stack.enter_context(held))
+      _profile(stack)
       if experiment is None:
         return _compare(overrides)
       return _run(experiment)
@@ -263,6 +294,21 @@ def _main(overrides: list[str]) -> int:
 
     terminal.show_error(_explain(error))
     return 1
+
+
+def _profile(stack: contextlib.ExitStack) -> None:
+  """Asks for traces until the stack is left."""
+  from rest_jax import profiling
+  from rest_jax.parallel import processes
+
+  if _PROFILE.value is None:
+    return
+  steps = profiling.Steps.parse(_PROFILE.value)
+  part = ''
+  if _PROFILE_ALL.value and processes.count() > 1:
+    part = f'process_{processes.index()}'
+  if part or processes.is_main():
+    stack.enter_context(profiling.asked(steps, _model_dir(), part))
 
 
 def _reader_left() -> int:

@@ -139,6 +139,8 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = [f'COMET_PYTHON={sys.executable}']
   if path.stem == 'tensor_parallel':
     overrides = ['MODEL_DEVICES=1']
+  if path.stem == 'multislice':
+    overrides = ['SLICES=1']
   demo = GIN / 'experiments/demo.gin'
   assert 'plan of' in described([demo, path], overrides, files / 'run')
 

@@ -141,6 +141,30 @@ def test_a_comparison_is_a_report(tmp_path):
     _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
 
 
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'profile': '2:3', 'run_mode': 'online'}, '--profile is for --run_mode='),
+    ({'profile_all': True}, '--profile_all needs --profile'),
+  ],
+)
+def test_a_profile_of_nothing_is_refused(given, message, tmp_path):
+  with pytest.raises(app.UsageError, match=message):
+    _run(model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE], **given)
+
+
+def test_steps_of_a_profile_are_read_before_anything_runs(tmp_path, capsys):
+  status = _run(
+    run_mode='bc',
+    model_dir=str(tmp_path / 'run'),
+    gin_file=[smoke.GIN_FILE],
+    profile='7:3',
+  )
+  assert status == 1
+  assert 'got 7:3' in capsys.readouterr().err
+  assert not list((tmp_path / 'run').rglob('*.gin'))
+
+
 @pytest.mark.parametrize('mode', ['sample', 'online', 'compare', 'rate'])
 def test_what_one_process_does_is_refused_to_several(mode, tmp_path):
   with pytest.raises(app.UsageError, match=f'{mode} is for one process'):

@@ -1,6 +1,7 @@
-"""A Cloud TPU VM that is waited for in the queue of requests.
+"""A Cloud TPU VM that is waited for in the queue of requests, or several.
 
-The request and the machine have the same name. When a Spot machine is preempted
+The request and the machine have the same name; several machines, each a slice, are
+called so too, with -0, -1 and so on after it. When a Spot machine is preempted
 its request is over too (SUSPENDED): both are deleted and asked for again.
 """
 
@@ -17,17 +18,39 @@ _OVER = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueuedResource(tpu_vm.TpuVm):
-  """A run on a TPU VM that a queued resource brings."""
+  """A run on TPU VMs that a queued resource brings.
+
+  Attributes:
+    num_slices: how many TPU VMs of the type, which the data-centre's network
+      connects.
+  """
+
+  num_slices: int = 1
+
+  @property
+  def machines(self) -> tuple[tpu_vm.Machine, ...]:
+    if self.num_slices == 1:
+      return (self.machine,)
+    return tuple(
+      dataclasses.replace(self.machine, name=f'{self.machine.name}-{number}')
+      for number in range(self.num_slices)
+    )
 
   def request(self) -> commands.Command:
     """Returns the command that asks for the machine."""
     machine = self.machine
     machine.check_complete()
+    nodes = [f'--node-id={machine.name}']
+    if self.num_slices > 1:
+      nodes = [
+        f'--node-count={self.num_slices}',
+        f'--node-prefix={machine.name}',
+      ]
     return machine.gcloud(
       'queued-resources',
       'create',
       machine.name,
-      f'--node-id={machine.name}',
+      *nodes,
       f'--accelerator-type={machine.accelerator_type}',
       f'--runtime-version={machine.runtime_version}',
       *(['--spot'] if machine.spot else []),
@@ -40,7 +63,7 @@ class QueuedResource(tpu_vm.TpuVm):
     )
 
   def deletion(self) -> commands.Command:
-    """Returns the command that deletes the request and its machine."""
+    """Returns the command that deletes the request and its machines."""
     return self.machine.gcloud(
       'queued-resources', 'delete', self.machine.name, '--force'
     )
@@ -53,10 +76,24 @@ class QueuedResource(tpu_vm.TpuVm):
       found = machine.found(self.describe())
       state = found['state']['state'] if found else ''
       if state == 'ACTIVE':
-        node = machine.found(machine.describe())
-        state = node['state'] if node else 'ACTIVE without its TPU VM'
-        if node and state == tpu_vm.READY:
-          return node
+        nodes = [each.found(each.describe()) for each in self.machines]
+        state = next(
+          (
+            node['state'] if node else 'ACTIVE without its TPU VM'
+            for node in nodes
+            if not node or node['state'] != tpu_vm.READY
+          ),
+          tpu_vm.READY,
+        )
+        if state == tpu_vm.READY:
+          return {
+            'networkEndpoints': [
+              worker
+              for node in nodes
+              if node
+              for worker in node['networkEndpoints']
+            ]
+          }
       if state == 'FAILED':
         assert found is not None
         raise commands.LaunchError(
@@ -81,6 +118,6 @@ class QueuedResource(tpu_vm.TpuVm):
       self.request().text(),
       '# After a preemption (SUSPENDED), before it is made again:',
       self.deletion().text(),
-      '# Its TPU VM:',
-      self.machine.describe().text(),
+      '# Its TPU VM:' if self.num_slices == 1 else '# Its TPU VMs:',
+      *(machine.describe().text() for machine in self.machines),
     ]

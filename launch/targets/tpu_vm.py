@@ -5,6 +5,7 @@ with an environment of its own; then each worker's program is followed over a
 connection of its own. launch/worker.py keeps it going when that breaks.
 """
 
+from concurrent import futures
 import dataclasses
 import json
 import os
@@ -133,9 +134,14 @@ class Machine:
       'tpu-vm', 'ssh', self.name, f'--worker={which}', f'--command={remote}'
     )
 
-  def copy(self) -> commands.Command:
-    """Returns the command that copies the archive to all workers."""
-    source, target = str(archive.path(self.name)), f'{self.name}:{_ARCHIVE}'
+  def copy(self, archived: str = '') -> commands.Command:
+    """Returns the command that copies the archive to all workers.
+
+    Args:
+      archived: the archive's name; that of the machine if there is none.
+    """
+    source = str(archive.path(archived or self.name))
+    target = f'{self.name}:{_ARCHIVE}'
     return self.gcloud('tpu-vm', 'scp', source, target, '--worker=all')
 
   def found(self, describe: commands.Command) -> dict[str, Any] | None:
@@ -180,10 +186,16 @@ class TpuVm:
   def __post_init__(self):
     self.job.check_remote()
 
+  @property
+  def machines(self) -> tuple[Machine, ...]:
+    """The TPU VMs, whose workers are numbered one after the other."""
+    return (self.machine,)
+
   def plan(self) -> list[str]:
     """Returns the lines of --dry_run."""
     self.machine.check_complete()
-    workers = num_workers(self.machine.accelerator_type)
+    of_each = num_workers(self.machine.accelerator_type)
+    workers = of_each * len(self.machines)
     prepare = self._prepare(0, workers)
     lines = [
       *self._plan_machine(),
@@ -192,7 +204,7 @@ class TpuVm:
       f'# The run, side by side on {workers} workers, followed:',
       *(self.follow(n, 'RUN_ID', workers).text() for n in range(workers)),
       '# On Ctrl-C, or when a worker fails:',
-      self.stop('SIGNAL', workers).text(),
+      *(each.text() for each in self.stops('SIGNAL', workers)),
     ]
     if self.delete:
       lines += ['# When it has ended:', self.deletion().text()]
@@ -222,18 +234,22 @@ class TpuVm:
     Args:
       which: the worker's number.
       run_id: of this start; the same for all workers.
-      workers: how many there are.
+      workers: how many there are, on all machines.
     """
+    machine, own = divmod(which, workers // len(self.machines))
     environment = {'PYTHONUNBUFFERED': '1', **self.job.environment}
     kept = commands.with_environment(
       (*_WORKER, 'run', run_id, *self._program(workers)), environment
     )
-    return self.machine.ssh(which, f'cd {_CHECKOUT} && {kept}')
+    return self.machines[machine].ssh(own, f'cd {_CHECKOUT} && {kept}')
 
-  def stop(self, number: int | str, workers: int) -> commands.Command:
-    """Returns the command that signals the program of all workers."""
+  def stops(self, number: int | str, workers: int) -> list[commands.Command]:
+    """Returns what signals the program of all workers, of each machine."""
     stop = self._stop(number, workers)
-    return self.machine.ssh('all', f'cd {_CHECKOUT} && {stop}')
+    return [
+      machine.ssh('all', f'cd {_CHECKOUT} && {stop}')
+      for machine in self.machines
+    ]
 
   def deletion(self) -> commands.Command:
     """Returns the command after which nothing costs any more."""
@@ -276,10 +292,11 @@ class TpuVm:
     ]
 
   def _prepare(self, number: int, workers: int) -> list[commands.Command]:
+    name, setup = self.machine.name, self._setup(number, workers)
     return [
-      *archive.create(self.job, self.machine.name),
-      self.machine.copy(),
-      self.machine.ssh('all', self._setup(number, workers)),
+      *archive.create(self.job, name),
+      *(machine.copy(name) for machine in self.machines),
+      *(machine.ssh('all', setup) for machine in self.machines),
     ]
 
   def _program(self, workers: int) -> tuple[str, ...]:
@@ -340,27 +357,31 @@ class TpuVm:
     return restarts.Attempt(outcome=outcome, cut_off=cut_off)
 
   def _send(self, number: int, workers: int) -> None:
-    try:
-      commands.run(
-        self.stop(int(number), workers),
-        self.grace_seconds + self.machine.command_timeout,
-      )
-    except commands.CommandFailed as error:
-      # Of a worker that is lost; the others have been told.
-      commands.say(f'not all workers could be told: {error}')
+    def tell(command: commands.Command) -> None:
+      try:
+        commands.run(command, self.grace_seconds + self.machine.command_timeout)
+      except commands.CommandFailed as error:
+        # Of a worker that is lost; the others have been told.
+        commands.say(f'not all workers could be told: {error}')
+
+    # At once: each waits until its workers have ended, together with the others.
+    stops = self.stops(int(number), workers)
+    with futures.ThreadPoolExecutor(len(stops)) as pool:
+      list(pool.map(tell, stops))
 
   def _why_gone(self) -> str:
     """Returns why the machine cannot be used any more; empty if it can."""
-    try:
-      found = self.machine.found(self.machine.describe())
-    except commands.CommandFailed as error:
-      commands.say(str(error))
-      return ''
-    if found is None:
-      return f'{self.machine.name} is gone'
-    if found['state'] == READY:
-      return ''
-    return f'{self.machine.name} is {found["state"]}'
+    for machine in self.machines:
+      try:
+        found = machine.found(machine.describe())
+      except commands.CommandFailed as error:
+        commands.say(str(error))
+        continue
+      if found is None:
+        return f'{machine.name} is gone'
+      if found['state'] != READY:
+        return f'{machine.name} is {found["state"]}'
+    return ''
 
 
 def check_accelerator_type(value: str) -> None:

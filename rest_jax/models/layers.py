@@ -30,6 +30,10 @@ ATTENTION_INIT = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
 RELPOS_INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 
 
+# The axis `embed` of a table where tokens are looked up; see `parallel.mesh`.
+LOOKUP = 'lookup'
+
+
 def constrain(
   x: Float[Array, '...'], axes: tuple[str | None, ...]
 ) -> Float[Array, '...']:
@@ -122,7 +126,8 @@ class Embed(nn.Module):
     )
 
   def __call__(self, tokens: Int[Array, '*R']) -> Float[Array, '*R D']:
-    return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    table = constrain(self.embedding, ('vocab', LOOKUP))
+    return jnp.take(table, tokens, axis=0).astype(self.dtype)
 
   def attend(
     self,

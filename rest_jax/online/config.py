@@ -5,6 +5,7 @@ import dataclasses
 import jax
 
 from rest_jax.online import objective, rollout
+from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import optimizers
 
@@ -123,5 +124,5 @@ class PPOConfig:
     return rollout.Batching(
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.buckets,
-      row_multiple=mesh.shape['data'] * self.accumulation_steps,
+      row_multiple=mesh_lib.num_parts(mesh) * self.accumulation_steps,
     )

@@ -1,5 +1,11 @@
-"""One device mesh with axes `data` and `model`, and how arrays lie on it."""
+"""One device mesh with axes `data` and `model`, and how arrays lie on it.
 
+Where slices are connected by a slower network, the data-centre's (DCN), an axis
+`slice` comes before them: batches are split over `slice` and `data` together, and
+nothing else over `slice`.
+"""
+
+import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
@@ -9,6 +15,7 @@ from typing import Any, Protocol
 
 from flax import linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jaxtyping import Array
 import numpy as np
 
@@ -16,6 +23,8 @@ from rest_jax import types
 from rest_jax.parallel import processes
 
 Rules = tuple[tuple[str, str | None], ...]
+
+SLICE = 'slice'
 
 # Which mesh axis splits which logical axis. The first rule of a name whose
 # mesh axis is not yet taken by the array holds. A last pair
@@ -47,14 +56,19 @@ class MeshConfig:
   """Shape of the mesh, and the rules that place logical axes on it.
 
   Attributes:
-    data: devices along `data`, which splits batches; -1 for all that remain.
+    data: devices along `data`, of all slices, which splits batches; -1 for all
+      that remain.
     model: devices along `model`, which splits heads, feed-forward blocks and
       vocabulary.
+    slices: parts of `data`, one after the other, that only the data-centre's
+      network connects. Batches are split over all; what else `rules` map to
+      `data` is split within each slice alone, and the same in all of them.
     rules: pairs of a logical axis and `data`, `model` or None.
   """
 
   data: int = -1
   model: int = 1
+  slices: int = 1
   rules: Rules = DEFAULT_RULES
 
   def __post_init__(self):
@@ -69,6 +83,10 @@ class MeshConfig:
     if self.model < 1:
       raise ValueError(
         f'model must be a number of devices, at least 1; got {self.model}.'
+      )
+    if self.slices < 1:
+      raise ValueError(
+        f'slices must be a number of slices, at least 1; got {self.slices}.'
       )
     for rule in rules:
       if len(rule) != 2 or rule[1] not in ('data', 'model', None):
@@ -85,7 +103,8 @@ class MeshConfig:
     """The mesh over `devices`, or over all there are.
 
     Raises:
-      ValueError: the devices do not fill data * model.
+      ValueError: the devices do not fill data * model, or are not of `slices`
+        slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     data = len(devices) // self.model if self.data == -1 else self.data
@@ -96,11 +115,25 @@ class MeshConfig:
         f'{wanted} * {self.model}. Set MeshConfig.data = -1 and a '
         'MeshConfig.model that divides the devices, or hand fewer over.'
       )
-    return jax.make_mesh(
-      (data, self.model),
-      ('data', 'model'),
-      axis_types=(jax.sharding.AxisType.Auto,) * 2,
-      devices=devices,
+    if data % self.slices:
+      raise ValueError(
+        f'slices must divide the devices along data, {data}; got '
+        f'{self.slices}. Set MeshConfig.slices to the number of slices.'
+      )
+    auto = jax.sharding.AxisType.Auto
+    _check_slices(devices, self.slices)
+    if self.slices == 1:
+      return jax.make_mesh(
+        (data, self.model),
+        ('data', 'model'),
+        axis_types=(auto,) * 2,
+        devices=devices,
+      )
+    shape = (self.slices, data // self.slices, self.model)
+    return jax.sharding.Mesh(
+      _by_slices(devices, shape),
+      (SLICE, 'data', 'model'),
+      axis_types=(auto,) * 3,
     )
 
   def build_local(self) -> jax.sharding.Mesh:
@@ -113,7 +146,48 @@ class MeshConfig:
       return self.build()
     devices = jax.local_devices()
     model = math.gcd(self.model, len(devices))
-    return dataclasses.replace(self, data=-1, model=model).build(devices)
+    return dataclasses.replace(self, data=-1, model=model, slices=1).build(
+      devices
+    )
+
+
+def _check_slices(devices: Sequence[Any], slices: int) -> None:
+  """Raises ValueError unless `devices` are of so many slices of one size.
+
+  Devices of a CPU are of none, and contiguous ones stand for a slice; those of
+  GPUs name what connects them, which one slice may span.
+  """
+  if devices[0].platform == 'cpu':
+    return
+  found = collections.Counter(_slice_of(device) for device in devices)
+  if len(found) == slices and len(set(found.values())) == 1:
+    return
+  if slices == 1 and devices[0].platform != 'tpu':
+    return
+  remedy = f'Set MeshConfig.slices = {len(found)}'
+  if len(found) > 1:
+    remedy += ', as gin_configs/meshes/multislice.gin does'
+  if len(set(found.values())) > 1:
+    remedy = 'Hand over as many devices of each'
+  raise ValueError(
+    'slices must be the number of slices that the devices are of, all of one '
+    f'size; got {slices} for devices of {len(found)}, with '
+    f'{list(found.values())} each. {remedy}.'
+  )
+
+
+def _slice_of(device: Any) -> int:
+  return getattr(device, 'slice_index', 0)
+
+
+def _by_slices(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+  """Devices as [slices, data, model], each slice's by its own wiring."""
+  if devices[0].platform == 'cpu':
+    return np.array(devices).reshape(shape)
+  slices, *within = shape
+  return mesh_utils.create_hybrid_device_mesh(
+    (1, *within), (slices, 1, 1), devices
+  )
 
 
 @contextlib.contextmanager
@@ -121,7 +195,7 @@ def use(
   mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
 ) -> Iterator[jax.sharding.Mesh]:
   """Makes logical constraints in models hold on this mesh."""
-  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+  with jax.set_mesh(mesh), nn.logical_axis_rules(_rules_on(mesh, rules)):
     yield mesh
 
 
@@ -131,7 +205,33 @@ def shardings(
   rules: Rules = DEFAULT_RULES,
 ) -> types.Params:
   """The sharding of each parameter, from the names of its axes."""
-  return nn.logical_to_mesh_sharding(logical_axes, mesh, rules)
+  return nn.logical_to_mesh_sharding(logical_axes, mesh, _rules_on(mesh, rules))
+
+
+def _rules_on(mesh: jax.sharding.Mesh, rules: Rules) -> Sequence[Any]:
+  """The rules with batches split over slices too, where there are some.
+
+  Embeddings are then gathered within a slice before tokens are looked up: of a
+  table that is split over `data` XLA would look up all slices' tokens (seen), and
+  send what it found from slice to slice.
+  """
+  lookup = None if SLICE in mesh.shape else dict(reversed(rules)).get('embed')
+  return (
+    *(
+      (name, _batch_axes(mesh) if (name, axis) == ('batch', 'data') else axis)
+      for name, axis in rules
+    ),
+    ('lookup', lookup),
+  )
+
+
+def _batch_axes(mesh: jax.sharding.Mesh) -> str | tuple[str, ...]:
+  return (SLICE, 'data') if SLICE in mesh.shape else 'data'
+
+
+def num_parts(mesh: jax.sharding.Mesh) -> int:
+  """How many parts a batch is split into."""
+  return mesh.shape.get(SLICE, 1) * mesh.shape['data']
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
@@ -140,8 +240,9 @@ def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """The sharding of a batch: the first axis split over `data`."""
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  """The sharding of a batch: the first axis split over `data` of all slices."""
+  spec = jax.sharding.PartitionSpec(_batch_axes(mesh))
+  return jax.sharding.NamedSharding(mesh, spec)
 
 
 def rows_here(mesh: jax.sharding.Mesh) -> Callable[[int], np.ndarray] | None:
@@ -167,7 +268,7 @@ def _rows_here(mesh: jax.sharding.Mesh, num_rows: int) -> np.ndarray:
 
 def num_readers(mesh: jax.sharding.Mesh) -> int:
   """How many processes read each row: several if `model` spans them."""
-  parts = mesh.shape['data']
+  parts = num_parts(mesh)
   return processes.count() * len(_rows_here(mesh, parts)) // parts
 
 
@@ -187,7 +288,7 @@ def put_batch(
   Raises:
     ValueError: the rows of an array do not divide among the devices.
   """
-  parts = len(_rows_here(mesh, mesh.shape['data']))
+  parts = len(_rows_here(mesh, num_parts(mesh)))
   for name, value in batch.items():
     if np.ndim(value) == 0 or len(value) % parts:
       raise ValueError(

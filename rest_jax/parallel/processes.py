@@ -9,12 +9,14 @@ here costs anything.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import io
 import itertools
 import json
 import os
 import sys
+import threading
 from typing import Any
 
 import jax
@@ -23,10 +25,16 @@ import jax
 from jax._src import distributed
 import numpy as np
 
+from rest_jax import interruption
+
 # How long a wait goes on before Python may handle signals, and waits again.
 _WAIT_MS = 5_000
 # Seconds until a process that says nothing counts as dead.
 _HEARTBEAT_SECONDS = 30
+# How long one that was told to stop waits for the others to leave with it.
+_LEAVE_SECONDS = 15.0
+# Tells the number of the signal that has ended one of them.
+_STOPPED = 'rest_jax/stopped'
 
 _numbers = itertools.count()
 
@@ -84,19 +92,30 @@ def is_main() -> bool:
   return index() == 0
 
 
-def end(status: int) -> None:
-  """Ends this process at once after an error.
+def end(status: int, signal: int | None = None) -> None:
+  """Ends this process after an error, or after a signal.
 
-  An orderly end would wait for the others, which wait for this one. They notice
-  that it is gone, and end too.
+  An orderly end would wait for the others, which wait for this one: after an
+  error they notice that it is gone, and end too. After a signal they are told, and
+  those that end of it as well, as all do in a training, leave together.
 
   Args:
     status: exit status.
+    signal: that ended the program; None for none.
   """
-  if count() > 1:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+  if count() == 1:
+    return
+  if signal is not None:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      _client().key_value_set_bytes(
+        _STOPPED, str(signal).encode(), allow_overwrite=True
+      )
+    leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(_LEAVE_SECONDS)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def barrier(name: str) -> None:
@@ -172,12 +191,6 @@ def gather(
   barrier(f'{name}: read')
   _client().key_value_delete(f'{key}/{index()}')
   return gathered
-
-
-def any_of(name: str, value: bool) -> bool:
-  """Whether `value` holds in some process."""
-  found = gather(name, {'value': np.asarray(value)})
-  return any(bool(arrays['value']) for arrays in found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,13 +276,29 @@ def _tell(key: str, value: bytes) -> None:
 
 
 def _hear(key: str) -> bytes:
-  """Waits for what another process tells."""
+  """Waits for what another process tells.
+
+  Raises:
+    Interrupted: a signal has ended some process, which may be that one.
+  """
   while True:
     try:
       return _client().blocking_key_value_get_bytes(key, _WAIT_MS)
     except jax.errors.JaxRuntimeError as error:
       if 'DEADLINE_EXCEEDED' not in str(error):
         raise
+    stopped = _stopped()
+    if stopped is not None:
+      raise interruption.Interrupted(stopped)
+
+
+def _stopped() -> int | None:
+  try:
+    return int(_client().key_value_try_get_bytes(_STOPPED))
+  except jax.errors.JaxRuntimeError as error:
+    if 'NOT_FOUND' not in str(error):
+      raise
+    return None
 
 
 def _client() -> Any:

@@ -16,7 +16,9 @@ import jax
 from jax.experimental import topologies
 
 GIB = 2**30
-_NAME = re.compile(r'(?P<chip>v\d+\w?):(?P<shape>\d+x\d+(x\d+)?)')
+_NAME = re.compile(
+  r'((?P<slices>[1-9]\d*)x)?(?P<chip>v\d+\w?):(?P<shape>\d+x\d+(x\d+)?)'
+)
 _INSTALL = "pip install -e '.[tpu]' -c launch/constraints.txt"
 
 
@@ -96,10 +98,11 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """Chips that are connected, by the name of their topology.
+  """Chips that are connected, by the name of their topology; or several alike.
 
   Attributes:
-    name: such as `v5e:4x4` or `v4:2x2x1`.
+    name: such as `v5e:4x4` or `v4:2x2x1`; of several slices, which the
+      data-centre's network connects, with their number before it: `2xv5e:4x4`.
   """
 
   name: str
@@ -109,7 +112,7 @@ class Slice:
     if match is None or match['chip'] not in CHIPS:
       raise ValueError(
         'topology must be a kind of chip and a shape, such as v5e:4x4 or '
-        f'v4:2x2x1, of {", ".join(CHIPS)}; got {self.name!r}.'
+        f'v4:2x2x1 (2xv5e:4x4 for two slices), of {", ".join(CHIPS)}; got {self.name!r}.'
       )
     if len(self.shape) != self.chip.axes or min(self.shape) < 1:
       raise ValueError(
@@ -120,15 +123,26 @@ class Slice:
 
   @property
   def chip(self) -> Chip:
-    return CHIPS[self.name.split(':')[0]]
+    return CHIPS[self._part('chip')]
+
+  @property
+  def num_slices(self) -> int:
+    return int(self._part('slices') or 1)
 
   @property
   def shape(self) -> tuple[int, ...]:
-    return tuple(int(size) for size in self.name.split(':')[1].split('x'))
+    """Of each slice."""
+    return tuple(int(size) for size in self._part('shape').split('x'))
 
   @property
   def num_chips(self) -> int:
-    return math.prod(self.shape)
+    """Of all slices."""
+    return self.num_slices * math.prod(self.shape)
+
+  def _part(self, name: str) -> str:
+    match = _NAME.fullmatch(self.name)
+    assert match is not None  # Checked when it was made.
+    return match[name]
 
   def devices(self) -> list[Any]:
     """The chips as devices that can be compiled for and not run on.
@@ -144,11 +158,15 @@ class Slice:
       )
     without_tpu()
     options: dict[str, Any] = dict(self.chip.options)
-    if self.num_chips == 1:
+    if math.prod(self.shape) == 1:
       options['chips_per_host_bounds'] = (1,) * 3
+    if self.num_slices > 1:
+      options['num_slices'] = self.num_slices
     try:
       described = topologies.get_topology_desc(
-        platform='tpu', topology_name=self.name, **options
+        platform='tpu',
+        topology_name=self.name[self.name.index('v') :],
+        **options,
       )
     except jax.errors.JaxRuntimeError as error:
       raise ValueError(

@@ -14,12 +14,17 @@ def lines(plan: plan_lib.Plan) -> Iterator[str]:
   where, chip = plan.slice, plan.slice.chip
   axes = ', '.join(f'{name}={size}' for name, size in plan.mesh.items())
   yield (
-    f'{plan.topology}: {where.num_chips} chips of {chip.hbm_bytes / chips_lib.GIB:g} GiB, '
+    f'{plan.topology}: {where.num_chips} chips{_slices(where)} of {chip.hbm_bytes / chips_lib.GIB:g} GiB, '
     f'{chip.peak_flops / 1e12:g} TFLOP/s (bfloat16), '
     f'{chip.hbm_bandwidth / 1e9:g} GB/s; mesh {axes}'
   )
   if chip.name == 'v4':
     yield '  v4: both cores of a chip are planned as one device (megacore)'
+  if where.num_slices > 1:
+    yield (
+      '  collectives between slices go over the network of the data centre, '
+      'which no bound here counts'
+    )
   if plan.effort != 0:
     yield (
       f"  compiled at effort {plan.effort:g}; a run's own programs (effort 0) "
@@ -35,6 +40,10 @@ def lines(plan: plan_lib.Plan) -> Iterator[str]:
   else:
     yield f'  mesh: {plan.suggested}'
   yield from _hours_lines(plan)
+
+
+def _slices(where: chips_lib.Slice) -> str:
+  return f' in {where.num_slices} slices' if where.num_slices > 1 else ''
 
 
 def _program_lines(

@@ -14,24 +14,30 @@ class MeshChoice:
   """A suggested mesh.
 
   Attributes:
-    data: devices along `data`.
+    data: devices along `data`, of all slices.
     model: devices along `model`.
-    is_fully_sharded: whether parameters and optimiser are split over `data` too.
+    slices: parts of `data`.
+    is_fully_sharded: whether parameters and optimiser are split over `data` too,
+      within a slice.
     state_bytes: of the state on each chip.
   """
 
   data: int
   model: int
+  slices: int = 1
   is_fully_sharded: bool
   state_bytes: float
 
   def __str__(self) -> str:
     if self.is_fully_sharded:
       kind = 'parameters split over data'
+      if self.slices > 1:
+        kind += ' within a slice'
     else:
       kind = 'parameters whole on each of data'
+    slices = f'slices={self.slices}, ' if self.slices > 1 else ''
     return (
-      f'data={self.data}, model={self.model}, {kind}: '
+      f'{slices}data={self.data}, model={self.model}, {kind}: '
       f'{self.state_bytes / chips_lib.GIB:.2f} GiB of state on a chip'
     )
 
@@ -44,6 +50,7 @@ def suggest(
   num_heads: int,
   emb_dim: int,
   can_shard_fully: bool = True,
+  num_slices: int = 1,
 ) -> MeshChoice | None:
   """The simplest mesh on which the state fits.
 
@@ -53,12 +60,13 @@ def suggest(
 
   Args:
     chip: of the slice.
-    num_chips: of it.
+    num_chips: of it, or of all slices.
     state_bytes: parameters, optimiser and other models, all together.
     num_heads: of the network; `model` divides it.
     emb_dim: of the network; `data` divides it where parameters are split.
     can_shard_fully: False for scoring and the like, which would gather the
       parameters in every call.
+    num_slices: that the chips are of; parameters are not split over them.
 
   Returns:
     The mesh; None if none of this slice will do.
@@ -68,11 +76,13 @@ def suggest(
     return MeshChoice(
       data=num_chips,
       model=1,
+      slices=num_slices,
       is_fully_sharded=False,
       state_bytes=state_bytes,
     )
-  for model in _divisors(num_chips):
-    data = num_chips // model
+  of_slice = num_chips // num_slices
+  for model in _divisors(of_slice):
+    data = of_slice // model
     if num_heads % model:
       continue
     for is_fully_sharded in (False, True):
@@ -81,8 +91,9 @@ def suggest(
         continue
       if state_bytes / parts <= room:
         return MeshChoice(
-          data=data,
+          data=num_slices * data,
           model=model,
+          slices=num_slices,
           is_fully_sharded=is_fully_sharded,
           state_bytes=state_bytes / parts,
         )

@@ -37,7 +37,7 @@ class Settings:
   """What a plan is to say.
 
   Attributes:
-    topology: such as `v5e:4x4`.
+    topology: such as `v5e:4x4`, or `2xv5e:4x4` of two slices.
     searches: whether to look for the largest batch that fits.
     effort: of the compiler, see `measured.measure`.
     num_sources: of a Grow, where neither prepared data nor text say.
@@ -291,6 +291,7 @@ def suggested(
       num_heads=program.network.num_heads,
       emb_dim=program.network.emb_dim,
       can_shard_fully=program.keeps_state,
+      num_slices=where.num_slices,
     )
     if choice is None:
       return None

@@ -173,7 +173,7 @@ class Training:
       self.loss, trainer, target.params(self.model), given, mesh
     )
     batch = target.placed(
-      self.batch(mesh.shape['data']), mesh_lib.batch_sharding(mesh)
+      self.batch(mesh_lib.num_parts(mesh)), mesh_lib.batch_sharding(mesh)
     )
     key = None
     if trainer.dropout and self.model.config.dropout_rate > 0:
@@ -221,7 +221,7 @@ def learned_scorer(
   model: scalar.ScalarModel, scoring: blocks.ScoringConfig, target: Target
 ) -> list[Program]:
   """What a learned reward compiles: encoding sources, scoring candidates."""
-  data = target.mesh.shape['data']
+  data = mesh_lib.num_parts(target.mesh)
   length = scoring.length_buckets[-1]
   rows = blocks.call_rows(scoring.tokens_per_call // length, data)
   chunks = max(1, scoring.held_tokens // length // rows)
@@ -292,7 +292,7 @@ def metricx_scorer(
   model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
   length = config.length_buckets[-1]
   rows = blocks.call_rows(
-    config.tokens_per_call // length, target.mesh.shape['data']
+    config.tokens_per_call // length, mesh_lib.num_parts(target.mesh)
   )
   # Its parameters are of its own type, see `huggingface.load_scalar_model`.
   params = jax.tree.map(

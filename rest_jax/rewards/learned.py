@@ -168,7 +168,7 @@ class Scorer:
     self, params: types.Params, plan: blocks.Plan
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
     """Yields candidates [R], their rewards [R] and the tokens computed on."""
-    data = self._mesh.shape['data']
+    data = mesh_lib.num_parts(self._mesh)
     for block in plan.blocks(data):
       held = jnp.zeros(
         (block.sources.size, block.length, self._model.config.emb_dim),

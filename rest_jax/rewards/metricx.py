@@ -337,7 +337,8 @@ class MetricXReward:
     for length in np.unique(padded):
       members = np.flatnonzero(padded == length)
       size = blocks.call_rows(
-        self.config.tokens_per_call // int(length), self._mesh.shape['data']
+        self.config.tokens_per_call // int(length),
+        mesh_lib.num_parts(self._mesh),
       )
       for start in range(0, len(members), size):
         rows = np.full(size, blocks.NONE, np.int64)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int
 import numpy as np
 
-from rest_jax import types
+from rest_jax import profiling, types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import processes
@@ -106,6 +106,7 @@ class Sampler:
     grow_step: int,
     rows: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
+    trace: profiling.Trace | None = None,
   ) -> Iterator[SampleBlock]:
     """Draws N hypotheses for each source.
 
@@ -122,6 +123,7 @@ class Sampler:
         their ids.
       progress: called with the number of sources that were finished since the
         last call.
+      trace: of the stage, whose steps are launches of a block on each device.
 
     Returns:
       An iterator over blocks of up to `block_sources` sources.
@@ -152,6 +154,7 @@ class Sampler:
         # Greedy decoding does not read it.
         np.float32(1.0 / (self.config.temperature or 1.0)),
       ),
+      trace=trace,
     )
     items = self._plan(source_tokens, rows)
     run = self._run_shared if self._is_shared else self._run
@@ -243,7 +246,8 @@ class Sampler:
         launched = same[start : start + self._mesh.size]
         if len(waiting) == self.config.blocks_in_flight:
           yield from self._fetch(*waiting.popleft())
-        waiting.append((launched, self._launch(call, launched)))
+        outputs = self._traced(call, launched, before=waiting)
+        waiting.append((launched, outputs))
     while waiting:
       yield from self._fetch(*waiting.popleft())
 
@@ -268,6 +272,12 @@ class Sampler:
           )
         ),
       )
+
+  def _traced(self, call, items, before) -> decode.BlockOutputs:
+    if call.trace is None:
+      return self._launch(call, items)
+    earlier = [outputs for _, outputs in before]
+    return call.trace.step(self._launch, call, items, before=earlier)
 
   def _launch(self, call: '_Call', items: list[_Item]) -> decode.BlockOutputs:
     """Starts one block on each device; devices without an item get none."""
@@ -365,6 +375,7 @@ class _Call(NamedTuple):
   source_tokens: ragged.Ragged
   rows: np.ndarray
   arguments: tuple
+  trace: profiling.Trace | None
 
 
 def program(

@@ -13,8 +13,8 @@ import zipfile
 import jax
 import numpy as np
 
+from rest_jax import profiling, types
 from rest_jax import progress as progress_lib
-from rest_jax import types
 from rest_jax.data import (
   files,
   pair_store,
@@ -91,7 +91,10 @@ def sample(
   if not missing:
     return
   total = sum(stop - start for start, stop in missing.values())
-  with progress_lib.Progress(description, total, 'source') as progress:
+  with (
+    progress_lib.Progress(description, total, 'source') as progress,
+    profiling.Trace(directory, 'sample') as trace,
+  ):
     for shard, (start, stop) in missing.items():
       columns = [
         _columns(block)
@@ -102,6 +105,7 @@ def sample(
           seed=seed,
           grow_step=grow_step,
           progress=progress.advance,
+          trace=trace,
         )
       ]
       if with_references:
@@ -179,7 +183,7 @@ def log_probs(
   params = mesh_lib.put_params(
     params, policy.logical_axes(), mesh, mesh_config.rules
   )
-  num_rows = _LOG_PROB_ROWS * mesh.shape['data']
+  num_rows = _LOG_PROB_ROWS * mesh_lib.num_parts(mesh)
   lengths = np.maximum(
     source_tokens.lengths[source_rows], target_tokens.lengths[target_rows]
   )

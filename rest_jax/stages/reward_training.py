@@ -137,7 +137,7 @@ class Fitter:
       scoring=self.scoring,
     )
     mesh = self.mesh_config.build()
-    num_rows = _UNCERTAINTY_ROWS * mesh.shape['data']
+    num_rows = _UNCERTAINTY_ROWS * mesh_lib.num_parts(mesh)
     lengths = (rows.source_tokens.lengths, rows.target_tokens.lengths)
     length = int(np.max(lengths))
     count = len(texts.sources)

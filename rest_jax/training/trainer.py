@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import interruption, settings, types
+from rest_jax import interruption, profiling, settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.parallel import processes
+from rest_jax.parallel import processes, stopping
 from rest_jax.training import bad_steps, loader, optimizers
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
@@ -108,7 +108,7 @@ class TrainerConfig:
     `losses.base.Loss.packable`.
     """
     pack = packable and bool(self.packed_lengths)
-    num_parts = 1 if mesh is None else mesh.shape['data']
+    num_parts = 1 if mesh is None else mesh_lib.num_parts(mesh)
     return loader.BucketedBatches(
       source_lengths=source_lengths,
       target_lengths=target_lengths,
@@ -212,8 +212,9 @@ def train(
 
   A training that was cut off goes on from its latest checkpoint, with the same
   batches, randomness and early-stopping state. A signal (see `interruption`) saves
-  one more after the step at hand, and stops an evaluation, which is made again;
-  of several processes all save after the step of the next line of metrics.
+  one more after the step at hand, and stops an evaluation, which is made again. Of
+  several processes all save, after the same step some seconds later, and an
+  evaluation is finished before.
 
   Args:
     config: see `TrainerConfig`.
@@ -262,7 +263,8 @@ def train(
         is_evaluated=not (fresh or progress.awaits_evaluation),
       )
     )
-    run = _Run(config, evaluate_fn, store, journal, progress, batches)
+    trace = stack.enter_context(profiling.Trace(directory, 'train'))
+    run = _Run(config, evaluate_fn, store, journal, progress, batches, trace)
     train_step = jitted_step(
       model,
       loss,
@@ -272,10 +274,11 @@ def train(
       mesh_config,
       config.max_bad_steps > 0,
     )
-    if progress.awaits_evaluation or (fresh and config.evaluate_first):
-      run.evaluate(state)
     has_dropout = config.dropout and model.config.dropout_rate > 0
-    state = run.steps(train_step, state, mesh, has_dropout)
+    with interruption.deferred():
+      if progress.awaits_evaluation or (fresh and config.evaluate_first):
+        run.evaluate(state)
+      state = run.steps(train_step, state, mesh, has_dropout)
     if progress.best_step is None:
       raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
     best = store.restore_params(progress.best_step, state.params)
@@ -308,13 +311,16 @@ def jitted_step(
 class _Run:
   """The plain loop, with what it carries from step to step."""
 
-  def __init__(self, config, evaluate_fn, store, journal, progress, batches):
+  def __init__(
+    self, config, evaluate_fn, store, journal, progress, batches, trace
+  ):
     self._config = config
     self._batches = batches
     self._evaluate_fn = evaluate_fn
     self._store = store
     self._journal = journal
     self._progress = progress
+    self._trace = trace
     self._started = time.monotonic() - progress.seconds
     # Tokens since the last checkpoint, of this process's rows.
     self._read = dict.fromkeys(_SIDES, 0)
@@ -333,14 +339,21 @@ class _Run:
     step = int(state.step)
     waiting, progress.unlogged = progress.unlogged, []
     iterator = self._batches.iterate(step)
-    with interruption.deferred() as is_interrupted:
+    agreement = stopping.Agreement(step)
+    with interruption.deferred():
       while step < config.max_steps and not self._is_stopped():
         batch = next(iterator)
         for side, name in _SIDES.items():
           self._read[side] += int(np.count_nonzero(batch[name]))
         rate = processes.place(learning_rates[step], everywhere)
-        state, metrics = train_step(
-          state, mesh_lib.put_batch(batch, mesh), rate, dropout_key
+        state, metrics = self._trace.step(
+          train_step,
+          state,
+          mesh_lib.put_batch(batch, mesh),
+          rate,
+          dropout_key,
+          before=state,
+          number=step + 1,
         )
         step += 1
         waiting.append(metrics)
@@ -352,26 +365,17 @@ class _Run:
         self._journal.advance(step)
         if is_due:
           self.evaluate(state)
-        if self._is_stopping(is_interrupted(), is_logged):
+        signal = agreement.number(
+          step, interruption.number(), metrics, is_meeting=is_logged
+        )
+        if signal is not None:
           if self._store.latest_step != step:
             progress.unlogged = _floats(waiting)
             self._save(state)
-          if not is_interrupted():
-            raise processes.OtherProcessError(
-              'another process was told to stop; run the same command in all '
-              'of them to resume'
-            )
+          # It may have been sent to another process.
+          interruption.request(signal)
           break
     return state
-
-  def _is_stopping(self, is_interrupted: bool, is_logged: bool) -> bool:
-    """Whether some process was told to stop: they stop after the same step.
-
-    Several find out where they wait for each other anyway.
-    """
-    if processes.count() == 1:
-      return is_interrupted
-    return is_logged and processes.any_of('interrupted', is_interrupted)
 
   def evaluate(self, state) -> None:
     """Evaluates, notes the result and saves a checkpoint."""

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import pytest
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from tests.models import tiny
-from tests.parallel import spawn
+from tests.parallel import hlo_groups, spawn
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -87,6 +88,7 @@ def test_errors_on_several_devices(eight):
   [
     ({'data': 0}, 'data must be a number of devices'),
     ({'model': 0}, 'model must be a number of devices'),
+    ({'slices': 0}, 'slices must be a number of slices'),
     ({'rules': (('embed', 'expert'),)}, r"got \('embed', 'expert'\)"),
     ({'rules': (('embed',),)}, 'rules must be pairs'),
   ],
@@ -137,7 +139,13 @@ def trained():
   return json.loads(text.splitlines()[-1])
 
 
-SPLIT = ('fully sharded', 'tensor parallel', 'both')
+SPLIT = (
+  'fully sharded',
+  'tensor parallel',
+  'both',
+  'two slices',
+  'two slices, both',
+)
 
 
 @pytest.mark.parametrize('how', ['data parallel', *SPLIT])
@@ -157,8 +165,92 @@ def test_a_device_holds_its_part_of_parameters_and_moments(trained):
     # Over 2 all but the norms, which have nothing else.
     'tensor parallel': matrices // 2 + norms + biases // 2,
     'both': matrices // 8 + norms // 4 + biases // 2,
+    # Over the four of a slice alone; over its two and two of `model`.
+    'two slices': matrices // 4 + norms // 4 + biases,
+    'two slices, both': matrices // 4 + norms // 2 + biases // 2,
   }
   assert {how: found['params'] for how, found in trained.items()} == expected
   for how, found in trained.items():
     # Two moments of each number, and counts of steps.
     assert 0 <= found['optimizer'] - 2 * expected[how] < 64, how
+
+
+def test_parameters_are_gathered_within_a_slice_alone(trained):
+  within = trained['two slices']['gathers']
+  # Every matrix, of which the smallest is 16 x 16, is gathered somewhere.
+  assert sum(size >= 256 for size, _ in within) > 5
+  assert {slices for size, slices in within if size >= 256} == {1}
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('{{0,1},{2,3}}, dimensions={0}', [[0, 1], [2, 3]]),
+    ('[2,2]<=[4], dimensions={0}', [[0, 1], [2, 3]]),
+    ('[2,2]<=[2,2]T(1,0), dimensions={0}', [[0, 2], [1, 3]]),
+    ("mesh['a'=2,'b'=2] {'b'}, dimensions={1}", [[0, 1], [2, 3]]),
+    ("mesh['a'=2,'b'=2] {'a'}", [[0, 2], [1, 3]]),
+    ("mesh['a'=2,'b'=2,'c'=1] {'a','b'}", [[0, 1, 2, 3]]),
+    (
+      "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}, dimensions={0}",
+      [[0, 1, 2, 3], [4, 5, 6, 7]],
+    ),
+  ],
+)
+def test_groups_of_collectives_are_read(text, expected):
+  assert hlo_groups.groups(text) == expected
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """Stands for a chip: `id` and the slice that it is of."""
+
+  id: int
+  slice_index: int
+  platform: str = 'tpu'
+  device_kind: str = 'TPU v5 lite'
+  process_index: int = 0
+
+  @property
+  def coords(self):
+    return (self.id % 2, self.id // 2 % 2, 0)
+
+  @property
+  def core_on_chip(self):
+    return 0
+
+
+def _devices(*slices, platform='tpu'):
+  return [
+    _Device(number, of, platform=platform) for number, of in enumerate(slices)
+  ]
+
+
+def test_slices_are_outermost_along_data():
+  mixed = _devices(1, 1, 1, 1, 0, 0, 0, 0)
+  mesh = mesh_lib.MeshConfig(slices=2, model=2).build(mixed)
+  assert dict(mesh.shape) == {'slice': 2, 'data': 2, 'model': 2}
+  for number, of_slice in enumerate(mesh.devices):
+    assert {device.slice_index for device in of_slice.flat} == {number}
+
+
+def test_devices_of_a_cpu_stand_for_slices_in_their_order():
+  devices = _devices(*[0] * 8, platform='cpu')
+  mesh = mesh_lib.MeshConfig(slices=4).build(devices)
+  assert dict(mesh.shape) == {'slice': 4, 'data': 2, 'model': 1}
+  assert [device.id for device in mesh.devices.flat] == list(range(8))
+
+
+@pytest.mark.parametrize(
+  ('slices', 'of', 'message'),
+  [
+    (3, [0] * 8, r'slices must divide the devices along data, 8; got 3'),
+    (2, [0] * 8, r'got 2 for devices of 1, with \[8\] each'),
+    (2, [0, 0, 0, 1, 1, 1, 1, 1], r'with \[3, 5\] each. Hand over as many'),
+    (4, [0, 0, 0, 0, 1, 1, 1, 1], r'Set MeshConfig.slices = 2'),
+    (1, [0, 0, 0, 0, 1, 1, 1, 1], r'meshes/multislice.gin'),
+  ],
+)
+def test_slices_that_are_not_there_are_refused(slices, of, message):
+  with pytest.raises(ValueError, match=message):
+    mesh_lib.MeshConfig(slices=slices).build(_devices(*of))

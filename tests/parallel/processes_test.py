@@ -33,7 +33,6 @@ def test_they_tell_each_other(found):
   for of in found:
     assert of['gathered'] == [[0, 1], [0, 1, 2]]
     assert of['by_main'] == {'of': 0.1}
-    assert of['any'] == [True, False]
 
 
 def test_what_the_main_one_fails_at_is_told(found):
@@ -93,6 +92,12 @@ def test_none_waits_for_ever_for_one_that_ended():
   assert started[0].returncode not in (0, 3)
   assert 'unhealthy' in texts[0] or 'died' in texts[0], texts[0]
   assert time.monotonic() - began < 100
+
+
+def test_one_that_waits_for_one_that_was_stopped_leaves_with_it():
+  started = _two('stops')
+  texts = spawn.outputs(started, 300)
+  assert [p.returncode for p in started] == [143, 143], texts
 
 
 @pytest.mark.parametrize(

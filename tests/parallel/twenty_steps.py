@@ -15,7 +15,9 @@ from rest_jax import configurables, gin_utils
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.planning import programs
 from rest_jax.training import checkpoints, optimizers, trainer
+from tests.parallel import hlo_groups
 from tests.training import toy
 
 STEPS = 20
@@ -25,6 +27,8 @@ MESHES = {
   'fully sharded': ['fsdp'],
   'tensor parallel': ['tensor_parallel'],
   'both': ['fsdp', 'tensor_parallel'],
+  'two slices': ['multislice'],
+  'two slices, both': ['multislice', 'tensor_parallel'],
 }
 POLICY = toy.make_policy(dropout_rate=0.0)
 
@@ -70,20 +74,22 @@ class _Watched(checkpoints.Checkpoints):
     super().save(state, **arguments)
 
 
+TRAINER = toy.make_config(
+  max_steps=STEPS,
+  evaluate_every=STEPS,
+  dropout=False,
+  optimizer=optimizers.OptimizerConfig(
+    kind='adamw', learning_rate=3e-3, warmup_steps=4
+  ),
+)
+
+
 def train(config, directory) -> tuple[dict, dict]:
-  trainer_config = toy.make_config(
-    max_steps=STEPS,
-    evaluate_every=STEPS,
-    dropout=False,
-    optimizer=optimizers.OptimizerConfig(
-      kind='adamw', learning_rate=3e-3, warmup_steps=4
-    ),
-  )
-  batches = trainer_config.batches(
+  batches = TRAINER.batches(
     **toy.arguments(toy.make_tokens()), mesh=config.build()
   )
   result = trainer.train(
-    trainer_config,
+    TRAINER,
     model=POLICY,
     loss=bc.BC(),
     batches=batches,
@@ -93,6 +99,20 @@ def train(config, directory) -> tuple[dict, dict]:
     evaluate_fn=trainer.nll_evaluation(POLICY, batches, config),
   )
   return processes.fetch(result.params), _Watched.found
+
+
+def gathers(config) -> list[tuple[int, int]]:
+  """Elements and slices of each all-gather in the compiled step."""
+  target = programs.Target(devices=jax.devices(), mesh_config=config)
+  program = programs.Training(
+    name='bc', trainer=TRAINER, model=POLICY, loss=bc.BC()
+  ).program(target)
+  text = program.trace().lower().compile().as_text()
+  of_slice = len(jax.devices()) // config.slices
+  return [
+    (size, max(len({each // of_slice for each in group}) for group in groups))
+    for size, groups in hlo_groups.collectives(text, 'all-gather')
+  ]
 
 
 def main():
@@ -109,6 +129,8 @@ def main():
         'movement': largest(params, start),
         **held,
       }
+  slices = mesh_config(MESHES['two slices'])
+  found['two slices']['gathers'] = gathers(slices)
   print(json.dumps(found))
 
 

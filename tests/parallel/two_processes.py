@@ -1,7 +1,7 @@
 """Run as one of two processes of two devices each: `<port> <process> [how]`.
 
-Prints what was found as one line of JSON. With `how`, process 1 ends with an
-error and process 0 waits for it.
+Prints what was found as one line of JSON. With `how`, process 0 waits for process 1,
+which ends: with an error if it `dies`, as of SIGTERM if it `stops`.
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 
+from rest_jax import interruption
 from rest_jax.data import ragged
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -121,8 +122,11 @@ def main():
   processes.initialize(f'localhost:{port}', 2, process)
   if sys.argv[3:]:
     if process == 1:
-      processes.end(3)
-    processes.barrier('never')
+      processes.end(*{'dies': (3,), 'stops': (143, 15)}[sys.argv[3]])
+    try:
+      processes.barrier('never')
+    except interruption.Interrupted as told:
+      processes.end(128 + told.number, told.number)
   # Process 0 waits for longer than one wait goes on.
   processes._WAIT_MS = 200
   time.sleep(process)
@@ -133,10 +137,6 @@ def main():
     'gathered': [part['x'].tolist() for part in gathered],
     'by_main': processes.by_main('number', lambda: {'of': process + 0.1}),
     'failure': failure(process),
-    'any': [
-      processes.any_of('one', process == 1),
-      processes.any_of('none', False),
-    ],
     'share': [part in processes.share() for part in range(4)],
     'batches': batches(),
     'moved': moved(),

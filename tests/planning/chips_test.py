@@ -41,17 +41,32 @@ def test_the_longer_time_is_the_bound():
     ('v6e:1x1', (1, 1), 1),
     ('v4:2x2x1', (2, 2, 1), 4),
     ('v5p:2x2x2', (2, 2, 2), 8),
+    ('2xv5e:4x4', (4, 4), 32),
+    ('12xv4:2x2x1', (2, 2, 1), 48),
   ],
 )
 def test_a_slice_is_read_from_its_name(name, shape, count):
   where = chips.Slice(name)
   assert where.shape == shape
   assert where.num_chips == count
-  assert where.chip.name == name.split(':')[0]
+  assert where.chip.name in name
+  assert where.num_slices == int((name.split('v')[0] or '1x')[:-1])
 
 
 @pytest.mark.parametrize(
-  'name', ['v5e', 'v5e:', 'v5e:4x', '4x4', 'v7:2x2', 'v5litepod:4x4', 'cpu:8']
+  'name',
+  [
+    'v5e',
+    'v5e:',
+    'v5e:4x',
+    '4x4',
+    'v7:2x2',
+    'v5litepod:4x4',
+    'cpu:8',
+    '0xv5e:4x4',
+    'xv5e:4x4',
+    '2v5e:4x4',
+  ],
 )
 def test_what_is_no_slice_is_refused_with_an_example(name):
   with pytest.raises(ValueError, match=r'v5e:4x4 or v4:2x2x1'):

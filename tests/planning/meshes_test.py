@@ -54,6 +54,17 @@ def test_model_divides_the_heads():
   assert (chosen.data, chosen.model) == (2, 3)
 
 
+def test_parameters_are_split_within_a_slice_alone():
+  chosen = _suggest(7.9 * _ROOM, num_slices=2)
+  assert (chosen.slices, chosen.data, chosen.model) == (2, 16, 1)
+  assert chosen.state_bytes == pytest.approx(7.9 * _ROOM / 8, abs=1)
+  assert str(chosen).startswith('slices=2, data=16, model=1, parameters split')
+  # 16 chips would hold it, were they of one slice.
+  assert _suggest(8.1 * _ROOM, num_slices=2) is None
+  chosen = _suggest(3 * _ROOM, num_slices=2, can_shard_fully=False)
+  assert (chosen.slices, chosen.data, chosen.model) == (2, 4, 4)
+
+
 def test_what_no_mesh_holds_has_none():
   assert _suggest(16.1 * _ROOM) is None
   assert _suggest(16 * _ROOM).is_fully_sharded

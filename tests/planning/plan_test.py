@@ -78,6 +78,30 @@ def test_an_experiment_is_compiled_for_a_slice(command, tmp_path):
   assert 'mesh: data=4, model=1' in done.stdout
 
 
+def test_a_training_over_two_slices_is_planned(command, tmp_path):
+  output = tmp_path / 'plan.json'
+  asked = (
+    '--topology=2xv5e:2x2',
+    '--plan_search=false',
+    '--plan_only=bc',
+    f'--plan_output={output}',
+  )
+  done = command(*asked, '--gin_file=gin_configs/meshes/multislice.gin')
+  assert done.returncode == 0, done.stderr
+  found = json.loads(output.read_text('utf-8'))
+  assert found['mesh'] == {'slice': 2, 'data': 4, 'model': 1}
+  assert found['chips'] == 8
+  (program,) = found['programs']
+  assert program['fits']
+  # Parameters are gathered, and sums of gradients go over all.
+  assert program['collectives']['all-gather'] > 0
+  assert '8 chips in 2 slices of 16 GiB' in done.stdout
+  assert 'mesh: slices=2, data=8, model=1' in done.stdout
+  refused = command(*asked)
+  assert refused.returncode == 1
+  assert 'Set MeshConfig.slices = 2' in refused.stderr
+
+
 def test_what_does_not_fit_is_said(command):
   done = command(
     '--topology=v5e:2x2',

@@ -23,8 +23,8 @@ class Sampler:
   def __init__(self, num_samples):
     self._num_samples = num_samples
 
-  def sample(self, params, tokens, ids, *, seed, grow_step, progress):
-    del params, tokens
+  def sample(self, params, tokens, ids, *, seed, grow_step, progress, trace):
+    del params, tokens, trace
     for source in ids:
       random = np.random.default_rng((seed, grow_step, int(source)))
       lengths = random.integers(1, 7, self._num_samples)

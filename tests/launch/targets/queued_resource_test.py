@@ -166,6 +166,62 @@ def test_an_error_of_the_program_is_final(stand_ins, cloud):
   assert len(stand_ins.calls('worker.py run')) == 1
 
 
+def test_several_slices_are_one_request(stand_ins, cloud):
+  target = _target(num_slices=2)
+  argv = target.request().argv
+  assert '--node-count=2' in argv
+  assert '--node-prefix=queued' in argv
+  assert not [word for word in argv if word.startswith('--node-id')]
+  cloud.request(None, 'ACTIVE', 'ACTIVE')
+  # Of one slice it is not ready yet.
+  for state in ('READY', 'CREATING', 'READY', 'READY'):
+    cloud.node(state)
+  for _ in range(2):
+    cloud.program(0)
+  assert target.run() == 0
+  names = [call[5] for call in stand_ins.calls('tpu-vm describe')]
+  assert names == ['queued-0', 'queued-1'] * 2
+  copied = stand_ins.calls('tpu-vm scp')
+  assert len({call[5] for call in copied}) == 1  # One archive.
+  targets = [call[6].split(':')[0] for call in copied]
+  assert targets == ['queued-0', 'queued-1']
+  run = sorted(stand_ins.calls('worker.py run'), key=lambda call: call[5])
+  assert [call[5:7] for call in run] == [
+    ['queued-0', '--worker=0'], ['queued-1', '--worker=0'],
+  ]  # fmt: skip
+  assert all('--distributed' in call[7] for call in run)
+
+
+def test_workers_of_several_slices_are_numbered_on(stand_ins):
+  target = _target(num_slices=2)
+  followed = [target.follow(number, 'id', 4).argv[5:7] for number in range(4)]
+  assert followed == [
+    (name, f'--worker={worker}')
+    for name in ('queued-0', 'queued-1')
+    for worker in (0, 1)
+  ]
+  assert [command.argv[5:7] for command in target.stops(15, 4)] == [
+    ('queued-0', '--worker=all'),
+    ('queued-1', '--worker=all'),
+  ]
+  lines = target.plan()
+  assert stand_ins.calls() == []
+  assert len([line for line in lines if 'launch/worker.py run' in line]) == 2
+
+
+def test_the_loss_of_one_slice_has_all_made_again(stand_ins, cloud):
+  cloud.request('ACTIVE', 'SUSPENDED', 'ACTIVE')
+  for state in ('READY', 'READY', 'READY', 'PREEMPTED', 'READY', 'READY'):
+    cloud.node(state)
+  for status in (None, None, 0, 0):
+    cloud.program(status)
+  assert _target(num_slices=2).run() == 0
+  made = [
+    a for a in _actions(stand_ins) if a.split()[1] in ('create', 'delete')
+  ]
+  assert made == ['queued-resources delete', 'queued-resources create']
+
+
 def test_a_plan_carries_nothing_out(stand_ins):
   lines = _target(delete=True).plan()
   assert stand_ins.calls() == []

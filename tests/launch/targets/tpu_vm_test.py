@@ -130,7 +130,7 @@ def test_a_single_worker_is_not_distributed():
 
 def test_stop():
   job = _job(overrides=(_AWKWARD,))
-  argv = _target(job=job).stop(15, 1).argv
+  argv = _target(job=job).stops(15, 1)[0].argv
   assert argv[6] == '--worker=all'
   assert shlex.split(argv[7].removeprefix('--command=')) == [
     'cd', 'rest_jax', '&&', 'python3', 'launch/worker.py', 'stop', '15', '10',
@@ -440,7 +440,7 @@ def test_a_run_that_goes_on_is_followed_and_its_code_left(stand_ins):
   second = threading.Thread(target=_attempt, args=(target,))
   second.start()
   time.sleep(1)
-  commands.run(target.stop(15, 1))
+  commands.run(*target.stops(15, 1))
   first.join(120)
   second.join(120)
   assert not first.is_alive() and not second.is_alive()
@@ -479,7 +479,7 @@ def test_the_run_of_another_is_left_alone(stand_ins, capfd):
   assert ours.run() == 1
   assert 'another run is going on here' in capfd.readouterr().out
   assert not (homes[0] / 'rest_jax' / 'saved').exists()
-  commands.run(theirs.stop(15, 2))
+  commands.run(*theirs.stops(15, 2))
   first.join(120)
   assert (homes[0] / 'rest_jax' / 'saved').exists()
 

@@ -1,0 +1,174 @@
+"""Traces of chosen steps, off by default: what `--profile` asks for.
+
+A trace lies in `<model_dir>/profiles/<stage>`, in no stage's own folder, and XProf
+or TensorBoard's profiler opens it. Results are the same with it as without.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+from absl import logging
+import jax
+
+FOLDER = 'profiles'
+_TEXT = re.compile(r'(?P<first>\d+)(:(?P<last>\d+))?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """Which steps of each stage are traced.
+
+  Attributes:
+    first: the number of the first, from 1.
+    last: of the last, which is traced too.
+  """
+
+  first: int
+  last: int
+
+  def __post_init__(self):
+    if not 1 <= self.first <= self.last:
+      raise ValueError(
+        'the steps to profile must be counted from 1, and the first not come '
+        f'after the last; got {self.first}:{self.last}.'
+      )
+
+  @classmethod
+  def parse(cls, text: str) -> 'Steps':
+    """Reads `10:15`, the steps from 10 to 15, or `10`, that step alone."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+      raise ValueError(
+        '--profile must be the numbers of the first and the last step, such as '
+        f'10:15, or of one; got {text!r}.'
+      )
+    first = int(match['first'])
+    return cls(first, int(match['last'] or first))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+  """What is traced, and where it is written.
+
+  Attributes:
+    steps: of each stage.
+    model_dir: the folder of the run.
+    part: a folder in that of a stage, of one of several processes; '' for none.
+  """
+
+  steps: Steps
+  model_dir: pathlib.Path
+  part: str
+
+  def folder(self, directory: pathlib.Path) -> pathlib.Path:
+    """Where the trace of a stage goes, by the stage's own folder."""
+    root, stage = self.model_dir.resolve(), directory.resolve()
+    inside = stage.is_relative_to(root)
+    name = stage.relative_to(root) if inside else pathlib.Path(stage.name)
+    return root / FOLDER / name / self.part
+
+
+# Of this process, which JAX's profiler is one of too.
+_asked: _Asked | None = None
+
+
+@contextlib.contextmanager
+def asked(steps: Steps, model_dir: pathlib.Path, part: str) -> Iterator[None]:
+  """Has every stage that is made inside traced; for arguments see `_Asked`."""
+  global _asked
+  _asked = _Asked(steps, model_dir, part)
+  try:
+    yield
+  finally:
+    _asked = None
+
+
+class Trace:
+  """The trace of one stage; a context manager."""
+
+  def __init__(self, directory: str | pathlib.Path, unit: str):
+    """Starts nothing yet.
+
+    Args:
+      directory: the stage's folder.
+      unit: the steps' name in the trace.
+    """
+    self._steps = self._folder = None
+    if _asked is not None:
+      self._steps = _asked.steps
+      self._folder = _asked.folder(pathlib.Path(directory))
+    self._unit = unit
+    self._number = 0
+    self._is_on = self._is_traced = False
+
+  def __enter__(self) -> 'Trace':
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    if self._is_on:
+      self._stop()
+    elif self._steps and self._number and not self._is_traced:
+      logging.warning(
+        'profile: %s has no trace, since none of its steps from %d to %d was '
+        'taken now; the last was %d',
+        self._unit,
+        self._steps.first,
+        self._steps.last,
+        self._number,
+      )
+
+  def step(
+    self,
+    function: Callable[..., Any],
+    *arguments: Any,
+    before: Any,
+    number: int | None = None,
+  ) -> Any:
+    """Calls a function as one step.
+
+    Args:
+      function: what the step is; its result has arrays.
+      *arguments: of the function.
+      before: arrays of the steps before, which are waited for where the trace
+        begins, so that it has none of their work.
+      number: of the step, from 1; None for one more than that before.
+
+    Returns:
+      What the function returned.
+    """
+    if self._steps is None:
+      return function(*arguments)
+    number = self._number = self._number + 1 if number is None else number
+    if not self._steps.first <= number <= self._steps.last:
+      return function(*arguments)
+    if not self._is_on:
+      jax.block_until_ready(before)
+      self._start()
+    with jax.profiler.StepTraceAnnotation(self._unit, step_num=number):
+      result = function(*arguments)
+    if number == self._steps.last:
+      jax.block_until_ready(result)
+      self._stop()
+    return result
+
+  def _start(self) -> None:
+    options = jax.profiler.ProfileOptions()
+    # Every call of a Python function would be in it otherwise, and cost time.
+    options.python_tracer_level = 0
+    jax.profiler.start_trace(str(self._folder), profiler_options=options)
+    self._is_on = self._is_traced = True
+
+  def _stop(self) -> None:
+    self._is_on = False
+    jax.profiler.stop_trace()
+    logging.info(
+      'profile: %s up to %d is in %s; to look at it: pip install xprof '
+      'tensorboard, then tensorboard --logdir=%s or xprof --logdir=%s',
+      self._unit,
+      self._number,
+      *[self._folder] * 3,
+    )
