@@ -197,7 +197,9 @@ def main(argv: list[str], overrides: list[str]) -> int:
   if not (_MODEL_DIR.value or _DRY_RUN.value or is_planned):
     raise app.UsageError('--model_dir must name the folder of the run')
   if _WORK_DIR.value and not _is_remote():
-    raise app.UsageError('--work_dir is for a --model_dir such as gs://bucket/run')
+    raise app.UsageError(
+      '--work_dir is for a --model_dir such as gs://bucket/run'
+    )
   if _is_remote() and _is_distributed():
     raise app.UsageError(
       'several processes need a --model_dir that all of them see as a folder, '
@@ -249,7 +251,8 @@ def _main(overrides: list[str]) -> int:
       stack.enter_context(interruption.handled())
       if _COMPARE.value:
         if _is_remote():
-          stack.enter_context(lock.held(_model_dir()))
+          if not _DRY_RUN.value:
+            stack.enter_context(lock.held(_model_dir()))
           _open_mirror(stack, None)
         return _side_by_side(_COMPARE.value)
       configurables.register()
@@ -405,8 +408,11 @@ def _compare(overrides: list[str]) -> int:
 
 
 def _side_by_side(runs: list[str]) -> int:
+  from rest_jax.data import files
   from rest_jax.stages import compare_runs
 
+  for folder in runs:
+    files.check_local('--compare', folder)
   compare_runs.run(runs, _model_dir(), is_dry=_DRY_RUN.value)
   return 0
 

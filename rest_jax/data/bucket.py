@@ -7,6 +7,7 @@ nobody takes it for the whole (see `mirror`).
 
 from collections.abc import Callable, Iterable
 from concurrent import futures
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -92,12 +93,12 @@ class Bucket:
     """Returns what people call an object."""
     return f'{self.address}/{name}' if name else self.address
 
-  def sizes(self, folder: str = '', *, recursive: bool = False) -> dict[str, int]:
+  def sizes(
+    self, folder: str = '', *, recursive: bool = False
+  ) -> dict[str, int]:
     """Returns the objects in a folder, by their names below it, in bytes."""
     path = self._path(folder)
-    selector = fs.FileSelector(
-      path, allow_not_found=True, recursive=recursive
-    )
+    selector = fs.FileSelector(path, allow_not_found=True, recursive=recursive)
     found = self._try(
       folder, 'listing', lambda: self._filesystem.get_file_info(selector)
     )
@@ -113,7 +114,10 @@ class Bucket:
     found = self._try(
       '', 'listing', lambda: self._filesystem.get_file_info(selector)
     )
-    own = (self._path(folder), self._root)  # Some stores list a folder in itself.
+    own = (
+      self._path(folder),
+      self._root,
+    )  # Some stores list a folder in itself.
     return any(info.path.rstrip('/') not in own for info in found)
 
   def read(self, name: str) -> bytes:
@@ -211,10 +215,8 @@ class Bucket:
     """Removes an object, if it is there."""
 
     def once() -> None:
-      try:
+      with contextlib.suppress(FileNotFoundError):
         self._filesystem.delete_file(self._path(name))
-      except FileNotFoundError:
-        pass
 
     self._try(name, 'removing', once)
 
@@ -225,10 +227,8 @@ class Bucket:
     def once() -> None:
       if self._filesystem.get_file_info(selector):
         return
-      try:
+      with contextlib.suppress(FileNotFoundError):
         self._filesystem.delete_dir(self._path(folder))
-      except FileNotFoundError:
-        pass
       self._made.discard(self._path(folder))
 
     self._try(folder, 'removing', once)
@@ -320,6 +320,7 @@ def is_transient(error: Exception) -> bool:
       word in str(error) for word in _PERMANENT_WORDS
     )
   # GCS: too many requests, cancelled; the last is what it does not explain.
-  return isinstance(
-    error, pa.ArrowCapacityError | pa.ArrowCancelled
-  ) or type(error) is pa.ArrowException
+  return (
+    isinstance(error, pa.ArrowCapacityError | pa.ArrowCancelled)
+    or type(error) is pa.ArrowException
+  )

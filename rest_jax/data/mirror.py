@@ -18,64 +18,24 @@ address leads, and files that are nowhere else are set aside.
 """
 
 from collections.abc import Iterable
-import dataclasses
 import datetime
-import hashlib
 import os
 import pathlib
-import re
 import socket
-from typing import NamedTuple
 import uuid
 
 from absl import logging
 
 from rest_jax.data import bucket as bucket_lib
-from rest_jax.data import files, inventory, mirrored_folder
+from rest_jax.data import commits as commits_lib
+from rest_jax.data import inventory, mirrored_folder
 
-_OWN = '.mirror'
-_PENDING = 'pending'
-_COMMIT = re.compile(r'commit-(\d{8})-([0-9a-f]{32})\.json\Z')
-_SCHEMA = 1
 # A run may write a new commit while another program fetches the last.
 _FETCHES = 5
 
 
 class OtherWriterError(bucket_lib.RemoteError):
   """Another run has written to the address."""
-
-
-class Commit(NamedTuple):
-  """What an address holds.
-
-  Attributes:
-    number: of commits before it.
-    id: of it alone.
-    owner: who wrote it: `host`, `process` and `since`.
-    files: all files.
-  """
-
-  number: int
-  id: str
-  owner: dict[str, str]
-  files: inventory.Inventory
-
-  @property
-  def name(self) -> str:
-    return f'{_OWN}/commit-{self.number:08d}-{self.id}.json'
-
-  @property
-  def words(self) -> str:
-    who = 'process {process} on {host}, since {since}'.format(**self.owner)
-    return f'commit {self.number} by {who}'
-
-
-@dataclasses.dataclass(frozen=True)
-class _Listing:
-  """What is in `.mirror/`: commits by number, newest first; pending sizes."""
-
-  commits: list[tuple[int, str, str]]
-  pending: dict[str, int]
 
 
 class Mirror:
@@ -97,11 +57,12 @@ class Mirror:
         that holds nothing.
     """
     self._bucket = bucket
+    self._commits = commits_lib.Commits(bucket)
     self._folder = mirrored_folder.Folder(folder)
     self._adopts = adopts
     # The newest commit, as far as this program knows.
-    self._commit: Commit | None = None
-    self._attempted: Commit | None = None
+    self._commit: commits_lib.Commit | None = None
+    self._attempted: commits_lib.Commit | None = None
     # Whether this program wrote it, and has tidied up behind it.
     self._is_owner = self._is_settled = False
     self._owner = {
@@ -112,7 +73,7 @@ class Mirror:
 
   def describe(self) -> str:
     """Says what `pull` would do, after reading a little of the address."""
-    commit, where = self._newest(self._list()), self._folder.path
+    (_, commit), where = self._commits.look(), self._folder.path
     if commit is None:
       return f'{self._bucket.address} holds no run yet; it would mirror {where}'
     num_bytes = sum(size for size, _ in commit.files.values())
@@ -130,16 +91,16 @@ class Mirror:
         another, or holds files of which the address knows nothing.
       DamagedObjectError: an object is not what the commit lists.
     """
-    commit = self._newest(self._list())
+    listing, commit = self._commits.look()
     for attempt in range(1, _FETCHES + 1):
       try:
-        self._pull(commit)
+        self._pull(listing, commit)
         break
       except bucket_lib.DamagedObjectError:
-        newer = self._newest(self._list())
-        if newer == commit or attempt == _FETCHES:
+        before = commit
+        listing, commit = self._commits.look()
+        if commit == before or attempt == _FETCHES:
           raise
-        commit = newer
     self._commit, self._is_owner = commit, False
 
   def push(self) -> None:
@@ -156,14 +117,13 @@ class Mirror:
     before = {} if self._commit is None else self._commit.files
     if self._is_owner and self._is_settled and entries == before:
       return
-    listing = self._list()
-    self._check_owner(listing)
-    number = max([number for number, _, _ in listing.commits], default=0) + 1
-    commit = Commit(number, uuid.uuid4().hex, self._owner, entries)
+    listing, newest = self._commits.look()
+    self._check_owner(newest)
+    commit = commits_lib.Commit(
+      listing.next_number, uuid.uuid4().hex, self._owner, entries
+    )
     before = {} if self._commit is None else self._commit.files
-    changed = [
-      name for name in entries if entries[name] != before.get(name)
-    ]
+    changed = [name for name in entries if entries[name] != before.get(name)]
     self._send(commit, changed, listing.pending)
     self._write(commit, listing)
     self._settle(commit, listing, changed)
@@ -174,39 +134,31 @@ class Mirror:
       )  # fmt: skip
 
   def _send(
-    self, commit: Commit, names: Iterable[str], pending: dict[str, int]
+    self,
+    commit: commits_lib.Commit,
+    names: Iterable[str],
+    pending: dict[str, int],
   ) -> None:
     """Uploads content under names by which nobody takes it for a file."""
     sent = []
     for name in names:
       size, digest = commit.files[name]
-      to = _pending_name(name, digest)
+      to = commits_lib.pending_name(name, digest)
       # It may be there from a push that was cut off.
       if pending.get(to) != size:
-        path = self._folder.path / name
-        sent.append((path, f'{_OWN}/{_PENDING}/{to}', size, digest))
+        sent.append((self._folder.path / name, to, size, digest))
     if sent:
       self._bucket.each('mirror: send', self._bucket.upload, sent)
 
-  def _write(self, commit: Commit, listing: _Listing) -> None:
+  def _write(
+    self, commit: commits_lib.Commit, listing: commits_lib.Listing
+  ) -> None:
     """Writes a commit, if nobody else has."""
-    known = {name for _, _, name in listing.commits}
+    known = {name for _, name in listing.commits}
     self._check_alone(known)
     self._attempted = commit
     self._mark(self._commit, commit)
-    self._bucket.write(
-      commit.name,
-      files.encode_json(
-        {
-          'schema': _SCHEMA,
-          'number': commit.number,
-          'id': commit.id,
-          'owner': commit.owner,
-          'files': commit.files,
-        },
-        sealed=True,
-      ),
-    )
+    self._commits.write(commit)
     try:
       self._check_alone(known | {commit.name})
     except OtherWriterError:
@@ -217,23 +169,23 @@ class Mirror:
     self._mark(commit)
 
   def _check_alone(self, known: set[str]) -> None:
-    for _, _, name in self._list().commits:
+    """Raises if there are other commits than the known ones."""
+    for _, name in self._commits.list().commits:
       if name not in known:
-        raise self._other(self._read(name))
+        raise self._other(self._whole(name))
 
-  def _check_owner(self, listing: _Listing) -> None:
+  def _check_owner(self, newest: commits_lib.Commit | None) -> None:
     """Raises unless the newest commit is the one that this program knows."""
-    newest = self._newest(listing)
-    if newest == self._commit:
-      return
     if newest is not None and newest == self._attempted:
       # It was written, though that seemed to fail.
       self._commit = newest
-      return
-    raise self._other(newest)
+    if newest != self._commit:
+      raise self._other(newest)
 
-  def _other(self, commit: Commit | None) -> OtherWriterError:
-    words = 'its commits were removed' if commit is None else commit.words
+  def _other(self, commit: commits_lib.Commit | None) -> OtherWriterError:
+    words = 'its last commit is gone, or half written'
+    if commit is not None:
+      words = commit.words
     return OtherWriterError(
       f'another run writes to {self._bucket.address} ({words}), so this one '
       f'stops. What it has done is in {self._folder.path}. Run one of them at a '
@@ -241,7 +193,10 @@ class Mirror:
     )
 
   def _settle(
-    self, commit: Commit, before: _Listing, sent: Iterable[str]
+    self,
+    commit: commits_lib.Commit,
+    before: commits_lib.Listing,
+    sent: Iterable[str],
   ) -> None:
     """Moves content to its place, and removes what the commit does not list.
 
@@ -249,25 +204,26 @@ class Mirror:
     """
     self._is_settled = False
     places = {
-      _pending_name(name, digest): name
+      commits_lib.pending_name(name, digest): name
       for name, (_, digest) in commit.files.items()
     }
-    new = {_pending_name(name, commit.files[name][1]) for name in sent}
-    waiting = new | (before.pending.keys() & places.keys())
-    prefix = f'{_OWN}/{_PENDING}'
+    waiting = before.pending.keys() & places.keys()
+    waiting |= {
+      commits_lib.pending_name(name, commit.files[name][1]) for name in sent
+    }
     self._bucket.each(
       'mirror: move',
       self._bucket.move,
-      [(f'{prefix}/{name}', places[name]) for name in waiting],
+      [(name, places[name]) for name in waiting],
     )
-    old = [name for _, _, name in before.commits]
+    old = [name for _, name in before.commits]
     removed = {name for one in old for name in self._files_of(one)}
     removed -= commit.files.keys()
-    strays = [f'{prefix}/{name}' for name in before.pending.keys() - waiting]
+    strays = before.pending.keys() - waiting
     self._bucket.each(
       'mirror: remove',
       self._bucket.remove,
-      [(name,) for name in (*removed, *strays)],
+      [(name,) for name in removed | strays],
     )
     for folder in _left_empty(removed, commit.files):
       self._bucket.prune(folder)
@@ -277,10 +233,19 @@ class Mirror:
     self._is_settled = True
 
   def _files_of(self, name: str) -> Iterable[str]:
-    commit = self._read(name)
+    commit = self._whole(name)
     return () if commit is None else commit.files
 
-  def _pull(self, commit: Commit | None) -> None:
+  def _whole(self, name: str) -> commits_lib.Commit | None:
+    """Reads a commit; None if it is not whole, or gone."""
+    try:
+      return self._commits.read(name)
+    except FileNotFoundError:
+      return None
+
+  def _pull(
+    self, listing: commits_lib.Listing, commit: commits_lib.Commit | None
+  ) -> None:
     marker = self._folder.read_marker()
     if marker is not None and marker.address != self._bucket.address:
       raise bucket_lib.RemoteError(
@@ -288,7 +253,7 @@ class Mirror:
         f'for {self._bucket.address}.'
       )
     if commit is None:
-      self._check_empty(marker)
+      self._check_empty(marker, listing)
       return
     if self._is_known(commit):
       return
@@ -314,23 +279,24 @@ class Mirror:
         '%s has a newer %s; %d files that were here alone are kept in %s',
         self._bucket.address, commit.words, len(own), aside,
       )  # fmt: skip
-    self._fetch(commit, entries)
-    self._folder.remove(
-      name for name in entries if name not in commit.files
-    )
+    self._fetch(commit, entries, listing.pending)
+    self._folder.remove(name for name in entries if name not in commit.files)
     self._mark(commit)
 
-  def _fetch(self, commit: Commit, entries: inventory.Inventory) -> None:
+  def _fetch(
+    self,
+    commit: commits_lib.Commit,
+    entries: inventory.Inventory,
+    pending: Iterable[str],
+  ) -> None:
     """Downloads what the folder has not, or otherwise."""
-    pending = self._list().pending
 
     def fetch(name: str, size: int, digest: str) -> None:
       path = self._folder.path / name
-      waiting = _pending_name(name, digest)
+      waiting = commits_lib.pending_name(name, digest)
       if waiting in pending:
         try:
-          place = f'{_OWN}/{_PENDING}/{waiting}'
-          self._bucket.download(place, path, size, digest)
+          self._bucket.download(waiting, path, size, digest)
           return
         except (FileNotFoundError, bucket_lib.DamagedObjectError):
           pass  # Moved meanwhile, or it was being moved.
@@ -354,11 +320,17 @@ class Mirror:
         f'{sum(size for _, size, _ in lacking):,}', self._bucket.address,
       )  # fmt: skip
 
-  def _check_empty(self, marker: mirrored_folder.Marker | None) -> None:
+  def _check_empty(
+    self,
+    marker: mirrored_folder.Marker | None,
+    listing: commits_lib.Listing,
+  ) -> None:
     """Raises unless an address without a commit may be written to."""
-    torn = [name for _, _, name in self._list().commits]
-    if self._bucket.has_others(_OWN):
-      damaged = ''.join(f' ({self._bucket.name_of(n)} is damaged)' for n in torn)
+    if self._bucket.has_others(commits_lib.FOLDER):
+      damaged = ''.join(
+        f' ({self._bucket.name_of(name)} is damaged)'
+        for _, name in listing.commits
+      )
       raise bucket_lib.RemoteError(
         f'{self._bucket.address} holds objects but no commit of a run{damaged}. '
         'Choose another --model_dir, or remove them.'
@@ -379,13 +351,15 @@ class Mirror:
         'run, choose another folder.'
       )
 
-  def _is_known(self, commit: Commit) -> bool:
+  def _is_known(self, commit: commits_lib.Commit) -> bool:
     """Whether the folder has had a commit, and so leads."""
     marker = self._folder.read_marker()
     return marker is not None and commit.id in (marker.commit, marker.attempted)
 
   def _mark(
-    self, commit: Commit | None, attempted: Commit | None = None
+    self,
+    commit: commits_lib.Commit | None,
+    attempted: commits_lib.Commit | None = None,
   ) -> None:
     self._folder.write_marker(
       mirrored_folder.Marker(
@@ -396,59 +370,8 @@ class Mirror:
       )
     )
 
-  def _list(self) -> _Listing:
-    commits, pending = [], {}
-    for name, size in self._bucket.sizes(_OWN, recursive=True).items():
-      if found := _COMMIT.fullmatch(name):
-        commits.append((int(found[1]), found[2], f'{_OWN}/{name}'))
-      elif name.startswith(f'{_PENDING}/'):
-        pending[name.removeprefix(f'{_PENDING}/')] = size
-    return _Listing(sorted(commits, reverse=True), pending)
 
-  def _newest(self, listing: _Listing) -> Commit | None:
-    """Reads the newest commit that is whole."""
-    for number, _, name in listing.commits:
-      commit = self._read(name)
-      if commit is None:
-        continue
-      for other_number, _, other in listing.commits:
-        if other_number == number and other != name and self._read(other):
-          raise bucket_lib.RemoteError(
-            f'two runs wrote to {self._bucket.address} at one moment: '
-            f'{self._bucket.name_of(name)} and {self._bucket.name_of(other)}. '
-            'Stop one of them, remove one of these, and run the same command '
-            'again.'
-          )
-      return commit
-    return None
-
-  def _read(self, name: str) -> Commit | None:
-    """Reads a commit; None if it was not written to its end, or is gone."""
-    try:
-      content = files.decode_json(
-        self._bucket.read(name), self._bucket.name_of(name), must_be_sealed=True
-      )
-    except bucket_lib.RemoteError:
-      raise
-    except (ValueError, FileNotFoundError):
-      return None
-    if content.get('schema') != _SCHEMA:
-      raise bucket_lib.RemoteError(
-        f'{self._bucket.name_of(name)} must have schema {_SCHEMA}; it has '
-        f'{content.get("schema")}. Use the version that wrote it.'
-      )
-    listed = mirrored_folder.as_inventory(content['files'])
-    return Commit(content['number'], content['id'], content['owner'], listed)
-
-
-def _pending_name(name: str, digest: str) -> str:
-  """Of content on its way to a place; two files may have the same content."""
-  return f'{digest}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'
-
-
-def _left_empty(
-  removed: Iterable[str], kept: Iterable[str]
-) -> list[str]:
+def _left_empty(removed: Iterable[str], kept: Iterable[str]) -> list[str]:
   """Folders of removed files that have none any more, the innermost first."""
   left, needed = (
     {

@@ -24,7 +24,7 @@ _HALF_ENDS = ('.tmp', '.removed')
 _HALF_OF_ORBAX = 'orbax-checkpoint-tmp'
 
 # Size, times of change of content and of anything, number of the file.
-_Stamp = tuple[int, int, int, int]
+_Stamp = tuple[int, ...]
 
 
 @dataclasses.dataclass
@@ -103,7 +103,9 @@ class Folder:
   def set_aside(self, names: Iterable[str]) -> pathlib.Path:
     """Moves files to a new folder beside this one; returns that."""
     number = 1
-    while (aside := self.path.with_name(f'{self.path.name}.kept_{number}')).exists():
+    while (
+      aside := self.path.with_name(f'{self.path.name}.kept_{number}')
+    ).exists():
       number += 1
     for name in names:
       (aside / name).parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,9 @@ class Retries:
             f'{what} failed in each of {attempt} attempts, the last time with '
             f'{type(error).__name__}: {error}'
           ) from error
-        seconds = min(self.first_seconds * 2 ** (attempt - 1), self.most_seconds)
+        seconds = min(
+          self.first_seconds * 2 ** (attempt - 1), self.most_seconds
+        )
         seconds *= 1 - self.draw() / 2
         logging.warning(
           '%s failed (%s: %s); attempt %d of %d in %.1f s',
