@@ -241,14 +241,25 @@ class Bucket:
     If one fails, or the program is told to stop, the others stop as soon as they
     can, and its error is raised.
     """
+
+    def one(item: tuple) -> None:
+      self._go_on()
+      try:
+        do(*item)
+      except BaseException:
+        self._stopped.set()
+        raise
+
     self._stopped.clear()
     pool = futures.ThreadPoolExecutor(self._num_threads)
     try:
-      running = [pool.submit(do, *item) for item in items]
+      running = [pool.submit(one, item) for item in items]
       with progress_lib.Progress(description, len(running), 'file') as progress:
         for done in futures.as_completed(running):
-          done.result()
-          progress.advance(1)
+          # What stopped it comes, too.
+          with contextlib.suppress(_StoppedError):
+            done.result()
+            progress.advance(1)
     finally:
       self._stopped.set()
       pool.shutdown(wait=True, cancel_futures=True)

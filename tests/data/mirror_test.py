@@ -450,7 +450,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
   store = object_store.ObjectStore()
   _sent(store, tmp_path / 'a', _FIRST)
   _fill(tmp_path / 'b', {'thesis.txt': b'x'})
-  with pytest.raises(bucket.RemoteError, match=r'such as thesis\.txt') as raised:
+  with pytest.raises(
+    bucket.RemoteError, match=r'such as thesis\.txt'
+  ) as raised:
     _open(store, tmp_path / 'b').pull()
   assert str(tmp_path / 'b') in str(raised.value)
   assert 'fake://bucket/run' in str(raised.value)
