@@ -161,9 +161,9 @@ class Bucket:
           f'{path} changed while it was sent to {self.address}: nothing but the '
           'run may write to its folder. Run the same command again.'
         )
-      [info] = self._filesystem.get_file_info([self._path(name)])
-      if info.size != size:
-        raise OSError(f'{info.size} of {size} bytes arrived')
+      arrived = self._size(name)
+      if arrived != size:
+        raise OSError(f'{arrived} of {size} bytes arrived')
 
     self._try(name, 'sending', once)
 
@@ -194,20 +194,17 @@ class Bucket:
 
     self._try(name, 'fetching', once, may_lack=True)
 
-  def move(self, name: str, to: str) -> None:
-    """Gives an object another name, in the place of what has that name."""
+  def move(self, name: str, to: str, size: int) -> None:
+    """Gives an object of `size` bytes another name, which may be taken."""
     is_again = False
 
     def once() -> None:
       nonlocal is_again
       was_again, is_again = is_again, True
       self._make_parent(to)
-      try:
-        self._filesystem.move(self._path(name), self._path(to))
-      except FileNotFoundError:
-        # The attempt before has done it, though it failed to say so.
-        if not was_again:
-          raise
+      if was_again and self._size(name) is None and self._size(to) == size:
+        return  # The attempt before has done it, though it seemed to fail.
+      self._filesystem.move(self._path(name), self._path(to))
 
     self._try(name, f'moving to {to}', once)
 
@@ -241,6 +238,9 @@ class Bucket:
     If one fails, or the program is told to stop, the others stop as soon as they
     can, and its error is raised.
     """
+    items = list(items)
+    if not items:
+      return
 
     def one(item: tuple) -> None:
       self._go_on()
@@ -295,6 +295,11 @@ class Bucket:
         'fail as well: see to the address, and to what this account may do '
         'there, and run the same command again.'
       ) from error
+
+  def _size(self, name: str) -> int | None:
+    """Bytes of an object; None if it is not there."""
+    [info] = self._filesystem.get_file_info([self._path(name)])
+    return info.size if info.type == fs.FileType.File else None
 
   def _go_on(self) -> None:
     if self._stopped.is_set():

@@ -147,8 +147,7 @@ class Mirror:
       # It may be there from a push that was cut off.
       if pending.get(to) != size:
         sent.append((self._folder.path / name, to, size, digest))
-    if sent:
-      self._bucket.each('mirror: send', self._bucket.upload, sent)
+    self._bucket.each('mirror: send', self._bucket.upload, sent)
 
   def _write(
     self, commit: commits_lib.Commit, listing: commits_lib.Listing
@@ -214,7 +213,7 @@ class Mirror:
     self._bucket.each(
       'mirror: move',
       self._bucket.move,
-      [(name, places[name]) for name in waiting],
+      [(name, places[name], commit.files[places[name]][0]) for name in waiting],
     )
     old = [name for _, name in before.commits]
     removed = {name for one in old for name in self._files_of(one)}
@@ -297,11 +296,13 @@ class Mirror:
       if waiting in pending:
         try:
           self._bucket.download(waiting, path, size, digest)
+          self._folder.know(name, digest)
           return
         except (FileNotFoundError, bucket_lib.DamagedObjectError):
           pass  # Moved meanwhile, or it was being moved.
       try:
         self._bucket.download(name, path, size, digest)
+        self._folder.know(name, digest)
       except FileNotFoundError as error:
         raise bucket_lib.DamagedObjectError(
           f'{self._bucket.name_of(name)} is missing, though {commit.words} lists '

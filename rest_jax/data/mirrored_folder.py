@@ -94,6 +94,10 @@ class Folder:
     self._stamps = stamps
     return found
 
+  def know(self, name: str, digest: str) -> None:
+    """Notes the checksum of a file, as it is now."""
+    self._stamps[name] = (_stamp(self.path / name), digest)
+
   def remove(self, names: Iterable[str]) -> None:
     """Removes files, and folders in which nothing is left then."""
     for name in names:

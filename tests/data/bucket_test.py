@@ -146,10 +146,10 @@ def test_a_move_that_fails_anywhere_is_made_once(moment):
 
   store.fault = fault
   opened = object_store.open_bucket(store, attempts=2)
-  opened.move('a', 'b')
+  opened.move('a', 'b', 3)
   assert failed and store.objects == {'bucket/run/b': b'new'}
   with pytest.raises(bucket.RemoteError, match='fake://bucket/run/a: moving'):
-    opened.move('a', 'b')
+    opened.move('a', 'c', 3)
 
 
 def test_the_error_of_one_stops_the_others():

@@ -414,7 +414,8 @@ def test_of_two_commits_at_one_moment_none_counts(tmp_path):
   _fill(tmp_path / 'a', {**_FIRST, 'a.json': b'of one'})
   _fill(tmp_path / 'b', {**_FIRST, 'a.json': b'of the other'})
   meetings = {
-    moment: threading.Barrier(2, timeout=30) for moment in ('write', 'written')
+    moment: threading.Barrier(2, timeout=30)
+    for moment in ('write', 'written', 'remove')
   }
 
   def fault(operation, path):

@@ -100,7 +100,7 @@ class ObjectStore(fs.FileSystemHandler):
   def move(self, src, dest):
     self.step('move', dest)
     if src not in self.objects:
-      raise FileNotFoundError(src)
+      raise OSError(f'{src} does not exist')  # So say those of GCS and S3.
     with self.open_output_stream(dest, None) as target:
       target.write(self.objects[src])
     self.step('copied', dest)

@@ -1,0 +1,180 @@
+"""Tests of runs that are killed, lose their folder, and go on from a mirror."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from launch import chaos_differences
+from rest_jax import run as run_lib
+from rest_jax import verification
+from rest_jax.data import commits, mirror, remote
+from rest_jax.losses import bc
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import trainer
+from tests import smoke
+from tests.data import object_store
+from tests.training import toy
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+def _mirrored(store, folder: pathlib.Path) -> mirror.Mirror:
+  return mirror.Mirror(object_store.open_bucket(store), folder, adopts=True)
+
+
+def _train(folder: pathlib.Path) -> None:
+  config, policy = toy.make_config(), toy.make_policy()
+  trainer.train(
+    config,
+    model=policy,
+    loss=bc.BC(label_smoothing=0.1),
+    batches=config.batches(**toy.arguments(toy.make_tokens())),
+    mesh_config=mesh_lib.MeshConfig(),
+    params=policy.init(jax.random.key(0)),
+    directory=folder,
+    evaluate_fn=lambda params, step: {'objective': float(step)},
+  )
+
+
+def test_a_training_goes_on_where_its_machine_and_folder_are_gone(tmp_path):
+  """Orbax restores what a mirror gives back, to the same bytes in the end."""
+  _train(tmp_path / 'undisturbed/bc')
+  store = object_store.ObjectStore()
+  with remote.kept(_mirrored(store, tmp_path / 'whole')):
+    _train(tmp_path / 'whole/bc')
+  assert not list(
+    chaos_differences.find(tmp_path / 'undisturbed', tmp_path / 'whole')
+  )
+  draw, resumed_at = random.Random(0), set()
+  for number in range(4):
+    work = tmp_path / f'{number}' / 'work'
+    store = object_store.ObjectStore()
+    store.kill_at = draw.randrange(5, 140)
+    with (
+      pytest.raises(object_store.Killed),
+      remote.kept(_mirrored(store, work)),
+    ):
+      _train(work / 'bc')
+    shutil.rmtree(work)
+    store = object_store.ObjectStore(store.objects)
+    with remote.kept(_mirrored(store, work)):
+      resumed_at |= {int(path.name) for path in work.glob('bc/checkpoints/*')}
+      _train(work / 'bc')
+    assert not list(chaos_differences.find(tmp_path / 'undisturbed', work))
+  assert resumed_at, 'every kill came before the first commit'
+
+
+def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
+  work = tmp_path / 'work'
+
+  def start(store):
+    with remote.kept(_mirrored(store, work)):
+      again = run_lib.Run(run.experiment, work)
+      again.grow(1, again.directory('bc'))
+
+  for name in ('data', 'bc', 'reward'):
+    shutil.copytree(run.directory(name), work / name)
+  store = object_store.ObjectStore()
+
+  def fault(operation, path):
+    # As the second shard is sent.
+    if operation == 'write' and len(_shards(store)) == 1:
+      store.kill_at = len(store.log) + 10
+
+  store.fault = fault
+  with pytest.raises(object_store.Killed):
+    start(store)
+  shutil.rmtree(work)
+  store = object_store.ObjectStore(store.objects)
+  assert 1 <= len(_shards(store)) < 4
+  before = {path: store.objects[path] for path in _shards(store)}
+  start(store)
+  # Neither changed nor sent again.
+  assert not [
+    path
+    for operation, path in store.log
+    if operation == 'move' and path in before
+  ]
+  assert not [
+    what
+    for what in chaos_differences.find(run.grow_directory(1), work / 'grow_1')
+  ]
+  assert not folder_lib.damages(work / 'grow_1', 'full')
+
+
+def _shards(store: object_store.ObjectStore) -> list[str]:
+  """Shards of D_1 that are in their places."""
+  return [
+    path
+    for path in store.objects
+    if '/grow_1/samples-' in path and commits.FOLDER not in path
+  ]
+
+
+def test_a_finished_run_is_the_same_on_another_machine(run, tmp_path):
+  """By a mirror on a file system, in several threads, with Orbax's folders."""
+  copy = smoke.copied(run, tmp_path)
+  address = f'file://{tmp_path}/there'
+  sent = remote.open_mirror(address, copy.model_dir, adopts=True)
+  sent.pull()
+  sent.push()
+  fetched = run_lib.Run(run.experiment, tmp_path / 'elsewhere')
+  remote.open_mirror(address, fetched.model_dir).pull()
+  verification.check(fetched, 'full')
+  assert not list(chaos_differences.find(run.model_dir, fetched.model_dir))
+  # What the address holds is a run's folder itself.
+  assert not list(chaos_differences.find(run.model_dir, tmp_path / 'there'))
+
+
+@pytest.mark.full
+def test_a_program_killed_at_random_that_loses_its_folder(run, tmp_path):
+  """SIGKILL at random moments, with no folder left; SIGTERM once."""
+  draw, work = random.Random(0), tmp_path / 'work'
+  environment = {
+    **os.environ,
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  command = [
+    sys.executable, '-m', 'rest_jax.main', f'--work_dir={work}',
+    f'--model_dir=file://{tmp_path}/there', f'--gin_file={smoke.GIN_FILE}',
+  ]  # fmt: skip
+  statuses, numbers = [], []
+  while True:
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + draw.uniform(10, 60) * 1.2 ** len(statuses)
+    try:
+      process.wait(deadline - time.monotonic())
+    except subprocess.TimeoutExpired:
+      process.send_signal(
+        signal.SIGTERM if len(statuses) == 1 else signal.SIGKILL
+      )
+    statuses.append(process.wait(120))
+    numbers.append(_last_commit(tmp_path / 'there'))
+    if statuses[-1] == 0:
+      break
+    assert statuses[-1] in (-signal.SIGKILL, 128 + signal.SIGTERM)
+    shutil.rmtree(work, ignore_errors=True)
+  assert len(statuses) > 2 and numbers == sorted(numbers)
+  for folder in (work, tmp_path / 'there'):
+    assert not list(chaos_differences.find(run.model_dir, folder))
+
+
+def _last_commit(there: pathlib.Path) -> int:
+  found = (there / commits.FOLDER).glob('commit-*.json')
+  return max(
+    (json.loads(path.read_text('utf-8'))['number'] for path in found), default=0
+  )
