@@ -1,4 +1,4 @@
-"""The objects below an address such as gs://bucket/run, by pyarrow's filesystems.
+"""The objects below an address such as gs://bucket/run, by pyarrow's means.
 
 What fails now and then is tried again; every error names its object. An upload
 that is cut off may leave a part of an object behind: names must be such that
@@ -235,8 +235,8 @@ class Bucket:
   ) -> None:
     """Calls `do` with each of the items, several at a time.
 
-    If one fails, or the program is told to stop, the others stop as soon as they
-    can, and its error is raised.
+    If one fails, or the program is told to stop, the others stop as soon as
+    they can, and its error is raised.
     """
     items = list(items)
     if not items:

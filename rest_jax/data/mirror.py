@@ -3,14 +3,15 @@
 The address holds the files by their own names and, in `.mirror/`, what makes a
 copy of many files appear at once:
 
-  commit-<number>-<id>.json  lists all files with size and SHA-256, and who wrote
-                             it; the newest that is whole counts
+  commit-<number>-<id>.json  lists all files with size and SHA-256, and who
+                             wrote it; the newest that is whole counts
   pending/<...>              content of files until it is in its place
 
 A push sends what is new to `pending/`, writes a commit, and only then moves the
 content to its place, removes what the commit does not list, and at last the
-commit before. So the files of the newest commit are always there, in their place
-or pending, whenever a push is killed, also where objects can be written by half.
+commit before. So the files of the newest commit are always there, in their
+place or pending, whenever a push is killed, also where objects can be written by
+half.
 
 A folder remembers the last commit that it had. While that is the newest, the
 folder leads: what it has otherwise is newer. After a commit by another, the
@@ -206,19 +207,26 @@ class Mirror:
       commits_lib.pending_name(name, digest): name
       for name, (_, digest) in commit.files.items()
     }
-    waiting = before.pending.keys() & places.keys()
+    sizes = {name: commit.files[place][0] for name, place in places.items()}
+    # Halves may be there, too, of what is in its place.
+    waiting = {
+      name for name, size in before.pending.items() if sizes.get(name) == size
+    }
     waiting |= {
       commits_lib.pending_name(name, commit.files[name][1]) for name in sent
     }
     self._bucket.each(
       'mirror: move',
       self._bucket.move,
-      [(name, places[name], commit.files[places[name]][0]) for name in waiting],
+      [(name, places[name], sizes[name]) for name in waiting],
     )
     old = [name for _, name in before.commits]
     removed = {name for one in old for name in self._files_of(one)}
     removed -= commit.files.keys()
     strays = before.pending.keys() - waiting
+    if removed:
+      # A program may have been paused, and another have gone on meanwhile.
+      self._check_alone({*old, commit.name})
     self._bucket.each(
       'mirror: remove',
       self._bucket.remove,

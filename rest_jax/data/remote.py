@@ -105,7 +105,7 @@ def kept(opened: mirror.Mirror) -> Iterator[None]:
 
 
 def fetch(opened: mirror.Mirror, folder: pathlib.Path) -> None:
-  """Fetches a run to be read, unless a run of this machine writes the folder."""
+  """Fetches a run to be read, unless another program writes the folder."""
   try:
     with lock.held(folder):
       opened.pull()
@@ -114,7 +114,7 @@ def fetch(opened: mirror.Mirror, folder: pathlib.Path) -> None:
 
 
 def push() -> None:
-  """Sends the run's folder, if it has a mirror; it must be one to go on from."""
+  """Sends the run's folder, one to go on from, if it has a mirror."""
   if _mirror is not None:
     _mirror.push()
 

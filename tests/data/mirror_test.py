@@ -1,6 +1,7 @@
 """Tests of mirrors on a store that fails, and of programs killed at any point."""
 
 from concurrent import futures
+import hashlib
 import os
 import pathlib
 import random
@@ -429,6 +430,43 @@ def test_of_two_commits_at_one_moment_none_counts(tmp_path):
   assert [type(error) for error in errors] == [mirror.OtherWriterError] * 2
   store.fault = lambda operation, path: None
   assert _fetched(store.objects, tmp_path / 'c') == _FIRST
+
+
+def test_a_half_of_what_is_in_its_place_is_removed(tmp_path):
+  """Sent by a run that was taken over, whose files are the same ones."""
+  store = object_store.ObjectStore()
+  opened = _sent(store, tmp_path / 'a', _FIRST)
+  content = _FIRST['a.json']
+  digest = hashlib.sha256(content).hexdigest()
+  half = f'bucket/run/{commits.pending_name("a.json", digest)}'
+  store.objects[half] = content[:1]
+  changed = {**_FIRST, 'new': b'x'}
+  _fill(tmp_path / 'a', changed)
+  opened.push()
+  assert _in_place(store) == changed
+  assert half not in store.objects
+
+
+def test_a_program_that_was_paused_removes_nothing_of_another(tmp_path):
+  store = object_store.ObjectStore()
+  one = _sent(store, tmp_path / 'a', {**_FIRST, 'twice': b'x'})
+  other = _open(store, tmp_path / 'b')
+  third = {**_SECOND, 'twice': b'y'}
+  (tmp_path / 'a/twice').unlink()
+
+  def fault(operation, path):
+    # Its commit is there, and it reads the one before, to see what is to go.
+    is_second = any('/commit-00000002' in other for other in store.objects)
+    if (operation, is_second) == ('part read', True):
+      store.fault = lambda operation, path: None
+      other.pull()
+      _fill(tmp_path / 'b', third)
+      other.push()
+
+  store.fault = fault
+  with pytest.raises(mirror.OtherWriterError):
+    one.push()
+  assert _fetched(store.objects, tmp_path / 'c') == third
 
 
 def test_a_reader_waits_for_the_commit_after(tmp_path):
