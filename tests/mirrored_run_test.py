@@ -16,7 +16,7 @@ import pytest
 from launch import chaos_differences
 from rest_jax import run as run_lib
 from rest_jax import verification
-from rest_jax.data import commits, mirror, remote
+from rest_jax.data import commits, mirror, mirrored_folder, remote
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.stages import folder as folder_lib
@@ -36,7 +36,7 @@ def _mirrored(store, folder: pathlib.Path) -> mirror.Mirror:
 
 
 def _train(folder: pathlib.Path) -> None:
-  config, policy = toy.make_config(), toy.make_policy()
+  config, policy = toy.make_config(max_steps=8), toy.make_policy()
   trainer.train(
     config,
     model=policy,
@@ -49,32 +49,41 @@ def _train(folder: pathlib.Path) -> None:
   )
 
 
-def test_a_training_goes_on_where_its_machine_and_folder_are_gone(tmp_path):
+@pytest.mark.parametrize(
+  'operation, commit, resumes_at',
+  [('written', 'commit-00000002', 4), ('move', 'commit-00000003', 8)],
+)
+def test_a_training_goes_on_where_its_machine_and_folder_are_gone(
+  tmp_path, operation, commit, resumes_at
+):
   """Orbax restores what a mirror gives back, to the same bytes in the end."""
   _train(tmp_path / 'undisturbed/bc')
-  store = object_store.ObjectStore()
-  with remote.kept(_mirrored(store, tmp_path / 'whole')):
-    _train(tmp_path / 'whole/bc')
-  assert not list(
-    chaos_differences.find(tmp_path / 'undisturbed', tmp_path / 'whole')
-  )
-  draw, resumed_at = random.Random(0), set()
-  for number in range(4):
-    work = tmp_path / f'{number}' / 'work'
-    store = object_store.ObjectStore()
-    store.kill_at = draw.randrange(5, 140)
-    with (
-      pytest.raises(object_store.Killed),
-      remote.kept(_mirrored(store, work)),
-    ):
-      _train(work / 'bc')
-    shutil.rmtree(work)
-    store = object_store.ObjectStore(store.objects)
-    with remote.kept(_mirrored(store, work)):
-      resumed_at |= {int(path.name) for path in work.glob('bc/checkpoints/*')}
-      _train(work / 'bc')
-    assert not list(chaos_differences.find(tmp_path / 'undisturbed', work))
-  assert resumed_at, 'every kill came before the first commit'
+  store, work = object_store.ObjectStore(), tmp_path / 'work'
+
+  def fault(what, path):
+    # As the second checkpoint is sent, or moved to its place.
+    is_content = operation == 'move' or '/pending/' in path
+    if what == operation and is_content and _has(store, f'.mirror/{commit}'):
+      store.kill_at = store.kill_at or len(store.log) + 12
+
+  store.fault = fault
+  with (
+    pytest.raises(object_store.Killed),
+    remote.kept(_mirrored(store, work)),
+  ):
+    _train(work / 'bc')
+  shutil.rmtree(work)
+  store = object_store.ObjectStore(store.objects)
+  with remote.kept(_mirrored(store, work)):
+    steps = [path.name for path in (work / 'bc/checkpoints').iterdir()]
+    assert steps == [str(resumes_at)]
+    _train(work / 'bc')
+  assert not list(chaos_differences.find(tmp_path / 'undisturbed', work))
+
+
+def _has(store: object_store.ObjectStore, start: str) -> bool:
+  """Whether a file whose name starts so is in its place."""
+  return any(path.startswith(f'bucket/run/{start}') for path in store.objects)
 
 
 def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
@@ -136,7 +145,18 @@ def test_a_finished_run_is_the_same_on_another_machine(run, tmp_path):
   verification.check(fetched, 'full')
   assert not list(chaos_differences.find(run.model_dir, fetched.model_dir))
   # What the address holds is a run's folder itself.
-  assert not list(chaos_differences.find(run.model_dir, tmp_path / 'there'))
+  there, here = _contents(tmp_path / 'there'), _contents(fetched.model_dir)
+  assert there == here and len(there) > 100
+
+
+def _contents(folder: pathlib.Path) -> dict[str, bytes]:
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+    and commits.FOLDER not in path.parts
+    and path.name != mirrored_folder.MARKER_FILE
+  }
 
 
 @pytest.mark.full

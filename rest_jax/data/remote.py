@@ -18,7 +18,7 @@ from rest_jax.data import bucket as bucket_lib
 from rest_jax.data import lock, mirror
 
 # GCS by itself goes on for a quarter of an hour; `retries` come on top of it.
-_GCS_SECONDS = 60
+_GCS_SECONDS = 30
 
 # Of the run of this process.
 _mirror: mirror.Mirror | None = None

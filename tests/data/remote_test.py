@@ -74,8 +74,8 @@ def test_google_s_own_retries_end(monkeypatch, tmp_path):
     remote.open_mirror(address, tmp_path)
   remote.open_mirror('gs://b/a?retry_limit_seconds=5', tmp_path)
   assert taken == [
-    'gs://b/a?retry_limit_seconds=60',
-    'gs://b/a?project_id=x&retry_limit_seconds=60',
+    'gs://b/a?retry_limit_seconds=30',
+    'gs://b/a?project_id=x&retry_limit_seconds=30',
     'gs://b/a?retry_limit_seconds=5',
   ]
 
