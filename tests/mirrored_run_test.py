@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
+import numpy as np
 import pytest
 
 from launch import chaos_differences
@@ -19,6 +21,8 @@ from rest_jax import verification
 from rest_jax.data import commits, mirror, mirrored_folder, remote
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.sampling import sampler
+from rest_jax.stages import collect
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import trainer
 from tests import smoke
@@ -95,6 +99,70 @@ def _has(store: object_store.ObjectStore, start: str) -> bool:
   return any(path.startswith(f'bucket/run/{start}') for path in store.objects)
 
 
+class _Sampler:
+  """Draws tokens that depend on seed and source alone."""
+
+  def __init__(self):
+    self.asked: list[int] = []
+
+  def sample(self, params, source_tokens, rows, *, seed, grow_step, progress):
+    del params, source_tokens, grow_step
+    for row in rows:
+      self.asked.append(int(row))
+      draw = np.random.default_rng([seed, row])
+      tokens = [np.append(draw.integers(3, 64, 5), 1) for _ in range(3)]
+      yield sampler.SampleBlock(
+        source_ids=np.asarray([row]),
+        tokens=[tokens],
+        log_probs=draw.normal(size=(1, 3)).astype(np.float32),
+        finished=np.ones((1, 3), bool),
+      )
+      progress(1)
+
+
+def _sample(folder: pathlib.Path) -> list[int]:
+  """Samples ten sources into five shards; returns those that were drawn for."""
+  drawing = _Sampler()
+  collect.sample(
+    folder,
+    sampler=drawing,
+    params=None,
+    policy=types.SimpleNamespace(config=types.SimpleNamespace(vocab_size=64)),
+    mesh_config=None,
+    pairs=types.SimpleNamespace(source_tokens=None),
+    rows=np.arange(10),
+    shards=[(start, start + 2) for start in range(0, 10, 2)],
+    seed=3,
+    grow_step=1,
+    with_references=False,
+    description='sample',
+  )
+  return drawing.asked
+
+
+def test_shards_are_sampled_once_on_whatever_machine(tmp_path):
+  _sample(tmp_path / 'undisturbed/grow_1')
+  store, work = object_store.ObjectStore(), tmp_path / 'work'
+
+  def fault(operation, path):
+    if operation == 'written' and len(_shards(store)) == 2:
+      store.kill_at = store.kill_at or len(store.log) + 3
+
+  store.fault = fault
+  with (
+    pytest.raises(object_store.Killed),
+    remote.kept(_mirrored(store, work)),
+  ):
+    _sample(work / 'grow_1')
+  shutil.rmtree(work)
+  store = object_store.ObjectStore(store.objects)
+  with remote.kept(_mirrored(store, work)):
+    assert _sample(work / 'grow_1') == list(range(4, 10))
+  assert not list(chaos_differences.find(tmp_path / 'undisturbed', work))
+  assert len(_shards(store)) == 5
+
+
+@pytest.mark.full
 def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
   work = tmp_path / 'work'
 
@@ -126,10 +194,9 @@ def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
     for operation, path in store.log
     if operation == 'move' and path in before
   ]
-  assert not [
-    what
-    for what in chaos_differences.find(run.grow_directory(1), work / 'grow_1')
-  ]
+  assert not list(
+    chaos_differences.find(run.grow_directory(1), work / 'grow_1')
+  )
   assert not folder_lib.damages(work / 'grow_1', 'full')
 
 
