@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import threading
+import time
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -82,9 +83,9 @@ class Bucket:
     self.address = address
     self._filesystem = filesystem
     self._root = root
-    self._stopped = threading.Event()
-    # A wait in a thread ends when the others are stopped.
-    self._retries = retries or retries_lib.Retries(sleep=self._stopped.wait)
+    # Of each thread of `each`, what tells it to stop.
+    self._own = threading.local()
+    self._retries = retries or retries_lib.Retries(sleep=self._wait)
     self._num_threads = num_threads
     self._has_folders = filesystem.type_name not in _FLAT
     self._made: set[str] = set()
@@ -242,15 +243,17 @@ class Bucket:
     if not items:
       return
 
+    stopped = threading.Event()
+
     def one(item: tuple) -> None:
+      self._own.stopped = stopped
       self._go_on()
       try:
         do(*item)
       except BaseException:
-        self._stopped.set()
+        stopped.set()
         raise
 
-    self._stopped.clear()
     pool = futures.ThreadPoolExecutor(self._num_threads)
     try:
       running = [pool.submit(one, item) for item in items]
@@ -261,9 +264,8 @@ class Bucket:
             done.result()
             progress.advance(1)
     finally:
-      self._stopped.set()
+      stopped.set()
       pool.shutdown(wait=True, cancel_futures=True)
-      self._stopped.clear()
 
   def _try(
     self,
@@ -302,8 +304,17 @@ class Bucket:
     return info.size if info.type == fs.FileType.File else None
 
   def _go_on(self) -> None:
-    if self._stopped.is_set():
+    stopped = getattr(self._own, 'stopped', None)
+    if stopped is not None and stopped.is_set():
       raise _StoppedError
+
+  def _wait(self, seconds: float) -> None:
+    """Waits; in a thread, until the others are stopped at most."""
+    stopped = getattr(self._own, 'stopped', None)
+    if stopped is None:
+      time.sleep(seconds)
+    else:
+      stopped.wait(seconds)
 
   # By its name, such as x.gz, a stream would be compressed.
   def _opened(self, name: str) -> Any:
