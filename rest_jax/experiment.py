@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from rest_jax.data import files
 from rest_jax.data import task as task_lib
 from rest_jax.models import network as network_lib
 from rest_jax.online import ppo
@@ -96,6 +97,9 @@ class Experiment:
         f"{self.num_improve_steps}. The paper's I=0 is one Improve step whose "
         'filter keeps all of D_g: gin_configs/filters/none.gin.'
       )
+    for name in ('data_dir', 'bc_dir', 'reward_dir', 'grow_dir'):
+      files.check_local(name, getattr(self, name) or '')
+    files.check_local('bc.init_dir', self.bc.init_dir or '')
     # Now rather than after hours, if a value is missing.
     self.improve.filter.at(self.num_improve_steps)
     if not isinstance(self.reward, rewards_base.RewardConfig):

@@ -57,7 +57,16 @@ _RUN_MODE = flags.DEFINE_enum(
   'the page on which people rate outputs.',
 )
 _MODEL_DIR = flags.DEFINE_string(
-  'model_dir', None, 'The folder of the run; finished stages in it are used.'
+  'model_dir',
+  None,
+  'The folder of the run; finished stages in it are used. Or an address, such as '
+  'gs://bucket/run, which then mirrors --work_dir.',
+)
+_WORK_DIR = flags.DEFINE_string(
+  'work_dir',
+  None,
+  'The folder of this machine in which a run works whose --model_dir is an '
+  'address; else runs/<last part of the address>.',
 )
 _GIN_FILE = flags.DEFINE_multi_string(
   'gin_file', None, 'A gin file; several compose left to right.'
@@ -216,6 +225,15 @@ def main(argv: list[str], overrides: list[str]) -> int:
     raise app.UsageError('--topology must name a TPU slice, such as v5e:4x4')
   if not (_MODEL_DIR.value or _DRY_RUN.value or is_planned):
     raise app.UsageError('--model_dir must name the folder of the run')
+  if _WORK_DIR.value and not _is_remote():
+    raise app.UsageError(
+      '--work_dir is for a --model_dir such as gs://bucket/run'
+    )
+  if _is_remote() and _is_distributed():
+    raise app.UsageError(
+      'several processes need a --model_dir that all of them see as a folder, '
+      f'such as one of Filestore (NFS); got {_MODEL_DIR.value}'
+    )
   _quiet()
   if not _is_distributed():
     return _main(overrides)
@@ -255,14 +273,17 @@ def _is_distributed() -> bool:
 def _main(overrides: list[str]) -> int:
   # Here, so that --help answers at once.
   from rest_jax import configurables, gin_utils, interruption
-  from rest_jax.data import files, lock
+  from rest_jax.data import lock
   from rest_jax.parallel import processes
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
-      files.check_local('--model_dir', _MODEL_DIR.value or '')
       if _COMPARE.value:
+        if _is_remote():
+          if not _DRY_RUN.value:
+            stack.enter_context(lock.held(_model_dir()))
+          _open_mirror(stack, None)
         return _side_by_side(_COMPARE.value)
       configurables.register()
       experiment = None
@@ -270,11 +291,13 @@ def _main(overrides: list[str]) -> int:
         experiment = gin_utils.parse_and_build(
           _GIN_FILE.value or (), overrides, root=configurables.ROOT
         )
-      is_writing = _RUN_MODE.value not in _READING_MODES
-      if _MODEL_DIR.value and is_writing and not _DRY_RUN.value:
+      if _MODEL_DIR.value and _is_writing() and not _DRY_RUN.value:
         worker = None if experiment is None else experiment.grow.worker
-        held = lock.held(_MODEL_DIR.value, worker)
+        held = lock.held(_model_dir(), worker)
         processes.by_main('lock', lambda: stack.enter_context(held))
+      if _is_remote():
+        _open_mirror(stack, experiment)
+      # After the mirror: traces are written before it sends the last time.
       _profile(stack)
       if experiment is None:
         return _compare(overrides)
@@ -311,6 +334,39 @@ def _profile(stack: contextlib.ExitStack) -> None:
     stack.enter_context(profiling.asked(steps, _model_dir(), part))
 
 
+def _is_remote() -> bool:
+  from rest_jax.data import files
+
+  return files.is_address(_MODEL_DIR.value or '')
+
+
+def _is_writing() -> bool:
+  """Whether a mode changes the run; of a mirror, ratings are a part too."""
+  mode = _RUN_MODE.value
+  return mode not in _READING_MODES or (_is_remote() and mode == 'rate')
+
+
+def _open_mirror(stack: contextlib.ExitStack, experiment) -> None:
+  """Fetches the run from its address; it is sent there until `stack` ends."""
+  from rest_jax import terminal
+  from rest_jax.data import remote
+
+  if experiment is not None and experiment.grow.worker is not None:
+    raise ValueError(
+      'GROW_WORKER needs a --model_dir that all workers see as a folder, such as '
+      f'one of Filestore (NFS); got {_MODEL_DIR.value}.'
+    )
+  opened = remote.open_mirror(
+    _MODEL_DIR.value or '', _model_dir(), adopts=_WORK_DIR.value is not None
+  )
+  if _DRY_RUN.value:
+    terminal.show(opened.describe())
+  elif _is_writing():
+    stack.enter_context(remote.kept(opened))
+  else:
+    remote.fetch(opened, _model_dir())
+
+
 def _reader_left() -> int:
   """Ends as a program does whose reader, such as `head`, wants no more."""
   # What is still buffered is written at exit, and must not fail again.
@@ -329,8 +385,8 @@ def _explain(error: Exception) -> str:
     path = error.filename or _model_dir()
     return str(files.disk_error(path, error.errno or 0))
   where = '--traceback shows where it arose'
-  if _MODEL_DIR.value and pathlib.Path(_MODEL_DIR.value).is_dir():
-    path = pathlib.Path(_MODEL_DIR.value) / 'traceback.txt'
+  if _MODEL_DIR.value and _model_dir().is_dir():
+    path = _model_dir() / 'traceback.txt'
     try:
       path.write_text(''.join(traceback.format_exception(error)), 'utf-8')
       where = f'{path} says where it arose'
@@ -399,14 +455,24 @@ def _compare(overrides: list[str]) -> int:
 
 
 def _side_by_side(runs: list[str]) -> int:
+  from rest_jax.data import files
   from rest_jax.stages import compare_runs
 
+  for folder in runs:
+    files.check_local('--compare', folder)
   compare_runs.run(runs, _model_dir(), is_dry=_DRY_RUN.value)
   return 0
 
 
 def _model_dir() -> pathlib.Path:
-  return pathlib.Path(_MODEL_DIR.value or 'dry_run')
+  """The folder of the run on this machine."""
+  if not _is_remote():
+    return pathlib.Path(_MODEL_DIR.value or 'dry_run')
+  from rest_jax.data import remote
+
+  return pathlib.Path(
+    _WORK_DIR.value or remote.default_folder(_MODEL_DIR.value or '')
+  )
 
 
 def _how_to_verify() -> Literal['fast', 'full']:

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from absl.testing import flagsaver
 import pytest
 
 from rest_jax import main, modes
-from rest_jax.data import files
+from rest_jax.data import files, lock, remote
 from rest_jax.training import checkpoints, journal
 from tests import smoke
 
 _PACKAGE = pathlib.Path(main.__file__).parent
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -105,21 +107,103 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
   assert steps == sorted(set(steps))
 
 
-def test_an_address_is_no_folder(tmp_path, monkeypatch, capsys):
-  monkeypatch.chdir(tmp_path)
-  status = _run(
-    run_mode='rest', model_dir='gs://bucket/run', gin_file=[smoke.GIN_FILE]
-  )
-  assert status == 1
-  assert 'got gs://bucket/run. Mount the bucket' in capsys.readouterr().err
-  assert not list(tmp_path.iterdir())
-
-
 def _run(**given):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
   with flagsaver.flagsaver(**given):
     return main.main(['rest_jax'], [])
+
+
+@pytest.mark.parametrize(
+  'address, given, words',
+  [
+    ('foo://bucket/run', {}, 'an address that pyarrow can open'),
+    ('gs://bucket', {}, 'must name a folder'),
+  ],
+)
+def test_a_wrong_address_is_refused(
+  tmp_path, monkeypatch, capsys, address, given, words
+):
+  monkeypatch.chdir(tmp_path)
+  status = _run(
+    run_mode='rest',
+    model_dir=address,
+    gin_file=[str(_ROOT / smoke.GIN_FILE)],
+    dry_run=True,
+    **given,
+  )
+  assert status == 1
+  assert words in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_needs_a_shared_folder_gets_no_address(tmp_path, capsys):
+  settings = {'model_dir': f'file://{tmp_path}/a', 'gin_file': [smoke.GIN_FILE]}
+  with pytest.raises(
+    app.UsageError, match=r'a folder, such as one of Filestore'
+  ):
+    _run(run_mode='rest', distributed=True, **settings)
+  with pytest.raises(app.UsageError, match='--work_dir is for a --model_dir'):
+    _run(
+      run_mode='rest',
+      work_dir='x',
+      model_dir=str(tmp_path),
+      gin_file=[smoke.GIN_FILE],
+    )
+  settings['work_dir'] = str(tmp_path / 'w')
+  flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(run_mode='grow', **settings):
+    overrides = ['GrowConfig.worker=0', 'GrowConfig.num_workers=2']
+    assert main.main(['rest_jax'], overrides) == 1
+  assert 'Filestore (NFS)' in capsys.readouterr().err
+  assert not (tmp_path / 'a').exists()
+
+
+def test_modes_of_a_run_at_an_address(
+  tmp_path, tmp_path_factory, monkeypatch, capsys
+):
+  """What only reads changes nothing there; a report is sent."""
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  run = smoke.copied(smoke.finished(tmp_path_factory.getbasetemp()), tmp_path)
+  there, work = tmp_path / 'there', tmp_path / 'work'
+  opened = remote.open_mirror(f'file://{there}', run.model_dir, adopts=True)
+  opened.pull()
+  opened.push()
+  before = _files(there)
+
+  def start(mode, **given):
+    return _run(
+      run_mode=mode,
+      model_dir=f'file://{there}',
+      work_dir=str(work),
+      gin_file=[smoke.GIN_FILE],
+      **given,
+    )
+
+  assert start('rest', dry_run=True) == 0
+  assert (
+    f'file://{there} holds {len(before) - 1} files' in capsys.readouterr().out
+  )
+  assert not work.exists()
+  assert start('export', output=str(tmp_path / 'd_1')) == 0
+  assert list((tmp_path / 'd_1').glob('*.parquet'))
+  assert _files(there) == before
+  shutil.rmtree(work / 'report')
+  assert start('report') == 0
+  assert _files(there) != before
+  for name in ('results.json', 'config.gin', 'report/index.html'):
+    assert (there / name).read_bytes() == (work / name).read_bytes()
+  # The lock keeps a second program out of the folder.
+  with lock.held(work):
+    assert start('report') == 1
+
+
+def _files(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
 
 
 def test_runs_are_compared_without_a_configuration(tmp_path, capsys):

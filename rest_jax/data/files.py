@@ -117,6 +117,19 @@ def atomic_write(
     raise
 
 
+def encode_json(content: Any, *, sealed: bool = False) -> bytes:
+  """Returns the bytes that `write_json` writes."""
+  if sealed:
+    content = {**content, _SEAL: ''}
+  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+  written = f'{text}\n'.encode()
+  if sealed:
+    place = len(written) - len(b'"\n}\n')
+    digest = hashlib.sha256(written).hexdigest().encode()
+    written = written[:place] + digest + written[place:]
+  return written
+
+
 def write_json(
   path: str | os.PathLike[str], content: Any, *, sealed: bool = False
 ) -> None:
@@ -128,14 +141,7 @@ def write_json(
     sealed: ends an object with a checksum of the file, which `read_json` checks
       and leaves out.
   """
-  if sealed:
-    content = {**content, _SEAL: ''}
-  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-  written = f'{text}\n'.encode()
-  if sealed:
-    place = len(written) - len(b'"\n}\n')
-    digest = hashlib.sha256(written).hexdigest().encode()
-    written = written[:place] + digest + written[place:]
+  written = encode_json(content, sealed=sealed)
   with atomic_write(path, len(written)) as temporary:
     temporary.write_bytes(written)
 
@@ -152,7 +158,24 @@ def read_json(
   Raises:
     ValueError: it is no JSON, or not what was written; the path is named.
   """
-  stored = pathlib.Path(path).read_bytes()
+  return decode_json(
+    pathlib.Path(path).read_bytes(), path, must_be_sealed=must_be_sealed
+  )
+
+
+def decode_json(
+  stored: bytes,
+  path: str | os.PathLike[str],
+  *,
+  must_be_sealed: bool = False,
+) -> Any:
+  """Reads the bytes of a JSON file; see `read_json`.
+
+  Args:
+    stored: the bytes.
+    path: whose they are, for errors.
+    must_be_sealed: refuse them without a checksum.
+  """
   remedy = (
     'it was damaged or edited. Restore it, or remove it and run again what '
     'writes it; of a manifest.json, remove the whole folder.'
@@ -184,11 +207,17 @@ def _digest_without(stored: bytes, start: int, stop: int) -> bytes:
 
 def check_local(name: str, path: str | os.PathLike[str]) -> None:
   """Raises ValueError for a path such as gs://bucket/folder."""
-  if '://' in os.fspath(path):
+  if is_address(path):
     raise ValueError(
-      f'{name} must be a folder that this machine sees as one; got {path}. Mount '
-      'the bucket (gcsfuse, for example), or copy to and from it.'
+      f'{name} must be a file or folder of this machine; got {path}. Mount the '
+      'bucket (gcsfuse, for example), or copy from it. --model_dir alone may be '
+      'an address.'
     )
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+  """Whether a path is one such as gs://bucket/folder."""
+  return '://' in os.fspath(path)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

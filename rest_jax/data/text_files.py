@@ -11,6 +11,8 @@ import os
 import pathlib
 import zlib
 
+from rest_jax.data import files
+
 PathLike = str | os.PathLike[str]
 
 _GZIP_MAGIC = b'\x1f\x8b'
@@ -44,6 +46,8 @@ def as_paths(
 
 def check_files(name: str, paths: Sequence[PathLike]) -> None:
   """Raises FileNotFoundError if any of the files does not exist."""
+  for path in paths:
+    files.check_local(name, path)
   missing = [str(path) for path in paths if not pathlib.Path(path).is_file()]
   if missing:
     raise FileNotFoundError(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import interruption, types
+from rest_jax.data import remote
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import config as config_lib
@@ -355,6 +356,7 @@ class _Run:
   ) -> None:
     record = dataclasses.asdict(self.progress)
     self.store.save(state, record=record, objective=objective)
+    remote.push()
 
   def summary(
     self, state: step_lib.TrainState, best: types.Params

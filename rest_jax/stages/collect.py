@@ -19,6 +19,7 @@ from rest_jax.data import (
   files,
   pair_store,
   ragged,
+  remote,
   sample_rewards,
   sample_store,
   vocabularies,
@@ -119,6 +120,7 @@ def sample(
         _join(columns),
         policy.config.vocab_size,
       )
+      remote.push()
 
 
 def _columns(block: sampler_lib.SampleBlock) -> sample_store.SampleRows:
@@ -384,6 +386,7 @@ def score_raw(
         _write_raw(
           path, rewards_base.columns(reward, sources, hypotheses, references)
         )
+        remote.push()
       progress.advance(1)
 
 

@@ -19,7 +19,7 @@ from absl import logging
 
 from rest_jax import progress
 from rest_jax import settings as settings_lib
-from rest_jax.data import files, inventory
+from rest_jax.data import files, inventory, remote
 from rest_jax.parallel import processes
 
 MANIFEST = 'manifest.json'
@@ -79,6 +79,7 @@ class StageFolder:
       sealed=True,
     )
     (self.path / _SETTINGS).unlink(missing_ok=True)
+    remote.push()
 
 
 def begin(

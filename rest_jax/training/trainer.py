@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import interruption, profiling, settings, types
+from rest_jax.data import remote
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
@@ -413,6 +414,7 @@ class _Run:
     self._progress.seconds = time.monotonic() - self._started
     self._count_tokens()
     self._store.save(state, record=self._progress.record(), objective=objective)
+    remote.push()
 
   def _count_tokens(self) -> None:
     """Adds what all processes have read since the last checkpoint."""

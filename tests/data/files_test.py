@@ -103,5 +103,7 @@ def test_what_is_no_json_is_named(tmp_path, content):
 
 def test_addresses_are_no_folders():
   files.check_local('model_dir', 'runs/a')
-  with pytest.raises(ValueError, match=r'model_dir must be a folder .* gs://b'):
+  with pytest.raises(
+    ValueError, match=r'model_dir must be a file or folder of .*gs://b'
+  ):
     files.check_local('model_dir', 'gs://b/run')

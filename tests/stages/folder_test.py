@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from rest_jax.data import remote
 from rest_jax.stages import folder
 
 
@@ -19,6 +20,15 @@ def test_a_folder_is_finished_by_its_manifest(tmp_path):
   assert again.manifest()['found'] == 2
   taken = again.manifest()['stage_seconds']
   assert 0 < taken <= time.monotonic() - began
+
+
+def test_a_finished_folder_is_sent_to_its_mirror(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(
+    remote, 'push', lambda: seen.append(folder.read_manifest(tmp_path / 'a'))
+  )
+  folder.begin(tmp_path / 'a', {'x': 1}).finish({'found': 2})
+  assert [manifest['found'] for manifest in seen] == [2]
 
 
 @pytest.mark.parametrize('is_finished', [False, True])
