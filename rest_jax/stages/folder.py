@@ -50,13 +50,22 @@ class StageFolder:
   def manifest(self) -> dict[str, Any]:
     return read_manifest(self.path)
 
-  def finish(self, manifest: dict[str, Any]) -> None:
-    """Marks the folder complete; nothing may be written to it afterwards."""
+  def finish(
+    self, manifest: dict[str, Any], beside: Iterable[pathlib.Path] = ()
+  ) -> None:
+    """Marks the folder complete; nothing may be written to it afterwards.
+
+    Args:
+      manifest: what to say of it.
+      beside: files that the stage wrote into other folders.
+    """
     processes.by_main(
-      f'finish {self.path.name}', lambda: self._finish(manifest)
+      f'finish {self.path.name}', lambda: self._finish(manifest, beside)
     )
 
-  def _finish(self, manifest: dict[str, Any]) -> None:
+  def _finish(
+    self, manifest: dict[str, Any], beside: Iterable[pathlib.Path]
+  ) -> None:
     known = {
       **{
         entry['file']: entry['sha256'] for entry in manifest.get('shards', ())
@@ -68,7 +77,10 @@ class StageFolder:
       {
         **manifest,
         _INVENTORY: inventory.take(
-          self.path, without=(MANIFEST, _SETTINGS), known=known
+          self.path,
+          without=(MANIFEST, _SETTINGS),
+          known=known,
+          beside=beside,
         ),
         # Of the last start alone, if the stage was cut off.
         'stage_seconds': time.monotonic() - self.began,

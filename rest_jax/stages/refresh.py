@@ -17,7 +17,7 @@ import types
 from jaxtyping import Float32
 import numpy as np
 
-from rest_jax.data import annotations, files
+from rest_jax.data import annotations, files, sample_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
@@ -207,7 +207,12 @@ def run(
       'annotated': refresh_samples.by_reason(folder.path, new),
       'rescored_as': named.name,
       'reward': rewards_base.describe(reward),
-    }
+    },
+    beside=[
+      file
+      for path in grow_directories.values()
+      for file in _rewards_files(path, named.name)
+    ],
   )  # fmt: skip
   return folder.path
 
@@ -340,6 +345,15 @@ def _rescore(
     normalizer=normalizer,
     description=f'refresh: score grow {grow_step}',
   )
+
+
+def _rewards_files(directory: pathlib.Path, name: str) -> list[pathlib.Path]:
+  """The files of one reward of a stored D_g."""
+  num_shards = len(folder_lib.read_manifest(directory)['shards'])
+  return [
+    sample_store.rewards_path(directory, name, shard, num_shards)
+    for shard in range(num_shards)
+  ]
 
 
 class _Renamed:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import modes, rest
+from rest_jax import modes, rest, verification
 from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
@@ -215,6 +215,27 @@ def test_a_refresh_cut_off_ends_with_the_same_reward(
   )
   for name in ('normalizer', 'rated', 'annotated', 'reward', 'rescored_as'):
     assert whole[name] == resumed[name]
+
+
+def test_damaged_rewards_of_a_refresh_are_named_and_made_again(run, tmp_path):
+  copy = smoke.copied(run, tmp_path)
+  folder = copy.refresh_directory(1)
+  name = folder_lib.read_manifest(folder)['rescored_as']
+  grown = copy.grow_directory(1)
+  num_shards = len(folder_lib.read_manifest(grown)['shards'])
+  path = sample_store.rewards_path(grown, name, 0, num_shards)
+  whole = path.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  path.write_bytes(flipped)
+  assert not folder_lib.damages(folder, 'fast')
+  [damage] = folder_lib.damages(folder, 'full')
+  assert damage.path.resolve() == path.resolve()
+  verification.check(copy, 'full')
+  assert not path.exists()
+  copy.refresh(1, copy.last_policy_of(1))
+  assert path.read_bytes() == whole
+  assert not folder_lib.damages(folder, 'full')
 
 
 def test_people_are_waited_for_and_their_table_is_checked(plain, tmp_path):
