@@ -39,10 +39,11 @@ def register_translation(
   text: Any = seqio.Feature(
     seqio.PassThroughVocabulary(1), add_eos=False, dtype=tf.string, rank=0
   )
+  # Nothing is downloaded in the midst of a run.
+  source: Any = seqio.TfdsDataSource(dataset, read_only=True)
   seqio.TaskRegistry.add(
     name,
-    # Nothing is downloaded in the midst of a run.
-    source=seqio.TfdsDataSource(dataset, read_only=True),
+    source=source,
     preprocessors=[
       functools.partial(
         seqio.preprocessors.rekey,

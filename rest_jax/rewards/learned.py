@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import time
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from absl import logging
 import jax
@@ -66,7 +66,9 @@ class TextModel(Protocol):
   def config(self) -> network.NetworkConfig: ...
 
   @property
-  def module(self) -> network.Transformer: ...
+  def module(self) -> Any:
+    """A `network.Transformer`; type checkers do not see cached properties."""
+    ...
 
   def logical_axes(self) -> types.Params: ...
 
