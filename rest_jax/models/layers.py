@@ -126,7 +126,7 @@ class Embed(nn.Module):
     )
 
   def __call__(self, tokens: Int[Array, '*R']) -> Float[Array, '*R D']:
-    table = constrain(self.embedding, ('vocab', LOOKUP))
+    table = constrain(jnp.asarray(self.embedding), ('vocab', LOOKUP))
     return jnp.take(table, tokens, axis=0).astype(self.dtype)
 
   def attend(
