@@ -158,8 +158,10 @@ class _Sampler:
   def __init__(self):
     self.asked: list[int] = []
 
-  def sample(self, params, source_tokens, rows, *, seed, grow_step, progress):
-    del params, source_tokens, grow_step
+  def sample(
+    self, params, source_tokens, rows, *, seed, grow_step, progress, trace
+  ):
+    del params, source_tokens, grow_step, trace
     for row in rows:
       self.asked.append(int(row))
       draw = np.random.default_rng([seed, row])
