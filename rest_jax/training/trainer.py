@@ -341,41 +341,40 @@ class _Run:
     waiting, progress.unlogged = progress.unlogged, []
     iterator = self._batches.iterate(step)
     agreement = stopping.Agreement(step)
-    with interruption.deferred():
-      while step < config.max_steps and not self._is_stopped():
-        batch = next(iterator)
-        for side, name in _SIDES.items():
-          self._read[side] += int(np.count_nonzero(batch[name]))
-        rate = processes.place(learning_rates[step], everywhere)
-        state, metrics = self._trace.step(
-          train_step,
-          state,
-          mesh_lib.put_batch(batch, mesh),
-          rate,
-          dropout_key,
-          before=state,
-          number=step + 1,
-        )
-        step += 1
-        waiting.append(metrics)
-        is_due = step % config.evaluate_every == 0 or step == config.max_steps
-        is_logged = is_due or step % config.log_every == 0
-        if is_logged:
-          self._log(step, waiting)
-          waiting = []
-        self._journal.advance(step)
-        if is_due:
-          self.evaluate(state)
-        signal = agreement.number(
-          step, interruption.number(), metrics, is_meeting=is_logged
-        )
-        if signal is not None:
-          if self._store.latest_step != step:
-            progress.unlogged = _floats(waiting)
-            self._save(state)
-          # It may have been sent to another process.
-          interruption.request(signal)
-          break
+    while step < config.max_steps and not self._is_stopped():
+      batch = next(iterator)
+      for side, name in _SIDES.items():
+        self._read[side] += int(np.count_nonzero(batch[name]))
+      rate = processes.place(learning_rates[step], everywhere)
+      state, metrics = self._trace.step(
+        train_step,
+        state,
+        mesh_lib.put_batch(batch, mesh),
+        rate,
+        dropout_key,
+        before=state,
+        number=step + 1,
+      )
+      step += 1
+      waiting.append(metrics)
+      is_due = step % config.evaluate_every == 0 or step == config.max_steps
+      is_logged = is_due or step % config.log_every == 0
+      if is_logged:
+        self._log(step, waiting)
+        waiting = []
+      self._journal.advance(step)
+      if is_due:
+        self.evaluate(state)
+      signal = agreement.number(
+        step, interruption.number(), metrics, is_meeting=is_logged
+      )
+      if signal is not None:
+        if self._store.latest_step != step:
+          progress.unlogged = _floats(waiting)
+          self._save(state)
+        # It may have been sent to another process.
+        interruption.request(signal)
+        break
     return state
 
   def evaluate(self, state) -> None:
