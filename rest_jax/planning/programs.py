@@ -21,7 +21,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, learned, metricx
-from rest_jax.training import loader, packing
+from rest_jax.training import loader, packing, placement
 from rest_jax.training import trainer as trainer_lib
 
 # Columns beside the tokens, of one number a hypothesis.
@@ -169,8 +169,8 @@ class Training:
     trainer, mesh = self.trainer, target.mesh
     others = other_models(self.model)
     given = {name: target.params(others[name]) for name in self.loss.needs}
-    state = trainer_lib.abstract_state(
-      self.loss, trainer, target.params(self.model), given, mesh
+    state = placement.abstract_state(
+      self.loss, trainer.optimizer, target.params(self.model), given, mesh
     )
     batch = target.placed(
       self.batch(mesh_lib.num_parts(mesh)), mesh_lib.batch_sharding(mesh)

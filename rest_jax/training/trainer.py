@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from absl import logging
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import interruption, profiling, settings, types
@@ -23,7 +22,7 @@ from rest_jax.data import remote
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
-from rest_jax.training import bad_steps, loader, optimizers
+from rest_jax.training import bad_steps, loader, optimizers, placement
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
 from rest_jax.training import step as step_lib
@@ -243,8 +242,8 @@ def train(
   with contextlib.ExitStack() as stack:
     stack.callback(store.close)
     stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
-    state = _sharded_state(
-      model, loss, config, params, given, mesh_config, mesh
+    state = placement.sharded_state(
+      model, loss, config.optimizer, params, given, mesh_config, mesh
     )
     progress, fresh = _Progress(), True
     saved = store.restore_latest(state)
@@ -490,75 +489,6 @@ def _floats(waiting) -> list[dict[str, float]]:
     {name: float(value) for name, value in metrics.items()}
     for metrics in jax.device_get(waiting)
   ]
-
-
-def _sharded_state(model, loss, config, params, given, mesh_config, mesh):
-  """Places parameters by the rules and makes the rest of the state alike."""
-
-  def place(model, params):
-    # A copy: the step donates its state, and the caller keeps its parameters.
-    return mesh_lib.put_params(
-      jax.tree.map(lambda x: jnp.array(x, copy=True), params),
-      model.logical_axes(),
-      mesh,
-      mesh_config.rules,
-    )
-
-  params = place(model, params)
-  given = given or {}
-  others = {name: place(*given[name]) for name in loss.needs if name in given}
-  init = functools.partial(
-    step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
-  )
-  shapes = abstract_state(loss, config, params, others, mesh)
-  shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
-  return jax.jit(init, out_shardings=shardings)(params, given=others)
-
-
-def abstract_state(
-  loss: base.Loss,
-  config: TrainerConfig,
-  params: Any,
-  given: Mapping[str, Any],
-  mesh: jax.sharding.Mesh,
-) -> Any:
-  """Shapes, types and shardings of the state that training starts from.
-
-  Args:
-    loss: says what the state holds beside the parameters.
-    config: names the optimiser.
-    params: arrays, or shapes with shardings.
-    given: parameters of the models that the loss needs, likewise.
-    mesh: that they lie on.
-
-  Returns:
-    A `step.TrainState` of shapes.
-  """
-  init = functools.partial(
-    step_lib.init_state, loss=loss, optimizer=config.optimizer.direction()
-  )
-  by_name = {
-    (jax.tree_util.keystr(path), leaf.shape): leaf.sharding
-    for tree in (params, *given.values())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-  def sharding_of(path, leaf):
-    # Adam's moments, lagged policies and the like are trees of the parameters'
-    # names and shapes; whatever else there is stays whole on every device.
-    for start in range(len(path)):
-      name = jax.tree_util.keystr(path[start:])
-      if (name, leaf.shape) in by_name:
-        return by_name[name, leaf.shape]
-    return mesh_lib.replicated(mesh)
-
-  def placed(path, leaf):
-    return jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding_of(path, leaf)
-    )
-
-  shapes = jax.eval_shape(init, params, given=given)
-  return jax.tree_util.tree_map_with_path(placed, shapes)
 
 
 def nll_evaluation(

@@ -14,6 +14,7 @@ from rest_jax.sampling import decode
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import value as value_stage
+from rest_jax.training import placement
 from rest_jax.training import trainer as trainer_lib
 from tests import smoke
 
@@ -118,10 +119,10 @@ def test_the_state_is_that_of_a_training(loss):
   target = _target(experiment)
   model = _training(experiment, 'improve').model
   config = experiment.improve
-  real = trainer_lib._sharded_state(
+  real = placement.sharded_state(
     model,
     config.loss,
-    config.trainer,
+    config.trainer.optimizer,
     model.init(jax.random.key(0)),
     _given(config.loss, model),
     experiment.mesh,

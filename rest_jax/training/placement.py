@@ -1,0 +1,104 @@
+"""Where the arrays of a training lie: parameters by the rules, the rest alike."""
+
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax import types
+from rest_jax.losses import base
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.training import optimizers
+from rest_jax.training import step as step_lib
+
+
+def sharded_state(
+  model: Any,
+  loss: base.Loss,
+  optimizer: optimizers.OptimizerConfig,
+  params: types.Params,
+  given: Mapping[str, Any] | None,
+  mesh_config: mesh_lib.MeshConfig,
+  mesh: jax.sharding.Mesh,
+) -> step_lib.TrainState:
+  """Places parameters by the rules and makes the rest of the state alike.
+
+  Args:
+    model: that is trained.
+    loss: says what the state holds beside the parameters.
+    optimizer: whose state it holds.
+    params: of the model, on any device; copied.
+    given: models that the loss needs, with parameters, by name.
+    mesh_config: the rules.
+    mesh: to place them on.
+
+  Returns:
+    The state that training starts from.
+  """
+
+  def place(model, params):
+    # A copy: the step donates its state, and the caller keeps its parameters.
+    return mesh_lib.put_params(
+      jax.tree.map(lambda x: jnp.array(x, copy=True), params),
+      model.logical_axes(),
+      mesh,
+      mesh_config.rules,
+    )
+
+  params = place(model, params)
+  given = given or {}
+  others = {name: place(*given[name]) for name in loss.needs if name in given}
+  init = functools.partial(
+    step_lib.init_state, loss=loss, optimizer=optimizer.direction()
+  )
+  shapes = abstract_state(loss, optimizer, params, others, mesh)
+  shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
+  return jax.jit(init, out_shardings=shardings)(params, given=others)
+
+
+def abstract_state(
+  loss: base.Loss,
+  optimizer: optimizers.OptimizerConfig,
+  params: Any,
+  given: Mapping[str, Any],
+  mesh: jax.sharding.Mesh,
+) -> step_lib.TrainState:
+  """Shapes, types and shardings of the state that training starts from.
+
+  Args:
+    loss: says what the state holds beside the parameters.
+    optimizer: whose state it holds.
+    params: arrays, or shapes with shardings.
+    given: parameters of the models that the loss needs, likewise.
+    mesh: that they lie on.
+
+  Returns:
+    A `step.TrainState` of shapes.
+  """
+  init = functools.partial(
+    step_lib.init_state, loss=loss, optimizer=optimizer.direction()
+  )
+  by_name = {
+    (jax.tree_util.keystr(path), leaf.shape): leaf.sharding
+    for tree in (params, *given.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+  def sharding_of(path, leaf):
+    # Adam's moments, lagged policies and the like are trees of the parameters'
+    # names and shapes; whatever else there is stays whole on every device.
+    for start in range(len(path)):
+      name = jax.tree_util.keystr(path[start:])
+      if (name, leaf.shape) in by_name:
+        return by_name[name, leaf.shape]
+    return mesh_lib.replicated(mesh)
+
+  def placed(path, leaf):
+    return jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding_of(path, leaf)
+    )
+
+  shapes = jax.eval_shape(init, params, given=given)
+  return jax.tree_util.tree_map_with_path(placed, shapes)
