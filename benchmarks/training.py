@@ -105,7 +105,7 @@ def prepare_ours(
     parameter_scale=False, b2=0.999, eps=1e-8
   ).direction()
   init = functools.partial(
-    step_lib.init_state, loss=bc.BC(), optimizer=optimizer
+    step_lib.init_state, loss=bc.BC(), optimizer=optimizer, given={}
   )
   state = jax.jit(init)(params)
   train_step = jax.jit(
