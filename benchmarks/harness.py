@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 # Each process keeps the memory that it frees, in huge pages. Otherwise what a
 # process frees may go back to a hypervisor while others have their turn, and
@@ -66,8 +66,11 @@ def measure(
     num_warmup: times before that are not counted (compilation, caches).
 
   Returns:
-    A measurement for each system; those that failed are left out, with the
-    reason on stderr.
+    A measurement for each system; those that are not installed are left out,
+    with the reason on stderr.
+
+  Raises:
+    RuntimeError: if a system fails otherwise.
   """
   os.environ.update(_ALLOCATOR)
   with contextlib.ExitStack() as stack:
@@ -82,8 +85,10 @@ def _measure(systems, num_rounds, num_warmup, stack) -> dict[str, Measurement]:
     stack.callback(worker.kill)
     if all(worker.run() is not None for _ in range(num_warmup)):
       workers[name] = worker
-    else:
+    elif worker.is_missing:
       print(f'{name} is left out:\n{worker.error}', file=sys.stderr)
+    else:
+      raise RuntimeError(f'{name} failed:\n{worker.error}')
   rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
   for number in range(num_rounds):
     for name, worker in workers.items():
@@ -152,6 +157,13 @@ def rate_ratio(
   return {f'{ours}_vs_{theirs}': ratio}
 
 
+class _Failure(NamedTuple):
+  """Why a system did not work, and whether for a package that is not there."""
+
+  error: str
+  is_missing: bool
+
+
 class _Worker:
   """A process that waits for its turn."""
 
@@ -165,6 +177,7 @@ class _Worker:
     self._process.start()
     theirs.close()
     self.error = ''
+    self.is_missing = False
 
   def run(self) -> tuple[float, float] | None:
     self._signal(signal.SIGCONT)
@@ -172,11 +185,11 @@ class _Worker:
       self._pipe.send('run')
       answer = self._pipe.recv()
     except (EOFError, OSError) as error:
-      answer = f'the process ended: {error!r}'
+      answer = _Failure(f'the process ended: {error!r}', False)
     # Threads that wait for work may spin; not at the expense of the next one.
     self._signal(signal.SIGSTOP)
-    if isinstance(answer, str):
-      self.error = answer
+    if isinstance(answer, _Failure):
+      self.error, self.is_missing = answer
       return None
     return answer
 
@@ -204,7 +217,8 @@ def _serve(prepare: Prepare, pipe) -> None:
       started = time.perf_counter()
       work = run()
       pipe.send((time.perf_counter() - started, work))
-  except Exception:
-    pipe.send(traceback.format_exc())
+  except Exception as error:
+    is_missing = isinstance(error, ImportError)
+    pipe.send(_Failure(traceback.format_exc(), is_missing))
     return
   pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -1,15 +1,16 @@
-r"""Training steps of one network: ours, and Hugging Face with fused AdamW.
+r"""Training steps of one network: ours, Hugging Face with fused AdamW, and T5X.
 
   python -m benchmarks.training
   python -m benchmarks.training --natural=../shared/data
 
 All systems start from the same weights, take the same number of steps with
 dropout, clipped gradients and AdamW, and are judged by real target tokens a
-second. By default each batch has B rows of full length. With `--natural` it is
-text of varied length: ours packs it into rows, Hugging Face pads shuffled pairs
-to the longest of the batch (`huggingface`) or pairs of like length (its option
-`group_by_length`: `huggingface_grouped`); a step of any has the same real tokens
-on average.
+second. By default each batch has B rows of full length, and T5X takes part where
+it is installed (docs/t5x.md). With `--natural` it is text of varied length: ours
+packs it into rows, Hugging Face pads shuffled pairs to the longest of the batch
+(`huggingface`) or pairs of like length (its option `group_by_length`:
+`huggingface_grouped`); a step of any has the same real tokens on average. Of 2,048
+tokens a side, Hugging Face then takes 17 GB.
 """
 
 from collections.abc import Callable
@@ -140,6 +141,58 @@ def prepare_ours(
   return functools.partial(steps, task['steps'])
 
 
+def prepare_t5x(folder: pathlib.Path) -> Callable[[], float]:
+  """T5X's model, loss and network, full rows, with optax's AdamW."""
+  import jax
+  import optax
+  import seqio
+  from t5x import adafactor, models
+  from t5x.examples.t5 import network
+
+  from rest_jax.interop import huggingface
+
+  task = _read(folder)
+  config, params = huggingface.load_policy(folder / 'model')
+  names = (*work.SIZES, 'mlp_activations', 'dropout_rate', 'dtype')
+  vocabulary = seqio.PassThroughVocabulary(size=config.vocab_size, eos_id=1)
+  model = models.EncoderDecoderModel(
+    network.Transformer(
+      network.T5Config(**{name: getattr(config, name) for name in names})
+    ),
+    vocabulary,
+    vocabulary,
+    adafactor.Adafactor(),  # Not used.
+  )
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(_LEARNING_RATE, weight_decay=0.0),
+  )
+  gradient_of = jax.value_and_grad(model.loss_fn, has_aux=True)
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def train_step(params, state, batch, key):
+    _, gradient = gradient_of(params, batch, key)
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  [batch] = _batches(task, folder, packed=False)
+  state, key = jax.jit(optimizer.init)(params), jax.random.key(0)
+  taken = 0
+
+  def run() -> float:
+    nonlocal params, state, taken
+    for _ in range(task['steps']):
+      step_key = jax.random.fold_in(key, taken)
+      params, state = train_step(params, state, batch, step_key)
+      taken += 1
+    jax.block_until_ready(params)
+    return task['steps'] * float(
+      np.count_nonzero(batch['decoder_loss_weights'])
+    )
+
+  return run
+
+
 def prepare_huggingface(
   folder: pathlib.Path, grouped: bool = False
 ) -> Callable[[], float]:
@@ -253,7 +306,9 @@ def _systems(folder: pathlib.Path) -> dict[str, harness.Prepare]:
     'bfloat16': functools.partial(prepare_ours, folder, 'bfloat16'),
     'huggingface': functools.partial(prepare_huggingface, folder),
   }
-  if _NATURAL.value:
+  if not _NATURAL.value:
+    known['t5x'] = functools.partial(prepare_t5x, folder)
+  else:
     known |= {
       'float32_buckets': functools.partial(
         prepare_ours, folder, 'float32', packed=False
@@ -268,7 +323,7 @@ def _systems(folder: pathlib.Path) -> dict[str, harness.Prepare]:
 def _ratios(measured) -> dict[str, float]:
   ratios = {}
   for ours in ('float32', 'bfloat16', 'float32_buckets'):
-    for theirs in ('huggingface', 'huggingface_grouped'):
+    for theirs in ('huggingface', 'huggingface_grouped', 't5x'):
       ratios |= harness.rate_ratio(measured, ours, theirs)
   return ratios
 

@@ -1,0 +1,118 @@
+"""Tests of benchmarks: what they count, and what they make of a failure."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import harness
+
+# Each script in a process of its own: all define flags of the same names.
+_COMMANDS = {
+  'training': (
+    '--systems=float32,bfloat16 --batch=2 --source_length=5 --target_length=7 '
+    '--steps=2 --rounds=1',
+    {'tokens': 2 * 2 * 7},
+  ),
+  'scoring': (
+    '--systems=float32 --sources=3 --samples=2 --length=6 --rounds=1',
+    {'pairs': 3 * 2},
+  ),
+  'sampling': (
+    '--systems=float32 --fixed_length --sources=4 --block=2 --samples=3 '
+    '--source_length=5 --target_length=6 --rounds=1',
+    {'tokens': 4 * 3 * 6},
+  ),
+}
+
+
+def _lines(script: str, arguments: str) -> list[dict]:
+  """What a benchmark prints."""
+  done = subprocess.run(
+    [sys.executable, '-m', f'benchmarks.{script}', *arguments.split()],
+    env={**os.environ, 'PYTHONPATH': '.', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert not done.returncode, done.stderr
+  return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize('script', _COMMANDS)
+def test_all_work_is_done_and_counted(script):
+  arguments, work = _COMMANDS[script]
+  first, *systems, last = _lines(script, arguments)
+  assert 'settings' in first and last == {'ratios': {}}
+  asked = arguments.split()[0].split('=')[1].split(',')
+  assert [line['system'] for line in systems] == asked
+  for line in systems:
+    assert work.items() <= line.items()
+    [seconds] = line['rounds']
+    [(unit, amount)] = work.items()
+    rate = line[f'{unit}_per_second']
+    assert rate == pytest.approx(amount / seconds, rel=0.01, abs=0.1)
+
+
+def test_memory_is_read_over_blocks_and_steps():
+  blocks, steps = _lines('soak', '--blocks=8 --steps=8 --points=4')
+  assert blocks['blocks'] == steps['steps'] == 8
+  for line in (blocks, steps):
+    assert 50 < line['first_mb'] < 20_000 and 50 < line['last_mb'] < 20_000
+
+
+class _System:
+  """Takes some time for 10 tokens, or cannot be prepared."""
+
+  def __init__(self, error: Exception | None = None):
+    self.error = error
+
+  def __call__(self):
+    if self.error is not None:
+      raise self.error
+
+    def run():
+      time.sleep(0.05)
+      return 10
+
+    return run
+
+
+def test_systems_that_take_turns():
+  systems = {'ours': _System(), 'peer': _System()}
+  measured = harness.measure(systems, num_rounds=3)
+  for one in measured.values():
+    assert len(one.rounds) == 3 and one.work == 10
+    assert 0.05 <= min(one.rounds) <= one.seconds <= max(one.rounds)
+    assert one.rate == pytest.approx(10 / one.seconds)
+
+
+def test_a_ratio_is_the_median_over_rounds():
+  def measured(name, work, rounds):
+    seconds = sorted(rounds)[1]
+    return harness.Measurement(name, seconds, work / seconds, work, 0.0, rounds)
+
+  ratios = harness.rate_ratio(
+    {
+      'ours': measured('ours', 10, [1.0, 2.0, 4.0]),
+      'peer': measured('peer', 30, [6.0, 6.0, 30.0]),
+    },
+    'ours',
+    'peer',
+  )
+  # 10 / 30 of the work, in a sixth, a third and 2 / 15 of the time.
+  assert ratios == {'ours_vs_peer': pytest.approx(6 / 3)}
+  assert not harness.rate_ratio({}, 'ours', 'peer')
+
+
+def test_only_what_is_not_installed_is_left_out(capsys):
+  ours, peer = _System(), _System(ImportError('no peer'))
+  measured = harness.measure({'ours': ours, 'peer': peer}, num_rounds=1)
+  assert list(measured) == ['ours']
+  assert 'peer is left out' in capsys.readouterr().err
+  broken = _System(TypeError('an argument is missing'))
+  with pytest.raises(RuntimeError, match='an argument is missing'):
+    harness.measure({'ours': ours, 'broken': broken}, num_rounds=1)
