@@ -34,7 +34,9 @@ from rest_jax.rewards import metricx
 
 _CACHE = flags.DEFINE_string('cache', None, 'Keeps the figures.', required=True)
 TOPOLOGIES = ('v5e:2x2', 'v5e:16x16', 'v4:2x2x1', 'v5p:2x2x1')
-_TOPOLOGIES = flags.DEFINE_list('topologies', list(TOPOLOGIES), 'Slices.')
+_TOPOLOGIES = flags.DEFINE_list(
+  'topologies', [*TOPOLOGIES, 'v5e:2x4'], 'Slices.'
+)
 _SIZES = flags.DEFINE_list('sizes', ['iwslt', 'wmt', 'web'], 'Experiments.')
 _ONLY = flags.DEFINE_list('only', [], 'Beginnings of names of programs.')
 _SECONDS = flags.DEFINE_integer('seconds', 10**9, 'Begin nothing after that.')
@@ -57,11 +59,16 @@ _LOSSES = (
   'bc', 'gold_p', 'gold_s', 'oac', 'bvmpo', 'dpo', 'bve',
   'reward_weighted_bc', 'reward_conditioned',
 )  # fmt: skip
+# The slice on which BC steps of several batches are compared, and the batches:
+# tokens a side of all chips together.
+_STEP_SLICE = 'v5e:2x4'
+_STEP_TOKENS = (16_384, 32_768, 65_536, 131_072, 262_144)
+_STEP_SIZES = ('wmt', 'web')
 # A MetricX of mT5-XXL's sizes, and the slice that it is planned for.
 _SCORER, _SCORER_SLICE = 'metricx-xxl', 'v5e:4x4'
 
 
-def _experiment(size: str, loss: str) -> run_lib.Run:
+def _experiment(size: str, loss: str, *bindings: str) -> run_lib.Run:
   """An experiment whose texts need not be there."""
   text = [
     f"{split}_{side}=('none',)"
@@ -71,7 +78,7 @@ def _experiment(size: str, loss: str) -> run_lib.Run:
   text.append("RATINGS_FILE='none'")
   if size == 'web':
     text.append("GROW_SOURCES=('none',)")
-  text.append("NetworkConfig.dtype='bfloat16'")
+  text += ["NetworkConfig.dtype='bfloat16'", *bindings]
   experiment = gin_utils.parse_and_build(
     [
       f'gin_configs/experiments/{EXPERIMENTS[size]}.gin',
@@ -97,8 +104,8 @@ def _wanted(size: str) -> Iterator[tuple[str, str, str]]:
 
 
 @functools.cache
-def _programs(size: str, loss: str, topology: str):
-  run = _experiment(size, loss)
+def _programs(size: str, loss: str, topology: str, *bindings: str):
+  run = _experiment(size, loss, *bindings)
   target = programs_lib.Target(
     devices=chips.Slice(topology).devices(), mesh_config=run.experiment.mesh
   )
@@ -141,13 +148,29 @@ def _tasks() -> Iterator[tuple[str, str, str, object]]:
   """(topology, size, name, what makes the program), the smallest first."""
   for size in _SIZES.value:
     for topology in _TOPOLOGIES.value:
+      if topology not in TOPOLOGIES:
+        continue
       for name, loss, planned in _wanted(size):
 
         def make(size=size, loss=loss, topology=topology, planned=planned):
           return _programs(size, loss, topology)[planned]
 
         yield topology, size, name, make
+  for size in _STEP_SIZES:
+    if size not in _SIZES.value or _STEP_SLICE not in _TOPOLOGIES.value:
+      continue
+    for tokens in _STEP_TOKENS:
+      binding = f'TOKENS_PER_BATCH={tokens}'
+
+      def make_step(size=size, binding=binding):
+        return _programs(size, 'bc', _STEP_SLICE, binding)['bc']
+
+      yield _STEP_SLICE, size, _step_name(tokens), make_step
   yield _SCORER_SLICE, _SCORER, 'scorer', lambda: _scorer(_SCORER_SLICE)
+
+
+def _step_name(tokens: int) -> str:
+  return f'step of {tokens} tokens'
 
 
 def _path(topology: str, size: str, name: str) -> pathlib.Path:
@@ -219,6 +242,12 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
+_STEP_COLUMNS = [
+  'batch', *_COLUMNS[2:-1], 'FLOP/s of the peak, at most',
+  'tokens a second, at most',
+]  # fmt: skip
+
+
 def _section(topology: str, size: str, names: list[str]) -> Iterator[str]:
   """The table of what was compiled, and the names of what was not."""
   chip = chips.Slice(topology).chip
@@ -238,6 +267,33 @@ def _section(topology: str, size: str, names: list[str]) -> Iterator[str]:
     yield f'Not measured: {named}.'
 
 
+def _steps(size: str) -> Iterator[str]:
+  """BC steps of one size by batch, and which of them is best."""
+  chip = chips.Slice(_STEP_SLICE).chip
+  rows, rates, missing = [], {}, []
+  for tokens in _STEP_TOKENS:
+    found = _read(_STEP_SLICE, size, _step_name(tokens))
+    if found is None:
+      missing.append(f'{tokens:,}')
+      continue
+    cells = _cells(found, chip)
+    if found.fits:
+      _, seconds = found.bound(chip)
+      rates[tokens] = tokens / seconds
+      utilisation = found.flops / chip.peak_flops / seconds
+      cells[4:] = [f'{utilisation:.0%}', f'{rates[tokens]:,.0f}']
+    else:
+      cells.append('')
+    rows.append([f'{tokens:,}', *cells])
+  if rows:
+    yield from _table(_STEP_COLUMNS, rows)
+  if rates:
+    best = max(rates, key=rates.__getitem__)
+    yield from ('', f'Most tokens a second: a batch of {best:,}.')
+  if missing:
+    yield from ('', f'Not measured: batches of {", ".join(missing)} tokens.')
+
+
 def _summary() -> Iterator[str]:
   """How much was compiled, what did not fit, and whether sampling is alone."""
   sections = [
@@ -245,6 +301,11 @@ def _summary() -> Iterator[str]:
     for topology in TOPOLOGIES
     for size in EXPERIMENTS
     for name, _, _ in _wanted(size)
+  ]
+  sections += [
+    (_STEP_SLICE, size, _step_name(tokens))
+    for size in _STEP_SIZES
+    for tokens in _STEP_TOKENS
   ]
   sections.append((_SCORER_SLICE, _SCORER, 'scorer'))
   found = {section: _read(*section) for section in sections}
@@ -279,6 +340,13 @@ def _document() -> Iterator[str]:
       memory = chips.Slice(topology).chip.hbm_bytes / chips.GIB
       yield from ('', f'### {topology}, {memory:g} GiB a chip', '')
       yield from _section(topology, size, names)
+  memory = chips.Slice(_STEP_SLICE).chip.hbm_bytes / chips.GIB
+  title = f'## Batches of BC on {_STEP_SLICE}'
+  yield from ('', f'{title}, {memory:g} GiB a chip', '')
+  yield from _STEP_NOTE.splitlines()
+  for size in _STEP_SIZES:
+    yield from ('', f'### {TITLES[size]}', '')
+    yield from _steps(size)
   memory = chips.Slice(_SCORER_SLICE).chip.hbm_bytes / chips.GIB
   title = f'## A MetricX of mT5-XXL size on {_SCORER_SLICE}'
   yield from ('', f'{title}, {memory:g} GiB a chip', '')
@@ -301,7 +369,7 @@ python -m rest_jax.main --run_mode=plan --topology=v5e:4x4 \\
 
 | flag | |
 |---|---|
-| `--topology` | `v4:2x2x1`, `v5e:4x4`, `v5p:2x2x1`, `v6e:2x2`, …: the chip and the shape of the slice |
+| `--topology` | `v4:2x2x1`, `v5e:4x4`, `v5p:2x2x1`, `v6e:2x2`, …: the chip and the shape of the slice; `2xv5e:4x4`: two such slices, with `--gin_file=gin_configs/meshes/multislice.gin` |
 | `--plan_search=false` | do not look for the largest batch that fits, which is several compilations a program |
 | `--plan_only=bc,sampling` | only programs whose names begin so |
 | `--plan_sources=160000` | sources of a Grow, where the texts are not here to be counted |
@@ -319,6 +387,8 @@ How to read it:
 - **Bound**: the longer of FLOPs over the chip's peak and bytes over its bandwidth,
   in ms, at best. Of a decoding *block* only memory and collectives are given; its
   work is that of its steps.
+- Of several slices, neither the bound nor the hours count what goes over the network
+  of the data centre.
 - **Hours** are an estimate: calls of each program times its bound, of which 40 % is
   assumed to be reached; every step is taken, every block decodes to the maximum
   length. Of evaluations only the sampling by which checkpoints are chosen counts;
@@ -334,6 +404,11 @@ at effort {effort:g}, with the batches of the gin files, their longest shapes an
 bfloat16 activations. `--cache` keeps the figures of each program, so that the
 command goes on where it was stopped. What was not compiled is listed as not
 measured."""
+
+_STEP_NOTE = """\
+One v5e-8, data-parallel; a batch is tokens a side on all chips together, padding
+included. Both last columns follow from the bound, which XLA's cost model allows and
+no program quite reaches."""
 
 _SCORER_NOTE = """\
 d_model 4,096, d_ff 10,240, 64 heads of 64, 24+24 layers, vocabulary 250,112;
