@@ -13,4 +13,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 make_environment
 
-exec env PYTHONPATH=. "$VENV_PYTHON" launch/chaos.py "$@"
+exec env PYTHONPATH=. "$VENV_PYTHON" -m launch.chaos "$@"

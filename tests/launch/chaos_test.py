@@ -86,22 +86,32 @@ def test_a_campaign_is_not_continued_with_other_settings(tmp_path):
     chaos.Campaign(tmp_path, ['--gin_file=a.gin'], 1)
 
 
-@pytest.mark.full
-def test_a_small_campaign_loses_nothing(tmp_path):
-  command = [
-    sys.executable, 'launch/chaos.py', '--kills=4', '--seed=0',
-    f'--folder={tmp_path}', '--gin.NUM_GROW_STEPS=1',
-    '--gin.NUM_IMPROVE_STEPS=1',
-  ]  # fmt: skip
-  done = subprocess.run(
-    command,
+def _chaos_sh(*arguments: str) -> subprocess.CompletedProcess:
+  """What chaos.sh does once the environment is there."""
+  *_, last = (_ROOT / 'launch/chaos.sh').read_text('utf-8').splitlines()
+  return subprocess.run(
+    ['bash', '-c', last, 'chaos.sh', *arguments],
     cwd=_ROOT,
-    env={**os.environ, 'PYTHONPATH': '.'},
+    env={**os.environ, 'VENV_PYTHON': sys.executable},
     capture_output=True,
     text=True,
     check=False,
     timeout=1800,
   )
+
+
+def test_the_script_starts_the_campaign():
+  done = _chaos_sh('--kills=1', '--what=nothing')
+  assert done.returncode == 2
+  assert "unknown arguments: ['--what=nothing']" in done.stderr
+
+
+@pytest.mark.full
+def test_a_small_campaign_loses_nothing(tmp_path):
+  done = _chaos_sh(
+    '--kills=4', '--seed=0', f'--folder={tmp_path}',
+    '--gin.NUM_GROW_STEPS=1', '--gin.NUM_IMPROVE_STEPS=1',
+  )  # fmt: skip
   last = done.stdout.splitlines()[-1]
   assert done.returncode == 0, (last, done.stderr[-2000:])
   assert last.startswith('chaos: 4 kills') and last.endswith('nothing was lost')
