@@ -136,19 +136,71 @@ class MeshConfig:
       axis_types=(auto,) * 3,
     )
 
-  def build_local(self) -> jax.sharding.Mesh:
-    """The mesh over the devices of this process, for work without the others.
+  def build_local(
+    self,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+  ) -> jax.sharding.Mesh:
+    """The first of `build_each_local`, for work that is too small for all."""
+    return self.build_each_local(devices)[0]
 
-    Its axis `model` is as long as `model` where that many devices are here, or
-    as a part of it.
+  def build_each_local(
+    self,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+  ) -> list[jax.sharding.Mesh]:
+    """Meshes of one process's devices, for work without the other processes.
+
+    Args:
+      devices: of all processes; those of the first one's are taken. None for
+        what is here.
+
+    Returns:
+      A mesh for each of `groups`, which work at the same time. The axis `model`
+      is as long as `model` where a group has that many devices, or as a part of
+      it.
     """
-    if jax.process_count() == 1:
-      return self.build()
-    devices = jax.local_devices()
-    model = math.gcd(self.model, len(devices))
-    return dataclasses.replace(self, data=-1, model=model, slices=1).build(
-      devices
-    )
+    everything = jax.devices() if devices is None else list(devices)
+    if devices is None:
+      own = jax.local_devices()
+    else:
+      first = everything[0].process_index
+      own = [each for each in everything if each.process_index == first]
+    if len(own) == len(everything):
+      return [self.build(everything)]
+    return [
+      dataclasses.replace(
+        self, data=-1, model=math.gcd(self.model, len(group)), slices=1
+      ).build(group)
+      for group in groups(own, len(everything))
+    ]
+
+
+# TPUs whose network connects any chips of a slice; of others, all or none.
+_ROUTED = ('TPU v4', 'TPU v5', 'TPU v5p')
+
+
+def groups(own: Sequence[Any], num_devices: int) -> list[list[Any]]:
+  """Parts a process's devices so that programs can run on each part alone.
+
+  XLA compiles no program with a collective for some chips of a v5e or v6e slice,
+  and for some of 32 chips of v5e or more no program at all, unless it is for one
+  of them (tests/planning/chips_test.py).
+
+  Args:
+    own: devices of one process.
+    num_devices: of all processes.
+
+  Returns:
+    All together; or each by itself where they are some of a slice's chips whose
+    network does not allow the former.
+  """
+  first = own[0]
+  if (
+    len(own) == num_devices
+    or first.platform != 'tpu'
+    or first.device_kind in _ROUTED
+  ):
+    return [list(own)]
+  return [[device] for device in own]
 
 
 def _check_slices(devices: Sequence[Any], slices: int) -> None:

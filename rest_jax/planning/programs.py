@@ -86,11 +86,9 @@ class Target:
     return self.mesh_config.build(self.devices)
 
   @functools.cached_property
-  def host_mesh(self) -> jax.sharding.Mesh:
-    """The devices of one process, which sample by themselves."""
-    first = self.devices[0].process_index
-    own = [each for each in self.devices if each.process_index == first]
-    return jax.sharding.Mesh(np.array(own), ('data',))
+  def local_mesh(self) -> jax.sharding.Mesh:
+    """Of one process, which samples and scores without the others."""
+    return self.mesh_config.build_local(self.devices)
 
   def placed(self, tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """Shapes of arrays that all lie alike."""
@@ -101,14 +99,17 @@ class Target:
       tree,
     )
 
-  def params(self, model: mesh_lib.Model) -> Any:
-    return mesh_lib.abstract_params(model, self.mesh, self.mesh_config.rules)
+  def params(
+    self, model: mesh_lib.Model, mesh: jax.sharding.Mesh | None = None
+  ) -> Any:
+    return mesh_lib.abstract_params(
+      model, mesh or self.mesh, self.mesh_config.rules
+    )
 
-  def batch(self, *arrays: np.ndarray) -> list[Any]:
-    """Shapes of arrays whose rows are split over `data`."""
-    return [
-      self.placed(array, mesh_lib.batch_sharding(self.mesh)) for array in arrays
-    ]
+  def local_batch(self, *arrays: np.ndarray) -> list[Any]:
+    """Shapes of arrays whose rows are split over `data` of `local_mesh`."""
+    sharding = mesh_lib.batch_sharding(self.local_mesh)
+    return [self.placed(array, sharding) for array in arrays]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ def learned_scorer(
   model: scalar.ScalarModel, scoring: blocks.ScoringConfig, target: Target
 ) -> list[Program]:
   """What a learned reward compiles: encoding sources, scoring candidates."""
-  data = mesh_lib.num_parts(target.mesh)
+  data = mesh_lib.num_parts(target.local_mesh)
   length = scoring.length_buckets[-1]
   rows = blocks.call_rows(scoring.tokens_per_call // length, data)
   chunks = max(1, scoring.held_tokens // length // rows)
@@ -229,19 +230,19 @@ def learned_scorer(
   groups = blocks.call_rows(
     scoring.tokens_per_call // length // candidates, data
   )
-  params = target.params(model)
+  params = target.params(model, target.local_mesh)
   config = model.config
   held = jax.ShapeDtypeStruct(
     (chunks * rows, length, config.emb_dim), config.dtype
   )
-  held = target.placed(held, mesh_lib.replicated(target.mesh))
+  held = target.placed(held, mesh_lib.replicated(target.local_mesh))
 
   def tokens(*shape):
     return np.zeros(shape, np.int32)
 
-  sources = target.batch(tokens(rows, length))[0]
+  sources = target.local_batch(tokens(rows, length))[0]
   common = {
-    'mesh': target.mesh,
+    'mesh': target.local_mesh,
     'rules': target.mesh_config.rules,
     'size': scoring.tokens_per_call,
     'unit': 'tokens of a call',
@@ -266,7 +267,7 @@ def learned_scorer(
       arguments=(
         params,
         held,
-        *target.batch(
+        *target.local_batch(
           tokens(groups),
           tokens(groups, length),
           tokens(groups * candidates, length),
@@ -292,14 +293,14 @@ def metricx_scorer(
   model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
   length = config.length_buckets[-1]
   rows = blocks.call_rows(
-    config.tokens_per_call // length, mesh_lib.num_parts(target.mesh)
+    config.tokens_per_call // length, mesh_lib.num_parts(target.local_mesh)
   )
   # Its parameters are of its own type, see `huggingface.load_scalar_model`.
   params = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, config.dtype, sharding=leaf.sharding
     ),
-    target.params(model),
+    target.params(model, target.local_mesh),
   )
 
   def resized(size):
@@ -309,8 +310,8 @@ def metricx_scorer(
   return Program(
     name=f'scorer {config.name}',
     function=_OfModel(metricx.first_values, model),
-    arguments=(params, *target.batch(np.zeros((rows, length), np.int32))),
-    mesh=target.mesh,
+    arguments=(params, *target.local_batch(np.zeros((rows, length), np.int32))),
+    mesh=target.local_mesh,
     rules=target.mesh_config.rules,
     size=config.tokens_per_call,
     unit='tokens of a call',

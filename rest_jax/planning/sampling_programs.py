@@ -29,7 +29,7 @@ def sampling(
   on one device: a part of the block's program, which runs it in loops.
   """
   program = sampler.program(policy, config, vocabulary_size)
-  mesh = target.host_mesh
+  mesh = jax.sharding.Mesh(target.local_mesh.devices.reshape(-1), ('data',))
   each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   inputs = block_inputs(config, config.source_length_buckets[-1])

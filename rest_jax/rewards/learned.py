@@ -103,27 +103,28 @@ class Scorer:
     Args:
       model: the network.
       mesh_config: devices and rules; blocks are sharded over 'data'. Of several
-        processes each scores by itself.
+        processes each scores by itself, on its `build_each_local` in turn.
       name: of the reward, for the log.
     """
     self._model = model
     self._mesh_config = mesh_config
-    self._mesh = mesh_config.build_local()
+    self._meshes = mesh_config.build_each_local()
     self._name = name
 
-  def place(self, params: types.Params) -> types.Params:
-    """Puts parameters on the devices by the rules."""
-    return mesh_lib.put_params(
-      params, self._model.logical_axes(), self._mesh, self._mesh_config.rules
-    )
+  def place(self, params: types.Params) -> list[types.Params]:
+    """Puts parameters on the devices by the rules, for each mesh."""
+    axes, rules = self._model.logical_axes(), self._mesh_config.rules
+    return [
+      mesh_lib.put_params(params, axes, mesh, rules) for mesh in self._meshes
+    ]
 
   def score(
-    self, params: types.Params, plan: blocks.Plan
+    self, placed: Sequence[types.Params], plan: blocks.Plan
   ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics]:
     """Scores every candidate of a plan once.
 
     Args:
-      params: of the model, on the devices.
+      placed: parameters of the model, of `place`.
       plan: of `blocks.plan`.
 
     Returns:
@@ -141,16 +142,14 @@ class Scorer:
       rewards[candidates[real]] = np.asarray(result)[real]
       progress.advance(int(real.sum()))
 
-    with (
-      mesh_lib.use(self._mesh, self._mesh_config.rules),
-      progress_lib.Progress(
-        f'reward {self._name}', len(rewards), 'candidate'
-      ) as progress,
-    ):
-      for candidates, result, tokens in self._dispatch(params, plan):
+    in_flight = plan.config.calls_in_flight * len(self._meshes)
+    with progress_lib.Progress(
+      f'reward {self._name}', len(rewards), 'candidate'
+    ) as progress:
+      for candidates, result, tokens in self._dispatch(placed, plan):
         waiting.append((candidates, result))
         padded += tokens
-        if len(waiting) > plan.config.calls_in_flight:
+        if len(waiting) > in_flight:
           fetch()
       while waiting:
         fetch()
@@ -167,43 +166,67 @@ class Scorer:
     return rewards[plan.candidate_of], statistics
 
   def _dispatch(
-    self, params: types.Params, plan: blocks.Plan
+    self, placed: Sequence[types.Params], plan: blocks.Plan
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
     """Yields candidates [R], their rewards [R] and the tokens computed on."""
-    data = mesh_lib.num_parts(self._mesh)
-    for block in plan.blocks(data):
+    # Each block goes to the mesh that is first done with the one before.
+    every = plan.blocks(mesh_lib.num_parts(self._meshes[0]))
+    lanes = collections.deque(
+      self._calls(mesh, params, plan, every)
+      for mesh, params in zip(self._meshes, placed, strict=True)
+    )
+    while lanes:
+      lane = lanes.popleft()
+      call = next(lane, None)
+      if call is not None:
+        lanes.append(lane)
+        yield call
+
+  def _calls(
+    self,
+    mesh: jax.sharding.Mesh,
+    params: types.Params,
+    plan: blocks.Plan,
+    every: Iterator[blocks.Block],
+  ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
+    """As `_dispatch`, of the blocks that one mesh takes."""
+
+    def put(rows: np.ndarray) -> jax.Array:
+      return mesh_lib.put_batch({'rows': rows}, mesh)['rows']
+
+    for block in every:
       held = jnp.zeros(
         (block.sources.size, block.length, self._model.config.emb_dim),
         self._model.config.dtype,
-        device=mesh_lib.replicated(self._mesh),
+        device=mesh_lib.replicated(mesh),
       )
       tokens = 0
       for number, rows in enumerate(block.sources):
         if np.all(rows == blocks.NONE):
           break
         sources = blocks.pad(plan.source_tokens, rows, block.length)
-        held = encode(
-          self._model, params, held, number * len(rows), self._put(sources)
-        )
+        with mesh_lib.use(mesh, self._mesh_config.rules):
+          held = encode(
+            self._model, params, held, number * len(rows), put(sources)
+          )
         tokens += sources.size
       flat = block.sources.reshape(-1)
       for slots, candidates, length in block.calls:
         sources = blocks.pad(plan.source_tokens, flat[slots], block.length)
         rows = candidates.reshape(-1)  # [G, C] -> [G * C]
         targets = blocks.pad(plan.candidate_tokens, rows, length)
-        rewards = rewards_of(
-          self._model,
-          params,
-          held,
-          self._put(slots.astype(np.int32)),
-          self._put(sources),
-          self._put(targets),
-        )
+        # Not around `yield`: the caller has a mesh of its own.
+        with mesh_lib.use(mesh, self._mesh_config.rules):
+          rewards = rewards_of(
+            self._model,
+            params,
+            held,
+            put(slots.astype(np.int32)),
+            put(sources),
+            put(targets),
+          )
         yield rows, rewards, tokens + targets.size
         tokens = 0
-
-  def _put(self, rows: np.ndarray) -> jax.Array:
-    return mesh_lib.put_batch({'rows': rows}, self._mesh)['rows']
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)

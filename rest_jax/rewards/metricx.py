@@ -182,6 +182,13 @@ class MetricXReward:
     self._folder = safetensors_folder.Folder(config.directory)
     self._mesh_config = mesh_config
     self._mesh = mesh_config.build_local()
+    if 1 == self._mesh.shape['model'] < mesh_config.model:
+      raise ValueError(
+        f'MeshConfig.model = {mesh_config.model} cannot split {config.name} over '
+        "one process's devices: there is one, or the network of such a TPU slice "
+        'does not let some of its chips work together. Score where one process '
+        'has all devices (docs/tpu.md), or set MeshConfig.model = 1.'
+      )
     sizes = huggingface.network_config(self._folder.config)
     self._model = scalar.ScalarModel(
       dataclasses.replace(sizes, dtype=config.dtype)

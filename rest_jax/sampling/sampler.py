@@ -23,6 +23,7 @@ import numpy as np
 from rest_jax import profiling, types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import beam, categorical, decode
 from rest_jax.sampling import config as config_lib
@@ -93,7 +94,8 @@ class Sampler:
     """
     self.config = config
     self._is_shared = is_shared and processes.count() > 1
-    self._mesh = jax.sharding.Mesh(np.array(mesh.local_devices), ('data',))
+    self._meshes = meshes(mesh)
+    self._num_devices = sum(mesh.size for mesh in self._meshes)
     self._program = program(policy, config, vocabulary_size)
 
   def sample(
@@ -142,18 +144,21 @@ class Sampler:
         f'{source_ids.shape} and {rows.shape}.'
       )
     # A mesh of the caller's would put the key onto its own devices.
-    with jax.set_mesh(self._mesh):
+    with jax.set_mesh(self._meshes[0]):
       key = categorical.base_key(seed, grow_step)
     call = _Call(
       words=categorical.split_words(source_ids),
       source_tokens=source_tokens,
       rows=rows,
-      arguments=(
-        self._place(params),
-        jax.device_put(key, self._sharding()),
-        # Greedy decoding does not read it.
-        np.float32(1.0 / (self.config.temperature or 1.0)),
-      ),
+      arguments=[
+        (
+          self._place(params, mesh),
+          jax.device_put(key, _sharding(mesh)),
+          # Greedy decoding does not read it.
+          np.float32(1.0 / (self.config.temperature or 1.0)),
+        )
+        for mesh in self._meshes
+      ],
       trace=trace,
     )
     items = self._plan(source_tokens, rows)
@@ -195,18 +200,16 @@ class Sampler:
       ),
     )
 
-  def _place(self, params: types.Params) -> types.Params:
+  def _place(
+    self, params: types.Params, mesh: jax.sharding.Mesh
+  ) -> types.Params:
     """Parameters whole on every device, rounded if that is asked for."""
-    everywhere = jax.tree.map(lambda _: self._sharding(), params)
+    everywhere = jax.tree.map(lambda _: _sharding(mesh), params)
     params = processes.place(params, everywhere)
     if self.config.weights_dtype == 'bfloat16':
-      with jax.set_mesh(self._mesh):
+      with jax.set_mesh(mesh):
         params = rounded(params)
     return params
-
-  def _sharding(self, *axes: str) -> jax.sharding.NamedSharding:
-    spec = jax.sharding.PartitionSpec(*axes)
-    return jax.sharding.NamedSharding(self._mesh, spec)
 
   def _plan(self, source_tokens, rows) -> list[_Item]:
     """Cuts the sources into blocks of neighbours in length, longest first.
@@ -242,8 +245,8 @@ class Sampler:
     waiting = collections.deque()
     for _, same in itertools.groupby(items, lambda item: item.length):
       same = list(same)
-      for start in range(0, len(same), self._mesh.size):
-        launched = same[start : start + self._mesh.size]
+      for start in range(0, len(same), self._num_devices):
+        launched = same[start : start + self._num_devices]
         if len(waiting) == self.config.blocks_in_flight:
           yield from self._fetch(*waiting.popleft())
         outputs = self._traced(call, launched, before=waiting)
@@ -273,34 +276,45 @@ class Sampler:
         ),
       )
 
-  def _traced(self, call, items, before) -> decode.BlockOutputs:
+  def _traced(self, call, items, before) -> list[decode.BlockOutputs]:
     if call.trace is None:
       return self._launch(call, items)
     earlier = [outputs for _, outputs in before]
     return call.trace.step(self._launch, call, items, before=earlier)
 
-  def _launch(self, call: '_Call', items: list[_Item]) -> decode.BlockOutputs:
+  def _launch(
+    self, call: '_Call', items: list[_Item]
+  ) -> list[decode.BlockOutputs]:
     """Starts one block on each device; devices without an item get none."""
-    blocks = [self._inputs(call, item) for item in items]
-    idle = self._inputs(
-      call, items[0]._replace(positions=items[0].positions[:0])
-    )
-    blocks += [idle] * (self._mesh.size - len(blocks))
-    inputs = decode.BlockInputs(
-      *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
-    )
-    # A mesh of the caller's would clash with ours.
-    with jax.set_mesh(self._mesh):
-      outputs = decode.compiled(self._program, self._mesh)(
-        *call.arguments, jax.device_put(inputs, self._sharding('data'))
+    waiting, launched = iter(items), []
+    for mesh, arguments in zip(self._meshes, call.arguments, strict=True):
+      blocks = [
+        self._inputs(call, item)
+        for item in itertools.islice(waiting, mesh.size)
+      ]
+      if not blocks:
+        break
+      nothing = items[0]._replace(positions=items[0].positions[:0])
+      idle = self._inputs(call, nothing)
+      blocks += [idle] * (mesh.size - len(blocks))
+      inputs = decode.BlockInputs(
+        *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
       )
-    for array in outputs:
-      array.copy_to_host_async()
-    return outputs
+      # A mesh of the caller's would clash with ours.
+      with jax.set_mesh(mesh):
+        outputs = decode.compiled(self._program, mesh)(
+          *arguments, jax.device_put(inputs, _sharding(mesh, 'data'))
+        )
+      for array in outputs:
+        array.copy_to_host_async()
+      launched.append(outputs)
+    return launched
 
-  def _fetch(self, items: list[_Item], outputs: decode.BlockOutputs):
+  def _fetch(self, items: list[_Item], launched: list[decode.BlockOutputs]):
     """Waits for a launch: yields each item with its rows of the outputs."""
-    outputs = decode.BlockOutputs(*(np.asarray(array) for array in outputs))
+    outputs = decode.BlockOutputs(
+      *(np.concatenate(arrays) for arrays in zip(*launched, strict=True))
+    )
     wrong = ~np.isfinite(outputs.log_probs)
     if wrong.any():
       raise ValueError(
@@ -374,8 +388,29 @@ class _Call(NamedTuple):
   words: np.ndarray
   source_tokens: ragged.Ragged
   rows: np.ndarray
-  arguments: tuple
+  arguments: list[tuple]  # For each mesh.
   trace: profiling.Trace | None
+
+
+def meshes(mesh: jax.sharding.Mesh) -> list[jax.sharding.Mesh]:
+  """The devices that this process has of a mesh, as blocks are launched on.
+
+  Args:
+    mesh: of any axes.
+
+  Returns:
+    Meshes of one axis, 'data'; see `mesh.groups`.
+  """
+  return [
+    jax.sharding.Mesh(np.array(group), ('data',))
+    for group in mesh_lib.groups(mesh.local_devices, jax.device_count())
+  ]
+
+
+def _sharding(
+  mesh: jax.sharding.Mesh, *axes: str
+) -> jax.sharding.NamedSharding:
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def program(

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -254,3 +255,26 @@ def test_devices_of_a_cpu_stand_for_slices_in_their_order():
 def test_slices_that_are_not_there_are_refused(slices, of, message):
   with pytest.raises(ValueError, match=message):
     mesh_lib.MeshConfig(slices=slices).build(_devices(*of))
+
+
+@pytest.mark.parametrize(
+  'kind, own, everything, parts',
+  [
+    ('TPU v4', 4, 8, [4]),
+    ('TPU v5', 4, 8, [4]),
+    ('TPU v5 lite', 4, 16, [1, 1, 1, 1]),
+    ('TPU v6 lite', 4, 16, [1, 1, 1, 1]),
+    # Of one process, the slice is whole.
+    ('TPU v5 lite', 8, 8, [8]),
+    ('NVIDIA H100', 4, 8, [4]),
+  ],
+)
+def test_devices_that_can_work_without_the_others(kind, own, everything, parts):
+  platform = 'tpu' if kind.startswith('TPU') else 'gpu'
+  devices = [
+    types.SimpleNamespace(platform=platform, device_kind=kind, id=number)
+    for number in range(own)
+  ]
+  found = mesh_lib.groups(devices, everything)
+  assert [len(group) for group in found] == parts
+  assert [device for group in found for device in group] == devices

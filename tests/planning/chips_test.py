@@ -1,6 +1,10 @@
 """Tests of the chips' figures and the names of slices."""
 
 import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -85,3 +89,62 @@ def test_without_libtpu_the_error_says_how_to_install_it(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(ImportError, match=r"pip install -e '\.\[tpu\]'"):
     chips.Slice('v5e:2x2').devices()
+
+
+_LOCAL_WORK = """
+import sys
+import jax
+import jax.numpy as jnp
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.planning import chips
+
+name, is_alone, gathers = sys.argv[1], sys.argv[2] == 'alone', sys.argv[3]
+devices = chips.Slice(name).devices()
+meshes = mesh_lib.MeshConfig().build_each_local(devices)
+mesh = meshes[0]
+if not is_alone:
+  own = [each for each in devices if each.process_index == 0]
+  mesh = mesh_lib.MeshConfig().build(own)
+shape = jax.ShapeDtypeStruct(
+  (64, 8), jnp.float32, sharding=mesh_lib.batch_sharding(mesh)
+)
+out = mesh_lib.replicated(mesh) if gathers == 'gathers' else None
+jax.jit(jnp.sin, out_shardings=out).lower(shape).compile()
+print(len(meshes), mesh.size)
+"""
+
+
+@pytest.mark.parametrize(
+  'name, what, gathers, found',
+  [
+    # Any chips of a v5p's network reach each other.
+    ('v5p:2x2x2', 'alone', 'gathers', '1 4'),
+    ('v4:2x2x2', 'alone', 'gathers', '1 4'),
+    # Of a v5e's and a v6e's, all do or none.
+    ('v5e:4x4', 'together', 'gathers', None),
+    ('v6e:4x4', 'together', 'gathers', None),
+    ('v5e:4x8', 'together', 'does not', None),
+    ('v5e:4x4', 'alone', 'gathers', '4 1'),
+    ('v6e:4x4', 'alone', 'gathers', '4 1'),
+    ('v5e:4x8', 'alone', 'gathers', '4 1'),
+    ('v5e:2x2', 'alone', 'gathers', '1 4'),
+  ],
+)
+def test_what_compiles_for_the_chips_of_one_host(name, what, gathers, found):
+  if importlib.util.find_spec('libtpu') is None:
+    pytest.skip('libtpu is not installed; it is in the extra [tpu]')
+  # In a process of its own: the compiler may abort.
+  done = subprocess.run(
+    [sys.executable, '-c', _LOCAL_WORK, name, what, gathers],
+    cwd=pathlib.Path(__file__).resolve().parents[2],
+    env=os.environ | {'PYTHONPATH': '.'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if found is None:
+    assert done.returncode != 0
+    assert 'Error' in done.stderr or 'Check failed' in done.stderr
+  else:
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == found

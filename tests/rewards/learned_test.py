@@ -211,3 +211,26 @@ def test_one_scorer_serves_changing_parameters():
   doubled['decoder']['value_dense']['kernel'] *= 2
   after, _ = scorer.score(scorer.place(doubled), plan)
   np.testing.assert_allclose(after, 2 * before, atol=1e-5)
+
+
+def test_devices_that_work_alone_score_the_same(monkeypatch):
+  """Three meshes, as where a TPU's chips cannot work together."""
+  texts = [f'{x}{n}' for n in range(3) for x in _SOURCES], _HYPOTHESES * 3
+  expected = _reward().score(*texts)
+  one = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  monkeypatch.setattr(
+    mesh_lib.MeshConfig, 'build_each_local', lambda self: [one] * 3
+  )
+  taken = []
+  calls = learned.Scorer._calls
+
+  def counted(self, *arguments):
+    number = len(taken)
+    taken.append(0)
+    for call in calls(self, *arguments):
+      taken[number] += 1
+      yield call
+
+  monkeypatch.setattr(learned.Scorer, '_calls', counted)
+  np.testing.assert_allclose(_reward().score(*texts), expected, atol=1e-6)
+  assert len(taken) == 3 and min(taken) > 0

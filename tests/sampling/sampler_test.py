@@ -119,7 +119,11 @@ class TestLayout:
       'from rest_jax.parallel import mesh\n'
       'for data, model in ((8, 1), (4, 2)):\n'
       '  config = mesh.MeshConfig(data=data, model=model)\n'
-      '  print(config.build().size, t._digest(t._sample(t._sampler(config))))'
+      '  print(config.build().size, t._digest(t._sample(t._sampler(config))))\n'
+      # As where a TPU's chips cannot work together: a program for each.
+      'mesh.groups = lambda own, number: [own[:2], own[2:4], own[4:6]]\n'
+      'alone = t._sampler(mesh.MeshConfig())\n'
+      'print(len(alone._meshes), t._digest(t._sample(alone)))\n'
     )
     done = subprocess.run(
       [sys.executable, '-c', code],
@@ -135,7 +139,8 @@ class TestLayout:
       check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ['8', _digest(samples)] * 2
+    digest = _digest(samples)
+    assert done.stdout.split() == ['8', digest, '8', digest, '3', digest]
 
   @pytest.mark.parametrize(
     'ids', [[17], [22, 3, 9, 10, 4], list(range(_NUM_SOURCES))[::-1]]
@@ -188,10 +193,10 @@ class TestLayout:
   def test_nothing_is_compiled_twice(self):
     first, second = _sampler(), _sampler(temperature=0.5, blocks_in_flight=3)
     _sample(first)
-    function = decode.compiled(first._program, first._mesh)
+    function = decode.compiled(first._program, first._meshes[0])
     compilations = function._cache_size()
     _sample(second, params=jax.tree.map(lambda leaf: 2 * leaf, _params()))
-    assert decode.compiled(second._program, second._mesh) is function
+    assert decode.compiled(second._program, second._meshes[0]) is function
     assert function._cache_size() == compilations
 
   def test_a_mesh_of_the_caller_does_no_harm(self, samples):
