@@ -387,6 +387,11 @@ How to read it:
 - **Bound**: the longer of FLOPs over the chip's peak and bytes over its bandwidth,
   in ms, at best. Of a decoding *block* only memory and collectives are given; its
   work is that of its steps.
+- A run of several hosts samples and scores on each host by itself. XLA compiles no
+  program with a collective for some chips of a v5e or v6e slice, and for some of 32
+  chips of v5e or more no program at all; there each chip has programs of its own, and
+  the plan is of one. A reward model too large for one such chip needs independent
+  workers (`GROW_WORKER`) for whom their host is a slice: not tried.
 - Of several slices, neither the bound nor the hours count what goes over the network
   of the data centre.
 - **Hours** are an estimate: calls of each program times its bound, of which 40 % is
@@ -412,7 +417,8 @@ no program quite reaches."""
 
 _SCORER_NOTE = """\
 d_model 4,096, d_ff 10,240, 64 heads of 64, 24+24 layers, vocabulary 250,112;
-inputs of 1,024 tokens; parameters split over as few devices of `model` as will do."""
+inputs of 1,024 tokens; parameters split over as few devices of `model` as will do.
+Compiled for one process that has all chips."""
 
 
 def main(argv) -> None:

@@ -83,6 +83,16 @@ def test_bfloat16_is_near(golden):
   assert 0 < difference.max() < 0.5
 
 
+def test_a_model_that_is_to_be_split_over_one_chip_is_refused(
+  golden, monkeypatch
+):
+  one = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  monkeypatch.setattr(mesh_lib.MeshConfig, 'build_local', lambda self: one)
+  config = metricx.MetricX(directory=str(golden))
+  with pytest.raises(ValueError, match=r'model = 4 cannot split metricx'):
+    metricx.MetricXReward(config, mesh_lib.MeshConfig(model=4))
+
+
 def test_shapes_and_repeats_do_not_matter(golden):
   random = np.random.default_rng(0)
   words = ['Hund', 'dog', 'ein', 'the', 'xyz', ',']
