@@ -43,7 +43,9 @@ class TrainerConfig:
       candidate for the best checkpoint.
     patience: stop after this many evaluations in a row without a new best; None
       for never.
-    tokens_per_batch: tokens a side of a batch, padding included.
+    tokens_per_batch: tokens a side of a batch, padding included. Its rows are a
+      multiple of the devices that share them: the same on any number of devices
+      if all of these divide tokens_per_batch / length.
     buckets: lengths that batches are padded to, or how many of them to choose
       from the data; each is a shape to compile.
     packed_lengths: if given and the loss allows it, several pairs share a row

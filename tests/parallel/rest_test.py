@@ -14,7 +14,11 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
 from tests.parallel import spawn
 
-_SMOKE = ['--gin_file=gin_configs/experiments/smoke.gin']
+_SMOKE = [
+  '--gin_file=gin_configs/experiments/smoke.gin',
+  # 40 rows of 48: as many on 1 as on 8 devices, which must divide them.
+  '--gin.TOKENS_PER_BATCH=1920',
+]
 # A given reward and few of everything: what takes time is to compile.
 _SMALL = [
   *_SMOKE,
@@ -86,16 +90,31 @@ def same_training(a: pathlib.Path, b: pathlib.Path, tolerance=1e-5) -> None:
 
 
 def same_samples(a: pathlib.Path, b: pathlib.Path) -> None:
-  """The same tokens; log-probabilities and rewards but for rounding."""
+  """The same tokens; log-probabilities but for rounding.
+
+  The policies were trained on other devices, and differ by rounding: now and then
+  a number drawn lies between both ends of the same token's interval.
+  """
   first, second = (
     sample_store.SampleStore.open(path, verify='full') for path in (a, b)
   )
-  for name in ('source_id', 'sample_id', 'finished'):
+  for name in ('source_id', 'sample_id'):
     np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-  assert len(first.tokens) == len(second.tokens)
-  for row in range(len(first)):
-    np.testing.assert_array_equal(first.tokens[row], second.tokens[row])
-  np.testing.assert_allclose(first.log_prob, second.log_prob, atol=1e-3)
+  assert len(first.tokens) == len(second.tokens) > 1000
+  same = np.array(
+    [
+      np.array_equal(*pair)
+      for pair in zip(first.tokens, second.tokens, strict=True)
+    ]
+  )
+  assert same.mean() > 0.99
+  for name in ('finished', 'log_prob'):
+    np.testing.assert_allclose(
+      np.asarray(getattr(first, name))[same],
+      np.asarray(getattr(second, name))[same],
+      atol=1e-3,
+      err_msg=name,
+    )
 
 
 def policies_of(folder: pathlib.Path) -> list[dict]:
