@@ -288,19 +288,23 @@ def metricx_scorer(
   Args:
     config: the settings.
     network: of the checkpoint.
-    target: devices.
+    target: devices, all of one process: the model may be split over any.
   """
   model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
   length = config.length_buckets[-1]
   rows = blocks.call_rows(
-    config.tokens_per_call // length, mesh_lib.num_parts(target.local_mesh)
+    config.tokens_per_call // length, mesh_lib.num_parts(target.mesh)
   )
   # Its parameters are of its own type, see `huggingface.load_scalar_model`.
   params = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, config.dtype, sharding=leaf.sharding
     ),
-    target.params(model, target.local_mesh),
+    target.params(model),
+  )
+
+  inputs = target.placed(
+    np.zeros((rows, length), np.int32), mesh_lib.batch_sharding(target.mesh)
   )
 
   def resized(size):
@@ -310,8 +314,8 @@ def metricx_scorer(
   return Program(
     name=f'scorer {config.name}',
     function=_OfModel(metricx.first_values, model),
-    arguments=(params, *target.local_batch(np.zeros((rows, length), np.int32))),
-    mesh=target.local_mesh,
+    arguments=(params, inputs),
+    mesh=target.mesh,
     rules=target.mesh_config.rules,
     size=config.tokens_per_call,
     unit='tokens of a call',
