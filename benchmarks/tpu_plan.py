@@ -64,6 +64,8 @@ _LOSSES = (
 _STEP_SLICE = 'v5e:2x4'
 _STEP_TOKENS = (16_384, 32_768, 65_536, 131_072, 262_144)
 _STEP_SIZES = ('wmt', 'web')
+# How a training step is compiled that did not fit, and what its name gets.
+_REMAT_BINDING, _REMAT = "NetworkConfig.remat='full'", ', remat'
 # A MetricX of mT5-XXL's sizes, and the slice that it is planned for.
 _SCORER, _SCORER_SLICE = 'metricx-xxl', 'v5e:4x4'
 
@@ -113,6 +115,11 @@ def _programs(size: str, loss: str, topology: str, *bindings: str):
   return {program.name: program for program in found}
 
 
+def _program(name: str, *of) -> programs_lib.Program:
+  """One of the programs that `_programs` makes."""
+  return _programs(*of)[name]
+
+
 def _scorer(topology: str) -> programs_lib.Program:
   """MetricX at the size of mT5-XXL, over as few devices of `model` as will do."""
   experiment = gin_utils.parse_and_build(
@@ -145,28 +152,42 @@ def _scorer(topology: str) -> programs_lib.Program:
 
 
 def _tasks() -> Iterator[tuple[str, str, str, object]]:
-  """(topology, size, name, what makes the program), the smallest first."""
+  """(topology, size, name, what makes the program), the smallest first.
+
+  A step that turned out not to fit comes once more, with rematerialisation.
+  """
   for size in _SIZES.value:
     for topology in _TOPOLOGIES.value:
       if topology not in TOPOLOGIES:
         continue
       for name, loss, planned in _wanted(size):
-
-        def make(size=size, loss=loss, topology=topology, planned=planned):
-          return _programs(size, loss, topology)[planned]
-
+        make = functools.partial(_program, planned, size, loss, topology)
         yield topology, size, name, make
+        if _is_too_large(topology, size, name):
+          again = functools.partial(make, _REMAT_BINDING)
+          yield topology, size, name + _REMAT, again
   for size in _STEP_SIZES:
     if size not in _SIZES.value or _STEP_SLICE not in _TOPOLOGIES.value:
       continue
     for tokens in _STEP_TOKENS:
       binding = f'TOKENS_PER_BATCH={tokens}'
-
-      def make_step(size=size, binding=binding):
-        return _programs(size, 'bc', _STEP_SLICE, binding)['bc']
-
-      yield _STEP_SLICE, size, _step_name(tokens), make_step
+      make = functools.partial(_program, 'bc', size, 'bc', _STEP_SLICE, binding)
+      yield _STEP_SLICE, size, _step_name(tokens), make
   yield _SCORER_SLICE, _SCORER, 'scorer', lambda: _scorer(_SCORER_SLICE)
+
+
+def _is_too_large(topology: str, size: str, name: str) -> bool:
+  """Whether a program was compiled and does not fit."""
+  found = _read(topology, size, name)
+  return found is not None and not found.fits
+
+
+def _rows(topology: str, size: str) -> Iterator[str]:
+  """Names of a size's programs on a slice, as in its table."""
+  for name, _, _ in _wanted(size):
+    yield name
+    if _is_too_large(topology, size, name):
+      yield name + _REMAT
 
 
 def _step_name(tokens: int) -> str:
@@ -294,13 +315,17 @@ def _steps(size: str) -> Iterator[str]:
     yield from ('', f'Not measured: batches of {", ".join(missing)} tokens.')
 
 
+def _listed(sections: list[tuple[str, str, str]]) -> str:
+  return '; '.join(', '.join(section) for section in sections)
+
+
 def _summary() -> Iterator[str]:
   """How much was compiled, what did not fit, and whether sampling is alone."""
   sections = [
     (topology, size, name)
     for topology in TOPOLOGIES
     for size in EXPERIMENTS
-    for name, _, _ in _wanted(size)
+    for name in _rows(topology, size)
   ]
   sections += [
     (_STEP_SLICE, size, _step_name(tokens))
@@ -310,14 +335,23 @@ def _summary() -> Iterator[str]:
   sections.append((_SCORER_SLICE, _SCORER, 'scorer'))
   found = {section: _read(*section) for section in sections}
   done = {section: each for section, each in found.items() if each is not None}
-  unfit = [
-    ', '.join(section) for section, each in done.items() if not each.fits
+  unfit = [section for section, each in done.items() if not each.fits]
+  remat = [
+    (topology, size, name)
+    for topology, size, name in unfit
+    if (again := done.get((topology, size, name + _REMAT))) and again.fits
   ]
-  yield f'Of {len(sections)} programs {len(done)} were compiled so far.'
-  if unfit:
-    yield f'Do not fit: {"; ".join(unfit)}.'
-  elif done:
-    yield 'All of these fit.'
+  tried = sum(name.endswith(_REMAT) for _, _, name in done)
+  yield (
+    f'Of {len(sections) - tried} programs {len(done) - tried} were compiled so '
+    'far.'
+  )
+  if remat:
+    yield f'Fit with `{_REMAT_BINDING}` alone: {_listed(remat)}.'
+  if unfit := [section for section in unfit if section not in remat]:
+    yield f'Do not fit: {_listed(unfit)}.'
+  if done:
+    yield f'{"The others" if unfit or remat else "All of these"} fit.'
   blocks = [
     each for each in done.values() if each.name == sampling_programs.BLOCK
   ]
@@ -335,11 +369,10 @@ def _document() -> Iterator[str]:
   yield from _summary()
   for size, title in TITLES.items():
     yield from ('', f'## {title}')
-    names = [name for name, _, _ in _wanted(size)]
     for topology in TOPOLOGIES:
       memory = chips.Slice(topology).chip.hbm_bytes / chips.GIB
       yield from ('', f'### {topology}, {memory:g} GiB a chip', '')
-      yield from _section(topology, size, names)
+      yield from _section(topology, size, list(_rows(topology, size)))
   memory = chips.Slice(_STEP_SLICE).chip.hbm_bytes / chips.GIB
   title = f'## Batches of BC on {_STEP_SLICE}'
   yield from ('', f'{title}, {memory:g} GiB a chip', '')
