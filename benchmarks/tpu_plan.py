@@ -10,7 +10,7 @@ written from what is there: the rest says "not measured". Empty the folder after
 a change of the code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import json
@@ -151,7 +151,10 @@ def _scorer(topology: str) -> programs_lib.Program:
   return programs_lib.metricx_scorer(config, network, target)
 
 
-def _tasks() -> Iterator[tuple[str, str, str, object]]:
+_Task = tuple[str, str, str, Callable[[], programs_lib.Program]]
+
+
+def _tasks() -> Iterator[_Task]:
   """(topology, size, name, what makes the program), the smallest first.
 
   A step that turned out not to fit comes once more, with rematerialisation.
