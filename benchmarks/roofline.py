@@ -3,24 +3,31 @@ r"""What one decoding step must read and write, and what XLA made of it for TPU.
   pip install -e '.[tpu]' -c launch/constraints.txt
   python -m benchmarks.roofline
 
-Compiles ahead of time; no TPU is needed, and nothing is executed. A step is
-compiled for each length of the self-attention cache, and the bytes that XLA's
-cost model says it accesses are averaged over the positions that use it. The
-analytic minimum reads weights and cross-attention keys and values once, the
+Compiles ahead of time; no TPU is needed, and nothing is executed. A whole block is
+compiled, whose loops, one for each length of the self-attention cache, make the
+steps: what one turn of each moves to and from the chip's memory (`hbm.py`) is
+averaged over the positions that use it. A step by itself is compiled for each
+length too, for its temporaries and for what XLA's cost model counts, which has
+what is moved inside of the chip as well.
+
+The analytic minimum reads weights and cross-attention keys and values once, the
 self-attention cache at its mean filled length, and writes and reads the float32
 logits once.
 """
 
+import dataclasses
 import json
 import sys
 
 from absl import app, flags
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import hbm
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.planning import chips, counts, sampling_programs
+from rest_jax.planning import chips, counts, programs, sampling_programs
 from rest_jax.sampling import sampler
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Compiled for one chip.')
@@ -29,7 +36,7 @@ _SAMPLES = flags.DEFINE_integer('samples', 16, 'N, samples a source.')
 _SOURCE_LENGTH = flags.DEFINE_integer('source_length', 64, 'S.')
 _TARGET_LENGTH = flags.DEFINE_integer('target_length', 128, 'T.')
 _STAGES = flags.DEFINE_list(
-  'stages', ['16', '32', '64', '128'], 'Lengths of the cache.'
+  'stages', None, "Lengths of the cache; a run's own unless given."
 )
 
 _CONFIG = network.NetworkConfig(
@@ -45,66 +52,111 @@ _CONFIG = network.NetworkConfig(
 
 
 def compiled_steps(settings: sampler.DecodeConfig, source_length: int, device):
-  """Yields (positions, cache length, compiled step) for each stage."""
+  """Yields (cache length, compiled step) for each stage."""
   program = sampler.program(policy_lib.Policy(_CONFIG), settings)
-  sharding = jax.sharding.SingleDeviceSharding(device)
-  begin = 0
   for length in settings.stages:
     step, shapes = sampling_programs.decoding_step(
       program, settings, source_length=source_length, cache_length=length
     )
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-      shapes,
-    )
-    compiled = jax.jit(step, donate_argnums=5).lower(*shapes).compile()
-    yield length - begin, length, compiled
-    begin = length
+    shapes = _on(device, shapes)
+    yield length, jax.jit(step, donate_argnums=5).lower(*shapes).compile()
+
+
+def loop_traffic(
+  settings: sampler.DecodeConfig, source_length: int, device
+) -> dict[int, hbm.Traffic]:
+  """What a turn of the loop of each cache length moves, in a whole block."""
+  policy = policy_lib.Policy(_CONFIG)
+  shapes = _on(
+    device,
+    (
+      sampling_programs.sampling_params(policy, settings),
+      programs.abstract_key(),
+      jax.ShapeDtypeStruct((), jnp.float32),
+      sampling_programs.block_inputs(settings, source_length),
+    ),
+  )
+  decode = sampler.program(policy, settings).decode
+  text = jax.jit(decode).lower(*shapes).compile().as_text()
+  found = {}
+  for line, traffic in hbm.loop_bodies(text):
+    for length in settings.stages:
+      cache = (
+        settings.block_sources,
+        settings.block_samples,
+        _CONFIG.num_heads,
+        length,
+        _CONFIG.head_dim,
+      )
+      if str(list(cache)).replace(' ', '') in line:
+        found[length] = traffic
+  return found
+
+
+def _on(device, shapes):
+  sharding = jax.sharding.SingleDeviceSharding(device)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+  )
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
+  chips.without_tpu()
   settings = sampler.DecodeConfig(
     num_samples_per_source=_SAMPLES.value,
     max_target_length=_TARGET_LENGTH.value,
     block_sources=_BLOCK.value,
-    cache_stages=[int(length) for length in _STAGES.value],
     row_shares=(),
     weights_dtype='bfloat16',
   )
+  if _STAGES.value:
+    stages = [int(length) for length in _STAGES.value]
+    settings = dataclasses.replace(settings, cache_stages=stages)
   source_length = _SOURCE_LENGTH.value
   device = chips.Slice(_TOPOLOGY.value).devices()[0]
   least = counts.decoding_step(_CONFIG, settings, source_length)
-  least_bytes = least.accessed_bytes
-  accessed, temporaries = [], []
-  for positions, length, compiled in compiled_steps(
-    settings, source_length, device
-  ):
+  loops = loop_traffic(settings, source_length, device)
+  lines, begin = [], 0
+  for length, compiled in compiled_steps(settings, source_length, device):
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    accessed.append((positions, cost['bytes accessed']))
-    temporaries.append(memory.temp_size_in_bytes)
     line = {
       'cache_length': length,
-      'positions': positions,
-      'bytes_accessed': int(cost['bytes accessed']),
+      'positions': length - begin,
+      'hbm_bytes_read': loops[length].read,
+      'hbm_bytes_written': loops[length].written,
+      'xla_bytes_accessed': int(cost['bytes accessed']),
       'flops': int(cost['flops']),
       'temporary_bytes': int(memory.temp_size_in_bytes),
       'argument_bytes': int(memory.argument_size_in_bytes),
     }
-    print(json.dumps(line))
-  positions, totals = np.asarray(accessed).T
-  mean_bytes = float(np.average(totals, weights=positions))
-  print(json.dumps({'minimum': least._asdict(), 'minimum_bytes': least_bytes}))
+    lines.append(line)
+    print(json.dumps(line), flush=True)
+    begin = length
   print(
-    f'a step accesses {mean_bytes / 1e6:,.0f} MB; at least '
-    f'{least_bytes / 1e6:,.0f} MB',
+    json.dumps(
+      {'minimum': least._asdict(), 'minimum_bytes': least.accessed_bytes}
+    )
+  )
+
+  def mean(*names):
+    values = [sum(line[name] for name in names) for line in lines]
+    positions = [line['positions'] for line in lines]
+    return float(np.average(values, weights=positions))
+
+  moved = mean('hbm_bytes_read', 'hbm_bytes_written')
+  print(
+    f'a step moves {moved / 1e6:,.0f} MB; at least '
+    f'{least.accessed_bytes / 1e6:,.0f} MB',
     file=sys.stderr,
   )
   copies = _SAMPLES.value * least.cross_cache
+  temporaries = max(line['temporary_bytes'] for line in lines)
   ratios = {
-    'bytes_vs_minimum': mean_bytes / least_bytes,
-    'temporaries_vs_n_cross_caches': max(temporaries) / copies,
+    'hbm_bytes_vs_minimum': moved / least.accessed_bytes,
+    'xla_bytes_vs_minimum': mean('xla_bytes_accessed') / least.accessed_bytes,
+    'temporaries_vs_n_cross_caches': temporaries / copies,
   }
   print(
     json.dumps({'ratios': {k: round(v, 3) for k, v in ratios.items()}}),

@@ -150,22 +150,55 @@ class MultiHeadAttention(nn.Module):
     Every hypothesis has a cache of its own and attends for itself: that reads
     each cache where it lies. Only the projections are made once a row.
     """
-    keys, values = cache
     # [R, H * K] -> [B, N, H, K]
     query = self._split_heads(rows.expand(self.query(inputs)))
     # [R, H * K] -> [B, N, H, 1, K]
     key = self._split_heads(rows.expand(self.key(inputs)))[..., None, :]
     value = self._split_heads(rows.expand(self.value(inputs)))[..., None, :]
-    keys = lax.dynamic_update_slice_in_dim(keys, key, position, axis=3)
-    values = lax.dynamic_update_slice_in_dim(values, value, position, axis=3)
-    logits = jnp.einsum(
-      'bnhk,bnhlk->bnhl', query, keys, preferred_element_type=self._logits_dtype
+    attended, cache = lax.platform_dependent(
+      query,
+      key,
+      value,
+      cache,
+      bias,
+      position,
+      tpu=self._attend_and_write,
+      default=self._write_and_attend,
+    )
+    attended = attended.reshape(*attended.shape[:2], -1)
+    return self.out(rows.select(attended)), cache
+
+  def _write_and_attend(self, query, key, value, cache, bias, position):
+    cache = _written(cache, key, value, position)
+    keys, values = cache
+    weights = self._softmax(self._step_logits(query, keys), bias)
+    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K]
+    return jnp.einsum('bnhl,bnhlk->bnhk', weights, values), cache
+
+  def _attend_and_write(self, query, key, value, cache, bias, position):
+    """As `_write_and_attend`, of the cache as it was and the new position.
+
+    Seen on TPU: a cache that is written first is written in fast memory, and
+    all of it is copied back. (On CPU this order copies every cache.)
+    """
+    keys, values = cache
+    is_new = jnp.arange(keys.shape[3]) == position
+    logits = jnp.where(
+      is_new, self._step_logits(query, key), self._step_logits(query, keys)
     )
     weights = self._softmax(logits, bias)
-    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K] -> [R, H * K]
-    attended = jnp.einsum('bnhl,bnhlk->bnhk', weights, values)
-    attended = attended.reshape(*attended.shape[:2], -1)
-    return self.out(rows.select(attended)), (keys, values)
+    new = jnp.sum(jnp.where(is_new, weights, 0), -1, keepdims=True)
+    old = jnp.einsum('bnhl,bnhlk->bnhk', jnp.where(is_new, 0, weights), values)
+    attended, key, value = lax.optimization_barrier(
+      (old + new * value[..., 0, :], key, value)
+    )
+    return attended, _written(cache, key, value, position)
+
+  def _step_logits(self, query, keys):
+    """[B, N, H, K] x [B, N, H, L, K] -> [B, N, H, L]."""
+    return jnp.einsum(
+      'bnhk,bnhlk->bnhl', query, keys, preferred_element_type=self._logits_dtype
+    )
 
   def cross_step(
     self,
@@ -187,3 +220,12 @@ class MultiHeadAttention(nn.Module):
     attended = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
     attended = attended.reshape(*attended.shape[:2], -1)
     return self.out(rows.select(attended))
+
+
+def _written(cache: Cache, key: Array, value: Array, position) -> Cache:
+  """The cache with a key and a value [B, N, H, 1, K] at a position."""
+  keys, values = cache
+  return (
+    lax.dynamic_update_slice_in_dim(keys, key, position, axis=3),
+    lax.dynamic_update_slice_in_dim(values, value, position, axis=3),
+  )

@@ -282,7 +282,10 @@ class _Blocks:
       part = self._logits[:, start:stop]
       top = jnp.maximum(top, jnp.max(part, (1, 2)))
     weights = jnp.exp(self._logits - top[:, None, None])
-    return top + jnp.log(jnp.sum(jnp.sum(weights, -1), -1))
+    # Seen on TPU: sums of blocks, as `reduce` makes them too, are made in the
+    # same pass over the logits; those of whole rows take one of their own.
+    sums = lax.optimization_barrier(jnp.sum(weights, -1))
+    return top + jnp.log(jnp.sum(sums, -1))
 
   def _masked(self, result, function):
     """`result` with the blocks that hold a forbidden token reduced again."""

@@ -57,7 +57,7 @@ class DecodeConfig:
   block_sources: int = 16
   samples_per_block: int | None = None
   source_length_buckets: Sequence[int] = (16, 32, 64, 128)
-  cache_stages: Sequence[int] = (16, 32, 64, 128)
+  cache_stages: Sequence[int] = (16, 32, 64, 96, 128)
   row_shares: Sequence[float] = (0.125, 0.25, 0.5)
   weights_dtype: str = 'float32'
   blocks_in_flight: int = settings.recorded(default=2)
