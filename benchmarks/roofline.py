@@ -28,7 +28,7 @@ from benchmarks import hbm
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import chips, counts, programs, sampling_programs
-from rest_jax.sampling import sampler
+from rest_jax.sampling import decode, sampler
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Compiled for one chip.')
 _BLOCK = flags.DEFINE_integer('block', 64, 'B, sources.')
@@ -65,32 +65,23 @@ def compiled_steps(settings: sampler.DecodeConfig, source_length: int, device):
 def loop_traffic(
   settings: sampler.DecodeConfig, source_length: int, device
 ) -> dict[int, hbm.Traffic]:
-  """What a turn of the loop of each cache length moves, in a whole block."""
+  """What a turn of the loop of each stage moves, in a whole block."""
   policy = policy_lib.Policy(_CONFIG)
-  shapes = _on(
-    device,
-    (
-      sampling_programs.sampling_params(policy, settings),
-      programs.abstract_key(),
-      jax.ShapeDtypeStruct((), jnp.float32),
-      sampling_programs.block_inputs(settings, source_length),
-    ),
+  shapes = (
+    sampling_programs.sampling_params(policy, settings),
+    programs.abstract_key(),
+    jax.ShapeDtypeStruct((), jnp.float32),
+    sampling_programs.block_inputs(settings, source_length),
   )
-  decode = sampler.program(policy, settings).decode
-  text = jax.jit(decode).lower(*shapes).compile().as_text()
-  found = {}
-  for line, traffic in hbm.loop_bodies(text):
-    for length in settings.stages:
-      cache = (
-        settings.block_sources,
-        settings.block_samples,
-        _CONFIG.num_heads,
-        length,
-        _CONFIG.head_dim,
-      )
-      if str(list(cache)).replace(' ', '') in line:
-        found[length] = traffic
-  return found
+  block = decode.compiled(
+    sampler.program(policy, settings),
+    jax.sharding.Mesh(np.array([device]), ('data',)),
+  )
+  text = block.lower(*_on(device, shapes)).compile().as_text()
+  # Each loop begins with what the one before gives, so that the text has them in
+  # their order.
+  traffic = [found for _, found in hbm.loop_bodies(text)]
+  return dict(zip(settings.stages, traffic, strict=True))
 
 
 def _on(device, shapes):

@@ -12,11 +12,11 @@ from rest_jax.models import layers
 from rest_jax.models import rows as rows_lib
 
 # Keys and values of the decoder's self-attention, one row a hypothesis. The
-# head is outside the length, so that a step reads each head's [L, K] as one
+# head is outside the length, so that a step reads each head's [M, K] as one
 # block; with the length outside, XLA copies the whole cache every step on CPU.
-Cache = tuple[Float[Array, 'B N H L K'], Float[Array, 'B N H L K']]
+Cache = tuple[Float[Array, 'B N H M K'], Float[Array, 'B N H M K']]
 # One of another length than the `Cache` beside it.
-GrownCache = tuple[Float[Array, 'B N H M K'], Float[Array, 'B N H M K']]
+GrownCache = tuple[Float[Array, 'B N H grown K'], Float[Array, 'B N H grown K']]
 # Keys and values of the encoded sources, never repeated for hypotheses, laid
 # out as the products of a step read them: otherwise they are turned each step.
 CrossCache = tuple[Float[Array, 'B H K S'], Float[Array, 'B H S K']]
@@ -149,6 +149,16 @@ class MultiHeadAttention(nn.Module):
 
     Every hypothesis has a cache of its own and attends for itself: that reads
     each cache where it lies. Only the projections are made once a row.
+
+    Args:
+      inputs: the new position's, one a row.
+      cache: of M >= L positions, of which the first L are attended to.
+      bias: added to the logits.
+      position: the new one, below L.
+      rows: which hypotheses share a row.
+
+    Returns:
+      The attended values, projected to D, and the cache with the position.
     """
     # [R, H * K] -> [B, N, H, K]
     query = self._split_heads(rows.expand(self.query(inputs)))
@@ -170,7 +180,7 @@ class MultiHeadAttention(nn.Module):
 
   def _write_and_attend(self, query, key, value, cache, bias, position):
     cache = _written(cache, key, value, position)
-    keys, values = cache
+    keys, values = _first(cache, bias.shape[-1])
     weights = self._softmax(self._step_logits(query, keys), bias)
     # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K]
     return jnp.einsum('bnhl,bnhlk->bnhk', weights, values), cache
@@ -181,8 +191,8 @@ class MultiHeadAttention(nn.Module):
     Seen on TPU: a cache that is written first is written in fast memory, and
     all of it is copied back. (On CPU this order copies every cache.)
     """
-    keys, values = cache
-    is_new = jnp.arange(keys.shape[3]) == position
+    keys, values = _first(cache, bias.shape[-1])
+    is_new = jnp.arange(bias.shape[-1]) == position
     logits = jnp.where(
       is_new, self._step_logits(query, key), self._step_logits(query, keys)
     )
@@ -220,6 +230,12 @@ class MultiHeadAttention(nn.Module):
     attended = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
     attended = attended.reshape(*attended.shape[:2], -1)
     return self.out(rows.select(attended))
+
+
+def _first(cache: Cache, length: int) -> Cache:
+  """The first positions of a cache."""
+  keys, values = cache
+  return keys[..., :length, :], values[..., :length, :]
 
 
 def _written(cache: Cache, key: Array, value: Array, position) -> Cache:

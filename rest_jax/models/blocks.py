@@ -244,9 +244,9 @@ class Decoder(nn.Module):
     cross_mask: Bool[Array, 'B 1 1 S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
+    length: int,
   ) -> tuple[Float[Array, 'R D'], Caches]:
     """The hidden states of one new position, and the caches with it."""
-    length = caches[0][0].shape[3]
     seen = jnp.arange(length) <= position
     bias = layers.mask_to_bias(seen)[None]
     if not self.config.relative_bias_per_layer:

@@ -164,6 +164,7 @@ class Transformer(nn.Module):
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows | None = None,
     turned_embeddings: Float[Array, 'D V'] | None = None,
+    length: int | None = None,
   ) -> tuple[Float[Array, '... V'], Caches]:
     """Logits of the next token of N hypotheses for each source.
 
@@ -173,9 +174,10 @@ class Transformer(nn.Module):
       caches: of `init_caches`, filled by the calls for earlier positions.
       cross_caches: of `cross_attention_cache`.
       encoder_input_tokens: the sources, for their padding.
-      position: in [0, L) where L is the caches' length; may be traced.
+      position: in [0, `length`); may be traced.
       rows: which hypotheses share a row; None for a row each.
       turned_embeddings: of the method of that name, made once for all steps.
+      length: how many of the caches' positions are attended to; None for all.
 
     Returns:
       Float32 logits, [R, V] of the rows, or [B, N, V] if each hypothesis has
@@ -186,7 +188,13 @@ class Transformer(nn.Module):
     x = self.token_embedder(shared.select(tokens))  # [R, D]
     cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
     hidden, caches = self.decoder.step(
-      x, caches, cross_caches, cross_mask, position, shared
+      x,
+      caches,
+      cross_caches,
+      cross_mask,
+      position,
+      shared,
+      length or cache_length(caches),
     )
     logits = self.logits(hidden, turned_embeddings)
     return own.expand(logits) if rows is None else logits, caches
@@ -216,10 +224,10 @@ def init_caches(
     config: of the network.
     batch: B, sources.
     num_samples_per_source: N.
-    length: L, positions that fit.
+    length: M, positions that fit.
 
   Returns:
-    For each layer keys and values [B, N, H, L, K], zero.
+    For each layer keys and values [B, N, H, M, K], zero.
   """
   shape = (batch, num_samples_per_source, config.num_heads, length)
   zeros = jnp.zeros((*shape, config.head_dim), config.dtype)
@@ -227,7 +235,7 @@ def init_caches(
 
 
 def cache_length(caches: Caches) -> int:
-  """L: how many positions fit into the caches."""
+  """M: how many positions fit into the caches."""
   return caches[0][0].shape[3]
 
 

@@ -41,9 +41,14 @@ def sampling(
   )
 
   def resized(size):
-    # Fewer loops to compile: the fewer rows that a step may compute need less
-    # memory. (The shorter caches do not: XLA keeps room for those of all stages.)
-    changed = dataclasses.replace(config, block_sources=size, row_shares=())
+    # One loop to compile: the caches have their full length from the start, and
+    # the fewer rows that a step may compute need less memory.
+    changed = dataclasses.replace(
+      config,
+      block_sources=size,
+      row_shares=(),
+      cache_stages=config.stages[-1:],
+    )
     return sampling(policy, changed, vocabulary_size, target)[0]
 
   block = programs.Program(
@@ -128,7 +133,8 @@ def decoding_step(
     program: of `sampler.program`.
     config: of the same sampler.
     source_length: S; None for the longest bucket.
-    cache_length: of the self-attention cache; None for the longest.
+    cache_length: positions that are attended to, of a cache of the longest
+      stage; None for all.
 
   Returns:
     A function of (params, cross_caches, turned_embeddings, inputs, uniforms,
@@ -137,9 +143,7 @@ def decoding_step(
   inputs = block_inputs(
     config, source_length or config.source_length_buckets[-1]
   )
-  one_stage = dataclasses.replace(
-    program, cache_stages=(cache_length or config.stages[-1],)
-  )
+  program = dataclasses.replace(program, grows_caches=False)
 
   def given(key, params, inputs):
     """As `Program.decode` makes it."""
@@ -151,7 +155,7 @@ def decoding_step(
       key, inputs.source_words, inputs.sample_ids, config.max_target_length
     )
     turned = apply(method='turned_embeddings')
-    return cross, turned, uniforms, one_stage.initial(inputs)
+    return cross, turned, uniforms, program.initial(inputs)
 
   def step(params, cross, turned, inputs, uniforms, state):
     inverse_temperature = jnp.float32(1 / (config.temperature or 1))
@@ -164,7 +168,8 @@ def decoding_step(
         uniforms,
         inverse_temperature,
         state,
-        None,
+        capacity=None,
+        length=cache_length or config.stages[-1],
       )
 
   params = sampling_params(program.policy, config)

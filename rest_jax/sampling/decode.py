@@ -89,6 +89,10 @@ class Program:
     greedy: take the likeliest token.
     forbidden: token ids that are never drawn.
     row_capacities: `DecodeConfig.row_capacities`.
+    grows_caches: whether a stage's caches have its length and are copied for the
+      next. Otherwise they have the longest from the start, of which a stage
+      reads its part: right where a part is read without a copy of it, see
+      `compiled`.
     top_k: `DecodeConfig.top_k`.
     top_p: `DecodeConfig.top_p`.
   """
@@ -99,6 +103,7 @@ class Program:
   greedy: bool
   forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
   row_capacities: tuple[int, ...] = ()
+  grows_caches: bool = True
   top_k: int | None = None
   top_p: float = 1.0
 
@@ -112,9 +117,9 @@ class Program:
     """Decodes one block on one device.
 
     Every source is encoded once and its cross-attention keys and values are
-    made once, whatever N is. The self-attention cache grows from stage to
-    stage; the loop of a stage ends as soon as all rows are done, and no later
-    stage is entered then.
+    made once, whatever N is. What is read of the self-attention cache grows
+    from stage to stage; the loop of a stage ends as soon as all rows are done,
+    and no later stage takes a step then.
 
     Args:
       params: of the policy.
@@ -140,7 +145,11 @@ class Program:
         self._uniforms(key, inputs),
         inverse_temperature,
       )
-      state = self._run_stages(step, self.initial(inputs), self.cache_stages)
+      state = self.initial(inputs)
+      if self.grows_caches:
+        state = self._run_growing(step, state, self.cache_stages)
+      else:
+        state = self._run_stages(step, state)
     vocab_size = self.policy.config.vocab_size
     dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
     return BlockOutputs(
@@ -164,7 +173,8 @@ class Program:
     )
 
   def initial(self, inputs: BlockInputs) -> State:
-    """Nothing drawn, caches of the first stage's length."""
+    """Nothing drawn, empty caches."""
+    stages = self.cache_stages
     num_sources, num_samples = rows = inputs.active.shape
     done = jnp.logical_not(inputs.active)
     return State(
@@ -177,11 +187,31 @@ class Program:
       finished=jnp.zeros(rows, bool),
       sharing=sharing_lib.first(done),
       caches=network.init_caches(
-        self.policy.config, num_sources, num_samples, self.cache_stages[0]
+        self.policy.config,
+        num_sources,
+        num_samples,
+        stages[0] if self.grows_caches else stages[-1],
       ),
     )
 
-  def _run_stages(
+  def _run_stages(self, step: Callable[..., State], state: State) -> State:
+    """Runs the loop of each stage over caches of full length."""
+    for stage in self.cache_stages:
+      state = self._run_stage(step, state, stage)
+    return state
+
+  def _run_stage(
+    self, step: Callable[..., State], state: State, stage: int
+  ) -> State:
+    """Steps up to a position, or until all rows are done."""
+
+    def go_on(state):
+      return (state.position < stage) & ~jnp.all(state.done)
+
+    step = functools.partial(step, length=stage)
+    return lax.while_loop(go_on, self._steps(go_on, step), state)
+
+  def _run_growing(
     self,
     step: Callable[..., State],
     state: State,
@@ -190,16 +220,13 @@ class Program:
     """Runs the loop of the first stage, then the others if rows are left."""
     stage, later = stages[0], stages[1:]
 
-    def go_on(state):
-      return (state.position < stage) & ~jnp.all(state.done)
-
     def grown(state):
       caches = network.grow_caches(state.caches, later[0])
-      state = self._run_stages(step, state._replace(caches=caches), later)
+      state = self._run_growing(step, state._replace(caches=caches), later)
       # Branches return arrays of one shape, and nobody reads the caches now.
       return state._replace(caches=())
 
-    state = lax.while_loop(go_on, self._steps(go_on, step), state)
+    state = self._run_stage(step, state, stage)
     if not later:
       return state._replace(caches=())
     return lax.cond(
@@ -241,11 +268,12 @@ class Program:
     inverse_temperature,
     state: State,
     capacity: int | None,
+    length: int,
   ) -> State:
     """Draws the token at `state.position` for all hypotheses.
 
     `capacity` is the number of rows to compute, at least as many as there are;
-    None for one for each hypothesis.
+    None for one for each hypothesis. `length` is that of the stage.
     """
     shape = state.previous.shape
     rows, row_of = rows_lib.OwnRows(*shape), None
@@ -262,6 +290,7 @@ class Program:
       state.position,
       rows,
       turned_embeddings,
+      length,
     )  # [R, V]
     # Log-probabilities are over all tokens, forbidden ones too, as teacher
     # forcing gives them.
@@ -323,6 +352,11 @@ def compiled(program: Decodes, mesh: jax.sharding.Mesh):
     A compiled function of (params, key, inverse_temperature, inputs) whose
     inputs and outputs hold one block a device, joined along the first axis.
   """
+  if isinstance(program, Program) and mesh.devices.flat[0].platform == 'tpu':
+    # A step on TPU reads the part of a cache where it lies; on CPU that is
+    # copied for the products. Caches that grow take the memory of all stages
+    # together: XLA frees none of them before the end.
+    program = dataclasses.replace(program, grows_caches=False)
   each = jax.sharding.PartitionSpec('data')
   whole = jax.sharding.PartitionSpec()
   return jax.jit(

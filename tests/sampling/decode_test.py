@@ -176,20 +176,23 @@ class TestCompiled:
     assert decode.compiled(other, mesh) is not first
 
 
-def test_a_cache_read_before_it_is_written_gives_the_same(
+def test_parts_of_whole_caches_read_before_they_are_written(
   policy, params, monkeypatch
 ):
   """As decoding on TPU does, here made to run on the CPU."""
   inputs = _inputs(_SOURCES, 4)
-  # Of another length than other tests', so that nothing compiled is found.
-  program = _program(policy, 11, stages=(4, 11))
-  expected = _decode(program, params, inputs)
+  expected = _decode(_program(policy, 11, stages=(4, 11)), params, inputs)
+  program = _program(policy, 11, stages=(4, 11), grows_caches=False)
+  state = jax.eval_shape(program.initial, inputs)
+  assert state.caches[0][0].shape == (3, 4, 2, 11, 8)
+  parts = _decode(program, params, inputs)
   _run.cache_clear()
   module = attention.MultiHeadAttention
   monkeypatch.setattr(module, '_write_and_attend', module._attend_and_write)
-  got = _decode(program, params, inputs)
+  before = _decode(program, params, inputs)
   _run.cache_clear()
-  np.testing.assert_array_equal(got.tokens, expected.tokens)
-  np.testing.assert_allclose(got.log_probs, expected.log_probs, rtol=1e-5)
+  for got in (parts, before):
+    np.testing.assert_array_equal(got.tokens, expected.tokens)
+    np.testing.assert_allclose(got.log_probs, expected.log_probs, rtol=1e-5)
   # Rounded otherwise somewhere: it is the other way that ran.
-  assert np.any(got.log_probs != expected.log_probs)
+  assert np.any(before.log_probs != parts.log_probs)
