@@ -232,8 +232,10 @@ class MultiHeadAttention(nn.Module):
     return self.out(rows.select(attended))
 
 
-def _first(cache: Cache, length: int) -> Cache:
-  """The first positions of a cache."""
+def _first(
+  cache: Cache, length: int
+) -> tuple[Float[Array, 'B N H L K'], Float[Array, 'B N H L K']]:
+  """The first L positions of a cache."""
   keys, values = cache
   return keys[..., :length, :], values[..., :length, :]
 
