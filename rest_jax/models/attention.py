@@ -193,9 +193,10 @@ class MultiHeadAttention(nn.Module):
     """
     keys, values = _first(cache, bias.shape[-1])
     is_new = jnp.arange(bias.shape[-1]) == position
-    logits = jnp.where(
-      is_new, self._step_logits(query, key), self._step_logits(query, keys)
-    )
+    # [B, N, H, K] x [B, N, H, 1, K] -> [B, N, H, 1]
+    dtype = self._logits_dtype
+    own = jnp.sum(query[..., None, :].astype(dtype) * key.astype(dtype), -1)
+    logits = jnp.where(is_new, own, self._step_logits(query, keys))
     weights = self._softmax(logits, bias)
     new = jnp.sum(jnp.where(is_new, weights, 0), -1, keepdims=True)
     old = jnp.einsum('bnhl,bnhlk->bnhk', jnp.where(is_new, 0, weights), values)
