@@ -282,8 +282,8 @@ class _Blocks:
       part = self._logits[:, start:stop]
       top = jnp.maximum(top, jnp.max(part, (1, 2)))
     weights = jnp.exp(self._logits - top[:, None, None])
-    # Seen on TPU: sums of blocks, as `reduce` makes them too, are made in the
-    # same pass over the logits; those of whole rows take one of their own.
+    # Seen on TPU: sums of blocks share a pass over the logits with what else
+    # reads them; those of whole rows take one of their own.
     sums = lax.optimization_barrier(jnp.sum(weights, -1))
     return top + jnp.log(jnp.sum(sums, -1))
 
