@@ -38,10 +38,6 @@ class Traffic(NamedTuple):
   read: int
   written: int
 
-  @property
-  def total(self) -> int:
-    return self.read + self.written
-
 
 class _Array(NamedTuple):
   num_bytes: int
@@ -66,14 +62,15 @@ class _Instruction:
     return sum(a.num_bytes for a in self.arrays if a.is_in_hbm)
 
 
-def loop_bodies(text: str) -> Iterator[tuple[str, Traffic]]:
-  """Text and traffic of one turn of each loop that has no loop inside.
+def loop_bodies(text: str) -> Iterator[Traffic]:
+  """Traffic of one turn of each loop that has no loop inside.
 
   Args:
     text: of a compiled program, as `Compiled.as_text` gives it.
 
   Yields:
-    For each `while`, in the order of the text: the instruction, and the traffic.
+    That of each `while`, in the order of the text; a part that is written in
+    place counts as it is, although memory is written in tiles.
 
   Raises:
     ValueError: a loop has an instruction whose traffic is not known.
@@ -84,16 +81,7 @@ def loop_bodies(text: str) -> Iterator[tuple[str, Traffic]]:
       continue
     body = computations[found[1]]
     if not any(each.operation == 'while' for each in body.values()):
-      yield line, _traffic(body, computations)
-
-
-def entry(text: str) -> Traffic:
-  """Traffic of a compiled program without loops; see `loop_bodies`."""
-  name = re.search(r'^ENTRY %?([\w.\-]+)', text, re.MULTILINE)
-  if name is None:
-    raise ValueError('the text has no ENTRY computation')
-  computations = _parsed(text)
-  return _traffic(computations[name[1]], computations)
+      yield _traffic(body, computations)
 
 
 _Computation = dict[str, _Instruction]
@@ -186,6 +174,8 @@ def _of_one(
       raise ValueError(
         f'the traffic of {one.operation} {one.name} is not known'
       )
+    case other if other.endswith(('-start', '-done')):
+      raise ValueError(f'the traffic of {other} {one.name} is not known')
     case _:
       return Traffic(sum(o.hbm_bytes for o in operands), one.hbm_bytes)
 

@@ -80,8 +80,7 @@ def loop_traffic(
   text = block.lower(*_on(device, shapes)).compile().as_text()
   # Each loop begins with what the one before gives, so that the text has them in
   # their order.
-  traffic = [found for _, found in hbm.loop_bodies(text)]
-  return dict(zip(settings.stages, traffic, strict=True))
+  return dict(zip(settings.stages, hbm.loop_bodies(text), strict=True))
 
 
 def _on(device, shapes):

@@ -418,9 +418,9 @@ How to read it:
   place, and the program's code, on one chip. A program that the compiler cannot
   place in the chip's memory "does not fit".
 - What does not fit may do so with `NetworkConfig.remat='full'`, which computes
-  activations again in the backward pass (12 % more work in a step of BVMPO, 17 % in
-  one of DPO, as below); with fewer `TOKENS_PER_BATCH`; or, where parameters and
-  moments are what is large, with `meshes/fsdp.gin`.
+  activations again in the backward pass (rows "remat" below); with fewer
+  `TOKENS_PER_BATCH`; or, where parameters and moments are what is large, with
+  `meshes/fsdp.gin`.
 - **GFLOP** are those of all products of matrices in a chip's part, counted by us:
   XLA's own count has the body of a loop once.
 - **GB accessed** are XLA's, which may count what stays in a chip's fast memory.

@@ -115,15 +115,30 @@ _FETCH = (
 )
 def test_traffic_of_a_turn(instructions, read, written):
   text = _PROGRAM.replace('INSTRUCTIONS', instructions)
-  [(line, traffic)] = hbm.loop_bodies(text)
-  assert '%loop' in line
-  assert traffic == (read, written)
+  assert list(hbm.loop_bodies(text)) == [(read, written)]
 
 
-def test_what_is_not_known_is_not_left_out():
-  call = '%y = bf16[8,128]{1,0} custom-call(%cache), custom_call_target="mine"'
-  with pytest.raises(ValueError, match='custom-call y is not known'):
-    list(hbm.loop_bodies(_PROGRAM.replace('INSTRUCTIONS', call)))
-  # A loop is no step of its own.
-  with pytest.raises(ValueError, match='while loop is not known'):
-    hbm.entry(_PROGRAM.replace('INSTRUCTIONS', ''))
+@pytest.mark.parametrize(
+  'instruction',
+  [
+    'custom-call(%cache), custom_call_target="mine"',
+    'all-reduce-start(%cache)',
+  ],
+)
+def test_what_is_not_known_is_not_left_out(instruction):
+  text = _PROGRAM.replace(
+    'INSTRUCTIONS', f'%y = bf16[8,128]{{1,0}} {instruction}'
+  )
+  with pytest.raises(ValueError, match=' y is not known'):
+    list(hbm.loop_bodies(text))
+
+
+def test_a_loop_of_loops_is_none_of_steps():
+  inner = '%y = (bf16[8,128]{1,0}, s32[]) while(%state), body=%inner'
+  outer = _PROGRAM.replace('INSTRUCTIONS', inner)
+  inside = (
+    '%inner (state: s32[]) -> s32[] {\n  ROOT %z = s32[] constant(0)\n}\n'
+  )
+  assert list(
+    hbm.loop_bodies(outer.replace('\nENTRY', f'\n{inside}\nENTRY'))
+  ) == [(0, 0)]
