@@ -47,6 +47,7 @@ from rest_jax.stages import (
   likelihood,
   refresh,
   reward,
+  reward_references,
   sample,
   value,
 )
@@ -77,6 +78,7 @@ CLASSES = (
   trainer.TrainerConfig,
   bc_stage.BCConfig,
   reward.RewardStage,
+  reward_references.RatedReferences,
   blocks.ScoringConfig,
   corruptions.CorruptionConfig,
   corruptions.SevereCorruptionConfig,

@@ -55,11 +55,13 @@ def files(tmp_path):
     'multi30k_de_en/val',
     'multi30k_de_en/test_2016_flickr',
     'tatoeba_de_en/train',
-    *(f'newstest_de_en/newstest{year}' for year in range(2008, 2015)),
+    *(f'newstest_de_en/newstest{year}' for year in range(2008, 2021)),
+    'tatoeba_zh_en/train',
+    *(f'newstest_zh_en/newstest{year}' for year in range(2017, 2021)),
     'own',
   ]
   for name in names:
-    for language in ('de', 'en'):
+    for language in ('de', 'zh', 'en'):
       path = tmp_path / f'{name}.{language}.gz'
       path.parent.mkdir(parents=True, exist_ok=True)
       with gzip.open(path, 'wt', encoding='utf-8') as opened:
@@ -67,13 +69,14 @@ def files(tmp_path):
   (tmp_path / 'ratings').mkdir()
   for path in (tmp_path / 'ratings.tsv',):
     path.write_text(RATINGS, encoding='utf-8')
-  with gzip.open(tmp_path / 'ratings/da_wmt15-18.tsv.gz', 'wt') as opened:
-    opened.write(RATINGS)
+  for name in ('da_wmt15-18', 'mqm_wmt21-23'):
+    with gzip.open(tmp_path / f'ratings/{name}.tsv.gz', 'wt') as opened:
+      opened.write(RATINGS)
   return tmp_path
 
 
 def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
-  if path.stem == 'de_en_small':
+  if path.stem in ('de_en_small', 'de_en_news', 'zh_en_news'):
     return [f'DATA={files}']
   if path.stem in ('demo', 'smoke'):
     return []

@@ -11,7 +11,7 @@ from rest_jax import settings
 from rest_jax.data import text_files
 
 _REQUIRED = ('split', 'source', 'hypothesis', 'score')
-_OPTIONAL = ('annotators', 'lang_pair', 'score_type')
+_OPTIONAL = ('annotators', 'lang_pair', 'score_type', 'reference')
 _LARGEST = 1e30
 
 
@@ -25,6 +25,8 @@ class Ratings:
     score: ratings as given, higher is better; float32 [n].
     weight: number of annotators whose ratings a score averages; float32 [n].
     split: 'train', 'dev' or 'test' of each row.
+    reference: a translation by a person for each row, '' where there is none;
+      None if no row has one.
   """
 
   source: list[str]
@@ -32,11 +34,17 @@ class Ratings:
   score: np.ndarray
   weight: np.ndarray
   split: list[str]
+  reference: list[str] | None = None
 
   def __post_init__(self):
-    sizes = {
-      field.name: len(getattr(self, field.name))
+    columns = {
+      field.name: getattr(self, field.name)
       for field in dataclasses.fields(self)
+    }
+    sizes = {
+      name: len(column)
+      for name, column in columns.items()
+      if column is not None
     }
     if len(set(sizes.values())) > 1:
       raise ValueError(f'all columns must have as many rows; got {sizes}.')
@@ -57,17 +65,24 @@ class Ratings:
       score=self.score[rows],
       weight=self.weight[rows],
       split=[split] * len(rows),
+      reference=self.reference and [self.reference[row] for row in rows],
     )
 
 
 def join(parts: Sequence[Ratings]) -> Ratings:
   """Returns the ratings of all parts, in their order."""
+  reference = None
+  if any(part.reference for part in parts):
+    reference = [
+      text for part in parts for text in part.reference or [''] * len(part)
+    ]
   return Ratings(
     source=[text for part in parts for text in part.source],
     hypothesis=[text for part in parts for text in part.hypothesis],
     score=np.concatenate([part.score for part in parts]),
     weight=np.concatenate([part.weight for part in parts]),
     split=[split for part in parts for split in part.split],
+    reference=reference,
   )
 
 
@@ -86,8 +101,8 @@ class RatingsFile:
 
   The header line names the columns, in any order: `split`, `source`,
   `hypothesis`, `score` (higher is better) must be there; `annotators` (their
-  number; '15+' counts as 15), `lang_pair` and `score_type` may be; others are
-  not read.
+  number; '15+' counts as 15), `lang_pair`, `score_type` and `reference` (may be
+  empty) may be; others are not read.
 
   Attributes:
     path: the file.
@@ -123,6 +138,11 @@ class RatingsFile:
       score=np.array([row.score for row in rows], np.float32),
       weight=np.array([row.weight for row in rows], np.float32),
       split=[row.split for row in rows],
+      reference=(
+        [row.reference for row in rows]
+        if any(row.reference for row in rows)
+        else None
+      ),
     )
     self._check_splits(ratings)
     return ratings
@@ -180,6 +200,7 @@ class RatingsFile:
       hypothesis=fields['hypothesis'].strip(),
       score=self._number(line, 'score', fields['score']),
       weight=weight,
+      reference=fields.get('reference', '').strip(),
     )
 
   def _number(self, line: int, name: str, text: str) -> float:
@@ -224,3 +245,4 @@ class _Row(NamedTuple):
   hypothesis: str
   score: float
   weight: float
+  reference: str

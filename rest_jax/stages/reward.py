@@ -26,6 +26,7 @@ from rest_jax.stages import (
   collect,
   policies,
   prepare,
+  reward_references,
   reward_rows,
   reward_training,
 )
@@ -51,6 +52,8 @@ class RewardStage:
     samples: draws hypotheses of the BC policy to pre-train on as well, scored
       by chrF like the corruptions; None for none.
     num_sampled_sources: training sources that are sampled for.
+    references: how the references in the ratings are learned from, where there
+      are any; None for not at all.
     max_selection_rows: dev ratings, and corruptions of validation references,
       by which checkpoints are chosen. The report is on all ratings.
     dropout_rate: of the network in both trainings; None for the policy's.
@@ -66,6 +69,7 @@ class RewardStage:
   num_corruptions: int = 100_000
   samples: sampler_lib.DecodeConfig | None = None
   num_sampled_sources: int = 2_000
+  references: reward_references.RatedReferences | None = None
   max_selection_rows: int = 2_000
   dropout_rate: float | None = None
   scoring: blocks.ScoringConfig = dataclasses.field(
@@ -98,6 +102,15 @@ class RewardStage:
       raise ValueError(
         'samples are for pre-training; got samples without pretrain. Set '
         'pretrain, or leave samples out.'
+      )
+    if (
+      self.references is not None
+      and self.references.pretrain
+      and self.pretrain is None
+    ):
+      raise ValueError(
+        'references.pretrain is for pre-training; got it without pretrain. Set '
+        'pretrain, or references.pretrain = False.'
       )
 
   @property
@@ -207,6 +220,11 @@ def run(
   # Before hours of pre-training, not after.
   train, dev = rated.select(TRAIN), rated.select(DEV)
   scale = reward_rows.Scale.of('the ratings of split train', train.score)
+  targets, more = _texts_of(train), None
+  if config.references is not None:
+    targets, more = reward_references.teach(
+      config.references, train, chrf_beta=config.corruptions.chrf_beta
+    )
   covered = reward_rows.coverage(
     data.vocabulary, rated.source + rated.hypothesis
   )
@@ -223,13 +241,15 @@ def run(
     texts = _pretraining_texts(
       config, data, policy, policy_params, mesh_config, seed
     )
+    if more is not None:
+      texts += more
     params, pretraining = _pretrain(
       fitter, config.pretrain, params, texts, config, data, folder.path, seed
     )
   params, summary = fitter.fit(
     config.finetune,
     params=params,
-    texts=_texts_of(train),
+    texts=targets,
     weights=train.weight,
     scale=scale,
     chosen_by=_spread(_texts_of(dev), config.max_selection_rows),

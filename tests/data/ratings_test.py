@@ -47,6 +47,23 @@ def test_rows_as_they_stand(read, name):
     np.testing.assert_array_equal(column, np.array(expected, np.float32))
 
 
+def test_references_are_read_where_there_are_any(read):
+  header = 'split\tsource\thypothesis\tscore\treference'
+  rows = (
+    'train\tein Haus\ta house\t0.5\t the house ',
+    'train\tein Hund\ta dog\t0.1\t',
+    'dev\tzwei\ttwo\t2\ttwo',
+  )
+  made = read(*rows, header=header)
+  assert made.reference == ['the house', '', 'two']
+  assert made.select('train').reference == ['the house', '']
+  none = read(*(row.rsplit('\t', 1)[0] + '\t' for row in rows), header=header)
+  assert none.reference is None and none.select('dev').reference is None
+  joined = ratings.join([none, made.select('dev')])
+  assert joined.reference == ['', '', '', 'two']
+  assert ratings.join([none, none]).reference is None
+
+
 def test_optional_columns_may_be_missing(read):
   made = read(
     '1\tdev\ta\tb',

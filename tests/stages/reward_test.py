@@ -17,7 +17,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import bc, folder, prepare, reward
+from rest_jax.stages import bc, folder, prepare, reward, reward_references
 from rest_jax.training import optimizers, trainer
 
 # Each source word has one translation; sentences are translated word by word.
@@ -268,6 +268,49 @@ def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
   )
   manifest = folder.read_manifest(directory)
   assert manifest['pretraining']['rows'] == 10 + 12
+
+
+def test_references_of_ratings_teach_where_raters_say_nothing(start, tmp_path):
+  """Ratings of chance alone leave chrF to learn from; dev is judged as it is."""
+  rated = _Ratings(number=400, splits=('train', 'dev', 'test')).read()
+  translations = dict(zip(_GERMAN, _ENGLISH, strict=True))
+  is_train = np.array([split == 'train' for split in rated.split])
+  chance = np.random.default_rng(0).normal(size=len(rated))
+  rated = dataclasses.replace(
+    rated,
+    score=np.where(is_train, chance, rated.score).astype(np.float32),
+    reference=[
+      ' '.join(translations[word] for word in source.split())
+      for source in rated.source
+    ],
+  )
+
+  @dataclasses.dataclass(frozen=True)
+  class Given:
+    def read(self):
+      return rated
+
+  found = {}
+  for weight in (0.0, 3.0):
+    config = _config(
+      pretrain=_trainer(2),
+      num_corruptions=10,
+      finetune=_trainer(150, 2e-3),
+      references=reward_references.RatedReferences(weight=weight),
+    )
+    directory = reward.run(
+      config,
+      directory=tmp_path / f'reward {weight}',
+      **(start | {'ratings': Given()}),
+    )
+    manifest = folder.read_manifest(directory)
+    assert manifest['pretraining']['rows'] == 10 + 400
+    # Of the ratings, whatever is fitted.
+    assert manifest['rating_scale']['std'] == pytest.approx(
+      rated.score[is_train].std()
+    )
+    found[weight] = manifest['agreement']['test']['pearson']['value']
+  assert found[3.0] > found[0.0] + 0.1
 
 
 def test_the_same_seed_gives_the_same_rewards(start, tmp_path):

@@ -1,0 +1,109 @@
+"""What the references beside ratings teach a reward model that reads none.
+
+One rater's judgement of a sentence is noisy. Where ratings come with references,
+chrF to the reference is a second judgement of the same hypothesis. The model
+learns from it and does without references when it scores: learning with
+privileged information (Lopez-Paz et al., arXiv 1511.03643).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.rewards import corruptions
+from rest_jax.stages import reward_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RatedReferences:
+  """How a reward model learns from the references of its ratings.
+
+  Attributes:
+    pretrain: whether pre-training has the rated hypotheses of the train split,
+      scored by chrF to their references, beside the corruptions.
+    weight: w, at least 0, of chrF in what is fitted to ratings,
+      standardise(standardise(rating) + w * standardise(chrF)). 0 fits the
+      ratings as they are.
+  """
+
+  pretrain: bool = True
+  weight: float = 1.0
+
+  def __post_init__(self):
+    if not 0.0 <= self.weight < float('inf'):
+      raise ValueError(
+        f'weight must be a finite number of at least 0; got {self.weight}.'
+      )
+    if not self.pretrain and self.weight == 0.0:
+      raise ValueError(
+        'references must be used in pretrain or have a weight above 0; got '
+        'neither. Leave references out.'
+      )
+
+
+def teach(
+  config: RatedReferences, rated: ratings_lib.Ratings, *, chrf_beta: int
+) -> tuple[corruptions.ScoredTexts, corruptions.ScoredTexts | None]:
+  """What a reward model is fitted to, given the references of its ratings.
+
+  Args:
+    config: how to use them.
+    rated: n ratings of the train split.
+    chrf_beta: see `CorruptionConfig`.
+
+  Returns:
+    The rated hypotheses with what is fitted to ratings, and with chrF in [0, 1]
+    for pre-training; None in its place where the config says so.
+
+  Raises:
+    ValueError: if a row has no reference, or ratings or chrF do not vary.
+  """
+  chrf = _by_chrf(rated, chrf_beta)
+  targets = chrf._replace(
+    scores=blended(rated.score, chrf.scores, weight=config.weight)
+  )
+  return targets, chrf if config.pretrain else None
+
+
+def _by_chrf(
+  rated: ratings_lib.Ratings, chrf_beta: int
+) -> corruptions.ScoredTexts:
+  references = rated.reference or [''] * len(rated)
+  missing = [row for row, text in enumerate(references) if not text]
+  if missing:
+    raise ValueError(
+      'to learn from references each rating of split train must have one; '
+      f'{len(missing)} of {len(rated)} have none, such as that of '
+      f'{rated.source[missing[0]][:80]!r}. Fill in the column `reference`, or '
+      'set RewardStage.references = None.'
+    )
+  return corruptions.score_samples(
+    zip(rated.source, rated.hypothesis, references, strict=True),
+    chrf_beta=chrf_beta,
+  )
+
+
+def blended(
+  ratings: np.ndarray, chrf: np.ndarray, *, weight: float
+) -> np.ndarray:
+  """Ratings and chrF in one score of the ratings' mean and deviation.
+
+  Args:
+    ratings: float [n].
+    chrf: float [n], of the same hypotheses.
+    weight: of chrF, see `RatedReferences`.
+
+  Returns:
+    float32 [n].
+
+  Raises:
+    ValueError: if either does not vary.
+  """
+  scale = reward_rows.Scale.of('the ratings of split train', ratings)
+  if weight == 0.0:
+    return np.asarray(ratings, np.float32)
+  other = reward_rows.Scale.of("chrF to the ratings' references", chrf)
+  mixed = scale(ratings).astype(np.float64) + weight * other(chrf)
+  mixed = reward_rows.Scale.of('ratings and chrF together', mixed)(mixed)
+  return (scale.mean + scale.std * mixed).astype(np.float32)
