@@ -7,12 +7,15 @@ Both learn from the split train of the same ratings and see source and hypothesi
 alone, no reference. The regression has tf-idf of the words of the hypothesis and
 of the characters of both texts, and a few numbers on length, overlap and
 repetition; its penalty is chosen on dev. Pearson's correlation with the ratings
-is then compared on `--split` by a paired bootstrap over sources.
+is then compared on `--split` by a paired bootstrap over sources. With
+`--reference_weight` the regression too learns from chrF to the references of the
+ratings, as a reward of `rewards/learned_references.gin` does.
 
 Prints one JSON line. Needs scikit-learn (`[bench]`).
 """
 
 from collections.abc import Sequence
+import dataclasses
 import json
 import pathlib
 import sys
@@ -22,7 +25,9 @@ import numpy as np
 
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import metrics
+from rest_jax.rewards import corruptions
 from rest_jax.rewards import words as words_lib
+from rest_jax.stages import reward_references
 
 _RATINGS = flags.DEFINE_string(
   'ratings', None, 'A file as RatingsFile reads it.', required=True
@@ -40,6 +45,9 @@ _GIN_FILES = flags.DEFINE_multi_string(
 _BINDINGS = flags.DEFINE_multi_string('gin_bindings', [], 'After those files.')
 _FEATURES = flags.DEFINE_integer(
   'features', 60_000, 'Most frequent n-grams of each of the three kinds.'
+)
+_REFERENCE_WEIGHT = flags.DEFINE_float(
+  'reference_weight', 0.0, 'Of chrF beside a rating in what the ridge fits.'
 )
 _RESAMPLES = flags.DEFINE_integer('resamples', 5_000, 'Of the bootstrap.')
 
@@ -215,15 +223,25 @@ def main(argv: list[str]) -> None:
   rated = ratings_lib.RatingsFile(
     path=_RATINGS.value, lang_pair=_LANG_PAIR.value
   ).read()
-  predict, penalty = fit(
-    rated.select('train'), rated.select('dev'), _FEATURES.value
-  )
+  train = rated.select('train')
+  if _REFERENCE_WEIGHT.value:
+    taught, _ = reward_references.teach(
+      reward_references.RatedReferences(weight=_REFERENCE_WEIGHT.value),
+      train,
+      chrf_beta=corruptions.CorruptionConfig().chrf_beta,
+    )
+    train = dataclasses.replace(train, score=taught.scores)
+  predict, penalty = fit(train, rated.select('dev'), _FEATURES.value)
   judged = rated.select(_SPLIT.value)
   ridge = np.asarray(predict(judged))
   result = {
     'split': _SPLIT.value,
     'rows': len(judged),
-    'ridge': {'penalty': penalty, **_pearson(ridge, judged)},
+    'ridge': {
+      'penalty': penalty,
+      'reference_weight': _REFERENCE_WEIGHT.value,
+      **_pearson(ridge, judged),
+    },
   }
   if _MODEL_DIR.value:
     ours = reward_scores(

@@ -308,6 +308,7 @@ def _finetune(
     chosen_by=targets.texts(dev),
     directory=inner.path,
     description='refresh: ratings',
+    beside=targets.others[dev],
   )
   found = {
     name: targets.agreement(fitter, of, num_resamples=config.num_resamples)

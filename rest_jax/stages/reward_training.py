@@ -48,6 +48,7 @@ class Fitter:
     chosen_by: corruptions.ScoredTexts,
     directory: pathlib.Path,
     description: str,
+    beside: np.ndarray | None = None,
   ) -> trainer_lib.TrainResult:
     """Fits standardised scores by weighted least squares.
 
@@ -61,6 +62,9 @@ class Fitter:
         correlation with their scores is kept.
       directory: of the training.
       description: the words before the progress bar.
+      beside: what other rewards add to that of each text of `chosen_by`, in
+        standard deviations of `scale`: the sums are correlated. None for
+        nothing.
 
     Returns:
       The parameters of the best checkpoint and a summary, which says too how
@@ -88,7 +92,7 @@ class Fitter:
       mesh_config=self.mesh_config,
       params=params,
       directory=directory,
-      evaluate_fn=self._correlation(scale, chosen_by),
+      evaluate_fn=self._correlation(scale, chosen_by, beside),
       description=description,
     )
     return result._replace(
@@ -162,9 +166,13 @@ class Fitter:
     return found
 
   def _correlation(
-    self, scale: reward_rows.Scale, texts: corruptions.ScoredTexts
+    self,
+    scale: reward_rows.Scale,
+    texts: corruptions.ScoredTexts,
+    beside: np.ndarray | None,
   ) -> trainer_lib.EvaluateFn:
     """Judges parameters by Pearson's correlation with the scores of texts."""
+    added = np.zeros(len(texts.sources)) if beside is None else beside
     scorer = learned.Scorer(self.model, self.mesh_config)
     plan = self._plan(texts)
     expected = scale(texts.scores)
@@ -172,7 +180,7 @@ class Fitter:
     def evaluate(params: types.Params, step: int) -> dict[str, float]:
       del step
       rewards = self._score(scorer, params, plan, texts)
-      pearson = metrics.pearson(rewards, expected)
+      pearson = metrics.pearson(rewards + added, expected + added)
       return {
         'objective': pearson,
         'pearson': pearson,

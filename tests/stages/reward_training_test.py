@@ -1,4 +1,4 @@
-"""The uncertainty of a reward under dropout."""
+"""What fits a reward model, and its uncertainty under dropout."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ import pytest
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions
-from rest_jax.stages import reward_training
-from rest_jax.training import loader
+from rest_jax.stages import reward_rows, reward_training
+from rest_jax.training import loader, optimizers, trainer
 
 _RATE = 0.2
 
@@ -108,3 +108,34 @@ def test_the_same_seed_gives_the_same_numbers(fitter, params):
   first = _uncertainty(fitter, params, texts)
   np.testing.assert_array_equal(first, _uncertainty(fitter, params, texts))
   assert (first != _uncertainty(fitter, params, texts, seed=2)).any()
+
+
+def test_the_checkpoint_is_chosen_by_what_other_rewards_add_too(
+  fitter, params, tmp_path
+):
+  draw = np.random.default_rng(1)
+  texts = _texts(40)._replace(scores=draw.normal(2.0, 3.0, 40))
+  scale = reward_rows.Scale.of('texts', texts.scores)
+  added = draw.normal(size=40)
+  kept, summary = fitter.fit(
+    trainer.TrainerConfig(
+      optimizer=optimizers.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
+      max_steps=4,
+      evaluate_every=1,
+      tokens_per_batch=256,
+      buckets=(16,),
+    ),
+    params=jax.tree.map(np.array, params),
+    texts=texts,
+    weights=None,
+    scale=scale,
+    chosen_by=texts,
+    directory=tmp_path,
+    description='toy',
+    beside=added,
+  )
+  rewards = fitter.score(kept, texts)
+  found = np.corrcoef(rewards + added, scale(texts.scores) + added)[0, 1]
+  alone = np.corrcoef(rewards, scale(texts.scores))[0, 1]
+  assert summary['best_objective'] == pytest.approx(found, abs=1e-5)
+  assert abs(found - alone) > 0.01
