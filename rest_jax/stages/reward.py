@@ -220,9 +220,9 @@ def run(
   # Before hours of pre-training, not after.
   train, dev = rated.select(TRAIN), rated.select(DEV)
   scale = reward_rows.Scale.of('the ratings of split train', train.score)
-  targets, more = _texts_of(train), None
+  targets, by_chrf = _texts_of(train), None
   if config.references is not None:
-    targets, more = reward_references.teach(
+    targets, by_chrf = reward_references.teach(
       config.references, train, chrf_beta=config.corruptions.chrf_beta
     )
   covered = reward_rows.coverage(
@@ -241,8 +241,8 @@ def run(
     texts = _pretraining_texts(
       config, data, policy, policy_params, mesh_config, seed
     )
-    if more is not None:
-      texts += more
+    if by_chrf is not None:
+      texts += by_chrf
     params, pretraining = _pretrain(
       fitter, config.pretrain, params, texts, config, data, folder.path, seed
     )

@@ -386,6 +386,13 @@ def test_an_unfinished_folder_is_refused(tmp_path, start):
       },
       'samples are for pre-training',
     ),
+    (
+      {
+        'pretrain': None,
+        'references': reward_references.RatedReferences(),
+      },
+      'references.pretrain is for pre-training',
+    ),
   ],
 )
 def test_bad_settings_are_refused(settings, message):
