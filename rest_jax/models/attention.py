@@ -19,7 +19,8 @@ Cache = tuple[Float[Array, 'B N H M K'], Float[Array, 'B N H M K']]
 GrownCache = tuple[Float[Array, 'B N H grown K'], Float[Array, 'B N H grown K']]
 # Keys and values of the encoded sources, never repeated for hypotheses, laid
 # out as the products of a step read them: otherwise they are turned each step.
-CrossCache = tuple[Float[Array, 'B H K S'], Float[Array, 'B H S K']]
+# The sources are those of the caches' rows, but for `rows.CompactRows`.
+CrossCache = tuple[Float[Array, 'sources H K S'], Float[Array, 'sources H S K']]
 
 
 class MultiHeadAttention(nn.Module):
@@ -215,13 +216,13 @@ class MultiHeadAttention(nn.Module):
     self,
     inputs: Float[Array, 'R D'],
     cache: CrossCache,
-    bias: Float[Array, 'B 1 1 S'],
+    bias: Float[Array, 'sources 1 1 S'],
     rows: rows_lib.Rows,
   ) -> Float[Array, 'R D']:
     """Attention of one new position a hypothesis to its encoded source."""
     keys, values = cache
     # [R, H * K] -> [B, N, H, K]
-    query = self._split_heads(rows.expand(self.query(inputs)))
+    query = self._split_heads(rows.to_sources(self.query(inputs)))
     logits = jnp.einsum(
       'bnhk,bhks->bhns', query, keys, preferred_element_type=self._logits_dtype
     )
@@ -230,7 +231,7 @@ class MultiHeadAttention(nn.Module):
     # on CPU: half the time) -> [B, N, H, K] -> [R, H * K]
     attended = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
     attended = attended.reshape(*attended.shape[:2], -1)
-    return self.out(rows.select(attended))
+    return self.out(rows.from_sources(attended))
 
 
 def _first(

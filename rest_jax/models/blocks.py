@@ -127,7 +127,7 @@ class DecoderLayer(nn.Module):
     cache: attention.Cache,
     cross_cache: attention.CrossCache,
     bias: Float[Array, '#H L'],
-    cross_bias: Float[Array, 'B 1 1 S'],
+    cross_bias: Float[Array, 'sources 1 1 S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
   ) -> tuple[Float[Array, 'R D'], attention.Cache]:
@@ -241,7 +241,7 @@ class Decoder(nn.Module):
     x: Float[Array, 'R D'],
     caches: Caches,
     cross_caches: CrossCaches,
-    cross_mask: Bool[Array, 'B 1 1 S'],
+    cross_mask: Bool[Array, 'sources 1 1 S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
     length: int,

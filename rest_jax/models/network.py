@@ -160,7 +160,7 @@ class Transformer(nn.Module):
     tokens: Int[Array, 'B N'],
     caches: Caches,
     cross_caches: CrossCaches,
-    encoder_input_tokens: Int[Array, 'B S'],
+    encoder_input_tokens: Int[Array, 'sources S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows | None = None,
     turned_embeddings: Float[Array, 'D V'] | None = None,

@@ -3,6 +3,9 @@
 Hypotheses of one source that agree so far are one row: embeddings, projections,
 feed-forward blocks and logits depend on the source and the prefix alone, and are
 computed once for all of them.
+
+Self-attention reads a cache of each hypothesis, cross-attention the encoded source
+of each: a map of rows leads to both.
 """
 
 from typing import NamedTuple
@@ -30,6 +33,9 @@ class OwnRows(NamedTuple):
     """[B, N, ...] -> [R, ...]: one hypothesis of each row."""
     return x.reshape(-1, *x.shape[2:])
 
+  to_sources = expand
+  from_sources = select
+
 
 class SharedRows(NamedTuple):
   """Rows of some hypotheses each.
@@ -52,5 +58,34 @@ class SharedRows(NamedTuple):
     flat = x.reshape(-1, *x.shape[2:])
     return jnp.take(flat, self.hypothesis_of, axis=0, mode='clip')
 
+  to_sources = expand
+  from_sources = select
 
-Rows = OwnRows | SharedRows
+
+class CompactRows(NamedTuple):
+  """A row for each of R hypotheses of a block, whose caches were taken out of it.
+
+  Attributes:
+    places: in the block, whose sources lie where they were.
+  """
+
+  places: SharedRows
+
+  def expand(self, x: Array) -> Array:
+    """[R, ...] -> [R, 1, ...]: the row of each hypothesis that has a cache."""
+    return x[:, None]
+
+  def select(self, x: Array) -> Array:
+    """[R, 1, ...] -> [R, ...]: one hypothesis of each row."""
+    return jnp.squeeze(x, 1)
+
+  def to_sources(self, x: Array) -> Array:
+    """[R, ...] -> [B, N, ...]: beside the sources; of the others, any."""
+    return self.places.expand(x)
+
+  def from_sources(self, x: Array) -> Array:
+    """[B, N, ...] -> [R, ...]: of each row."""
+    return self.places.select(x)
+
+
+Rows = OwnRows | SharedRows | CompactRows

@@ -161,12 +161,14 @@ def decoding_step(
     inverse_temperature = jnp.float32(1 / (config.temperature or 1))
     with nn.logical_axis_rules(()):
       return program.step(
-        params,
-        cross,
-        turned,
-        inputs,
-        uniforms,
-        inverse_temperature,
+        decode.Given(
+          params=params,
+          turned_embeddings=turned,
+          inverse_temperature=inverse_temperature,
+          encoder_input_tokens=inputs.encoder_input_tokens,
+          cross_caches=cross,
+          uniforms=uniforms,
+        ),
         state,
         capacity=None,
         length=cache_length or config.stages[-1],

@@ -67,6 +67,7 @@ class Beam:
     key: Key[Array, ''],
     inverse_temperature: Float[Array, ''],
     inputs: decode_lib.BlockInputs,
+    turned_embeddings: Float[Array, 'D V'] | None = None,
   ) -> decode_lib.BlockOutputs:
     """Decodes one block on one device; see `decode.Program.decode`.
 
@@ -78,9 +79,7 @@ class Beam:
     with nn.logical_axis_rules(()):
       encoded = self._apply(params, 'encode', tokens)
       cross_caches = self._apply(params, 'cross_attention_cache', encoded)
-      turned = lax.optimization_barrier(
-        self._apply(params, 'turned_embeddings')
-      )
+      turned = decode_lib.within_block(self.policy, params, turned_embeddings)
 
       def step(state: State) -> State:
         return self._step(params, cross_caches, turned, tokens, state)

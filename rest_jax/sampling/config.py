@@ -38,6 +38,10 @@ class DecodeConfig:
       below 1. Hypotheses of a source that agree so far share a row, those that
       are done have none, and a step computes the least share that holds all
       rows. Each share is compiled; none are used if it is empty.
+    compact_shares: parts of block_sources * samples_per_block, decreasing, below
+      1. Once no more hypotheses are open, these alone go on in a block of that
+      size, whose caches take that part of the memory besides. Each is compiled.
+      Not used where `row_shares` is empty, nor on TPU, where it was not measured.
     cache_stages: lengths of the self-attention cache, increasing; a step
       attends over the first that holds it. Lengths of `max_target_length`
       and above are replaced by `max_target_length`.
@@ -58,7 +62,8 @@ class DecodeConfig:
   samples_per_block: int | None = None
   source_length_buckets: Sequence[int] = (16, 32, 64, 128)
   cache_stages: Sequence[int] = (16, 32, 64, 96, 128)
-  row_shares: Sequence[float] = (0.125, 0.25, 0.5)
+  row_shares: Sequence[float] = (0.25, 0.5, 0.75)
+  compact_shares: Sequence[float] = (0.25, 0.0625)
   weights_dtype: str = 'float32'
   blocks_in_flight: int = settings.recorded(default=2)
 
@@ -86,14 +91,19 @@ class DecodeConfig:
         "weights_dtype must be 'float32' or 'bfloat16'; got "
         f'{self.weights_dtype!r}.'
       )
-    shares = tuple(self.row_shares)
-    object.__setattr__(self, 'row_shares', shares)
-    if any(not 0 < share < 1 for share in shares) or any(
-      a >= b for a, b in itertools.pairwise(shares)
-    ):
+    object.__setattr__(self, 'row_shares', tuple(self.row_shares))
+    object.__setattr__(self, 'compact_shares', tuple(self.compact_shares))
+    if not _are_increasing_shares(self.row_shares):
       raise ValueError(
         'row_shares must be strictly increasing and lie between 0 and 1; got '
-        f'{shares}. For example (0.125, 0.25, 0.5), or () to share nothing.'
+        f'{self.row_shares}. For example (0.25, 0.5, 0.75), or () to share '
+        'nothing.'
+      )
+    if not _are_increasing_shares(self.compact_shares[::-1]):
+      raise ValueError(
+        'compact_shares must be strictly decreasing and lie between 0 and 1; '
+        f'got {self.compact_shares}. For example (0.25, 0.0625), or () to keep '
+        'all hypotheses of a block together.'
       )
     for name in (
       'num_samples_per_source',
@@ -158,6 +168,19 @@ class DecodeConfig:
   @property
   def row_capacities(self) -> tuple[int, ...]:
     """Rows that a step may compute, fewer than one for each hypothesis."""
+    return self._parts(self.row_shares)
+
+  @property
+  def compact_sizes(self) -> tuple[int, ...]:
+    """Hypotheses of the blocks that open ones go on in, decreasing."""
+    shares = self.compact_shares if self.row_shares else ()
+    return self._parts(shares)[::-1]
+
+  def _parts(self, shares: Sequence[float]) -> tuple[int, ...]:
     rows = self.block_sources * self.block_samples
-    capacities = {math.ceil(share * rows) for share in self.row_shares}
-    return tuple(sorted(capacities - {rows}))
+    return tuple(sorted({math.ceil(share * rows) for share in shares} - {rows}))
+
+
+def _are_increasing_shares(shares: Sequence[float]) -> bool:
+  in_range = all(0 < share < 1 for share in shares)
+  return in_range and all(a < b for a, b in itertools.pairwise(shares))

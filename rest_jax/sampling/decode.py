@@ -16,7 +16,7 @@ from rest_jax import types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
-from rest_jax.sampling import categorical
+from rest_jax.sampling import categorical, compaction
 from rest_jax.sampling import sharing as sharing_lib
 
 
@@ -57,16 +57,43 @@ class BlockOutputs(NamedTuple):
 class Decodes(Protocol):
   """A program that `compiled` compiles; hashable."""
 
+  policy: policy_lib.Policy
+
   def decode(
     self,
     params: types.Params,
     key: Key[Array, ''],
     inverse_temperature: Float[Array, ''],
     inputs: BlockInputs,
+    turned_embeddings: Float[Array, 'D V'] | None = None,
   ) -> BlockOutputs: ...
 
 
+class Given(NamedTuple):
+  """What the steps of a block read and never change.
+
+  Attributes:
+    params: of the policy.
+    turned_embeddings: of the network's method of that name.
+    inverse_temperature: 1/τ.
+    encoder_input_tokens: the sources.
+    cross_caches: of the sources.
+    uniforms: one a token; None if greedy.
+    rows: of a compact block, whose hypotheses are not those of the sources.
+  """
+
+  params: types.Params
+  turned_embeddings: Float[Array, 'D V'] | None
+  inverse_temperature: Float[Array, '']
+  encoder_input_tokens: Int[Array, 'B S']
+  cross_caches: network.CrossCaches
+  uniforms: Float[Array, 'T B N'] | None
+  rows: rows_lib.CompactRows | None = None
+
+
 class State(NamedTuple):
+  """A block between two steps; a compact one has B = C and N = 1."""
+
   position: Int[Array, '']
   previous: Int[Array, 'B N']
   done: Bool[Array, 'B N']
@@ -89,6 +116,7 @@ class Program:
     greedy: take the likeliest token.
     forbidden: token ids that are never drawn.
     row_capacities: `DecodeConfig.row_capacities`.
+    compact_sizes: `DecodeConfig.compact_sizes`.
     grows_caches: whether a stage's caches have its length and are copied for the
       next. Otherwise they have the longest from the start, of which a stage
       reads its part: right where a part is read without a copy of it, see
@@ -103,6 +131,7 @@ class Program:
   greedy: bool
   forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
   row_capacities: tuple[int, ...] = ()
+  compact_sizes: tuple[int, ...] = ()
   grows_caches: bool = True
   top_k: int | None = None
   top_p: float = 1.0
@@ -113,19 +142,23 @@ class Program:
     key: Key[Array, ''],
     inverse_temperature: Float[Array, ''],
     inputs: BlockInputs,
+    turned_embeddings: Float[Array, 'D V'] | None = None,
   ) -> BlockOutputs:
     """Decodes one block on one device.
 
     Every source is encoded once and its cross-attention keys and values are
     made once, whatever N is. What is read of the self-attention cache grows
     from stage to stage; the loop of a stage ends as soon as all rows are done,
-    and no later stage takes a step then.
+    and no later stage takes a step then. So it does where few hypotheses are open,
+    which then go on in a compact block.
 
     Args:
       params: of the policy.
       key: of `categorical.base_key`.
       inverse_temperature: 1/τ; not read if greedy.
       inputs: the block.
+      turned_embeddings: of the function of that name, made for many blocks; None
+        to make them here.
 
     Returns:
       The hypotheses, rows that are not active empty.
@@ -135,21 +168,15 @@ class Program:
     with nn.logical_axis_rules(()):
       encoded = self._apply(params, 'encode', inputs.encoder_input_tokens)
       cross_caches = self._apply(params, 'cross_attention_cache', encoded)
-      step = functools.partial(
-        self.step,
-        params,
-        cross_caches,
-        # Not to be turned again in each step.
-        lax.optimization_barrier(self._apply(params, 'turned_embeddings')),
-        inputs,
-        self._uniforms(key, inputs),
-        inverse_temperature,
+      given = Given(
+        params=params,
+        turned_embeddings=within_block(self.policy, params, turned_embeddings),
+        inverse_temperature=inverse_temperature,
+        encoder_input_tokens=inputs.encoder_input_tokens,
+        cross_caches=cross_caches,
+        uniforms=self._uniforms(key, inputs),
       )
-      state = self.initial(inputs)
-      if self.grows_caches:
-        state = self._run_growing(step, state, self.cache_stages)
-      else:
-        state = self._run_stages(step, state)
+      state = self._run(given, self.initial(inputs))
     vocab_size = self.policy.config.vocab_size
     dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
     return BlockOutputs(
@@ -194,22 +221,32 @@ class Program:
       ),
     )
 
-  def _run_stages(self, step: Callable[..., State], state: State) -> State:
-    """Runs the loop of each stage over caches of full length."""
-    for stage in self.cache_stages:
-      state = self._run_stage(step, state, stage)
-    return state
+  def _run(self, given: Given, state: State) -> State:
+    """Decodes a block to its end; leaves no caches."""
+    step = functools.partial(self.step, given)
+    if self.grows_caches:
+      state = self._run_growing(step, state, self.cache_stages)
+    else:
+      for stage in self.cache_stages:
+        state = self._run_stage(step, state, stage)
+      state = self._left(state)
+    return self._run_compact(given, state) if self.compact_sizes else state
 
   def _run_stage(
     self, step: Callable[..., State], state: State, stage: int
   ) -> State:
-    """Steps up to a position, or until all rows are done."""
+    """Steps up to a position, or until few rows are open."""
 
     def go_on(state):
-      return (state.position < stage) & ~jnp.all(state.done)
+      return (state.position < stage) & self._has_many(state)
 
     step = functools.partial(step, length=stage)
     return lax.while_loop(go_on, self._steps(go_on, step), state)
+
+  def _has_many(self, state: State) -> Bool[Array, '']:
+    if not self.compact_sizes:
+      return ~jnp.all(state.done)
+    return jnp.sum(~state.done) > self.compact_sizes[0]
 
   def _run_growing(
     self,
@@ -222,15 +259,61 @@ class Program:
 
     def grown(state):
       caches = network.grow_caches(state.caches, later[0])
-      state = self._run_growing(step, state._replace(caches=caches), later)
-      # Branches return arrays of one shape, and nobody reads the caches now.
-      return state._replace(caches=())
+      return self._run_growing(step, state._replace(caches=caches), later)
 
     state = self._run_stage(step, state, stage)
     if not later:
+      return self._left(state)
+    return lax.cond(self._has_many(state), grown, self._left, state)
+
+  def _left(self, state: State) -> State:
+    """The state with the caches that a compact block goes on with.
+
+    They are of the longest stage, as branches return arrays of one shape.
+    """
+    if not self.compact_sizes:
       return state._replace(caches=())
-    return lax.cond(
-      jnp.all(state.done), lambda s: s._replace(caches=()), grown, state
+    few = compaction.first(state.done, self.compact_sizes[0])
+    caches = jax.tree.map(few.take, state.caches)
+    caches = network.grow_caches(caches, self.cache_stages[-1])
+    return state._replace(caches=caches)
+
+  def _run_compact(self, given: Given, state: State) -> State:
+    """Runs the open hypotheses of a block alone, and puts them back."""
+    few = compaction.first(state.done, self.compact_sizes[0])
+    each = jax.vmap(few.take)  # of [T, B, N]
+    done = few.done(state.done)
+    last = self.cache_stages[-1]
+    end = dataclasses.replace(
+      self,
+      # Fewer to compile, where there is little to read.
+      cache_stages=(*(n for n in self.cache_stages[1::2] if n < last), last),
+      grows_caches=False,
+      row_capacities=(),
+      compact_sizes=self.compact_sizes[1:],
+    )._run(
+      given._replace(
+        uniforms=None if given.uniforms is None else each(given.uniforms),
+        rows=few.rows(state.done.shape, given.rows),
+      ),
+      State(
+        position=state.position,
+        previous=few.take(state.previous),
+        done=done,
+        tokens=each(state.tokens),
+        lengths=few.take(state.lengths),
+        log_probs=few.take(state.log_probs),
+        finished=few.take(state.finished),
+        sharing=sharing_lib.first(done),
+        caches=state.caches,
+      ),
+    )
+    return state._replace(
+      tokens=jax.vmap(few.put)(state.tokens, end.tokens),
+      lengths=few.put(state.lengths, end.lengths),
+      log_probs=few.put(state.log_probs, end.log_probs),
+      finished=few.put(state.finished, end.finished),
+      caches=(),
     )
 
   def _steps(self, go_on, step):
@@ -260,12 +343,7 @@ class Program:
 
   def step(
     self,
-    params,
-    cross_caches,
-    turned_embeddings,
-    inputs: BlockInputs,
-    uniforms: Float[Array, 'T B N'] | None,
-    inverse_temperature,
+    given: Given,
     state: State,
     capacity: int | None,
     length: int,
@@ -276,20 +354,20 @@ class Program:
     None for one for each hypothesis. `length` is that of the stage.
     """
     shape = state.previous.shape
-    rows, row_of = rows_lib.OwnRows(*shape), None
+    rows, row_of = given.rows or rows_lib.OwnRows(*shape), None
     if capacity is not None:
       rows = state.sharing.rows(capacity)
       row_of = state.sharing.row_of.reshape(-1)
     logits, caches = self._apply(
-      params,
+      given.params,
       'decode_step',
       state.previous,
       state.caches,
-      cross_caches,
-      inputs.encoder_input_tokens,
+      given.cross_caches,
+      given.encoder_input_tokens,
       state.position,
       rows,
-      turned_embeddings,
+      given.turned_embeddings,
       length,
     )  # [R, V]
     # Log-probabilities are over all tokens, forbidden ones too, as teacher
@@ -301,7 +379,7 @@ class Program:
         log_prob = jnp.take(log_prob, row_of, mode='clip')
     else:
       uniform = lax.dynamic_index_in_dim(
-        uniforms, state.position, keepdims=False
+        given.uniforms, state.position, keepdims=False
       )
       draw = categorical.draw
       if self.top_k is not None or self.top_p < 1:
@@ -311,7 +389,7 @@ class Program:
       token, log_prob = draw(
         logits,
         uniform.reshape(-1),
-        inverse_temperature,
+        given.inverse_temperature,
         forbidden=self.forbidden,
         row_of=row_of,
       )
@@ -337,6 +415,22 @@ class Program:
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def turned_embeddings(
+  policy: policy_lib.Policy, params: types.Params
+) -> Float[Array, 'D V'] | None:
+  """The embeddings as a kernel of the logits, None if those have their own."""
+  return policy.module.apply({'params': params}, method='turned_embeddings')
+
+
+def within_block(policy, params, turned):
+  """`turned_embeddings`, made here if they were not given."""
+  if turned is not None:
+    return turned
+  # Not to be turned again in each step.
+  return lax.optimization_barrier(turned_embeddings(policy, params))
+
+
 @functools.lru_cache(maxsize=64)
 def compiled(program: Decodes, mesh: jax.sharding.Mesh):
   """`program.decode` on every device of a mesh, each looping alone.
@@ -349,23 +443,28 @@ def compiled(program: Decodes, mesh: jax.sharding.Mesh):
     mesh: with one axis, 'data'.
 
   Returns:
-    A compiled function of (params, key, inverse_temperature, inputs) whose
-    inputs and outputs hold one block a device, joined along the first axis.
+    A compiled function of the arguments of `Decodes.decode` whose inputs and
+    outputs hold one block a device, joined along the first axis.
   """
   if isinstance(program, Program) and mesh.devices.flat[0].platform == 'tpu':
     # A step on TPU reads the part of a cache where it lies; on CPU that is
     # copied for the products. Caches that grow take the memory of all stages
     # together: XLA frees none of them before the end.
-    program = dataclasses.replace(program, grows_caches=False)
+    program = dataclasses.replace(program, grows_caches=False, compact_sizes=())
   each = jax.sharding.PartitionSpec('data')
   whole = jax.sharding.PartitionSpec()
-  return jax.jit(
-    jax.shard_map(
-      program.decode,
-      mesh=mesh,
-      in_specs=(whole, whole, whole, each),
-      out_specs=each,
-      # Loop states start as constants and become different on each device.
-      check_vma=False,
-    )
+  on_each_device = jax.shard_map(
+    program.decode,
+    mesh=mesh,
+    in_specs=(whole, whole, whole, each, whole),
+    out_specs=each,
+    # Loop states start as constants and become different on each device.
+    check_vma=False,
   )
+
+  def decode(params, key, inverse_temperature, inputs, turned_embeddings=None):
+    return on_each_device(
+      params, key, inverse_temperature, inputs, turned_embeddings
+    )
+
+  return jax.jit(decode)

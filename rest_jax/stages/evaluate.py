@@ -76,6 +76,7 @@ class EvaluateConfig:
       block_sources=max(1, num_rows // (self.beam_size or 1)),
       # Each is compiled, and one pass over a split is short.
       row_shares=(0.5,),
+      compact_shares=(),
       beam_size=self.beam_size,
       length_penalty=self.length_penalty,
     )

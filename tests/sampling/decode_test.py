@@ -157,6 +157,63 @@ class TestDecode:
     assert not outputs.finished.any()
     assert (outputs.lengths == 12).all()
 
+  @pytest.mark.parametrize('grows_caches', [True, False])
+  @pytest.mark.parametrize('greedy', [True, False])
+  def test_few_open_hypotheses_go_on_in_smaller_blocks(
+    self, policy, params, monkeypatch, greedy, grows_caches
+  ):
+    computed = []
+    name = 'greedy' if greedy else 'draw'
+    draw = getattr(categorical, name)
+
+    def counted(logits, *arguments, **settings):
+      jax.debug.callback(lambda: computed.append(len(logits)))
+      return draw(logits, *arguments, **settings)
+
+    # Of four tokens one is EOS, so that hypotheses end at many lengths.
+    settings = {'greedy': greedy, 'forbidden': (0, 2, *range(6, 48))}
+    sources = np.random.default_rng(3).integers(3, 48, (6, 6))
+    inputs = _inputs(sources, 4)
+    whole = _decode(_program(policy, 12, **settings), params, inputs)
+    monkeypatch.setattr(decode.categorical, name, counted)
+    program = _program(
+      policy,
+      12,
+      (2, 3, 8, 12),
+      grows_caches=grows_caches,
+      compact_sizes=(8, 3),
+      **settings,
+    )
+    compact = _decode(program, params, inputs)
+    jax.effects_barrier()
+    _run.cache_clear()
+    lengths = compact.lengths.reshape(-1)
+    num_open = [int((lengths > t).sum()) for t in range(lengths.max())]
+    expected = [24 if n > 8 else 8 if n > 3 else 3 for n in num_open]
+    assert sorted(computed, reverse=True) == expected
+    if not greedy:
+      assert set(expected) == {24, 8, 3}
+    same = (whole.tokens == compact.tokens).all(-1)
+    assert same.mean() > 0.8
+    np.testing.assert_allclose(
+      whole.log_probs[same], compact.log_probs[same], atol=1e-4
+    )
+    np.testing.assert_array_equal(whole.finished[same], compact.finished[same])
+
+  def test_embeddings_may_be_turned_before(self, policy, params):
+    assert decode.turned_embeddings(policy, params) is None
+    tied = _tiny_policy(logits_via_embedding=True)
+    params = tied.init(jax.random.key(0))
+    program, inputs = _program(tied, 12), _inputs(_SOURCES, 4)
+    expected = _decode(program, params, inputs)
+    turned = decode.turned_embeddings(tied, params)
+    assert turned.shape == (tied.config.emb_dim, tied.config.vocab_size)
+    got = _run(program)(
+      params, categorical.base_key(0, 0), jnp.float32(1), inputs, turned
+    )
+    for array, other in zip(got, expected, strict=True):
+      np.testing.assert_array_equal(array, other)
+
   def test_wide_vocabularies_keep_wide_tokens(self):
     policy = _tiny_policy(vocab_size=2**16 + 8)
     # Only the last id is left to draw.

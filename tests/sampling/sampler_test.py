@@ -162,6 +162,8 @@ class TestLayout:
       {'samples_per_block': 3},
       {'row_shares': ()},
       {'row_shares': (0.3, 0.6, 0.9)},
+      {'compact_shares': ()},
+      {'compact_shares': (0.9, 0.6, 0.3)},
       {'cache_stages': (3, 9)},
     ],
   )
@@ -458,6 +460,11 @@ class TestErrors:
       ({'cache_stages': (0, 8)}, 'cache_stages must be positive'),
       ({'row_shares': (0.5, 0.25)}, 'row_shares must be strictly increasing'),
       ({'row_shares': (0.5, 1.0)}, 'lie between 0 and 1'),
+      (
+        {'compact_shares': (0.25, 0.5)},
+        'compact_shares must be strictly decreasing',
+      ),
+      ({'compact_shares': (1.0,)}, 'lie between 0 and 1'),
       ({'top_k': 0}, 'top_k must be at least 1'),
       ({'top_p': 0.0}, r'top_p must lie in \(0, 1\]'),
       ({'weights_dtype': 'int8'}, "weights_dtype must be 'float32' or"),
@@ -466,6 +473,17 @@ class TestErrors:
   def test_refuses_settings(self, settings, message):
     with pytest.raises(ValueError, match=message):
       _sampler(**settings)
+
+  def test_parts_of_a_block(self):
+    config = _sampler(
+      num_samples_per_source=10,
+      row_shares=(0.01, 0.3),
+      compact_shares=(0.35, 0.3, 0.01),
+    ).config
+    assert config.row_capacities == (1, 6)
+    assert config.compact_sizes == (7, 6, 1)
+    # Then every step computes every hypothesis.
+    assert _sampler(row_shares=()).config.compact_sizes == ()
 
   def test_stages_end_with_the_maximum_length(self):
     config = _sampler(max_target_length=20, cache_stages=[8, 16, 32]).config

@@ -90,6 +90,7 @@ def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
     temperature=0.0,
     block_sources=decode.block_sources * decode.block_samples,
     row_shares=(0.5,),
+    compact_shares=(),
   )
   step = run.policies()[-1]
   written = io.StringIO()

@@ -1,0 +1,65 @@
+"""Hypotheses that are still open, taken out of a block into a smaller one.
+
+Attention reads the caches of all hypotheses of a block, those that are done too.
+Once few are open they go on alone, and are put back where they were at the end.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from rest_jax.models import rows as rows_lib
+
+
+class Open(NamedTuple):
+  """The open hypotheses of a block [B, N], as a block [C, 1].
+
+  Attributes:
+    number: b * N + n of each; B * N where fewer are open.
+  """
+
+  number: Int[Array, ' C']
+
+  def take(self, x: Array) -> Array:
+    """[B, N, ...] -> [C, 1, ...]; where fewer are open, any."""
+    flat = x.reshape(-1, *x.shape[2:])
+    return jnp.take(flat, self.number, axis=0, mode='clip')[:, None]
+
+  def done(self, done: Bool[Array, 'B N']) -> Bool[Array, 'C 1']:
+    """Which are done: where fewer are open, all that are too many."""
+    return self.take(done) | (self.number == done.size)[:, None]
+
+  def put(self, x: Array, taken: Array) -> Array:
+    """[B, N, ...] with [C, 1, ...] where they were taken from."""
+    flat = x.reshape(-1, *x.shape[2:])
+    flat = flat.at[self.number].set(jnp.squeeze(taken, 1), mode='drop')
+    return flat.reshape(x.shape)
+
+  def rows(
+    self, shape: tuple[int, int], before: rows_lib.CompactRows | None
+  ) -> rows_lib.CompactRows:
+    """The rows of their steps.
+
+    Args:
+      shape: (B, N) of the block that they were taken from.
+      before: the rows of that block, if it was compact itself.
+    """
+    number = self.number
+    if before is not None:
+      shape = before.places.row_of.shape
+      number = before.places.hypothesis_of.at[number].get(
+        mode='fill', fill_value=math.prod(shape)
+      )
+    row_of = jnp.zeros(math.prod(shape), jnp.int32)
+    row_of = row_of.at[number].set(jnp.arange(len(number)), mode='drop')
+    return rows_lib.CompactRows(
+      rows_lib.SharedRows(row_of.reshape(shape), number)
+    )
+
+
+def first(done: Bool[Array, 'B N'], size: int) -> Open:
+  """The first C = `size` hypotheses that are not done."""
+  (number,) = jnp.nonzero(~done.reshape(-1), size=size, fill_value=done.size)
+  return Open(number.astype(jnp.int32))
