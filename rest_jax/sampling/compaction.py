@@ -38,7 +38,7 @@ class Open(NamedTuple):
     return flat.reshape(x.shape)
 
   def rows(
-    self, shape: tuple[int, int], before: rows_lib.CompactRows | None
+    self, shape: tuple[int, ...], before: rows_lib.CompactRows | None
   ) -> rows_lib.CompactRows:
     """The rows of their steps.
 

@@ -85,7 +85,7 @@ class Given(NamedTuple):
   params: types.Params
   turned_embeddings: Float[Array, 'D V'] | None
   inverse_temperature: Float[Array, '']
-  encoder_input_tokens: Int[Array, 'B S']
+  encoder_input_tokens: Int[Array | np.ndarray, 'B S']
   cross_caches: network.CrossCaches
   uniforms: Float[Array, 'T B N'] | None
   rows: rows_lib.CompactRows | None = None
@@ -416,10 +416,8 @@ class Program:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def turned_embeddings(
-  policy: policy_lib.Policy, params: types.Params
-) -> Float[Array, 'D V'] | None:
-  """The embeddings as a kernel of the logits, None if those have their own."""
+def turned_embeddings(policy: policy_lib.Policy, params: types.Params) -> Any:
+  """The embeddings [D, V] as a kernel of the logits, None if those have their own."""
   return policy.module.apply({'params': params}, method='turned_embeddings')
 
 
