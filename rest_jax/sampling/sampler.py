@@ -6,7 +6,8 @@ depends on the parameters, the block shape, and the seed, Grow step, source id
 and sample id that its random numbers are made of: not on the blocks in flight
 or the number of devices. The sources beside it in a block decide how many rows
 its steps compute (`DecodeConfig.row_shares` and `compact_shares`), and so how its
-logits are rounded; blocks are cut from the sources of one call, so one call always gives the same.
+logits are rounded; blocks are cut from the sources of one call, so one call always
+gives the same.
 """
 
 import collections
