@@ -142,7 +142,7 @@ class MultiHeadAttention(nn.Module):
     self,
     inputs: Float[Array, 'R D'],
     cache: Cache,
-    bias: Float[Array, 'H L'],
+    bias: Float[Array, '*#B #H L'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
   ) -> tuple[Float[Array, 'R D'], Cache]:
@@ -154,8 +154,8 @@ class MultiHeadAttention(nn.Module):
     Args:
       inputs: the new position's, one a row.
       cache: of M >= L positions, of which the first L are attended to.
-      bias: added to the logits.
-      position: the new one, below L.
+      bias: added to the logits [B, N, H, L].
+      position: where the cache gets the new one, below L.
       rows: which hypotheses share a row.
 
     Returns:

@@ -46,6 +46,15 @@ def _relpos_bias(
   )
 
 
+def _step_bias(
+  relpos_bias: layers.RelativePositionBias,
+  position: Int[Array, ''] | int,
+  length: int,
+  is_ring: bool,
+) -> Float[Array, 'H L']:
+  return (relpos_bias.ring if is_ring else relpos_bias.row)(position, length)
+
+
 def _residual(x: Array) -> Array:
   return layers.constrain(x, ('batch', 'length', 'embed'))
 
@@ -126,13 +135,16 @@ class DecoderLayer(nn.Module):
     x: Float[Array, 'R D'],
     cache: attention.Cache,
     cross_cache: attention.CrossCache,
-    bias: Float[Array, '#H L'],
+    bias: Float[Array, '*#B #H L'],
     cross_bias: Float[Array, 'sources 1 1 S'],
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
+    is_ring: bool,
   ) -> tuple[Float[Array, 'R D'], attention.Cache]:
     if self.config.relative_bias_per_layer:
-      bias = bias + self.relpos_bias.row(position, bias.shape[1])
+      bias = bias + _step_bias(
+        self.relpos_bias, position, bias.shape[-1], is_ring
+      )
     y = self.pre_self_attention_layer_norm(x)
     y, cache = self.self_attention.step(y, cache, bias, position, rows)
     x = x + y
@@ -245,19 +257,25 @@ class Decoder(nn.Module):
     position: Int[Array, ''] | int,
     rows: rows_lib.Rows,
     length: int,
+    ring_positions: Int[Array, ' B'] | None,
   ) -> tuple[Float[Array, 'R D'], Caches]:
     """The hidden states of one new position, and the caches with it."""
-    seen = jnp.arange(length) <= position
-    bias = layers.mask_to_bias(seen)[None]
+    is_ring = ring_positions is not None
+    if is_ring:
+      ages = layers.ring_ages(position, length)
+      seen = ages <= ring_positions[:, None, None, None]  # [B, 1, 1, L]
+    else:
+      seen = (jnp.arange(length) <= position)[None]
+    bias = layers.mask_to_bias(seen)
     if not self.config.relative_bias_per_layer:
-      bias = self.relpos_bias.row(position, length) + bias
+      bias = bias + _step_bias(self.relpos_bias, position, length, is_ring)
     cross_bias = layers.mask_to_bias(cross_mask)
     new_caches = []
     for layer, cache, cross_cache in zip(
       self.layers, caches, cross_caches, strict=True
     ):
       x, cache = layer.step(
-        x, cache, cross_cache, bias, cross_bias, position, rows
+        x, cache, cross_cache, bias, cross_bias, position, rows, is_ring
       )
       new_caches.append(cache)
     return self.decoder_norm(x), tuple(new_caches)

@@ -316,6 +316,18 @@ class RelativePositionBias(nn.Module):
     distance = jnp.clip(distance, 0, self.max_distance)
     return jnp.take(by_distance, distance, axis=1)
 
+  def ring(
+    self, newest: Int[Array, ''] | int, key_length: int
+  ) -> Float[Array, 'H L']:
+    """The bias of a query whose keys lie in a ring, its own at `newest`."""
+    by_age = jnp.flip(self.row(key_length - 1, key_length), axis=1)
+    return jnp.take(by_age, ring_ages(newest, key_length), axis=1)
+
+
+def ring_ages(newest: Int[Array, ''] | int, length: int) -> Int[Array, ' L']:
+  """How many steps before the newest each place of a ring was written."""
+  return (newest - jnp.arange(length)) % length
+
 
 def mask_to_bias(mask: Bool[Array, '...']) -> Float[Array, '...']:
   """0 where a query may attend, MASKED elsewhere."""

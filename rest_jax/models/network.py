@@ -165,6 +165,7 @@ class Transformer(nn.Module):
     rows: rows_lib.Rows | None = None,
     turned_embeddings: Float[Array, 'D V'] | None = None,
     length: int | None = None,
+    ring_positions: Int[Array, ' B'] | None = None,
   ) -> tuple[Float[Array, '... V'], Caches]:
     """Logits of the next token of N hypotheses for each source.
 
@@ -178,6 +179,9 @@ class Transformer(nn.Module):
       rows: which hypotheses share a row; None for a row each.
       turned_embeddings: of the method of that name, made once for all steps.
       length: how many of the caches' positions are attended to; None for all.
+      ring_positions: positions of each source's hypotheses where those of
+        different sources began at different times. Caches are rings then, of
+        which the step writes the place `position`; at most `length` - 1.
 
     Returns:
       Float32 logits, [R, V] of the rows, or [B, N, V] if each hypothesis has
@@ -195,6 +199,7 @@ class Transformer(nn.Module):
       position,
       shared,
       length or cache_length(caches),
+      ring_positions,
     )
     logits = self.logits(hidden, turned_embeddings)
     return own.expand(logits) if rows is None else logits, caches

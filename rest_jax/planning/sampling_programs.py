@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from typing import Any
 
 from flax import linen as nn
@@ -147,14 +146,12 @@ def decoding_step(
 
   def given(key, params, inputs):
     """As `Program.decode` makes it."""
-    apply = functools.partial(program.policy.module.apply, {'params': params})
     with nn.logical_axis_rules(()):
-      encoded = apply(inputs.encoder_input_tokens, method='encode')
-      cross = apply(encoded, method='cross_attention_cache')
+      cross = program.cross_caches(params, inputs.encoder_input_tokens)
     uniforms = categorical.uniforms(
       key, inputs.source_words, inputs.sample_ids, config.max_target_length
     )
-    turned = apply(method='turned_embeddings')
+    turned = decode.turned_embeddings(program.policy, params)
     return cross, turned, uniforms, program.initial(inputs)
 
   def step(params, cross, turned, inputs, uniforms, state):

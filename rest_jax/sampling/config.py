@@ -7,6 +7,9 @@ import math
 
 from rest_jax import settings
 
+# Positions of a ring, as vector units read them.
+_MULTIPLE = 8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
@@ -48,7 +51,13 @@ class DecodeConfig:
     weights_dtype: 'float32', or 'bfloat16' to sample with kernels and embeddings
       rounded to it, summing in float32. The log-probabilities are then those of
       the rounded policy.
-    blocks_in_flight: blocks a device is given before the first is fetched.
+    blocks_in_flight: blocks, or queues, a device is given before the first is
+      fetched.
+    queue_sources: sources that a device is given at once where there are more of a
+      bucket than a block takes, see `refill.Refill`; None for blocks alone. On
+      CPU alone, not measured elsewhere.
+    queue_length: M of a queue, as a multiple of the bucket's length. Hypotheses
+      that get longer are drawn anew, in blocks, from the same random numbers.
   """
 
   num_samples_per_source: int
@@ -65,6 +74,8 @@ class DecodeConfig:
   row_shares: Sequence[float] = (0.25, 0.5, 0.75)
   compact_shares: Sequence[float] = (0.25, 0.0625)
   weights_dtype: str = 'float32'
+  queue_sources: int | None = 512
+  queue_length: float = 1.5
   blocks_in_flight: int = settings.recorded(default=2)
 
   def __post_init__(self):
@@ -115,6 +126,16 @@ class DecodeConfig:
         raise ValueError(
           f'{name} must be at least 1; got {getattr(self, name)}.'
         )
+    if self.queue_sources is not None and self.queue_sources < 1:
+      raise ValueError(
+        'queue_sources must be at least 1, or None for blocks alone; got '
+        f'{self.queue_sources}.'
+      )
+    if not 0 < self.queue_length < float('inf'):
+      raise ValueError(
+        f'queue_length must be positive and finite; got {self.queue_length}. At '
+        '1.5 hypotheses may have half as many tokens again as a source.'
+      )
     if self.samples_per_block is not None and not (
       1 <= self.samples_per_block <= self.num_samples_per_source
     ):
@@ -170,14 +191,37 @@ class DecodeConfig:
     """Rows that a step may compute, fewer than one for each hypothesis."""
     return self._parts(self.row_shares)
 
+  def queue_shape(self, source_length: int) -> tuple[int, int]:
+    """B and M of a queue: caches as large as a block's, up to 4 times its sources.
+
+    Args:
+      source_length: of a bucket.
+    """
+    length = _MULTIPLE * math.ceil(
+      self.queue_length * source_length / _MULTIPLE
+    )
+    length = min(length, self.max_target_length)
+    places = self.block_sources * min(4, self.max_target_length / length)
+    return min(math.floor(places), self.queue_sources or 1), length
+
+  def queue_capacities(self, num_places: int) -> tuple[int, ...]:
+    """As `row_capacities`, twice as many: one loop has them, not one a stage."""
+    if not self.row_shares:
+      return ()
+    shares = (0.0, *self.row_shares, 1.0)
+    between = [(low + high) / 2 for low, high in itertools.pairwise(shares)]
+    return self._parts([*self.row_shares, *between], num_places)
+
   @property
   def compact_sizes(self) -> tuple[int, ...]:
     """Hypotheses of the blocks that open ones go on in, decreasing."""
     shares = self.compact_shares if self.row_shares else ()
     return self._parts(shares)[::-1]
 
-  def _parts(self, shares: Sequence[float]) -> tuple[int, ...]:
-    rows = self.block_sources * self.block_samples
+  def _parts(
+    self, shares: Sequence[float], num_sources: int | None = None
+  ) -> tuple[int, ...]:
+    rows = (num_sources or self.block_sources) * self.block_samples
     return tuple(sorted({math.ceil(share * rows) for share in shares} - {rows}))
 
 

@@ -80,6 +80,7 @@ class Given(NamedTuple):
     cross_caches: of the sources.
     uniforms: one a token; None if greedy.
     rows: of a compact block, whose hypotheses are not those of the sources.
+    ring_positions: of `Transformer.decode_step`.
   """
 
   params: types.Params
@@ -89,6 +90,7 @@ class Given(NamedTuple):
   cross_caches: network.CrossCaches
   uniforms: Float[Array, 'T B N'] | None
   rows: rows_lib.CompactRows | None = None
+  ring_positions: Int[Array, ' B'] | None = None
 
 
 class State(NamedTuple):
@@ -166,14 +168,12 @@ class Program:
     # Sharding names mean nothing inside one device, and raise under
     # `shard_map`.
     with nn.logical_axis_rules(()):
-      encoded = self._apply(params, 'encode', inputs.encoder_input_tokens)
-      cross_caches = self._apply(params, 'cross_attention_cache', encoded)
       given = Given(
         params=params,
         turned_embeddings=within_block(self.policy, params, turned_embeddings),
         inverse_temperature=inverse_temperature,
         encoder_input_tokens=inputs.encoder_input_tokens,
-        cross_caches=cross_caches,
+        cross_caches=self.cross_caches(params, inputs.encoder_input_tokens),
         uniforms=self._uniforms(key, inputs),
       )
       state = self._run(given, self.initial(inputs))
@@ -191,6 +191,15 @@ class Program:
     return self.policy.module.apply(
       {'params': params}, *arguments, method=method
     )
+
+  def cross_caches(
+    self,
+    params: types.Params,
+    encoder_input_tokens: Int[Array | np.ndarray, 'B S'],
+  ) -> network.CrossCaches:
+    """What steps attend to of sources."""
+    encoded = self._apply(params, 'encode', encoder_input_tokens)
+    return self._apply(params, 'cross_attention_cache', encoded)
 
   def _uniforms(self, key, inputs):
     if self.greedy:
@@ -241,7 +250,10 @@ class Program:
       return (state.position < stage) & self._has_many(state)
 
     step = functools.partial(step, length=stage)
-    return lax.while_loop(go_on, self._steps(go_on, step), state)
+    steps = steps_by_rows(
+      self.row_capacities, lambda state: state.sharing.num_rows, go_on, step
+    )
+    return lax.while_loop(go_on, steps, state)
 
   def _has_many(self, state: State) -> Bool[Array, '']:
     if not self.compact_sizes:
@@ -316,31 +328,6 @@ class Program:
       caches=(),
     )
 
-  def _steps(self, go_on, step):
-    """The body of a stage's loop: steps of the capacity that rows need.
-
-    A loop for each capacity, not a branch for each in one loop: what loops
-    carry is updated where it lies, what branches return is copied.
-    """
-    if not self.row_capacities:
-      return functools.partial(step, capacity=None)
-
-    def steps(state):
-      least = 0
-      for capacity in (*self.row_capacities, None):
-
-        def fits(state, least=least, capacity=capacity):
-          rows = state.sharing.num_rows
-          fits = go_on(state) & (rows > least)
-          return fits if capacity is None else fits & (rows <= capacity)
-
-        body = functools.partial(step, capacity=capacity)
-        state = lax.while_loop(fits, body, state)
-        least = capacity
-      return state
-
-    return steps
-
   def step(
     self,
     given: Given,
@@ -369,6 +356,7 @@ class Program:
       rows,
       given.turned_embeddings,
       length,
+      given.ring_positions,
     )  # [R, V]
     # Log-probabilities are over all tokens, forbidden ones too, as teacher
     # forcing gives them.
@@ -396,16 +384,24 @@ class Program:
     token = jnp.where(state.done, types.PAD_ID, token.reshape(shape))
     ended = token == types.EOS_ID
     done = state.done | ended
+    position, written = state.position + 1, token
+    if given.ring_positions is not None:
+      # There is no room for one more; and what is done stays as it is until its
+      # place is given to another source, which may be after a turn of the ring.
+      done |= (given.ring_positions + 1 >= length)[:, None]
+      position %= length
+      kept = lax.dynamic_index_in_dim(state.tokens, state.position, 0, False)
+      written = jnp.where(state.done, kept, token)
     sharing = state.sharing
     if self.row_capacities:
       sharing = sharing_lib.after(sharing.row_of, token, done)
     return State(
-      position=state.position + 1,
+      position=position,
       previous=token,
       done=done,
       sharing=sharing,
       tokens=lax.dynamic_update_index_in_dim(
-        state.tokens, token, state.position, 0
+        state.tokens, written, state.position, 0
       ),
       lengths=state.lengths + ~state.done,
       log_probs=state.log_probs
@@ -413,6 +409,46 @@ class Program:
       finished=state.finished | ended,
       caches=caches,
     )
+
+
+def steps_by_rows(
+  capacities: tuple[int, ...],
+  num_rows: Callable[[Any], Int[Array, '']],
+  go_on: Callable[[Any], Bool[Array, '']],
+  step: Callable[..., Any],
+) -> Callable[[Any], Any]:
+  """The body of a loop: steps of the capacity that rows need.
+
+  A loop for each capacity, not a branch for each in one loop: what loops
+  carry is updated where it lies, what branches return is copied.
+
+  Args:
+    capacities: rows that a step may compute, increasing; besides all.
+    num_rows: how many there are, of what the loop carries.
+    go_on: whether there is another step, of the same.
+    step: takes the same and `capacity`, None for all.
+
+  Returns:
+    A function from what the loop carries to what it carries later.
+  """
+  if not capacities:
+    return functools.partial(step, capacity=None)
+
+  def steps(carry):
+    for least, capacity in zip(
+      (0, *capacities), (*capacities, None), strict=True
+    ):
+
+      def fits(carry, least=least, capacity=capacity):
+        rows = num_rows(carry)
+        fits = go_on(carry) & (rows > least)
+        return fits if capacity is None else fits & (rows <= capacity)
+
+      body = functools.partial(step, capacity=capacity)
+      carry = lax.while_loop(fits, body, carry)
+    return carry
+
+  return steps
 
 
 @functools.partial(jax.jit, static_argnums=0)

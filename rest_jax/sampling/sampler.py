@@ -14,6 +14,7 @@ import collections
 from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
-from rest_jax.sampling import beam, categorical, decode
+from rest_jax.sampling import beam, categorical, decode, refill
 from rest_jax.sampling import config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
@@ -54,11 +55,59 @@ class SampleBlock:
 
 
 class _Item(NamedTuple):
-  """A block's worth of work: positions in the call, and sample ids."""
+  """What a device is given at once: a block, or a queue.
+
+  Attributes:
+    length: of the bucket.
+    positions: of the sources in the call.
+    sample_ids: which samples of each.
+    room: for how many sources it is compiled.
+    queue: how it is decoded if it is one.
+    longer: where what a block draws anew is waited for; None otherwise.
+  """
 
   length: int
   positions: np.ndarray
   sample_ids: np.ndarray
+  room: int
+  queue: refill.Refill | None = None
+  longer: '_Longer | None' = None
+
+  @property
+  def kind(self) -> tuple[int, refill.Refill | None]:
+    """Items of one kind are decoded by one program."""
+    return self.length, self.queue
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Longer:
+  """Hypotheses of a queue that had no room there, and are drawn in blocks.
+
+  Attributes:
+    item: the queue.
+    outputs: its hypotheses, [b, N, T].
+    unfinished: bool [b, N], which had no room.
+    missing: blocks that are not in `outputs` yet.
+  """
+
+  item: _Item
+  outputs: decode.BlockOutputs
+  unfinished: np.ndarray
+  missing: int
+
+  def rows(self, block: _Item) -> np.ndarray:
+    """Where the sources of a block are in the queue."""
+    return np.flatnonzero(np.isin(self.item.positions, block.positions))
+
+  def put(self, block: _Item, outputs: decode.BlockOutputs):
+    """Puts what a block has drawn where it belongs."""
+    rows = self.rows(block)
+    drawn = self.unfinished[rows]
+    for whole, part in zip(self.outputs, outputs, strict=True):
+      changed = whole[rows]
+      changed[drawn] = part[drawn]
+      whole[rows] = changed
+    self.missing -= 1
 
 
 class Sampler:
@@ -242,26 +291,109 @@ class Sampler:
     groups = _cut(
       np.arange(config.num_samples_per_source), config.block_samples
     )
-    return [
-      _Item(config.source_length_buckets[index], positions, sample_ids)
-      for index in np.unique(bucket)[::-1]
-      for positions in _cut(order[bucket == index], config.block_sources)
-      for sample_ids in groups
-    ]
+    items = []
+    for index in np.unique(bucket)[::-1]:
+      length = config.source_length_buckets[index]
+      positions = order[bucket == index]
+      queue = self._queue(length, len(positions))
+      if queue is None:
+        room = config.block_sources
+        parts = _cut(positions, room)
+      else:
+        most = config.queue_sources or len(positions)
+        room = queue.num_places * math.ceil(most / queue.num_places)
+        # Alike in size, so that none is short.
+        parts = np.array_split(positions, math.ceil(len(positions) / most))
+      items += [
+        _Item(length, part, sample_ids, room, queue)
+        for part in parts
+        for sample_ids in groups
+      ]
+    return items
+
+  def _queue(self, length: int, num_sources: int) -> refill.Refill | None:
+    """How a bucket's sources are decoded if not in blocks."""
+    config, program = self.config, self._program
+    if (
+      config.queue_sources is None
+      or not isinstance(program, decode.Program)
+      or self._meshes[0].devices.flat[0].platform != 'cpu'
+    ):
+      return None
+    num_places, queue_length = config.queue_shape(length)
+    if num_sources <= num_places:
+      return None
+    return refill.Refill(
+      program=dataclasses.replace(
+        program,
+        row_capacities=config.queue_capacities(num_places),
+        cache_stages=(queue_length,),
+        compact_sizes=(),
+      ),
+      num_places=num_places,
+      length=queue_length,
+      num_waiting=max(1, num_places // 8),
+    )
 
   def _run(self, call: '_Call', items: list[_Item]):
     """Decodes items, several in flight: yields each with its outputs."""
     waiting = collections.deque()
-    for _, same in itertools.groupby(items, lambda item: item.length):
+    for launched in self._launches(items):
+      while len(waiting) >= self.config.blocks_in_flight:
+        yield from self._finish(call, waiting)
+      waiting.append((launched, self._traced(call, launched, before=waiting)))
+    while waiting:
+      yield from self._finish(call, waiting)
+
+  def _launches(self, items: list[_Item]) -> Iterator[list[_Item]]:
+    """Items that one program decodes, one a device."""
+    for _, same in itertools.groupby(items, lambda item: item.kind):
       same = list(same)
       for start in range(0, len(same), self._num_devices):
-        launched = same[start : start + self._num_devices]
-        if len(waiting) == self.config.blocks_in_flight:
-          yield from self._fetch(*waiting.popleft())
-        outputs = self._traced(call, launched, before=waiting)
-        waiting.append((launched, outputs))
-    while waiting:
-      yield from self._fetch(*waiting.popleft())
+        yield same[start : start + self._num_devices]
+
+  def _finish(self, call: '_Call', waiting: collections.deque):
+    """Waits for the first launch, and yields what is whole.
+
+    Hypotheses that had no room in a queue are launched again.
+    """
+    again = []
+    for item, outputs in self._fetch(*waiting.popleft()):
+      longer = item.longer
+      if longer is not None:
+        longer.put(item, outputs)
+        if not longer.missing:
+          yield longer.item, longer.outputs
+      elif blocks := self._longer(item, outputs):
+        again += blocks
+      else:
+        yield item, outputs
+    for launched in self._launches(again):
+      waiting.append((launched, self._traced(call, launched, before=waiting)))
+
+  def _longer(self, item: _Item, outputs: decode.BlockOutputs) -> list[_Item]:
+    """Blocks that draw what had no room in a queue."""
+    unfinished = np.logical_not(outputs.finished)
+    more = self.config.max_target_length - outputs.tokens.shape[-1]
+    if not more or not unfinished.any():
+      return []
+    tokens = np.pad(outputs.tokens, ((0, 0), (0, 0), (0, more)))
+    parts = _cut(item.positions[unfinished.any(1)], self.config.block_sources)
+    longer = _Longer(
+      item=item,
+      outputs=outputs._replace(tokens=tokens),
+      unfinished=unfinished,
+      missing=len(parts),
+    )
+    return [
+      item._replace(
+        positions=part,
+        room=self.config.block_sources,
+        queue=None,
+        longer=longer,
+      )
+      for part in parts
+    ]
 
   def _run_shared(self, call: '_Call', items: list[_Item]):
     """As `_run`, each process decoding a part of the items."""
@@ -310,8 +442,9 @@ class Sampler:
         *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
       )
       # A mesh of the caller's would clash with ours.
+      program = items[0].queue or self._program
       with jax.set_mesh(mesh):
-        outputs = decode.compiled(self._program, mesh)(
+        outputs = decode.compiled(program, mesh)(
           **arguments, inputs=jax.device_put(inputs, _sharding(mesh, 'data'))
         )
       for array in outputs:
@@ -332,7 +465,7 @@ class Sampler:
         'parameters have diverged, or are not those of this network.'
       )
     for device, item in enumerate(items):
-      start = device * self.config.block_sources
+      start = device * item.room
       used = slice(start, start + len(item.positions))
       samples = slice(0, len(item.sample_ids))
       yield (
@@ -341,8 +474,8 @@ class Sampler:
       )
 
   def _inputs(self, call: '_Call', item: _Item) -> decode.BlockInputs:
-    """Arrays of one block, filled up to the compiled shape."""
-    sources, samples = self.config.block_sources, self.config.block_samples
+    """Arrays of one item, filled up to the compiled shape."""
+    sources, samples = item.room, self.config.block_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
     tokens = np.full((sources, item.length), types.PAD_ID, np.int32)
     tokens[:, 0] = types.EOS_ID
@@ -354,7 +487,11 @@ class Sampler:
     sample_ids = np.zeros(samples, np.uint32)
     sample_ids[:used_samples] = item.sample_ids
     active = np.zeros((sources, samples), bool)
-    active[:used, :used_samples] = True
+    active[:used, :used_samples] = (
+      True
+      if item.longer is None
+      else item.longer.unfinished[item.longer.rows(item)]
+    )
     return decode.BlockInputs(tokens, words, sample_ids, active)
 
   def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:

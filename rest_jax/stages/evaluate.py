@@ -77,6 +77,7 @@ class EvaluateConfig:
       # Each is compiled, and one pass over a split is short.
       row_shares=(0.5,),
       compact_shares=(),
+      queue_sources=None,
       beam_size=self.beam_size,
       length_penalty=self.length_penalty,
     )

@@ -89,6 +89,15 @@ def test_bias_row_equals_the_row_of_the_matrix(position):
   np.testing.assert_array_equal(row, bias(150, 150)[0, :, position])
 
 
+@pytest.mark.parametrize('newest', [0, 3, 6])
+def test_bias_of_a_ring_goes_by_the_age_of_keys(newest):
+  bias = _bias(False)
+  ring = jax.jit(lambda p: bias.ring(p, 7))(jnp.int32(newest))
+  for place in range(7):
+    age = newest - place if place <= newest else newest - place + 7
+    np.testing.assert_array_equal(ring[:, place], bias(7, 7)[0, :, 6, 6 - age])
+
+
 def test_bias_row_refuses_both_directions():
   with pytest.raises(ValueError, match='bidirectional=True'):
     _bias(True).row(0, 4)

@@ -146,7 +146,7 @@ class TestLayout:
     'ids', [[17], [22, 3, 9, 10, 4], list(range(_NUM_SOURCES))[::-1]]
   )
   def test_neighbours_change_nothing_where_rows_are_not_shared(self, ids):
-    sampler = _sampler(row_shares=())
+    sampler = _sampler(row_shares=(), queue_sources=None)
     part = _sample(sampler, ids)
     assert part.source_ids.tolist() == ids
     everything = _flat(_sample(sampler))
@@ -165,6 +165,9 @@ class TestLayout:
       {'compact_shares': ()},
       {'compact_shares': (0.9, 0.6, 0.3)},
       {'cache_stages': (3, 9)},
+      {'queue_sources': None},
+      {'queue_sources': 7},
+      {'queue_length': 0.5},
     ],
   )
   def test_shapes_change_no_more_than_rounding(self, samples, shape):
@@ -467,6 +470,8 @@ class TestErrors:
       ({'compact_shares': (1.0,)}, 'lie between 0 and 1'),
       ({'top_k': 0}, 'top_k must be at least 1'),
       ({'top_p': 0.0}, r'top_p must lie in \(0, 1\]'),
+      ({'queue_sources': 0}, 'queue_sources must be at least 1, or None'),
+      ({'queue_length': 0.0}, 'queue_length must be positive and finite'),
       ({'weights_dtype': 'int8'}, "weights_dtype must be 'float32' or"),
     ],
   )
@@ -484,6 +489,19 @@ class TestErrors:
     assert config.compact_sizes == (7, 6, 1)
     # Then every step computes every hypothesis.
     assert _sampler(row_shares=()).config.compact_sizes == ()
+
+  def test_shape_of_a_queue(self):
+    config = _sampler(
+      block_sources=4, max_target_length=96, row_shares=(0.5,), queue_sources=12
+    ).config
+    # Rings of 1.5 times the bucket, in eights; as many as the memory of a
+    # block's caches holds, 4 times its sources at most; none without a source.
+    assert config.queue_shape(16) == (12, 24)
+    assert config.queue_shape(17) == (12, 32)
+    assert config.queue_shape(32) == (8, 48)
+    assert config.queue_shape(100) == (4, 96)
+    assert config.queue_capacities(12) == (12, 24, 36)
+    assert _sampler(row_shares=()).config.queue_capacities(12) == ()
 
   def test_stages_end_with_the_maximum_length(self):
     config = _sampler(max_target_length=20, cache_stages=[8, 16, 32]).config
