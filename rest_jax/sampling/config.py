@@ -53,11 +53,13 @@ class DecodeConfig:
       the rounded policy.
     blocks_in_flight: blocks, or queues, a device is given before the first is
       fetched.
-    queue_sources: sources that a device is given at once where there are more of a
-      bucket than a block takes, see `refill.Refill`; None for blocks alone. On
-      CPU alone, not measured elsewhere.
-    queue_length: M of a queue, as a multiple of the bucket's length. Hypotheses
-      that get longer are drawn anew, in blocks, from the same random numbers.
+    queue_sources: sources that a device is given at once where a bucket has many,
+      see `refill.Refill`: whenever all hypotheses of a source are done, the next
+      source takes its place. None for blocks alone. Used on CPU alone, as it was
+      measured nowhere else.
+    queue_length: what a queue has room for, tokens of a hypothesis for each token
+      of its bucket. Hypotheses that get longer are drawn anew, in blocks, from the
+      same random numbers: raise it where targets are longer than sources.
   """
 
   num_samples_per_source: int
@@ -192,7 +194,10 @@ class DecodeConfig:
     return self._parts(self.row_shares)
 
   def queue_shape(self, source_length: int) -> tuple[int, int]:
-    """B and M of a queue: caches as large as a block's, up to 4 times its sources.
+    """B and M of a queue: places, and tokens that there is room for.
+
+    Its caches take no more memory than a block's, and it has up to 4 times the
+    sources of one.
 
     Args:
       source_length: of a bucket.
@@ -205,7 +210,11 @@ class DecodeConfig:
     return min(math.floor(places), self.queue_sources or 1), length
 
   def queue_capacities(self, num_places: int) -> tuple[int, ...]:
-    """As `row_capacities`, twice as many: one loop has them, not one a stage."""
+    """As `row_capacities`, twice as many: one loop has them, not one a stage.
+
+    Args:
+      num_places: B of the queue.
+    """
     if not self.row_shares:
       return ()
     shares = (0.0, *self.row_shares, 1.0)

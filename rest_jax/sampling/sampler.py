@@ -1,13 +1,14 @@
 """N samples for each source, the same whatever the layout.
 
 Sources are sorted by length into buckets and cut into blocks of one compiled
-shape. Each device decodes a block at a time in a loop of its own. A sample
+shape, or, where there are many and the device is a CPU, into queues, see `refill`.
+Each device decodes a block or a queue at a time in a loop of its own. A sample
 depends on the parameters, the block shape, and the seed, Grow step, source id
 and sample id that its random numbers are made of: not on the blocks in flight
-or the number of devices. The sources beside it in a block decide how many rows
-its steps compute (`DecodeConfig.row_shares` and `compact_shares`), and so how its
-logits are rounded; blocks are cut from the sources of one call, so one call always
-gives the same.
+or the number of devices. The sources beside it decide how many rows its steps
+compute (`DecodeConfig.row_shares` and `compact_shares`) and when it takes a place in
+a queue, and so how its logits are rounded; blocks and queues are cut from the sources
+of one call, so one call always gives the same.
 """
 
 import collections
