@@ -1,5 +1,7 @@
 """Multi-head attention: over whole sequences, and one step with caches."""
 
+import functools
+import operator
 from typing import Any
 
 from flax import linen as nn
@@ -21,6 +23,9 @@ GrownCache = tuple[Float[Array, 'B N H grown K'], Float[Array, 'B N H grown K']]
 # out as the products of a step read them: otherwise they are turned each step.
 # The sources are those of the caches' rows, but for `rows.CompactRows`.
 CrossCache = tuple[Float[Array, 'sources H K S'], Float[Array, 'sources H S K']]
+
+# Positions of a cache whose values are added term by term.
+_FEW = 32
 
 
 class MultiHeadAttention(nn.Module):
@@ -183,8 +188,7 @@ class MultiHeadAttention(nn.Module):
     cache = _written(cache, key, value, position)
     keys, values = _first(cache, bias.shape[-1])
     weights = self._softmax(self._step_logits(query, keys), bias)
-    # [B, N, H, L] x [B, N, H, L, K] -> [B, N, H, K]
-    return jnp.einsum('bnhl,bnhlk->bnhk', weights, values), cache
+    return _weighted_sum(weights, values), cache
 
   def _attend_and_write(self, query, key, value, cache, bias, position):
     """As `_write_and_attend`, of the cache as it was and the new position.
@@ -232,6 +236,18 @@ class MultiHeadAttention(nn.Module):
     attended = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
     attended = attended.reshape(*attended.shape[:2], -1)
     return self.out(rows.from_sources(attended))
+
+
+def _weighted_sum(
+  weights: Float[Array, 'B N H L'], values: Float[Array, 'B N H L K']
+) -> Float[Array, 'B N H K']:
+  length = weights.shape[-1]
+  # A product would add up what is rounded more coarsely in float32.
+  if length > _FEW or values.dtype != jnp.float32:
+    return jnp.einsum('bnhl,bnhlk->bnhk', weights, values)
+  # Term by term (seen on CPU: 43 GB/s of values at 24 positions, not 25).
+  terms = (weights[..., i, None] * values[..., i, :] for i in range(length))
+  return functools.reduce(operator.add, terms)
 
 
 def _first(

@@ -9,6 +9,8 @@ from rest_jax import settings
 
 # Positions of a ring, as vector units read them.
 _MULTIPLE = 8
+# Fewer rows take a step about as long: it reads the weights.
+_FEWEST_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,9 @@ class DecodeConfig:
       fetched.
     queue_sources: sources that a device is given at once where a bucket has many,
       see `refill.Refill`: whenever all hypotheses of a source are done, the next
-      source takes its place. None for blocks alone. Used on CPU alone, as it was
-      measured nowhere else.
+      source takes its place. None for blocks alone. Used where caches are at most
+      half as long as `max_target_length`, and on CPU alone, as it was measured
+      nowhere else.
     queue_length: what a queue has room for, tokens of a hypothesis for each token
       of its bucket. Hypotheses that get longer are drawn anew, in blocks, from the
       same random numbers: raise it where targets are longer than sources.
@@ -210,16 +213,16 @@ class DecodeConfig:
     return min(math.floor(places), self.queue_sources or 1), length
 
   def queue_capacities(self, num_places: int) -> tuple[int, ...]:
-    """As `row_capacities`, twice as many: one loop has them, not one a stage.
+    """As `row_capacities`, more of them: one loop has them, not one a stage.
 
     Args:
       num_places: B of the queue.
     """
     if not self.row_shares:
       return ()
-    shares = (0.0, *self.row_shares, 1.0)
-    between = [(low + high) / 2 for low, high in itertools.pairwise(shares)]
-    return self._parts([*self.row_shares, *between], num_places)
+    rows = num_places * self.block_samples
+    least = max(_FEWEST_ROWS, math.ceil(rows / 16))
+    return tuple(range(least, rows, least))
 
   @property
   def compact_sizes(self) -> tuple[int, ...]:
@@ -227,10 +230,8 @@ class DecodeConfig:
     shares = self.compact_shares if self.row_shares else ()
     return self._parts(shares)[::-1]
 
-  def _parts(
-    self, shares: Sequence[float], num_sources: int | None = None
-  ) -> tuple[int, ...]:
-    rows = (num_sources or self.block_sources) * self.block_samples
+  def _parts(self, shares: Sequence[float]) -> tuple[int, ...]:
+    rows = self.block_sources * self.block_samples
     return tuple(sorted({math.ceil(share * rows) for share in shares} - {rows}))
 
 

@@ -322,7 +322,9 @@ class Sampler:
     ):
       return None
     num_places, queue_length = config.queue_shape(length)
-    if num_sources <= num_places:
+    # Seen to be slower otherwise: caches much longer than hypotheses, and a queue
+    # that is at its end as soon as it has begun.
+    if num_places < 2 * config.block_sources or num_sources < 2 * num_places:
       return None
     return refill.Refill(
       program=dataclasses.replace(

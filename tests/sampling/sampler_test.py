@@ -42,6 +42,8 @@ def _sampler(mesh_config=None, vocabulary_size=None, **settings):
     'block_sources': 2,
     'source_length_buckets': (8, 16),
     'cache_stages': (8,),
+    # Of both buckets, for whose hypotheses it is often too short.
+    'queue_length': 0.5,
     **settings,
   }
   # One device unless told, whatever the machine has.
@@ -167,7 +169,7 @@ class TestLayout:
       {'cache_stages': (3, 9)},
       {'queue_sources': None},
       {'queue_sources': 7},
-      {'queue_length': 0.5},
+      {'queue_length': 1.0},
     ],
   )
   def test_shapes_change_no_more_than_rounding(self, samples, shape):
@@ -184,6 +186,25 @@ class TestLayout:
           )
     assert all(distance < 1e-5 for _, _, distance in differ), differ
     assert len(differ) < 0.1 * _NUM_SOURCES * 4
+
+  @pytest.mark.parametrize(
+    ('settings', 'num_sources', 'queued'),
+    [
+      ({}, _NUM_SOURCES, True),
+      ({'queue_sources': None}, _NUM_SOURCES, False),
+      # Caches of more than half of the longest; few sources.
+      ({'queue_length': 1.0, 'source_length_buckets': (16,)}, 23, False),
+      ({}, 5, False),
+    ],
+  )
+  def test_many_sources_with_short_caches_are_queued(
+    self, settings, num_sources, queued
+  ):
+    sampler = _sampler(**settings)
+    items = sampler._plan(_sources(), np.arange(num_sources))
+    assert any(item.queue for item in items) == queued
+    rows = np.concatenate([item.positions for item in items])
+    assert sorted(rows) == list(range(num_sources))
 
   def test_groups_of_samples_are_those_of_the_whole(self):
     # The same block shape, so bit for bit: samples 0-3, then 4 and 5.
@@ -492,7 +513,11 @@ class TestErrors:
 
   def test_shape_of_a_queue(self):
     config = _sampler(
-      block_sources=4, max_target_length=96, row_shares=(0.5,), queue_sources=12
+      block_sources=4,
+      max_target_length=96,
+      row_shares=(0.5,),
+      queue_sources=12,
+      queue_length=1.5,
     ).config
     # Rings of 1.5 times the bucket, in eights; as many as the memory of a
     # block's caches holds, 4 times its sources at most; none without a source.
@@ -500,7 +525,9 @@ class TestErrors:
     assert config.queue_shape(17) == (12, 32)
     assert config.queue_shape(32) == (8, 48)
     assert config.queue_shape(100) == (4, 96)
-    assert config.queue_capacities(12) == (12, 24, 36)
+    # 4 samples of each place, in sixteenths, but in no fewer rows than 32.
+    assert config.queue_capacities(12) == (32,)
+    assert config.queue_capacities(256) == tuple(range(64, 1024, 64))
     assert _sampler(row_shares=()).config.queue_capacities(12) == ()
 
   def test_stages_end_with_the_maximum_length(self):
