@@ -17,13 +17,12 @@ from absl import app, flags
 import numpy as np
 import sacrebleu
 
+from benchmarks import work
 from rest_jax.data import ragged
 from rest_jax.evaluation import metrics
-from rest_jax.models import network
-from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import folder, policies, prepare
+from rest_jax.stages import prepare
 
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'A run with finished data and bc.', required=True
@@ -37,13 +36,7 @@ _TARGET_LENGTH = flags.DEFINE_integer('target_length', 48, 'T at most.')
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
-  run = pathlib.Path(_MODEL_DIR.value)
-  settings = folder.read_manifest(run / 'bc')['settings']['network']
-  policy = policy_lib.Policy(
-    network.NetworkConfig(**{k: v for k, v in settings.items() if k != 'is'})
-  )
-  params = policies.load(run / 'bc', policy, mesh_lib.MeshConfig())
-  data = prepare.load(run / 'data')
+  policy, params, data = work.bc_policy(pathlib.Path(_MODEL_DIR.value))
   pairs = data.pairs(prepare.TEST)
   count = min(_SOURCES.value, len(pairs))
   sources = ragged.Ragged.from_lists(
@@ -62,6 +55,7 @@ def main(argv) -> None:
       cache_stages=(_TARGET_LENGTH.value,),
       # Rows are computed, and so rounded, alike.
       row_shares=(),
+      queue_sources=None,
       weights_dtype=weights_dtype,
     )
     return sampler_lib.Sampler(
@@ -94,15 +88,20 @@ def main(argv) -> None:
     }
     print(json.dumps(line), flush=True)
   same = equal_outputs(drawn['float32'], drawn['bfloat16'])
-  moved = drawn['bfloat16'].log_probs - drawn['float32'].log_probs
+  moved = np.abs(drawn['bfloat16'].log_probs - drawn['float32'].log_probs)[same]
   difference = chrf['bfloat16'] - chrf['float32']
   line = {
     'greedy_equal': float(
       equal_outputs(greedy['float32'], greedy['bfloat16']).mean()
     ),
     'samples_equal': float(same.mean()),
-    'equal_samples_log_prob_moved_mean': float(np.abs(moved[same]).mean()),
-    'equal_samples_log_prob_moved_most': float(np.abs(moved[same]).max()),
+    # Of none there is none.
+    'equal_samples_log_prob_moved_mean': float(moved.mean())
+    if moved.size
+    else None,
+    'equal_samples_log_prob_moved_most': float(moved.max())
+    if moved.size
+    else None,
     'samples_chrf_difference': float(difference.mean()),
     'interval': metrics.bootstrap_interval(np.mean, difference),
   }

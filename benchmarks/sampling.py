@@ -224,22 +224,11 @@ def write_work(work: pathlib.Path, **overrides) -> dict:
 def _trained_policy(directory: pathlib.Path, num_sources: int) -> list:
   """The BC policy of a run; returns sources of its test split."""
   from rest_jax.interop import huggingface
-  from rest_jax.models import network
-  from rest_jax.models import policy as policy_lib
-  from rest_jax.parallel import mesh as mesh_lib
-  from rest_jax.stages import folder, policies, prepare
+  from rest_jax.stages import prepare
 
-  run = pathlib.Path(_MODEL_DIR.value)
-  manifest = folder.read_manifest(run / 'bc')
-  sizes = {
-    k: v for k, v in manifest['settings']['network'].items() if k != 'is'
-  }
-  config = network.NetworkConfig(**sizes)
-  params = policies.load(
-    run / 'bc', policy_lib.Policy(config), mesh_lib.MeshConfig()
-  )
-  huggingface.save_policy(directory, config, params)
-  pairs = prepare.load(run / 'data').pairs(prepare.TEST)
+  policy, params, data = peer_work.bc_policy(pathlib.Path(_MODEL_DIR.value))
+  huggingface.save_policy(directory, policy.config, params)
+  pairs = data.pairs(prepare.TEST)
   return [
     pairs.source_tokens[row].tolist()
     for row in range(min(num_sources, len(pairs)))

@@ -36,6 +36,25 @@ def random_policy(directory: pathlib.Path) -> None:
   huggingface.save_policy(directory, config, params)
 
 
+def bc_policy(run: pathlib.Path):
+  """The BC policy of a run: a `Policy`, its parameters, and the run's data.
+
+  Args:
+    run: its folder, with finished data and bc.
+  """
+  from rest_jax.models import network
+  from rest_jax.models import policy as policy_lib
+  from rest_jax.parallel import mesh as mesh_lib
+  from rest_jax.stages import folder, policies, prepare
+
+  settings = folder.read_manifest(run / 'bc')['settings']['network']
+  policy = policy_lib.Policy(
+    network.NetworkConfig(**{k: v for k, v in settings.items() if k != 'is'})
+  )
+  params = policies.load(run / 'bc', policy, mesh_lib.MeshConfig())
+  return policy, params, prepare.load(run / 'data')
+
+
 def dense_pairs(
   num_pairs: int, source_length: int, target_length: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:

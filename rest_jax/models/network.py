@@ -181,7 +181,8 @@ class Transformer(nn.Module):
       length: how many of the caches' positions are attended to; None for all.
       ring_positions: positions of each source's hypotheses where those of
         different sources began at different times. Caches are rings then, of
-        which the step writes the place `position`; at most `length` - 1.
+        which the step writes the place `position`. From `length` on a position
+        sees the last `length` alone; no step is to draw from it.
 
     Returns:
       Float32 logits, [R, V] of the rows, or [B, N, V] if each hypothesis has

@@ -169,7 +169,6 @@ class TestLayout:
       {'cache_stages': (3, 9)},
       {'queue_sources': None},
       {'queue_sources': 7},
-      {'queue_length': 1.0},
     ],
   )
   def test_shapes_change_no_more_than_rounding(self, samples, shape):
