@@ -55,6 +55,7 @@ class Page:
     title: of the run.
     facts: names and values of what the run is.
     results: what was measured.
+    stage_warnings: what stages warned of, a line each.
     grown: D_g: histograms, and what filters keep.
     kept: of each Improve step, what its filter kept.
     trust: figures that say whether the reward can be trusted.
@@ -70,6 +71,7 @@ class Page:
   title: str
   facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
   results: results_lib.Results
+  stage_warnings: Sequence[str] = ()
   grown: Sequence[exhibits.Exhibit] = ()
   kept: table.Cells | None = None
   trust: Sequence[exhibits.Exhibit] = ()

@@ -24,16 +24,19 @@ class Cells(NamedTuple):
   rows: tuple[tuple[str, ...], ...]
 
 
-def render(results: results_lib.Results) -> str:
+def render(
+  results: results_lib.Results, stage_warnings: Sequence[str] = ()
+) -> str:
   """Lays out every policy of every split, one line each.
 
   Columns that no policy of a split has are left out; a missing value is '-'.
 
   Args:
     results: what to show.
+    stage_warnings: what stages warned of, a line each.
 
   Returns:
-    The table, no line longer than `MAX_WIDTH` characters, without a newline at
+    The tables, no line longer than `MAX_WIDTH` characters, without a newline at
     the end.
   """
   blocks = [
@@ -45,8 +48,9 @@ def render(results: results_lib.Results) -> str:
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
   blocks.append(NOTE)
-  if results.warnings:
-    blocks.append('\n'.join(f'WARNING {line}' for line in results.warnings))
+  warnings = [*stage_warnings, *results.warnings]
+  if warnings:
+    blocks.append('\n'.join(f'WARNING {line}' for line in warnings))
   return '\n\n'.join(blocks)
 
 

@@ -23,6 +23,7 @@ from rest_jax.data import files, inventory, remote
 from rest_jax.parallel import processes
 
 MANIFEST = 'manifest.json'
+WARNINGS = 'warnings'  # The key of a manifest's list of messages.
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory'
 
@@ -40,12 +41,24 @@ class StageFolder:
     settings: what feeds the stage, as JSON values (see `settings.describe`).
     is_finished: whether it was finished when it was opened.
     began: when it was opened, on the monotonic clock.
+    warnings: what `warn` was told; the manifest holds them.
   """
 
   path: pathlib.Path
   settings: dict[str, Any]
   is_finished: bool
   began: float = dataclasses.field(default_factory=time.monotonic)
+  warnings: list[str] = dataclasses.field(default_factory=list)
+
+  def warn(self, message: str) -> None:
+    """Logs a warning, which the manifest and the report repeat.
+
+    Args:
+      message: what was found, with its number, and what to do about it.
+    """
+    if message not in self.warnings:
+      self.warnings.append(message)
+      logging.warning('%s: %s', self.path.name, message)
 
   def manifest(self) -> dict[str, Any]:
     return read_manifest(self.path)
@@ -76,6 +89,7 @@ class StageFolder:
       self.path / MANIFEST,
       {
         **manifest,
+        WARNINGS: self.warnings,
         _INVENTORY: inventory.take(
           self.path,
           without=(MANIFEST, _SETTINGS),

@@ -47,13 +47,14 @@ def write(
     title=f'{results.task}, {run.model_dir.resolve().name}',
     facts=_facts(run),
     results=results,
+    stage_warnings=reported_stages.warnings(stages(run, names)),
     grown=_grown(run, directory),
     kept=reported_stages.kept(run.model_dir),
     trust=_trust(run, judged),
     trust_tables=_trust_tables(run, judged),
     training=_training(run, names),
     samples=_samples(run, evaluations),
-    costs=reported_stages.costs(_stages(run, names)),
+    costs=reported_stages.costs(stages(run, names)),
     commands=_commands(run),
     versions=_versions(),
     listings=_listings(run.model_dir),
@@ -229,30 +230,30 @@ def _trust_tables(
   return [cells for cells in found if cells is not None]
 
 
-def _stages(run: Any, names: dict[pathlib.Path, str]) -> reported_stages.Stages:
+def stages(run: Any, names: dict[pathlib.Path, str]) -> reported_stages.Stages:
   """Finished stages of the run, in the order in which they are made."""
-  stages = [('data', run.directory('data')), ('bc', run.directory('bc'))]
+  found = [('data', run.directory('data')), ('bc', run.directory('bc'))]
   if run.experiment.trained_reward is not None:
-    stages.append(('reward', run.directory('reward')))
+    found.append(('reward', run.directory('reward')))
   for g in range(1, run.experiment.num_grow_steps + 1):
-    stages.append((f'grow {g}', run.grow_directory(g)))
-    stages.append((f'value {g}', run.value_directory(g)))
-    stages += [
+    found.append((f'grow {g}', run.grow_directory(g)))
+    found.append((f'value {g}', run.value_directory(g)))
+    found += [
       (f'improve {g}.{i}', directory)
       for i, directory in _improve_directories(run, g).items()
     ]
-    stages.append((f'refresh {g}', run.refresh_directory(g)))
-  stages += [
+    found.append((f'refresh {g}', run.refresh_directory(g)))
+  found += [
     ('online', step.directory) for step in run.policies() if step.is_online
   ]
-  stages += [
+  found += [
     (f'evaluate {names[step.directory]}, {split}', directory)
     for split in run.experiment.evaluate.splits
     for step in run.policies()
     if step.directory in names
     for directory in [run.evaluation_directory(step, split)]
   ]
-  return reported_stages.finished(stages)
+  return reported_stages.finished(found)
 
 
 def _training(

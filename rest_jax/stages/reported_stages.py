@@ -169,6 +169,17 @@ def _work(manifest: dict[str, Any]) -> Iterator[str]:
     yield f'{manifest["num_rows"]:,} samples, {distinct:,} distinct'
 
 
+def warnings(stages: Stages) -> list[str]:
+  """Returns what finished stages warned of, each line with the stage's name."""
+  return [
+    f'{name}: {message}'
+    for name, directory in finished(stages)
+    for message in folder_lib.read_manifest(directory).get(
+      folder_lib.WARNINGS, ()
+    )
+  ]
+
+
 def finished(stages: Stages) -> Stages:
   """Returns the stages whose folders are complete."""
   return [

@@ -21,7 +21,7 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.stages import costs as costs_stage
-from rest_jax.stages import diagnostics, report_page
+from rest_jax.stages import diagnostics, report_page, reported_stages
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -55,12 +55,11 @@ def write(run: Any) -> str:
     sealed=True,
   )
   figures.write_all(results, run.model_dir / 'report')
-  page = report_page.write(
-    run,
-    results,
-    {step.directory: policy_name(run, step) for step in run.policies()},
+  names = {step.directory: policy_name(run, step) for step in run.policies()}
+  page = report_page.write(run, results, names)
+  text = table.render(
+    results, reported_stages.warnings(report_page.stages(run, names))
   )
-  text = table.render(results)
   if run.experiment.online is not None:
     reached = costs_stage.gather(run)
     if reached:

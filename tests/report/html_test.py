@@ -39,6 +39,7 @@ def full(text='plain'):
   return {
     'title': f'title {text}',
     'facts': {f'fact {text}': text},
+    'stage_warnings': [f'grow 1: {text}'],
     'grown': [evidence.of_kept(1, [kept], text)],
     'kept': cells,
     'trust_tables': [cells._replace(title=f'trust {text}')],
@@ -164,6 +165,11 @@ class TestNumbers:
       assert warning in read.text
     assert '4 of 6 entries' in read.text
     assert 'hacking' not in write().text
+
+  def test_warnings_of_stages_are_said(self, write):
+    warning = 'grow 1: 91 % of the samples are unfinished'
+    assert warning in write(stage_warnings=[warning]).text
+    assert 'Warnings of stages' not in write().text
 
 
 class TestHostileText:

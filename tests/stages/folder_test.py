@@ -22,6 +22,17 @@ def test_a_folder_is_finished_by_its_manifest(tmp_path):
   assert 0 < taken <= time.monotonic() - began
 
 
+def test_warnings_are_logged_and_kept_in_the_manifest(tmp_path, caplog):
+  stage = folder.begin(tmp_path / 'a', {'x': 1})
+  stage.warn('7 of 9 rows are too long; raise the limit')
+  stage.warn('7 of 9 rows are too long; raise the limit')
+  stage.finish({})
+  expected = ['7 of 9 rows are too long; raise the limit']
+  assert stage.manifest()['warnings'] == expected
+  logged = [r.message for r in caplog.records if r.levelname == 'WARNING']
+  assert logged == ['a: 7 of 9 rows are too long; raise the limit']
+
+
 def test_a_finished_folder_is_sent_to_its_mirror(tmp_path, monkeypatch):
   seen = []
   monkeypatch.setattr(

@@ -49,6 +49,19 @@ def test_everything_is_there(run):
   assert '<!--' not in found.text
 
 
+def test_warnings_come_from_the_manifests_in_the_order_of_stages(tmp_path):
+  for name, message in (('b', 'second'), ('a', 'first')):
+    stage = folder_lib.begin(tmp_path / name, {})
+    stage.warn(message)
+    stage.finish({})
+  folder_lib.begin(tmp_path / 'c', {}).warn('of a stage that is not finished')
+  stages = [(f'stage {name}', tmp_path / name) for name in 'abc']
+  assert reported_stages.warnings(stages) == [
+    'stage a: first',
+    'stage b: second',
+  ]
+
+
 def test_the_tables_are_those_of_results(run):
   found = read(run)
   results = results_lib.read(run.model_dir / 'results.json')
