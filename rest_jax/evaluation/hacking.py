@@ -156,34 +156,32 @@ class LanguageClassifier:
     return float(np.mean([self.score(text) < 0 for text in texts]))
 
 
-def log_ratio(
-  log_probs: Float[np.ndarray, ' n'],
-  base_log_probs: Float[np.ndarray, ' n'],
+def divergence(
+  divergences: Float[np.ndarray, ' n'],
   lengths: Int[np.ndarray, ' n'],
   clusters: Shaped[np.ndarray, ' n'],
 ) -> tuple[metrics.Estimate, float]:
-  r"""How far a policy is from BC on its own samples.
+  r"""KL(pi || pi_BC) from samples of the policy.
 
-  $$ \frac1n \sum_i \log \frac{\pi(y_i|x_i)}{\pi_{BC}(y_i|x_i)}, \qquad
-     \sum_i \log \frac{\pi(y_i|x_i)}{\pi_{BC}(y_i|x_i)} \Big/ \sum_i |y_i| $$
+  $$ \frac1n \sum_i d_i, \qquad \sum_i d_i \Big/ \sum_i |y_i|, \qquad
+     d_i = \sum_t KL(\pi(\cdot|y_{i,<t}, x_i) \| \pi_{BC}(\cdot|y_{i,<t}, x_i)) $$
 
-  of untempered policies. For samples drawn at temperature 1 the first is an
-  unbiased estimate of KL(pi || pi_BC); at other temperatures the mean is over
-  what is drawn there, and may be below 0.
+  The first is unbiased where the samples are drawn at temperature 1. The sum
+  over the vocabulary at each position has less noise than log pi - log pi_BC of
+  what was drawn, and is never negative.
 
   Args:
-    log_probs: log pi(y|x) of each sample in nats, summed over tokens.
-    base_log_probs: log pi_BC(y|x), likewise.
+    divergences: d of each sample in nats.
     lengths: tokens of each sample, EOS included, at least 1.
     clusters: the source of each.
 
   Returns:
-    The mean in nats a sequence, with its standard error clustered by source; and
-    nats a token.
+    The mean in nats per sequence, with its standard error clustered by source;
+    and nats per token.
   """
-  ratio = np.asarray(log_probs, np.float64) - base_log_probs
-  mean = metrics.clustered_mean(ratio, clusters)
-  return mean, float(ratio.sum() / np.sum(lengths))
+  exact = np.asarray(divergences, np.float64)
+  mean = metrics.clustered_mean(exact, clusters)
+  return mean, float(exact.sum() / np.sum(lengths))
 
 
 def warning(

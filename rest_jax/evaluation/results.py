@@ -125,7 +125,8 @@ class Diagnostics:
     wrong_language_references: the same of the references: the classifier's own
       error.
     copied: share of texts that are their source, in [0, 1].
-    kl_to_bc: mean of log pi - log pi_BC, nats a sequence.
+    kl_to_bc: estimate of KL(pi || pi_BC) from draws at temperature 1, nats a
+      sequence.
     kl_to_bc_per_token: the same in nats a token.
   """
 

@@ -180,6 +180,16 @@ class DecodeConfig:
         f'{self.length_penalty}.'
       )
 
+  def untempered(self) -> 'DecodeConfig':
+    """Returns settings that draw from the policy itself.
+
+    At temperature 1 and from all tokens, which compiles nothing new unless
+    `top_k` or `top_p` was set.
+    """
+    return dataclasses.replace(
+      self, temperature=1.0, top_k=None, top_p=1.0, beam_size=None
+    )
+
   @property
   def block_samples(self) -> int:
     """Hypotheses of each source in one block."""

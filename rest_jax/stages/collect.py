@@ -3,7 +3,7 @@
 Both go shard by shard: a shard that is complete is never made again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import functools
 import pathlib
@@ -11,6 +11,7 @@ import shutil
 import zipfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import profiling, types
@@ -180,11 +181,72 @@ def log_probs(
   Returns:
     float32 [n], nats, summed over tokens, untempered.
   """
-  (source_tokens, source_rows), (target_tokens, target_rows) = sources, targets
+  put = _put_local(mesh_config)
+  compute = _jitted_log_probs(policy)
+  params = put(params, policy)
+  return _teacher_forced(
+    lambda batch: compute(params, batch),
+    mesh_config,
+    sources=sources,
+    targets=targets,
+    description='log-probabilities',
+  )
+
+
+def divergences(
+  params: types.Params,
+  policy: policy_lib.Policy,
+  bc_params: types.Params,
+  mesh_config: mesh_lib.MeshConfig,
+  *,
+  sources: tuple[ragged.Ragged, np.ndarray],
+  targets: tuple[ragged.Ragged, np.ndarray],
+) -> np.ndarray:
+  """sum_t KL(pi(. | y_<t, x) || pi_BC(. | y_<t, x)) of rows of tokens.
+
+  Args:
+    params: parameters of the policy, on any devices.
+    policy: its network; that of BC is `policy.unconditioned()`.
+    bc_params: parameters of BC, on any devices.
+    mesh_config: devices and rules; those of this process are used.
+    sources: tokens, and which row of them is each of n sources.
+    targets: likewise for the n targets.
+
+  Returns:
+    float32 [n], nats, untempered, at least 0.
+  """
+  put = _put_local(mesh_config)
+  compute = _jitted_divergences(policy)
+  both = put(params, policy), put(bc_params, policy.unconditioned())
+  return _teacher_forced(
+    lambda batch: compute(*both, batch),
+    mesh_config,
+    sources=sources,
+    targets=targets,
+    description='KL to BC',
+  )
+
+
+def _put_local(
+  mesh_config: mesh_lib.MeshConfig,
+) -> Callable[[types.Params, policy_lib.Policy], types.Params]:
   mesh = mesh_config.build_local()
-  params = mesh_lib.put_params(
+  return lambda params, policy: mesh_lib.put_params(
     params, policy.logical_axes(), mesh, mesh_config.rules
   )
+
+
+def _teacher_forced(
+  compute: Callable[[types.Batch], jax.Array],
+  mesh_config: mesh_lib.MeshConfig,
+  *,
+  sources: tuple[ragged.Ragged, np.ndarray],
+  targets: tuple[ragged.Ragged, np.ndarray],
+  description: str,
+) -> np.ndarray:
+  """Computes a number per row of tokens, float32 [n], in batches of few shapes."""
+  (source_tokens, source_rows), (target_tokens, target_rows) = sources, targets
+  mesh = mesh_config.build_local()
   num_rows = _LOG_PROB_ROWS * mesh_lib.num_parts(mesh)
   lengths = np.maximum(
     source_tokens.lengths[source_rows], target_tokens.lengths[target_rows]
@@ -193,7 +255,7 @@ def log_probs(
   result = np.empty(len(order), np.float32)
   with (
     mesh_lib.use(mesh, mesh_config.rules),
-    progress_lib.Progress('log-probabilities', len(order), 'row') as progress,
+    progress_lib.Progress(description, len(order), 'row') as progress,
   ):
     for start in range(0, len(order), num_rows):
       chosen = order[start : start + num_rows]
@@ -204,7 +266,7 @@ def log_probs(
         source_tokens.pad(source_rows[filled], length),
         target_tokens.pad(target_rows[filled], length),
       )
-      found = _jitted_log_probs(policy)(params, mesh_lib.put_batch(batch, mesh))
+      found = compute(mesh_lib.put_batch(batch, mesh))
       result[chosen] = np.asarray(found)[: len(chosen)]
       progress.advance(len(chosen))
   return result
@@ -213,6 +275,21 @@ def log_probs(
 @functools.lru_cache(maxsize=4)
 def _jitted_log_probs(policy: policy_lib.Policy):
   return jax.jit(policy.sequence_log_probs)
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_divergences(policy: policy_lib.Policy):
+  bc_policy = policy.unconditioned()
+
+  def divergences(params, bc_params, batch):
+    # [B, T, V], in float32.
+    log_pi = jax.nn.log_softmax(policy.logits(params, batch))
+    log_bc = jax.nn.log_softmax(bc_policy.logits(bc_params, batch))
+    of_token = (jnp.exp(log_pi) * (log_pi - log_bc)).sum(-1)
+    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    return jnp.where(is_token, of_token, 0.0).sum(-1)
+
+  return jax.jit(divergences)
 
 
 def _join(

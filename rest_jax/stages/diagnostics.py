@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from rest_jax import progress as progress_lib
+from rest_jax import types
 from rest_jax.data import files, pair_store, ragged, sample_store
-from rest_jax.evaluation import hacking, paired_text, sampled
+from rest_jax.evaluation import hacking, metrics, paired_text, sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies, prepare
 
 # Training pairs from which the languages are learned.
@@ -20,37 +23,28 @@ def measure(
   directory: pathlib.Path,
   entries: Sequence[dict[str, Any]],
   *,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  bc_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   pairs: pair_store.PairStore,
   rows: np.ndarray,
   max_sources: int | None,
   tokenize: str,
-  mesh_config: mesh_lib.MeshConfig,
 ) -> dict[str, Any]:
   """Measures the samples of some sources.
 
   Args:
     directory: of a sample store with as many samples of every source.
     entries: its shards.
-    policy: the network.
-    policy_directory: of the policy that drew the samples.
-    bc_directory: of BC.
     data: the prepared data.
     pairs: the sources.
     rows: int [n], the sampled rows of `pairs`, rising.
     max_sources: measure the samples of this many, evenly spread; None for all.
     tokenize: sacrebleu's tokeniser.
-    mesh_config: devices and rules.
 
   Returns:
-    The fields of `results.Diagnostics`.
+    The fields of `results.Diagnostics` but those of `distance_to_bc`.
   """
   shards = [sample_store.Shard(directory / entry['file']) for entry in entries]
   tokens = ragged.Ragged.concatenate([shard.tokens for shard in shards])
-  log_probs = np.concatenate([shard.log_prob for shard in shards])
   ids = np.concatenate([shard.source_id for shard in shards])
   chosen = sampled.spread_rows(len(rows), max_sources)
   # The store is in the order of sources: [chosen, samples] -> [n]
@@ -59,19 +53,6 @@ def measure(
   texts = data.vocabulary.decode_batch([tokens[int(row)] for row in at])
   sources = [pairs.source_text(int(row)) for row in ids[at]]
   references = sampled.texts_of(pairs, rows[chosen])[1]
-  base = log_probs[at]
-  if policies.digest(policy_directory) != policies.digest(bc_directory):
-    bc_policy = policy.unconditioned()
-    base = collect.log_probs(
-      policies.load(bc_directory, bc_policy, mesh_config),
-      bc_policy,
-      mesh_config,
-      sources=(pairs.source_tokens, ids[at]),
-      targets=(tokens, at),
-    )
-  kl, kl_per_token = hacking.log_ratio(
-    log_probs[at], base, tokens.lengths[at], ids[at]
-  )
   languages = _languages(data)
   return {
     'sources': len(chosen),
@@ -85,9 +66,89 @@ def measure(
     'wrong_language': languages.wrong(texts),
     'wrong_language_references': languages.wrong(references),
     'copied': hacking.copied(sources, texts),
-    'kl_to_bc': {'mean': kl.mean, 'stderr': kl.stderr},
-    'kl_to_bc_per_token': kl_per_token,
   }
+
+
+def distance_to_bc(
+  decode: sampler_lib.DecodeConfig,
+  *,
+  params: types.Params,
+  policy: policy_lib.Policy,
+  policy_directory: str | pathlib.Path,
+  bc_directory: str | pathlib.Path,
+  data: prepare.PreparedData,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  max_sources: int | None,
+  mesh_config: mesh_lib.MeshConfig,
+  seed: int,
+) -> dict[str, Any]:
+  """Estimates KL(pi || pi_BC) from draws at temperature 1.
+
+  Args:
+    decode: number of samples per source, length and block shape.
+    params: parameters of the policy.
+    policy: its network.
+    policy_directory: its folder.
+    bc_directory: the folder of BC.
+    data: the prepared data.
+    pairs: the sources.
+    rows: int [n], rows of `pairs`, rising.
+    max_sources: draw for this many of them, evenly spread; None for all.
+    mesh_config: devices and rules.
+    seed: sampling seed.
+
+  Returns:
+    `kl_to_bc`, nats per sequence with its standard error, and
+    `kl_to_bc_per_token`; 0 for BC itself.
+  """
+  kl, per_token = metrics.Estimate(0.0, 0.0), 0.0
+  if policies.digest(policy_directory) != policies.digest(bc_directory):
+    tokens, ids = _untempered(
+      decode,
+      params=params,
+      policy=policy,
+      data=data,
+      pairs=pairs,
+      rows=rows[sampled.spread_rows(len(rows), max_sources)],
+      mesh_config=mesh_config,
+      seed=seed,
+    )
+    divergences = collect.divergences(
+      params,
+      policy,
+      policies.load(bc_directory, policy.unconditioned(), mesh_config),
+      mesh_config,
+      sources=(pairs.source_tokens, ids),
+      targets=(tokens, np.arange(len(tokens))),
+    )
+    kl, per_token = hacking.divergence(divergences, tokens.lengths, ids)
+  return {
+    'kl_to_bc': {'mean': kl.mean, 'stderr': kl.stderr},
+    'kl_to_bc_per_token': per_token,
+  }
+
+
+def _untempered(
+  decode, *, params, policy, data, pairs, rows, mesh_config, seed
+) -> tuple[ragged.Ragged, np.ndarray]:
+  """Draws from the policy itself; returns tokens and source ids."""
+  sampler = collect.policy_sampler(
+    policy, decode.untempered(), mesh_config, data.vocabulary
+  )
+  tokens, ids = [], []
+  with progress_lib.Progress('KL to BC', len(rows), 'source') as progress:
+    for block in sampler.sample(
+      params,
+      pairs.source_tokens,
+      rows,
+      seed=seed,
+      grow_step=0,
+      progress=progress.advance,
+    ):
+      tokens += [sample for samples in block.tokens for sample in samples]
+      ids.append(np.repeat(block.source_ids, block.finished.shape[1]))
+  return ragged.Ragged.from_lists(tokens), np.concatenate(ids)
 
 
 def write_counts(

@@ -159,6 +159,7 @@ def run(
       'reward': {'name': reward.name, 'digest': reward.digest},
       'normalizer': normalizer.to_json(),
       'judge': None if judge is None else judge.name,
+      'kl_temperature': config.decode.untempered().temperature,
       'seed': seed,
     },
     overwrite=overwrite,
@@ -204,6 +205,19 @@ def run(
       description=f'evaluate {folder.path.name}: {scorer.name}',
     )
   outputs = _outputs(config, policy, params, data, pairs, rows, mesh_config)
+  distance = diagnostics.distance_to_bc(
+    config.decode,
+    params=params,
+    policy=policy,
+    policy_directory=policy_directory,
+    bc_directory=bc_directory,
+    data=data,
+    pairs=pairs,
+    rows=rows,
+    max_sources=config.max_diagnostic_sources,
+    mesh_config=mesh_config,
+    seed=seed,
+  )
   entries = sample_store.shard_entries(folder.path, len(shards))
   if processes.is_main():
     with files.atomic_write(folder.path / config.text_file) as temporary:
@@ -233,19 +247,18 @@ def run(
         config, folder.path, entries, reward.name, judge, outputs, pairs, rows,
         data,
       ),
-      'diagnostics': diagnostics.measure(
-        folder.path,
-        entries,
-        policy=policy,
-        policy_directory=policy_directory,
-        bc_directory=bc_directory,
-        data=data,
-        pairs=pairs,
-        rows=rows,
-        max_sources=config.max_diagnostic_sources,
-        tokenize=config.bleu_tokenize,
-        mesh_config=mesh_config,
-      ),
+      'diagnostics': {
+        **diagnostics.measure(
+          folder.path,
+          entries,
+          data=data,
+          pairs=pairs,
+          rows=rows,
+          max_sources=config.max_diagnostic_sources,
+          tokenize=config.bleu_tokenize,
+        ),
+        **distance,
+      },
     }
   )  # fmt: skip
   return folder.path

@@ -83,10 +83,13 @@ def run(
   sampler = collect.policy_sampler(
     policy, config.decode, mesh_config, data.vocabulary
   )
+  untempered = collect.policy_sampler(
+    policy, config.decode.untempered(), mesh_config, data.vocabulary
+  )
   held_out = data.pairs(prepare.VALIDATION)
   mesh = mesh_config.build()
   kl_to_bc = rollout.KLToBC(
-    sampler=sampler,
+    sampler=untempered,
     policy=policy,
     bc_params=bc_params,
     pairs=held_out,

@@ -114,11 +114,10 @@ class TestLanguage:
     assert classifier.wrong(['der vogel schläft', 'eine hund']) == 1.0
 
 
-class TestLogRatio:
+class TestDivergence:
   def test_by_hand(self):
-    mean, per_token = hacking.log_ratio(
-      np.array([-1.0, -2.0, -3.0, -4.0], np.float32),
-      np.array([-2.0, -2.0, -6.0, -8.0], np.float32),
+    mean, per_token = hacking.divergence(
+      np.array([1.0, 0.0, 3.0, 4.0], np.float32),
       np.array([2, 2, 5, 7]),
       np.array([0, 0, 1, 1]),
     )
@@ -126,27 +125,6 @@ class TestLogRatio:
     assert per_token == pytest.approx(8 / 16)
     expected = metrics.clustered_mean(np.array([[1.0, 0.0], [3.0, 4.0]]))
     assert mean == expected
-
-  def test_bc_has_none(self):
-    log_probs = np.random.default_rng(0).normal(size=6).astype(np.float32)
-    mean, per_token = hacking.log_ratio(
-      log_probs, log_probs, np.full(6, 3), np.arange(6)
-    )
-    assert (mean.mean, mean.stderr, per_token) == (0.0, 0.0, 0.0)
-
-  def test_it_estimates_the_divergence(self):
-    generator = np.random.default_rng(0)
-    policy, base = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5])
-    drawn = generator.choice(3, size=20_000, p=policy)
-    mean, _ = hacking.log_ratio(
-      np.log(policy)[drawn],
-      np.log(base)[drawn],
-      np.ones(20_000),
-      drawn * 0 + np.arange(20_000),
-    )
-    exact = float(np.sum(policy * np.log(policy / base)))
-    assert abs(mean.mean - exact) < 3 * mean.stderr
-    assert mean.stderr < 0.02
 
 
 class TestWarning:
