@@ -178,6 +178,9 @@ class Variant:
       likewise; None for one run.
     stderr_across_seeds: of the mean reward x100, from the seeds' means.
     difference_stderr_across_seeds: of the difference to BC x100, likewise.
+    human_difference_stderr_across_seeds: likewise.
+    bleu_difference_stderr_across_seeds: likewise, of `bleu_difference_to_bc`.
+    chrf_difference_stderr_across_seeds: likewise.
     bleu: of the outputs of `decode.text`; None without references.
     bleu_signature: sacrebleu's; empty without references.
     chrf: as bleu.
@@ -210,6 +213,9 @@ class Variant:
   difference_to_previous: metrics.Difference | None = None
   stderr_across_seeds: float | None = None
   difference_stderr_across_seeds: float | None = None
+  human_difference_stderr_across_seeds: float | None = None
+  bleu_difference_stderr_across_seeds: float | None = None
+  chrf_difference_stderr_across_seeds: float | None = None
   bleu: float | None = None
   bleu_signature: str = ''
   chrf: float | None = None

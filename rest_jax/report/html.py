@@ -109,7 +109,15 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
   text = _render(
     'page.html',
     page=page,
-    policies=[table.policies(results, split) for split in results.splits],
+    policies=[
+      cells
+      for split in results.splits
+      for cells in (
+        table.policies(results, split),
+        table.across_seeds(results, split),
+      )
+      if cells is not None
+    ],
     diagnostics=[
       cells
       for split in results.splits
@@ -117,7 +125,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
       if cells is not None
     ],
     figures=exhibits.of_results(results),
-    note=table.NOTE.replace('\n', ' '),
+    note=_note(results),
     samples=None if page.samples is None else page.samples.content(),
   )
   _write(text, path)
@@ -171,6 +179,13 @@ def _render(template: str, **values: Any) -> str:
     script=markupsafe.Markup(script),
     **values,
   )
+
+
+def _note(results: results_lib.Results) -> str:
+  notes = [table.NOTE]
+  if any(variant.seeds for variant in results.variants):
+    notes.append(table.NOTE_OF_SEEDS)
+  return ' '.join(notes).replace('\n', ' ')
 
 
 def _highlight(

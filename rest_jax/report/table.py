@@ -14,6 +14,10 @@ NOTE = (
   'Reward and human x100, higher is better, ± one standard error clustered by\n'
   'source; "to BC" is the difference to BC (G=0, I=0), paired by source.'
 )
+NOTE_OF_SEEDS = (
+  'Of several seeds, ± above says how sure the mean of these trainings is;\n'
+  '"across seeds" has the standard errors of differences to BC between trainings.'
+)
 
 
 class Cells(NamedTuple):
@@ -42,12 +46,18 @@ def render(
   blocks = [
     lines(cells)
     for split in results.splits
-    for cells in (policies(results, split), diagnostics(results, split))
+    for cells in (
+      policies(results, split),
+      across_seeds(results, split),
+      diagnostics(results, split),
+    )
     if cells is not None
   ]
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
   blocks.append(NOTE)
+  if any(variant.seeds for variant in results.variants):
+    blocks.append(NOTE_OF_SEEDS)
   warnings = [*stage_warnings, *results.warnings]
   if warnings:
     blocks.append('\n'.join(f'WARNING {line}' for line in warnings))
@@ -58,6 +68,19 @@ def policies(results: results_lib.Results, split: str) -> Cells:
   """Returns what was measured of every policy of a split."""
   title = f'{results.task}, {split}'
   return _cells(title, results.of_split(split), _COLUMNS)
+
+
+def across_seeds(results: results_lib.Results, split: str) -> Cells | None:
+  """Returns differences to BC with their errors across seeds, None of one seed."""
+  pooled = tuple(
+    variant
+    for variant in results.of_split(split)
+    if variant.difference_stderr_across_seeds is not None
+  )
+  if not pooled:
+    return None
+  title = f'{results.task}, {split}: to BC, across seeds'
+  return _cells(title, pooled, _SEEDS)
 
 
 def diagnostics(results: results_lib.Results, split: str) -> Cells | None:
@@ -122,6 +145,31 @@ _COLUMNS: _Columns = (
   ('chrF', lambda variant: number(variant.chrf)),
   ('kept', _kept),
   ('seconds', lambda variant: f'{variant.seconds.total:.0f}'),
+)
+
+
+def _across(
+  name: str,
+) -> Callable[[results_lib.Variant], str]:
+  """Shows a difference to BC with its error across seeds."""
+
+  def show(variant: results_lib.Variant) -> str:
+    found = getattr(variant, f'{name}difference_to_bc')
+    error = getattr(variant, f'{name}difference_stderr_across_seeds')
+    if found is None or error is None:
+      return MISSING
+    return difference(metrics.Difference(found.mean, error))
+
+  return show
+
+
+_SEEDS: _Columns = (
+  ('policy', lambda variant: variant.name),
+  ('seeds', lambda variant: f'{len(variant.seeds)}'),
+  ('reward', _across('')),
+  ('human', _across('human_')),
+  ('BLEU', _across('bleu_')),
+  ('chrF', _across('chrf_')),
 )
 
 

@@ -151,6 +151,12 @@ def pool(
   """
   reward = own['reward']
   changes: dict[str, Any] = {}
+  for name in ('bleu', 'chrf'):
+    found = [getattr(v, f'{name}_difference_to_bc') for v in variants]
+    if None not in found:
+      changes[f'{name}_difference_stderr_across_seeds'] = _spread(
+        np.array([difference.mean for difference in found])
+      )
   if bc is not None:
     changes['difference_to_bc'] = reward.minus(bc['reward'])
     changes['difference_stderr_across_seeds'] = _spread(
@@ -158,6 +164,9 @@ def pool(
     )
     if 'human' in own:
       changes['human_difference_to_bc'] = own['human'].minus(bc['human'])
+      changes['human_difference_stderr_across_seeds'] = _spread(
+        own['human'].means() - bc['human'].means()
+      )
   if previous is not None:
     changes['difference_to_previous'] = reward.minus(previous['reward'])
   return dataclasses.replace(

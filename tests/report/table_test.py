@@ -98,6 +98,27 @@ def test_diagnostics_have_a_block():
   ]
 
 
+def test_errors_across_seeds_have_a_table_of_their_own():
+  pooled = make_variant(
+    1,
+    1,
+    seeds=(0, 1, 2),
+    difference_to_bc=metrics.Difference(2.5, 0.125),
+    difference_stderr_across_seeds=0.75,
+    bleu_difference_to_bc=metrics.Difference(-1.5, 0.25),
+    bleu_difference_stderr_across_seeds=1.25,
+  )
+  results = results_lib.Results(task='demo', variants=(pooled,))
+  blocks = table.render(results).split('\n\n')
+  assert blocks[1].split('\n') == [
+    'demo, validation: to BC, across seeds',
+    'policy         seeds        reward          BLEU',
+    '-' * 48,
+    'BC (G=1, I=1)      3  +2.50 ± 0.75  -1.50 ± 1.25',
+  ]
+  assert blocks[-2] == table.NOTE_OF_SEEDS
+
+
 def test_warnings_come_last():
   variant = make_variant(
     1,

@@ -44,7 +44,18 @@ def test_pooling_by_hand():
   own = _scores([0.3, 0.5, 0.5, 0.5], [0.7, 0.7, 0.7, 0.7])
   kept = results_lib.Kept(samples=20, fraction=0.3, sources_without_samples=0)
   pooled = pool.pool(
-    [_variant(45.0, bleu=20.0), _variant(70.0, bleu=30.0, kept=kept, seed=1)],
+    [
+      _variant(
+        45.0, bleu=20.0, bleu_difference_to_bc=metrics.Difference(1.0, 0.5)
+      ),
+      _variant(
+        70.0,
+        bleu=30.0,
+        bleu_difference_to_bc=metrics.Difference(4.0, 0.7),
+        kept=kept,
+        seed=1,
+      ),
+    ],
     seeds=(0, 1),
     own={'reward': own, 'human': before},
     bc={'reward': bc, 'human': bc},
@@ -58,6 +69,10 @@ def test_pooling_by_hand():
   assert pooled.difference_to_previous.mean == pytest.approx(57.5 - 30)
   # 45 - 15 and 70 - 25.
   assert pooled.difference_stderr_across_seeds == pytest.approx(7.5)
+  assert pooled.bleu_difference_stderr_across_seeds == pytest.approx(1.5)
+  assert pooled.chrf_difference_stderr_across_seeds is None
+  # 25 - 15 and 35 - 25.
+  assert pooled.human_difference_stderr_across_seeds == pytest.approx(0.0)
   # By source, differences to BC are 40 and 35 in the mean of both seeds.
   by_source = np.array([40.0, 35.0])
   assert pooled.difference_to_bc.stderr == pytest.approx(
