@@ -6,6 +6,7 @@ arXiv 2308.08998.
 
 from collections.abc import Iterator
 
+from rest_jax import compilation
 from rest_jax import progress as progress_lib
 from rest_jax import run as run_lib
 from rest_jax.parallel import processes
@@ -39,6 +40,7 @@ def rest(run: run_lib.Run) -> None:
     num_stages += settings.num_grow_steps - 1
   with progress_lib.Progress('rest', num_stages, 'stage') as progress:
     for done in _stages(run):
+      compilation.bound()  # Variants of a comparison share a process.
       progress.note(done=done)
       progress.advance(1)
 

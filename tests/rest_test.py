@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from rest_jax import rest
+from rest_jax import compilation, rest
+from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
@@ -379,3 +380,17 @@ def test_bleu_may_be_that_of_beam_search(run, tmp_path):
   references = [pairs.reference_text(row) for row in range(len(pairs))]
   expected, _ = text_metrics.corpus_bleu(outputs, references, tokenize='13a')
   assert found.bleu == pytest.approx(expected)
+
+
+def test_compiled_programs_are_bounded_after_every_stage(tmp_path, monkeypatch):
+  order = []
+
+  def stages(run):
+    for stage in ('bc', 'grow 1', 'improve 1.1'):
+      order.append(stage)
+      yield stage
+
+  monkeypatch.setattr(rest, '_stages', stages)
+  monkeypatch.setattr(compilation, 'bound', lambda: order.append('bound'))
+  rest.rest(run_lib.Run(smoke.settings(), tmp_path))
+  assert order == ['bc', 'bound', 'grow 1', 'bound', 'improve 1.1', 'bound']
