@@ -47,7 +47,8 @@ _EXTRAS_REQUIRE = {
     'import-linter',
     # With a Node.js of its own, so that nothing is fetched at the first run.
     'pyright[nodejs]',
-    'pytest',
+    # Older ones can't end a test that takes too long.
+    'pytest>=9',
     'pytest-xdist',
     'ruff',
     *_RATE,

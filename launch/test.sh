@@ -7,7 +7,9 @@
 # them too. A test that is skipped is listed with its reason. All checks run,
 # whatever the earlier ones said; the exit status is 0 if all of them pass.
 # The tests run in two processes, a file in one of them: most of their time is
-# compilation, which uses one core. TEST_PROCESSES=0 runs them in one.
+# compilation, which uses one core. TEST_PROCESSES=0 runs them in one. A test that
+# takes more than ten minutes (an hour with --full) fails the run, and so does a
+# process that dies: within a minute, without the tests that are left.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +17,7 @@ tier=(-m 'not full')
 arguments=()
 for argument in "$@"; do
   if [[ "$argument" == --full ]]; then
-    tier=()
+    tier=(-o faulthandler_timeout=3600)
   else
     arguments+=("$argument")
   fi
@@ -39,8 +41,8 @@ check 'ruff format' "$VENV_PYTHON" -m ruff format --check .
 check 'lint-imports' .venv/bin/lint-imports
 check 'pyright' "$VENV_PYTHON" -m pyright --pythonpath "$VENV_PYTHON"
 check 'pytest' "$VENV_PYTHON" -m pytest -rs --durations=10 \
-  -n "${TEST_PROCESSES:-2}" --dist loadfile \
-  ${tier[@]+"${tier[@]}"} ${arguments[@]+"${arguments[@]}"}
+  -n "${TEST_PROCESSES:-2}" --dist loadfile --max-worker-restart=0 \
+  "${tier[@]}" ${arguments[@]+"${arguments[@]}"}
 
 if ((${#failed[@]})); then
   printf 'FAILED: %s\n' "${failed[@]}" >&2

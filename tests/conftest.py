@@ -13,6 +13,8 @@ os.environ['JAX_ENABLE_X64'] = '0'
 import jaxtyping
 import pytest
 
+from tests import workers
+
 # Array annotations of these are checked at every call, in tests only.
 _CHECKED = (
   'rest_jax.losses',
@@ -26,6 +28,11 @@ _CHECKED = (
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+  config.pluginmanager.register(workers.Memory())
+  config.pluginmanager.register(workers.LostWorkers())
 
 
 @pytest.fixture(scope='session')

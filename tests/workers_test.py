@@ -1,0 +1,99 @@
+"""Tests of what ends a run of the tests, on a small suite of their own."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+_CONFTEST = """
+from tests import workers
+
+def pytest_configure(config):
+  config.pluginmanager.register(workers.Memory())
+  config.pluginmanager.register(workers.LostWorkers(grace_seconds=1))
+"""
+
+_KILLED = """
+import os, pathlib, signal
+
+def test_that_dies():
+  pathlib.Path('killed').touch()
+  os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+# Handlers of signals that are written in Python never run here.
+_HANGS = """
+import signal, time
+
+def test_that_hangs():
+  signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+  time.sleep(1000)
+"""
+
+_LONG = """
+import time
+
+def test_that_is_long():
+  time.sleep(1000)
+"""
+
+_PASSES = 'def test_that_passes(): pass\n'
+
+# As launch/test.sh.
+_TWO = ('-n', '2', '--dist', 'loadfile', '--max-worker-restart=0')
+
+
+def _run(folder: pathlib.Path, files: dict[str, str], *arguments: str):
+  """Runs a suite; returns its exit status and its output."""
+  for name, text in {'conftest.py': _CONFTEST, **files}.items():
+    (folder / name).write_text(text)
+  (folder / 'pytest.ini').write_text('[pytest]\npython_files = *_test.py\n')
+  # The run that this test is part of may have options of its own.
+  outer = {k: v for k, v in os.environ.items() if not k.startswith('PYTEST_')}
+  result = subprocess.run(
+    [sys.executable, '-m', 'pytest', *arguments],
+    cwd=folder,
+    env={**outer, 'PYTHONPATH': str(_ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    timeout=180,
+  )
+  return result.returncode, result.stdout
+
+
+def test_a_killed_worker_ends_a_run_whose_other_worker_is_busy(tmp_path):
+  files = {'a_test.py': _KILLED, 'b_test.py': _LONG}
+  status, output = _run(tmp_path, files, *_TWO)
+  seconds = time.time() - (tmp_path / 'killed').stat().st_mtime
+  assert status != 0
+  assert "crashed while running 'a_test.py::test_that_dies'" in output
+  assert 'died while running a_test.py::test_that_dies' in output
+  assert seconds < 60
+
+
+def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path):
+  settings = ('faulthandler_timeout=2', 'faulthandler_exit_on_timeout=true')
+  options = [part for setting in settings for part in ('-o', setting)]
+  status, output = _run(tmp_path, {'a_test.py': _HANGS}, *options)
+  assert status != 0
+  assert 'line 6 in test_that_hangs' in output
+
+
+def test_every_test_has_a_timeout(pytestconfig):
+  assert 0 < float(pytestconfig.getini('faulthandler_timeout')) <= 3600
+  assert pytestconfig.getini('faulthandler_exit_on_timeout')
+
+
+def test_memory_of_each_worker_is_reported(tmp_path):
+  files = {'a_test.py': _PASSES, 'b_test.py': _PASSES}
+  status, output = _run(tmp_path, files, *_TWO)
+  assert status == 0
+  for worker in ('gw0', 'gw1'):
+    assert re.search(
+      rf'{worker}: peak \d+\.\d GiB; memory maps: [\d,]+ at the end', output
+    )
