@@ -5,7 +5,6 @@ import pathlib
 import pkgutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -67,7 +66,7 @@ def test_the_package_itself_imports_nothing_but_the_standard_library():
 
 def test_help_is_quick_and_imports_no_jax():
   program = (
-    'import runpy, sys\n'
+    'import runpy, sys, time\n'
     "sys.argv = ['rest_jax.main', '--help']\n"
     'try:\n'
     "  runpy.run_module('rest_jax.main', run_name='__main__')\n"
@@ -75,10 +74,10 @@ def test_help_is_quick_and_imports_no_jax():
     '  pass\n'
     "heavy = {'jax', 'flax', 'orbax', 'matplotlib', 'tensorflow'}\n"
     'assert not heavy & set(sys.modules), heavy & set(sys.modules)\n'
+    'print(time.process_time())\n'
   )
-  started = time.monotonic()
   printed = _run(program)
-  # Three seconds are promised; a busy machine is given more.
-  assert time.monotonic() - started < 10
+  # Of the processor: what others keep it from does not count.
+  assert float(printed.split()[-1]) < 3
   for flag in ('--run_mode', '--model_dir', '--gin_file', 'dry_run'):
     assert flag in printed
