@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -21,15 +20,10 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.fixture(scope='module')
 def eight():
   """What tests/parallel/eight_devices.py found on 8 simulated devices."""
-  environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-    'JAX_PLATFORMS': 'cpu',
-    'PYTHONPATH': str(_ROOT),
-  }
   result = subprocess.run(
     [sys.executable, '-W', 'error', '-m', 'tests.parallel.eight_devices'],
     cwd=_ROOT,
-    env=environment,
+    env=spawn.environment(8),
     capture_output=True,
     text=True,
     check=False,

@@ -17,17 +17,26 @@ def free_port() -> int:
     return opened.getsockname()[1]
 
 
-def start(arguments: Sequence[str], num_devices: int) -> subprocess.Popen:
-  """Starts `python <arguments>` on simulated devices; its output is one text."""
-  environment = os.environ | {
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={num_devices}',
+def environment(num_devices: int) -> dict[str, str]:
+  """The environment of a process on simulated devices, with this one's kernels.
+
+  XLA_FLAGS may limit the CPU's instructions: results are then compared with
+  those of processes that have the same limit.
+  """
+  devices = f'--xla_force_host_platform_device_count={num_devices}'
+  return os.environ | {
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {devices}'.strip(),
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
   }
+
+
+def start(arguments: Sequence[str], num_devices: int) -> subprocess.Popen:
+  """Starts `python <arguments>` on simulated devices; its output is one text."""
   return subprocess.Popen(
     [sys.executable, *arguments],
     cwd=ROOT,
-    env=environment,
+    env=environment(num_devices),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

@@ -1,7 +1,6 @@
 """Tests of what is read from compiled programs, and of the search."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import pytest
 
 from rest_jax.planning import chips, measured
+from tests.parallel import spawn
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HLO = """\
@@ -68,12 +68,7 @@ def test_collectives_of_programs_for_eight_devices():
   done = subprocess.run(
     [sys.executable, '-c', _PROGRAM],
     cwd=_ROOT,
-    env=os.environ
-    | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': str(_ROOT),
-    },
+    env=spawn.environment(8),
     capture_output=True,
     text=True,
     check=False,

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import categorical, decode
 from rest_jax.sampling import sampler as sampler_lib
+from tests.parallel import spawn
 
 _NUM_SOURCES = 23
 _POLICY = policy_lib.Policy(
@@ -130,12 +130,7 @@ class TestLayout:
     done = subprocess.run(
       [sys.executable, '-c', code],
       cwd=root,
-      env=os.environ
-      | {
-        'PYTHONPATH': str(root),
-        'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-      },
+      env=spawn.environment(8),
       capture_output=True,
       text=True,
       check=False,
