@@ -22,6 +22,24 @@ def config(**changes) -> network.NetworkConfig:
   return network.NetworkConfig(**(sizes | changes))
 
 
+def num_terms(sizes: network.NetworkConfig, batch: dict) -> int:
+  """Terms added one after another on the way to a gradient; see `rounding`."""
+  rows, source_length = batch['encoder_input_tokens'].shape
+  target_length = batch['decoder_input_tokens'].shape[1]
+  emb, heads = sizes.emb_dim, sizes.num_heads * sizes.head_dim
+  # Norm, query or key or value, their products, the output.
+  attention = 2 * emb + sizes.head_dim + heads
+  mlp = 2 * emb + sizes.mlp_dim
+  # The softmax and the mean it weighs.
+  encoder = attention + 2 * source_length + mlp
+  decoder = 2 * attention + 2 * (source_length + target_length) + mlp
+  forward = sizes.num_encoder_layers * encoder
+  forward += sizes.num_decoder_layers * decoder
+  forward += 2 * emb + sizes.vocab_size
+  # And back, and over the tokens of the batch.
+  return 2 * forward + rows * max(source_length, target_length)
+
+
 def targets(rng, lengths, width) -> np.ndarray:
   """Random rows that end with EOS, padded to `width`."""
   tokens = rng.integers(3, VOCAB, (len(lengths), width)).astype(np.int32)
