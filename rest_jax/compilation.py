@@ -12,7 +12,7 @@ from absl import logging
 import jax
 
 # The share of the allowed maps above which compiled programs are dropped.
-MAX_SHARE = 1 / 8
+MAX_SHARE = 1 / 4
 _MAPS = pathlib.Path('/proc/self/maps')
 _LIMIT = pathlib.Path('/proc/sys/vm/max_map_count')
 
