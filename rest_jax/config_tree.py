@@ -8,7 +8,9 @@ knows no gin.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import difflib
-from typing import Any
+from typing import Any, NamedTuple
+
+from rest_jax import config_types
 
 # (scope, class, parameter). A macro is the parameter 'value' of gin's class
 # 'gin.macro', in a scope of the macro's name.
@@ -22,6 +24,13 @@ class ConfigError(ValueError):
   """A configuration that cannot be what its author wanted."""
 
 
+class Reference(NamedTuple):
+  """A reference to a macro or a class within a value."""
+
+  scopes: tuple[str, ...]
+  name: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
   """One line `key = value`.
@@ -30,6 +39,7 @@ class Setting:
     key: what is set.
     value: as gin's parser made it.
     references: the (scopes, class) that the value refers to, at any depth.
+    outline: the value with `Reference` in place of gin's references.
     file: where the line stands.
     line: its number, from 1; 0 for an override.
   """
@@ -39,6 +49,7 @@ class Setting:
   references: tuple[tuple[tuple[str, ...], str], ...]
   file: str
   line: int
+  outline: Any = config_types.UNKNOWN
 
   @property
   def is_override(self) -> bool:
@@ -54,6 +65,10 @@ class Tree:
 
   A setting that the tree takes a value from is used. One that it would take a
   value from, if a value that was replaced were still there, is superseded.
+
+  Attributes:
+    single_values: by class, what to say of a number in the place of a tuple, if
+      the class cannot be built with it.
   """
 
   def __init__(
@@ -75,6 +90,8 @@ class Tree:
     self._undefined: list[str] = []
     self._missing: dict[str, str] = {}
     self._problems: list[str] = []
+    self._wrong: set[Key] = set()
+    self.single_values: dict[str, str] = {}
     # Nodes on the way from the root to the present one, and those behind us.
     self._open: list[Any] = []
     self._closed: set[Any] = set()
@@ -132,10 +149,53 @@ class Tree:
       self._visit_key(key, scope, live)
     if live:
       self._built.add(name)
+      for key in taken.values():
+        self._check_type(key)
       for parameter, is_needed in known.items():
         if is_needed and parameter not in taken:
           self._missing.setdefault(f'{name}.{parameter}', place)
     self._leave()
+
+  def _check_type(self, key: Key) -> None:
+    """Notes a value of another type than the field's, once per setting."""
+    _, name, parameter = key
+    value, origin = self._resolve(key)
+    cls = self._classes[name]
+    macro = '' if origin.key == key else f' {key_name(origin.key)} sets it.'
+    words = f'{origin.place}: {key_name(key)} {{}}{macro}'
+    if problem := config_types.single_value(cls, parameter, value):
+      self.single_values[name] = words.format(problem)
+    problem = config_types.problem(cls, parameter, value)
+    if problem and origin.key not in self._wrong:
+      self._wrong.add(origin.key)
+      self._problems.append(words.format(problem))
+
+  def _resolve(self, key: Key) -> tuple[Any, Setting]:
+    """Returns the value of a key behind its macros, and where it is set."""
+    setting, seen = self._settings[key][-1], {key}
+    value = setting.outline
+    while isinstance(value, Reference) and value.name == MACRO:
+      key = macro_key('/'.join(value.scopes))
+      if key in seen or key not in self._settings:
+        return config_types.UNKNOWN, setting  # Reported elsewhere.
+      seen.add(key)
+      setting = self._settings[key][-1]
+      value = setting.outline
+    return self._outlined(value, seen), setting
+
+  def _outlined(self, value: Any, seen: set[Key]) -> Any:
+    """Replaces the references in a value by what they stand for."""
+    if isinstance(value, Reference):
+      if value.name != MACRO:
+        cls = self._classes.get(value.name)
+        return config_types.Instance(cls) if cls else config_types.UNKNOWN
+      key = macro_key('/'.join(value.scopes))
+      if key in seen or key not in self._settings:
+        return config_types.UNKNOWN
+      return self._outlined(self._settings[key][-1].outline, seen | {key})
+    if isinstance(value, list | tuple):
+      return type(value)(self._outlined(item, seen) for item in value)
+    return value
 
   def _visit_macro(self, name: str, live: bool, place: str) -> None:
     key = macro_key(name)

@@ -27,7 +27,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
-from rest_jax import config_tree
+from rest_jax import config_tree, config_types
 
 _T = TypeVar('_T')
 
@@ -130,12 +130,19 @@ def parse_and_build(
   for key, history in reader.settings.items():
     gin.bind_parameter(key, history[-1].value)
   try:
-    return gin.get_configurable(root)()
-  except (TypeError, AttributeError, ArithmeticError) as error:
-    # Of a class that was given a text for a number, say.
+    built = gin.get_configurable(root)()
+  except (TypeError, AttributeError, ArithmeticError, ValueError) as error:
+    for name, problem in tree.single_values.items():
+      if f"configurable '{name}'" in str(error):  # Gin's words.
+        raise ConfigError(problem) from error
+    if isinstance(error, ValueError):
+      raise
+    # Of a value that its annotation allows and its class does not.
     raise ConfigError(
       f'a setting has a value of the wrong kind: {error}'
     ) from error
+  _raise_all(list(dict.fromkeys(config_types.problems(built))))
+  return built
 
 
 def config_text() -> str:
@@ -247,6 +254,7 @@ class _Reader:
       key=key,
       value=statement.value,
       references=tuple(_references(statement.value)),
+      outline=_outline(statement.value),
       file=file,
       line=line,
     )
@@ -297,6 +305,16 @@ def _references(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
   for reference in gin_config.iterate_references(value):
     *scopes, name = reference.scoped_selector.split('/')
     yield tuple(scopes), name
+
+
+def _outline(value: Any) -> Any:
+  """Replaces gin's references within a value."""
+  if isinstance(value, gin_config.ConfigurableReference):
+    *scopes, name = value.scoped_selector.split('/')
+    return config_tree.Reference(tuple(scopes), name)
+  if isinstance(value, list | tuple):
+    return type(value)(map(_outline, value))
+  return value
 
 
 def _find_file(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:

@@ -355,6 +355,22 @@ def test_a_class_refuses_its_values(build):
     build(RUN, WEIGHTED, overrides=('Weighted.horizon=0',))
 
 
+@pytest.mark.parametrize(
+  ('overrides', 'words'),
+  [
+    (('STEPS=ten',), "Run.steps must be an int; got 'ten'. STEPS sets it."),
+    (('Run.steps=1e3',), 'Run.steps must be an int; got 1000.0. Write 1000.'),
+    (('Run.path=1',), 'Run.path must be text or None; got 1.'),
+    (('Weighted.horizon=None',), 'Weighted.horizon must be an int; got None.'),
+    (('Weighted.tags=%STEPS',), 'a tuple, of text each; got 10. STEPS sets it'),
+    # The class leaves it as it is, rather than make a tuple of it.
+    (('Run.losses=1',), 'Run.losses must be a tuple, of a Any each; got 1.'),
+  ],
+)
+def test_values_of_another_type_are_refused(build, overrides, words):
+  assert words in refused(build, RUN, WEIGHTED, overrides=overrides)
+
+
 # What was replaced.
 
 
