@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from absl import logging
 
+from rest_jax import checks, rest, terminal, verification
 from rest_jax import experiment as experiment_lib
-from rest_jax import rest, terminal, verification
 from rest_jax import run as run_lib
 from rest_jax.data import inventory, lock
 from rest_jax.evaluation import costs
@@ -112,6 +112,8 @@ def run(
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
   base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
   verification.check(base, verify, only={base.directory('data')})
+  # Of the others, what is checked is the same.
+  checks.check(next(iter(runs.values()))[0])
   base.prepare()
   for of_seeds in runs.values():
     for one in of_seeds:

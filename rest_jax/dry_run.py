@@ -5,9 +5,9 @@ import itertools
 
 import jax
 
+from rest_jax import checks
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
-from rest_jax.data import sources
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
@@ -17,7 +17,7 @@ from rest_jax.stages import rate as rate_stage
 def describe(run: run_lib.Run, run_mode: str) -> str:
   """Checks a run without carrying it out.
 
-  Opens every text the run reads, builds mesh, network and schedules, and looks
+  Makes the checks of every start, builds mesh, network and schedules, and looks
   at which stages are finished.
 
   Args:
@@ -44,16 +44,10 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     + ' '.join(f'{name}={size}' for name, size in mesh.shape.items())
   )
   yield f'  task      {task.name}'
-  if experiment.data_dir is None:
-    for split in ('train', 'validation', 'test', 'grow'):
-      source = getattr(task, split)
-      if source is None:
-        continue
-      first = next(iter(source.read()), None)
-      if first is None:
-        raise ValueError(f'the {split} split of task {task.name} is empty')
-      _check_references(experiment.reward, split, first)
-      yield f'    {split:10} {type(source).__name__}: {_short(first.source)}'
+  found = checks.check(run)
+  for split, first in found.first.items():
+    kind = type(getattr(task, split)).__name__
+    yield f'    {split:10} {kind}: {_short(first.source)}'
   size = run.vocabulary_size
   network = experiment.network.with_vocab(size)
   policy = policy_lib.Policy(network)
@@ -66,7 +60,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   )
   bc = experiment.bc.trainer
   yield f'  bc        {bc.max_steps} steps of {bc.tokens_per_batch} tokens'
-  yield from _reward_lines(experiment)
+  yield from _reward_lines(experiment, found.num_ratings)
   grow = experiment.grow.decode
   yield (
     f'  grow      G={experiment.num_grow_steps}, '
@@ -108,25 +102,14 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     yield f'    {"finished" if finished else "to do":9} {name}: {directory}'
 
 
-def _reward_lines(experiment: experiment_lib.Experiment) -> Iterator[str]:
+def _reward_lines(
+  experiment: experiment_lib.Experiment, num_ratings: int | None
+) -> Iterator[str]:
   yield f'  reward    {experiment.reward.name}'
   for part in rewards_base.all_parts(experiment.reward):
     yield f'    {part.name}: {part.check()}'
-  ratings = experiment.task.ratings
-  is_trained = experiment.trained_reward is not None
-  if is_trained and ratings is not None and experiment.reward_dir is None:
-    yield f'    fitted to {len(ratings.read()):,} ratings'
-
-
-def _check_references(
-  reward: rewards_base.RewardConfig, split: str, first: sources.Pair
-) -> None:
-  if reward.needs_references and first.reference is None:
-    raise ValueError(
-      f'reward {reward.name!r} compares with references, and the {split} '
-      'split has none. Give Task pairs there, or choose a reward without '
-      'references.'
-    )
+  if num_ratings is not None:
+    yield f'    fitted to {num_ratings:,} ratings'
 
 
 def _stages(run):

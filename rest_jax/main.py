@@ -229,6 +229,8 @@ def _run(experiment) -> int:
   if mode == 'export':
     modes.export(run, options.GROW_STEP.value, options.OUTPUT.value)
     return 0
+  if mode not in options.FINISHED_MODES:
+    modes.check(run)
   with modes.begun(model_dir, options.WANDB_PROJECT.value):
     is_good = modes.stage(
       run, mode, options.GROW_STEP.value, options.IMPROVE_STEP.value

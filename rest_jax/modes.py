@@ -16,8 +16,16 @@ import warnings
 from absl import logging
 import jax
 
+from rest_jax import (
+  checks,
+  dry_run,
+  gin_utils,
+  rest,
+  terminal,
+  tracking,
+  verification,
+)
 from rest_jax import comparison as comparison_lib
-from rest_jax import dry_run, gin_utils, rest, terminal, tracking, verification
 from rest_jax import run as run_lib
 from rest_jax.data import files, inventory, text_files
 from rest_jax.parallel import processes
@@ -110,6 +118,15 @@ def verify(
     'verify',
     lambda: verification.check(run, how, only=only, repairs=repairs),
   )
+
+
+def check(run: run_lib.Run) -> None:
+  """Checks what later stages need, before anything is trained."""
+
+  def check_here() -> None:
+    checks.check(run)
+
+  processes.by_main('check', check_here)
 
 
 def plan(

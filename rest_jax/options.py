@@ -40,6 +40,9 @@ _SHARED_MODES = (
 # They change nothing that a run reads: ratings have a store of their own.
 READING_MODES = ('sample', 'export', 'rate', 'plan')
 
+# They read finished stages alone, and nothing has to be checked for others.
+FINISHED_MODES = (*READING_MODES, 'report')
+
 # What --profile can trace.
 _PROFILED_MODES = (
   'rest',

@@ -37,9 +37,10 @@ AXES = sorted(
   for path in (GIN / axis).glob('*.gin')
 )
 RATINGS = (
-  'lang_pair\tsplit\tsource\thypothesis\tscore\tannotators\tscore_type\n'
+  'lang_pair\tsplit\tsource\thypothesis\tscore\tannotators\tscore_type'
+  '\treference\n'
   + ''.join(
-    f'{pair}\t{split}\tsource {split}\thypothesis {i}\t{i}\t1\tDA-z\n'
+    f'{pair}\t{split}\tsource {split}\thypothesis {i}\t{i}\t1\tDA-z\tone\n'
     for pair in ('de-en', 'zh-en', 'en-zh')
     for split in ('train', 'dev', 'test')
     for i in range(3)

@@ -1,5 +1,6 @@
 """Ratings of hypotheses by people, from which a reward model learns."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 import math
@@ -13,6 +14,11 @@ from rest_jax.data import text_files
 _REQUIRED = ('split', 'source', 'hypothesis', 'score')
 _OPTIONAL = ('annotators', 'lang_pair', 'score_type', 'reference')
 _LARGEST = 1e30
+# What files call the splits elsewhere.
+_OTHER_NAMES = {
+  'train': ('Train', 'TRAIN', 'training'),
+  'dev': ('valid', 'validation', 'val', 'devel', 'development', 'Dev', 'DEV'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +99,44 @@ class RatingsSource(Protocol):
   def read(self) -> Ratings:
     """Returns all ratings; wrong input raises."""
     ...
+
+
+def place(source: RatingsSource) -> str:
+  """Returns the words by which a message names where ratings come from."""
+  return str(getattr(source, 'path', type(source).__name__))
+
+
+def check_splits(rated: Ratings, where: str) -> None:
+  """Raises ValueError unless a reward model can be fitted and chosen.
+
+  Args:
+    rated: all ratings.
+    where: see `place`.
+  """
+  counts = collections.Counter(rated.split)
+  there = ', '.join(f'{name!r} ({count})' for name, count in counts.items())
+  for name, use in (
+    ('train', 'from which the reward model learns'),
+    ('dev', 'by which its checkpoint is chosen'),
+  ):
+    if not counts[name]:
+      other = next(filter(counts.__contains__, _OTHER_NAMES[name]), None)
+      remedy = (
+        f'Rename {other!r} to {name!r} in the column split.'
+        if other
+        else f'Give some sources to {name!r} in the column split.'
+      )
+      raise ValueError(
+        f'{where} must have ratings of split {name!r}, {use}; it has '
+        f'{there or "no rows"}. {remedy}'
+      )
+    scores = rated.score[[split == name for split in rated.split]]
+    if len(scores) < 2 or scores.min() == scores.max():
+      raise ValueError(
+        f'{where} must have scores that differ in split {name!r}, {use}; its '
+        f'{len(scores)} row(s) all have {scores[0]:g}. Check the column that '
+        'the scores come from, or give more sources to the split.'
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

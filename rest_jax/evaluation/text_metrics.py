@@ -5,11 +5,24 @@ model alone.
 """
 
 from collections.abc import Hashable, Sequence
+import socket
 from typing import cast
 
 from jaxtyping import Int
 import numpy as np
 from sacrebleu import metrics as sacrebleu_metrics
+
+_DOWNLOAD_SECONDS = 20.0
+# Characters of other libraries' errors.
+_SHOWN = 200
+_NEEDS = {
+  'ja-mecab': "it needs MeCab (pip install 'sacrebleu[ja]')",
+  'ko-mecab': "it needs MeCab (pip install 'sacrebleu[ko]')",
+}
+_NEEDS_MODEL = (
+  'it needs sentencepiece and a model that sacrebleu downloads to '
+  '~/.sacrebleu/models'
+)
 
 
 def corpus_bleu(
@@ -59,6 +72,35 @@ def corpus_chrf(
     ValueError: as `corpus_bleu`.
   """
   return _corpus_score(sacrebleu_metrics.CHRF(), hypotheses, references)
+
+
+def check_tokenizer(setting: str, name: str | None) -> None:
+  """Raises ValueError unless sacrebleu can tokenise for BLEU.
+
+  Some tokenisers need a package, others a model that sacrebleu downloads.
+
+  Args:
+    setting: name of the setting, for the error.
+    name: sacrebleu's tokeniser; None where the text chooses one.
+  """
+  if name is None:
+    return
+  known = ', '.join(map(repr, sorted(sacrebleu_metrics.BLEU.TOKENIZERS)))
+  if name not in sacrebleu_metrics.BLEU.TOKENIZERS:
+    raise ValueError(f'{setting} must be one of {known}; got {name!r}.')
+  timeout = socket.getdefaulttimeout()
+  socket.setdefaulttimeout(_DOWNLOAD_SECONDS)
+  try:
+    sacrebleu_metrics.BLEU(tokenize=name)
+  except Exception as error:
+    raise ValueError(
+      f"{setting}={name!r}, sacrebleu's tokeniser, cannot be used here: "
+      f'{_NEEDS.get(name, _NEEDS_MODEL)}; got {type(error).__name__}: '
+      f'{" ".join(str(error).split())[:_SHOWN]} Install that, or choose another '
+      f'of {known}.'
+    ) from error
+  finally:
+    socket.setdefaulttimeout(timeout)
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:

@@ -20,6 +20,7 @@ from rest_jax.rewards import words as words_lib
 
 # Draws of a changed text or of another pair that may turn out the same.
 _TRIES = 10
+_SPLITS = ('train', 'validation', 'test')
 _SENTENCE_END = re.compile(r'[.!?:]\W*$')
 
 _CONTRACTIONS = (
@@ -81,6 +82,8 @@ class ProbeConfig:
     object.__setattr__(self, 'names', tuple(self.names) or known)
     if unknown := [name for name in self.names if name not in known]:
       raise ValueError(f'names must be some of {known}; got {unknown}.')
+    if self.split not in _SPLITS:
+      raise ValueError(f'split must be one of {_SPLITS}; got {self.split!r}.')
     if self.minimum is not None and not 0.0 <= self.minimum <= 1.0:
       raise ValueError(
         'minimum is a share and must be in [0, 1], or None; got '

@@ -218,6 +218,7 @@ def run(
     return folder.path
   rated = ratings.read()
   # Before hours of pre-training, not after.
+  ratings_lib.check_splits(rated, ratings_lib.place(ratings))
   train, dev = rated.select(TRAIN), rated.select(DEV)
   scale = reward_rows.Scale.of('the ratings of split train', train.score)
   targets, by_chrf = _texts_of(train), None

@@ -69,19 +69,24 @@ def teach(
 def _by_chrf(
   rated: ratings_lib.Ratings, chrf_beta: int
 ) -> corruptions.ScoredTexts:
+  check(rated)
+  return corruptions.score_samples(
+    zip(rated.source, rated.hypothesis, rated.reference or [], strict=True),
+    chrf_beta=chrf_beta,
+  )
+
+
+def check(rated: ratings_lib.Ratings, where: str = 'the ratings') -> None:
+  """Raises ValueError if a rating of the train split has no reference."""
   references = rated.reference or [''] * len(rated)
   missing = [row for row, text in enumerate(references) if not text]
   if missing:
     raise ValueError(
       'to learn from references each rating of split train must have one; '
-      f'{len(missing)} of {len(rated)} have none, such as that of '
+      f'{len(missing)} of {len(rated)} of {where} have none, such as that of '
       f'{rated.source[missing[0]][:80]!r}. Fill in the column `reference`, or '
       'set RewardStage.references = None.'
     )
-  return corruptions.score_samples(
-    zip(rated.source, rated.hypothesis, references, strict=True),
-    chrf_beta=chrf_beta,
-  )
 
 
 def blended(

@@ -198,3 +198,18 @@ def test_real_ratings(shared_dir, name, lang_pair, counts):
   assert {split: made.split.count(split) for split in counts} == counts
   assert len(made) == sum(counts.values())
   assert made.weight.min() >= 1
+
+
+def test_splits_that_a_reward_model_cannot_be_fitted_to(read):
+  made = read(*_GOOD, 'dev\tdrei\tthree\t3\t3\tde-en\tDA-z\tx')
+  ratings.check_splits(made, 'r.tsv')
+  with pytest.raises(ValueError, match=r'r\.tsv must have .* its 1 row\(s\)'):
+    ratings.check_splits(read(*_GOOD), 'r.tsv')
+  valid = [line.replace('dev\t', 'valid\t') for line in _GOOD]
+  with pytest.raises(ValueError, match=r"'valid' \(1\). Rename 'valid' to"):
+    ratings.check_splits(read(*valid), 'r.tsv')
+
+
+def test_the_place_of_ratings_is_their_file(tmp_path):
+  path = str(tmp_path / 'r.tsv')
+  assert ratings.place(ratings.RatingsFile(path=path)) == path

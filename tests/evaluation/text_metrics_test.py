@@ -1,9 +1,11 @@
 """Corpus metrics of texts against hand-computed values."""
 
+import importlib
 import math
 
 import numpy as np
 import pytest
+from sacrebleu.tokenizers import tokenizer_spm
 
 from rest_jax.evaluation import text_metrics
 
@@ -41,6 +43,37 @@ class TestBleu:
     )
     assert score == pytest.approx(100.0)
     assert 'tok:zh' in signature
+
+  @pytest.mark.parametrize('name', ['13a', 'zh', 'char', 'intl', 'none', None])
+  def test_tokenizers_that_need_nothing(self, name):
+    text_metrics.check_tokenizer('tokenize', name)
+
+  def test_an_unknown_tokenizer_is_refused(self):
+    with pytest.raises(
+      ValueError, match=r"tokenize must be one of '13a', .*xx"
+    ):
+      text_metrics.check_tokenizer('tokenize', 'xx')
+
+  @pytest.mark.parametrize('language', ['ja', 'ko'])
+  def test_a_missing_package_is_named(self, monkeypatch, language):
+    module = importlib.import_module(
+      f'sacrebleu.tokenizers.tokenizer_{language}_mecab'
+    )
+    monkeypatch.setattr(module, 'MeCab', None)
+    name = f'{language}-mecab'
+    with pytest.raises(ValueError, match=rf'install .sacrebleu\[{language}\]'):
+      text_metrics.check_tokenizer('tokenize', name)
+
+  def test_a_model_that_cannot_be_downloaded_is_refused(self, monkeypatch):
+    def fail(*arguments):
+      raise OSError('no network')
+
+    monkeypatch.setattr(tokenizer_spm, 'download_file', fail)
+    monkeypatch.setattr(tokenizer_spm, 'SACREBLEU_DIR', 'nowhere')
+    with pytest.raises(
+      ValueError, match=r'a model that sacrebleu .*no network'
+    ):
+      text_metrics.check_tokenizer('tokenize', 'flores200')
 
   def test_tokenised_texts_are_no_remark(self, caplog):
     texts = [f'sentence number {i} .' for i in range(200)]
