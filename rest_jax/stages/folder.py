@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import time
 from typing import Any
@@ -26,6 +27,26 @@ MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory'
+
+
+# The folders of stages, and the modes that make them.
+_ROOT = r'(?:(?P<root>.*?)/)?'
+_VARIANT = _ROOT + r'(?:variants/[^/]+/)?'
+_MODES = (
+  (_ROOT + 'data', 'prepare'),
+  (_ROOT + 'bc', 'bc'),
+  (_VARIANT + r'refresh_(?P<grow_step>\d+)(?:/reward)?', 'refresh'),
+  (_ROOT + 'reward', 'reward'),
+  (_VARIANT + r'grow_(?P<grow_step>\d+)', 'grow'),
+  (_VARIANT + r'value_(?P<grow_step>\d+)', 'value'),
+  (
+    _VARIANT + r'improve_(?P<grow_step>\d+)_(?P<improve_step>\d+)',
+    'improve',
+  ),
+  (_VARIANT + r'online_\w+', 'online'),
+  (_VARIANT + 'probe', 'test_reward'),
+  (_VARIANT + r'evaluate/[^/]+', 'evaluate'),
+)
 
 
 class SettingsChangedError(ValueError):
@@ -262,7 +283,7 @@ def read_manifest(
   if not (path / MANIFEST).exists():
     raise FileNotFoundError(
       f'{path} has no {MANIFEST}: the stage that makes it has not finished. '
-      'Run it first; it resumes where it stopped.'
+      f'Run it first; it resumes where it stopped.{_command(path)}'
     )
   manifest = files.read_json(path / MANIFEST, must_be_sealed=must_be_sealed)
   if not isinstance(manifest, dict):
@@ -271,6 +292,22 @@ def read_manifest(
       'folder to have the stage made again.'
     )
   return manifest
+
+
+def _command(path: pathlib.Path) -> str:
+  """Returns what to run for the folder of a stage; '' for an unknown one."""
+  for pattern, mode in _MODES:
+    found = re.fullmatch(pattern, path.as_posix())
+    if found is None:
+      continue
+    named = {key: value for key, value in found.groupdict().items() if value}
+    root = named.pop('root', '.')
+    steps = ''.join(f' --{key}={value}' for key, value in named.items())
+    return (
+      f' With the same --gin_file and --gin flags: --run_mode={mode}{steps} '
+      f'--model_dir={root} (or --run_mode=rest for all stages).'
+    )
+  return ''
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

@@ -137,3 +137,38 @@ def test_content_digest_ignores_time_only():
   other = {**manifest, 'shards': [2]}
   assert folder.content_digest(manifest) == folder.content_digest(same)
   assert folder.content_digest(manifest) != folder.content_digest(other)
+
+
+@pytest.mark.parametrize(
+  ('path', 'command'),
+  [
+    ('runs/a/data', '--run_mode=prepare --model_dir=runs/a '),
+    ('data', '--run_mode=prepare --model_dir=. '),
+    ('/r/bc', '--run_mode=bc --model_dir=/r '),
+    ('a/reward', '--run_mode=reward --model_dir=a '),
+    ('a/grow_1', '--run_mode=grow --grow_step=1 --model_dir=a '),
+    (
+      'a/variants/bc/improve_2_3',
+      '--run_mode=improve --grow_step=2 --improve_step=3 --model_dir=a ',
+    ),
+    (
+      'a/variants/x/refresh_1/reward',
+      '--run_mode=refresh --grow_step=1 --model_dir=a ',
+    ),
+    ('a/variants/x/online_ppo', '--run_mode=online --model_dir=a '),
+    ('a/evaluate/bc-test', '--run_mode=evaluate --model_dir=a '),
+  ],
+)
+def test_what_is_not_finished_says_what_to_run(
+  tmp_path, monkeypatch, path, command
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(FileNotFoundError, match='Run it first') as caught:
+    folder.read_manifest(path)
+  assert command in str(caught.value)
+
+
+def test_another_folder_has_no_command(tmp_path):
+  with pytest.raises(FileNotFoundError) as caught:
+    folder.read_manifest(tmp_path / 'elsewhere')
+  assert str(caught.value).endswith('it resumes where it stopped.')
