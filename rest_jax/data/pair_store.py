@@ -19,7 +19,14 @@ import pyarrow as pa
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import arrow_files, ragged, sources, vocabularies
+from rest_jax.data import (
+  alignment,
+  arrow_files,
+  places,
+  ragged,
+  sources,
+  vocabularies,
+)
 
 _KINDS = {
   'source_tokens': arrow_files.TOKENS,
@@ -30,6 +37,9 @@ _KINDS = {
 # Kept of each reason to drop a pair, to be looked at by people.
 _NUM_EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 100
+# Lengths that this share of pairs has at most are recorded, up to a longest.
+_SHARE = 0.95
+_LONGEST = 65_535
 
 
 def pair_path(directory: str | os.PathLike[str], split: str) -> pathlib.Path:
@@ -70,8 +80,10 @@ def build(
   Returns:
     Counts for a manifest: `read`, `kept`, `dropped_empty`, `dropped_long`,
     `dropped_ratio`; `source_tokens` and `reference_tokens` kept, EOS included;
-    `examples`, for each reason the first dropped pairs with their number (from
-    1) in the order read.
+    `lengths_of_95_percent`, the tokens of a source and of a reference, EOS
+    included, that 95 % of the pairs read have at most; `examples`, for each
+    reason the first dropped pairs with their number (from 1) in the order read;
+    `misaligned`, see `alignment.Stretch`, with `place`, where there are any.
 
   Raises:
     ValueError: if no pair is left, or if only some have references; also
@@ -107,7 +119,13 @@ def build(
       f'{builder.counts}. Raise max_source_length, max_target_length or '
       'max_length_ratio, or check that the files are the right way round.'
     ) from None
-  return builder.counts
+  stretches = [
+    {**found.to_json(), 'place': places.place(source, found.first, found.last)}
+    for found in builder.lengths.stretches()
+  ]
+  if stretches:
+    builder.counts['misaligned'] = stretches
+  return {**builder.counts, 'lengths_of_95_percent': builder.common_lengths()}
 
 
 class _NothingLeft(Exception):
@@ -130,6 +148,9 @@ class _Builder:
     self._max_lengths = max_lengths
     self._max_length_ratio = max_length_ratio
     self._dtype = ragged.token_dtype(vocabulary.size)
+    self.lengths = alignment.Lengths()
+    # Pairs by the tokens of each side, without EOS.
+    self._histograms = np.zeros((len(self._sides), _LONGEST + 1), np.int64)
     tokens = pa.list_(pa.from_numpy_dtype(self._dtype))
     self.schema = pa.schema(
       [pa.field(f'{side}_tokens', tokens) for side in self._sides]
@@ -169,6 +190,12 @@ class _Builder:
     ]
     # [sides, pairs], tokens without EOS
     lengths = np.stack([np.diff(offsets) for _, offsets in flat])
+    for histogram, side in zip(self._histograms, lengths, strict=True):
+      histogram += np.bincount(
+        np.minimum(side, _LONGEST), minlength=_LONGEST + 1
+      )
+    if len(texts) == 2:
+      self.lengths.add(*texts)
     keep = np.ones(len(block), bool)
     for reason, unfit in self._unfit(lengths).items():
       dropped = np.flatnonzero(keep & unfit)
@@ -184,6 +211,13 @@ class _Builder:
     for side in texts:
       columns.append(pa.array([side[row] for row in rows], pa.string()))
     return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+  def common_lengths(self) -> list[int]:
+    """Tokens, EOS included, that 95 % of the pairs have at most, by side."""
+    return [
+      int(np.searchsorted(np.cumsum(side), _SHARE * side.sum())) + 1
+      for side in self._histograms
+    ]
 
   def _check_references(
     self, block: list[sources.Pair], numbers: np.ndarray

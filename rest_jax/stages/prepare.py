@@ -10,11 +10,18 @@ from absl import logging
 
 from rest_jax.data import files, pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
+from rest_jax.evaluation import sampled
 from rest_jax.parallel import processes
+from rest_jax.rewards import reference_text
 from rest_jax.stages import folder as folder_lib
 
 VOCABULARY_FILE = 'vocab.model'
 TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
+# Of the pairs to train on; of those to evaluate on any counts.
+_MAX_DROPPED = 0.1
+_MAX_TOKENISED = 0.1
+_LOOKED_AT = 5_000  # References a split.
+_NAMED = 3  # Stretches a warning names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +71,9 @@ def run(
   if folder.is_finished:
     return load(folder.path)
   counts = processes.by_main('prepare', lambda: _make(task, folder.path))
+  for split, found in counts.items():
+    for message in _warnings(task, split, found):
+      folder.warn(f'{split}: {message}')
   vocabulary = vocabularies.Vocabulary(folder.path / VOCABULARY_FILE)
   written = sorted(folder.path.glob('pairs-*'))
   folder.finish(
@@ -96,6 +106,13 @@ def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
       max_length_ratio=task.max_length_ratio,
     )
     _report(split, counts[split])
+    pairs = pair_store.PairStore.open(directory, split)
+    # The built-in language is written with spaces before its marks.
+    if pairs.has_references and not getattr(source, 'is_tokenised', False):
+      rows = sampled.spread_rows(len(pairs), _LOOKED_AT)
+      counts[split]['tokenised'] = reference_text.tokenised_share(
+        [pairs.reference_text(int(row)) for row in rows]
+      )
   return counts
 
 
@@ -122,16 +139,95 @@ def _texts(
         yield pair.reference
 
 
-def _report(split: str, counts: dict) -> None:
-  dropped = counts['read'] - counts['kept']
-  message = '%s: %d pairs read, %d kept, %d dropped (%s)'
-  reasons = ', '.join(
-    f'{name.removeprefix("dropped_")} {count}'
-    for name, count in counts.items()
-    if name.startswith('dropped_') and isinstance(count, int)
+def _report(split: str, counts: dict[str, Any]) -> None:
+  logging.info(
+    '%s: %d pairs read, %d kept, %d dropped (%s)',
+    split,
+    counts['read'],
+    counts['kept'],
+    counts['read'] - counts['kept'],
+    ', '.join(
+      f'{name} {counts[f"dropped_{name}"]}'
+      for name in ('empty', 'long', 'ratio')
+    ),
   )
-  write = logging.info
-  if dropped and split in (VALIDATION, TEST):
-    # Scores are then of fewer segments than the benchmark has.
-    write = logging.warning
-  write(message, split, counts['read'], counts['kept'], dropped, reasons)
+
+
+def _warnings(
+  task: task_lib.Task, split: str, counts: dict[str, Any]
+) -> Iterator[str]:
+  """What of a split is likely to spoil training or results."""
+  dropped = counts['read'] - counts['kept']
+  is_measured = split in (VALIDATION, TEST)
+  if dropped > (0 if is_measured else _MAX_DROPPED * counts['read']):
+    yield _dropped(task, counts, is_measured)
+  if stretches := counts.get('misaligned'):
+    yield _misaligned(stretches, counts['read'])
+  share = counts.get('tokenised', 0.0)
+  if share > _MAX_TOKENISED:
+    yield (
+      f'{share:.0%} of the references look tokenised (" ." or " ," with a '
+      'space before it, "&quot;", "@-@"). BLEU of such text is not that of plain '
+      'text, as it is published, and a policy trained on it writes the same: '
+      'detokenise the files.'
+    )
+
+
+def _dropped(
+  task: task_lib.Task, counts: dict[str, Any], is_measured: bool
+) -> str:
+  """Says which pairs were dropped, and what would keep them."""
+  dropped = counts['read'] - counts['kept']
+  reasons = []
+  if counts['dropped_long']:
+    common = counts['lengths_of_95_percent']
+    limits = {
+      'max_source_length': task.max_source_length,
+      'max_target_length': task.max_target_length,
+    }
+    named = zip(limits.items(), common, strict=False)
+    reasons.append(
+      f'{counts["dropped_long"]:,} are longer than the limits; 95 % of all '
+      'would fit '
+      + ' and '.join(f'{name}={n} (now {now})' for (name, now), n in named)
+    )
+  if counts['dropped_ratio']:
+    reasons.append(
+      f'{counts["dropped_ratio"]:,} have sides of too unequal length; raise '
+      f'max_length_ratio (now {task.max_length_ratio}) to keep them'
+    )
+  if counts['dropped_empty']:
+    reasons.append(
+      f'{counts["dropped_empty"]:,} have an empty side; check the files'
+    )
+  effect = (
+    ' Scores are of the remaining pairs and not comparable with those of others.'
+    if is_measured
+    else ''
+  )
+  return (
+    f'{dropped:,} of {counts["read"]:,} pairs ({dropped / counts["read"]:.1%}) '
+    f'were dropped: {"; ".join(reasons)}.{effect}'
+  )
+
+
+def _misaligned(stretches: list[dict[str, Any]], read: int) -> str:
+  """Says where the two sides do not seem to correspond."""
+  named = []
+  for found in stretches[:_NAMED]:
+    words = f'{found["place"]} (correlation {found["correlation"]:.2f}'
+    if found['shift']:
+      lines = 'line' if abs(found['shift']) == 1 else 'lines'
+      words += (
+        f', {found["shifted"]:.2f} with the reference {abs(found["shift"])} '
+        f'{lines} {"later" if found["shift"] > 0 else "earlier"}'
+      )
+    named.append(f'{words})')
+  if len(stretches) > _NAMED:
+    named.append(f'{len(stretches) - _NAMED} more, see manifest.json')
+  total = sum(found['last'] - found['first'] + 1 for found in stretches)
+  return (
+    f'about {total:,} of {read:,} pairs look misaligned, judging by the lengths '
+    f'of their sides: {"; ".join(named)}. Look at these lines, and align the '
+    'files again.'
+  )

@@ -84,6 +84,10 @@ def test_what_is_dropped_is_counted_with_examples(build, vocabulary):
     ratio=number / few - 0.01,
   )
   examples = counts.pop('examples')
+  assert counts.pop('lengths_of_95_percent') == [
+    _length(vocabulary, long + ' a') + 1,
+    _length(vocabulary, long + long) + 1,
+  ]
   tokens = store.source_tokens.num_tokens, store.reference_tokens.num_tokens
   assert counts == {
     'read': 9,

@@ -1,0 +1,68 @@
+"""Where pairs of a source were read: files and lines, for warnings."""
+
+from collections.abc import Callable, Iterator
+
+from rest_jax.data import sources, text_files
+
+# Words for a file, the lines before its first pair, and its number of pairs.
+_Part = tuple[str, int, Callable[[], int]]
+
+
+def place(source: sources.PairSource, first: int, last: int) -> str:
+  """Says where a stretch of pairs stands; reads the files before it.
+
+  Args:
+    source: what the pairs were read from.
+    first: number of the first pair, from 1 in the order read.
+    last: number of the last pair.
+
+  Returns:
+    Such as 'lines 3 to 74 of a.de and a.en', or 'pairs 3 to 74'.
+  """
+  before, begins = 0, ''
+  for name, header, count in _parts(source):
+    if not name:
+      break
+    until = before + count()
+    start, end = first - before + header, last - before + header
+    if begins and last <= until:
+      return f'{begins} to line {end} of {name}'
+    if before < first <= until:
+      if last <= until:
+        return f'lines {start} to {end} of {name}'
+      begins = f'line {start} of {name}'
+    before = until
+  return f'pairs {first} to {last}'
+
+
+def _parts(source: sources.PairSource) -> Iterator[_Part]:
+  """The files of a source in the order read; no name for anything else."""
+  match source:
+    case sources.Concatenation():
+      repeats = source.repeats or (1,) * len(source.sources)
+      for part, repeat in zip(source.sources, repeats, strict=True):
+        for _ in range(repeat):
+          yield from _parts(part)
+    case sources.ParallelText():
+      files = zip(source.source_files, source.reference_files, strict=True)
+      names = [(f'{side} and {other}', side) for side, other in files]
+      yield from _files(names, 0, source.limit)
+    case sources.TsvText():
+      names = [(str(path), path) for path in source.files]
+      header = int(isinstance(source.source_column, str))
+      yield from _files(names, header, source.limit)
+    case _:
+      yield '', 0, int
+
+
+def _files(
+  names: list[tuple[str, text_files.PathLike]], header: int, limit: int | None
+) -> Iterator[_Part]:
+  left = limit
+  for name, path in names:
+    if left == 0:
+      return
+    lines = sum(1 for _ in text_files.read_lines(path)) - header
+    count = lines if left is None else min(lines, left)
+    left = None if left is None else left - count
+    yield name, header, lambda count=count: count

@@ -1,0 +1,109 @@
+"""Preparation warns of text that would spoil training or results."""
+
+import random
+
+import pytest
+
+from rest_jax.data import sources, synthetic, task, vocabularies
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
+
+
+def _texts(count, seed=0):
+  """Pairs whose sides have related lengths."""
+  draw = random.Random(seed)
+  pairs = []
+  for _ in range(count):
+    words = [
+      ''.join(draw.choices('abcdeghiklmnorstu', k=4))
+      for _ in range(draw.randint(1, 20))
+    ]
+    pairs.append((' '.join(words) + '.', ' '.join(reversed(words)) + '.'))
+  return pairs
+
+
+def _prepare(tmp_path, train, **limits):
+  few = _texts(20, seed=1)
+
+  def pairs(texts):
+    return sources.TextPairs(
+      sources=[source for source, _ in texts],
+      references=[reference for _, reference in texts],
+    )
+
+  prepare.run(
+    task.Task(
+      name='small',
+      train=train if hasattr(train, 'read') else pairs(train),
+      validation=limits.pop('validation', None) or pairs(few),
+      test=pairs(few),
+      vocabulary=vocabularies.VocabularyConfig(size=60),
+      **limits,
+    ),
+    directory=tmp_path / 'data',
+  )
+  manifest = folder_lib.read_manifest(tmp_path / 'data')
+  return manifest[folder_lib.WARNINGS]
+
+
+def test_sound_text_has_no_warning(tmp_path):
+  assert _prepare(tmp_path, _texts(300)) == []
+
+
+def test_many_dropped_pairs_and_what_would_keep_them(tmp_path):
+  warnings = _prepare(
+    tmp_path, _texts(300), max_source_length=40, max_target_length=45
+  )
+  message = next(text for text in warnings if text.startswith('train'))
+  counts = folder_lib.read_manifest(tmp_path / 'data')['splits']['train']
+  dropped = counts['dropped_long']
+  assert 30 < dropped == counts['read'] - counts['kept']
+  assert f'{dropped} of 300 pairs ({dropped / 300:.1%})' in message
+  needed = counts['lengths_of_95_percent']
+  assert f'max_source_length={needed[0]} (now 40)' in message
+  assert f'max_target_length={needed[1]} (now 45)' in message
+
+
+def test_few_dropped_pairs_only_matter_where_they_are_measured(tmp_path):
+  empty = [('abel', '')]
+  validation = sources.TextPairs(
+    sources=['abel', 'laus', 'die'], references=['', 'laus', 'die']
+  )
+  [message] = _prepare(tmp_path, _texts(99) + empty, validation=validation)
+  assert message.startswith('validation: 1 of 3 pairs (33.3%) were dropped')
+  assert '1 have an empty side' in message
+
+
+def test_misaligned_lines_are_named(tmp_path):
+  texts = _texts(600)
+  sides = [list(side) for side in zip(*texts, strict=True)]
+  sides[1][201:350] = sides[1][200:349]
+  for name, side in zip(('train.de', 'train.en'), sides, strict=True):
+    (tmp_path / name).write_text('\n'.join(side) + '\n')
+  files = sources.ParallelText(
+    source_files='train.de', reference_files='train.en', folder=tmp_path
+  )
+  [message] = _prepare(tmp_path, files)
+  assert message.startswith('train: about ')
+  assert f'of {tmp_path}/train.de and {tmp_path}/train.en' in message
+  assert 'with the reference 1 line later' in message
+
+
+@pytest.mark.parametrize('kind', ['spaces', 'escaped'])
+def test_tokenised_references(tmp_path, kind):
+  texts = _texts(300)
+  for row in range(0, 300, 4):
+    source, reference = texts[row]
+    if kind == 'spaces':
+      reference = reference.replace('.', ' .')
+    else:
+      reference = f'&quot;{reference}&quot;'
+    texts[row] = source, reference
+  [message] = _prepare(tmp_path, texts)
+  assert message.startswith('train: 25% of the references look tokenised')
+  assert 'detokenise' in message
+
+
+def test_the_built_in_language_is_written_so(tmp_path):
+  pairs = synthetic.SyntheticPairs(split='train', size=600)
+  assert _prepare(tmp_path, pairs) == []
