@@ -11,13 +11,16 @@ import hashlib
 import json
 from typing import Any
 
+from absl import logging
 from jaxtyping import Float32
 import numpy as np
 import sacrebleu
 from sacrebleu import metrics as sacrebleu_metrics
 
 from rest_jax import settings
-from rest_jax.rewards import base
+from rest_jax.rewards import base, reference_text
+
+_LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
 
 
 class _Lexical:
@@ -112,23 +115,40 @@ class Bleu(_Lexical):
   Source: Papineni et al., BLEU (2002).
 
   Attributes:
-    tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
+    tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None follows
+      the script of D's references once it is loaded.
     name: of the reward.
   """
 
-  tokenize: str = '13a'
+  tokenize: str | None = None
   name: str = 'bleu'
 
   def __post_init__(self):
     known = sacrebleu_metrics.BLEU.TOKENIZERS
-    if self.tokenize not in known:
+    if self.tokenize is not None and self.tokenize not in known:
       raise ValueError(
         f'tokenize must be one of {sorted(known)}; got {self.tokenize!r}.'
       )
 
+  def load(self, resources: base.Resources) -> base.Reward:
+    references = _references(resources)
+    if self.tokenize is None:
+      chosen = reference_text.bleu_tokenizer(references)
+      return dataclasses.replace(self, tokenize=chosen)
+    script = reference_text.script_of(references)
+    if reference_text.is_unfit(self.tokenize, script):
+      _warn_of_words(
+        self.name,
+        script,
+        f'now tokenize={self.tokenize!r}; leave Bleu.tokenize out, and it '
+        'follows the script',
+      )
+    return self
+
   @functools.cached_property
   def _metric(self) -> Any:
-    return sacrebleu_metrics.BLEU(tokenize=self.tokenize, effective_order=True)
+    tokenize = self.tokenize or '13a'
+    return sacrebleu_metrics.BLEU(tokenize=tokenize, effective_order=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,6 +180,16 @@ class Ter(_Lexical):
         'Ter.normalized = True.'
       )
 
+  def load(self, resources: base.Resources) -> base.Reward:
+    script = reference_text.script_of(_references(resources))
+    if script.name and not self.asian_support:
+      _warn_of_words(
+        self.name,
+        script,
+        'set Ter.normalized and Ter.asian_support, or use Chrf',
+      )
+    return self
+
   @functools.cached_property
   def _metric(self) -> Any:
     return sacrebleu_metrics.TER(
@@ -170,3 +200,23 @@ class Ter(_Lexical):
 
   def _reward(self, hypothesis: str, reference: str) -> float:
     return 1.0 - super()._reward(hypothesis, reference)
+
+
+def _references(resources: base.Resources) -> list[str]:
+  """References of D, evenly spread."""
+  pairs = resources.pairs
+  rows = range(0, len(pairs), -(-len(pairs) // _LOOKED_AT))
+  return [pairs.reference_text(row) for row in rows]
+
+
+def _warn_of_words(
+  name: str, script: reference_text.Script, remedy: str
+) -> None:
+  logging.warning(
+    'reward %s: %.0f %% of the letters of the references are %s, whose '
+    'sentences it takes for one word (%s)',
+    name,
+    100 * script.share,
+    script.name,
+    remedy,
+  )

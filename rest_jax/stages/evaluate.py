@@ -21,7 +21,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import normalize
+from rest_jax.rewards import normalize, reference_text
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
   collect,
@@ -34,6 +34,7 @@ from rest_jax.stages import folder as folder_lib
 
 HUMAN = 'human'
 _SOURCES_PER_SHARD = 2048
+_LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class EvaluateConfig:
     max_selection_sources: likewise for choosing checkpoints.
     max_diagnostic_sources: likewise for the diagnostics of reward hacking; a
       teacher-forced pass of BC over their samples is part of them.
-    bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...
+    bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None
+      follows the script of the references.
     beam_size: of the outputs that BLEU and chrF are of; None for greedy ones.
     length_penalty: of beam search, see `DecodeConfig`.
   """
@@ -61,7 +63,7 @@ class EvaluateConfig:
   max_sources: int | None = None
   max_selection_sources: int | None = None
   max_diagnostic_sources: int | None = 250
-  bleu_tokenize: str = '13a'
+  bleu_tokenize: str | None = None
   beam_size: int | None = None
   length_penalty: float = 0.6
 
@@ -143,13 +145,18 @@ def run(
   Returns:
     The finished folder.
   """
+  pairs = data.pairs(split)
+  references = _some_references(pairs)
+  tokenize = config.bleu_tokenize
+  if tokenize is None:
+    tokenize = reference_text.bleu_tokenizer(references)
   folder = folder_lib.begin(
     directory,
     {
       'decode': config.decode,
       'max_sources': config.max_sources,
       'max_diagnostic_sources': config.max_diagnostic_sources,
-      'bleu_tokenize': config.bleu_tokenize,
+      'bleu_tokenize': tokenize,
       **_beam_settings(config),
       'split': split,
       'network': policy.config,
@@ -166,7 +173,6 @@ def run(
   )
   if folder.is_finished:
     return folder.path
-  pairs = data.pairs(split)
   collect.check_references(reward, pairs, split)
   rows = sampled.spread_rows(len(pairs), config.max_sources)
   shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
@@ -226,7 +232,7 @@ def run(
       folder.path,
       outputs,
       sampled.texts_of(pairs, rows)[1],
-      tokenize=config.bleu_tokenize,
+      tokenize=tokenize,
     )
     sample_events.write(
       folder.path,
@@ -236,6 +242,13 @@ def run(
       vocabulary=data.vocabulary,
       step=0,
     )
+  measured = _measure(
+    tokenize, folder.path, entries, reward.name, judge, outputs, pairs, rows,
+    data,
+  )  # fmt: skip
+  _warn_of_tokenizer(
+    folder, tokenize, references, measured, outputs, pairs, rows
+  )
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,
@@ -243,10 +256,7 @@ def run(
       'num_rows': sum(entry['rows'] for entry in entries),
       'shards': entries,
       'split': split,
-      'measured': _measure(
-        config, folder.path, entries, reward.name, judge, outputs, pairs, rows,
-        data,
-      ),
+      'measured': measured,
       'diagnostics': {
         **diagnostics.measure(
           folder.path,
@@ -255,12 +265,12 @@ def run(
           pairs=pairs,
           rows=rows,
           max_sources=config.max_diagnostic_sources,
-          tokenize=config.bleu_tokenize,
+          tokenize=tokenize,
         ),
         **distance,
       },
     }
-  )  # fmt: skip
+  )
   return folder.path
 
 
@@ -335,8 +345,38 @@ def policy_digest(directory: pathlib.Path) -> str:
   return folder_lib.read_manifest(directory)['settings']['policy']
 
 
+def _some_references(pairs: pair_store.PairStore) -> list[str]:
+  """References by which the tokeniser of BLEU is chosen."""
+  return sampled.texts_of(pairs, sampled.spread_rows(len(pairs), _LOOKED_AT))[1]
+
+
+def _warn_of_tokenizer(
+  folder: folder_lib.StageFolder,
+  tokenize: str,
+  references: Sequence[str],
+  measured: dict[str, Any],
+  outputs: Sequence[str],
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+) -> None:
+  """Warns where a tokeniser takes whole sentences for words."""
+  script = reference_text.script_of(references)
+  if not reference_text.is_unfit(tokenize, script):
+    return
+  fitting = reference_text.bleu_tokenizer(references)
+  other, _ = text_metrics.corpus_bleu(
+    outputs, sampled.texts_of(pairs, rows)[1], tokenize=fitting
+  )
+  folder.warn(
+    f'{script.share:.0%} of the letters of the references are {script.name}, '
+    f'which bleu_tokenize={tokenize!r} does not cut into words: BLEU is '
+    f'{measured["bleu"]:.2f}, with {fitting!r} {other:.2f}. Leave '
+    'EvaluateConfig.bleu_tokenize out, or set it to the latter.'
+  )
+
+
 def _measure(
-  config, directory, entries, reward_name, judge, outputs, pairs, rows, data
+  tokenize, directory, entries, reward_name, judge, outputs, pairs, rows, data
 ) -> dict[str, Any]:
   """Everything that this policy's outputs alone decide."""
   ids, texts, rewards, judged, finished = [], [], [], [], []
@@ -361,7 +401,7 @@ def _measure(
   judged = np.concatenate(judged).astype(np.float64) if judged else None
   references = [pairs.reference_text(int(row)) for row in rows]
   bleu, bleu_signature = text_metrics.corpus_bleu(
-    outputs, references, tokenize=config.bleu_tokenize
+    outputs, references, tokenize=tokenize
   )
   chrf, chrf_signature = text_metrics.corpus_chrf(outputs, references)
   table = rewards.reshape(len(rows), -1)

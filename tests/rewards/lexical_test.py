@@ -1,6 +1,7 @@
 """Lexical rewards: values by hand, and sacrebleu's own."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -84,6 +85,30 @@ def test_digests_tell_settings_apart():
   rewards = [*REWARDS, lexical.Chrf(beta=1), lexical.Bleu(tokenize='zh')]
   assert len({reward.digest for reward in rewards}) == 5
   assert lexical.Chrf().digest == lexical.Chrf().digest
+
+
+@pytest.mark.parametrize(
+  ('references', 'tokenize'),
+  [(['ein Hund', 'eine Katze'], '13a'), (['一只狗', '一只猫', '天气好'], 'zh')],
+)
+def test_bleu_follows_the_script_of_the_pairs(references, tokenize, caplog):
+  class Pairs:
+    def __len__(self):
+      return len(references)
+
+    def reference_text(self, row):
+      return references[row]
+
+  resources = mock.Mock(pairs=Pairs())
+  loaded = lexical.Bleu().load(resources)
+  assert loaded == lexical.Bleu(tokenize=tokenize)
+  assert loaded.digest == lexical.Bleu(tokenize=tokenize).digest
+  # What was set stays, with a warning if it does not fit.
+  assert lexical.Bleu(tokenize='13a').load(resources).tokenize == '13a'
+  lexical.Ter(normalized=True, asian_support=True).load(resources)
+  lexical.Ter().load(resources)
+  warned = [text for text in caplog.messages if 'for one word' in text]
+  assert len(warned) == (2 if tokenize == 'zh' else 0)
 
 
 @pytest.mark.parametrize(

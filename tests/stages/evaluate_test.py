@@ -1,0 +1,56 @@
+"""BLEU's tokeniser follows the references, and an unfit one is said."""
+
+import numpy as np
+import pytest
+
+from rest_jax.evaluation import text_metrics
+from rest_jax.stages import evaluate
+from rest_jax.stages import folder as folder_lib
+
+REFERENCES = ['北京的天气今天很好，我们去公园散步。', '他昨天买了一本新书。']
+OUTPUTS = ['北京的天气昨天很好，我们去公园散步。', '他昨天买了一本旧书。']
+
+
+class _Pairs:
+  def __init__(self, references):
+    self._references = references
+
+  def __len__(self):
+    return len(self._references)
+
+  def source_text(self, row):
+    return f'source {row}'
+
+  def reference_text(self, row):
+    return self._references[row]
+
+
+def _warnings(tmp_path, tokenize, references):
+  folder = folder_lib.begin(tmp_path / 'validation', {})
+  pairs = _Pairs(references)
+  measured = {
+    'bleu': text_metrics.corpus_bleu(OUTPUTS, references, tokenize=tokenize)[0]
+  }
+  evaluate._warn_of_tokenizer(
+    folder, tokenize, references, measured, OUTPUTS, pairs, np.arange(2)
+  )
+  return folder.warnings
+
+
+def test_an_unfit_tokenizer_is_said_with_both_scores(tmp_path):
+  [message] = _warnings(tmp_path, '13a', REFERENCES)
+  low, high = (
+    text_metrics.corpus_bleu(OUTPUTS, REFERENCES, tokenize=tokenize)[0]
+    for tokenize in ('13a', 'zh')
+  )
+  assert low < 30 < 60 < high
+  assert f"BLEU is {low:.2f}, with 'zh' {high:.2f}" in message
+  assert '100% of the letters of the references are Chinese' in message
+
+
+@pytest.mark.parametrize(
+  ('tokenize', 'references'),
+  [('zh', REFERENCES), ('char', REFERENCES), ('13a', ['a b c d', 'e f'])],
+)
+def test_a_fit_tokenizer_has_no_warning(tmp_path, tokenize, references):
+  assert _warnings(tmp_path, tokenize, references) == []
