@@ -17,6 +17,10 @@ from rest_jax.data import files, text_files
 
 # Sentencepiece logs from INFO (0) up; errors arrive as exceptions as well.
 _QUIET = 3
+# Sentencepiece drops longer sentences from the text it learns from, silently,
+# and those with the character that it keeps for unknown pieces.
+_MOST_BYTES = 4192
+_RESERVED = '\u2585'
 _CONTROL_IDS = {
   'pad_id': types.PAD_ID,
   'eos_id': types.EOS_ID,
@@ -203,10 +207,13 @@ def _train(config: VocabularyConfig, texts: Iterable[str]) -> bytes:
 
 
 def _choose(texts: Iterable[str], number: int) -> list[str]:
-  """Returns the texts that are not blank; a random choice if there are more."""
+  """Returns the texts that are not blank; a random choice if there are more.
+
+  Sentencepiece reads all of them: long ones are in parts.
+  """
   chosen: list[str] = []
   draw = random.Random(0)
-  for count, text in enumerate(_not_blank(texts)):
+  for count, text in enumerate(_readable(texts)):
     if count < number:
       chosen.append(text)
       continue
@@ -217,10 +224,39 @@ def _choose(texts: Iterable[str], number: int) -> list[str]:
   return chosen
 
 
-def _not_blank(texts: Iterable[str]) -> Iterator[str]:
+def _readable(texts: Iterable[str]) -> Iterator[str]:
   for text in texts:
-    if text.strip():
-      yield text
+    if _num_bytes(text) <= _MOST_BYTES:
+      parts = [text]
+    else:
+      parts = _cut(text)
+    for part in parts:
+      part = part.replace(_RESERVED, ' ')
+      if part.strip():
+        yield part
+
+
+def _cut(text: str) -> Iterator[str]:
+  """Yields the parts of a long text, cut at blanks where there are any."""
+  most = _MOST_BYTES // 4  # Of the bytes a character has.
+  start = 0
+  while start < len(text):
+    stop = min(start + most, len(text))
+    blank = text.rfind(' ', start, stop)
+    if stop < len(text) and blank > start:
+      stop = blank
+    yield text[start:stop]
+    start = stop
+
+
+def _num_bytes(text: str) -> int:
+  try:
+    return len(text.encode())
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      'texts must be valid Unicode; one has half of a surrogate pair at '
+      f'character {error.start}: {text[:80]!r}. Correct or remove it.'
+    ) from error
 
 
 def _explain(config: VocabularyConfig, error: RuntimeError) -> Exception:
@@ -238,6 +274,12 @@ def _explain(config: VocabularyConfig, error: RuntimeError) -> Exception:
       f'size must be at least {smallest[1]} to hold every character of this '
       f'text; got {config.size}. Raise it, or lower character_coverage '
       f'(now {config.character_coverage}).'
+    )
+  if 'all_chars_count' in message:
+    return ValueError(
+      'texts must hold text that is left once it is normalised by '
+      f'{config.normalization_rule}; got none. Check the files of the train '
+      'split.'
     )
   return ValueError(
     f'sentencepiece could not train a vocabulary from texts: {message} '

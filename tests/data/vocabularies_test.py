@@ -234,3 +234,48 @@ def test_batches_agree_with_single_rows(vocabulary, seed):
     for _ in range(30)
   ]
   assert vocabulary.decode_batch(rows) == [vocabulary.decode(r) for r in rows]
+
+
+@pytest.mark.parametrize('model_type', ['unigram', 'bpe'])
+@pytest.mark.parametrize('blank', [' ', ''])
+def test_long_lines_are_learned_from(tmp_path, texts, model_type, blank):
+  config = dataclasses.replace(_CONFIG, model_type=model_type)
+  # Each is longer than the 4,192 bytes that sentencepiece reads.
+  long = [blank.join(texts) * 20 for _ in range(3)]
+  assert min(len(text) for text in long) > 2 * 4192
+  alone = vocabularies.train(config, long, tmp_path / 'long.model')
+  assert alone.size == 40
+  # Beside short lines they count as well: only they have these letters.
+  some = vocabularies.train(
+    config, [*texts, 'ÄÖÜ' * 5_000], tmp_path / 'some.model'
+  )
+  assert some.decode(some.encode('ÄÖÜ')) == 'ÄÖÜ'
+
+
+def test_no_text_is_lost_in_parts():
+  words = ' '.join(str(number) for number in range(3_000))
+  for text in (words, words.replace(' ', ''), '天' * 5_000, 'a' * 4192):
+    parts = list(vocabularies._readable([text]))
+    assert ''.join(parts) == text
+    assert max(len(part.encode()) for part in parts) <= 4192
+  parts = list(vocabularies._readable([words]))
+  assert [word for part in parts for word in part.split()] == words.split()
+
+
+def test_lines_with_the_reserved_character_are_learned_from(tmp_path, texts):
+  vocabulary = vocabularies.train(
+    _CONFIG, [*texts, *['ÄÖ ▅ Ü'] * 50], tmp_path / 'a.model'
+  )
+  assert vocabulary.decode(vocabulary.encode('ÄÖ Ü')) == 'ÄÖ Ü'
+
+
+@pytest.mark.parametrize(
+  ('texts', 'message'),
+  [
+    (['\u200b'] * 20, 'hold text that is left once it is normalised'),
+    (['ab', 'a\ud800b'], 'half of a surrogate pair at character 1'),
+  ],
+)
+def test_unusable_text_is_said(tmp_path, texts, message):
+  with pytest.raises(ValueError, match=message):
+    vocabularies.train(_CONFIG, texts, tmp_path / 'a.model')
