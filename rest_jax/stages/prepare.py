@@ -1,5 +1,6 @@
 """Stage `prepare`: text to a vocabulary and tokenised pairs, stored once."""
 
+import collections
 from collections.abc import Iterator
 import dataclasses
 import hashlib
@@ -10,7 +11,7 @@ from absl import logging
 
 from rest_jax.data import files, pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
-from rest_jax.evaluation import sampled
+from rest_jax.evaluation import sampled, text_metrics
 from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
 from rest_jax.stages import folder as folder_lib
@@ -20,7 +21,9 @@ TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
 # Of the pairs to train on; of those to evaluate on any counts.
 _MAX_DROPPED = 0.1
 _MAX_TOKENISED = 0.1
-_LOOKED_AT = 5_000  # References a split.
+_MAX_REWRITTEN = 0.1
+_LEAST_BLEU = 98.0
+_LOOKED_AT = 2_000  # References a split.
 _NAMED = 3  # Stretches a warning names.
 
 
@@ -107,13 +110,50 @@ def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
     )
     _report(split, counts[split])
     pairs = pair_store.PairStore.open(directory, split)
-    # The built-in language is written with spaces before its marks.
-    if pairs.has_references and not getattr(source, 'is_tokenised', False):
-      rows = sampled.spread_rows(len(pairs), _LOOKED_AT)
-      counts[split]['tokenised'] = reference_text.tokenised_share(
-        [pairs.reference_text(int(row)) for row in rows]
-      )
+    if pairs.has_references:
+      counts[split].update(_look_at_references(source, pairs, vocabulary))
   return counts
+
+
+def _look_at_references(
+  source: sources.PairSource,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
+) -> dict[str, Any]:
+  """What some references of a split look like, for the manifest.
+
+  Returns:
+    tokenised: share that looks tokenised; rewritten: share that the vocabulary
+    does not give back as it stands, but for blanks; if that is large,
+    changed_characters: the most frequent ones; bleu_of_rewritten: BLEU of what
+    it gives back.
+  """
+  rows = sampled.spread_rows(len(pairs), _LOOKED_AT)
+  references = [pairs.reference_text(int(row)) for row in rows]
+  found: dict[str, Any] = {'tokenised': 0.0}
+  # The built-in language is written with spaces before its marks.
+  if not getattr(source, 'is_tokenised', False):
+    found['tokenised'] = reference_text.tokenised_share(references)
+  given_back = vocabulary.decode_batch(vocabulary.encode_batch(references))
+  changed = [
+    (text, back)
+    for text, back in zip(references, given_back, strict=True)
+    if text.split() != back.split()
+  ]
+  found['rewritten'] = len(changed) / len(references)
+  if found['rewritten'] > _MAX_REWRITTEN:
+    lost = collections.Counter(
+      character for text, back in changed for character in {*text} - {*back}
+    )
+    found['changed_characters'] = [
+      character for character, _ in lost.most_common(_NAMED)
+    ]
+    found['bleu_of_rewritten'], _ = text_metrics.corpus_bleu(
+      given_back,
+      references,
+      tokenize=reference_text.bleu_tokenizer(references),
+    )
+  return found
 
 
 def load(directory: str | pathlib.Path) -> PreparedData:
@@ -170,6 +210,15 @@ def _warnings(
       'space before it, "&quot;", "@-@"). BLEU of such text is not that of plain '
       'text, as it is published, and a policy trained on it writes the same: '
       'detokenise the files.'
+    )
+  if is_measured and counts.get('bleu_of_rewritten', 100.0) < _LEAST_BLEU:
+    characters = ' '.join(counts['changed_characters'])
+    yield (
+      f'{counts["rewritten"]:.0%} of the references hold what the vocabulary cannot write '
+      f'({characters}), so that even they would have '
+      f'{counts["bleu_of_rewritten"]:.1f} BLEU. Set '
+      "VocabularyConfig.normalization_rule = 'identity' to keep characters as "
+      'they are, or raise character_coverage.'
     )
 
 

@@ -37,7 +37,9 @@ def _prepare(tmp_path, train, **limits):
       train=train if hasattr(train, 'read') else pairs(train),
       validation=limits.pop('validation', None) or pairs(few),
       test=pairs(few),
-      vocabulary=vocabularies.VocabularyConfig(size=60),
+      vocabulary=limits.pop(
+        'vocabulary', vocabularies.VocabularyConfig(size=60)
+      ),
       **limits,
     ),
     directory=tmp_path / 'data',
@@ -107,3 +109,25 @@ def test_tokenised_references(tmp_path, kind):
 def test_the_built_in_language_is_written_so(tmp_path):
   pairs = synthetic.SyntheticPairs(split='train', size=600)
   assert _prepare(tmp_path, pairs) == []
+
+
+def test_references_that_the_vocabulary_cannot_write(tmp_path):
+  # Wide marks become narrow ones under the usual rule.
+  texts = [
+    (source, reference.replace(' ', '，')) for source, reference in _texts(300)
+  ]
+  validation = sources.TextPairs(
+    sources=[source for source, _ in texts[:50]],
+    references=[reference for _, reference in texts[:50]],
+  )
+  warnings = _prepare(tmp_path, texts, validation=validation)
+  [message] = [text for text in warnings if text.startswith('validation')]
+  assert 'hold what the vocabulary cannot write (，)' in message
+  assert "normalization_rule = 'identity'" in message
+  vocabulary = vocabularies.VocabularyConfig(
+    size=60, normalization_rule='identity'
+  )
+  warnings = _prepare(
+    tmp_path / 'kept', texts, validation=validation, vocabulary=vocabulary
+  )
+  assert warnings == []
