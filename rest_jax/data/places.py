@@ -1,11 +1,12 @@
 """Where pairs of a source were read: files and lines, for warnings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+import dataclasses
 
-from rest_jax.data import sources, text_files
+from rest_jax.data import sources
 
 # Words for a file, the lines before its first pair, and its number of pairs.
-_Part = tuple[str, int, Callable[[], int]]
+_Part = tuple[str, int, int]
 
 
 def place(source: sources.PairSource, first: int, last: int) -> str:
@@ -23,7 +24,7 @@ def place(source: sources.PairSource, first: int, last: int) -> str:
   for name, header, count in _parts(source):
     if not name:
       break
-    until = before + count()
+    until = before + count
     start, end = first - before + header, last - before + header
     if begins and last <= until:
       return f'{begins} to line {end} of {name}'
@@ -45,24 +46,36 @@ def _parts(source: sources.PairSource) -> Iterator[_Part]:
           yield from _parts(part)
     case sources.ParallelText():
       files = zip(source.source_files, source.reference_files, strict=True)
-      names = [(f'{side} and {other}', side) for side, other in files]
-      yield from _files(names, 0, source.limit)
+      parts = [
+        (
+          f'{side} and {other}',
+          dataclasses.replace(
+            source, source_files=side, reference_files=other, limit=None
+          ),
+        )
+        for side, other in files
+      ]
+      yield from _counted(parts, 0, source.limit)
     case sources.TsvText():
-      names = [(str(path), path) for path in source.files]
+      parts = [
+        (str(path), dataclasses.replace(source, files=path, limit=None))
+        for path in source.files
+      ]
       header = int(isinstance(source.source_column, str))
-      yield from _files(names, header, source.limit)
+      yield from _counted(parts, header, source.limit)
     case _:
-      yield '', 0, int
+      yield '', 0, 0
 
 
-def _files(
-  names: list[tuple[str, text_files.PathLike]], header: int, limit: int | None
+def _counted(
+  parts: list[tuple[str, sources.PairSource]], header: int, limit: int | None
 ) -> Iterator[_Part]:
   left = limit
-  for name, path in names:
+  for name, part in parts:
     if left == 0:
       return
-    lines = sum(1 for _ in text_files.read_lines(path)) - header
-    count = lines if left is None else min(lines, left)
-    left = None if left is None else left - count
-    yield name, header, lambda count=count: count
+    count = sum(1 for _ in part.read())
+    if left is not None:
+      count = min(count, left)
+      left -= count
+    yield name, header, count

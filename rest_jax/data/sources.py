@@ -310,17 +310,36 @@ def _check_limit(limit: int | None) -> None:
 def _read_parallel(
   source_file: text_files.PathLike, reference_file: text_files.PathLike
 ) -> Iterator[Pair]:
-  """Yields the pairs of one pair of files; they must end together."""
+  """Yields the pairs of one pair of files; they must end together.
+
+  Blank lines at the end, of both files or of one, are no pairs.
+  """
   sources = text_files.read_lines(source_file)
   references = text_files.read_lines(reference_file)
   lines = itertools.zip_longest(sources, references)
+  blank: list[Pair] = []
   for count, (source, reference) in enumerate(lines):
     if source is None or reference is None:
-      longer = count + 1 + sum(1 for _ in itertools.chain(sources, references))
-      counts = (count, longer) if source is None else (longer, count)
-      raise ValueError(
-        f'{source_file} and {reference_file} must have as many lines; got '
-        f'{counts[0]} and {counts[1]}. From some line on they do not '
-        'correspond: restore the missing lines (an empty line is enough).'
-      )
-    yield Pair(source, reference)
+      more = [source or reference or '', *sources, *references]
+      if any(line.strip() for line in more):
+        _raise_unequal(source_file, reference_file, source, count, len(more))
+      return
+    blank.append(Pair(source, reference))
+    if source.strip() or reference.strip():
+      yield from blank
+      blank.clear()
+
+
+def _raise_unequal(
+  source_file: text_files.PathLike,
+  reference_file: text_files.PathLike,
+  source: str | None,
+  count: int,
+  more: int,
+) -> None:
+  counts = (count, count + more) if source is None else (count + more, count)
+  raise ValueError(
+    f'{source_file} and {reference_file} must have as many lines; got '
+    f'{counts[0]} and {counts[1]}. From some line on they do not '
+    'correspond: restore the missing lines (an empty line is enough).'
+  )

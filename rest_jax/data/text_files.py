@@ -102,23 +102,43 @@ def decode_lines(
 def read_rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
   """Yields line number and tab-separated fields of each line; quotes are text.
 
+  Blank lines at the end of a file of several columns are no rows.
+
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: for a line with another number of fields than the first, and
       whatever `read_lines` raises.
   """
   width = None
+  blank: list[tuple[int, list[str]]] = []
   for number, line in enumerate(read_lines(path), 1):
     fields = line.split('\t')
     if width is None:
       width = len(fields)
-    if len(fields) != width:
-      raise ValueError(
-        f'{path}, line {number}: expected {width} tab-separated fields, as in '
-        f'line 1; got {len(fields)}. Quotes do not protect a tab: replace tabs '
-        'and newlines inside the text.'
-      )
-    yield number, fields
+    if width > 1 and not line.strip():
+      blank.append((number, fields))
+      continue
+    for row in (*blank, (number, fields)):
+      _check_width(path, *row, width)
+      yield row
+    blank.clear()
+
+
+def _check_width(
+  path: PathLike, number: int, fields: list[str], width: int
+) -> None:
+  if len(fields) == width:
+    return
+  if not ''.join(fields).strip():
+    raise ValueError(
+      f'{path}, line {number}: expected {width} tab-separated fields, as in '
+      'line 1; the line is blank, and more rows follow. Remove it.'
+    )
+  raise ValueError(
+    f'{path}, line {number}: expected {width} tab-separated fields, as in '
+    f'line 1; got {len(fields)}. Quotes do not protect a tab: replace tabs '
+    'and newlines inside the text.'
+  )
 
 
 def read_table(

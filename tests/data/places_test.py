@@ -9,7 +9,7 @@ from rest_jax.data import places, sources
 def parallel(tmp_path):
   for name, count in (('a', 3), ('b', 4)):
     for side in ('de', 'en'):
-      (tmp_path / f'{name}.{side}').write_text('x\n' * count)
+      (tmp_path / f'{name}.{side}').write_text('x\n' * count + '\n')
   return sources.ParallelText(
     source_files=('a.de', 'b.de'),
     reference_files=('a.en', 'b.en'),

@@ -119,6 +119,12 @@ def test_a_bad_row_names_file_and_line(read, line, message):
     read(*_GOOD, line)
 
 
+def test_blank_lines_are_read_over_at_the_end_alone(read):
+  assert len(read(*_GOOD, '', ' ')) == len(read(*_GOOD))
+  with pytest.raises(ValueError, match=r'r\.tsv, line 3: .* the line is blank'):
+    read(_GOOD[0], '', *_GOOD[1:])
+
+
 @pytest.mark.parametrize('missing', ['split', 'source', 'hypothesis', 'score'])
 def test_a_missing_column_is_named(read, missing):
   header = _HEADER.replace(missing, 'nothing', 1)

@@ -66,6 +66,15 @@ def test_unequal_line_counts_name_both(write, seed):
     list(source.read())
 
 
+@pytest.mark.parametrize('ends', [('', ' '), ('', '', ''), ()])
+def test_blank_lines_at_the_end_are_no_pairs(write, ends):
+  more = sources.ParallelText(
+    source_files=write('a', '1', '', '3', *ends),
+    reference_files=write('b', '1', 'x', '3', ''),
+  )
+  assert list(more.read()) == [Pair('1', '1'), Pair('', 'x'), Pair('3', '3')]
+
+
 def test_all_files_are_looked_for_before_the_first_pair(write):
   a = write('a', '1')
   source = sources.ParallelText(

@@ -163,9 +163,36 @@ def test_rows_and_tables(tmp_path):
     (b'x\ty\ty\n', "must have one column 'y'; .* has 2"),
     (b'x\ty\n1\t2\n3\n', 'line 3: expected 2 .* got 1'),
     (b'x\ty\n1\t2\t3\n', 'line 2: expected 2 .* got 3'),
+    (b'x\ty\n1\t2\n\n\n3\t4\n', 'line 3: expected 2 .* blank, and more'),
+    (b'x\ty\n \r\n3\t4\n', 'line 2: .* blank'),
   ],
 )
 def test_table_errors_name_what_is_wrong(tmp_path, content, message):
   path = _write(tmp_path / 'a.tsv', content)
   with pytest.raises(ValueError, match=rf'a\.tsv.*{message}'):
     list(text_files.read_table(path, ['x'], ['y']))
+
+
+@pytest.mark.parametrize(
+  'end', [b'', b'\n', b'\n\n', b'\n \n\n', b'\r\n\r\n', b'\n\t\n', b'\n\t\t']
+)
+def test_blank_lines_at_the_end_are_no_rows(tmp_path, end):
+  path = _write(tmp_path / 'a.tsv', b'\xef\xbb\xbfx\ty\n1\t2' + end)
+  assert list(text_files.read_rows(path)) == [
+    (1, ['x', 'y']),
+    (2, ['1', '2']),
+  ]
+
+
+def test_an_empty_row_among_others_is_one(tmp_path):
+  path = _write(tmp_path / 'a.tsv', b'1\t2\n\t\n3\t4\n\t\n')
+  rows = [(1, ['1', '2']), (2, ['', '']), (3, ['3', '4'])]
+  assert list(text_files.read_rows(path)) == rows
+  # In one column a blank line is an empty text, wherever it stands.
+  path = _write(tmp_path / 'b.tsv', b'1\n\n2\n\n')
+  assert list(text_files.read_rows(path)) == [
+    (1, ['1']),
+    (2, ['']),
+    (3, ['2']),
+    (4, ['']),
+  ]
