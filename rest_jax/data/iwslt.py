@@ -4,7 +4,12 @@ The split is the customary one, so that results can be put beside others':
 talks' titles and descriptions are text; a pair stays if both sides have 1 to 175
 tokens of Moses' tokeniser and neither has more than 1.5 times those of the other;
 every 23rd of these is for validation, the others are for training; five sets of
-earlier years are the test set.
+earlier years are the test set. Which pairs stay is decided by the text as the
+files have it; then `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;` and character
+references become characters, and ’ becomes ', in all splits alike.
+
+Note: the customary script leaves entities as they are, in all files, and replaces
+’ in the test files alone.
 
 Source: the steps of `examples/translation/prepare-iwslt14.sh` of fairseq and of
 `clean-corpus-n.perl` of Moses.
@@ -156,6 +161,12 @@ def unfit(texts: tuple[str, str]) -> str:
   return ''
 
 
+def _plain(text: str) -> str:
+  """Text of any of the files, as rewards and people read it."""
+  text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+  return ' '.join(text.replace('’', "'").split())
+
+
 # Which pairs of an archive stay: to find out takes minutes, and three splits
 # and a vocabulary ask.
 _stays: dict[Any, np.ndarray] = {}
@@ -191,7 +202,7 @@ class _Archive:
     if key in _stays:
       for pair, stays in zip(pairs, _stays[key], strict=True):
         if stays:
-          yield pair
+          yield _plain(pair[0]), _plain(pair[1])
       return
     counts = {'': 0, 'empty': 0, 'long': 0, 'ratio': 0}
     found = np.zeros(len(sides[0]), bool)
@@ -200,7 +211,7 @@ class _Archive:
       counts[reason] += 1
       if not reason:
         found[row] = True
-        yield pair
+        yield _plain(pair[0]), _plain(pair[1])
     _stays[key] = found
     self._report(counts)
 
@@ -242,10 +253,7 @@ class _Archive:
           f'<seg id="1"> text </seg>; got {line[:80]!r}. The file was altered: '
           'unpack the archive again.'
         )
-      text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), match[2])
-      # As the train files have it.
-      text = text.replace('’', "'")
-      yield (document, int(match[1])), ' '.join(text.split())
+      yield (document, int(match[1])), _plain(match[2])
 
   def _lines(self, name: str) -> Iterator[str]:
     if self._is_folder:

@@ -1,6 +1,6 @@
 """Where pairs of a source were read: files and lines, for warnings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 
 from rest_jax.data import sources
@@ -68,7 +68,9 @@ def _parts(source: sources.PairSource) -> Iterator[_Part]:
 
 
 def _counted(
-  parts: list[tuple[str, sources.PairSource]], header: int, limit: int | None
+  parts: Sequence[tuple[str, sources.PairSource]],
+  header: int,
+  limit: int | None,
 ) -> Iterator[_Part]:
   left = limit
   for name, part in parts:

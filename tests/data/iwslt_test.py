@@ -148,6 +148,23 @@ def test_the_test_sets_in_their_order(folder):
   ]  # fmt: skip
 
 
+def test_entities_are_read_in_all_files_and_do_not_decide_what_stays(folder):
+  # As it stands the last pair has 4 tokens on either side.
+  first = 'R&amp;D &lt;b&gt; &quot;x&quot; &apos;y&#39; it’s &#228; &evil;'
+  added = ((first, first), ('a &amp;', 'a b c d'))
+  for index, language in enumerate(('de', 'en')):
+    path = folder / f'train.tags.de-en.{language}'
+    with path.open('a', encoding='utf-8') as opened:
+      opened.writelines(pair[index] + '\n' for pair in added)
+  assert [iwslt.unfit(pair) for pair in added] == ['', '']
+  assert iwslt.unfit(('a &', 'a b c d')) == 'ratio'
+  for _ in range(2):  # Found out, and remembered.
+    pairs = read(folder, 'train') + read(folder, 'validation')
+    plain = "R&D <b> \"x\" 'y' it's ä &evil;"
+    assert (plain, plain) in pairs
+    assert ('a &', 'a b c d') in pairs
+
+
 def test_text_as_benchmarks_have_it(folder):
   cased = read(folder, 'train', tokenized=True)
   assert cased[0].source == 'Niemand : Über nichts'
