@@ -9,7 +9,7 @@ loaded.
 import abc
 import dataclasses
 import itertools
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +90,8 @@ class Filter(abc.ABC):
 
   Attributes:
     values: one number for each Improve step, strictly rising; what it means
-      depends on the kind (tau, a quantile, a percentile, gamma).
+      depends on the kind (tau, a quantile, a percentile, gamma). Or a tuple of
+      such numbers for each Grow step.
     deduplicate: drop repeated (source, tokens) before thresholds are computed,
       and train on one of each only.
     count_references: whether references take part in computing thresholds.
@@ -107,7 +108,7 @@ class Filter(abc.ABC):
   kind: ClassVar[str] = ''
   is_inclusive: ClassVar[bool] = False
 
-  values: tuple[float, ...]
+  values: tuple[float, ...] | tuple[tuple[float, ...], ...]
   deduplicate: bool = False
   count_references: bool = True
   max_per_source: int | None = None
@@ -118,24 +119,67 @@ class Filter(abc.ABC):
         'max_per_source must be at least 1, or None for all; got '
         f'{self.max_per_source}'
       )
-    if not self.values:
-      raise ValueError('values must name a threshold for each Improve step')
-    values = np.asarray(self.values, np.float64)
-    if np.isnan(values).any() or np.any(np.diff(values) <= 0):
+    lists = [v for v in self.values if isinstance(v, list | tuple)]
+    if lists and len(lists) < len(self.values):
       raise ValueError(
-        f'values of the {self.kind} filter must be strictly increasing; got '
-        f'{self.values}. See gin_configs/filters/{self.kind}.gin.'
+        'values must be numbers, or a tuple of numbers for each Grow step; got '
+        f'both: {self.values}'
       )
+    if lists:
+      object.__setattr__(self, 'values', tuple(map(tuple, lists)))
+    for values in self.lists:
+      if not values:
+        raise ValueError('values must name a threshold for each Improve step')
+      numbers = np.asarray(values, np.float64)
+      if np.isnan(numbers).any() or np.any(np.diff(numbers) <= 0):
+        raise ValueError(
+          f'values of the {self.kind} filter must be strictly increasing in each '
+          f'Grow step; got {values}. See gin_configs/filters/{self.kind}.gin.'
+        )
+      self._check_values(values)
 
-  def at(self, improve_step: int) -> float:
-    """Returns the value of an Improve step, counted from 1."""
-    if not 1 <= improve_step <= len(self.values):
+  def _check_values(self, values: tuple[float, ...]) -> None:
+    """Raises ValueError for values outside the range of the kind."""
+    del values
+
+  @property
+  def lists(self) -> tuple[tuple[float, ...], ...]:
+    """The values of each Grow step, or the one list for all of them."""
+    lists: Any = self.values if self._is_nested else (self.values,)
+    return lists
+
+  @property
+  def _is_nested(self) -> bool:
+    return any(isinstance(value, tuple) for value in self.values)
+
+  def values_at(self, grow_step: int) -> tuple[float, ...]:
+    """Returns the values of a Grow step, counted from 1."""
+    lists = self.lists
+    if not self._is_nested:
+      return lists[0]
+    if not 1 <= grow_step <= len(lists):
       raise ValueError(
-        f'the {self.kind} filter has {len(self.values)} values '
-        f'{self.values} but Improve step {improve_step} was asked for; give '
-        'one value for each step'
+        f'the {self.kind} filter has values for {len(lists)} Grow steps, '
+        f'{self.values}, but Grow step {grow_step} was asked for; give a tuple '
+        'for each Grow step, or one list for all'
       )
-    return self.values[improve_step - 1]
+    return lists[grow_step - 1]
+
+  def at(self, improve_step: int, grow_step: int = 1) -> float:
+    """Returns the value of an Improve step of a Grow step, from 1 each."""
+    values = self.values_at(grow_step)
+    if not 1 <= improve_step <= len(values):
+      raise ValueError(
+        f'the {self.kind} filter has {len(values)} values {values} but Improve '
+        f'step {improve_step} of Grow step {grow_step} was asked for; give one '
+        'value for each step'
+      )
+    return values[improve_step - 1]
+
+  def asks_for_all(self, value: float, samples: Samples) -> bool:
+    """Whether a value is meant to keep every eligible row of D_g."""
+    del value, samples
+    return False
 
   @abc.abstractmethod
   def thresholds(self, value: float, samples: Samples) -> np.ndarray:
@@ -151,12 +195,15 @@ class Filter(abc.ABC):
       of the rows.
     """
 
-  def select(self, improve_step: int, samples: Samples) -> Kept:
+  def select(
+    self, improve_step: int, samples: Samples, grow_step: int = 1
+  ) -> Kept:
     """Applies F to all of D_g.
 
     Args:
       improve_step: i, from 1.
       samples: D_g.
+      grow_step: g, from 1.
 
     Returns:
       The rows kept and the report.
@@ -164,7 +211,7 @@ class Filter(abc.ABC):
     Raises:
       EmptySelectionError: if no row is kept.
     """
-    value = self.at(improve_step)
+    value = self.at(improve_step, grow_step)
     _check(samples)
     candidates = samples.is_eligible
     if self.deduplicate:
@@ -173,11 +220,7 @@ class Filter(abc.ABC):
     if not self.count_references:
       counted = candidates & ~samples.is_reference
     if not counted.any():
-      raise EmptySelectionError(
-        'no row of D_g may be trained on: all samples are unfinished (raise '
-        'max_target_length, or train the policy longer) or references are '
-        'excluded and there are no samples'
-      )
+      raise EmptySelectionError(self._nothing_counted(samples, candidates))
     counting = samples.only(counted)
     tau = self.thresholds(value, counting)
     row_tau = _of_rows(tau, counting.source_ids, samples.source_ids)
@@ -185,7 +228,7 @@ class Filter(abc.ABC):
     kept = np.flatnonzero(passes & candidates)
     if not kept.size:
       raise EmptySelectionError(
-        self._nothing_kept(value, samples.rewards[candidates])
+        self._nothing_kept(value, samples.rewards[candidates], counting.rewards)
       )
     if self.max_per_source is not None:
       kept = _first_of_each(kept, samples.source_ids[kept], self.max_per_source)
@@ -196,7 +239,25 @@ class Filter(abc.ABC):
     )
     return Kept(kept, row_tau[kept], statistics)
 
-  def _nothing_kept(self, value: float, rewards: np.ndarray) -> str:
+  def _nothing_counted(self, samples: Samples, candidates: np.ndarray) -> str:
+    count = int(samples.is_reference.sum())
+    rows = f'{len(samples.rewards)} rows, {count} of them references'
+    if candidates.any():
+      return (
+        f'the {self.kind} filter takes its thresholds from samples alone, and no '
+        f'sample of D_g may be trained on (of {rows}): all are unfinished '
+        '(raise MAX_TARGET_LENGTH, or train the policy longer) or vetoed. Or set '
+        'count_references of the filter to True.'
+      )
+    return (
+      f'no row of D_g may be trained on (of {rows}): all samples are unfinished '
+      '(raise MAX_TARGET_LENGTH, or train the policy longer) or vetoed, and '
+      'references are excluded (ImproveConfig.include_references)'
+    )
+
+  def _nothing_kept(
+    self, value: float, rewards: np.ndarray, counted: np.ndarray
+  ) -> str:
     points = (0, 5, 25, 50, 75, 95, 99, 100)
     spread = ', '.join(
       f'{p} %: {q:.3f}'
@@ -204,10 +265,18 @@ class Filter(abc.ABC):
     )
     return (
       f'the {self.kind} filter at {value} keeps none of {rewards.size} rows. '
-      f'Percentiles of their rewards: {spread}. Lower the threshold below '
-      f'{rewards.max():.3f}, or use the quantile filter '
-      '(gin_configs/filters/quantile.gin), whose thresholds follow the rewards.'
+      f'Percentiles of their rewards: {spread}. {self._advice(rewards, counted)}'
     )
+
+  def _advice(self, rewards: np.ndarray, counted: np.ndarray) -> str:
+    """What to do when nothing is kept.
+
+    Args:
+      rewards: of the rows that may be kept.
+      counted: of the rows that the threshold was computed from.
+    """
+    del rewards, counted
+    return 'Lower its value, or draw more samples for each source.'
 
 
 def is_kept(rewards, thresholds, is_inclusive: bool):

@@ -25,6 +25,19 @@ class Fixed(base.Filter):
     del samples
     return np.asarray(value, np.float32)
 
+  def asks_for_all(self, value: float, samples: base.Samples) -> bool:
+    """Whether `value` lies below the scale, which starts at 0, and all rewards."""
+    rewards = samples.rewards[samples.is_eligible]
+    return value < 0.0 and bool((rewards > value).all())
+
+  def _advice(self, rewards: np.ndarray, counted: np.ndarray) -> str:
+    del counted
+    return (
+      f'Lower the threshold below {rewards.max():.3f}, or use the quantile '
+      'filter (gin_configs/filters/quantile.gin), whose thresholds follow the '
+      'rewards.'
+    )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantile(base.Filter):
@@ -37,13 +50,33 @@ class Quantile(base.Filter):
 
   kind: ClassVar[str] = 'quantile'
 
-  def __post_init__(self):
-    super().__post_init__()
-    if not all(0.0 <= value < 1.0 for value in self.values):
-      raise ValueError(f'quantiles must be in [0, 1); got {self.values}')
+  def _check_values(self, values: tuple[float, ...]) -> None:
+    if not all(0.0 <= value < 1.0 for value in values):
+      raise ValueError(f'quantiles must be in [0, 1); got {values}')
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the quantile of all rows that count."""
     rewards = samples.rewards.astype(np.float64)  # A copy: it is reordered.
     quantile = np.quantile(rewards, value, overwrite_input=True)
     return np.asarray(quantile, np.float32)
+
+  def asks_for_all(self, value: float, samples: base.Samples) -> bool:
+    """Whether `value` is the quantile 0, the lowest reward of all."""
+    del samples
+    return value == 0.0
+
+  def _advice(self, rewards: np.ndarray, counted: np.ndarray) -> str:
+    del rewards
+    ties, size = int((counted == counted.max()).sum()), counted.size
+    if ties == size:
+      return (
+        'No quantile parts rows of equal rewards, and only rewards above it are '
+        f'kept: {size} of {size} rows have the reward {counted.max():.3f}. Draw '
+        'more samples or for more sources, or use the percentile filter '
+        '(gin_configs/filters/percentile.gin), which keeps rewards equal to its '
+        'threshold.'
+      )
+    return (
+      f'{ties} of {size} rows have the highest reward, so that it is the '
+      f'quantile itself: lower the quantile below {(size - ties) / (size - 1):.3f}.'
+    )

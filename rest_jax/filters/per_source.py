@@ -25,10 +25,9 @@ class Percentile(base.Filter):
   deduplicate: bool = True
   count_references: bool = False
 
-  def __post_init__(self):
-    super().__post_init__()
-    if not all(0.0 <= value <= 100.0 for value in self.values):
-      raise ValueError(f'percentiles must be in [0, 100]; got {self.values}')
+  def _check_values(self, values: tuple[float, ...]) -> None:
+    if not all(0.0 <= value <= 100.0 for value in values):
+      raise ValueError(f'percentiles must be in [0, 100]; got {values}')
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the percentile of each source, [sources]."""
@@ -61,10 +60,9 @@ class Interpolation(base.Filter):
   deduplicate: bool = True
   count_references: bool = False
 
-  def __post_init__(self):
-    super().__post_init__()
-    if not all(0.0 <= value <= 1.0 for value in self.values):
-      raise ValueError(f'gammas must be in [0, 1]; got {self.values}')
+  def _check_values(self, values: tuple[float, ...]) -> None:
+    if not all(0.0 <= value <= 1.0 for value in values):
+      raise ValueError(f'gammas must be in [0, 1]; got {values}')
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
     """Returns the threshold of each source, [sources]."""

@@ -80,6 +80,7 @@ def select(
   improve_step: int,
   loss: losses_base.Loss,
   reference_weight: float,
+  grow_step: int = 1,
 ) -> ImproveRows:
   """Finds the rows with F = 1 and lays them out as the loss declares.
 
@@ -91,6 +92,7 @@ def select(
     improve_step: i, from 1.
     loss: says columns and layout.
     reference_weight: weight of a reference's loss against a sample's.
+    grow_step: g, from 1.
 
   Returns:
     The rows.
@@ -99,7 +101,7 @@ def select(
     EmptySelectionError: if nothing is kept.
     ValueError: if the loss declares an unknown column.
   """
-  kept = row_filter.select(improve_step, samples)
+  kept = row_filter.select(improve_step, samples, grow_step)
   unknown = set(loss.columns) - set(losses_base.COLUMNS)
   if unknown:
     raise ValueError(
@@ -107,7 +109,7 @@ def select(
       f'not have; it has {sorted(losses_base.COLUMNS)}'
     )
   if loss.layout is losses_base.Layout.BEST_WORST:
-    groups, thresholds = _best_worst(samples, kept)
+    groups, thresholds = _best_worst(samples, kept, row_filter)
     kept.statistics['pairs'] = len(groups)
   else:
     groups, thresholds = kept.rows[:, None], kept.thresholds[:, None]
@@ -145,36 +147,48 @@ def select(
 
 
 def _best_worst(
-  samples: filters_base.Samples, kept: filters_base.Kept
+  samples: filters_base.Samples,
+  kept: filters_base.Kept,
+  row_filter: filters_base.Filter,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Pairs the best kept row of each source with its worst eligible one.
 
   F applies to the best; the worst has threshold -inf, which any reward passes.
-  Sources whose best and worst have the same tokens or reward have no pair.
+  Of equal rewards the first row counts, on both sides. Sources whose best and
+  worst have the same tokens or reward have no pair.
   """
-  threshold_of = np.full(len(samples.rewards), np.nan, np.float32)
-  threshold_of[kept.rows] = kept.thresholds
-  rows = np.flatnonzero(samples.is_eligible)
-  order = rows[np.lexsort((samples.rewards[rows], samples.source_ids[rows]))]
-  starts = filters_base.group_starts(samples.source_ids[order])
-  ends = np.append(starts[1:], len(order)) - 1
-  best, worst = order[ends], order[starts]
+  eligible = np.flatnonzero(samples.is_eligible)
+  best = _first_lowest(samples, kept.rows, -samples.rewards)
+  worst = _first_lowest(samples, eligible, samples.rewards)
+  # Every kept row is eligible: each best has a worst of its source.
+  sources = samples.source_ids
+  worst = worst[np.searchsorted(sources[worst], sources[best])]
   hashes = samples.required_hashes
-  valid = (
-    np.isfinite(threshold_of[best])
-    & (samples.rewards[best] > samples.rewards[worst])
-    & (hashes[best] != hashes[worst])
+  valid = (samples.rewards[best] > samples.rewards[worst]) & (
+    hashes[best] != hashes[worst]
   )
   if not valid.any():
     raise filters_base.EmptySelectionError(
-      'no source has a best and a worst sample that differ; sample more for '
-      'each source, or lower the threshold'
+      f'no source has a best and a worst sample that differ, of {len(best)} of '
+      f'which the {row_filter.kind} filter keeps one; draw more samples for each '
+      'source, or at a higher temperature'
     )
   best, worst = best[valid], worst[valid]
+  of_row = np.full(len(samples.rewards), np.nan, np.float32)
+  of_row[kept.rows] = kept.thresholds
   thresholds = np.stack(
-    [threshold_of[best], np.full(best.shape, -np.inf, np.float32)], axis=1
+    [of_row[best], np.full(best.shape, -np.inf, np.float32)], axis=1
   )
   return np.stack([best, worst], axis=1), thresholds
+
+
+def _first_lowest(
+  samples: filters_base.Samples, rows: np.ndarray, keys: np.ndarray
+) -> np.ndarray:
+  """Returns of each source the first of `rows` with its lowest key."""
+  # Stable: of equal keys the first row comes first.
+  order = rows[np.lexsort((keys[rows], samples.source_ids[rows]))]
+  return order[filters_base.group_starts(samples.source_ids[order])]
 
 
 def _on_device_type(column: np.ndarray) -> np.ndarray:

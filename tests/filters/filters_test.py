@@ -323,6 +323,59 @@ def test_nothing_kept_prints_the_distribution():
   assert 'quantile' in text
 
 
+@pytest.mark.parametrize(
+  'rewards, expected',
+  [
+    ([0.3], r'1 of 1 rows have the reward 0\.300'),
+    ([0.3, 0.3, 0.3], '3 of 3 rows'),
+    # The 0.75-quantile of five lies on the fourth, one of the two best.
+    ([0.1, 0.2, 0.3, 0.8, 0.8], r'2 of 5 rows .*below 0\.750'),
+  ],
+)
+def test_the_quantile_filter_says_what_helps_it(rewards, expected):
+  samples = make_samples(rewards, range(len(rewards)))
+  with pytest.raises(base.EmptySelectionError, match=expected) as error:
+    fixed.Quantile(values=(0.75,)).select(1, samples)
+  assert 'use the quantile filter' not in str(error.value)
+  if len(set(rewards)) > 1:
+    assert fixed.Quantile(values=(0.749,)).select(1, samples).rows.size == 2
+
+
+def test_a_filter_by_samples_says_that_only_references_are_left():
+  samples = make_samples([0.1, 0.2], [0, 0], is_reference=[1, 0])
+  samples = samples._replace(is_eligible=np.array([True, False]))
+  with pytest.raises(base.EmptySelectionError, match='count_references'):
+    per_source.Percentile(values=(50.0,)).select(1, samples)
+
+
+def test_values_by_grow_step():
+  row_filter = fixed.Fixed(values=((0.1, 0.3), [0.5]))
+  assert row_filter.at(2, 1) == 0.3 and row_filter.at(1, 2) == 0.5
+  assert fixed.Fixed(values=(0.1, 0.3)).at(2, 7) == 0.3
+  samples = make_samples([0.2, 0.4, 0.6], [0, 1, 2])
+  kept = [row_filter.select(1, samples, g).rows.tolist() for g in (1, 2)]
+  assert kept == [[0, 1, 2], [2]]
+
+
+@pytest.mark.parametrize(
+  'row_filter, expected',
+  [
+    (fixed.Fixed(values=(-1e30,)), True),
+    (fixed.Fixed(values=(float('-inf'),)), True),
+    (fixed.Fixed(values=(-2.0,)), True),
+    # Not below all rewards, or on the scale: more likely a mistake.
+    (fixed.Fixed(values=(-0.5,)), False),
+    (fixed.Fixed(values=(0.0,)), False),
+    (fixed.Quantile(values=(0.0,)), True),
+    (fixed.Quantile(values=(0.1,)), False),
+    (per_source.Percentile(values=(0.0,)), False),
+  ],
+)
+def test_values_that_ask_for_all_of_d_g(row_filter, expected):
+  samples = make_samples([-0.7, 0.2, -9.0], [0, 1, 2], is_eligible=[1, 1, 0])
+  assert row_filter.asks_for_all(row_filter.at(1), samples) is expected
+
+
 def test_no_eligible_row_is_an_error():
   samples = make_samples([0.1, 0.2], [0, 1], is_eligible=[0, 0])
   with pytest.raises(base.EmptySelectionError, match='unfinished'):
@@ -346,6 +399,12 @@ def test_nan_rewards_are_an_error():
     (lambda: per_source.Percentile(values=(101.0,)), r'\[0, 100\]'),
     (lambda: per_source.Interpolation(values=(-0.1,)), r'\[0, 1\]'),
     (lambda: fixed.Fixed(values=(0.7,)).at(2), 'Improve step 2'),
+    (lambda: fixed.Fixed(values=((0.7, 0.8), (0.9,))).at(2, 2), 'Grow step 2'),
+    (lambda: fixed.Fixed(values=((0.7,), (0.9,))).at(1, 3), '2 Grow steps'),
+    (lambda: fixed.Fixed(values=((0.7,), 0.9)), 'both'),
+    (lambda: fixed.Fixed(values=((0.7,), ())), 'values'),
+    (lambda: fixed.Fixed(values=((0.7,), (0.9, 0.8))), 'strictly increasing'),
+    (lambda: fixed.Quantile(values=((0.5,), (1.0,))), r'\[0, 1\)'),
   ],
 )
 def test_wrong_settings(make, message):

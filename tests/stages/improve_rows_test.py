@@ -254,9 +254,44 @@ def test_best_and_worst_of_each_source(store):
   assert rows.statistics['pairs'] == 2
 
 
+@pytest.mark.parametrize(
+  'row_filter, expected',
+  [
+    # The best text of source 0 was drawn twice; filters keep the first of equals.
+    (per_source.Percentile(values=(50.0,)), [(1, 0), (6, 4)]),
+    (per_source.Interpolation(values=(1.0,)), [(1, 0), (6, 4)]),
+    (fixed.Fixed(values=(0.5,), deduplicate=True), [(1, 0), (6, 4)]),
+    (fixed.Fixed(values=(0.5,)), [(1, 0), (6, 4)]),
+    # The best of source 1 is not kept: its place is that of the best kept one.
+    (fixed.Fixed(values=(0.5,), max_per_source=1), [(1, 0), (5, 4)]),
+    (per_source.Percentile(values=(0.0,), max_per_source=1), [(1, 0), (5, 4)]),
+  ],
+)
+def test_the_best_is_one_that_the_filter_kept(store, row_filter, expected):
+  rewards = np.array([0.1, 0.8, 0.8, 0.9, 0.1, 0.6, 0.7, 0.4], np.float32)
+  rows = improve_rows.select(
+    store=store,
+    sources=Pairs,
+    samples=samples(store)._replace(rewards=rewards),
+    row_filter=row_filter,
+    improve_step=1,
+    loss=toy.EverythingLoss(),
+    reference_weight=1.0,
+  )
+  pairs = all_rows(rows)['rewards'].reshape(-1, 2)
+  np.testing.assert_array_equal(pairs, [rewards[list(p)] for p in expected])
+  assert rows.statistics['pairs'] == len(expected)
+  # F passes every pair in the train step as well.
+  batch = all_rows(rows)
+  masked = filters_base.mask_rows(batch, row_filter.is_inclusive)
+  assert np.asarray(masked['decoder_loss_weights']).any(axis=1).all()
+
+
 def test_no_pair_at_all_is_an_error(store):
   equal = samples(store)._replace(rewards=np.full(len(ROWS), 0.5, np.float32))
-  with pytest.raises(filters_base.EmptySelectionError, match='differ'):
+  with pytest.raises(
+    filters_base.EmptySelectionError, match=r'differ.* fixed '
+  ):
     improve_rows.select(
       store=store,
       sources=Pairs,
