@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from rest_jax import checks, rest, terminal, verification
+from rest_jax import checks, rest, settings, terminal, verification
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
 from rest_jax.data import inventory, lock
@@ -59,6 +59,7 @@ class Comparison:
   seeds: tuple[int, ...] = (0, 1, 2)
 
   def __post_init__(self):
+    settings.make_tuples(self, 'variants', 'seeds')
     names = [spec.name for spec in self.specs()]
     for what, values in (('variants', names), ('seeds', self.seeds)):
       if not values:
@@ -72,7 +73,13 @@ class Comparison:
 
 
 def _spec(entry: tuple[str, ...]) -> VariantSpec:
-  if not entry or '=' in entry[0] or '/' in entry[0] or '.gin' in entry[0]:
+  if (
+    isinstance(entry, str)
+    or not entry
+    or '=' in entry[0]
+    or '/' in entry[0]
+    or '.gin' in entry[0]
+  ):
     raise ValueError(
       'each of variants must open with its name, a word for a folder, before '
       f'gin files and NAME=VALUE; got {entry!r}'

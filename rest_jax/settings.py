@@ -1,6 +1,6 @@
 """Settings as plain values: to record them, compare them and show differences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import math
 import pathlib
@@ -20,6 +20,24 @@ def recorded(**kwargs: Any) -> Any:
     The field.
   """
   return dataclasses.field(metadata={'feeds': False}, **kwargs)
+
+
+def make_tuples(config: Any, *names: str) -> None:
+  """Makes tuples of a dataclass's fields, which gin hands over as lists.
+
+  For `__post_init__`.
+
+  Raises:
+    ValueError: if one is a bare number or text, which is no sequence or one of
+      letters.
+  """
+  for name in names:
+    value = getattr(config, name)
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+      raise ValueError(
+        f'{name} must be a sequence, such as {(value,)}; got {value!r}.'
+      )
+    object.__setattr__(config, name, tuple(value))
 
 
 def describe(value: Any) -> Any:

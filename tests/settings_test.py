@@ -50,3 +50,30 @@ def test_differences_name_the_path():
 def test_what_has_no_plain_form_is_an_error():
   with pytest.raises(TypeError, match='object'):
     settings.describe({'x': object()})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lengths:
+  buckets: tuple[int, ...] = (16, 32)
+  names: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    settings.make_tuples(self, 'buckets', 'names')
+
+
+def test_sequences_become_tuples():
+  made = Lengths(buckets=[8, 16], names=['a'])
+  assert (made.buckets, made.names) == ((8, 16), ('a',))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'buckets': 16}, r'buckets must be a sequence, such as \(16,\); got 16'),
+    ({'buckets': None}, 'buckets must be a sequence'),
+    ({'names': 'bc'}, r"names must be a sequence, such as \('bc',\); got 'bc'"),
+  ],
+)
+def test_a_bare_value_is_no_sequence(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    Lengths(**arguments)

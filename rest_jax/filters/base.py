@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings, types
 
 # Rows compared at a time: sorting them stays in a cache.
 _PIECE_ROWS = 65_536
@@ -114,6 +114,7 @@ class Filter(abc.ABC):
   max_per_source: int | None = None
 
   def __post_init__(self):
+    settings.make_tuples(self, 'values')
     if self.max_per_source is not None and self.max_per_source < 1:
       raise ValueError(
         'max_per_source must be at least 1, or None for all; got '

@@ -60,7 +60,7 @@ class NetworkConfig:
 
   def __post_init__(self):
     # gin hands lists over as lists.
-    object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
+    settings.make_tuples(self, 'mlp_activations')
     for name in (
       'emb_dim',
       'num_heads',

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from rest_jax import settings
 from rest_jax.online import objective, rollout
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
@@ -48,7 +49,7 @@ class PPOConfig:
     evaluate_first: also evaluate the BC policy, which is then a candidate for
       the best checkpoint.
     tokens_per_batch: tokens a side of a batch, padding included.
-    buckets: lengths that batches are padded to.
+    buckets: rising lengths that batches are padded to.
     accumulation_steps: micro-batches an update.
   """
 
@@ -69,7 +70,13 @@ class PPOConfig:
   accumulation_steps: int = 1
 
   def __post_init__(self):
-    object.__setattr__(self, 'buckets', tuple(self.buckets))
+    if isinstance(self.buckets, int):
+      raise ValueError(
+        'buckets must be rising lengths, such as (16, 32, 64); got '
+        f'{self.buckets}. They are not chosen from the data here: every '
+        'iteration has other hypotheses, and would compile other shapes.'
+      )
+    settings.make_tuples(self, 'buckets')
     for name in (
       'sources_per_iteration',
       'epochs',
@@ -98,7 +105,7 @@ class PPOConfig:
         'PPO samples at a positive temperature, usually 1; got '
         f'{self.decode.temperature}'
       )
-    if self.buckets[-1] < self.decode.max_target_length:
+    if max(self.buckets, default=0) < self.decode.max_target_length:
       raise ValueError(
         'buckets must hold a hypothesis of decode.max_target_length='
         f'{self.decode.max_target_length} tokens; got {self.buckets}'

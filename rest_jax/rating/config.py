@@ -3,6 +3,8 @@
 import dataclasses
 import ipaddress
 
+from rest_jax import settings
+
 SCORES = 'scores'
 PREFERENCE = 'preference'
 KINDS = (SCORES, PREFERENCE)
@@ -51,8 +53,7 @@ class RatingConfig:
   host_names: tuple[str, ...] = ()
 
   def __post_init__(self):
-    object.__setattr__(self, 'policies', tuple(self.policies))
-    object.__setattr__(self, 'host_names', tuple(self.host_names))
+    settings.make_tuples(self, 'policies', 'host_names')
     if self.policies and (
       len(self.policies) != 2 or self.policies[0] == self.policies[1]
     ):

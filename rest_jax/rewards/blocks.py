@@ -50,10 +50,9 @@ class ScoringConfig:
   calls_in_flight: int = settings.recorded(default=2)
 
   def __post_init__(self):
+    settings.make_tuples(self, 'length_buckets', 'candidate_buckets')
     for name in ('length_buckets', 'candidate_buckets'):
-      # gin hands lists over as lists.
-      values = tuple(getattr(self, name))
-      object.__setattr__(self, name, values)
+      values = getattr(self, name)
       if not values or values[0] < 1 or np.any(np.diff(values) <= 0):
         raise ValueError(f'{name} must be rising and at least 1; got {values}.')
     if self.candidate_buckets[0] != 1:

@@ -18,6 +18,7 @@ from typing import Any
 from jaxtyping import Float, Float32
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.rewards import base, normalize
 
 
@@ -65,7 +66,7 @@ class _Several:
 
   def __post_init__(self):
     # gin hands lists over as lists.
-    object.__setattr__(self, 'components', tuple(self.components))
+    settings.make_tuples(self, 'components')
     if len(self.components) < 2:
       raise ValueError(
         f'components must be two rewards or more; got {len(self.components)}.'

@@ -20,6 +20,7 @@ from jaxtyping import Float32
 import numpy as np
 from sacrebleu import metrics as sacrebleu_metrics
 
+from rest_jax import settings
 from rest_jax.rewards import corruption_kinds
 from rest_jax.rewards import words as words_lib
 
@@ -67,7 +68,7 @@ class CorruptionConfig:
   chrf_beta: int = 1
 
   def __post_init__(self):
-    object.__setattr__(self, 'negations', tuple(self.negations))
+    settings.make_tuples(self, 'negations')
     if self.max_corruptions < 1:
       raise ValueError(
         f'max_corruptions must be at least 1; got {self.max_corruptions}.'
@@ -104,7 +105,7 @@ class SevereCorruptionConfig(CorruptionConfig):
 
   def __post_init__(self):
     super().__post_init__()
-    object.__setattr__(self, 'number_words', tuple(self.number_words))
+    settings.make_tuples(self, 'number_words')
     for name in ('severe_share', 'severe_factor'):
       if not 0.0 <= getattr(self, name) <= 1.0:
         raise ValueError(

@@ -100,6 +100,7 @@ class External(_Program):
 
   def __post_init__(self):
     # gin hands lists over as lists.
+    settings.make_tuples(self, 'program')
     object.__setattr__(self, 'program', tuple(map(str, self.program)))
     if not self.program:
       raise ValueError('program must name a program; got ().')

@@ -214,7 +214,7 @@ class Guarded:
 
   def __post_init__(self):
     # gin hands lists over as lists.
-    object.__setattr__(self, 'guards', tuple(self.guards))
+    settings.make_tuples(self, 'guards')
     for guard in self.guards:
       if not isinstance(guard, Guard):
         raise TypeError(f'guards must be guards; got {guard!r}.')

@@ -81,8 +81,7 @@ class MetricX:
   name: str = 'metricx'
 
   def __post_init__(self):
-    # gin hands lists over as lists.
-    object.__setattr__(self, 'length_buckets', tuple(self.length_buckets))
+    settings.make_tuples(self, 'length_buckets')
     if (self.version, self.with_reference) not in FORMS:
       raise ValueError(f'version must be 23 or 24; got {self.version!r}.')
     if self.dtype not in ('float32', 'bfloat16'):

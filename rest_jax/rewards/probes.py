@@ -73,13 +73,12 @@ class ProbeConfig:
   contractions: tuple[tuple[str, str], ...] = _CONTRACTIONS
 
   def __post_init__(self):
-    for name in ('negations', 'auxiliaries', 'number_words', 'not_names'):
-      # gin hands lists over as lists.
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+    words = ('negations', 'auxiliaries', 'number_words', 'not_names')
+    settings.make_tuples(self, 'names', *words)
     pairs = tuple(tuple(pair) for pair in self.contractions)
     object.__setattr__(self, 'contractions', pairs)
     known = (*PROBES, *CONTROLS)
-    object.__setattr__(self, 'names', tuple(self.names) or known)
+    object.__setattr__(self, 'names', self.names or known)
     if unknown := [name for name in self.names if name not in known]:
       raise ValueError(f'names must be some of {known}; got {unknown}.')
     if self.split not in _SPLITS:

@@ -84,10 +84,10 @@ class DecodeConfig:
   blocks_in_flight: int = settings.recorded(default=2)
 
   def __post_init__(self):
-    for name in ('source_length_buckets', 'cache_stages'):
-      lengths = tuple(getattr(self, name))
-      # gin hands lists over as lists.
-      object.__setattr__(self, name, lengths)
+    lengths_of = ('source_length_buckets', 'cache_stages')
+    settings.make_tuples(self, *lengths_of, 'row_shares', 'compact_shares')
+    for name in lengths_of:
+      lengths = getattr(self, name)
       increasing = all(a < b for a, b in itertools.pairwise(lengths))
       if not lengths or lengths[0] < 1 or not increasing:
         raise ValueError(
@@ -107,8 +107,6 @@ class DecodeConfig:
         "weights_dtype must be 'float32' or 'bfloat16'; got "
         f'{self.weights_dtype!r}.'
       )
-    object.__setattr__(self, 'row_shares', tuple(self.row_shares))
-    object.__setattr__(self, 'compact_shares', tuple(self.compact_shares))
     if not _are_increasing_shares(self.row_shares):
       raise ValueError(
         'row_shares must be strictly increasing and lie between 0 and 1; got '

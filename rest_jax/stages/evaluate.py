@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax import progress as progress_lib
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import files, pair_store, sample_rewards, sample_store
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import best_of_n, metrics, sampled, text_metrics
@@ -95,7 +95,7 @@ class EvaluateConfig:
 
   def __post_init__(self):
     self.text_decode()  # Now rather than after training, if a value is wrong.
-    object.__setattr__(self, 'splits', tuple(self.splits))
+    settings.make_tuples(self, 'splits')
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
       raise ValueError(f'splits must be some of {known}; got {self.splits}.')

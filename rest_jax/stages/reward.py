@@ -93,7 +93,9 @@ class RewardStage:
     )
     for name in ('pretrain', 'finetune'):
       trainer = getattr(self, name)
-      if trainer is not None and trainer.buckets[-1] < longest:
+      if trainer is None or isinstance(trainer.buckets, int):
+        continue  # A number of buckets is chosen to hold the longest row.
+      if max(trainer.buckets) < longest:
         raise ValueError(
           f'{name}.buckets must hold the {longest} tokens that scoring reads; '
           f'got {trainer.buckets}.'

@@ -366,6 +366,12 @@ def test_another_vocabulary_is_refused(finished, tmp_path):
     reward.load(finished, other, mesh_lib.MeshConfig())
 
 
+def test_buckets_may_be_a_number_to_choose_from_the_data():
+  trainer = _trainer(2, buckets=3)
+  stage = reward.RewardStage(finetune=trainer, pretrain=trainer)
+  assert stage.finetune.buckets == 3
+
+
 def test_an_unfinished_folder_is_refused(tmp_path, start):
   with pytest.raises(FileNotFoundError, match=r'no manifest\.json'):
     _load(tmp_path, start)
