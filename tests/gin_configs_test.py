@@ -109,6 +109,23 @@ def test_every_experiment_dry_runs(path, files):
   assert not (files / 'run').exists()
 
 
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_bvmpo_s_lambda_falls_within_the_steps_of_every_experiment(path, files):
+  configurables.register()
+  built = gin_utils.parse_and_build(
+    [str(path), str(GIN / 'losses/bvmpo.gin')],
+    # Not every experiment has a learned reward for V to start from.
+    [*overrides_for(path, files), "ValueStage.init='policy'"],
+    root=configurables.ROOT,
+  )
+  trainer = built.improve.trainer
+  # An Improve step whose reward never rises.
+  steps = min(trainer.max_steps, trainer.patience * trainer.evaluate_every)
+  assert trainer.least_steps == steps <= 5000
+  loss = built.improve.loss.for_training(trainer.least_steps)
+  assert float(loss.coefficient(steps)) == pytest.approx(1e-5, rel=1e-4)
+
+
 @pytest.mark.parametrize('path', COMPARISONS, ids=lambda path: path.stem)
 def test_every_comparison_dry_runs(path, tmp_path):
   configurables.register()

@@ -71,9 +71,10 @@ class ReSTModel(models.EncoderDecoderModel):
 
   F is applied to the batch's rewards and thresholds; L is a loss of this package
   that looks at a batch alone. The loss is its sum over its normaliser, the
-  weighted tokens of the batch for `BC`, as in an Improve step here. With a
-  `loss_normalizing_factor`, a number, it is the sum over that number, and
-  micro-batches add up to the batch.
+  weighted tokens of the batch for `BC`. With a `loss_normalizing_factor`, a
+  number, it is the sum over that number: micro-batches add up to the batch, and
+  tokens weigh alike in all batches, as in an Improve step here, which divides by
+  the weighted tokens that a batch has on average.
 
   Source: ReST (arXiv 2308.08998), Eq. 2.
   """

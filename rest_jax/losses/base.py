@@ -23,6 +23,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
+import optax
 
 from rest_jax import types
 
@@ -33,8 +35,11 @@ class LossOutput(NamedTuple):
   """What a loss returns for one micro-batch.
 
   Attributes:
-    weighted_sum: scalar, the sum whose gradient is taken.
-    normalizer: scalar, what the sum over all micro-batches is divided by.
+    weighted_sum: scalar, the sum whose gradient is taken. The step divides it
+      by the normaliser that a batch has on average over an epoch, not by its
+      own: a token, or whatever the normaliser counts, then weighs alike in
+      every batch, whatever its bucket and number of rows.
+    normalizer: scalar, the batch's own: reported losses are divided by it.
       Summing both before dividing makes micro-batches, padding and hosts add up
       exactly.
     metrics: name -> (sum, count); reported as sum / count over the global batch.
@@ -154,6 +159,43 @@ class Loss:
     """
     del vocab_size
     return types.DECODER_START_ID
+
+  def for_training(self, least_steps: int) -> 'Loss':
+    """Returns the loss with the settings that depend on the training's length.
+
+    Args:
+      least_steps: optimiser steps that are taken however early training stops.
+    """
+    del least_steps
+    return self
+
+  def row_normalizers(
+    self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
+  ) -> np.ndarray:
+    """What each row of the data adds to the normaliser of a batch.
+
+    Their sum over the batches of an epoch is that of `LossOutput.normalizer`.
+
+    Args:
+      lengths: int [n, N], target tokens of the N hypotheses of a row.
+      weights: float32 [n, N], of the hypotheses.
+      rewards: float32 [n, N], of the hypotheses.
+
+    Returns:
+      Float [n]; by default the number of weighted tokens.
+    """
+    del rewards
+    return (lengths * weights).sum(axis=1)
+
+  def learned_optimizer(self) -> optax.GradientTransformation | None:
+    """How `auxiliary.learned` is updated, learning rate included.
+
+    Returns:
+      None for the optimiser and learning rate of the model's parameters, with
+      moments and clipping apart from theirs: right for a network. Scalars want
+      an optimiser of their own.
+    """
+    return None
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]

@@ -5,15 +5,20 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import optax
 
 from rest_jax import types
 from rest_jax.losses import base
 from rest_jax.losses import value as value_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
+
+# Without a trainer that says how many steps it takes.
+_ANNEAL_STEPS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +31,19 @@ class BVMPO(base.Loss):
 
   Sums and the first mean run over the tokens of the *global* batch whose
   advantage is in its top half, the KL over all of its tokens. eta > 0 is
-  learned, by its own two terms alone; lambda falls geometrically from 1.
+  learned, by its own two terms alone and an optimiser of its own; lambda falls
+  geometrically from 1.
+
+  psi sums to 1 over a batch, so that the first three terms are one estimate a
+  batch. It counts by the batch's tokens, as the KL does: an estimate from few
+  tokens moves the policy less.
 
   Source: ReST (arXiv 2308.08998), Eq. 4 and A.8.1; V-MPO, Song et al. (2020),
   Eq. 3 and 4.
 
-  Note: V-MPO's own trust region is replaced by the divergence from BC, as in
-  the paper. eta, eps and the length of lambda's fall are ours; the paper gives
+  Note: neither V-trace nor V-MPO's own trust region is used; the paper adds the
+  divergence from BC and does not say what becomes of the trust region. eta, its
+  learning rate, eps and the length of lambda's fall are ours; the paper gives
   none.
 
   Attributes:
@@ -41,9 +52,14 @@ class BVMPO(base.Loss):
       advantage equals that of the last one kept are kept too.
     target_divergence: eps > 0, nats; how far psi may be from uniform.
     initial_temperature: eta at the start, in units of the advantage.
+    temperature_learning_rate: constant learning rate of Adam on log eta: nats
+      that eta moves by in a step, at most about. It has to follow the spread of
+      the advantages, whatever the learning rate of the policy is.
     initial_coefficient: lambda at the start, at least 0.
     final_coefficient: lambda at the end of its fall; the paper's 1e-5.
-    anneal_steps: steps over which lambda falls.
+    anneal_steps: steps over which lambda falls; None for those that training
+      takes at least, so that it is at its end whenever patience stops: see
+      `TrainerConfig.least_steps`.
   """
 
   name: ClassVar[str] = 'bvmpo'
@@ -55,9 +71,10 @@ class BVMPO(base.Loss):
   top_fraction: float = 0.5
   target_divergence: float = 0.1
   initial_temperature: float = 0.2
+  temperature_learning_rate: float = 1e-2
   initial_coefficient: float = 1.0
   final_coefficient: float = 1e-5
-  anneal_steps: int = 300
+  anneal_steps: int | None = None
 
   def __post_init__(self):
     value_lib.check_discount(self.discount)
@@ -65,7 +82,11 @@ class BVMPO(base.Loss):
       raise ValueError(
         f'top_fraction must be in (0, 1]; got {self.top_fraction}'
       )
-    for name in ('target_divergence', 'initial_temperature'):
+    for name in (
+      'target_divergence',
+      'initial_temperature',
+      'temperature_learning_rate',
+    ):
       if not getattr(self, name) > 0:
         raise ValueError(f'{name} must be positive; got {getattr(self, name)}')
     if not 0.0 <= self.final_coefficient <= self.initial_coefficient:
@@ -78,10 +99,28 @@ class BVMPO(base.Loss):
         'final_coefficient must be positive where initial_coefficient is: '
         'lambda falls geometrically'
       )
-    if self.anneal_steps < 1:
+    if self.anneal_steps is not None and self.anneal_steps < 1:
       raise ValueError(
-        f'anneal_steps must be at least 1; got {self.anneal_steps}'
+        'anneal_steps must be at least 1, or None for the steps that training '
+        f'takes at least; got {self.anneal_steps}'
       )
+
+  def for_training(self, least_steps: int) -> 'BVMPO':
+    if self.anneal_steps is None:
+      return dataclasses.replace(self, anneal_steps=least_steps)
+    if self.anneal_steps > least_steps and self.initial_coefficient:
+      logging.warning(
+        'BVMPO: lambda reaches its end after anneal_steps=%d, but patience may '
+        'stop training after %d steps. Leave anneal_steps out for the latter.',
+        self.anneal_steps,
+        least_steps,
+      )
+    return self
+
+  def learned_optimizer(self) -> optax.GradientTransformation:
+    # A short memory: gradients far from the optimum are many times larger, and
+    # remembered for long they would slow eta down on its way.
+    return optax.adam(self.temperature_learning_rate, b1=0.9, b2=0.9)
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
@@ -107,12 +146,12 @@ class BVMPO(base.Loss):
     carried = {**auxiliary.carried, 'steps': step}
     return base.Auxiliary(learned=auxiliary.learned, carried=carried)
 
-  def coefficient(self, steps: jax.Array) -> jax.Array:
+  def coefficient(self, steps: jax.Array | int) -> jax.Array:
     """lambda after a number of steps."""
     if not self.initial_coefficient:
       return jnp.zeros(())
     ratio = self.final_coefficient / self.initial_coefficient
-    share = jnp.minimum(steps / self.anneal_steps, 1.0)
+    share = jnp.minimum(steps / (self.anneal_steps or _ANNEAL_STEPS), 1.0)
     return self.initial_coefficient * jnp.power(ratio, share)
 
   def values(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rest_jax import types
 from rest_jax.losses import base
@@ -18,7 +19,8 @@ class DPO(base.Loss):
   L = - log sigma(beta [log pi(y_w|x)/pi_ref(y_w|x) - log pi(y_l|x)/pi_ref(y_l|x)])
 
   y_w is the best sample of x in D_g and has to pass the filter, y_l the worst;
-  pi_ref is the BC policy.
+  pi_ref is the BC policy. It is a mean over pairs: the step divides by the pairs
+  that a batch has on average, so that each weighs alike, short or long.
 
   Source: Rafailov et al. (2023), Eq. 7.
 
@@ -38,6 +40,12 @@ class DPO(base.Loss):
   def __post_init__(self):
     if not self.beta > 0:
       raise ValueError(f'beta must be positive; got {self.beta}')
+
+  def row_normalizers(
+    self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
+  ) -> np.ndarray:
+    del lengths, rewards
+    return weights[:, 0]  # Of the best sample.
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]

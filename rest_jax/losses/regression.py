@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rest_jax import types
 from rest_jax.losses import base
@@ -16,12 +17,19 @@ class Regression(base.Loss):
 
   L = sum_b w_b (R_theta(x_b, y_b) - s_b)^2 / sum_b w_b
 
-  The batch has `scores` [B] (standardised by the caller) and `score_weights`
+  with the sum of weights that a batch has on average, so that a row weighs w_b in
+  any batch. The batch has `scores` [B] (standardised by the caller) and `score_weights`
   [B] (such as the number of annotators; 0 for padding rows). R is the model's
   value at the last target position.
   """
 
   name: ClassVar[str] = 'regression'
+
+  def row_normalizers(
+    self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
+  ) -> np.ndarray:
+    del lengths, rewards
+    return weights.sum(axis=1)
 
   def __call__(
     self,

@@ -1,10 +1,12 @@
 """Behavioural cloning in which better samples weigh more."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rest_jax import types
 from rest_jax.losses import base
@@ -17,8 +19,8 @@ class RewardWeightedBC(base.Loss):
   L(x, y; theta) = - w(R) sum_t log pi_theta(y_t | y_<t, x)
   w(R) = min(exp((R - 1) / beta), w_max)
 
-  divided by the weighted number of tokens, so that only the ratios of weights
-  matter. A large beta is BC; a small one, the best samples alone.
+  divided by the weighted number of tokens, which a batch has on average, so that
+  only the ratios of weights matter. A large beta is BC; a small one, the best samples alone.
 
   Source: reward-weighted regression, Peters and Schaal (2007), Eq. 8.
 
@@ -40,6 +42,17 @@ class RewardWeightedBC(base.Loss):
       if not getattr(self, name) > 0:
         raise ValueError(f'{name} must be positive; got {getattr(self, name)}')
 
+  def row_normalizers(
+    self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
+  ) -> np.ndarray:
+    return (lengths * weights * self._of_reward(np, rewards)).sum(axis=1)
+
+  def _of_reward(self, numbers: Any, rewards: Any) -> Any:
+    """w(R), by numpy or jax.numpy."""
+    # Before the exponential, which may overflow.
+    exponent = (rewards - 1.0) / self.temperature
+    return numbers.exp(numbers.minimum(exponent, math.log(self.max_weight)))
+
   def __call__(
     self,
     *,
@@ -53,10 +66,7 @@ class RewardWeightedBC(base.Loss):
     """See `Loss.__call__`; the normaliser is the weighted number of tokens."""
     del auxiliary, statistics
     weights = batch['decoder_loss_weights']  # [B, T]
-    # Before the exponential, which may overflow.
-    exponent = (batch['rewards'] - 1.0) / self.temperature
-    exponent = jnp.minimum(exponent, jnp.log(self.max_weight))
-    of_reward = jnp.exp(exponent)  # [B]
+    of_reward = self._of_reward(jnp, batch['rewards'])  # [B]
     nll = -model.log_probs(params, batch, dropout_key=dropout_key)  # [B, T]
     weighted = weights * of_reward[:, None]
     rows = (weights.max(-1) > 0).astype(jnp.float32)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from rest_jax import types
 from rest_jax.losses import base
@@ -43,6 +44,16 @@ class ValueRegression(base.Loss):
       raise ValueError(
         f'remaining_power must be at least 0; got {self.remaining_power}'
       )
+
+  def row_normalizers(
+    self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
+  ) -> np.ndarray:
+    del rewards
+    # sums[T]: of the weights of a hypothesis of T tokens.
+    remaining = np.arange(1, int(lengths.max(initial=0)) + 1)
+    powers = np.power(remaining, -float(self.remaining_power))
+    sums = np.concatenate([[0.0], np.cumsum(powers)])
+    return (weights * sums[lengths]).sum(axis=1)
 
   def __call__(
     self,

@@ -1,12 +1,10 @@
 """Policy and critic in one train state, and what updates them."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
-import optax
 
 from rest_jax import types
 from rest_jax.losses import base as losses_base
@@ -73,12 +71,13 @@ def initial_state(
       critic, critic.init_from_policy(bc_params, jax.random.key(seed))
     )
   }
-  optimizer = _optimizer(config.optimizer, config.value_learning_rate_factor)
   state = step_lib.TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     auxiliary=losses_base.Auxiliary(learned=learned),
-    optimizer=optimizer.init({'params': params, 'learned': learned}),
+    optimizer=step_lib.init_optimizer(
+      config.loss, config.optimizer.direction(), params, learned
+    ),
   )
   # Moments lie as the parameters that they are made from; counters do not yet.
   return jax.tree.map(
@@ -114,30 +113,8 @@ def jitted_step(
   train_step = step_lib.make_train_step(
     model=policy,
     loss=loss,
-    optimizer=_optimizer(optimizer_config, value_factor),
+    optimizer=optimizer_config.direction(),
+    learned_rate_factor=value_factor,
     accumulation_steps=accumulation_steps,
   )
   return jax.jit(train_step, donate_argnums=0)
-
-
-def _optimizer(
-  config: optimizers.OptimizerConfig, value_factor: float
-) -> optax.GradientTransformation:
-  """The policy's optimiser and the critic's, each with its own clipping."""
-  apart = {
-    'params': config.direction(),
-    'learned': optax.chain(config.direction(), optax.scale(value_factor)),
-  }
-
-  def init(params: Any) -> Any:
-    return {name: one.init(params[name]) for name, one in apart.items()}
-
-  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-    moved, states = {}, {}
-    for name, one in apart.items():
-      moved[name], states[name] = one.update(
-        updates[name], state[name], params[name]
-      )
-    return moved, states
-
-  return optax.GradientTransformation(init, update)

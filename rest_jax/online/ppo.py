@@ -293,7 +293,10 @@ class _Run:
       config.accumulation_steps,
       self.mesh_config,
     )
-    rate = jax.device_put(learning_rate, mesh_lib.replicated(self.mesh))
+    rate, expected = jax.device_put(
+      (learning_rate, np.float32(batches.expected_normalizer)),
+      mesh_lib.replicated(self.mesh),
+    )
     waiting = []
     for index in range(config.epochs * batches.batches_per_epoch):
       batch = batches[index]
@@ -305,7 +308,7 @@ class _Run:
         np.count_nonzero(batch['encoder_input_tokens'])
       )
       state, metrics = step(
-        state, mesh_lib.put_batch(batch, self.mesh), rate, None
+        state, mesh_lib.put_batch(batch, self.mesh), rate, None, expected
       )
       waiting.append(metrics)
     fetched = jax.device_get(waiting)
@@ -316,10 +319,7 @@ class _Run:
             f'{name} is {metrics[name]} in iteration {progress.iteration + 1}. '
             'Lower the learning rate; the latest checkpoint is intact.'
           )
-    return state, {
-      name: float(np.mean([metrics[name] for metrics in fetched]))
-      for name in fetched[0]
-    }
+    return state, step_lib.mean_metrics(fetched)
 
   def evaluate(self, state: step_lib.TrainState) -> None:
     """Evaluates, notes the result and saves a checkpoint."""

@@ -179,20 +179,22 @@ class Training:
     key = None
     if trainer.dropout and self.model.config.dropout_rate > 0:
       key = abstract_key()
-    rate = jax.ShapeDtypeStruct((), jnp.float32)
-    rate, key = target.placed((rate, key), mesh_lib.replicated(mesh))
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    rate, expected, key = target.placed(
+      (number, number, key), mesh_lib.replicated(mesh)
+    )
     return Program(
       name=self.name,
       function=trainer_lib.jitted_step(
         self.model,
-        self.loss,
+        self.loss.for_training(trainer.least_steps),
         trainer.optimizer.without_schedule(),
         self.row_filter,
         trainer.accumulation_steps,
         target.mesh_config,
         trainer.max_bad_steps > 0,
       ),
-      arguments=(state, batch, rate, key),
+      arguments=(state, batch, rate, key, expected),
       mesh=mesh,
       rules=target.mesh_config.rules,
       size=batch['encoder_input_tokens'].size,

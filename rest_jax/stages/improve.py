@@ -167,6 +167,7 @@ def run(
     source_lengths=rows.source_lengths,
     target_lengths=rows.target_lengths,
     load=rows.load,
+    normalizers=rows.normalizers,
     mesh=mesh_config.build(),
     packable=config.loss.packable,
   )

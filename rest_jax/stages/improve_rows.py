@@ -18,12 +18,14 @@ class ImproveRows:
     source_lengths: int32 [m].
     target_lengths: int32 [m].
     load: see `loader.BucketedBatches`.
+    normalizers: float [m], what each row adds to the loss's normaliser.
     statistics: the filter's report.
   """
 
   source_lengths: np.ndarray
   target_lengths: np.ndarray
   load: loader.Load
+  normalizers: np.ndarray
   statistics: dict
 
 
@@ -119,6 +121,10 @@ def select(
   if 'source_ids' in loss.columns:
     extra['source_ids'] = samples.source_ids
 
+  def weights_of(members: np.ndarray) -> np.ndarray:
+    is_reference = samples.is_reference[members]
+    return np.where(is_reference, reference_weight, 1.0).astype(np.float32)
+
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     members = groups[rows].reshape(-1)  # [B * N]
     # The source of a group is encoded once.
@@ -129,9 +135,7 @@ def select(
     )
     batch['rewards'] = samples.rewards[members]
     batch['thresholds'] = thresholds[rows].reshape(-1)
-    batch['row_weights'] = np.where(
-      samples.is_reference[members], reference_weight, 1.0
-    ).astype(np.float32)
+    batch['row_weights'] = weights_of(members)
     for name, column in extra.items():
       batch[name] = _on_device_type(column[members])
     return batch
@@ -142,6 +146,11 @@ def select(
     ],
     target_lengths=samples.lengths[groups].max(axis=1),
     load=load,
+    normalizers=loss.row_normalizers(
+      lengths=samples.lengths[groups],
+      weights=weights_of(groups),
+      rewards=samples.rewards[groups],
+    ),
     statistics=kept.statistics,
   )
 

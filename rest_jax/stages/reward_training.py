@@ -78,16 +78,22 @@ class Fitter:
       scoring=self.scoring,
       weights=weights,
     )
+    loss = regression.Regression()
     batches = trainer.batches(
       source_lengths=rows.source_tokens.lengths,
       target_lengths=rows.target_tokens.lengths,
       load=rows.load,
+      normalizers=loss.row_normalizers(
+        lengths=rows.target_tokens.lengths[:, None],
+        weights=rows.weights[:, None],
+        rewards=rows.scores[:, None],
+      ),
       mesh=self.mesh_config.build(),
     )
     result = trainer_lib.train(
       trainer,
       model=self.model,
-      loss=regression.Regression(),
+      loss=loss,
       batches=batches,
       mesh_config=self.mesh_config,
       params=params,

@@ -143,6 +143,7 @@ def run(
       source_lengths=rows.source_lengths,
       target_lengths=rows.target_lengths,
       load=rows.load,
+      normalizers=rows.normalizers,
       mesh=mesh,
     )
     for rows in _rows(config, grow_directory, reward_name, data)
@@ -229,7 +230,7 @@ def _rows(
       samples=samples._replace(is_eligible=samples.is_eligible & part),
       row_filter=_EVERYTHING,
       improve_step=1,
-      loss=value_loss.ValueRegression(),
+      loss=config.loss(),
       reference_weight=1.0,
     )
 

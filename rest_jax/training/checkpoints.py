@@ -21,8 +21,16 @@ from rest_jax.training import step as step_lib
 OBJECTIVE = 'objective'
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What the train state holds, and how its steps are taken. 2: states of the
+# optimiser apart for parameters and what the loss learns; gradients divided by
+# the expected normaliser.
+_FORMAT = 2
 # Characters of Orbax's errors, which can be pages.
 _SHOWN = 300
+
+
+class FormatError(ValueError):
+  """A train state of another version cannot be trained on from."""
 
 
 def digest(tree: Any) -> str:
@@ -130,6 +138,7 @@ class Checkpoints:
         record=ocp.args.JsonSave(
           {
             **record,
+            'format': _FORMAT,
             'params_digest': digest(state.params),
             'rest_digest': digest(rest),
           }
@@ -165,7 +174,11 @@ class Checkpoints:
 
     Returns:
       The state and its record.
+
+    Raises:
+      FormatError: if another version saved it.
     """
+    self._check_format(step)
     rest = {'auxiliary': like.auxiliary, 'optimizer': like.optimizer}
     restored = self._manager.restore(
       step,
@@ -196,6 +209,7 @@ class Checkpoints:
       like: see `restore`.
 
     Raises:
+      FormatError: another version saved them.
       ValueError: all that were saved are damaged.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
@@ -206,6 +220,8 @@ class Checkpoints:
         if best not in (None, step):
           # Now rather than at the end of the training, which needs it.
           self.restore_params(best, found[0].params)
+      except FormatError:
+        raise
       # What Orbax, TensorStore and our digests say of damage. Whatever else goes
       # wrong, such as a lack of memory or of rights, is no reason to remove it.
       except (ValueError, FileNotFoundError, KeyError) as error:
@@ -227,6 +243,20 @@ class Checkpoints:
         'folder to have the stage made again.'
       )
     return None
+
+  def _check_format(self, step: int) -> None:
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+    )
+    found = restored['record'].get('format', 1)
+    if found != _FORMAT:
+      raise FormatError(
+        f'{self.directory} has a training that another version of rest_jax began '
+        f'(format {found} of its checkpoints; this version has {_FORMAT}) and did '
+        'not finish: steps are taken differently now, so it is not continued. '
+        'Remove that folder to have the stage trained anew, or finish it with '
+        'the version that began it.'
+      )
 
   def restore_params(self, step: int, like: types.Params) -> types.Params:
     """Restores the parameters alone; `like` gives shapes and shardings."""

@@ -136,6 +136,8 @@ class BucketedBatches:
     batches_per_epoch: batches in an epoch; every row occurs once in one.
     real_token_share: real tokens / tokens of the padded batches, both sides, in
       (0, 1].
+    expected_normalizer: mean normaliser of an epoch's batches, above 0: what
+      the train step divides by.
   """
 
   def __init__(
@@ -147,6 +149,7 @@ class BucketedBatches:
     tokens_per_batch: int,
     buckets: Sequence[int] | int,
     seed: int,
+    normalizers: np.ndarray | None = None,
     row_multiple: int = 1,
     pack: bool = False,
     rows_here: Callable[[int], np.ndarray] | None = None,
@@ -163,6 +166,8 @@ class BucketedBatches:
       buckets: rising lengths; a row goes to the first that holds both sides. Or
         how many to choose from the data.
       seed: of the order.
+      normalizers: float [n], what each row adds to the loss's normaliser, see
+        `losses.base.Loss.row_normalizers`; None for its target tokens.
       row_multiple: rows of a batch are a multiple of it (devices, micro-batches).
       pack: put several rows into one of the batch, see `packing.pack`. Those
         that share one do so in every epoch; the order of batches changes.
@@ -211,6 +216,10 @@ class BucketedBatches:
     # Batches are numbered bucket by bucket: the first number of each.
     self._first = np.cumsum([0, *(b.num_batches for b in self._buckets)])
     self.batches_per_epoch = int(self._first[-1])
+    if normalizers is None:
+      normalizers = target_lengths
+    total = float(np.sum(normalizers, dtype=np.float64))
+    self.expected_normalizer = total / self.batches_per_epoch or 1.0
     padded = sum(2 * b.num_batches * b.rows * b.length for b in self._buckets)
     real = int(np.sum(source_lengths, dtype=np.int64)) + int(
       np.sum(target_lengths, dtype=np.int64)

@@ -10,6 +10,8 @@ import optax
 
 KINDS = ('adamw', 'adafactor')
 DECAYS = ('constant', 'linear', 'cosine', 'rsqrt')
+# What the parameter tree calls its vectors.
+_VECTORS = ('scale', 'bias')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,12 +25,14 @@ class OptimizerConfig:
     decay: what follows until the last step: 'constant', 'linear' or 'cosine' to
       `final_fraction` of the peak, or 'rsqrt' (peak * sqrt(warmup / step)).
     final_fraction: of the peak, at the last step, for 'linear' and 'cosine'.
-    weight_decay: decoupled; acts on matrices, not on scales of norms.
-    parameter_scale: multiply each array's update by its root mean square (at
-      least 1e-3), as T5's Adafactor does. T5 draws embeddings with deviation 1
-      and kernels with 1 / sqrt(fan-in): without it one learning rate is too
-      small for the first or too large for the others.
-    clip_norm: global gradient norm is clipped to it; None for no clipping.
+    weight_decay: decoupled; acts on weight matrices, not on scales of norms.
+    parameter_scale: multiply each weight matrix's update by its root mean
+      square (at least 1e-3), as T5's Adafactor does. T5 draws embeddings with
+      deviation 1 and kernels with 1 / sqrt(fan-in): without it one learning
+      rate is too small for the first or too large for the others. Scales of
+      norms begin at 1 and scalars have no such size: neither is scaled.
+    clip_norm: the global gradient norm of a network is clipped to it; None for
+      no clipping. Scalars do not count and are not clipped.
     b1: decay of Adam's first moment.
     b2: decay of Adam's second moment.
     eps: Adam's epsilon.
@@ -99,14 +103,15 @@ class OptimizerConfig:
     return np.asarray(jax.vmap(self.schedule(num_steps))(steps), np.float32)
 
   def direction(self) -> optax.GradientTransformation:
-    """Returns the optax transformation without its learning rate.
+    """Returns the optax transformation of a network, without learning rate.
 
     The train step multiplies its updates by the rate of the step, which is an
     argument: trainings that differ in their schedule share one compilation.
     """
     steps = []
     if self.clip_norm is not None:
-      steps.append(optax.clip_by_global_norm(self.clip_norm))
+      clip = optax.clip_by_global_norm(self.clip_norm)
+      steps.append(optax.masked(clip, _is_array))
     if self.kind == 'adafactor':
       steps += [
         optax.scale_by_factored_rms(decay_rate=0.8),
@@ -115,9 +120,9 @@ class OptimizerConfig:
     else:
       steps.append(optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps))
     if self.parameter_scale:
-      steps.append(optax.scale_by_param_block_rms())
+      steps.append(optax.masked(optax.scale_by_param_block_rms(), is_matrix))
     if self.weight_decay:
-      steps.append(optax.add_decayed_weights(self.weight_decay, _is_matrix))
+      steps.append(optax.add_decayed_weights(self.weight_decay, is_matrix))
     return optax.chain(*steps, optax.scale(-1.0))
 
   def without_schedule(self) -> 'OptimizerConfig':
@@ -131,5 +136,19 @@ class OptimizerConfig:
     )
 
 
-def _is_matrix(tree: Any) -> Any:
-  return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, tree)
+def is_matrix(tree: Any) -> Any:
+  """Returns which leaves of a network are weight matrices.
+
+  The name decides as well: vectors of several layers, stacked for a scan, have
+  two axes.
+  """
+
+  def one(path, leaf):
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return jnp.ndim(leaf) >= 2 and name not in _VECTORS
+
+  return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _is_array(tree: Any) -> Any:
+  return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 0, tree)

@@ -1,11 +1,12 @@
 """The train state and the jitted train step, for every model and loss."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rest_jax import types
@@ -20,7 +21,8 @@ class TrainState:
     step: int32 scalar, optimiser steps taken.
     params: the model's parameters.
     auxiliary: the loss's own state.
-    optimizer: optax's state for `{'params', 'learned'}`.
+    optimizer: optax's states, of 'params' and, where the loss learns something
+      beside them, of 'learned'.
   """
 
   step: jax.Array
@@ -29,10 +31,7 @@ class TrainState:
   optimizer: Any
 
 
-TrainStep = Callable[
-  [TrainState, types.Batch, jax.Array, jax.Array | None],
-  tuple[TrainState, dict[str, Any]],
-]
+TrainStep = Callable[..., tuple[TrainState, dict[str, Any]]]
 
 
 def init_state(
@@ -49,13 +48,26 @@ def init_state(
         'for Improve steps: BC itself is trained by the loss BC.'
       )
   auxiliary = loss.init_auxiliary(params, given)
-  trained = {'params': params, 'learned': auxiliary.learned}
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     auxiliary=auxiliary,
-    optimizer=optimizer.init(trained),
+    optimizer=init_optimizer(loss, optimizer, params, auxiliary.learned),
   )
+
+
+def init_optimizer(
+  loss: base.Loss,
+  optimizer: optax.GradientTransformation,
+  params: types.Params,
+  learned: Any,
+) -> dict[str, Any]:
+  """Makes the optimiser's states: `TrainState.optimizer`."""
+  states = {'params': optimizer.init(params)}
+  if jax.tree.leaves(learned):
+    own = loss.learned_optimizer() or optimizer
+    states['learned'] = own.init(learned)
+  return states
 
 
 def make_train_step(
@@ -63,21 +75,29 @@ def make_train_step(
   model: Any,
   loss: base.Loss,
   optimizer: optax.GradientTransformation,
+  learned_rate_factor: float = 1.0,
   row_filter: base.RowFilter | None = None,
   accumulation_steps: int = 1,
   skip_bad: bool = False,
 ) -> TrainStep:
-  """Returns `step(state, batch, learning_rate, dropout_key)`, to be jitted.
+  """Returns the step, to be jitted:
 
-  The gradient is that of sum_m S_m / sum_m Z_m over the micro-batches m, with S
-  the loss's weighted sum and Z its normaliser, so that it does not depend on how
-  rows are divided among micro-batches or devices.
+  step(state, batch, learning_rate, dropout_key, expected_normalizer=None).
+
+  The gradient is that of sum_m S_m / Z over the micro-batches m, with S the
+  loss's weighted sum, so that it does not depend on how rows are divided among
+  micro-batches or devices. Z is the same for all batches of an epoch: the mean
+  of their normalisers. The mean gradient of the epoch's batches is then that of
+  all its rows at once.
 
   Args:
     model: `Policy` or `ScalarModel`.
     loss: the loss.
     optimizer: the optax transformation without its learning rate (see
-      `OptimizerConfig.direction`).
+      `OptimizerConfig.direction`). What the loss learns beside the parameters
+      is updated apart, see `Loss.learned_optimizer`.
+    learned_rate_factor: the learning rate of that over the parameters', where
+      the loss does not give it one.
     row_filter: applies F(x, y; tau) inside the step (Eq. 2), or None.
     accumulation_steps: number of micro-batches that a batch is cut into; must
       divide the number of its rows.
@@ -87,8 +107,10 @@ def make_train_step(
   Returns:
     The step, which returns the new state and metrics. Its learning rate is a
     float32 scalar, its dropout key a typed key, which it folds with the number
-    of the step, or None for no dropout. Metrics are float32 scalars: the loss's
-    own, `loss`, `gradient_norm` and `normalizer`.
+    of the step, or None for no dropout. Its expected normaliser is Z, a float32
+    scalar, or None for the batch's own, where there is but one. Metrics are
+    float32 scalars: the loss's own and `loss`, over the batch's own counts, and
+    `gradient_norm` and `normalizer`.
   """
 
   def objective(trained, state, batch, statistics, key):
@@ -121,7 +143,11 @@ def make_train_step(
     numbered = (jnp.arange(accumulation_steps), batches)
     return jax.lax.scan(add, zeros, numbered)[0]
 
-  def train_step(state, batch, learning_rate, dropout_key):
+  update = _updater(optimizer, loss, learned_rate_factor)
+
+  def train_step(
+    state, batch, learning_rate, dropout_key, expected_normalizer=None
+  ):
     if row_filter is not None:
       batch = row_filter(batch)
     batches = jax.tree.map(
@@ -136,14 +162,12 @@ def make_train_step(
     trained = {'params': state.params, 'learned': state.auxiliary.learned}
     gradient, output = accumulate(trained, state, batches, statistics, key)
 
-    scale = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
+    own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
+    scale = own
+    if expected_normalizer is not None:
+      scale = 1.0 / jnp.asarray(expected_normalizer, jnp.float32)
     gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
-    updates, optimizer_state = optimizer.update(
-      gradient, state.optimizer, trained
-    )
-    updates = jax.tree.map(lambda u: u * learning_rate.astype(u.dtype), updates)
-    # Of the same structure, which optax's annotation does not tell.
-    trained = cast(dict[str, Any], optax.apply_updates(trained, updates))
+    trained, states = update(gradient, state.optimizer, trained, learning_rate)
     step = state.step + 1
     auxiliary = loss.update_auxiliary(
       state.auxiliary.replace(learned=trained['learned']),
@@ -154,10 +178,10 @@ def make_train_step(
       name: total / jnp.where(count > 0, count, 1.0)
       for name, (total, count) in output.metrics.items()
     }
-    metrics['loss'] = output.weighted_sum * scale
+    metrics['loss'] = output.weighted_sum * own
     metrics['normalizer'] = output.normalizer
     metrics['gradient_norm'] = optax.tree.norm(gradient)
-    new = TrainState(step, trained['params'], auxiliary, optimizer_state)
+    new = TrainState(step, trained['params'], auxiliary, states)
     if skip_bad:
       is_good = jnp.isfinite(metrics['loss'])
       is_good &= jnp.isfinite(metrics['gradient_norm'])
@@ -169,6 +193,46 @@ def make_train_step(
     return new, metrics
 
   return train_step
+
+
+def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  """Means over steps, those of the loss weighted by each batch's normaliser."""
+  weights = np.array([of_step['normalizer'] for of_step in metrics])
+  if not weights.sum() > 0:
+    weights = np.ones(len(metrics))
+  means = {}
+  for name in metrics[0] if metrics else ():
+    values = [float(of_step[name]) for of_step in metrics]
+    is_of_step = name in ('normalizer', 'gradient_norm')
+    mean = np.average(values, weights=None if is_of_step else weights)
+    means[name] = float(mean)
+  return means
+
+
+def _updater(
+  optimizer: optax.GradientTransformation,
+  loss: base.Loss,
+  learned_rate_factor: float,
+) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+  """Returns what updates the parameters and, apart, what the loss learns."""
+  learned_optimizer = loss.learned_optimizer()
+
+  def update(gradient, states, trained, learning_rate):
+    updated, new_states = dict(trained), {}
+    for name, state in states.items():
+      rule, rate = optimizer, learning_rate
+      if name == 'learned' and learned_optimizer is not None:
+        rule, rate = learned_optimizer, jnp.ones_like(learning_rate)
+      elif name == 'learned':
+        rate = learning_rate * learned_rate_factor
+      moved, new_states[name] = rule.update(
+        gradient[name], state, trained[name]
+      )
+      moved = jax.tree.map(lambda u, by=rate: u * by.astype(u.dtype), moved)
+      updated[name] = optax.apply_updates(trained[name], moved)
+    return updated, new_states
+
+  return update
 
 
 def _statistics(model, loss, state, batches):

@@ -46,8 +46,8 @@ class TrainerConfig:
     tokens_per_batch: tokens a side of a batch, padding included. Its rows are a
       multiple of the devices that share them: the same on any number of devices
       if all of these divide tokens_per_batch / length.
-    buckets: lengths that batches are padded to, or how many of them to choose
-      from the data; each is a shape to compile.
+    buckets: lengths that batches are padded to, or a number: how many of them
+      to choose from the data. Each is a shape to compile.
     packed_lengths: if given and the loss allows it, several pairs share a row
       of a batch, which has one of these lengths in place of `buckets`.
     accumulation_steps: micro-batches a step.
@@ -73,6 +73,15 @@ class TrainerConfig:
   max_bad_steps: int = 0
 
   def __post_init__(self):
+    if isinstance(self.buckets, int):
+      if self.buckets < 1:
+        raise ValueError(
+          'buckets must be rising lengths, or how many to choose from the data, '
+          f'at least 1; got {self.buckets}'
+        )
+    else:
+      self._check_lengths('buckets')
+    self._check_lengths('packed_lengths')
     for name in (
       'max_steps',
       'evaluate_every',
@@ -94,12 +103,33 @@ class TrainerConfig:
         f'{self.patience}'
       )
 
+  def _check_lengths(self, name: str) -> None:
+    settings.make_tuples(self, name)
+    lengths = getattr(self, name)
+    if (not lengths and name == 'buckets') or any(
+      length < 1 or length <= before
+      for before, length in zip((0, *lengths), lengths, strict=False)
+    ):
+      raise ValueError(
+        f'{name} must be rising lengths, at least 1; got {lengths}'
+      )
+
+  @property
+  def least_steps(self) -> int:
+    """Optimiser steps that are taken however early patience stops."""
+    if self.patience is None:
+      return self.max_steps
+    # The first evaluation is the best so far.
+    evaluations = self.patience + (0 if self.evaluate_first else 1)
+    return min(self.max_steps, evaluations * self.evaluate_every)
+
   def batches(
     self,
     *,
     source_lengths: np.ndarray,
     target_lengths: np.ndarray,
     load: loader.Load,
+    normalizers: np.ndarray | None = None,
     mesh: jax.sharding.Mesh | None = None,
     packable: bool = False,
   ) -> loader.BucketedBatches:
@@ -115,6 +145,7 @@ class TrainerConfig:
       source_lengths=source_lengths,
       target_lengths=target_lengths,
       load=load,
+      normalizers=normalizers,
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.packed_lengths if pack else self.buckets,
       seed=self.seed,
@@ -239,6 +270,7 @@ def train(
   Raises:
     FloatingPointError: if loss, gradient or objective is not finite.
   """
+  loss = loss.for_training(config.least_steps)
   mesh = mesh_config.build()
   store = checkpoints_lib.Checkpoints(directory)
   with contextlib.ExitStack() as stack:
@@ -332,6 +364,9 @@ class _Run:
     config, progress = self._config, self._progress
     learning_rates = config.optimizer.learning_rates(config.max_steps)
     everywhere = mesh_lib.replicated(mesh)
+    expected = processes.place(
+      np.float32(self._batches.expected_normalizer), everywhere
+    )
     self._num_readers = mesh_lib.num_readers(mesh)
     dropout_key = None
     if has_dropout:
@@ -353,6 +388,7 @@ class _Run:
         mesh_lib.put_batch(batch, mesh),
         rate,
         dropout_key,
+        expected,
         before=state,
         number=step + 1,
       )
@@ -446,10 +482,7 @@ class _Run:
           self._store.directory, number, metrics, self._batches
         )
       logging.warning('step %d is passed over: %s', number, metrics)
-    mean = {
-      name: float(np.mean([metrics[name] for metrics in good]))
-      for name in (good[0] if good else ())
-    }
+    mean = step_lib.mean_metrics(good)
     if self._config.max_bad_steps:
       mean['bad_steps'] = self._progress.bad_steps
     self._journal.write('train', step, mean)

@@ -185,6 +185,19 @@ def test_lambda_falls_geometrically_to_its_end():
   assert auxiliary.carried['steps'] == 0
 
 
+def test_lambda_falls_within_the_steps_that_are_taken(caplog):
+  loss = bvmpo.BVMPO().for_training(40)
+  assert loss.coefficient(jnp.int32(20)) == pytest.approx(10**-2.5, rel=1e-4)
+  assert loss.coefficient(jnp.int32(40)) == pytest.approx(1e-5, rel=1e-4)
+  assert not caplog.records
+  # A number that is given holds, with a warning where it is too large.
+  given = bvmpo.BVMPO(anneal_steps=100)
+  assert given.for_training(200) == given
+  assert not caplog.records
+  assert given.for_training(99) == given
+  assert 'stop training after 99 steps' in caplog.text
+
+
 @pytest.mark.parametrize('loss', _LOSSES, ids=repr)
 def test_micro_batches_add_up(loss):
   theta, cases, given = _case(6, (5, 2, 4, 3))
@@ -234,6 +247,7 @@ def test_identities(loss):
     {'top_fraction': 0.0},
     {'target_divergence': 0.0},
     {'initial_temperature': -1.0},
+    {'temperature_learning_rate': 0.0},
     {'final_coefficient': 2.0},
     {'final_coefficient': 0.0},
     {'anneal_steps': 0},

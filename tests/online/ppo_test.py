@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rest_jax.online import config as config_lib
-from rest_jax.online import objective, ppo
+from rest_jax.online import learner, objective, ppo
 from rest_jax.training import checkpoints, journal
 from tests.online import toy
 from tests.training import toy as training_toy
@@ -121,6 +121,27 @@ def test_the_budget_is_kept_and_counted(tmp_path):
   json.dumps(result, allow_nan=False)
 
 
+def test_updates_divide_by_the_mean_tokens_of_a_batch(tmp_path, monkeypatch):
+  original, seen = learner.jitted_step, []
+
+  def recording(*arguments):
+    step = original(*arguments)
+
+    def one(*given):
+      state, metrics = step(*given)
+      seen.append((float(given[4]), float(metrics['normalizer'])))
+      return state, metrics
+
+    return one
+
+  monkeypatch.setattr(learner, 'jitted_step', recording)
+  toy.train(tmp_path, toy.config(epochs=2), num_samples=32)
+  # 32 rows in two batches of 16, twice.
+  expected, counted = np.transpose(seen)
+  np.testing.assert_allclose(expected, counted.mean(), rtol=1e-6)
+  assert len(seen) == 4 and counted[0] != counted[1]
+
+
 def test_the_best_checkpoint_is_kept(tmp_path):
   settings = toy.config(evaluate_every=1)
   chosen = {0: 1.0, 1: 9.0, 2: 3.0, 3: 9.0, 4: 2.0}
@@ -163,6 +184,8 @@ def test_a_reward_that_is_not_finite_stops_it(tmp_path):
     {'kl_coefficient': -1.0},
     {'value_learning_rate_factor': 0.0},
     {'buckets': (4,)},
+    {'buckets': 16},
+    {'buckets': ()},
   ],
 )
 def test_wrong_settings(arguments):

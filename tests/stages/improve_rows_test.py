@@ -1,6 +1,7 @@
 """Tests of D_g as training batches, on a small store made by hand."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from rest_jax.data import ragged, sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed, per_source
-from rest_jax.losses import bc
+from rest_jax.losses import bc, dpo, reward_weighted_bc
 from rest_jax.stages import improve_rows
 from rest_jax.training import step as step_lib
+from tests.losses import table
 from tests.training import toy
 
 
@@ -348,3 +350,23 @@ def test_loading_what_passes_equals_masking_the_rest(store, row_filter):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), dropped, masked
   )
+
+
+@pytest.mark.parametrize(
+  'loss', [bc.BC(), reward_weighted_bc.RewardWeightedBC(), dpo.DPO()], ids=repr
+)
+def test_normalisers_are_those_of_the_batches(store, loss):
+  rows = improve_rows.select(
+    store=store,
+    sources=Pairs,
+    samples=samples(store),
+    row_filter=fixed.Fixed(values=(0.3,)),
+    improve_step=1,
+    loss=loss,
+    reference_weight=0.25,
+  )
+  batch = jax.tree.map(jnp.asarray, all_rows(rows))
+  batch = filters_base.mask_rows(batch, False)
+  logits = jnp.zeros((*batch['decoder_target_tokens'].shape, toy.VOCAB))
+  output = table.call(loss, {'x': logits}, batch, given={'bc': {'x': logits}})
+  assert rows.normalizers.sum() == pytest.approx(float(output.normalizer))

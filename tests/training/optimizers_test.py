@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from rest_jax.training import optimizers
+from tests.training import toy
 
 
 def test_schedules_by_hand():
@@ -116,3 +117,55 @@ def test_schedule_fields_do_not_change_the_direction():
 def test_wrong_settings(arguments, message):
   with pytest.raises(ValueError, match=message):
     optimizers.OptimizerConfig(**arguments)
+
+
+@pytest.mark.parametrize('kind', optimizers.KINDS)
+def test_what_is_no_weight_matrix_is_not_scaled_by_its_size(kind):
+  config = optimizers.OptimizerConfig(
+    kind=kind, clip_norm=None, eps=0.0, weight_decay=0.5
+  )
+  params = {
+    'kernel': jnp.full((2, 2), 3.0),
+    'rel_embedding': jnp.full((2, 2), 3.0),
+    'scale': jnp.full((4,), 3.0),
+    # Vectors of three layers, stacked for a scan.
+    'layers': {'scale': jnp.full((3, 4), 3.0), 'bias': jnp.full((3, 4), 3.0)},
+    'log_temperature': jnp.float32(3.0),
+  }
+  gradient = jax.tree.map(lambda p: jnp.full_like(p, 7.0), params)
+  new = apply(config, params, gradient, 0.1)
+  # The first step is the sign of the gradient, times rate and RMS; a matrix also
+  # decays by 0.1 * 0.5 * 3.
+  for name in ('kernel', 'rel_embedding'):
+    np.testing.assert_allclose(new[name], 3.0 - 0.3 - 0.15, rtol=1e-5)
+  for leaf in (new['scale'], *new['layers'].values(), new['log_temperature']):
+    np.testing.assert_allclose(leaf, 2.9, rtol=1e-5)
+
+
+def test_a_scalar_neither_counts_in_the_clip_nor_is_clipped():
+  config = optimizers.OptimizerConfig()
+  direction = config.direction()
+  params = {'kernel': jnp.ones((2, 2)), 'scale': jnp.ones(4), 's': jnp.ones(())}
+  gradient = {
+    'kernel': jnp.full((2, 2), 30.0),
+    'scale': jnp.full((4,), 40.0),
+    's': jnp.float32(1e6),
+  }
+  _, state = direction.update(gradient, direction.init(params), params)
+  moments = optax.tree.get(state, 'nu')
+  # The norm is 100: 30 becomes 0.3 and 40 becomes 0.4 under a limit of 1.
+  scale = 1 - config.b2
+  np.testing.assert_allclose(moments['kernel'], scale * 0.09, rtol=1e-4)
+  np.testing.assert_allclose(moments['scale'], scale * 0.16, rtol=1e-4)
+  np.testing.assert_allclose(moments['s'], scale * 1e12, rtol=1e-4)
+
+
+def test_matrices_of_a_network_by_name():
+  params = toy.make_policy().init(jax.random.key(0))
+  found = optimizers.is_matrix(params)
+  vectors = {
+    jax.tree_util.keystr(path[-1:], simple=True)
+    for path, is_matrix in jax.tree_util.tree_leaves_with_path(found)
+    if not is_matrix
+  }
+  assert vectors == {'scale'}

@@ -1,5 +1,6 @@
 """Tests of the train step: what it computes does not depend on its layout."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from rest_jax.filters import base as filters_base
-from rest_jax.losses import bc
-from rest_jax.training import optimizers, packing
+from rest_jax.losses import bc, bvmpo, reward_weighted_bc, value
+from rest_jax.models import scalar
+from rest_jax.training import loader, optimizers, packing
 from rest_jax.training import step as step_lib
+from tests.losses import table
 from tests.models import tiny
 from tests.training import toy
 
@@ -94,7 +98,8 @@ def _plain_adamw_step(policy, settings, params, moments, batch, number):
     v = settings.b2 * v + (1 - settings.b2) * g * g
     m_hat = m / (1 - settings.b1**number)
     v_hat = v / (1 - settings.b2**number)
-    size = jnp.maximum(jnp.sqrt(jnp.mean(p * p)), 1e-3)
+    # Scales of norms are vectors, whose size does not count.
+    size = jnp.maximum(jnp.sqrt(jnp.mean(p * p)), 1e-3) if p.ndim > 1 else 1.0
     return p - RATE * size * m_hat / (jnp.sqrt(v_hat) + settings.eps), (m, v)
 
   flat, tree = jax.tree.flatten(params)
@@ -214,3 +219,177 @@ def test_dropout_depends_on_key_and_step():
   _, metrics = step(state.replace(step=jnp.int32(0)), batch, RATE, key)
   assert losses[0] != losses[1]
   assert float(metrics['loss']) == losses[0]
+
+
+def test_means_over_steps_by_hand():
+  found = step_lib.mean_metrics(
+    [
+      {'nll': 1.0, 'normalizer': 30.0, 'gradient_norm': 2.0},
+      {'nll': 5.0, 'normalizer': 10.0, 'gradient_norm': 4.0},
+    ]
+  )
+  assert found == {'nll': 2.0, 'normalizer': 20.0, 'gradient_norm': 3.0}
+  assert step_lib.mean_metrics([]) == {}
+  empty = {'nll': 0.0, 'normalizer': 0.0, 'gradient_norm': 0.0}
+  assert step_lib.mean_metrics([empty]) == empty
+
+
+class _Recorded:
+  """An optimiser that moves nothing and keeps the last gradient."""
+
+  init = staticmethod(lambda params: jax.tree.map(jnp.zeros_like, params))
+
+  @staticmethod
+  def update(gradient, state, params=None):
+    del state, params
+    return jax.tree.map(jnp.zeros_like, gradient), gradient
+
+
+RECORDED = optax.GradientTransformation(_Recorded.init, _Recorded.update)
+
+
+def _rows_of_all_lengths(seed=0, num_rows=21):
+  random = np.random.default_rng(seed)
+  lengths = random.integers(2, 13, (2, num_rows))
+  # In lengths and rows remainders of all kinds: one of a single short row.
+  lengths[:, 0] = 2
+  rewards = random.random(num_rows).astype(np.float32)
+  weights = np.where(np.arange(num_rows) % 3, 1.0, 0.25).astype(np.float32)
+  sides = [tiny.targets(random, side, 12) for side in lengths]
+
+  def load(rows, source_length, target_length):
+    batch = loader.decoder_batch(
+      sides[0][rows, :source_length], sides[1][rows, :target_length]
+    )
+    return {
+      **batch,
+      'rewards': rewards[rows],
+      'thresholds': np.full(len(rows), -np.inf, np.float32),
+      'row_weights': weights[rows],
+    }
+
+  return lengths, rewards, weights, load
+
+
+_REGRESSION = value.ValueRegression(remaining_power=1.0)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'arguments', 'accumulation'),
+  [
+    (bc.BC(label_smoothing=0.1), {'buckets': (4, 8, 12)}, 1),
+    (bc.BC(label_smoothing=0.1), {'buckets': (4, 8, 12)}, 2),
+    (bc.BC(), {'buckets': (16,), 'pack': True}, 1),
+    (bc.BC(), {'buckets': (16,), 'pack': True}, 2),
+    (reward_weighted_bc.RewardWeightedBC(), {'buckets': (6, 12)}, 1),
+    (_REGRESSION, {'buckets': (6, 12)}, 1),
+  ],
+  ids=['buckets', 'micro', 'packed', 'packed-micro', 'weighted', 'value'],
+)
+def test_an_epoch_s_mean_gradient_is_that_of_all_rows_at_once(
+  loss, arguments, accumulation
+):
+  lengths, rewards, weights, load = _rows_of_all_lengths()
+  batches = loader.BucketedBatches(
+    source_lengths=lengths[0],
+    target_lengths=lengths[1],
+    load=load,
+    tokens_per_batch=48,
+    seed=0,
+    normalizers=loss.row_normalizers(
+      lengths=lengths[1][:, None],
+      weights=weights[:, None],
+      rewards=rewards[:, None],
+    ),
+    row_multiple=accumulation,
+    **arguments,
+  )
+  policy = toy.make_policy(dropout_rate=0.0)
+  model = scalar.ScalarModel(policy.config) if loss is _REGRESSION else policy
+  params = tiny.lively(model.init(jax.random.key(0)))
+  state = step_lib.init_state(params, loss, RECORDED, {})
+
+  def step(accumulation_steps):
+    return jax.jit(
+      step_lib.make_train_step(
+        model=model,
+        loss=loss,
+        optimizer=RECORDED,
+        row_filter=lambda batch: filters_base.mask_rows(batch, False),
+        accumulation_steps=accumulation_steps,
+      )
+    )
+
+  take, expected = step(accumulation), np.float32(batches.expected_normalizer)
+  gradients, normalizers = [], []
+  for index in range(batches.batches_per_epoch):
+    new, metrics = take(state, batches[index], RATE, None, expected)
+    gradients.append(new.optimizer['params'])
+    normalizers.append(float(metrics['normalizer']))
+  # They differ between batches, and their mean is what was expected.
+  assert max(normalizers) > 1.3 * min(normalizers)
+  assert np.mean(normalizers) == pytest.approx(float(expected), rel=1e-6)
+  mean = jax.tree.map(lambda *g: np.mean(g, axis=0), *gradients)
+  whole = load(np.arange(lengths.shape[1]), 12, 12)
+  at_once = step(1)(state, whole, RATE, None)[0].optimizer['params']
+  error = optax.tree.norm(jax.tree.map(jnp.subtract, mean, at_once))
+  assert error < 1e-5 * optax.tree.norm(at_once)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _GivenAdvantages(bvmpo.BVMPO):
+  """BVMPO whose advantages are a column of the batch."""
+
+  def batch_statistics(self, *, model, params, auxiliary, batch):
+    del model, params, auxiliary
+    weights = batch['decoder_loss_weights']
+    return {'advantages': batch['advantages'], 'weights': weights}
+
+
+@pytest.mark.parametrize(
+  ('start', 'deviation', 'num_steps', 'optimum'),
+  [(1.0, 5.0, 500, 7.6), (0.2, 3.0, 3000, 4.59), (0.2, 0.05, 160, 0.0764)],
+)
+@pytest.mark.parametrize('kind', optimizers.KINDS)
+def test_the_temperature_reaches_the_optimum_of_its_dual(
+  kind, start, deviation, num_steps, optimum
+):
+  loss = _GivenAdvantages(initial_temperature=start)
+  # What the policy is trained by does not matter.
+  optimizer = optimizers.OptimizerConfig(kind=kind, clip_norm=1e-3).direction()
+  shape = (8, 128)
+  quantiles = (np.arange(1024) + 0.5) / 1024
+  advantages = deviation * scipy.stats.norm.ppf(quantiles).reshape(shape)
+  params = {'x': jnp.zeros((*shape, 2))}
+  batch = {
+    'decoder_target_tokens': jnp.ones(shape, jnp.int32),
+    'decoder_loss_weights': jnp.ones(shape),
+    'advantages': jnp.asarray(advantages, jnp.float32),
+    'rewards': jnp.zeros(8),
+  }
+  given = {'bc': params, 'value': {}}
+  state = step_lib.init_state(params, loss, optimizer, given)
+  step = step_lib.make_train_step(
+    model=table.Table(), loss=loss, optimizer=optimizer
+  )
+
+  @jax.jit
+  def train(state):
+    def one(state, _):
+      return step(state, batch, jnp.float32(1e-6), None)[0], None
+
+    return jax.lax.scan(one, state, length=num_steps)[0]
+
+  found = np.exp(float(train(state).auxiliary.learned['log_temperature']))
+  assert found == pytest.approx(optimum, rel=0.02)
+
+
+def test_what_a_loss_learns_does_not_clip_the_policy():
+  loss, batch = toy.EverythingLoss(), make_batch(hypotheses=2)
+  settings = optimizers.OptimizerConfig(clip_norm=1e-3)
+  state, _ = run(loss, batch, optimizer=settings.direction())
+  assert set(state.optimizer) == {'params', 'learned'}
+  # The policy's own gradient has the norm that it is clipped to.
+  moments = optax.tree.get(state.optimizer['params'], 'mu')
+  norm = float(optax.tree.norm(moments)) / (1 - settings.b1)
+  assert norm == pytest.approx(1e-3, rel=1e-4)

@@ -524,3 +524,78 @@ def test_metrics_torn_by_a_kill_are_mended(tmp_path):
 def test_wrong_settings(settings):
   with pytest.raises(ValueError, match=next(iter(settings))):
     toy.make_config(**settings)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'steps'),
+  [
+    ({}, 12),
+    ({'patience': 1}, 8),
+    ({'patience': 1, 'evaluate_first': True}, 4),
+    ({'patience': 2, 'evaluate_first': True}, 8),
+    ({'patience': 5, 'evaluate_first': True}, 12),
+  ],
+)
+def test_least_steps_are_those_of_a_training_that_never_improves(
+  tmp_path, settings, steps
+):
+  config = toy.make_config(**settings)
+  assert config.least_steps == steps
+  falling = {step: -step for step in range(13)}
+  result = train(tmp_path, config, evaluate_fn=objectives(falling))
+  assert result.summary['steps'] == steps
+
+
+def test_a_step_divides_by_the_mean_normaliser_of_an_epoch(
+  tmp_path, monkeypatch
+):
+  original, seen = trainer.jitted_step, []
+
+  def recording(*arguments):
+    step = original(*arguments)
+
+    def one(*given):
+      seen.append(float(given[4]))
+      return step(*given)
+
+    return one
+
+  monkeypatch.setattr(trainer, 'jitted_step', recording)
+  train(tmp_path)
+  # 40 rows of 6 tokens in 5 batches.
+  assert seen == [48.0] * 12
+
+
+def test_a_training_of_another_version_is_not_continued(tmp_path):
+  with pytest.raises(Cut):
+    train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
+  record = tmp_path / 'checkpoints' / '4' / 'record' / 'metadata'
+  content = json.loads(record.read_text())
+  del content['format']
+  record.write_text(json.dumps(content))
+  with pytest.raises(checkpoints.FormatError, match='another version'):
+    train(tmp_path)
+  # Nothing was removed.
+  assert record.exists()
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    {'buckets': 0},
+    {'buckets': ()},
+    {'buckets': (16, 8)},
+    {'buckets': 16.0},
+    {'packed_lengths': 64},
+    {'packed_lengths': (64, 32)},
+  ],
+)
+def test_wrong_lengths(arguments):
+  with pytest.raises(ValueError, match=next(iter(arguments))):
+    toy.make_config(**arguments)
+
+
+def test_a_number_of_buckets_is_chosen_from_the_data():
+  batches = toy.make_config(buckets=3).batches(**toy.arguments(TOKENS))
+  assert batches[0]['decoder_target_tokens'].shape[1] == toy.LENGTH
+  assert toy.make_config(buckets=[8, 16]).buckets == (8, 16)
