@@ -68,9 +68,13 @@ def run(
     'seed': seed,
     'data': data.digest,
   }
+  origins = {'data': data.directory}
   if config.init_dir is not None:
     settings['init'] = policies.digest(config.init_dir)
-  folder = folder_lib.begin(directory, settings, overwrite=overwrite)
+    origins['init'] = pathlib.Path(config.init_dir)
+  folder = folder_lib.begin(
+    directory, settings, overwrite=overwrite, origins=origins
+  )
   if folder.is_finished:
     return folder.path
   mesh = mesh_config.build()

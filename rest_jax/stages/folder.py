@@ -6,10 +6,11 @@ difference shown. `finish` writes `manifest.json` last and atomically, with an
 inventory of all files by which `damages` finds what changed later.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -27,6 +28,9 @@ MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory'
+_ORIGINS = 'origins'
+_DIGEST = re.compile("'[0-9a-f]{16,}'")
+_VERBS = {'policy': 'starts from', 'init': 'starts from'}
 
 
 # The folders of stages, and the modes that make them.
@@ -63,6 +67,7 @@ class StageFolder:
     is_finished: whether it was finished when it was opened.
     began: when it was opened, on the monotonic clock.
     warnings: what `warn` was told; the manifest holds them.
+    origins: see `begin`; as seen from the folder.
   """
 
   path: pathlib.Path
@@ -70,6 +75,7 @@ class StageFolder:
   is_finished: bool
   began: float = dataclasses.field(default_factory=time.monotonic)
   warnings: list[str] = dataclasses.field(default_factory=list)
+  origins: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def warn(self, message: str) -> None:
     """Logs a warning, which the manifest and the report repeat.
@@ -111,6 +117,7 @@ class StageFolder:
       {
         **manifest,
         WARNINGS: self.warnings,
+        _ORIGINS: self.origins,
         _INVENTORY: inventory.take(
           self.path,
           without=(MANIFEST, _SETTINGS),
@@ -134,6 +141,7 @@ def begin(
   settings: dict[str, Any],
   *,
   overwrite: bool = False,
+  origins: Mapping[str, str | pathlib.Path] | None = None,
 ) -> StageFolder:
   """Opens a stage's folder, new, half done or finished.
 
@@ -141,6 +149,9 @@ def begin(
     path: the folder.
     settings: what feeds the stage; values that `settings.describe` accepts.
     overwrite: remove a folder made with other settings instead of refusing it.
+    origins: folders of what digests among the settings stand for, by the path of
+      the setting, such as 'policy' or 'reward.digest'. They are recorded, and
+      said where a digest differs; they are no settings themselves.
 
   Returns:
     The folder. If `is_finished`, its results are those of these settings.
@@ -151,31 +162,44 @@ def begin(
   """
   path = pathlib.Path(path)
   described = settings_lib.describe(settings)
+  # As seen from here, so that they hold where a run is moved or copied.
+  named = {
+    key: os.path.relpath(folder, path)
+    for key, folder in (origins or {}).items()
+  }
   # Of several processes one looks: what it finds may change at once.
   is_finished = processes.by_main(
-    f'begin {path.name}', lambda: _begin(path, described, overwrite)
+    f'begin {path.name}', lambda: _begin(path, described, named, overwrite)
   )
-  return StageFolder(path, described, is_finished)
+  return StageFolder(path, described, is_finished, origins=named)
 
 
 def _begin(
-  path: pathlib.Path, described: dict[str, Any], overwrite: bool
+  path: pathlib.Path,
+  described: dict[str, Any],
+  origins: dict[str, str],
+  overwrite: bool,
 ) -> bool:
   """Makes the folder ready; whether it is finished."""
   # In this order: a worker beside this one may finish the folder meanwhile.
-  is_begun, existing = (path / _SETTINGS).exists(), None
+  is_begun, existing, before = (path / _SETTINGS).exists(), None, {}
   is_finished = (path / MANIFEST).exists()
   if is_finished:
-    existing = read_manifest(path).get('settings')
+    manifest = read_manifest(path)
+    existing, before = manifest.get('settings'), manifest.get(_ORIGINS, {})
   elif is_begun:
     existing = files.read_json(path / _SETTINGS)
+    before = existing.pop(_ORIGINS, {})
   elif path.exists() and not all(map(_is_left_over, path.iterdir())):
     raise SettingsChangedError(
       f'{path} holds files but neither {MANIFEST} nor {_SETTINGS}, so it is not '
       'the folder of a stage. Choose another --model_dir, or remove it.'
     )
   if existing is not None and existing != described:
-    changed = settings_lib.differences(existing, described)
+    changed = [
+      _in_words(path, line, before, origins)
+      for line in settings_lib.differences(existing, described)
+    ]
     if not overwrite:
       raise SettingsChangedError(
         f'{path} was made with other settings:\n  '
@@ -193,8 +217,43 @@ def _begin(
     is_finished, existing = False, None
   if existing is None:
     path.mkdir(parents=True, exist_ok=True)
-    files.write_json(path / _SETTINGS, described, sealed=True)
+    files.write_json(
+      path / _SETTINGS, {**described, _ORIGINS: origins}, sealed=True
+    )
   return is_finished
+
+
+def _in_words(
+  path: pathlib.Path,
+  difference: str,
+  before: dict[str, str],
+  now: dict[str, str],
+) -> str:
+  """Says which folders a digest is of, where a difference is one of digests."""
+  key, digests = difference.split(': ', 1)
+  if key not in now:
+    if len(_DIGEST.findall(digests)) == 2:
+      return f'{difference} (digests: what it stands for was made otherwise)'
+    return difference
+  new = _name(path, now[key])
+  if key not in before:
+    return f'{difference} (digests; now that of {new})'
+  old, verb = _name(path, before[key]), _VERBS.get(key, 'is')
+  if old != new:
+    return f'{key}: {verb} {new}, was {old}'
+  if before[key] != now[key]:
+    places = [os.path.normpath(path / each[key]) for each in (now, before)]
+    return f'{key}: {verb} {places[0]}, was {places[1]}'
+  return f'{key}: {new} was made again, with other content ({digests})'
+
+
+def _name(path: pathlib.Path, origin: str) -> str:
+  """The words for a folder: 'improve_1_2' is 'improve 1.2'."""
+  name = pathlib.Path(os.path.normpath(path / origin)).name
+  stage, *numbers = name.split('_')
+  if numbers and all(number.isdigit() for number in numbers):
+    return f'{stage} {".".join(numbers)}'
+  return name
 
 
 def reopen(
@@ -207,7 +266,8 @@ def reopen(
     damaged: the files, which are removed.
   """
   path = pathlib.Path(path)
-  settings = read_manifest(path)['settings']
+  manifest = read_manifest(path)
+  settings = {**manifest['settings'], _ORIGINS: manifest.get(_ORIGINS, {})}
   # The manifest goes last: until then it says what is missing.
   for damage in damaged:
     damage.path.unlink(missing_ok=True)

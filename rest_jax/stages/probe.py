@@ -44,6 +44,7 @@ def run(
       'seed': seed,
     },
     overwrite=overwrite,
+    origins={'data': data.directory},
   )
   if not folder.is_finished:
     pairs = data.pairs(config.split)

@@ -165,6 +165,12 @@ def run(
       },
     },
     overwrite=overwrite,
+    origins={
+      'policy': policy_directory,
+      'data': data.directory,
+      'reward.digest': present.directory,
+      **{f'grow.{g}': path for g, path in grow_directories.items()},
+    },
   )
   if folder.is_finished:
     _check_unchanged(folder)

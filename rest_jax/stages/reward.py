@@ -215,6 +215,7 @@ def run(
       'seed': seed,
     },
     overwrite=overwrite,
+    origins={'policy': policy_directory, 'data': data.directory},
   )
   if folder.is_finished:
     return folder.path

@@ -133,6 +133,7 @@ def run(
       'reward': reward_name,
     },
     overwrite=overwrite,
+    origins={'init': start, 'grow': grow_directory},
   )
   if folder.is_finished:
     return folder.path

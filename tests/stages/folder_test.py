@@ -53,6 +53,46 @@ def test_other_settings_are_refused_with_the_difference(tmp_path, is_finished):
   assert (stage.path / 'kept').exists()
 
 
+@pytest.mark.parametrize('is_finished', [False, True])
+@pytest.mark.parametrize(
+  'origin, expected',
+  [
+    ('v/improve_1_1', 'init: starts from improve 1.1, was improve 1.2'),
+    ('other/improve_1_2', 'init: starts from .*other/improve_1_2, was .*v/imp'),
+    ('v/improve_1_2', r'improve 1\.2 was made again, with other content'),
+  ],
+)
+def test_a_digest_that_differs_is_said_in_words(
+  tmp_path, is_finished, origin, expected
+):
+  def begin(digest, origin):
+    return folder.begin(
+      tmp_path / 'v/a', {'init': digest}, origins={'init': tmp_path / origin}
+    )
+
+  stage = begin('0' * 64, 'v/improve_1_2')
+  if is_finished:
+    stage.finish({})
+  with pytest.raises(folder.SettingsChangedError, match=expected):
+    begin('1' * 64, origin)
+  # The folder alone is no setting: runs are moved and shared.
+  assert begin('0' * 64, 'w/improve_3_3').is_finished == is_finished
+
+
+def test_digests_of_folders_that_were_not_recorded(tmp_path):
+  folder.begin(
+    tmp_path / 'a', {'data': '0' * 64, 'reward': {'digest': '2' * 64}}
+  )
+  with pytest.raises(folder.SettingsChangedError) as error:
+    folder.begin(
+      tmp_path / 'a',
+      {'data': '1' * 64, 'reward': {'digest': '3' * 64}},
+      origins={'data': tmp_path / 'data'},
+    )
+  text = str(error.value)
+  assert 'now that of data' in text and 'made otherwise' in text
+
+
 def test_overwrite_is_explicit(tmp_path):
   stage = folder.begin(tmp_path / 'a', {'x': 1})
   (stage.path / 'old').write_text('x')
