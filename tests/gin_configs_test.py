@@ -208,6 +208,31 @@ def test_a_given_reward_needs_no_ratings(stem, files):
     assert 'to do     reward' not in text
 
 
+@pytest.mark.parametrize(
+  'name, num_grow_steps, num_samples, thresholds',
+  [
+    # Table 1's best, and Figure 3; N of Table 2.
+    ('iwslt14_de_en', 2, 100, (0.9, 0.95, 0.99)),
+    ('wmt20_zh_en', 1, 25, (0.8, 0.9, 0.95, 0.99)),
+    ('web_en_zh', 2, 1000, (0.95, 0.99)),
+  ],
+)
+def test_the_numbers_of_the_paper(
+  name, num_grow_steps, num_samples, thresholds, files
+):
+  path = GIN / f'experiments/{name}.gin'
+  configurables.register()
+  built = gin_utils.parse_and_build(
+    [str(path)], overrides_for(path, files), root=configurables.ROOT
+  )
+  assert built.num_grow_steps == num_grow_steps
+  assert built.num_improve_steps == len(thresholds)
+  assert built.improve.filter.values == thresholds
+  assert built.grow.decode.num_samples_per_source == num_samples
+  assert built.grow.decode.temperature == 0.8
+  assert built.improve.trainer.max_steps == 500_000
+
+
 def test_summaries_have_longer_sources_and_no_ratings(files):
   path = GIN / 'experiments/summarise_small.gin'
   text = described([path], overrides_for(path, files), files / 'run')

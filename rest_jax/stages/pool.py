@@ -144,7 +144,8 @@ def pool(
     seeds: theirs.
     own: the policy's scores by 'reward' and, with a judge, 'human'.
     bc: those of BC; None if it is BC itself.
-    previous: those of the policy it was trained from; None for BC.
+    previous: those of the policy before it, which it was trained from unless
+      `ImproveConfig.init` is 'initial'; None for BC.
 
   Returns:
     The entry.
