@@ -72,9 +72,14 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     f'  improve   I={experiment.num_improve_steps}, loss {improve.loss.name}, '
     f'filter {improve.filter.kind}'
   )
-  for i in range(1, experiment.num_improve_steps + 1):
-    rate = improve.trainer_at(i, 0).optimizer.learning_rate
-    yield f'    i={i}       at {improve.filter.at(i):g}, learning rate {rate:g}'
+  for step in run.policies():
+    if step.grow:
+      value = improve.filter.at(step.improve, step.grow)
+      rate = improve.trainer_at(step.improve, 0).optimizer.learning_rate
+      yield (
+        f'    {step.grow}.{step.improve}       at {value:g}, learning rate '
+        f'{rate:g}'
+      )
   refresh = experiment.refresh
   if refresh is not None:
     raters = refresh.raters

@@ -43,7 +43,7 @@ class Experiment:
     online: the online baseline; None for none.
     sample: how `--run_mode=sample` answers text.
     num_grow_steps: G.
-    num_improve_steps: I, of each Grow step.
+    num_improve_steps: I, of each Grow step; or a tuple of one number for each.
     seed: of everything random.
     variant: names the folder of Improve steps and evaluations, so that several
       variants share one BC policy, one reward model and one first Grow; empty
@@ -77,7 +77,7 @@ class Experiment:
     default_factory=sample_stage.SampleConfig
   )
   num_grow_steps: int = 1
-  num_improve_steps: int = 1
+  num_improve_steps: int | tuple[int, ...] = 1
   seed: int = 0
   variant: str = ''
   data_dir: str | None = None
@@ -91,17 +91,13 @@ class Experiment:
         f'num_grow_steps (G) must be at least 1; got {self.num_grow_steps}. '
         'For G=0 run the stage alone: --run_mode=bc.'
       )
-    if self.num_improve_steps < 1:
-      raise ValueError(
-        'num_improve_steps (I) must be at least 1; got '
-        f"{self.num_improve_steps}. The paper's I=0 is one Improve step whose "
-        'filter keeps all of D_g: gin_configs/filters/none.gin.'
-      )
+    self._check_improve_steps()
     for name in ('data_dir', 'bc_dir', 'reward_dir', 'grow_dir'):
       files.check_local(name, getattr(self, name) or '')
     files.check_local('bc.init_dir', self.bc.init_dir or '')
     # Now rather than after hours, if a value is missing.
-    self.improve.filter.at(self.num_improve_steps)
+    for g in range(1, self.num_grow_steps + 1):
+      self.improve.filter.at(self.improve_steps(g), g)
     if not isinstance(self.reward, rewards_base.RewardConfig):
       raise TypeError(
         'reward must be the settings of a reward, see gin_configs/rewards/; '
@@ -127,6 +123,35 @@ class Experiment:
       self._check_value()
     if self.refresh is not None:
       self._check_refresh()
+
+  def _check_improve_steps(self):
+    if isinstance(self.num_improve_steps, list):  # As gin may hand it over.
+      object.__setattr__(
+        self, 'num_improve_steps', tuple(self.num_improve_steps)
+      )
+    counts = self.num_improve_steps
+    if isinstance(counts, tuple) and len(counts) != self.num_grow_steps:
+      raise ValueError(
+        'num_improve_steps (I) must be one number, or one for each of the '
+        f'{self.num_grow_steps} Grow steps; got {counts}.'
+      )
+    if min(counts if isinstance(counts, tuple) else (counts,)) < 1:
+      raise ValueError(
+        'num_improve_steps (I) must be at least 1; got '
+        f"{counts}. The paper's I=0 is one Improve step whose filter keeps all "
+        'of D_g: gin_configs/filters/none.gin.'
+      )
+
+  def improve_steps(self, grow_step: int) -> int:
+    """Returns I of a Grow step, counted from 1."""
+    if isinstance(self.num_improve_steps, tuple):
+      return self.num_improve_steps[grow_step - 1]
+    return self.num_improve_steps
+
+  @property
+  def total_improve_steps(self) -> int:
+    """Improve steps of all Grow steps."""
+    return sum(map(self.improve_steps, range(1, self.num_grow_steps + 1)))
 
   def _check_refresh(self):
     part = self.trained_reward

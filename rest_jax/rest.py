@@ -35,7 +35,7 @@ def rest(run: run_lib.Run) -> None:
       'the stages one by one, --run_mode=refresh without --distributed.'
     )
   num_stages = 4 + (settings.online is not None)
-  num_stages += settings.num_grow_steps * (2 + settings.num_improve_steps)
+  num_stages += 2 * settings.num_grow_steps + settings.total_improve_steps
   if settings.refresh is not None:
     num_stages += settings.num_grow_steps - 1
   with progress_lib.Progress('rest', num_stages, 'stage') as progress:
@@ -60,7 +60,7 @@ def _stages(run: run_lib.Run) -> Iterator[str]:
     yield f'grow {g}'
     run.value(g, d_g)  # V(x, y_<t), if the loss asks for it
     yield f'value {g}'
-    for i in range(1, settings.num_improve_steps + 1):
+    for i in range(1, settings.improve_steps(g) + 1):
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = run.improve(g, i, d_g, policy)
       yield f'improve {g}.{i}'

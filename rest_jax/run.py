@@ -88,12 +88,30 @@ class Run:
       overwrite: make a stage again whose settings changed, instead of refusing.
 
     Raises:
-      ValueError: `model_dir` is an address.
+      ValueError: `model_dir` is an address, or a refresh would write rewards into
+        another run's Grow step.
     """
     files.check_local('model_dir', model_dir)
     self.experiment = experiment
     self.model_dir = pathlib.Path(model_dir)
     self._overwrite = overwrite
+    self._check_refreshed_grow()
+
+  def _check_refreshed_grow(self) -> None:
+    """Raises ValueError if a refresh is to be made on a Grow step not its own."""
+    if self.experiment.refresh is None:
+      return
+    refreshed = self.refresh_directory(1) / folder_lib.MANIFEST
+    if refreshed.exists() and not self._overwrite:
+      return
+    grow = self.grow_directory(1)
+    if not grow.resolve().is_relative_to(self.model_dir.resolve()):
+      raise ValueError(
+        f'refresh writes rewards into the first Grow step, which must be of this '
+        f'run, below {self.model_dir}; got GROW_DIR = {grow}. Copy that folder to '
+        f'{self.model_dir / "grow_1"} and leave GROW_DIR out, or leave the '
+        'refresh out.'
+      )
 
   @property
   def variant_dir(self) -> pathlib.Path:
@@ -163,7 +181,7 @@ class Run:
     experiment = self.experiment
     steps = [PolicyStep(0, 0, self.directory('bc'))]
     for g in range(1, experiment.num_grow_steps + 1):
-      for i in range(1, experiment.num_improve_steps + 1):
+      for i in range(1, experiment.improve_steps(g) + 1):
         steps.append(PolicyStep(g, i, self.improve_directory(g, i)))
     if experiment.online is not None:
       steps.append(PolicyStep(0, 0, self.online_directory(), is_online=True))
@@ -183,14 +201,17 @@ class Run:
 
   def last_policy_of(self, grow_step: int) -> pathlib.Path:
     """Returns the folder of the last policy of a Grow step."""
-    return self.improve_directory(grow_step, self.experiment.num_improve_steps)
+    return self.improve_directory(
+      grow_step, self.experiment.improve_steps(grow_step)
+    )
 
   def is_refreshed_after(self, step: PolicyStep) -> bool:
     """Whether the reward is refreshed from samples of a policy."""
     experiment = self.experiment
-    is_last = step.improve == experiment.num_improve_steps
+    if experiment.refresh is None:
+      return False
     is_between = 0 < step.grow < experiment.num_grow_steps
-    return experiment.refresh is not None and is_last and is_between
+    return is_between and step.improve == experiment.improve_steps(step.grow)
 
   def policy_named(self, name: str = '') -> PolicyStep:
     """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
@@ -532,10 +553,16 @@ class Run:
     }
 
   def evaluate(self, policies: Sequence[PolicyStep] | None = None) -> None:
-    """Measures every policy on every split; writes results and figures."""
+    """Measures policies on every split; writes results and figures.
+
+    Args:
+      policies: which of them; None for all.
+    """
     experiment = self.experiment
+    if policies is None:
+      policies = self.policies()
     for split in experiment.evaluate.splits:
-      for step in policies or self.policies():
+      for step in policies:
         evaluate_stage.run(
           experiment.evaluate,
           split=split,
@@ -554,8 +581,19 @@ class Run:
     self.report()
 
   def evaluate_finished(self) -> None:
-    """Measures the policies that are there."""
-    self.evaluate([step for step in self.policies() if step.is_finished])
+    """Measures the policies that are there.
+
+    Raises:
+      FileNotFoundError: none is.
+    """
+    finished = [step for step in self.policies() if step.is_finished]
+    if not finished:
+      raise FileNotFoundError(
+        f'{self.model_dir} must hold a finished policy to be evaluated; it has '
+        f'none of {", ".join(step.name for step in self.policies())}. Train one '
+        'first: --run_mode=bc, or --run_mode=rest for all stages.'
+      )
+    self.evaluate(finished)
 
   def answerer(
     self, policy: str = '', *, at_once: bool = False

@@ -234,26 +234,44 @@ def test_a_damaged_shard_is_named(run, tmp_path):
     sample_store.SampleStore.open(copy.grow_directory(1))
 
 
-@pytest.mark.parametrize('above', [False, True])
-def test_a_first_threshold_below_the_mean_reward_is_a_warning(
-  run, caplog, above
-):
+@pytest.mark.parametrize('references', [False, True])
+def test_a_first_threshold_below_the_mean_reward_is_a_warning(run, references):
   store = sample_store.SampleStore.open(run.grow_directory(1))
   _, rewards = store.rewards(run.reward_model.name)
-  value = float(rewards.mean()) + (0.01 if above else -0.01)
-  config = dataclasses.replace(
-    run.experiment.improve, filter=fixed.Fixed(values=(value,))
-  )
-  with caplog.at_level('WARNING'):
+  # The mean is of the rows that may be trained on.
+  eligible = store.finished & (references | (store.sample_id >= 0))
+  assert 0 < eligible.sum() < len(store)
+  mean = float(rewards[eligible].mean())
+
+  def warned(*values, grow_step=1, improve_step=1):
+    config = dataclasses.replace(
+      run.experiment.improve,
+      filter=fixed.Fixed(values=values),
+      include_references=references,
+      include_unfinished=False,
+    )
+    messages = []
     improve.select_rows(
       config,
-      improve_step=1,
+      grow_step=grow_step,
+      improve_step=improve_step,
       grow_directory=run.grow_directory(1),
       reward_name=run.reward_model.name,
       data=run.data,
+      warn=messages.append,
     )
-  warned = [r for r in caplog.records if 'tau_1' in r.getMessage()]
-  assert len(warned) == (0 if above else 1)
+    return messages
+
+  (message,) = warned(mean - 0.01)
+  assert f'{mean - 0.01:.3f} is not above {mean:.3f}' in message
+  assert not warned(mean + 0.01)
+  assert not warned(mean - 0.02, mean - 0.01, improve_step=2)
+  # Values of the second Grow step are compared there.
+  (message,) = warned((mean + 0.01,), (mean - 0.01,), grow_step=2)
+  assert 'D_2' in message
+  assert not warned((mean - 0.01,), (mean + 0.01,), grow_step=2)
+  # gin_configs/filters/none.gin keeps everything by design.
+  assert not warned(-1e30)
 
 
 def test_missing_stages_are_named(run, tmp_path):

@@ -88,7 +88,7 @@ def parts(
   Returns:
     The parts, in the order they come.
   """
-  grows, improves = experiment.num_grow_steps, experiment.num_improve_steps
+  grows, improves = experiment.num_grow_steps, experiment.total_improve_steps
   improve = experiment.improve.trainer
   found = []
 
@@ -121,7 +121,7 @@ def parts(
       add(f'Grow, {name}', name, calls)
   if experiment.needs_value and experiment.value is not None:
     add('value', 'value', grows * experiment.value.trainer.max_steps)
-  add('Improve', 'improve', grows * improves * improve.max_steps)
+  add('Improve', 'improve', improves * improve.max_steps)
   selected = experiment.evaluate.max_selection_sources
   if selected is not None:
     evaluations = improve.max_steps // improve.evaluate_every + 1
@@ -129,6 +129,6 @@ def parts(
       'Improve, sampling of evaluations',
       experiment.evaluate.selection,
       selected,
-      grows * improves * evaluations,
+      improves * evaluations,
     )
   return found

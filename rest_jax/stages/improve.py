@@ -152,15 +152,18 @@ def run(
       'evaluation': evaluation_settings,
     },
     overwrite=overwrite,
+    origins={**needed, 'init': init_directory, 'grow': grow_directory},
   )
   if folder.is_finished:
     return folder.path
   rows = select_rows(
     config,
+    grow_step=grow_step,
     improve_step=improve_step,
     grow_directory=grow_directory,
     reward_name=reward_name,
     data=data,
+    warn=folder.warn,
   )
   _report(grow_step, improve_step, rows.statistics)
   batches = trainer.batches(
@@ -221,15 +224,27 @@ def row_filter(is_inclusive: bool) -> Callable:
 def select_rows(
   config: ImproveConfig,
   *,
+  grow_step: int = 1,
   improve_step: int,
   grow_directory: str | pathlib.Path,
   reward_name: str,
   data: prepare.PreparedData,
+  warn: Callable[[str], None] = logging.warning,
 ) -> improve_rows.ImproveRows:
   """Opens D_g and keeps the rows that pass; see `improve_rows.select`.
 
-  A first threshold below the mean reward of D_g is a warning: Algorithm 1 asks
-  for tau_1 > V.
+  Args:
+    config: see `ImproveConfig`.
+    grow_step: g, from 1.
+    improve_step: i, from 1.
+    grow_directory: a finished Grow: D_g and its rewards.
+    reward_name: which of its rewards to filter by.
+    data: the prepared data.
+    warn: called with a message if a first threshold is not above the mean reward
+      of the eligible rows: Algorithm 1 asks for tau_1 > V.
+
+  Returns:
+    The rows.
   """
   store = sample_store.SampleStore.open(grow_directory)
   raw, rewards = store.rewards(reward_name)
@@ -242,17 +257,23 @@ def select_rows(
     improve_step=improve_step,
     loss=config.loss,
     reference_weight=config.reference_weight,
+    grow_step=grow_step,
   )
   threshold = rows.statistics['threshold']
-  mean = float(rewards.mean(dtype='float64'))
-  rows.statistics['mean_reward_of_d_g'] = mean
-  if improve_step == 1 and threshold is not None and threshold <= mean:
-    logging.warning(
-      'tau_1 = %.3f is not above the mean reward of D_g, %.3f; Algorithm 1 asks '
-      'for tau_1 > V. Raise the first value of the %s filter.',
-      threshold,
-      mean,
-      config.filter.kind,
+  mean = float(samples.rewards[samples.is_eligible].mean(dtype='float64'))
+  rows.statistics['mean_reward_eligible'] = mean
+  value = config.filter.at(improve_step, grow_step)
+  if (
+    improve_step == 1
+    and threshold is not None
+    and threshold <= mean
+    and not config.filter.asks_for_all(value, samples)
+  ):
+    warn(
+      f'tau_1 = {threshold:.3f} is not above {mean:.3f}, the mean reward of the '
+      f'rows of D_{grow_step} that may be trained on; Algorithm 1 asks for '
+      f'tau_1 > V. Raise the first value of the {config.filter.kind} filter, '
+      'whose values may be a tuple for each Grow step.'
     )
   return rows
 
@@ -263,6 +284,8 @@ def samples_of(
   reward_name: str,
   raw: np.ndarray,
   rewards: np.ndarray,
+  *,
+  with_hashes: bool = True,
 ) -> filters_base.Samples:
   """Gathers what F reads of D_g, or of some shards of it.
 
@@ -272,6 +295,7 @@ def samples_of(
     reward_name: which rewards these are.
     raw: float32 [n], a row each.
     rewards: float32 [n], normalised.
+    with_hashes: whether to hash tokens where F or L compares them.
 
   Returns:
     The columns.
@@ -281,7 +305,8 @@ def samples_of(
     rewards,
     include_references=config.include_references,
     include_unfinished=config.include_unfinished,
-    with_hashes=improve_rows.compares_tokens(config.filter, config.loss),
+    with_hashes=with_hashes
+    and improve_rows.compares_tokens(config.filter, config.loss),
   )
   floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
   if floor is not None:

@@ -113,7 +113,10 @@ def _facts(run: Any) -> dict[str, str]:
     'variant': experiment.variant_name,
     'loss': experiment.improve.loss.name,
     'filter': f'{experiment.improve.filter.kind} '
-    f'{", ".join(f"{v:g}" for v in experiment.improve.filter.values)}',
+    + '; '.join(
+      ', '.join(f'{value:g}' for value in values)
+      for values in experiment.improve.filter.lists
+    ),
     'reward': experiment.reward.name,
     'seed': str(experiment.seed),
   }
@@ -132,7 +135,7 @@ def _facts(run: Any) -> dict[str, str]:
 
 
 def _improve_directories(run: Any, grow_step: int) -> dict[int, pathlib.Path]:
-  steps = range(1, run.experiment.num_improve_steps + 1)
+  steps = range(1, run.experiment.improve_steps(grow_step) + 1)
   found = {i: run.improve_directory(grow_step, i) for i in steps}
   return {
     i: directory
@@ -152,13 +155,16 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
       continue
     improved = _improve_directories(run, g)
     distribution = reported_rewards.distribution(
-      grow, name, reported_rewards.thresholds(config.filter, improved)
+      grow,
+      name,
+      reported_rewards.thresholds(config.filter, improved, g),
+      config,
     )
     figure = reward_figures.reward_histogram(
       distribution, title=f'Rewards of D_{g}'
     )
     drawing.save(figure, directory / f'rewards_grow_{g}.png')
-    what = f'All {distribution.count:,} rows, references included.'
+    what = f'The {distribution.count:,} rows that may be trained on.'
     if not reported_rewards.is_global(config.filter):
       what += (
         f' The {config.filter.kind} filter has a threshold for each source, so '
@@ -168,6 +174,7 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
     if improved:
       kept, what = reported_rewards.kept(
         config,
+        grow_step=g,
         directory=grow,
         reward_name=name,
         improve_directories=improved,

@@ -19,10 +19,14 @@ from rest_jax.stages import improve as improve_stage
 
 # Rows to which the filters are applied again; whole shards, at least one.
 _MAX_FILTERED_ROWS = 1_000_000
+_LOWEST_DRAWN = -1e6
 
 
 def distribution(
-  directory: pathlib.Path, reward_name: str, thresholds: list[float]
+  directory: pathlib.Path,
+  reward_name: str,
+  thresholds: list[float],
+  config: improve_stage.ImproveConfig | None = None,
 ) -> distributions.Distribution:
   """Counts the rewards of a finished store.
 
@@ -30,12 +34,25 @@ def distribution(
     directory: of the store.
     reward_name: which rewards.
     thresholds: fixed thresholds, where there is one for all sources.
+    config: counts the rows that these Improve steps may train on; None counts
+      all rows.
   """
-  entries = folder_lib.read_manifest(directory)['shards']
+  manifest = folder_lib.read_manifest(directory)
 
   def chunks() -> Iterator[np.ndarray]:
-    for shard in range(len(entries)):
-      yield _rewards(directory, reward_name, entries, shard)[1]
+    for shard in range(len(manifest['shards'])):
+      raw, rewards = _rewards(directory, reward_name, manifest['shards'], shard)
+      if config is not None:
+        samples = improve_stage.samples_of(
+          config,
+          _opened(directory, manifest, [shard]),
+          reward_name,
+          raw,
+          rewards,
+          with_hashes=False,
+        )
+        rewards = rewards[samples.is_eligible]
+      yield rewards
 
   return distributions.measure(chunks, thresholds)
 
@@ -43,6 +60,7 @@ def distribution(
 def kept(
   config: improve_stage.ImproveConfig,
   *,
+  grow_step: int = 1,
   directory: pathlib.Path,
   reward_name: str,
   improve_directories: dict[int, pathlib.Path],
@@ -52,6 +70,7 @@ def kept(
 
   Args:
     config: of the Improve steps.
+    grow_step: g, from 1.
     directory: of the store.
     reward_name: which rewards.
     improve_directories: finished Improve steps by i.
@@ -67,14 +86,16 @@ def kept(
   for improve_step, folder in sorted(improve_directories.items()):
     statistics = folder_lib.read_manifest(folder)['kept']
     try:
-      rows = _filter(config.filter, improve_step, statistics, samples)
+      rows = _filter(
+        config.filter, (improve_step, grow_step), statistics, samples
+      )
       after = distributions.count_in(edges, rewards[rows])
     except filters_base.EmptySelectionError:  # None in these shards.
       after = np.zeros_like(before)
     found.append(
       distributions.KeptDistribution(
         name=f'I={improve_step}, {config.filter.kind} '
-        f'{config.filter.at(improve_step):g}',
+        f'{config.filter.at(improve_step, grow_step):g}',
         edges=edges,
         before=before,
         after=after,
@@ -85,14 +106,15 @@ def kept(
 
 def _filter(
   row_filter: filters_base.Filter,
-  improve_step: int,
+  steps: tuple[int, int],
   statistics: dict[str, Any],
   samples: filters_base.Samples,
 ) -> np.ndarray:
   """Rows that pass; one threshold for all is that of the whole D_g."""
   threshold = statistics.get('threshold')
   if threshold is None:
-    return row_filter.select(improve_step, samples).rows
+    improve_step, grow_step = steps
+    return row_filter.select(improve_step, samples, grow_step).rows
   whole = fixed.Fixed(
     values=(threshold,),
     deduplicate=row_filter.deduplicate,
@@ -110,12 +132,7 @@ def _some_shards(
   longest = max(entry['rows'] for entry in entries)
   limit = max(_MAX_FILTERED_ROWS // longest, 1)
   chosen = sampled.spread_rows(len(entries), limit).tolist()
-  some = [entries[shard] for shard in chosen]
-  store = sample_store.SampleStore(
-    directory,
-    {**manifest, 'shards': some},
-    [sample_store.Shard(directory / entry['file']) for entry in some],
-  )
+  store = _opened(directory, manifest, chosen)
   read = [_rewards(directory, reward_name, entries, s) for s in chosen]
   what = f'All {len(store):,} rows.'
   if len(chosen) < len(entries):
@@ -125,6 +142,18 @@ def _some_shards(
     )
   raw, rewards = (np.concatenate(side) for side in zip(*read, strict=True))
   return store, raw, rewards, what
+
+
+def _opened(
+  directory: pathlib.Path, manifest: dict[str, Any], shards: list[int]
+) -> sample_store.SampleStore:
+  """Some shards of a store."""
+  some = [manifest['shards'][shard] for shard in shards]
+  return sample_store.SampleStore(
+    directory,
+    {**manifest, 'shards': some},
+    [sample_store.Shard(directory / entry['file']) for entry in some],
+  )
 
 
 def _rewards(
@@ -147,13 +176,16 @@ def is_global(row_filter: filters_base.Filter) -> bool:
 
 
 def thresholds(
-  row_filter: filters_base.Filter, improve_directories: dict[int, pathlib.Path]
+  row_filter: filters_base.Filter,
+  improve_directories: dict[int, pathlib.Path],
+  grow_step: int = 1,
 ) -> list[float]:
   """The thresholds of one Grow's Improve steps, where each is one for all.
 
   Args:
     row_filter: F.
     improve_directories: finished Improve steps by i.
+    grow_step: g, from 1.
 
   Returns:
     Of finished steps, and of a fixed filter those to come.
@@ -163,9 +195,10 @@ def thresholds(
     for folder in improve_directories.values()
   }
   if isinstance(row_filter, fixed.Fixed):
-    found.update(row_filter.values)
+    found.update(row_filter.values_at(grow_step))
   return sorted(
     threshold
     for threshold in found
-    if threshold is not None and np.isfinite(threshold)
+    # A value that is meant to keep everything lies outside of any figure.
+    if threshold is not None and _LOWEST_DRAWN < threshold < np.inf
   )

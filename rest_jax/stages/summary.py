@@ -160,7 +160,7 @@ def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
   if step.grow:
     row_filter = results_lib.Filter(
       kind=experiment.improve.filter.kind,
-      value=experiment.improve.filter.at(step.improve),
+      value=experiment.improve.filter.at(step.improve, step.grow),
     )
   return results_lib.Variant(
     name=policy_name(run, step),
