@@ -8,7 +8,7 @@ curve thus costs one set of samples.
 from collections.abc import Sequence
 import math
 
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Int, Real
 import numpy as np
 
 from rest_jax.evaluation import metrics
@@ -127,18 +127,43 @@ def expected_judgement_of_best(
   return np.sum(shared.reshape(rewards.shape) * ranked, axis=1)
 
 
+def finished_first(
+  rewards: Real[np.ndarray, 'sources N'],
+  finished: Bool[np.ndarray, 'sources N'],
+) -> Int[np.ndarray, 'sources N']:
+  """Ranks samples by reward, every finished one above all unfinished ones.
+
+  Args:
+    rewards: `[sources, N]` rewards of stored samples, higher is better.
+    finished: `[sources, N]` whether a sample ends with EOS.
+
+  Returns:
+    `[sources, N]` whole numbers in that order, equal for equal rewards.
+  """
+  values, ranks = np.unique(_table('rewards', rewards), return_inverse=True)
+  return ranks.reshape(np.shape(rewards)) + len(values) * np.asarray(finished)
+
+
 def curve(
   rewards: Real[np.ndarray, 'sources N'],
   ns: Sequence[int],
   judgements: Real[np.ndarray, 'sources N'] | None = None,
+  finished: Bool[np.ndarray, 'sources N'] | None = None,
 ) -> dict[int, metrics.Estimate]:
   """Best-of-N over several n, with standard errors clustered by source.
+
+  With `finished`, the best of n samples is the best of those that are finished;
+  an unfinished one is chosen only where none of the n is finished, as
+  `--run_mode=sample` does. The estimate stays unbiased, since only the order by
+  which one of each subset is chosen changes. n = 1 is the mean of all samples.
+  The curve may fall where unfinished samples have high rewards.
 
   Args:
     rewards: `[sources, N]` rewards of stored samples, of two sources or more.
     ns: the sizes, each in 1..N; `sizes` gives usual ones.
     judgements: `[sources, N]` another score of the samples, reported in place
       of the reward that they are chosen by.
+    finished: `[sources, N]` whether a sample ends with EOS; None if all do.
 
   Returns:
     An estimate for each n, in the order of `ns`.
@@ -146,10 +171,14 @@ def curve(
   Raises:
     ValueError: as `expected_best`.
   """
+  order = rewards
+  if finished is not None and not np.all(finished):
+    order = finished_first(rewards, finished)
+    judgements = rewards if judgements is None else judgements
   if judgements is None:
     best = {n: expected_best(rewards, n) for n in ns}
   else:
-    best = {n: expected_judgement_of_best(rewards, judgements, n) for n in ns}
+    best = {n: expected_judgement_of_best(order, judgements, n) for n in ns}
   return {n: metrics.clustered_mean(values) for n, values in best.items()}
 
 

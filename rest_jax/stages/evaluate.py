@@ -29,6 +29,7 @@ from rest_jax.stages import (
   policies,
   prepare,
   sample_events,
+  unfinished,
 )
 from rest_jax.stages import folder as folder_lib
 
@@ -170,6 +171,11 @@ def run(
       'seed': seed,
     },
     overwrite=overwrite,
+    origins={
+      'policy': policy_directory,
+      'bc': bc_directory,
+      'data': data.directory,
+    },
   )
   if folder.is_finished:
     return folder.path
@@ -249,11 +255,19 @@ def run(
   _warn_of_tokenizer(
     folder, tokenize, references, measured, outputs, pairs, rows
   )
+  num_samples = sum(entry['rows'] for entry in entries)
+  message = unfinished.message(
+    round(measured['unfinished'] * num_samples),
+    num_samples,
+    config.decode.max_target_length,
+  )
+  if message:
+    folder.warn(message)
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,
       'num_sources': len(pairs),
-      'num_rows': sum(entry['rows'] for entry in entries),
+      'num_rows': num_samples,
       'shards': entries,
       'split': split,
       'measured': measured,
@@ -399,6 +413,7 @@ def _measure(
   ids = np.concatenate(ids)
   rewards = np.concatenate(rewards).astype(np.float64)
   judged = np.concatenate(judged).astype(np.float64) if judged else None
+  finished = np.concatenate(finished)
   references = [pairs.reference_text(int(row)) for row in rows]
   bleu, bleu_signature = text_metrics.corpus_bleu(
     outputs, references, tokenize=tokenize
@@ -407,7 +422,8 @@ def _measure(
   table = rewards.reshape(len(rows), -1)
   judged_table = None if judged is None else judged.reshape(table.shape)
   sizes = best_of_n.sizes(table.shape[1])
-  curve = best_of_n.curve(table, sizes)
+  is_finished = finished.reshape(table.shape)
+  curve = best_of_n.curve(table, sizes, finished=is_finished)
   measured = {
     'reward': _estimate(metrics.clustered_mean(rewards, ids)),
     'bleu': bleu,
@@ -416,11 +432,13 @@ def _measure(
     'chrf_signature': chrf_signature,
     'length_ratio': text_metrics.length_ratio(outputs, references),
     'distinct_samples': text_metrics.distinct_samples(ids, texts),
-    'unfinished': float(1.0 - np.concatenate(finished).mean()),
+    'unfinished': float(1.0 - finished.mean()),
     'best_of_n': {str(n): _estimate(e) for n, e in curve.items()},
   }
   if judge is not None and judged is not None:
-    judged_curve = best_of_n.curve(table, sizes, judged_table)
+    judged_curve = best_of_n.curve(
+      table, sizes, judged_table, finished=is_finished
+    )
     measured[HUMAN] = _estimate(metrics.clustered_mean(judged, ids))
     measured['best_of_n_human'] = {
       str(n): _estimate(e) for n, e in judged_curve.items()

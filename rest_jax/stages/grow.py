@@ -18,7 +18,13 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare, sample_events
+from rest_jax.stages import (
+  collect,
+  policies,
+  prepare,
+  sample_events,
+  unfinished,
+)
 from rest_jax.stages import folder as folder_lib
 
 
@@ -126,12 +132,15 @@ def run(
       'platform': jax.default_backend(),
     },
     overwrite=overwrite,
+    origins={'policy': policy_directory, 'data': data.directory},
   )
   if folder.is_finished:
     return folder.path
   pairs = data.pairs(data.grow_split)
   collect.check_references(reward, pairs, data.grow_split)
-  num_sources = min(len(pairs), config.max_sources or len(pairs))
+  num_sources = len(pairs)
+  if config.max_sources is not None:
+    num_sources = min(num_sources, config.max_sources)
   shards = sample_store.shard_ranges(num_sources, config.sources_per_shard)
   share = processes.share()
   if config.worker is not None:
@@ -245,11 +254,22 @@ def _finish(
   opened = [
     sample_store.Shard(folder.path / entry['file']) for entry in entries
   ]
+  is_sample = [
+    shard.sample_id != sample_store.REFERENCE_SAMPLE_ID for shard in opened
+  ]
+  num_unfinished = int(sum((~shard.finished).sum() for shard in opened))
+  message = unfinished.message(
+    num_unfinished,
+    int(sum(rows.sum() for rows in is_sample)),
+    manifest['max_target_length'],
+  )
+  if message:
+    folder.warn(message)
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,
       'num_rows': sum(entry['rows'] for entry in entries),
-      'num_unfinished': int(sum((~shard.finished).sum() for shard in opened)),
+      'num_unfinished': num_unfinished,
       'num_tokens': int(sum(shard.tokens.lengths.sum() for shard in opened)),
       **manifest,
       'shards': entries,

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
@@ -11,8 +12,9 @@ from rest_jax.online import ppo, rollout
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import collect, policies, prepare, unfinished
 from rest_jax.stages import folder as folder_lib
+from rest_jax.training import journal
 from rest_jax.training import trainer as trainer_lib
 
 
@@ -76,6 +78,7 @@ def run(
       'platform': jax.default_backend(),
     },
     overwrite=overwrite,
+    origins={'init': bc_directory, 'data': data.directory},
   )
   if folder.is_finished:
     return folder.path
@@ -122,5 +125,17 @@ def run(
     seed=seed,
     description=f'online {config.name}',
   )
+  shares = [
+    line['unfinished']
+    for line in journal.read_metrics(folder.path)
+    if line['split'] == 'train'
+  ]
+  message = unfinished.message(
+    round(float(np.mean(shares)) * result['cost']['samples']),
+    result['cost']['samples'],
+    config.decode.max_target_length,
+  )
+  if message:
+    folder.warn(message)
   folder.finish(result)
   return folder.path

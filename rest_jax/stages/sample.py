@@ -43,7 +43,7 @@ class SampleConfig:
     decode: number of samples N, temperature, length, block shape.
     output: 'best' writes the sample of the highest reward alone, one a line;
       'tsv' and 'jsonl' write all N with rewards and log-probabilities, best
-      first.
+      first. Finished samples come before unfinished ones.
   """
 
   decode: sampler_lib.DecodeConfig = dataclasses.field(
@@ -101,7 +101,8 @@ class Answer:
   Attributes:
     line: its number, from 1.
     source: its text, without blanks at the ends.
-    samples: N, best first; none for an empty line.
+    samples: N, best first: finished ones by reward, then unfinished ones; none
+      for an empty line.
     cut_from: tokens of a source that was too long, of which the first were
       read; None where all were.
   """
@@ -110,6 +111,10 @@ class Answer:
   source: str
   samples: tuple[Sample, ...]
   cut_from: int | None = None
+
+  def is_unfinished(self) -> bool:
+    """Whether not even the best sample is finished."""
+    return bool(self.samples) and not self.samples[0].finished
 
 
 class Answerer:
@@ -151,6 +156,11 @@ class Answerer:
   def max_source_length(self) -> int:
     """Tokens of a source that are read, EOS included."""
     return self._sampler.config.source_length_buckets[-1]
+
+  @property
+  def max_target_length(self) -> int:
+    """Tokens after which a sample without EOS ends."""
+    return self._sampler.config.max_target_length
 
   def answer(self, lines: Sequence[str], first_line: int = 1) -> list[Answer]:
     """Answers lines of text.
@@ -204,7 +214,9 @@ class Answerer:
         )
       ]
       # Stable: the first drawn of equals is the best.
-      samples.sort(key=lambda s: 0.0 if s.reward is None else -s.reward)
+      samples.sort(
+        key=lambda s: (not s.finished, 0.0 if s.reward is None else -s.reward)
+      )
       is_cut = len(encoded[index]) > room
       answers[index] = dataclasses.replace(
         answers[index],
@@ -324,6 +336,7 @@ def write_answers(
     The number of `lines`, and of those that were `empty` or `cut`.
   """
   counts = {'lines': 0, 'empty': 0, 'cut': 0}
+  num_unfinished = 0
   escape = escape_controls if file.isatty() else str
   if output == 'tsv':
     file.write('\t'.join(TSV_COLUMNS) + '\n')
@@ -332,6 +345,7 @@ def write_answers(
     for answer in answerer.answer(chunk, counts['lines'] + 1):
       counts['lines'] += 1
       counts['empty'] += not answer.samples
+      num_unfinished += answer.is_unfinished()
       if answer.cut_from is not None:
         counts['cut'] += 1
         logging.warning('%s', _cut_words(answer, answerer))
@@ -341,6 +355,15 @@ def write_answers(
   logging.info(
     'sample: %d lines answered, %d of them empty, %d cut', *counts.values()
   )
+  if num_unfinished:
+    logging.warning(
+      'sample: %d of %d answers are unfinished: none of their samples ends '
+      'within %d tokens. Raise MAX_TARGET_LENGTH or BEST_OF, or train the policy '
+      'longer.',
+      num_unfinished,
+      counts['lines'],
+      answerer.max_target_length,
+    )
   return counts
 
 
@@ -361,6 +384,9 @@ def converse(
     for answer in answerer.answer([line], number):
       if answer.cut_from is not None:
         file.write(f'({_cut_words(answer, answerer)})\n')
+      if answer.is_unfinished():
+        length = answerer.max_target_length
+        file.write(f'(unfinished: no sample ends within {length} tokens)\n')
       if output == 'best':
         shown = [
           ('' if s.reward is None else f'{s.reward:.3f}  ')

@@ -26,6 +26,47 @@ def enumerate_judgement(rewards, judgements, n):
   return np.mean(values)
 
 
+def enumerate_finished_first(rewards, finished, judgements, n):
+  """Mean over all subsets of the judgement of the best of what is finished."""
+  values = []
+  for subset in itertools.combinations(range(len(rewards)), n):
+    left = [i for i in subset if finished[i]] or subset
+    best = max(rewards[i] for i in left)
+    values.append(np.mean([judgements[i] for i in left if rewards[i] == best]))
+  return np.mean(values)
+
+
+class TestFinishedFirst:
+  def test_by_hand(self):
+    # The unfinished sample is the best of 3; of pairs it is never chosen.
+    rewards = np.array([[0.2, 0.9, 0.4], [0.2, 0.9, 0.4]])
+    finished = np.array([[True, False, True], [False, False, False]])
+    curve = best_of_n.curve(rewards, (1, 2, 3), finished=finished)
+    means = [curve[n].mean for n in (1, 2, 3)]
+    # Source 0: (0.2 + 0.4 + 0.4) / 3 of pairs; source 1: (0.9 + 0.9 + 0.4) / 3.
+    expected = [0.5, (1.0 / 3 + 2.2 / 3) / 2, (0.4 + 0.9) / 2]
+    assert means == pytest.approx(expected)
+
+  @pytest.mark.parametrize('judged', [False, True])
+  def test_enumeration(self, judged):
+    random = np.random.default_rng(3)
+    rewards = random.integers(0, 4, (4, 6)) / 4  # With ties.
+    finished = random.random((4, 6)) < 0.5
+    judgements = random.normal(size=(4, 6)) if judged else rewards
+    curve = best_of_n.curve(
+      rewards, range(1, 7), judgements if judged else None, finished
+    )
+    for n, estimate in curve.items():
+      rows = zip(rewards, finished, judgements, strict=True)
+      expected = np.mean([enumerate_finished_first(*row, n) for row in rows])
+      assert estimate.mean == pytest.approx(expected)
+
+  def test_all_finished_is_the_usual_curve(self):
+    rewards = np.random.default_rng(4).normal(size=(3, 5))
+    given = best_of_n.curve(rewards, (1, 2, 5), finished=np.ones((3, 5), bool))
+    assert given == best_of_n.curve(rewards, (1, 2, 5))
+
+
 class TestOrderWeights:
   def test_by_hand(self):
     # Pairs of 4: rank 2 is the best of 1 pair, rank 3 of 2, rank 4 of 3.

@@ -20,20 +20,28 @@ WORKERS = 3
 class Sampler:
   """Draws by seed, Grow step and source alone, as the real one, but no more."""
 
+  num_unfinished = 0  # Of each source.
+
   def __init__(self, num_samples):
     self._num_samples = num_samples
 
   def sample(self, params, tokens, ids, *, seed, grow_step, progress, trace):
     del params, tokens, trace
+    finished = np.arange(self._num_samples) >= self.num_unfinished
     for source in ids:
       random = np.random.default_rng((seed, grow_step, int(source)))
       lengths = random.integers(1, 7, self._num_samples)
       progress(1)
       yield sampler_lib.SampleBlock(
         source_ids=np.asarray([source]),
-        tokens=[[np.append(random.integers(3, 99, n), 1) for n in lengths]],
+        tokens=[
+          [
+            np.append(random.integers(3, 99, n), 4 if is_open else 1)
+            for n, is_open in zip(lengths, ~finished, strict=True)
+          ]
+        ],
         log_probs=random.normal(size=(1, self._num_samples)).astype(np.float32),
-        finished=np.ones((1, self._num_samples), bool),
+        finished=finished[None],
       )
 
 
@@ -135,6 +143,20 @@ def test_of_two_last_workers_one_finishes(experiment, tmp_path):
   assert not is_finished(directory)
   grown(experiment, tmp_path, 2)
   assert is_finished(directory)
+
+
+def test_unfinished_samples_are_a_warning(experiment, alone, tmp_path, caplog):
+  assert not folder_lib.read_manifest(alone)['warnings']
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Sampler, 'num_unfinished', 3)
+    directory = grown(experiment, tmp_path)
+  # 4 samples of each source; references do not count.
+  (message,) = folder_lib.read_manifest(directory)['warnings']
+  count = folder_lib.read_manifest(directory)['num_sources']
+  assert message.startswith(
+    f'{3 * count} of {4 * count} samples (75.0 %) are unfinished'
+  )
+  assert [r for r in caplog.records if message in r.getMessage()]
 
 
 def test_a_worker_does_not_overwrite(experiment, tmp_path):

@@ -69,8 +69,9 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
     texts = run.data.vocabulary.decode_batch(block.tokens[at])
     raw = run.reward_model.score([lines[i]] * 8, texts)
     rewards = run.normalizer()(raw)
-    order = np.argsort(-rewards, kind='stable')
-    assert answers[i].samples[0].hypothesis == texts[int(np.argmax(rewards))]
+    # Finished ones first, by reward.
+    order = np.lexsort((-rewards, ~block.finished[at]))
+    assert answers[i].samples[0].hypothesis == texts[order[0]]
     found = answers[i].samples
     assert [s.hypothesis for s in found] == [texts[j] for j in order]
     np.testing.assert_allclose(
@@ -80,6 +81,67 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
       [s.log_prob for s in found], block.log_probs[at][order]
     )
     assert [s.finished for s in found] == block.finished[at][order].tolist()
+
+
+class Fake:
+  """A sampler and a vocabulary: three samples a line, a word for each."""
+
+  config = sampler_lib.DecodeConfig(
+    num_samples_per_source=3, max_target_length=7
+  )
+
+  def __init__(self, *finished):
+    self.finished = np.array(finished, bool)
+
+  def encode_batch(self, texts):
+    return [np.full(len(text.split()), 3) for text in texts]
+
+  def decode_batch(self, tokens):
+    return [str(int(row[0])) for row in tokens]
+
+  def sample_all(self, *_, **__):
+    lines, each = self.finished.shape
+    return sampler_lib.SampleBlock(
+      source_ids=np.arange(lines),
+      tokens=[[np.array([n]) for n in range(each)]] * lines,
+      log_probs=np.zeros((lines, each), np.float32),
+      finished=self.finished,
+    )
+
+  def answerer(self):
+    def rewards(sources, hypotheses):
+      del sources
+      return np.array([0.1 * int(text) for text in hypotheses])
+
+    return sample.Answerer(self, None, self, rewards, seed=0)
+
+
+def test_a_finished_sample_goes_before_a_better_unfinished_one(caplog):
+  # The last sample has the highest reward.
+  fake = Fake([1, 1, 0], [1, 0, 0], [1, 1, 1])
+  answers = fake.answerer().answer(['a', 'b', 'c'])
+  best = [[s.hypothesis for s in answer.samples] for answer in answers]
+  assert best == [['1', '0', '2'], ['0', '2', '1'], ['2', '1', '0']]
+  assert not any(answer.is_unfinished() for answer in answers)
+  written = io.StringIO()
+  sample.write_answers(fake.answerer(), ['a', 'b', 'c'], 'best', written)
+  assert written.getvalue() == '1\n0\n2\n'
+  assert not [r for r in caplog.records if 'unfinished' in r.getMessage()]
+
+
+def test_answers_of_which_no_sample_is_finished_are_said(caplog):
+  fake = Fake([0, 0, 0], [0, 1, 0])
+  written = io.StringIO()
+  sample.write_answers(fake.answerer(), ['a', 'b'], 'best', written)
+  assert written.getvalue() == '2\n1\n'
+  (warned,) = [r for r in caplog.records if 'unfinished' in r.getMessage()]
+  assert '1 of 2 answers' in warned.getMessage()
+  assert 'within 7 tokens' in warned.getMessage()
+  talked = io.StringIO()
+  sample.converse(Fake([0, 0, 0]).answerer(), iter(['a']), 'best', talked)
+  assert '(unfinished: no sample ends within 7 tokens)\n0.200  2' in (
+    talked.getvalue()
+  )
 
 
 def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
