@@ -7,7 +7,8 @@ from the one before, or from its start. What nothing can make again, and folders
 of other runs, end the program.
 
 Reports, TensorBoard's events and compiled programs are made from other files and
-read by no stage; they are not looked at. A stage that was cut off checks what it
+read by no stage; they are not looked at. Of a table that people alone read once its
+stage is finished, damage is a warning. A stage that was cut off checks what it
 finds as it goes on.
 """
 
@@ -21,11 +22,15 @@ from rest_jax import run as run_lib
 from rest_jax.data import inventory
 from rest_jax.evaluation import results
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import summary
+from rest_jax.stages import imported, refresh, summary
+from rest_jax.training import journal
 
 _CHECKPOINTS = 'checkpoints'
 # What the stages that write them make again if they are missing.
 _MADE_AGAIN = ('.arrow', '.txt', '.npy', '.model')
+# No stage reads them once their own is finished. Of the metrics, a report draws
+# what it can read.
+_FOR_PEOPLE = (journal.METRICS_FILE, refresh.TO_RATE, imported.NETWORK_GIN)
 
 
 class DamagedError(ValueError):
@@ -60,7 +65,12 @@ def check(
       continue
     if not (directory / folder_lib.MANIFEST).exists():
       continue
-    damages = folder_lib.damages(directory, verify)
+    damages = []
+    for damage in folder_lib.damages(directory, verify):
+      if damage.path.name in _FOR_PEOPLE:
+        logging.warning('%s; no stage reads it, so the run goes on', damage)
+      else:
+        damages.append(damage)
     kept = [
       d for d in damages if not (repairs and is_own and _is_made_again(d))
     ]

@@ -11,6 +11,7 @@ from rest_jax import run as run_lib
 from rest_jax.data import files
 from rest_jax.evaluation import results
 from rest_jax.stages import folder as folder_lib
+from rest_jax.training import journal
 from tests import smoke
 
 # Made from other files, and read by no stage.
@@ -166,11 +167,29 @@ def test_what_is_damaged_is_made_again_alone(copy, caplog):
 
 
 def test_what_cannot_be_made_again_ends_the_run(copy):
-  journal = copy.directory('bc') / 'metrics.jsonl'
-  journal.write_text('{}\n', encoding='utf-8')
-  with pytest.raises(verification.DamagedError, match=str(journal)):
+  bc = copy.directory('bc')
+  manifest = files.read_json(bc / folder_lib.MANIFEST)
+  manifest['inventory']['rated.tsv'] = (3, '')
+  files.write_json(bc / folder_lib.MANIFEST, manifest, sealed=True)
+  with pytest.raises(verification.DamagedError, match=str(bc / 'rated.tsv')):
     verification.check(copy, 'fast')
-  assert journal.exists()
+  assert (bc / folder_lib.MANIFEST).exists()
+
+
+@pytest.mark.parametrize('verify', ['fast', 'full'])
+@pytest.mark.parametrize('added', [b'x', b'5', b'\xff', b'{}\n'])
+def test_what_no_stage_reads_only_warns(copy, caplog, verify, added):
+  path = copy.directory('bc') / 'metrics.jsonl'
+  whole = path.read_bytes()
+  lines = journal.read_metrics(path.parent)
+  path.write_bytes(whole + added)
+  with caplog.at_level('WARNING'):
+    verification.check(copy, verify)
+    assert journal.read_metrics(path.parent) == lines
+  size = f'has {len(whole + added)} bytes in place of {len(whole)}'
+  assert f'{path} {size}; no stage reads it' in caplog.text
+  assert path.read_bytes() == whole + added
+  assert f'{path}: 1 of {len(lines) + 1} lines are damaged' in caplog.text
 
 
 def test_folders_of_other_runs_are_not_changed(copy, tmp_path):

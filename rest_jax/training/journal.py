@@ -1,5 +1,6 @@
 """What a training writes as it goes: metrics.jsonl, TensorBoard, a bar."""
 
+from collections.abc import Iterator
 import json
 import os
 import pathlib
@@ -107,12 +108,10 @@ class Journal:
 def _drop_after(path: pathlib.Path, step: int, is_evaluated: bool) -> None:
   """Keeps whole lines up to `step`; the last one may be torn."""
   kept = []
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      entry = json.loads(line)
-      place = (entry['step'], entry['split'] != 'train')
-    except (json.JSONDecodeError, KeyError):
+  for line, entry in _entries(path):
+    if entry is None:
       break
+    place = (entry['step'], entry['split'] != 'train')
     if place > (step, is_evaluated):
       break
     kept.append(line + '\n')
@@ -121,7 +120,30 @@ def _drop_after(path: pathlib.Path, step: int, is_evaluated: bool) -> None:
 
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads `metrics.jsonl` of a stage's folder, a dict a line."""
+  """Reads `metrics.jsonl` of a stage's folder, a dict a line.
+
+  Damaged lines are left out, with a warning.
+  """
   path = pathlib.Path(directory) / METRICS_FILE
-  with open(path, encoding='utf-8') as lines:
-    return [json.loads(line) for line in lines]
+  entries = [entry for _, entry in _entries(path)]
+  if None in entries:
+    logging.warning(
+      '%s: %d of %d lines are damaged and left out',
+      path,
+      entries.count(None),
+      len(entries),
+    )
+  return [entry for entry in entries if entry is not None]
+
+
+def _entries(
+  path: pathlib.Path,
+) -> Iterator[tuple[str, dict[str, Any] | None]]:
+  """Yields each line and what it holds, None for a damaged one."""
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    try:
+      entry = json.loads(line)
+    except ValueError:
+      entry = None
+    is_whole = isinstance(entry, dict) and {'step', 'split'} <= entry.keys()
+    yield line, entry if is_whole else None
