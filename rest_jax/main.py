@@ -43,16 +43,19 @@ def main(argv: list[str], overrides: list[str]) -> int:
 def _main_of_several(overrides: list[str]) -> int:
   """As `_main`, together with other processes."""
   from rest_jax import terminal
-  from rest_jax.parallel import processes
+  from rest_jax.parallel import processes, rendezvous
 
   try:
     processes.initialize(
       options.COORDINATOR_ADDRESS.value,
       options.NUM_PROCESSES.value,
       options.PROCESS_ID.value,
+      options.MEETING_TIMEOUT.value,
     )
   except (ValueError, RuntimeError) as error:
     terminal.show_error(str(error))
+    if isinstance(error, rendezvous.MeetingError):
+      _leave(1)  # A thread may still be waiting in JAX.
     return 1
   if not processes.is_main() and not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
@@ -292,12 +295,19 @@ def is_ours(record: std_logging.LogRecord) -> bool:
 def _end(status: int) -> NoReturn:
   """Ends the program."""
   if status > _SIGNALLED:
-    # Threads of JAX that were stopped in the middle of something crash where
-    # Python takes itself apart; nothing is left to be written.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    _leave(status)
   sys.exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+  """Ends the program at once.
+
+  Threads of JAX that were stopped in the middle of something crash where Python
+  takes itself apart; nothing is left to be written.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def entry_point() -> None:

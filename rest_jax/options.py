@@ -140,6 +140,13 @@ NUM_PROCESSES = flags.DEFINE_integer(
 PROCESS_ID = flags.DEFINE_integer(
   'process_id', None, 'Which one this is, from 0.', lower_bound=0
 )
+MEETING_TIMEOUT = flags.DEFINE_float(
+  'meeting_timeout_s',
+  300.0,
+  'How long each of several processes waits for the others to start, in '
+  'seconds; every 30 s it logs who is missing.',
+  lower_bound=1.0,
+)
 TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,

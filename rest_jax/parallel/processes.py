@@ -17,8 +17,10 @@ import json
 import os
 import sys
 import threading
+import time
 from typing import Any
 
+from absl import logging
 import jax
 
 # What `jax.distributed` keeps; Orbax reads it from there too.
@@ -26,11 +28,14 @@ from jax._src import distributed
 import numpy as np
 
 from rest_jax import interruption
+from rest_jax.parallel import rendezvous
 
 # How long a wait goes on before Python may handle signals, and waits again.
 _WAIT_MS = 5_000
 # Seconds until a process that says nothing counts as dead.
 _HEARTBEAT_SECONDS = 30
+# By so much JAX's timeout, which aborts, is later than ours.
+_ABORT_SECONDS = 600
 # How long one that was told to stop waits for the others to leave with it.
 _LEAVE_SECONDS = 15.0
 # Tells the number of the signal that has ended one of them.
@@ -47,6 +52,7 @@ def initialize(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
+  timeout_s: float = 300.0,
 ) -> None:
   """Joins the processes of a run; before anything else is done with JAX.
 
@@ -55,9 +61,11 @@ def initialize(
       itself, as on TPU VMs. All three are given, or none.
     num_processes: how many there are.
     process_id: which one this is, from 0.
+    timeout_s: how long to wait for the others, in seconds.
 
   Raises:
     ValueError: some are given and others are not, or they are out of range.
+    MeetingError: the others did not come.
   """
   given = (coordinator_address, num_processes, process_id)
   if any(value is not None for value in given):
@@ -71,12 +79,51 @@ def initialize(
         'process_id must lie between 0 and num_processes - 1; got '
         f'{process_id} of {num_processes}.'
       )
-  jax.distributed.initialize(
-    coordinator_address,
-    num_processes,
-    process_id,
-    heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-  )
+    rendezvous.meet(
+      str(coordinator_address),
+      int(num_processes or 0),
+      int(process_id or 0),
+      timeout_s,
+    )
+  _initialize_jax(given, timeout_s)
+
+
+def _initialize_jax(given: tuple[Any, ...], timeout_s: float) -> None:
+  """Initialises JAX in a thread, so that waiting can end in Python.
+
+  JAX's own timeout aborts the process.
+  """
+  failures: list[BaseException] = []
+
+  def initialize_here() -> None:
+    try:
+      jax.distributed.initialize(
+        *given,
+        initialization_timeout=int(timeout_s) + _ABORT_SECONDS,
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      )
+    except BaseException as error:
+      failures.append(error)
+
+  joining = threading.Thread(target=initialize_here, daemon=True)
+  joining.start()
+  began = time.monotonic()
+  while joining.is_alive():
+    left = began + timeout_s - time.monotonic()
+    joining.join(max(min(left, rendezvous.TELL_SECONDS), 0.0))
+    if not joining.is_alive():
+      break
+    waited = time.monotonic() - began
+    place = given[0] or 'the coordinator that JAX found'
+    words = f'waiting for the other processes of the run at {place}'
+    if waited >= timeout_s:
+      raise rendezvous.MeetingError(
+        f'{words}, for {timeout_s:g} s. Start the same command on every host '
+        'of the run, and look at the logs of the others.'
+      )
+    logging.warning('%s (%.0f s)', words, waited)
+  if failures:
+    raise failures[0]
 
 
 def count() -> int:
