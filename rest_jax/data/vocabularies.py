@@ -13,7 +13,7 @@ import numpy as np
 import sentencepiece
 
 from rest_jax import types
-from rest_jax.data import files, text_files
+from rest_jax.data import file_kinds, files, text_files
 
 # Sentencepiece logs from INFO (0) up; errors arrive as exceptions as well.
 _QUIET = 3
@@ -95,8 +95,7 @@ class Vocabulary:
       ValueError: if it is no sentencepiece model, or one whose PAD, EOS and UNK
         are not 0, 1 and 2.
     """
-    text_files.check_files('model_file', [path])
-    serialized = pathlib.Path(path).read_bytes()
+    serialized = _read(path)
     self._processor = _load(serialized, path)
     self.digest = hashlib.sha256(serialized).hexdigest()
 
@@ -163,8 +162,7 @@ def train(
       hold its characters, and for no text at all.
   """
   if config.model_file is not None:
-    text_files.check_files('model_file', [config.model_file])
-    serialized = pathlib.Path(config.model_file).read_bytes()
+    serialized = _read(config.model_file)
     _load(serialized, config.model_file)
   else:
     text_files.check_files('extra_files', config.extra_files)
@@ -287,6 +285,21 @@ def _explain(config: VocabularyConfig, error: RuntimeError) -> Exception:
   )
 
 
+def _read(path: str | pathlib.Path) -> bytes:
+  """Returns the bytes of a model; another kind of file is named."""
+  is_missing = not pathlib.Path(path).is_file()
+  kind = file_kinds.describe(path)
+  if is_missing and not kind:
+    text_files.check_files('model_file', [path])
+  if kind:
+    error = FileNotFoundError if is_missing else ValueError
+    raise error(
+      f'model_file must be a sentencepiece model, such as spiece.model; {path} '
+      f'is {kind}.'
+    )
+  return pathlib.Path(path).read_bytes()
+
+
 def _load(
   serialized: bytes, path: str | pathlib.Path
 ) -> sentencepiece.SentencePieceProcessor:
@@ -295,8 +308,8 @@ def _load(
     processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
   except RuntimeError as error:
     raise ValueError(
-      f'model_file must be a sentencepiece model; {path} is not, or is damaged '
-      f'({error}).'
+      f'model_file must be a sentencepiece model; {path} is not, or is damaged. '
+      'Fetch it again.'
     ) from error
   found = {name: getattr(processor, name)() for name in _CONTROL_IDS}
   if found != _CONTROL_IDS:

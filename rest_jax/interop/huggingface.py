@@ -1,4 +1,4 @@
-"""T5 checkpoints of Hugging Face: `config.json` and safetensors.
+"""T5 checkpoints of Hugging Face: tensors, and how they make a network.
 
 Only these are read, never a pickle. Kernels of Hugging Face are
 [output, input], ours are T5X's [input, output]; its relative position bias is
@@ -6,30 +6,41 @@ Only these are read, never a pickle. Kernels of Hugging Face are
 [heads, buckets] and belongs to the stack; in umT5 each layer has one, with both.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import numpy as safetensors
 
 from rest_jax import types
-from rest_jax.interop import safetensors_folder
+from rest_jax.data import files
+from rest_jax.interop import huggingface_config, safetensors_folder
 from rest_jax.models import network, policy, scalar
 
-CONFIG_FILE = safetensors_folder.CONFIG_FILE
+CONFIG_FILE = huggingface_config.CONFIG_FILE
 WEIGHTS_FILE = safetensors_folder.WEIGHTS_FILE
+describe = huggingface_config.describe
+network_config = huggingface_config.network_config
 
-# Activations of the feed-forward block, by Hugging Face's names.
-_FEED_FORWARD = {
-  'gated-gelu': ('gelu', 'linear'),
-  'gated-silu': ('silu', 'linear'),
-  'relu': ('relu',),
-}
-_NORM_EPSILON = 1e-6
+# A checkpoint has its embeddings under one of these names or several.
+_EMBEDDINGS = (
+  'shared.weight',
+  'decoder.embed_tokens.weight',
+  'encoder.embed_tokens.weight',
+)
+_HEAD = 'lm_head.weight'
+# In files of the first T5, and used by no loader.
+_UNUSED = (
+  'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
+)
+# What wrappers put before the names of tensors.
+_PREFIXES = ('module.', '_orig_mod.', 'model.', 'transformer.')
 _PROJECTIONS = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 # T5X's names of a layer's blocks, and where Hugging Face has them.
 _ENCODER_BLOCKS = (('pre_attention_layer_norm', 'attention', 'SelfAttention'),)
@@ -66,13 +77,14 @@ def save_policy(
     name: np.ascontiguousarray(tensor)
     for name, tensor in to_tensors(config, params).items()
   }
-  directory.mkdir(parents=True, exist_ok=True)
-  safetensors.save_file(
-    tensors, directory / WEIGHTS_FILE, metadata={'format': 'pt'}
-  )
-  (directory / CONFIG_FILE).write_text(
-    json.dumps(described, indent=2, sort_keys=True) + '\n', encoding='utf-8'
-  )
+  text = json.dumps(described, indent=2, sort_keys=True) + '\n'
+  # Both appear once both are written.
+  with (
+    files.atomic_write(directory / CONFIG_FILE) as config_file,
+    files.atomic_write(directory / WEIGHTS_FILE) as weights_file,
+  ):
+    config_file.write_text(text, encoding='utf-8')
+    safetensors.save_file(tensors, weights_file, metadata={'format': 'pt'})
 
 
 def load_policy(
@@ -92,31 +104,39 @@ def load_policy(
     ValueError: a network that ours does not cover, or a tensor that is missing,
       of another shape, or left over.
   """
-  folder = safetensors_folder.Folder(directory)
-  config = network_config(folder.config)
+  checkpoint = _Checkpoint.open(directory)
+  config, folder = checkpoint.config, checkpoint.folder
   shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
-  _check_names(config, folder)
-  names = list(_body(config))
+  params = _read(checkpoint.body(), folder, shapes, np.float32)
   if not config.logits_via_embedding:
     path = ('decoder', 'logits_dense', 'kernel')
-    names.append((_head(config, folder), path, True))
-  elif config.relative_bias_per_layer:
-    _check_tied(folder)
-  return config, _read(names, folder, shapes, np.float32)
+    names = [(checkpoint.head, path, True)]
+    head = _read(names, folder, shapes, np.float32)
+    kernel = _get(head, path) * np.float32(checkpoint.head_scale)
+    _set(params, path, kernel)
+  return config, params
+
+
+def check_policy(directory: str | pathlib.Path) -> network.NetworkConfig:
+  """As `load_policy`, from `config.json` and headers; returns the sizes.
+
+  Embeddings stored under several names are compared by `load_policy` alone.
+  """
+  return _Checkpoint.open(directory, compares=False).config
 
 
 def check_scalar_model(
   folder: safetensors_folder.Folder, piece: int
 ) -> network.NetworkConfig:
   """As `load_scalar_model`, without reading any tensor; returns the sizes."""
-  config = network_config(folder.config)
-  _check_names(config, folder)
+  checkpoint = _Checkpoint.of(folder, compares=False)
+  config = checkpoint.config
   model = scalar.ScalarModel(config)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
-  for name, path, transposed in _body(config):
+  for name, path, transposed in checkpoint.body():
     _check_shape(name, folder.shapes[name], _get(shapes, path), transposed)
   wanted = (config.vocab_size, config.emb_dim)
-  head = _head(config, folder)
+  head = checkpoint.head
   if folder.shapes[head] != wanted:
     raise ValueError(
       f'{head} must have the shape {wanted}; got {folder.shapes[head]}.'
@@ -148,111 +168,73 @@ def load_scalar_model(
     ValueError: a network that ours does not cover; a tensor that is missing, of
       another shape, or left over; or a vocabulary without the piece.
   """
-  config = check_scalar_model(folder, piece)
-  model = scalar.ScalarModel(config)
+  check_scalar_model(folder, piece)
+  checkpoint = _Checkpoint.of(folder)
+  model = scalar.ScalarModel(checkpoint.config)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
-  params = _read(_body(config), folder, shapes, jnp.dtype(dtype))
-  kernel = np.asarray(folder.row(_head(config, folder), piece), np.float32)[
-    :, None
-  ]
-  if config.logits_via_embedding:
-    # Tied logits are inner products over sqrt(D).
-    kernel = kernel / np.float32(np.sqrt(config.emb_dim))
+  params = _read(checkpoint.body(), folder, shapes, jnp.dtype(dtype))
+  row = np.asarray(folder.row(checkpoint.head, piece), np.float32)
+  kernel = row[:, None] * np.float32(checkpoint.head_scale)
   _set(params, ('decoder', 'value_dense', 'kernel'), kernel)
   return params
 
 
-def describe(config: network.NetworkConfig) -> dict[str, Any]:
-  """The `config.json` of a network.
+@dataclasses.dataclass(frozen=True)
+class _Checkpoint:
+  """Which tensors of a folder are read, and as what.
 
-  Raises:
-    ValueError: Hugging Face's T5 has no such feed-forward block or logits.
+  Attributes:
+    folder: its tensors.
+    config: sizes of the network.
+    embedding: name of the tensor that holds the embeddings.
+    head: name of the tensor whose rows give the logits.
+    head_scale: what these are multiplied by.
   """
-  names = {value: key for key, value in _FEED_FORWARD.items()}
-  activations = tuple(config.mlp_activations)
-  if activations not in names:
-    raise ValueError(
-      f'mlp_activations must be one of {sorted(names)} for Hugging Face; got '
-      f'{activations}.'
+
+  folder: safetensors_folder.Folder
+  config: network.NetworkConfig
+  embedding: str
+  head: str
+  head_scale: float
+
+  @classmethod
+  def open(
+    cls, directory: str | pathlib.Path, *, compares: bool = True
+  ) -> '_Checkpoint':
+    folder = safetensors_folder.Folder(directory)
+    return cls.of(folder, compares=compares)
+
+  @classmethod
+  def of(
+    cls, folder: safetensors_folder.Folder, *, compares: bool = True
+  ) -> '_Checkpoint':
+    """Checks all that can be known without computing.
+
+    Args:
+      folder: the checkpoint.
+      compares: whether tensors that should be equal are compared, which reads
+        them.
+    """
+    config = network_config(folder.config)
+    huggingface_config.check_special_ids(
+      safetensors_folder.read_generation_config(folder.directory),
+      huggingface_config.GENERATION_FILE,
     )
-  if config.relative_bias_per_layer and not config.logits_via_embedding:
-    raise ValueError(
-      'logits_via_embedding must be True where relative_bias_per_layer is: '
-      'transformers 5 scales the logits of every umT5 as tied ones.'
-    )
-  family = 'umt5' if config.relative_bias_per_layer else 't5'
-  return {
-    'architectures': [f'{family.upper()}ForConditionalGeneration'],
-    'model_type': family,
-    'vocab_size': config.vocab_size,
-    'd_model': config.emb_dim,
-    'd_kv': config.head_dim,
-    'd_ff': config.mlp_dim,
-    'num_heads': config.num_heads,
-    'num_layers': config.num_encoder_layers,
-    'num_decoder_layers': config.num_decoder_layers,
-    'feed_forward_proj': names[activations],
-    'tie_word_embeddings': config.logits_via_embedding,
-    'relative_attention_num_buckets': config.relative_attention_num_buckets,
-    'relative_attention_max_distance': config.relative_attention_max_distance,
-    'dropout_rate': config.dropout_rate,
-    'layer_norm_epsilon': _NORM_EPSILON,
-    'decoder_start_token_id': types.DECODER_START_ID,
-    'pad_token_id': types.PAD_ID,
-    'eos_token_id': types.EOS_ID,
-    'is_encoder_decoder': True,
-    'use_cache': True,
-  }
+    embedding = _embedding(folder, compares)
+    head, scale = _head(folder, embedding, compares)
+    is_tied = head == embedding and scale != 1
+    config = dataclasses.replace(config, logits_via_embedding=is_tied)
+    checkpoint = cls(folder, config, embedding, head, scale)
+    expected = {name for name, _, _ in checkpoint.body()} | {head}
+    _check_names(folder, expected)
+    folder.check_dtypes(expected)
+    return checkpoint
 
-
-def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
-  """The sizes that a `config.json` describes.
-
-  Raises:
-    ValueError: another architecture, or a setting that ours lacks.
-  """
-  expected = {
-    'model_type': ('t5', 'mt5', 'umt5'),
-    'feed_forward_proj': tuple(_FEED_FORWARD),
-    'layer_norm_epsilon': (_NORM_EPSILON,),
-    'decoder_start_token_id': (types.DECODER_START_ID, None),
-  }
-  for name, allowed in expected.items():
-    if described.get(name, allowed[-1]) not in allowed:
-      raise ValueError(
-        f'{name} must be one of {allowed}; got {described[name]!r}.'
-      )
-  layers = described['num_layers']
-  return network.NetworkConfig(
-    vocab_size=described['vocab_size'],
-    emb_dim=described['d_model'],
-    head_dim=described['d_kv'],
-    mlp_dim=described['d_ff'],
-    num_heads=described['num_heads'],
-    num_encoder_layers=layers,
-    num_decoder_layers=described.get('num_decoder_layers') or layers,
-    # T5 of 2019 said nothing and meant relu.
-    mlp_activations=_FEED_FORWARD[described.get('feed_forward_proj', 'relu')],
-    logits_via_embedding=_is_scaled(described),
-    relative_attention_num_buckets=described['relative_attention_num_buckets'],
-    relative_attention_max_distance=described.get(
-      'relative_attention_max_distance', 128
-    ),
-    dropout_rate=described.get('dropout_rate', 0.1),
-    relative_bias_per_layer=described.get('model_type') == 'umt5',
-  )
-
-
-def _is_scaled(described: Mapping[str, Any]) -> bool:
-  """Whether logits are products with the embeddings over sqrt(D).
-
-  Up to version 4 of transformers a T5 with tied embeddings is. Version 5 writes
-  that all are tied, and says apart from it whether they are scaled: mT5 never.
-  """
-  tied = described.get('tie_word_embeddings', True)
-  return described.get(
-    'scale_decoder_outputs', tied and described.get('model_type') != 'mt5'
-  )
+  def body(self) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """As `_body`, by the names of this checkpoint."""
+    for name, path, transposed in _body(self.config):
+      own = self.embedding if name == _EMBEDDINGS[0] else name
+      yield own, path, transposed
 
 
 def to_tensors(
@@ -279,41 +261,101 @@ def _read(names, tensors, shapes, dtype) -> types.Params:
   return params
 
 
-def _check_names(
-  config: network.NetworkConfig, folder: safetensors_folder.Folder
-) -> None:
+def _embedding(folder: safetensors_folder.Folder, compares: bool) -> str:
+  """Returns the name of the embeddings, which a folder may have thrice."""
+  found = [name for name in _EMBEDDINGS if name in folder]
+  if not found:
+    other = f' {_HEAD} makes logits and is not one.' if _HEAD in folder else ''
+    raise ValueError(
+      f'{folder.directory} must have the embeddings as one of the tensors '
+      f'{", ".join(_EMBEDDINGS)}; it has none.{other}{_hint(folder, found)}'
+    )
+  for other in found[1:] if compares else ():
+    if not folder.is_same(found[0], other):
+      raise ValueError(
+        f'{found[0]} and {other} of {folder.directory} must be equal, as encoder '
+        'and decoder share their embeddings here; they differ.'
+      )
+  return found[0]
+
+
+def _head(
+  folder: safetensors_folder.Folder, embedding: str, compares: bool
+) -> tuple[str, float]:
+  """The tensor whose rows give the logits, and what these are multiplied by."""
+  logits = huggingface_config.Logits.of(folder.config)
+  scale = folder.config['d_model'] ** -0.5 if logits.is_scaled else 1.0
+  if not logits.is_tied:
+    return _HEAD, scale
+  if _HEAD not in folder:
+    return embedding, scale
+  if logits.version == 5 and not logits.is_scaled:
+    # The usual form of those with logits of their own.
+    is_same = compares and folder.is_same(_HEAD, embedding)
+    return (embedding if is_same else _HEAD), scale
+  if not compares or folder.is_same(_HEAD, embedding):
+    return embedding, scale
+  where = f'tie_word_embeddings of {folder.directory / CONFIG_FILE}'
+  if logits.version is None:
+    raise ValueError(
+      f'{where} must be false, as {_HEAD} and {embedding} differ; it is true, '
+      f'and transformers 4 would then ignore {_HEAD}, 5 use it. Set it to false '
+      'if logits are to be made by it, or say by "transformers_version" what '
+      'wrote the folder.'
+    )
+  used = _HEAD if logits.version == 5 else embedding
+  logging.warning(
+    '%s is true, but %s and %s differ: logits are made by %s%s, as in '
+    'transformers %d, which wrote it',
+    where,
+    _HEAD,
+    embedding,
+    used,
+    ' / sqrt(d_model)' if logits.is_scaled else '',
+    logits.version,
+  )
+  return used, scale
+
+
+def _check_names(folder: safetensors_folder.Folder, expected: set[str]) -> None:
   """Raises ValueError unless a checkpoint has the network's tensors alone."""
-  expected = {name for name, _, _ in _body(config)} | {_head(config, folder)}
   missing = sorted(expected - set(folder))
   if missing:
     raise ValueError(
-      f'the checkpoint must have the tensor {missing[0]} ({len(missing)} such '
-      'are missing). Fetch it again, or look at the sizes in its config.json.'
+      f'{folder.directory} must have the tensor {missing[0]} ({len(missing)} '
+      f'such are missing).{_hint(folder, missing)}'
     )
-  # The embeddings are stored under up to four names.
-  copies = {'encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'}
-  if config.logits_via_embedding:
-    copies.add('lm_head.weight')
-  unread = set(folder) - copies - expected
+  unread = set(folder) - {*_EMBEDDINGS, *_UNUSED, _HEAD} - expected
   if unread:
     raise ValueError(
-      f'the checkpoint has tensors that the network lacks: {sorted(unread)}'
+      f'{folder.directory} has tensors that the network lacks: '
+      f'{", ".join(sorted(unread)[:5])} ({len(unread)} in all). A policy is a '
+      'T5ForConditionalGeneration without additions.'
     )
 
 
-def _check_tied(folder: safetensors_folder.Folder) -> None:
-  """Raises ValueError if an umT5 has logits of its own after all.
-
-  Version 5 of transformers writes that every umT5 is tied.
-  """
-  if 'lm_head.weight' not in folder:
-    return
-  if not np.array_equal(folder['lm_head.weight'], folder['shared.weight']):
-    raise ValueError(
-      f'tie_word_embeddings of {folder.directory / CONFIG_FILE} must be false, '
-      'as lm_head.weight and shared.weight differ; got true. That of the umT5 '
-      'of Google is false.'
+def _hint(folder: safetensors_folder.Folder, missing: Sequence[str]) -> str:
+  """What a checkpoint may be whose tensors are missing."""
+  if not any('decoder' in name for name in folder):
+    return (
+      ' It has an encoder alone, which is no policy: use an encoder-decoder.'
     )
+  for prefix in _PREFIXES:
+    if any(name.startswith(prefix) for name in folder):
+      return (
+        f' Its names begin with {prefix!r}: it was saved from a wrapper or as '
+        'another class. Save the T5ForConditionalGeneration itself.'
+      )
+  said = folder.config.get('architectures')
+  if missing == [_HEAD]:
+    return (
+      ' tie_word_embeddings is false, so logits have their own matrix; save the '
+      f'model with its head (architectures: {said}).'
+    )
+  return (
+    f' Look at the sizes in {CONFIG_FILE} (architectures: {said}), or fetch the '
+    'checkpoint again.'
+  )
 
 
 def _check_shape(name, shape, ours, transposed) -> None:
@@ -322,17 +364,6 @@ def _check_shape(name, shape, ours, transposed) -> None:
     raise ValueError(
       f'{name} must have the shape {wanted}; got {tuple(shape)}.'
     )
-
-
-def _head(
-  config: network.NetworkConfig, folder: safetensors_folder.Folder
-) -> str:
-  """The tensor whose rows give the logits."""
-  tied = config.logits_via_embedding or (
-    folder.config.get('tie_word_embeddings', True)
-    and 'lm_head.weight' not in folder
-  )
-  return 'shared.weight' if tied else 'lm_head.weight'
 
 
 def _names(

@@ -4,18 +4,53 @@ Either `model.safetensors`, or `model.safetensors.index.json` and the shards tha
 it names. Nothing else is opened, and a pickle never.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import safetensors
 
-CONFIG_FILE = 'config.json'
+from rest_jax.data import file_kinds
+from rest_jax.interop import huggingface_config
+
+CONFIG_FILE = huggingface_config.CONFIG_FILE
 WEIGHTS_FILE = 'model.safetensors'
 INDEX_FILE = 'model.safetensors.index.json'
-# What such folders hold where they have no safetensors.
-_PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl')
+_DTYPES = ('F64', 'F32', 'F16', 'BF16')
+# Rows of a matrix that are compared at once.
+_BLOCK = 4096
+# Weights of other kinds that such folders hold, and what to do about them.
+_SAVE_ANEW = (
+  'Files of pickled weights are not read: save the model with '
+  'safe_serialization=True.'
+)
+_OTHER_WEIGHTS = (
+  (
+    ('adapter_config.json', 'adapter_model.*'),
+    'These are adapters, which hold a part of the weights: merge them into '
+    "their base model (peft's merge_and_unload) and save that.",
+  ),
+  (
+    ('model-*-of-*.safetensors',),
+    f'These are shards, and {INDEX_FILE}, which says what each holds, is '
+    'missing: fetch it as well.',
+  ),
+  (
+    ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl'),
+    _SAVE_ANEW,
+  ),
+  (
+    ('*.msgpack', '*.h5', '*.gguf', '*.onnx'),
+    'Weights of Flax, TensorFlow, llama.cpp and ONNX are not read: fetch or '
+    'save the model as safetensors.',
+  ),
+  (
+    ('*.safetensors',),
+    f'Is it the whole model? Then call it {WEIGHTS_FILE}.',
+  ),
+)
 
 
 class Folder(Mapping[str, np.ndarray]):
@@ -26,6 +61,7 @@ class Folder(Mapping[str, np.ndarray]):
     files: all files that are read, `config.json` first.
     config: what `config.json` says.
     shapes: of each tensor, known without reading any.
+    dtypes: likewise, by safetensors' names.
   """
 
   def __init__(self, directory: str | pathlib.Path):
@@ -35,33 +71,33 @@ class Folder(Mapping[str, np.ndarray]):
       directory: of the checkpoint.
 
     Raises:
-      FileNotFoundError: if a file is missing, or there are pickled weights
-        alone.
+      FileNotFoundError: if a file is missing, or there are only weights of
+        other kinds.
       ValueError: if a file is damaged, or a shard lacks a tensor that the index
         places there.
     """
     self.directory = pathlib.Path(directory)
-    self.config = _read_json(self._file(CONFIG_FILE))
+    self.config = _read_object(self._file(CONFIG_FILE))
     index = self.directory / INDEX_FILE
     if index.is_file():
       self._file_of = self._indexed(_read_json(index))
       self.files = (self.directory / CONFIG_FILE, index)
     else:
       weights = self._file(WEIGHTS_FILE)
-      self._file_of = dict.fromkeys(_shapes(weights), weights)
+      self._file_of = dict.fromkeys(_headers(weights), weights)
       self.files = (self.directory / CONFIG_FILE,)
     weights = sorted(set(self._file_of.values()))
     self.files += tuple(weights)
-    found = {path: _shapes(path) for path in weights}
+    found = {path: _headers(path) for path in weights}
     for name, path in self._file_of.items():
       if name not in found[path]:
         raise ValueError(
           f'{path} must hold the tensor {name}, as {INDEX_FILE} says; it does '
           'not. Fetch the checkpoint again.'
         )
-    self.shapes = {
-      name: found[path][name] for name, path in self._file_of.items()
-    }
+    headers = {name: found[path][name] for name, path in self._file_of.items()}
+    self.shapes = {name: shape for name, (shape, _) in headers.items()}
+    self.dtypes = {name: dtype for name, (_, dtype) in headers.items()}
 
   def __getitem__(self, name: str) -> np.ndarray:
     with _opened(self._file_of[name]) as opened:
@@ -71,6 +107,32 @@ class Folder(Mapping[str, np.ndarray]):
     """Reads one row of a matrix, and no other."""
     with _opened(self._file_of[name]) as opened:
       return opened.get_slice(name)[index : index + 1][0]
+
+  def check_dtypes(self, names: Collection[str]) -> None:
+    """Raises ValueError unless tensors are of a common floating-point type."""
+    for name in names:
+      if self.dtypes[name] not in _DTYPES:
+        raise ValueError(
+          f'{name} of {self._file_of[name]} must be of one of the types '
+          f'{_DTYPES}; got {self.dtypes[name]}. Quantised weights are not read: '
+          'use the original checkpoint.'
+        )
+
+  def is_same(self, name: str, other: str) -> bool:
+    """Whether two tensors are equal; few of their rows are held at once."""
+    if self.shapes[name] != self.shapes[other] or not self.shapes[name]:
+      return False
+    with (
+      _opened(self._file_of[name]) as opened,
+      _opened(self._file_of[other]) as others,
+    ):
+      rows, other_rows = opened.get_slice(name), others.get_slice(other)
+      size = self.shapes[name][0]
+      return all(
+        np.array_equal(rows[start:stop], other_rows[start:stop])
+        for start in range(0, size, _BLOCK)
+        for stop in (min(start + _BLOCK, size),)
+      )
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._file_of)
@@ -82,18 +144,26 @@ class Folder(Mapping[str, np.ndarray]):
     path = self.directory / name
     if path.is_file():
       return path
-    pickles = sorted(
-      found.name
-      for pattern in _PICKLES
-      for found in self.directory.glob(pattern)
-    )
-    there = f' It has {", ".join(pickles)}.' if pickles else ''
+    if path.is_symlink():
+      raise FileNotFoundError(f'{path} is {file_kinds.describe(path)}.')
     raise FileNotFoundError(
       f'{self.directory} must have {CONFIG_FILE} and {WEIGHTS_FILE} (or '
-      f'{INDEX_FILE} with its shards); there is no {name}.{there} Files of '
-      'pickled weights are not read: save the model with '
-      'safe_serialization=True.'
+      f'{INDEX_FILE} with its shards); there is no {name}.'
+      f'{self._other_weights()}'
     )
+
+  def _other_weights(self) -> str:
+    """Says what weights a folder has that are not read, if any."""
+    for patterns, remedy in _OTHER_WEIGHTS:
+      found = sorted(
+        path.name
+        for pattern in patterns
+        for path in self.directory.glob(pattern)
+      )
+      if found:
+        more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+        return f' It has {", ".join(found[:3])}{more}. {remedy}'
+    return ' Fetch the checkpoint again.'
 
   def _indexed(self, index: object) -> dict[str, pathlib.Path]:
     """The file of each tensor that an index names."""
@@ -110,15 +180,42 @@ class Folder(Mapping[str, np.ndarray]):
           f'{INDEX_FILE} must name files of its own folder; for {name} it has '
           f'{file!r}.'
         )
-    return {name: self._file(file) for name, file in places.items()}
+    missing = sorted(
+      file
+      for file in set(places.values())
+      if not (self.directory / file).is_file()
+    )
+    if missing:
+      raise FileNotFoundError(
+        f'{self.directory} must have the {len(set(places.values()))} files that '
+        f'{INDEX_FILE} names; there is no {", no ".join(missing)}. Fetch what is '
+        'missing.'
+      )
+    return {name: self.directory / file for name, file in places.items()}
 
 
-def _read_json(path: pathlib.Path) -> dict:
+def read_generation_config(directory: str | pathlib.Path) -> dict[str, Any]:
+  """Reads `generation_config.json`; {} if there is none."""
+  path = pathlib.Path(directory) / huggingface_config.GENERATION_FILE
+  return _read_object(path) if path.is_file() else {}
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+  content = _read_json(path)
+  if not isinstance(content, dict):
+    raise ValueError(
+      f'{path} must hold a JSON object; it holds a {type(content).__name__}. '
+      'Fetch the checkpoint again.'
+    )
+  return content
+
+
+def _read_json(path: pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text(encoding='utf-8'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+  except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
     raise ValueError(
-      f'{path} must be JSON; it is not ({error}). Fetch the checkpoint again.'
+      f'{path} must be JSON; {_instead(path, error)} Fetch the checkpoint again.'
     ) from error
 
 
@@ -127,14 +224,25 @@ def _opened(path: pathlib.Path) -> safetensors.safe_open:
     return safetensors.safe_open(path, framework='np')
   except safetensors.SafetensorError as error:
     raise ValueError(
-      f'{path} must be a safetensors file; it is not, or is damaged ({error}). '
-      'Fetch the checkpoint again.'
+      f'{path} must be a safetensors file; {_instead(path, error)} Fetch the '
+      'checkpoint again.'
     ) from error
 
 
-def _shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+def _instead(path: pathlib.Path, error: Exception) -> str:
+  """Says what a file is that cannot be read."""
+  kind = file_kinds.describe(path)
+  return f'it is {kind}.' if kind else f'it is not, or is damaged ({error}).'
+
+
+def _headers(path: pathlib.Path) -> dict[str, tuple[tuple[int, ...], str]]:
+  """Returns shape and type of each tensor of a file."""
   with _opened(path) as opened:
-    return {
-      name: tuple(opened.get_slice(name).get_shape())
+    slices = {
+      name: opened.get_slice(name)
       for name in opened.keys()  # noqa: SIM118, no mapping
+    }
+    return {
+      name: (tuple(part.get_shape()), part.get_dtype())
+      for name, part in slices.items()
     }

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from rest_jax import types
+from rest_jax.data import file_kinds
 from rest_jax.models import network, policy
 
 CHECKPOINT_FILE = 'checkpoint'
@@ -305,11 +306,10 @@ def _is_spec(leaf: Any) -> bool:
 
 def _restore_msgpack(path: pathlib.Path) -> dict[str, Any]:
   content = path.read_bytes()
-  other = None
   if content.startswith(b'model_checkpoint_path'):
     other = 'the index of a TensorFlow checkpoint; convert it with T5X'
-  elif re.match(rb'\x80[\x02-\x05]|PK\x03\x04', content):
-    other = 'a pickle, which is not read'
+  else:
+    other = file_kinds.describe(path)
   if other:
     raise ValueError(f"{path} must be T5X's msgpack file; it is {other}.")
   try:

@@ -1,5 +1,6 @@
 """Folders of Hugging Face: written, read back, and refused."""
 
+import functools
 import json
 
 import jax
@@ -133,7 +134,14 @@ def _tokens():
     ({'tie_word_embeddings': False}, True),
     # As version 5 of transformers writes a model without a head of its own.
     ({'tie_word_embeddings': True, 'scale_decoder_outputs': False}, False),
-    ({'tie_word_embeddings': True, 'model_type': 'mt5'}, False),
+    (
+      {
+        'tie_word_embeddings': True,
+        'model_type': 'mt5',
+        'transformers_version': '5.0.0',
+      },
+      False,
+    ),
   ],
 )
 def test_logits_without_a_kernel_of_their_own(folder, change, missing):
@@ -176,11 +184,17 @@ def test_a_scalar_model_is_one_column_of_the_logits(name, tmp_path):
   np.testing.assert_allclose(values, logits[..., 7], atol=1e-5)
 
 
+@functools.cache
+def _made(name):
+  """Sizes and parameters; made once, since that is slow."""
+  config = tiny.config(**_SIZES[name])
+  params = policy_lib.Policy(config).init(jax.random.key(0))
+  return config, jax.device_get(params)
+
+
 @pytest.fixture
 def folder(tmp_path):
-  config = tiny.config()
-  params = policy_lib.Policy(config).init(jax.random.key(0))
-  huggingface.save_policy(tmp_path, config, params)
+  huggingface.save_policy(tmp_path, *_made('gated'))
   return tmp_path
 
 
@@ -227,6 +241,12 @@ def test_pickles_are_not_read(folder):
     ('feed_forward_proj', 'gated-tanh'),
     ('layer_norm_epsilon', 1e-5),
     ('decoder_start_token_id', 2),
+    ('dense_act_fn', 'gelu'),
+    ('is_gated_act', False),
+    ('is_encoder_decoder', False),
+    ('quantization_config', {'quant_method': 'bitsandbytes'}),
+    ('d_model', None),
+    ('num_layers', '2'),
   ],
 )
 def test_other_architectures_are_refused(folder, name, value):
@@ -259,6 +279,218 @@ def test_umt5_has_a_bias_in_every_layer(tmp_path):
     assert not np.array_equal(*biases)
   described = json.loads((tmp_path / huggingface.CONFIG_FILE).read_text())
   assert described['model_type'] == 'umt5'
+
+
+@pytest.mark.parametrize('family', ['t5', 'mt5', 'umt5'])
+@pytest.mark.parametrize('version', ['4.46.3', '5.23.0', None])
+def test_tied_logits_with_a_matrix_of_their_own(
+  tmp_path, caplog, family, version
+):
+  """As the version of transformers computes them that wrote the folder."""
+  config, params = _made('umt5' if family == 'umt5' else 'tied')
+  huggingface.save_policy(tmp_path, config, params)
+  head = np.random.default_rng(0).normal(size=(config.vocab_size, 16))
+  _change(
+    tmp_path,
+    lambda tensors: tensors.update({'lm_head.weight': np.float32(head)}),
+  )
+  _describe(
+    tmp_path,
+    model_type=family,
+    tie_word_embeddings=True,
+    **({'transformers_version': version} if version else {}),
+  )
+  if version is None:
+    with pytest.raises(ValueError, match=r'transformers_version'):
+      huggingface.load_policy(tmp_path)
+    return
+  read_config, read = huggingface.load_policy(tmp_path)
+  # Version 4 ignores the matrix, version 5 uses it; only an mT5 of version 5
+  # does not divide by sqrt(16).
+  assert read_config.logits_via_embedding == version.startswith('4')
+  if version.startswith('5'):
+    divisor = 1 if family == 'mt5' else 4
+    np.testing.assert_array_equal(
+      read['decoder']['logits_dense']['kernel'], np.float32(head).T / divisor
+    )
+  is_usual = version.startswith('5') and family == 'mt5'
+  assert ('lm_head.weight' in caplog.text) != is_usual
+
+
+@pytest.mark.parametrize(
+  ('version', 'scaled'), [('4.30.2', True), ('5.23.0', False)]
+)
+def test_a_tied_mt5_is_scaled_by_version_4_alone(tmp_path, version, scaled):
+  huggingface.save_policy(tmp_path, *_made('tied'))
+  _describe(tmp_path, model_type='mt5', transformers_version=version)
+  read_config, read = huggingface.load_policy(tmp_path)
+  assert read_config.logits_via_embedding == scaled
+  if not scaled:
+    np.testing.assert_array_equal(
+      read['decoder']['logits_dense']['kernel'],
+      read['token_embedder']['embedding'].T,
+    )
+
+
+def _describe(folder, **changes):
+  path = folder / huggingface.CONFIG_FILE
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['decoder.embed_tokens.weight'],
+    ['encoder.embed_tokens.weight'],
+    ['encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'],
+  ],
+)
+def test_embeddings_under_other_names(folder, names):
+  _, expected = huggingface.load_policy(folder)
+
+  def rename(tensors):
+    shared = tensors.pop('shared.weight')
+    tensors.update({name: shared.copy() for name in names})
+
+  _change(folder, rename)
+  _, read = huggingface.load_policy(folder)
+  jax.tree.map(np.testing.assert_array_equal, read, expected)
+  values = huggingface.load_scalar_model(safetensors_folder.Folder(folder), 7)
+  np.testing.assert_array_equal(
+    values['token_embedder']['embedding'],
+    expected['token_embedder']['embedding'],
+  )
+
+
+def test_the_matrix_of_the_logits_is_no_embedding(folder):
+  _change(folder, lambda tensors: tensors.pop('shared.weight'))
+  with pytest.raises(ValueError, match=r'lm_head\.weight makes logits'):
+    huggingface.load_policy(folder)
+
+
+def test_embeddings_that_differ_are_refused(folder):
+  _change(
+    folder,
+    lambda tensors: tensors.update(
+      {'decoder.embed_tokens.weight': tensors['shared.weight'] + 1}
+    ),
+  )
+  with pytest.raises(ValueError, match=r'shared\.weight and decoder.* differ'):
+    huggingface.load_policy(folder)
+
+
+def test_what_no_loader_uses_is_ignored(folder):
+  name = (
+    'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight'
+  )
+  _, expected = huggingface.load_policy(folder)
+  unused = np.ones((32, 4), np.float32)
+  _change(folder, lambda tensors: tensors.update({name: unused}))
+  _, read = huggingface.load_policy(folder)
+  jax.tree.map(np.testing.assert_array_equal, read, expected)
+  other = name.replace('block.0', 'block.1')
+  _change(folder, lambda tensors: tensors.update({other: unused}))
+  with pytest.raises(ValueError, match=other):
+    huggingface.load_policy(folder)
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'transformer.'])
+def test_names_of_a_wrapper_are_explained(folder, prefix):
+  def wrap(tensors):
+    for name in list(tensors):
+      tensors[prefix + name] = tensors.pop(name)
+
+  _change(folder, wrap)
+  with pytest.raises(ValueError, match=f"begin with '{prefix}'"):
+    huggingface.load_policy(folder)
+
+
+def test_an_encoder_alone_is_named(folder):
+  def cut(tensors):
+    for name in list(tensors):
+      if name.startswith(('decoder', 'lm_head')):
+        del tensors[name]
+
+  _change(folder, cut)
+  with pytest.raises(ValueError, match='encoder alone'):
+    huggingface.load_policy(folder)
+
+
+def test_quantised_weights_are_named(folder):
+  name = 'encoder.block.0.layer.0.SelfAttention.q.weight'
+  _change(
+    folder,
+    lambda tensors: tensors.update({name: tensors[name].astype(np.int8)}),
+  )
+  with pytest.raises(ValueError, match=f'{name} .* got I8'):
+    huggingface.load_policy(folder)
+
+
+@pytest.mark.parametrize(
+  ('file', 'name', 'value'),
+  [
+    ('config.json', 'pad_token_id', 1),
+    ('config.json', 'pad_token_id', None),
+    ('config.json', 'eos_token_id', 2),
+    ('config.json', 'eos_token_id', [1, 2]),
+    ('config.json', 'eos_token_id', '1'),
+    ('config.json', 'forced_bos_token_id', 5),
+    ('generation_config.json', 'eos_token_id', 2),
+    ('generation_config.json', 'decoder_start_token_id', 2),
+    ('generation_config.json', 'forced_bos_token_id', 5),
+  ],
+)
+def test_special_ids_that_are_not_t5s_are_refused(folder, file, name, value):
+  path = folder / file
+  described = json.loads(path.read_text()) if path.exists() else {}
+  path.write_text(json.dumps(described | {name: value}))
+  with pytest.raises(ValueError, match=f'{name} of {file} must be'):
+    huggingface.load_policy(folder)
+
+
+def test_special_ids_that_are_left_out_are_t5s(folder):
+  path = folder / huggingface.CONFIG_FILE
+  described = json.loads(path.read_text())
+  del described['pad_token_id']
+  path.write_text(json.dumps(described | {'eos_token_id': [1]}))
+  huggingface.load_policy(folder)
+
+
+@pytest.mark.parametrize(
+  'family', ['bart', 'marian', 'mbart', 'nllb', 'pegasus', 't5gemma']
+)
+def test_folders_of_other_families_are_named(shared_dir, family):
+  directory = shared_dir / 'golden' / 'families' / family
+  with pytest.raises(ValueError, match=r'model_type .* must be one of .*mT5'):
+    huggingface.check_policy(directory)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['t5_v1_0', 't5_v1_1', 'flan_t5_silu', 'mt5', 'umt5', 'byt5', 'madlad400'],
+)
+@pytest.mark.parametrize('config_file', ['config.json', 'config_v4.json'])
+def test_logits_of_the_t5_families(shared_dir, tmp_path, name, config_file):
+  source = shared_dir / 'golden' / 'families' / name
+  if not (source / config_file).exists():
+    pytest.skip(f'{source} has no {config_file}')
+  described = json.loads((source / config_file).read_text())
+  # Ids of MADLAD-400 are not read yet; its tensors are.
+  described |= {'pad_token_id': 0, 'eos_token_id': 1}
+  (tmp_path / 'config.json').write_text(json.dumps(described))
+  (tmp_path / 'model.safetensors').symlink_to(source / 'model.safetensors')
+  config, params = huggingface.load_policy(tmp_path)
+  with np.load(source / 'io.npz') as arrays:
+    sources = arrays['input_ids'] * arrays['attention_mask']
+    rows = arrays['attention_mask'].sum(-1) == (sources > 0).sum(-1)
+    assert rows.any()
+    logits = policy_lib.Policy(config).module.apply(
+      {'params': params},
+      jnp.asarray(sources),
+      jnp.asarray(arrays['decoder_input_ids']),
+    )
+    expected = arrays['logits']
+  np.testing.assert_allclose(logits[rows], expected[rows], atol=1e-4)
 
 
 def test_an_umt5_with_logits_of_its_own(tmp_path):

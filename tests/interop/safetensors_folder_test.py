@@ -95,9 +95,71 @@ def test_a_damaged_config_is_named(folder):
     safetensors_folder.Folder(folder)
 
 
-@pytest.mark.parametrize('name', ['pytorch_model.bin', 'model.pt'])
-def test_pickles_alone_are_named(tmp_path, name):
+@pytest.mark.parametrize(
+  ('name', 'remedy'),
+  [
+    ('pytorch_model.bin', 'safe_serialization=True'),
+    ('model.pt', 'safe_serialization=True'),
+    ('flax_model.msgpack', 'fetch or save the model as safetensors'),
+    ('tf_model.h5', 'fetch or save the model as safetensors'),
+    ('flan-t5.gguf', 'fetch or save the model as safetensors'),
+    ('adapter_model.safetensors', 'merge_and_unload'),
+    ('model-00001-of-00002.safetensors', 'model.safetensors.index.json'),
+    ('model.fp16.safetensors', 'call it model.safetensors'),
+  ],
+)
+def test_weights_of_other_kinds_are_named(tmp_path, name, remedy):
   (tmp_path / 'config.json').write_text('{}')
   (tmp_path / name).write_bytes(b'\x80')
-  with pytest.raises(FileNotFoundError, match=f'It has {name}'):
+  with pytest.raises(FileNotFoundError, match=f'It has {name}') as raised:
     safetensors_folder.Folder(tmp_path)
+  assert remedy in str(raised.value)
+
+
+def test_shards_that_are_missing_are_all_named(tmp_path):
+  for path in sharded(tmp_path).glob('*o*.safetensors'):
+    path.unlink()
+  message = r'the 2 files .* no one\.safetensors, no two\.safetensors'
+  with pytest.raises(FileNotFoundError, match=message):
+    safetensors_folder.Folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('content', 'words'),
+  [
+    (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+    (b'', 'is empty'),
+    (b'<!doctype html>', 'a web page'),
+  ],
+)
+def test_files_that_are_others_are_named(folder, content, words):
+  paths = [*folder.glob('*.safetensors'), folder / 'config.json']
+  for path in paths:
+    before = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f'{path.name} must be .*{words}'):
+      safetensors_folder.Folder(folder)
+    path.write_bytes(before)
+
+
+def test_a_config_that_is_no_object(folder):
+  (folder / 'config.json').write_text('["t5"]')
+  with pytest.raises(ValueError, match='must hold a JSON object'):
+    safetensors_folder.Folder(folder)
+
+
+def test_equal_tensors(folder):
+  tensors = {
+    'a': np.arange(10000, dtype=np.float32).reshape(5000, 2),
+    'c': np.full((1, 2), 1.5, ml_dtypes.bfloat16),
+  }
+  tensors['b'] = tensors['a'].copy()
+  tensors['d'] = tensors['a'].copy()
+  tensors['d'][4999, 1] = 0
+  tensors['e'] = tensors['c'].copy()
+  for path in folder.glob('*.safetensors*'):
+    path.unlink()
+  safetensors.save_file(tensors, folder / 'model.safetensors')
+  read = safetensors_folder.Folder(folder)
+  assert read.is_same('a', 'b') and read.is_same('c', 'e')
+  assert not read.is_same('a', 'd') and not read.is_same('a', 'c')
