@@ -117,6 +117,59 @@ def atomic_write(
     raise
 
 
+@contextlib.contextmanager
+def atomic_folder(
+  path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Iterator[pathlib.Path]:
+  """Yields a temporary folder that becomes `path` when the block succeeds.
+
+  It lies beside the target, and is removed if the block raises.
+
+  Args:
+    path: where the finished folder shall be; see `check_new_folder`.
+    overwrite: replace the folder that is there.
+
+  Yields:
+    The folder to write to.
+
+  Raises:
+    ValueError: the target is in use.
+    DiskError: the disk is full or read-only.
+  """
+  path = pathlib.Path(path).resolve()
+  if not overwrite:
+    check_new_folder('the target', path)
+  owner = f'{socket.gethostname()}.{os.getpid()}'
+  temporary = path.with_name(f'.{path.name}.{owner}.tmp')
+  removed = path.with_name(f'.{path.name}.{owner}.removed')
+  try:
+    with explained(path):
+      temporary.mkdir(parents=True)
+      yield temporary
+      if overwrite and path.exists():
+        path.rename(removed)
+      temporary.rename(path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  shutil.rmtree(removed, ignore_errors=True)
+
+
+def check_new_folder(name: str, path: str | os.PathLike[str]) -> None:
+  """Raises ValueError for a path that is neither free nor an empty folder.
+
+  Args:
+    name: name of the argument, for the error.
+    path: where a folder shall be written.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise ValueError(
+      f'{name} must be a new or an empty folder; {path} is in use. Name another, '
+      'or remove it.'
+    )
+
+
 def encode_json(content: Any, *, sealed: bool = False) -> bytes:
   """Returns the bytes that `write_json` writes."""
   if sealed:

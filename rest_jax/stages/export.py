@@ -34,7 +34,7 @@ def run(
   data: prepare.PreparedData,
   directory: str | pathlib.Path,
 ) -> int:
-  """Writes samples, references and rewards, a shard at a time.
+  """Writes samples, references and rewards, all of them or nothing.
 
   Columns: the two texts (a reference as it was written); `reward`, normalised;
   `log_prob` of the untempered policy in nats, summed over tokens; `finished`,
@@ -55,13 +55,7 @@ def run(
   """
   directory = pathlib.Path(directory)
   manifest = sample_store.SampleStore.open(grow_directory).manifest
-  if directory.exists() and (
-    not directory.is_dir() or any(directory.iterdir())
-  ):
-    raise ValueError(
-      f'output must be a new or an empty folder; {directory} is in use. Name '
-      'another, or remove it.'
-    )
+  files.check_new_folder('output', directory)
   if manifest['vocabulary_digest'] != data.vocabulary.digest:
     raise ValueError(
       f'{grow_directory} must have been grown from {data.directory}; its '
@@ -71,7 +65,10 @@ def run(
   split, shards = manifest['split'], manifest['shards']
   pairs = data.pairs(split)
   grow_directory = pathlib.Path(grow_directory)
-  with progress_lib.Progress('export', len(shards), 'shard') as progress:
+  with (
+    files.atomic_folder(directory) as folder,
+    progress_lib.Progress('export', len(shards), 'shard') as progress,
+  ):
     for number, entry in enumerate(shards):
       sources, hypotheses = collect.texts(
         grow_directory, number, len(shards), pairs, data.vocabulary
@@ -98,7 +95,6 @@ def run(
         schema=SCHEMA,
       )
       name = f'{split}-{number:05d}-of-{len(shards):05d}.parquet'
-      with files.atomic_write(directory / name) as temporary:
-        pq.write_table(table, temporary)
+      pq.write_table(table, folder / name)
       progress.advance(1)
   return manifest['num_rows']

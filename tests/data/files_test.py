@@ -107,3 +107,26 @@ def test_addresses_are_no_folders():
     ValueError, match=r'model_dir must be a file or folder of .*gs://b'
   ):
     files.check_local('model_dir', 'gs://b/run')
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+  target = tmp_path / 'out'
+  with pytest.raises(KeyError), files.atomic_folder(target) as folder:
+    (folder / 'a').write_text('1')
+    raise KeyError
+  assert list(tmp_path.iterdir()) == []
+  target.mkdir()  # An empty one is taken.
+  with files.atomic_folder(target) as folder:
+    (folder / 'a').write_text('1')
+    assert list(target.iterdir()) == []
+  assert [path.name for path in target.iterdir()] == ['a']
+  message = 'must be a new or an empty folder'
+  with pytest.raises(ValueError, match=message), files.atomic_folder(target):
+    pass
+  with files.atomic_folder(target, overwrite=True) as folder:
+    (folder / 'b').write_text('2')
+    assert (target / 'a').exists()
+  assert [path.name for path in target.iterdir()] == ['b']
+  assert list(tmp_path.iterdir()) == [target]
+  with pytest.raises(ValueError, match=message):
+    files.check_new_folder('--to', target / 'b')

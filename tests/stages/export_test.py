@@ -77,6 +77,21 @@ def test_what_cannot_be_exported(run, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
+  texts, seen = export.collect.texts, []
+
+  def fail(*arguments):
+    seen.append(arguments)
+    if len(seen) > 1:
+      raise ValueError('the second shard is damaged')
+    return texts(*arguments)
+
+  monkeypatch.setattr(export.collect, 'texts', fail)
+  with pytest.raises(ValueError, match='second shard'):
+    export_to(run, tmp_path / 'out')
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_line(run, tmp_path, capsys):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
