@@ -61,6 +61,7 @@ def check(run: run_lib.Run) -> Found:
     'EvaluateConfig.bleu_tokenize', experiment.evaluate.bleu_tokenize
   )
   _check_folders(run)
+  run.check_vocabularies()
   pairs = {split: list(found) for split, found in _pairs(run)}
   _check_references(experiment.reward, pairs)
   scored = _usable(

@@ -118,6 +118,8 @@ def run(
   """
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
   base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
+  for of_seeds in runs.values():
+    of_seeds[0].check_vocabularies()
   verification.check(base, verify, only={base.directory('data')})
   # Of the others, what is checked is the same.
   checks.check(next(iter(runs.values()))[0])

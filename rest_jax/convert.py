@@ -6,19 +6,22 @@ first folder is a Hugging Face T5, a T5X checkpoint or a finished stage.
 
 from collections.abc import Sequence
 import dataclasses
+import json
 import pathlib
+import re
 import sys
 
 from absl import app, flags
 
 from rest_jax import gin_utils, types
+from rest_jax.data import files, vocabularies
 from rest_jax.evaluation import results as results_lib
 from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.report import model_card
-from rest_jax.stages import folder, imported, policies, prepare
+from rest_jax.stages import folder, imported, policies, vocabulary_record
 
 FORMATS = ('rest_jax', 'huggingface', 't5x')
 
@@ -45,14 +48,21 @@ _RESULTS = flags.DEFINE_string(
 _VOCABULARY = flags.DEFINE_string(
   'vocabulary',
   None,
-  'The sentencepiece model for the tokenizer of a Hugging Face folder; by '
-  "default that of the run, '' for none.",
+  'The sentencepiece model that the policy was trained with; by default the one '
+  "beside the weights, or that of the run. With --format=huggingface, '' writes "
+  'no tokenizer.',
 )
 _REPLACE = flags.DEFINE_bool(
-  'replace', False, 'Replace a folder that holds another imported policy.'
+  'replace', False, 'Replace the policy that the folder holds.'
 )
 
-_EXPECTED = (ValueError, FileNotFoundError, FileExistsError, PermissionError)
+_EXPECTED = (
+  ValueError,
+  FileNotFoundError,
+  FileExistsError,
+  PermissionError,
+  files.DiskError,
+)
 # A stage's folder is at most this deep in its run.
 _DEPTH = 3
 
@@ -71,25 +81,144 @@ def main(argv: list[str], overrides: list[str]) -> int:
   if not _FROM.value or not _TO.value:
     raise app.UsageError('--from and --to must name folders')
   source, target = pathlib.Path(_FROM.value), pathlib.Path(_TO.value)
+  write = {
+    'rest_jax': _write_stage,
+    'huggingface': _write_huggingface,
+    't5x': _write_t5x,
+  }[_FORMAT.value]
   try:
-    config, params = read(source, _NETWORK.value or (), overrides)
-    if _FORMAT.value == 'huggingface':
-      _write_huggingface(source, target, config, params)
-    elif _FORMAT.value == 't5x':
-      target = t5x_checkpoints.save_policy(target, params, step=_STEP.value)
-    else:
-      imported.write(
-        target,
-        config,
-        params,
-        origin=str(source),
-        overwrite=_REPLACE.value,
-      )
+    written = write(source, target, overrides)
   except _EXPECTED as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
-  print(f'wrote {target}')
+  print(f'wrote {written}')
   return 0
+
+
+def _write_stage(source, target, overrides) -> pathlib.Path:
+  check(source)
+  vocabulary = vocabulary_of(source, _VOCABULARY.value or None)
+  if vocabulary is None:
+    raise FileNotFoundError(
+      f'{source} does not tell the vocabulary that its policy was trained with. '
+      'Name it: --vocabulary=/path/to/spiece.model.'
+    )
+  vocabularies.Vocabulary(vocabulary)  # Before the weights are read.
+  config, params = read(source, _NETWORK.value or (), overrides)
+  return imported.write(
+    target,
+    config,
+    params,
+    vocabulary=vocabulary,
+    origin=str(source),
+    overwrite=_REPLACE.value,
+  )
+
+
+def _write_t5x(source, target, overrides) -> pathlib.Path:
+  check(source)
+  _, params = read(source, _NETWORK.value or (), overrides)
+  return t5x_checkpoints.save_policy(target, params, step=_STEP.value)
+
+
+def _write_huggingface(source, target, overrides) -> pathlib.Path:
+  check(source)
+  if _VOCABULARY.value == '':
+    vocabulary = None
+  else:
+    vocabulary = vocabulary_of(source, _VOCABULARY.value, is_needed=False)
+  is_policy = (target / huggingface.CONFIG_FILE).is_file()
+  if not (_REPLACE.value and is_policy):
+    files.check_new_folder('--to', target)
+  path = _results_file(source)
+  results = results_lib.read(path) if path else None
+  config, params = read(source, _NETWORK.value or (), overrides)
+  if vocabulary is not None:
+    tokenizer_files.check(vocabulary, config.vocab_size)
+  card = model_card.render(
+    config,
+    policy_lib.num_params(params),
+    made=_made(source),
+    results=results,
+  )
+  with files.atomic_folder(target, overwrite=_REPLACE.value) as temporary:
+    huggingface.save_policy(temporary, config, params)
+    if vocabulary is not None:
+      tokenizer_files.write(temporary, vocabulary, config.vocab_size)
+    (temporary / 'README.md').write_text(card, encoding='utf-8')
+  if vocabulary is None:
+    print('no tokenizer is written: --vocabulary names none', file=sys.stderr)
+  return target
+
+
+def check(source: pathlib.Path) -> None:
+  """Says what a path is that holds no policy; reads no weights.
+
+  Raises:
+    FileNotFoundError: if it is none of the forms that are read.
+    ValueError: a Hugging Face folder that cannot be read.
+  """
+  if (source / folder.MANIFEST).is_file():
+    imported.network_of(source)
+  elif (source / huggingface.CONFIG_FILE).is_file():
+    huggingface.check_policy(source)
+  elif t5x_checkpoints.find(source) is None:
+    raise FileNotFoundError(
+      f'{source} must be a Hugging Face folder ({huggingface.CONFIG_FILE}), a '
+      f'T5X checkpoint ({t5x_checkpoints.CHECKPOINT_FILE}, or folders '
+      f'checkpoint_<step>) or a finished stage ({folder.MANIFEST}); none is '
+      f'there.{_hint(source)}'
+    )
+
+
+def _hint(source: pathlib.Path) -> str:
+  """What a path may be instead, and what to do."""
+  if source.is_file():
+    return f' It is a file: name its folder, {source.parent}.'
+  if any(source.glob('snapshots/*/' + huggingface.CONFIG_FILE)):
+    return (
+      f' It is the cache of a download: name a folder of {source}/snapshots.'
+    )
+  if source.exists():
+    found = ', '.join(sorted(path.name for path in source.iterdir())[:5])
+    return f' It holds {found or "nothing"}.'
+  if re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)):
+    return (
+      ' There is no such folder. If it is the name of a model on the Hugging '
+      'Face Hub, download it first, as nothing is downloaded here: '
+      f'hf download {source} --local-dir={source.name}.'
+    )
+  return ' There is no such folder.'
+
+
+def vocabulary_of(
+  source: pathlib.Path, given: str | None = None, *, is_needed: bool = True
+) -> pathlib.Path | None:
+  """Returns the sentencepiece model that a policy was trained with.
+
+  Args:
+    source: see `read`.
+    given: the one that the user names.
+    is_needed: whether a Hugging Face folder without one is an error.
+
+  Returns:
+    The file; None if nothing tells.
+
+  Raises:
+    FileNotFoundError: it is nowhere, and needed.
+    ValueError: the one named is another than the policy's own.
+  """
+  if (source / folder.MANIFEST).is_file():
+    return vocabulary_record.find(source, given)
+  if not (source / huggingface.CONFIG_FILE).is_file():
+    return pathlib.Path(given) if given else None
+  described = json.loads((source / huggingface.CONFIG_FILE).read_text('utf-8'))
+  try:
+    return tokenizer_files.find(source, described, given)
+  except FileNotFoundError:
+    if is_needed:
+      raise
+    return None
 
 
 def read(
@@ -116,19 +245,14 @@ def read(
     raise ValueError(
       f'--network and --gin.NAME are for T5X checkpoints; {source} is none.'
     )
+  check(source)
   if (source / folder.MANIFEST).is_file():
     config = imported.network_of(source)
     policy = policy_lib.Policy(config)
     return config, policies.load(source, policy, mesh.MeshConfig())
   if (source / huggingface.CONFIG_FILE).is_file():
     return huggingface.load_policy(source)
-  if is_t5x:
-    return t5x_checkpoints.load_policy(source, _sizes(gin_files, overrides))
-  raise FileNotFoundError(
-    f'{source} must be a Hugging Face folder ({huggingface.CONFIG_FILE}), a T5X '
-    f'checkpoint ({t5x_checkpoints.CHECKPOINT_FILE}, or folders '
-    f'checkpoint_<step>) or a finished stage ({folder.MANIFEST}); none is there.'
-  )
+  return t5x_checkpoints.load_policy(source, _sizes(gin_files, overrides))
 
 
 def _sizes(
@@ -143,33 +267,6 @@ def _sizes(
   return gin_utils.parse_and_build(
     gin_files, ['Sizes.network=%NETWORK', *overrides], root=Sizes
   ).network
-
-
-def _write_huggingface(source, target, config, params) -> None:
-  path = _results_file(source)
-  vocabulary = _vocabulary_file(source)
-  huggingface.save_policy(target, config, params)
-  if vocabulary is not None:
-    tokenizer_files.write(target, vocabulary, config.vocab_size)
-  else:
-    print('no tokenizer is written: --vocabulary names none', file=sys.stderr)
-  card = model_card.render(
-    config,
-    policy_lib.num_params(params),
-    made=_made(source),
-    results=results_lib.read(path) if path else None,
-  )
-  (target / 'README.md').write_text(card, encoding='utf-8')
-
-
-def _vocabulary_file(source: pathlib.Path) -> pathlib.Path | None:
-  if _VOCABULARY.value is not None:
-    return pathlib.Path(_VOCABULARY.value) if _VOCABULARY.value else None
-  for parent in source.absolute().parents[:_DEPTH]:
-    path = parent / 'data' / prepare.VOCABULARY_FILE
-    if path.is_file():
-      return path
-  return None
 
 
 def _results_file(source: pathlib.Path) -> pathlib.Path | None:

@@ -23,7 +23,14 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import collect, prepare, refresh_samples, seeds, summary
+from rest_jax.stages import (
+  collect,
+  prepare,
+  refresh_samples,
+  seeds,
+  summary,
+  vocabulary_record,
+)
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import export as export_stage
 from rest_jax.stages import folder as folder_lib
@@ -131,6 +138,39 @@ class Run:
     if config.model_file is not None:
       return vocabularies.Vocabulary(config.model_file).size
     return config.size
+
+  def check_vocabularies(self) -> None:
+    """Checks that folders of other runs have the vocabulary of this one.
+
+    Raises:
+      ValueError: one has another; the message says which, and what to do.
+    """
+    given = self.experiment.task.vocabulary.model_file
+    directory = self.directory('data')
+    is_prepared = (directory / folder_lib.MANIFEST).exists()
+    if given is not None:
+      # What is prepared may be of an earlier setting.
+      digest, used = vocabularies.Vocabulary(given).digest, str(given)
+    elif is_prepared:
+      digest = vocabulary_record.digest(directory)
+      used = str(directory / prepare.VOCABULARY_FILE)
+    else:
+      digest, used = None, 'one that it trains'
+    self._check_vocabularies(digest, used)
+
+  def _check_vocabularies(
+    self, digest: str | None, used: str, data: str | None = None
+  ) -> None:
+    experiment = self.experiment
+    for name, directory in (
+      ('BC_DIR', experiment.bc_dir),
+      ('BC_INIT_DIR', None if experiment.bc_dir else experiment.bc.init_dir),
+      ('REWARD_DIR', experiment.reward_dir),
+      ('GROW_DIR', experiment.grow_dir),
+      ('DATA_DIR', experiment.data_dir),
+    ):
+      if directory is not None:
+        vocabulary_record.check(name, directory, digest, used, data)
 
   def grow_directory(self, grow_step: int) -> pathlib.Path:
     if grow_step == 1:
@@ -261,8 +301,13 @@ class Run:
 
   @functools.cached_property
   def policy(self) -> policy_lib.Policy:
-    network = self.experiment.network
-    return policy_lib.Policy(network.with_vocab(self.data.vocabulary.size))
+    data, network = self.data, self.experiment.network
+    self._check_vocabularies(
+      data.vocabulary.digest,
+      str(data.directory / prepare.VOCABULARY_FILE),
+      data.digest,
+    )
+    return policy_lib.Policy(network.with_vocab(data.vocabulary.size))
 
   @functools.cached_property
   def improved_policy(self) -> policy_lib.Policy:
@@ -320,6 +365,7 @@ class Run:
 
   def prepare(self) -> None:
     """Reads the text, makes the vocabulary, stores tokenised pairs."""
+    self.check_vocabularies()
     if self.experiment.data_dir is not None:
       _use('data', self.data.directory)
       return

@@ -1,24 +1,108 @@
-"""A run's vocabulary as the tokenizer of a Hugging Face folder.
+"""The tokenizer of a Hugging Face folder, as a vocabulary and from one.
 
-`transformers.AutoTokenizer` then loads `T5Tokenizer`, which gives the same ids,
-EOS at the end: PAD, EOS and UNK are 0, 1 and 2 there as here.
+`transformers.AutoTokenizer` loads `T5Tokenizer` from what is written here. It
+gives the same ids, EOS at the end: PAD, EOS and UNK are 0, 1 and 2 there as here.
+Text that spells a special token, `</s>`, `<pad>` or `<unk>`, is the exception:
+transformers reads the token there, sentencepiece and this package its letters.
 """
 
+from collections.abc import Mapping
+import contextlib
 import json
 import pathlib
-import shutil
 from typing import Any
 
 # Comes with sentencepiece.
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from rest_jax import types
-from rest_jax.data import vocabularies
+from rest_jax.data import files, vocabularies
+from rest_jax.interop import huggingface_config
 
 VOCABULARY_FILE = 'spiece.model'
 TOKENIZER_FILE = 'tokenizer_config.json'
 SPECIAL_TOKENS_FILE = 'special_tokens_map.json'
-GENERATION_FILE = 'generation_config.json'
+GENERATION_FILE = huggingface_config.GENERATION_FILE
+# Sentencepiece models by the names that folders of Hugging Face have for them.
+_MODELS = (
+  VOCABULARY_FILE,
+  'sentencepiece.model',
+  'tokenizer.model',
+  'spm.model',
+  'sentencepiece.bpe.model',
+)
+# Tokenizers of other kinds.
+_OTHERS = (
+  'tokenizer.json',
+  'vocab.json',
+  'vocab.txt',
+  'source.spm',
+  'target.spm',
+  'merges.txt',
+)
+_BYTES = 'ByT5Tokenizer'
+# 256 bytes, 3 special ids and 125 sentinels.
+_BYTE_VOCAB_SIZE = 384
+
+
+def find(
+  directory: str | pathlib.Path,
+  described: Mapping[str, Any],
+  given: str | pathlib.Path | None = None,
+) -> pathlib.Path:
+  """Returns the sentencepiece model that a checkpoint was trained with.
+
+  Args:
+    directory: of the checkpoint.
+    described: its `config.json`.
+    given: the model that the user names, for a folder without one.
+
+  Raises:
+    FileNotFoundError: there is none, and none is named.
+    ValueError: the one named is not the one there, or the checkpoint reads
+      bytes.
+  """
+  directory = pathlib.Path(directory)
+  beside = [directory / name for name in _MODELS]
+  found = [path for path in beside if path.exists() or path.is_symlink()]
+  if found:
+    _check_given(found[0], given)
+    return found[0]
+  path = directory / TOKENIZER_FILE
+  settings = files.read_json(path) if path.is_file() else {}
+  settings = settings if isinstance(settings, dict) else {}
+  classes = [said.get('tokenizer_class') for said in (settings, described)]
+  size = described.get('vocab_size')
+  if _BYTES in classes or (size == _BYTE_VOCAB_SIZE and given is None):
+    raise ValueError(
+      f'{directory} must have a sentencepiece model; it seems to be a ByT5, '
+      f'which reads bytes (vocab_size {size}, tokenizer_class '
+      f'{classes[0] or classes[1]}). No vocabulary here reads bytes: use a T5, '
+      'mT5 or umT5. If it is none, name its sentencepiece model: '
+      '--vocabulary=/path/to/spiece.model.'
+    )
+  if given is not None:
+    return pathlib.Path(given)
+  others = [name for name in _OTHERS if (directory / name).exists()]
+  there = f' Its {", ".join(others)} cannot be read.' if others else ''
+  raise FileNotFoundError(
+    f'{directory} has no sentencepiece model ({VOCABULARY_FILE}) beside its '
+    f'weights, by which its token ids are read.{there} Name the one that it was '
+    'trained with: --vocabulary=/path/to/spiece.model.'
+  )
+
+
+def _check_given(found: pathlib.Path, given: str | pathlib.Path | None) -> None:
+  """Raises ValueError if a model is named that is not the one there."""
+  if given is None:
+    return
+  digests = [vocabularies.Vocabulary(path).digest for path in (found, given)]
+  if digests[0] != digests[1]:
+    raise ValueError(
+      f'--vocabulary must be the vocabulary of the policy, {found} '
+      f'({digests[0][:12]}); {given} is another one ({digests[1][:12]}). Leave '
+      '--vocabulary out.'
+    )
 
 
 def write(
@@ -42,12 +126,7 @@ def write(
       too small for the vocabulary.
   """
   directory = pathlib.Path(directory)
-  pieces = _check(vocabulary)
-  if vocab_size < len(pieces):
-    raise ValueError(
-      f'vocabulary must have at most the {vocab_size} pieces of the network; '
-      f'{vocabulary} has {len(pieces)}.'
-    )
+  pieces = check(vocabulary, vocab_size)
   special = {
     'pad_token': pieces[types.PAD_ID],
     'eos_token': pieces[types.EOS_ID],
@@ -72,20 +151,24 @@ def write(
     ],
     'max_length': 128,
   }
-  directory.mkdir(parents=True, exist_ok=True)
-  shutil.copyfile(vocabulary, directory / VOCABULARY_FILE)
-  for name, content in (
-    (TOKENIZER_FILE, described),
-    (SPECIAL_TOKENS_FILE, special),
-    (GENERATION_FILE, generation),
-  ):
-    (directory / name).write_text(
-      json.dumps(content, indent=2, sort_keys=True) + '\n', encoding='utf-8'
+  texts = {
+    name: json.dumps(content, indent=2, sort_keys=True) + '\n'
+    for name, content in (
+      (TOKENIZER_FILE, described),
+      (SPECIAL_TOKENS_FILE, special),
+      (GENERATION_FILE, generation),
     )
+  }
+  contents = {name: text.encode() for name, text in texts.items()}
+  contents[VOCABULARY_FILE] = pathlib.Path(vocabulary).read_bytes()
+  with contextlib.ExitStack() as stack:  # They appear once all are written.
+    for name, content in contents.items():
+      path = stack.enter_context(files.atomic_write(directory / name))
+      path.write_bytes(content)
 
 
-def _check(vocabulary: str | pathlib.Path) -> list[str]:
-  """Returns the pieces of a model that `T5Tokenizer` reads as it is meant."""
+def check(vocabulary: str | pathlib.Path, vocab_size: int) -> list[str]:
+  """Returns the pieces of a model; see `write` for what it refuses."""
   vocabularies.Vocabulary(vocabulary)  # PAD, EOS and UNK, or an error.
   # Its classes are made at import, where type checkers do not see them.
   message: Any = model_pb2
@@ -103,4 +186,9 @@ def _check(vocabulary: str | pathlib.Path) -> list[str]:
         f'for the T5Tokenizer of transformers; got {value}. Export without a '
         "tokenizer: --vocabulary=''."
       )
+  if vocab_size < len(model.pieces):
+    raise ValueError(
+      f'vocabulary must have at most the {vocab_size} pieces of the network; '
+      f'{vocabulary} has {len(model.pieces)}.'
+    )
   return [piece.piece for piece in model.pieces]

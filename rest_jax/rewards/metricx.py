@@ -124,6 +124,15 @@ class MetricX:
     folder = safetensors_folder.Folder(self.directory)
     config = huggingface.check_scalar_model(folder, SCORE_PIECE)
     vocabulary = vocabularies.Vocabulary(self.vocabulary_path)
+    own = pathlib.Path(self.directory) / VOCABULARY_FILE
+    if own.is_file() and vocabulary.digest != (
+      vocabularies.Vocabulary(own).digest
+    ):
+      raise ValueError(
+        f'vocabulary_file must be {own}, which lies beside the weights; '
+        f'{self.vocabulary_file} is another vocabulary. Leave vocabulary_file '
+        'out.'
+      )
     if vocabulary.size > config.vocab_size:
       raise ValueError(
         f'the vocabulary {self.vocabulary_path} must not have more pieces than '

@@ -104,6 +104,7 @@ def run(
     {
       'training': result.summary,
       'num_params': policy_lib.num_params(result.params),
+      'vocabulary': data.described_vocabulary,
     }
   )
   return folder.path

@@ -6,15 +6,17 @@ is the policy G=0, I=0, as `BC_INIT_DIR` the one that BC starts from.
 
 import dataclasses
 import pathlib
+import shutil
 
 import optax
 
 from rest_jax import types
-from rest_jax.data import files
+from rest_jax.data import files, vocabularies
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
 from rest_jax.training import checkpoints
 from rest_jax.training import step as step_lib
 
@@ -26,27 +28,39 @@ def write(
   config: network.NetworkConfig,
   params: types.Params,
   *,
+  vocabulary: str | pathlib.Path,
   origin: str,
   overwrite: bool = False,
 ) -> pathlib.Path:
   """Writes a finished stage folder that holds given parameters.
 
-  Beside the checkpoint stands `network.gin`: the sizes as a file of models/.
+  Beside the checkpoint stand `network.gin`, the sizes as a file of models/, and
+  `vocab.model`, the only vocabulary that a run may use the policy with.
 
   Args:
     directory: the folder to write.
     config: sizes of the network, `vocab_size` among them.
     params: of the policy.
+    vocabulary: the sentencepiece model that the policy was trained with.
     origin: where they came from, for the record.
     overwrite: see `folder.begin`.
 
   Returns:
     The finished folder.
+
+  Raises:
+    ValueError: the vocabulary cannot be read, or has more pieces than the
+      network embeds.
   """
+  pieces = check_vocabulary(vocabulary, config)
   digest = checkpoints.digest(params)
   folder = folder_lib.begin(
     directory,
-    {'imported': digest, 'network': config},
+    {
+      'imported': digest,
+      'network': config,
+      'vocabulary': pieces.digest,
+    },
     overwrite=overwrite,
   )
   if folder.is_finished:
@@ -61,6 +75,8 @@ def write(
     saved.close()
   with files.atomic_write(folder.path / NETWORK_GIN) as temporary:
     temporary.write_text(_gin(config, origin), encoding='utf-8')
+  with files.atomic_write(folder.path / prepare.VOCABULARY_FILE) as temporary:
+    shutil.copyfile(vocabulary, temporary)
   training = {
     'steps': 0,
     'best_step': 0,
@@ -77,9 +93,24 @@ def write(
       'origin': origin,
       'training': training,
       'num_params': policy_lib.num_params(params),
+      'vocabulary': {'size': pieces.size, 'digest': pieces.digest},
     }
   )
   return folder.path
+
+
+def check_vocabulary(
+  path: str | pathlib.Path, config: network.NetworkConfig
+) -> vocabularies.Vocabulary:
+  """Reads the vocabulary of a policy; see `write` for what is refused."""
+  vocabulary = vocabularies.Vocabulary(path)
+  if vocabulary.size > config.vocab_size:
+    raise ValueError(
+      f'the vocabulary must have at most the {config.vocab_size} pieces that '
+      f'the network embeds; {path} has {vocabulary.size}. It is not that of '
+      'this checkpoint.'
+    )
+  return vocabulary
 
 
 def network_of(directory: str | pathlib.Path) -> network.NetworkConfig:

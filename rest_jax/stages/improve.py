@@ -190,7 +190,13 @@ def run(
     },
     description=f'improve {grow_step}.{improve_step}',
   )
-  folder.finish({'training': result.summary, 'kept': rows.statistics})
+  folder.finish(
+    {
+      'training': result.summary,
+      'kept': rows.statistics,
+      'vocabulary': data.described_vocabulary,
+    }
+  )
   return folder.path
 
 

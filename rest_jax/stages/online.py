@@ -137,5 +137,5 @@ def run(
   )
   if message:
     folder.warn(message)
-  folder.finish(result)
+  folder.finish({**result, 'vocabulary': data.described_vocabulary})
   return folder.path

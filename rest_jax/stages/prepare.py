@@ -41,6 +41,11 @@ class PreparedData:
   vocabulary: vocabularies.Vocabulary
   digest: str
 
+  @property
+  def described_vocabulary(self) -> dict[str, Any]:
+    """Size and digest, for the manifests of stages."""
+    return {'size': self.vocabulary.size, 'digest': self.vocabulary.digest}
+
   def pairs(self, split: str) -> pair_store.PairStore:
     """Opens the pairs of 'train', 'validation', 'test' or 'grow'."""
     return pair_store.PairStore.open(self.directory, split)

@@ -86,6 +86,22 @@ def test_transformers_gives_the_same_ids(tmp_path, texts, rule):
       assert decoded == ours.decode(ids)
 
 
+def test_special_tokens_that_are_spelt_in_text(tmp_path, texts):
+  """Ours reads the letters; transformers reads the token, as documented."""
+  path = _train(texts, tmp_path / 'vocab.model')
+  ours = vocabularies.Vocabulary(path)
+  for text in ('abc </s> de', 'a</s>b', '<pad>abc', '<unk>'):
+    assert not {0, 1} & set(ours.encode(text).tolist())
+  transformers = pytest.importorskip(
+    'transformers', reason='transformers is not installed'
+  )
+  tokenizer_files.write(tmp_path, path, 90)
+  (tmp_path / 'config.json').write_text('{"model_type": "t5"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  assert theirs('abc </s> de')['input_ids'].count(1) == 2
+  assert 0 in theirs('<pad>abc')['input_ids']
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [

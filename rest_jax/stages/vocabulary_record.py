@@ -1,0 +1,140 @@
+"""Which vocabulary the token ids of a finished stage belong to.
+
+Stages that make a policy, a reward or samples record its digest. Folders of
+earlier versions name the digest of their data instead, whose folder may lie
+beside them.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rest_jax.data import vocabularies
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
+
+# A stage's folder is at most this deep in its run.
+_DEPTH = 3
+_SHOWN = 12
+
+
+def digest(directory: str | pathlib.Path) -> str | None:
+  """Returns the digest of a finished stage's vocabulary; None if unknown."""
+  manifest = folder_lib.read_manifest(directory)
+  recorded = manifest.get('vocabulary') or {}
+  if recorded.get('digest'):
+    return recorded['digest']
+  if 'vocabulary_digest' in manifest:  # Of a Grow.
+    return manifest['vocabulary_digest']
+  data = _data_beside(directory, manifest)
+  return data.vocabulary.digest if data else None
+
+
+def find(
+  directory: str | pathlib.Path, given: str | None = None
+) -> pathlib.Path | None:
+  """Returns the sentencepiece model of a finished stage's policy.
+
+  Args:
+    directory: the stage's folder.
+    given: the model that the user names.
+
+  Returns:
+    The file; None if none is named and none lies beside the policy.
+
+  Raises:
+    ValueError: the one named is another than the policy's own.
+  """
+  own = digest(directory)
+  if given:
+    named = vocabularies.Vocabulary(given).digest
+    if own not in (None, named):
+      raise ValueError(
+        f'--vocabulary must be the vocabulary that {directory} was made with '
+        f'({own[:_SHOWN]}); {given} is another one ({named[:_SHOWN]}). Leave '
+        '--vocabulary out.'
+      )
+    return pathlib.Path(given)
+  if own is None:
+    return None
+  path = pathlib.Path(directory).absolute()
+  for parent in (path, *(parent / 'data' for parent in path.parents[:_DEPTH])):
+    candidate = parent / prepare.VOCABULARY_FILE
+    if candidate.is_file() and vocabularies.Vocabulary(candidate).digest == own:
+      return candidate
+  return None
+
+
+def check(
+  name: str,
+  directory: str | pathlib.Path,
+  vocabulary: str | None,
+  used: str,
+  data: str | None = None,
+) -> None:
+  """Refuses a folder of another vocabulary than the run's.
+
+  Args:
+    name: name of the setting that names the folder, such as BC_DIR.
+    directory: a finished stage; one that is not finished is left to others.
+    vocabulary: digest of the run's vocabulary; None if it is yet to be trained.
+    used: words for the run's vocabulary.
+    data: digest of the run's data, if they are prepared.
+
+  Raises:
+    ValueError: the vocabularies differ, or the folder is of an imported policy
+      without a record.
+  """
+  path = pathlib.Path(directory)
+  if not (path / folder_lib.MANIFEST).exists():
+    return
+  settings = folder_lib.read_manifest(path)['settings']
+  own, is_imported = digest(path), 'imported' in settings
+  if own is None and is_imported:
+    raise ValueError(
+      f'{name} = {path} does not say which vocabulary its policy was trained '
+      'with: an earlier version imported it. Import it again: python -m '
+      f'rest_jax.convert --from=... --to={path} --replace, with --vocabulary if '
+      'there is no sentencepiece model beside its weights.'
+    )
+  if own is None:
+    if data is not None and settings.get('data') != data:
+      logging.warning(
+        '%s = %s does not say which vocabulary it was made with; if it is '
+        'another than %s, its token ids mean other pieces',
+        name,
+        path,
+        used,
+      )
+    return
+  # Vocabularies that are trained on the same text are the same.
+  if own == vocabulary or (vocabulary is None and not is_imported):
+    return
+  where = find(path)
+  remedy = (
+    f'--gin.VocabularyConfig.model_file={where}'
+    if where
+    else '--gin.DATA_DIR=... with the data that it was made from'
+  )
+  shown = f' ({vocabulary[:_SHOWN]})' if vocabulary else ''
+  raise ValueError(
+    f'{name} = {path} has the vocabulary {where or "of its run"} '
+    f'({own[:_SHOWN]}), and this run has {used}{shown}: token ids mean other '
+    f'pieces. Use the vocabulary that it was made with: {remedy}, in a new '
+    '--model_dir.'
+  )
+
+
+def _data_beside(
+  directory: str | pathlib.Path, manifest: dict[str, Any]
+) -> prepare.PreparedData | None:
+  """The data that a stage names, if its run's folder holds them."""
+  wanted = manifest['settings'].get('data')
+  for parent in pathlib.Path(directory).absolute().parents[:_DEPTH]:
+    path = parent / 'data'
+    if wanted and (path / folder_lib.MANIFEST).is_file():
+      data = prepare.load(path)
+      if data.digest == wanted:
+        return data
+  return None
