@@ -103,7 +103,16 @@ def _write_stage(source, target, overrides) -> pathlib.Path:
       f'{source} does not tell the vocabulary that its policy was trained with. '
       'Name it: --vocabulary=/path/to/spiece.model.'
     )
-  vocabularies.Vocabulary(vocabulary)  # Before the weights are read.
+  # Before the weights are read.
+  size = vocabularies.Vocabulary(vocabulary).size
+  added = tokenizer_files.added_tokens(source, size)
+  if added:
+    print(
+      f'warning: {source} adds {len(added)} tokens to its sentencepiece model '
+      f'({", ".join(added[:3])}), which are not read: text that spells them is '
+      'cut into letters',
+      file=sys.stderr,
+    )
   config, params = read(source, _NETWORK.value or (), overrides)
   return imported.write(
     target,

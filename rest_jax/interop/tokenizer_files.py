@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import contextlib
 import json
 import pathlib
+import re
 from typing import Any
 
 # Comes with sentencepiece.
@@ -40,6 +41,7 @@ _OTHERS = (
   'target.spm',
   'merges.txt',
 )
+_ADDED_FILE = 'added_tokens.json'
 _BYTES = 'ByT5Tokenizer'
 # 256 bytes, 3 special ids and 125 sentinels.
 _BYTE_VOCAB_SIZE = 384
@@ -68,9 +70,7 @@ def find(
   if found:
     _check_given(found[0], given)
     return found[0]
-  path = directory / TOKENIZER_FILE
-  settings = files.read_json(path) if path.is_file() else {}
-  settings = settings if isinstance(settings, dict) else {}
+  settings = _read_object(directory / TOKENIZER_FILE)
   classes = [said.get('tokenizer_class') for said in (settings, described)]
   size = described.get('vocab_size')
   if _BYTES in classes or (size == _BYTE_VOCAB_SIZE and given is None):
@@ -90,6 +90,33 @@ def find(
     f'weights, by which its token ids are read.{there} Name the one that it was '
     'trained with: --vocabulary=/path/to/spiece.model.'
   )
+
+
+def added_tokens(directory: str | pathlib.Path, size: int) -> list[str]:
+  """Returns tokens that a folder adds to its sentencepiece model.
+
+  Sentinels, `<extra_id_0>` and so on, are left out.
+
+  Args:
+    directory: of the checkpoint.
+    size: pieces of the model.
+  """
+  directory = pathlib.Path(directory)
+  settings = _read_object(directory / TOKENIZER_FILE)
+  entries = settings.get('added_tokens_decoder') or {}
+  found = {entry['content']: int(key) for key, entry in entries.items()}
+  found |= _read_object(directory / _ADDED_FILE)
+  return [
+    token
+    for token, number in found.items()
+    if number >= size and not re.fullmatch(r'<extra_id_\d+>', token)
+  ]
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object; {} if there is no file, or another value in it."""
+  content = files.read_json(path) if path.is_file() else {}
+  return content if isinstance(content, dict) else {}
 
 
 def _check_given(found: pathlib.Path, given: str | pathlib.Path | None) -> None:

@@ -86,6 +86,17 @@ def test_transformers_gives_the_same_ids(tmp_path, texts, rule):
       assert decoded == ours.decode(ids)
 
 
+def test_added_tokens_are_found(tmp_path):
+  assert tokenizer_files.added_tokens(tmp_path, 90) == []
+  entries = {'1': '</s>', '90': '<extra_id_0>', '91': '<2de>'}
+  decoder = {key: {'content': text} for key, text in entries.items()}
+  (tmp_path / 'tokenizer_config.json').write_text(
+    json.dumps({'added_tokens_decoder': decoder})
+  )
+  (tmp_path / 'added_tokens.json').write_text('{"<2fr>": 92}')
+  assert tokenizer_files.added_tokens(tmp_path, 90) == ['<2de>', '<2fr>']
+
+
 def test_special_tokens_that_are_spelt_in_text(tmp_path, texts):
   """Ours reads the letters; transformers reads the token, as documented."""
   path = _train(texts, tmp_path / 'vocab.model')
