@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from rest_jax.data import vocabularies
+from rest_jax.interop import huggingface_config, t5x_checkpoints
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
 
@@ -84,10 +85,20 @@ def check(
 
   Raises:
     ValueError: the vocabularies differ, or the folder is of an imported policy
-      without a record.
+      without a record, or a checkpoint that is not imported yet.
   """
   path = pathlib.Path(directory)
   if not (path / folder_lib.MANIFEST).exists():
+    for file in (
+      huggingface_config.CONFIG_FILE,
+      t5x_checkpoints.CHECKPOINT_FILE,
+    ):
+      if (path / file).is_file():
+        raise ValueError(
+          f'{name} = {path} must be a finished stage; it is a checkpoint of '
+          f'another library ({file}). Import it first: python -m '
+          f'rest_jax.convert --from={path} --to=...'
+        )
     return
   settings = folder_lib.read_manifest(path)['settings']
   own, is_imported = digest(path), 'imported' in settings

@@ -68,3 +68,10 @@ def test_a_folder_that_does_not_say(run, tmp_path, caplog):
     vocabulary_record.check('BC_DIR', folder, 'a', 'mine')
   # What is not there is another error, of whoever needs it.
   vocabulary_record.check('BC_DIR', tmp_path / 'none', 'a', 'mine')
+
+
+@pytest.mark.parametrize('file', ['config.json', 'checkpoint'])
+def test_a_checkpoint_that_is_not_imported(tmp_path, file):
+  (tmp_path / file).write_text('{}')
+  with pytest.raises(ValueError, match=r'Import it first: .*convert --from='):
+    vocabulary_record.check('BC_DIR', tmp_path, 'a', 'mine')
