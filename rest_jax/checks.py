@@ -60,8 +60,8 @@ def check(run: run_lib.Run) -> Found:
   text_metrics.check_tokenizer(
     'EvaluateConfig.bleu_tokenize', experiment.evaluate.bleu_tokenize
   )
-  _check_folders(run)
   run.check_vocabularies()
+  _check_folders(run)
   pairs = {split: list(found) for split, found in _pairs(run)}
   _check_references(experiment.reward, pairs)
   scored = _usable(
@@ -79,10 +79,10 @@ def _check_folders(run: run_lib.Run) -> None:
   """Raises FileNotFoundError for a folder given as finished that is not."""
   experiment = run.experiment
   for name, directory in (
-    ('Experiment.bc_dir', experiment.bc_dir),
-    ('Experiment.reward_dir', experiment.reward_dir),
-    ('Experiment.grow_dir', experiment.grow_dir),
-    ('BCConfig.init_dir', experiment.bc.init_dir),
+    ('BC_DIR', experiment.bc_dir),
+    ('REWARD_DIR', experiment.reward_dir),
+    ('GROW_DIR', experiment.grow_dir),
+    ('BC_INIT_DIR', experiment.bc.init_dir),
   ):
     if directory is None:
       continue
