@@ -105,8 +105,8 @@ def test_constant_dev_scores_are_named(files):
   ('override', 'words'),
   [
     ('REWARD_DIR=elsewhere', 'Experiment.reward_dir must be the folder of a'),
-    ('GROW_DIR=elsewhere', 'Experiment.grow_dir must be'),
-    ('BC_INIT_DIR=elsewhere', 'BCConfig.init_dir must be'),
+    ('GROW_DIR=elsewhere', 'GROW_DIR must be'),
+    ('BC_INIT_DIR=elsewhere', 'BC_INIT_DIR must be'),
   ],
 )
 def test_folders_that_are_given_must_be_finished(files, override, words):
