@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from rest_jax import gin_utils, types
+from rest_jax import gin_utils, terminal, types
 from rest_jax.data import files, vocabularies
 from rest_jax.evaluation import results as results_lib
 from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
@@ -307,6 +307,7 @@ def _made(source: pathlib.Path) -> str:
 
 def entry_point() -> None:
   """Splits gin's flags off and hands the rest to absl."""
+  terminal.use_utf8()
   try:
     argv, overrides = gin_utils.split_flags(sys.argv)
   except ValueError as error:

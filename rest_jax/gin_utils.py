@@ -359,7 +359,21 @@ def _split_override(override: str) -> tuple[str, str]:
       f'--gin.{override}: a name and a value are expected, as in '
       "--gin.NAME=VALUE; an empty text is ''."
     )
+  if not _is_text(override):
+    raise ConfigError(
+      f'--gin.{override!a}: must be text in UTF-8. Rename the file that it names,'
+      ' or start with PYTHONUTF8=1 where the locale is another.'
+    )
   return name, value
+
+
+def _is_text(value: str) -> bool:
+  """Whether a value has no bytes that Python could not decode."""
+  try:
+    value.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _quoted(name: str, value: str) -> str:

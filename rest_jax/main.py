@@ -312,6 +312,9 @@ def _leave(status: int) -> NoReturn:
 
 def entry_point() -> None:
   """Splits gin's flags off and hands the rest to absl."""
+  from rest_jax import terminal
+
+  terminal.use_utf8()
   from rest_jax import gin_utils
 
   try:

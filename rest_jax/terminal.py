@@ -5,6 +5,7 @@ NO_COLOR is set), and bars make room for them. Control characters are shown and
 never sent.
 """
 
+import io
 import logging as std_logging
 import os
 import sys
@@ -16,6 +17,21 @@ from rest_jax import progress, visible
 
 _YELLOW, _RED, _PLAIN = '\x1b[33m', '\x1b[31m', '\x1b[0m'
 _WARNING = 'WARNING'
+
+
+def use_utf8() -> None:
+  """Starts the program again in Python's UTF-8 mode where it is in another.
+
+  In a locale without UTF-8, as with LC_ALL=C in many containers, Python neither
+  finds files by names beyond ASCII nor prints such text.
+  """
+  is_utf8 = sys.getfilesystemencoding() == 'utf-8'
+  if not is_utf8 and os.environ.get('PYTHONUTF8') != '1':
+    command = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, 'PYTHONUTF8': '1'})
+  # PYTHONIOENCODING may ask for less all the same.
+  if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+    sys.stdout.reconfigure(errors='replace')
 
 
 def show(text: str) -> None:

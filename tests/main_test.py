@@ -381,3 +381,28 @@ def test_a_reader_that_leaves_ends_it_quietly(
   os.close(writing)
   assert done.returncode == 128 + signal.SIGPIPE
   assert done.stderr == ''
+
+
+def test_files_are_found_in_a_locale_without_utf8(tmp_path):
+  folder = tmp_path / 'straße'
+  folder.mkdir()
+  for name in ('a.de', 'a.en'):
+    (folder / name).write_text('Straße …\n', encoding='utf-8')
+  files = [
+    f"--gin.{split}_{side}=('{folder / name}',)"
+    for split in ('TRAIN', 'VALIDATION', 'TEST')
+    for side, name in (('SOURCES', 'a.de'), ('REFERENCES', 'a.en'))
+  ]
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'rest_jax.main', '--dry_run',
+      '--gin_file=gin_configs/experiments/summarise_small.gin', *files,
+      f'--model_dir={folder / "run"}',
+    ],
+    capture_output=True, check=False, cwd=_ROOT,
+    env=os.environ
+    | {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert 'ParallelText: Straße …' in done.stdout.decode()
+  assert str(folder / 'run') in done.stdout.decode()

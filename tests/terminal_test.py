@@ -150,3 +150,34 @@ def test_verbosity():
 def test_show_prints_lines_as_they_are(capsys, text):
   terminal.show(text)
   assert capsys.readouterr().out == text + '\n'
+
+
+_UTF8 = """
+import sys
+from rest_jax import terminal
+terminal.use_utf8()
+print(sys.argv[1], sys.getfilesystemencoding(), sys.stdout.encoding)
+terminal.show('1 ± 2 …')
+"""
+
+
+@pytest.mark.parametrize(
+  ('changes', 'printed'),
+  [
+    ({}, 'straße utf-8 utf-8\n1 ± 2 …\n'),
+    ({'PYTHONUTF8': '1'}, 'straße utf-8 utf-8\n1 ± 2 …\n'),
+    ({'PYTHONIOENCODING': 'ascii'}, 'stra?e utf-8 ascii\n1 ? 2 ?\n'),
+  ],
+)
+def test_a_locale_without_utf8_changes_nothing(tmp_path, changes, printed):
+  path = tmp_path / 'program.py'
+  path.write_text(_UTF8, encoding='utf-8')
+  plain = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+  done = subprocess.run(
+    [sys.executable, str(path), 'straße'],
+    capture_output=True,
+    check=True,
+    env=environment(**plain) | changes,
+    cwd=_ROOT,
+  )
+  assert done.stdout.decode() == printed

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import gzip
 import os
 import pathlib
+import sys
 import zlib
 
 from rest_jax.data import files
@@ -41,7 +42,21 @@ def as_paths(
   for path in paths:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
       raise TypeError(f'{name} must hold paths of files; got {path!r}.')
+    _check_name(name, os.fspath(path))
   return tuple(os.path.join(folder, path) for path in paths)
+
+
+def _check_name(name: str, path: str) -> None:
+  """Raises ValueError for a path that cannot be recorded or opened."""
+  try:
+    path.encode()
+    os.fsencode(path)
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      f'{name} must name files in UTF-8, and Python must run in it; got '
+      f'{path!a}, and {sys.getfilesystemencoding()} for names of files. Rename '
+      'the file, or start with PYTHONUTF8=1.'
+    ) from error
 
 
 def check_files(name: str, paths: Sequence[PathLike]) -> None:

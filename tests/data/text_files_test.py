@@ -1,6 +1,7 @@
 """Tests of reading text files."""
 
 import gzip
+import os
 import random
 import re
 
@@ -196,3 +197,20 @@ def test_an_empty_row_among_others_is_one(tmp_path):
     (3, ['2']),
     (4, ['']),
   ]
+
+
+def test_a_file_name_that_is_not_utf8_is_refused():
+  name = os.fsdecode(b'stra\xdfe.de')
+  with pytest.raises(
+    ValueError, match=r'files must name files in UTF-8.*udcdf'
+  ):
+    text_files.as_paths('files', name)
+
+
+def test_a_python_of_another_encoding_is_refused(monkeypatch):
+  def fail(path):
+    return path.encode('ascii')
+
+  monkeypatch.setattr(os, 'fsencode', fail)
+  with pytest.raises(ValueError, match=r'start with PYTHONUTF8=1'):
+    text_files.as_paths('files', 'straße.de')
