@@ -21,6 +21,11 @@ flags.adopt_module_key_flags(options)  # For --help.
 # The exit status is this and the number of the signal that stopped the program.
 _SIGNALLED = 128
 
+# They log, in threads, pages of what they raise too.
+_SAID_AGAIN = ('/orbax/', '/asyncio/')
+# Characters of other libraries' lines.
+_SHOWN = 300
+
 # Errors that mean a wrong input, setting, file or environment.
 _EXPECTED = (
   ValueError,
@@ -173,6 +178,8 @@ def _explain(error: Exception) -> str:
   """Words for an error; where it arose is kept if nobody expected it."""
   from rest_jax.data import files
 
+  if isinstance(error, PermissionError) and error.filename:
+    return files.refusal(error.filename, error)
   if isinstance(error, (*_EXPECTED, files.DiskError)):
     return str(error)
   if isinstance(error, OSError) and files.is_of_disk(error):
@@ -277,10 +284,24 @@ def _quiet() -> None:
 
 
 def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
-  if not is_ours(record) and not options.TRACEBACK.value:
+  if is_ours(record):
+    return True
+  if not options.TRACEBACK.value:
     # What it means for the run is said once, at the end.
+    if any(name in record.pathname for name in _SAID_AGAIN):
+      return False
     record.exc_info = None
-  return is_ours(record) or record.levelno > std_logging.WARNING
+    record.msg = ' '.join(record.getMessage().split())[:_SHOWN]
+    record.args = ()
+  return record.levelno > std_logging.WARNING
+
+
+def _hide_closed_loops(unraisable: 'sys.UnraisableHookArgs') -> None:
+  """Prints what could not be raised, but for reads that Orbax has given up."""
+  is_closed_loop = str(unraisable.exc_value) == 'Event loop is closed'
+  if unraisable.object is None and is_closed_loop:
+    return
+  sys.__unraisablehook__(unraisable)
 
 
 def is_ours(record: std_logging.LogRecord) -> bool:
@@ -315,6 +336,7 @@ def entry_point() -> None:
   from rest_jax import terminal
 
   terminal.use_utf8()
+  sys.unraisablehook = _hide_closed_loops
   from rest_jax import gin_utils
 
   try:

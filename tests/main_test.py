@@ -406,3 +406,40 @@ def test_files_are_found_in_a_locale_without_utf8(tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'ParallelText: Straße …' in done.stdout.decode()
   assert str(folder / 'run') in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+  ('path', 'level', 'shown'),
+  [
+    ('/x/orbax/checkpoint/future.py', logging.ERROR, False),
+    ('/x/asyncio/base_events.py', logging.ERROR, False),
+    ('/x/tensorstore/a.py', logging.ERROR, True),
+    ('/x/tensorstore/a.py', logging.WARNING, False),
+    (str(_PACKAGE / 'run.py'), logging.INFO, True),
+  ],
+)
+def test_pages_of_other_libraries_are_not_shown(path, level, shown):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  record = logging.LogRecord('a', level, path, 1, 'a\n%s', ('b' * 999,), None)
+  assert main._is_worth_a_line(record) is shown
+  if shown and 'tensorstore' in path:
+    assert record.getMessage() == 'a ' + 'b' * 298
+
+
+def test_reads_that_were_given_up_are_not_shown(monkeypatch):
+  shown = []
+  monkeypatch.setattr(sys, '__unraisablehook__', shown.append)
+  for text, of in (('Event loop is closed', None), ('else', None), ('', 1)):
+    main._hide_closed_loops(
+      types.SimpleNamespace(exc_value=RuntimeError(text), object=of)
+    )
+  assert [str(one.exc_value) for one in shown] == ['else', '']
+
+
+def test_a_file_without_rights_is_named(failing, tmp_path, capsys):
+  path = tmp_path / 'a.de'
+  path.write_text('')
+  path.chmod(0o000)
+  assert failing(PermissionError(errno.EACCES, 'Permission', str(path))) == 1
+  assert f'file {path} belongs to user' in capsys.readouterr().err

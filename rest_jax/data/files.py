@@ -78,6 +78,29 @@ def disk_error(
   )
 
 
+def refusal(path: str | os.PathLike[str], error: OSError) -> str:
+  """Returns the words for a path that the operating system refuses.
+
+  Args:
+    path: what was to be read or written.
+    error: such as a `PermissionError`.
+  """
+  path = pathlib.Path(path).absolute()
+  place = path
+  while not os.path.lexists(place) and place != place.parent:
+    place = place.parent
+  with contextlib.suppress(OSError):
+    status = place.stat()
+    kind = 'folder' if place.is_dir() else 'file'
+    return (
+      f'{path} cannot be opened: {error.strerror or error}. The {kind} {place} '
+      f'belongs to user {status.st_uid} and has mode {status.st_mode & 0o7777:o}; '
+      f'this program runs as user {os.geteuid()}. Change its owner or mode, or '
+      'choose another path.'
+    )
+  return f'{path} cannot be opened: {error.strerror or error}.'
+
+
 @contextlib.contextmanager
 def atomic_write(
   path: str | os.PathLike[str], num_bytes: int | None = None

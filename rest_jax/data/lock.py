@@ -10,6 +10,8 @@ import pathlib
 import socket
 from typing import TextIO
 
+from rest_jax.data import files
+
 LOCK_FILE = '.lock'
 
 
@@ -33,16 +35,37 @@ def held(
 
   Raises:
     LockedError: another process has it; the message says which and since when.
+    DiskError: the disk is full or read-only.
+    ValueError: the folder cannot be made or written to.
   """
   path = pathlib.Path(directory) / LOCK_FILE
-  path.parent.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
-    if worker is not None:
-      opened = stack.enter_context(open(path, 'a+', encoding='utf-8'))
-      _lock(opened, path, fcntl.LOCK_SH)
-      path = path.with_name(f'{LOCK_FILE}_worker_{worker}')
-    stack.enter_context(_alone(path))
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      if worker is not None:
+        opened = stack.enter_context(open(path, 'a+', encoding='utf-8'))
+        _lock(opened, path, fcntl.LOCK_SH)
+        path = path.with_name(f'{LOCK_FILE}_worker_{worker}')
+      stack.enter_context(_alone(path))
+    except OSError as error:
+      raise _explained(path.parent, error) from error
     yield
+
+
+def _explained(directory: pathlib.Path, error: OSError) -> Exception:
+  """Returns the error for a folder that cannot be made or written to."""
+  if files.is_of_disk(error):
+    return files.disk_error(directory, error.errno or 0)
+  for path in (directory, *directory.parents):
+    if path.exists() and not path.is_dir():
+      return ValueError(
+        f'{directory} must be a folder, or a path where one can be made; {path} '
+        'is a file. Choose another --model_dir.'
+      )
+  return ValueError(
+    f'the folder of the run cannot be written to: '
+    f'{files.refusal(error.filename or directory, error)}'
+  )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a training writes as it goes: metrics.jsonl, TensorBoard, a bar."""
 
 from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
@@ -67,9 +68,15 @@ class Journal:
   def __exit__(self, *exception: Any) -> None:
     self._progress.__exit__(*exception)
     if self._is_writer:
-      with files.explained(self._directory / METRICS_FILE):
+      # What is on its way says more than a disk that is still full.
+      hidden = (OSError,) if exception[0] is not None else ()
+      with (
+        contextlib.suppress(*hidden),
+        files.explained(self._directory / METRICS_FILE),
+      ):
         self._lines.close()
-      self._events.close()
+      with contextlib.suppress(*hidden):
+        self._events.close()
 
   def advance(self, step: int) -> None:
     self._progress.advance(step - self._step)

@@ -1,7 +1,9 @@
 """Tests of the lock on a run's folder."""
 
 import contextlib
+import errno
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import sys
 
 import pytest
 
-from rest_jax.data import lock
+from rest_jax.data import files, lock
 
 _HOLD = """
 import sys, time
@@ -97,5 +99,41 @@ def test_an_owner_that_has_not_written_its_name_yet(tmp_path, other):
   with (
     pytest.raises(lock.LockedError, match='by another process'),
     lock.held(tmp_path),
+  ):
+    pass
+
+
+@pytest.mark.parametrize('name', ['file', 'file/run'])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path, name):
+  (tmp_path / 'file').write_text('')
+  with (
+    pytest.raises(ValueError, match=r'file is a file\. Choose another --model'),
+    lock.held(tmp_path / name),
+  ):
+    pass
+
+
+def test_a_folder_without_rights_is_named(tmp_path, monkeypatch):
+  def fail(path, *_, **__):
+    raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+  monkeypatch.setattr('builtins.open', fail)
+  tmp_path.chmod(0o555)
+  with pytest.raises(ValueError) as caught, lock.held(tmp_path):
+    pass
+  message = str(caught.value)
+  assert message.startswith('the folder of the run cannot be written to: ')
+  assert f'folder {tmp_path} belongs to user' in message
+  assert 'has mode 555; this program runs as user' in message
+
+
+def test_a_read_only_disk_is_named(tmp_path, monkeypatch):
+  def fail(path, **_):
+    raise OSError(errno.EROFS, 'Read-only file system', str(path))
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', fail)
+  with (
+    pytest.raises(files.DiskError, match=r'run cannot be .* disk is read-only'),
+    lock.held(tmp_path / 'run'),
   ):
     pass
