@@ -25,6 +25,8 @@ _MIN_CORRELATION = 0.5
 _LONG_WINDOW = 1008
 _UNRELATED = 0.4
 _SIGMAS = 3.0
+# Beyond it a side is no translation, but a summary: its length may be its own.
+_TRANSLATED = np.log(6.0)
 _CHUNK = 252 * _LONG_WINDOW  # Pairs looked at together, to bound the memory.
 _LONGEST = 65_535
 
@@ -133,6 +135,10 @@ def _unrelated(
   here = _correlations(x, y, 0, starts, window)
   highest = _fisher(here) + _SIGMAS / np.sqrt(window - 3)
   varies = _deviations(x, starts, window) * _deviations(y, starts, window) > 0
+  ratios = np.array(
+    [np.mean(x[at : at + window] - y[at : at + window]) for at in starts]
+  )
+  varies &= np.abs(ratios) < _TRANSLATED
   return [
     Stretch(
       first=offset + int(starts[at]) + 1,

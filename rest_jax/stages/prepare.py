@@ -282,6 +282,6 @@ def _misaligned(stretches: list[dict[str, Any]], read: int) -> str:
   total = sum(found['last'] - found['first'] + 1 for found in stretches)
   return (
     f'about {total:,} of {read:,} pairs look misaligned, judging by the lengths '
-    f'of their sides: {"; ".join(named)}. Look at these lines, and align the '
-    'files again.'
+    f'of their sides: {"; ".join(named)}. Translations correlate at 0.5 to 1: '
+    'look at these lines, and align the files again.'
   )

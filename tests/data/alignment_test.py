@@ -77,6 +77,13 @@ def test_equal_lengths_say_nothing():
   assert alignment.misaligned(lengths) == []
 
 
+def test_summaries_may_have_any_length():
+  source, reference = _lengths(1_000)
+  shuffled = np.random.default_rng(1).permutation(reference)
+  assert alignment.misaligned(np.stack([source, shuffled]))
+  assert alignment.misaligned(np.stack([10 * source, shuffled])) == []
+
+
 def test_chunks_do_not_matter(monkeypatch):
   lengths = _shift(_lengths(9_000), 4_000, 4_200, 1)
   whole = alignment.misaligned(lengths)
