@@ -14,6 +14,9 @@ from typing import TypeVar
 from jaxtyping import Float, Int, Real, Shaped
 import numpy as np
 
+# With fewer pairs a correlation says nothing: of two it is always 1 or -1.
+MIN_CORRELATED = 10
+
 _Estimate = TypeVar('_Estimate', bound='Estimate')
 
 
@@ -316,6 +319,28 @@ def bootstrap_interval(
   tail = (1 - confidence) / 2
   low, high = np.quantile(values, [tail, 1 - tail])
   return float(low), float(high)
+
+
+def correlation_interval(value: float, number: int) -> tuple[float, float]:
+  r"""95 % interval of a correlation by Fisher's transformation.
+
+  $$ \tanh(\operatorname{artanh} r \pm 1.96 / \sqrt{n - 3}) $$
+
+  Source: Fisher, On the "Probable Error" of a Coefficient of Correlation (1921).
+
+  Args:
+    value: r.
+    number: n independent pairs, at least `MIN_CORRELATED`.
+
+  Returns:
+    (low, high).
+  """
+  if number < MIN_CORRELATED:
+    raise ValueError(f'number must be at least {MIN_CORRELATED}; got {number}.')
+  # Of r = 1 the transformation is infinite.
+  centre = math.atanh(max(-1 + 1e-12, min(value, 1 - 1e-12)))
+  half = 1.959963984540054 / math.sqrt(number - 3)
+  return math.tanh(centre - half), math.tanh(centre + half)
 
 
 def _cluster_influence(

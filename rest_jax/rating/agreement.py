@@ -1,15 +1,17 @@
 """How far raters agree: Krippendorff's alpha and Pearson's correlation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import itertools
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.rating import config as config_lib
 from rest_jax.rating import store as store_lib
+
+_NUM_RESAMPLES = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +22,16 @@ class Pair:
     first: a name.
     second: another.
     outputs: number that both rated: of scores two an item, of preferences one.
-    pearson: correlation over these; None where one of them gave all the same.
+    pearson: correlation over these; None where it is not measured: they are
+      fewer than `metrics.MIN_CORRELATED`, or one of them gave all the same.
+    interval: the ends of a 95 % interval, by bootstrap over items.
   """
 
   first: str
   second: str
   outputs: int
   pearson: float | None
+  interval: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +40,18 @@ class Agreement:
 
   Attributes:
     raters: their names, sorted.
-    alpha: Krippendorff's; None where nothing was rated twice, or all alike.
+    alpha: Krippendorff's; None where fewer than `metrics.MIN_CORRELATED` outputs
+      were rated twice, or all alike.
     pairs: those with something rated by both.
+    units: outputs (of preferences items) that two raters or more rated.
+    interval: the ends of a 95 % interval of alpha, by bootstrap over items.
   """
 
   raters: tuple[str, ...]
   alpha: float | None
   pairs: tuple[Pair, ...]
+  units: int = 0
+  interval: tuple[float, float] | None = None
 
 
 def measure(ratings: Sequence[store_lib.Rating], kind: str) -> Agreement:
@@ -54,14 +64,46 @@ def measure(ratings: Sequence[store_lib.Rating], kind: str) -> Agreement:
   Returns:
     The agreement.
   """
-  raters, values = _table(ratings, kind)
+  raters, values, items = _table(ratings, kind)
   pairs = []
   for (i, first), (j, second) in itertools.combinations(enumerate(raters), 2):
     both = ~np.isnan(values[i]) & ~np.isnan(values[j])
     if both.any():
-      correlation = _pearson(values[i, both], values[j, both])
-      pairs.append(Pair(first, second, int(both.sum()), correlation))
-  return Agreement(tuple(raters), krippendorff_alpha(values), tuple(pairs))
+      value, interval = _measured(
+        _pearson, values[[i, j]][:, both], items[both]
+      )
+      pairs.append(Pair(first, second, int(both.sum()), value, interval))
+  twice = (~np.isnan(values)).sum(axis=0) > 1
+  alpha, interval = _measured(
+    krippendorff_alpha, values[:, twice], items[twice]
+  )
+  return Agreement(
+    tuple(raters), alpha, tuple(pairs), int(twice.sum()), interval
+  )
+
+
+def _measured(
+  statistic: Callable[[np.ndarray], float | None],
+  values: Float[np.ndarray, 'raters units'],
+  items: Int[np.ndarray, ' units'],
+) -> tuple[float | None, tuple[float, float] | None]:
+  """Returns a statistic of units and its interval; None for too few units."""
+  value = statistic(values) if len(items) >= metrics.MIN_CORRELATED else None
+  if value is None:
+    return None, None
+  of_item = [np.flatnonzero(items == item) for item in np.unique(items)]
+  draw = np.random.default_rng(0)
+  found = []
+  for _ in range(_NUM_RESAMPLES):
+    drawn = draw.integers(len(of_item), size=len(of_item))
+    resampled = statistic(
+      values[:, np.concatenate([of_item[i] for i in drawn])]
+    )
+    # A resample of equal values has none.
+    if resampled is not None:
+      found.append(resampled)
+  low, high = np.quantile(found or [value], [0.025, 0.975])
+  return value, (float(low), float(high))
 
 
 def krippendorff_alpha(
@@ -102,10 +144,10 @@ def krippendorff_alpha(
 
 def _table(
   ratings: Sequence[store_lib.Rating], kind: str
-) -> tuple[list[str], np.ndarray]:
-  """Returns raters and their values, [raters, units], NaN where there is none.
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+  """Returns raters, their values, [raters, units], and the item of each unit.
 
-  Of scores each output of an item is a unit. Of preferences the item is: what
+  A value is NaN where there is none. Of scores each output of an item is a unit. Of preferences the item is: what
   was said of the second output follows from the first.
   """
   raters = sorted({rating.rater for rating in ratings})
@@ -121,10 +163,12 @@ def _table(
   table = np.full((len(raters), len(units)), np.nan)
   for row, unit, value in cells:
     table[row, unit] = value
-  return raters, table
+  numbers: dict[store_lib.Item, int] = {}
+  items = [numbers.setdefault(item, len(numbers)) for item, _ in units]
+  return raters, table, np.asarray(items, np.int64)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
-  if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+def _pearson(values: Float[np.ndarray, '2 units']) -> float | None:
+  if min(np.ptp(values, axis=1)) == 0:
     return None
-  return metrics.pearson(x, y)
+  return metrics.pearson(*values)

@@ -11,6 +11,7 @@ from waitress import server as waitress_server
 from werkzeug import exceptions
 
 from rest_jax import visible
+from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement, export, guard, order, scores
 from rest_jax.rating import config as config_lib
 from rest_jax.rating import store as store_lib
@@ -199,6 +200,7 @@ class _Page:
       total=len(self._items),
       progress=self._progress(),
       agreement=agreement.measure(ratings, kind),
+      fewest=metrics.MIN_CORRELATED,
       people=scores.People(kind, ratings),
     )
 

@@ -171,20 +171,28 @@ def correlations(judged: Mapping[str, Judged]) -> table.Cells:
     judged: by the policy's name.
   """
   return table.Cells(
-    'Correlation of reward and judge (Pearson), over samples of each policy',
+    'Correlation of reward and judge (Pearson) over samples of each policy, with '
+    f'95 % intervals; {table.MISSING}: fewer than {metrics.MIN_CORRELATED} '
+    'sources, or all alike',
     ('policy', 'all samples', 'samples of one source'),
-    tuple(
-      (
-        name,
-        _correlation(of_policy.judgements, of_policy.rewards),
-        _correlation(
-          *(
-            _without_source(side, of_policy.sources)
-            for side in (of_policy.judgements, of_policy.rewards)
-          )
-        ),
-      )
-      for name, of_policy in judged.items()
+    tuple((name, *_correlations(found)) for name, found in judged.items()),
+  )
+
+
+def _correlations(judged: Judged) -> tuple[str, str]:
+  """Over all samples, and within sources."""
+  # Samples of a source resemble each other, so that it counts once; around its
+  # mean all count but one.
+  number = len(np.unique(judged.sources))
+  if number < metrics.MIN_CORRELATED:
+    return table.MISSING, table.MISSING
+  spare = len(judged.sources) - number
+  return (
+    _correlation(judged.judgements, judged.rewards, number),
+    _correlation(
+      _without_source(judged.judgements, judged.sources),
+      _without_source(judged.rewards, judged.sources),
+      max(spare, metrics.MIN_CORRELATED),
     ),
   )
 
@@ -196,11 +204,15 @@ def _without_source(values: np.ndarray, sources: np.ndarray) -> np.ndarray:
   return values - means[index]
 
 
-def _correlation(judgements: np.ndarray, rewards: np.ndarray) -> str:
+def _correlation(
+  judgements: np.ndarray, rewards: np.ndarray, number: int
+) -> str:
   # A hair of rounding is no spread.
   if min(np.ptp(judgements), np.ptp(rewards)) < 1e-9:
     return table.MISSING
-  return f'{metrics.pearson(judgements, rewards):+.2f}'
+  value = metrics.pearson(judgements, rewards)
+  low, high = metrics.correlation_interval(value, number)
+  return f'{value:+.2f} [{low:+.2f}, {high:+.2f}]'
 
 
 def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:

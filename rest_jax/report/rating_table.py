@@ -1,6 +1,7 @@
 """What people's ratings say, as a table for the terminal."""
 
 from rest_jax import visible
+from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import scores
 from rest_jax.report import probe_table
@@ -31,14 +32,21 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
     f'{len(people.ratings):,} ratings ({people.kind}) by '
     + ', '.join(map(visible.text, agreement.raters))
   )
-  lines.append(f"Krippendorff's alpha {_number(agreement.alpha)}")
+  alpha = _measured(agreement.alpha, agreement.interval, agreement.units)
+  lines.append(f"Krippendorff's alpha {alpha}")
   for pair in agreement.pairs:
     names = f'{visible.text(pair.first)}, {visible.text(pair.second)}'
-    lines.append(
-      f'Pearson {_number(pair.pearson)} of {names} over {pair.outputs:,}'
-    )
+    pearson = _measured(pair.pearson, pair.interval, pair.outputs)
+    lines.append(f'Pearson of {names}: {pearson}')
   return '\n'.join(lines)
 
 
-def _number(value: float | None) -> str:
-  return _MISSING if value is None else f'{value:.3f}'
+def _measured(
+  value: float | None, interval: tuple[float, float] | None, count: int
+) -> str:
+  if value is None or interval is None:
+    least = metrics.MIN_CORRELATED
+    why = f'fewer than {least}' if count < least else 'all alike'
+    return f'not measured over {count:,} rated twice ({why})'
+  low, high = interval
+  return f'{value:.3f} [{low:.3f}, {high:.3f}] over {count:,}'

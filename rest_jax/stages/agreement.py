@@ -1,6 +1,6 @@
 """How well a reward agrees with ratings that it was not trained on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from rest_jax.evaluation import metrics
 # With fewer sources whose hypotheses were rated differently, accuracy within
 # sources says nothing, and a resample may hold no such pair.
 _MIN_PAIRED_SOURCES = 10
+_UNMEASURED = f'fewer than {metrics.MIN_CORRELATED} sources say nothing'
 
 
 def agreement(
@@ -30,10 +31,10 @@ def agreement(
     seed: of the bootstrap.
 
   Returns:
-    rows, sources, and for each statistic its value and the ends low and high of
-    a 95 % interval: pearson, spearman, kendall (tau-b), pairwise_accuracy_all
-    over all pairs of rows and, where there are enough, pairwise_accuracy over
-    pairs of one source.
+    rows, sources, and, of `metrics.MIN_CORRELATED` sources or more, for each
+    statistic its value and the ends low and high of a 95 % interval: pearson,
+    spearman, kendall (tau-b), pairwise_accuracy_all over all pairs of rows and,
+    where there are enough, pairwise_accuracy over pairs of one source.
   """
   names: dict[str, int] = {}
   groups = np.asarray([names.setdefault(text, len(names)) for text in sources])
@@ -43,7 +44,7 @@ def agreement(
   ) -> dict[str, float]:
     arrays = (rewards, ratings)
     low, high = metrics.bootstrap_interval(
-      statistic,
+      _of_resample(statistic),
       *arrays,
       num_resamples=num_resamples,
       seed=seed,
@@ -54,6 +55,8 @@ def agreement(
     return {'value': value, 'low': low, 'high': high}
 
   result: dict[str, Any] = {'rows': len(groups), 'sources': len(names)}
+  if len(names) < metrics.MIN_CORRELATED:
+    return result
   for name, statistic in (
     ('pearson', metrics.pearson),
     ('spearman', metrics.spearman),
@@ -71,13 +74,78 @@ def agreement(
 def line(result: dict[str, Any]) -> str:
   """Returns the numbers of `agreement` in one line."""
   shown = [
-    f'{name} {found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
+    f'{name} {_with_interval(found)}'
     for name, found in result.items()
     if isinstance(found, dict)
-  ]
+  ] or [_UNMEASURED]
   return (
     f'{result["rows"]} rows of {result["sources"]} sources: {", ".join(shown)}'
   )
+
+
+def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
+  """Says where a reward does not agree with ratings it was not trained on.
+
+  Args:
+    found: what `agreement` returned, by split.
+
+  Returns:
+    At most one message for each kind of trouble.
+  """
+  unmeasured, reversed_, unrelated, at_chance = [], [], [], []
+  for split, result in found.items():
+    pearson, within = result.get('pearson'), result.get('pairwise_accuracy')
+    if pearson is None:
+      rows = f'{result["rows"]} rows of {result["sources"]} sources'
+      unmeasured.append(f'{split} ({rows})')
+    elif pearson['high'] < 0:
+      reversed_.append(f'{split} {_with_interval(pearson)}')
+    elif pearson['low'] <= 0:
+      unrelated.append(f'{split} {_with_interval(pearson)}')
+    elif within is not None and within['low'] <= 0.5:
+      at_chance.append(f'{split} {_with_interval(within)}')
+  messages = []
+  if reversed_:
+    messages.append(
+      'the reward is the wrong way round: its correlation with held-out ratings '
+      f'is below zero (Pearson {", ".join(reversed_)}). Check that higher scores '
+      'are better in the ratings.'
+    )
+  if unrelated:
+    messages.append(
+      'the reward has learned nothing that can be measured: its correlation '
+      f'with held-out ratings is not above zero (Pearson {", ".join(unrelated)}'
+      '), so Improve steps would follow noise. Check the ratings, rate more, or '
+      'train longer (RewardStage.pretrain, RewardStage.finetune).'
+    )
+  if at_chance:
+    messages.append(
+      'the reward does not order the translations of one source, by which '
+      f'samples are filtered: {", ".join(at_chance)} of pairs as rated, where '
+      'chance is 0.5. Rate several translations of each source.'
+    )
+  if unmeasured:
+    messages.append(
+      f'agreement with ratings is not measured on {", ".join(unmeasured)}: '
+      f'{_UNMEASURED}. Rate more, or move sources from train to dev.'
+    )
+  return messages
+
+
+def _with_interval(found: Mapping[str, float]) -> str:
+  return f'{found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
+
+
+def _of_resample(statistic: Callable[..., float]) -> Callable[..., float]:
+  """A statistic that takes a resample of equal values for no agreement."""
+  chance = 0.5 if statistic is metrics.pairwise_accuracy else 0.0
+
+  def measure(rewards: np.ndarray, ratings: np.ndarray, *groups) -> float:
+    if np.ptp(rewards) == 0 or np.ptp(ratings) == 0:
+      return chance
+    return statistic(rewards, ratings, *groups)
+
+  return measure
 
 
 def _paired_sources(ratings: np.ndarray, groups: np.ndarray) -> int:

@@ -25,6 +25,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import acquisition, normalize
 from rest_jax.rewards import base as rewards_base
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import agreement as agreement_lib
 from rest_jax.stages import (
   collect,
   policies,
@@ -192,6 +193,8 @@ def run(
   trained = _finetune(
     config, folder, present, new, data, mesh_config, seed, overwrite
   )
+  for message in folder_lib.read_manifest(trained).get(folder_lib.WARNINGS, ()):
+    folder.warn(message)
   reward = load(trained)
   # Variants refresh otherwise, and may share D_1.
   named = _Renamed(
@@ -315,11 +318,14 @@ def _finetune(
     directory=inner.path,
     description='refresh: ratings',
     beside=targets.others[dev],
+    warn=inner.warn,
   )
   found = {
     name: targets.agreement(fitter, of, num_resamples=config.num_resamples)
     for name, of in (('agreement_before', params), ('agreement', refreshed))
   }
+  for message in agreement_lib.warnings(found['agreement']):
+    inner.warn(message)
   kept = ('rating_scale', 'network', 'num_params', 'scoring', 'vocabulary')
   inner.finish(
     {

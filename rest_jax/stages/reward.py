@@ -230,7 +230,7 @@ def run(
       config.references, train, chrf_beta=config.corruptions.chrf_beta
     )
   covered = reward_rows.coverage(
-    data.vocabulary, rated.source + rated.hypothesis
+    data.vocabulary, rated.source + rated.hypothesis, warn=folder.warn
   )
   fitter = reward_training.Fitter(
     scalar.ScalarModel(trained_network(config, policy.config)),
@@ -259,12 +259,15 @@ def run(
     chosen_by=_spread(_texts_of(dev), config.max_selection_rows),
     directory=folder.path,
     description='reward: ratings',
+    warn=folder.warn,
   )
   found = {
     split: _agreement(fitter, params, rated.select(split), config.num_resamples)
     for split in (DEV, TEST)
     if split in rated.split
   }
+  for message in agreement_lib.warnings(found):
+    folder.warn(message)
   folder.finish(
     {
       'agreement': found,

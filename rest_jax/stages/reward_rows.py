@@ -1,6 +1,6 @@
 """Scored texts as rows that a reward model is trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 
 from absl import logging
@@ -81,6 +81,7 @@ class RewardRows:
     vocabulary: vocabularies.Vocabulary,
     scoring: blocks.ScoringConfig,
     weights: np.ndarray | None = None,
+    warn: Callable[[str], None] | None = None,
   ) -> 'RewardRows':
     """Encodes texts as scoring will.
 
@@ -91,6 +92,7 @@ class RewardRows:
       vocabulary: of the model.
       scoring: gives the maximum lengths.
       weights: float [n], such as numbers of annotators; None weighs all alike.
+      warn: is told that many rows were cut; None logs it.
 
     Returns:
       The rows.
@@ -103,15 +105,12 @@ class RewardRows:
     )
     truncated = int(np.sum(cut_sources | cut_targets))
     if truncated > _MAX_TRUNCATED_SHARE * len(sources):
-      logging.warning(
-        '%s: %d of %d rows are longer than the maximum of %d source or %d '
-        'target tokens and were cut. Raise max_source_length and '
-        'max_target_length of the scoring, or widen the vocabulary.',
-        what,
-        truncated,
-        len(sources),
-        scoring.max_source_length,
-        scoring.max_target_length,
+      (warn or _log)(
+        f'{what}: {truncated:,} of {len(sources):,} rows are longer than the '
+        f'maximum of {scoring.max_source_length} source or '
+        f'{scoring.max_target_length} target tokens and were cut. Raise '
+        'max_source_length and max_target_length of the scoring, or widen the '
+        'vocabulary.'
       )
     if weights is None:
       weights = np.ones(len(sources))
@@ -138,7 +137,10 @@ class RewardRows:
 
 
 def coverage(
-  vocabulary: vocabularies.Vocabulary, texts: Sequence[str]
+  vocabulary: vocabularies.Vocabulary,
+  texts: Sequence[str],
+  *,
+  warn: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
   """Measures how well a vocabulary covers texts, and warns if it does not.
 
@@ -147,6 +149,7 @@ def coverage(
   Args:
     vocabulary: of the policy and the reward model.
     texts: that the reward model shall read.
+    warn: is told of it; None logs it.
 
   Returns:
     unknown_share: UNK among the pieces, in [0, 1]; pieces_per_word: pieces over
@@ -164,11 +167,14 @@ def coverage(
     result['unknown_share'] > _MAX_UNKNOWN_SHARE
     or result['pieces_per_word'] > _MAX_PIECES_PER_WORD
   ):
-    logging.warning(
-      'the vocabulary fits the text of the ratings badly: %.2f %% of its pieces '
-      "are UNK, and a word has %.2f pieces. Name text of the ratings' domain "
-      'in extra_files of VocabularyConfig, or raise its size.',
-      100 * result['unknown_share'],
-      result['pieces_per_word'],
+    (warn or _log)(
+      'the vocabulary fits the text of the ratings badly: '
+      f'{100 * result["unknown_share"]:.2f} % of its pieces are UNK, and a word '
+      f"has {result['pieces_per_word']:.2f} pieces. Name text of the ratings' "
+      'domain in extra_files of VocabularyConfig, or raise its size.'
     )
   return result
+
+
+def _log(message: str) -> None:
+  logging.warning('%s', message)

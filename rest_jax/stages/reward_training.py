@@ -1,5 +1,6 @@
 """Fitting a scalar model to scored texts, and scoring texts with it."""
 
+from collections.abc import Callable
 import dataclasses
 import pathlib
 
@@ -49,6 +50,7 @@ class Fitter:
     directory: pathlib.Path,
     description: str,
     beside: np.ndarray | None = None,
+    warn: Callable[[str], None] | None = None,
   ) -> trainer_lib.TrainResult:
     """Fits standardised scores by weighted least squares.
 
@@ -65,6 +67,7 @@ class Fitter:
       beside: what other rewards add to that of each text of `chosen_by`, in
         standard deviations of `scale`: the sums are correlated. None for
         nothing.
+      warn: is told that many rows were cut; None logs it.
 
     Returns:
       The parameters of the best checkpoint and a summary, which says too how
@@ -77,6 +80,7 @@ class Fitter:
       vocabulary=self.vocabulary,
       scoring=self.scoring,
       weights=weights,
+      warn=warn,
     )
     loss = regression.Regression()
     batches = trainer.batches(

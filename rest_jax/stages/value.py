@@ -176,6 +176,8 @@ def run(
   }
   for split, found in agreement.items():
     logging.info('%s: %s: %s', folder.path.name, split, found)
+  if message := _disagreement(agreement[HELDOUT]):
+    folder.warn(message)
   folder.finish({'training': result.summary, 'agreement': agreement})
   return folder.path
 
@@ -327,6 +329,25 @@ class _Evaluation:
       'last': _ranks(np.concatenate(last), expected),
       'first': _ranks(np.concatenate(first), expected),
     }
+
+
+def _disagreement(found: dict[str, Any]) -> str | None:
+  """What to say of values that do not rank held-out samples as R does."""
+  value, rows = found['last']['spearman'], found['rows']
+  if rows < metrics.MIN_CORRELATED:
+    return (
+      f'the value function is measured on {rows} held-out samples, which say '
+      'nothing. Raise ValueStage.num_heldout_sources.'
+    )
+  low, high = metrics.correlation_interval(value, rows)
+  if low > 0:
+    return None
+  return (
+    'the value function does not rank held-out samples as the reward does: '
+    f'Spearman {value:.3f} [{low:.3f}, {high:.3f}] over {rows:,}. Losses that '
+    'read it follow noise: train it longer (ValueStage.trainer), or start it '
+    "from the reward (ValueStage.init = 'reward')."
+  )
 
 
 def _ranks(values: np.ndarray, rewards: np.ndarray) -> dict[str, float]:

@@ -105,6 +105,20 @@ class TestClusteredMean:
       metrics.Estimate(*arguments)
 
 
+class TestCorrelationInterval:
+  def test_by_hand(self):
+    # artanh(0.5) = 0.549306; 1.959964 / 5 = 0.391993.
+    assert metrics.correlation_interval(0.5, 28) == pytest.approx(
+      (math.tanh(0.157313), math.tanh(0.941299)), abs=1e-6
+    )
+    low, high = metrics.correlation_interval(-1.0, 10)
+    assert -1.0 <= low <= high < -0.999
+
+  def test_refuses_what_says_nothing(self):
+    with pytest.raises(ValueError, match='at least 10; got 2'):
+      metrics.correlation_interval(1.0, 2)
+
+
 class TestPairedDifference:
   def test_by_hand(self):
     # Differences of the sources' means 1, 3, 2: mean 2, variance 1.

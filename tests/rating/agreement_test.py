@@ -75,48 +75,87 @@ def test_where_alpha_is_not_defined():
 
 
 def test_scores_of_both_outputs_are_units():
-  items = made.items(4)
-  answers = {'A': [(0, 3), (2, 5), (6, 1)], 'B': [(1, 3), (2, 6), (5, 1)]}
+  items = made.items(7)
+  answers = {
+    'A': [(0, 3), (2, 5), (6, 1), (4, 4), (3, 0), (1, 6)],
+    'B': [(1, 3), (2, 6), (5, 1), (6, 2), (3, 2), (0, 4)],
+  }
   ratings = [
     made.rating(rater, item, *scores)
     for rater, given in answers.items()
     for item, scores in zip(items, given, strict=False)
   ]
-  ratings.append(made.rating('C', items[3], 1, 1))  # With nobody else.
+  ratings.append(made.rating('C', items[6], 1, 1))  # With nobody else.
   found = agreement.measure(ratings, 'scores')
   a, b = (np.array(answers[rater], float).reshape(-1) for rater in 'AB')
   assert found.raters == ('A', 'B', 'C')
   assert found.alpha == pytest.approx(coincidence_alpha(np.stack([a, b])))
+  assert found.units == 12
   (pair,) = found.pairs
-  assert (pair.first, pair.second, pair.outputs) == ('A', 'B', 6)
+  assert (pair.first, pair.second, pair.outputs) == ('A', 'B', 12)
   assert pair.pearson == pytest.approx(stats.pearsonr(a, b).statistic)
+  for value, interval in (
+    (found.alpha, found.interval),
+    (pair.pearson, pair.interval),
+  ):
+    low, high = interval
+    assert -1 <= low < value < high <= 1
+  # Fisher's interval is 0.36 to 0.93, if the outputs were independent.
+  assert pair.interval[1] - pair.interval[0] > 0.2
+  assert agreement.measure(ratings, 'scores') == found
+
+
+def test_few_outputs_are_not_measured():
+  items = made.items(10)
+  ratings = [
+    made.rating(rater, item, number, 6 - number % 3)
+    for rater in 'AB'
+    for number, item in enumerate(items)
+  ]
+  for kind, number in (('scores', 4), ('preference', 9)):
+    few = [r for r in ratings if r.item in items[:number]]
+    found = agreement.measure(few, kind)
+    assert (found.alpha, found.interval) == (None, None)
+    assert (found.pairs[0].pearson, found.pairs[0].interval) == (None, None)
+    assert found.pairs[0].outputs == (8 if kind == 'scores' else 9)
+  assert agreement.measure(ratings, 'preference').pairs[0].pearson == 1.0
 
 
 def test_preferences_count_once_an_item():
-  items = made.items(3)
+  items = made.items(12)
+  table = np.array([[1, 0, 0.5] * 4, [1, 0.5, 0.5] * 4])
   ratings = [
-    made.rating('A', items[0], 1.0, 0.0),
-    made.rating('A', items[1], 0.0, 1.0),
-    made.rating('A', items[2], 0.5, 0.5),
-    made.rating('B', items[0], 1.0, 0.0),
-    made.rating('B', items[1], 0.5, 0.5),
-    made.rating('B', items[2], 0.5, 0.5),
+    made.rating(rater, item, value, 1 - value)
+    for rater, row in zip('AB', table, strict=True)
+    for item, value in zip(items, row, strict=True)
   ]
   found = agreement.measure(ratings, 'preference')
-  table = np.array([[1, 0, 0.5], [1, 0.5, 0.5]])
-  assert found.pairs[0].outputs == 3
+  assert found.pairs[0].outputs == 12
   assert found.alpha == pytest.approx(coincidence_alpha(table))
 
 
 def test_a_rater_who_gives_all_the_same_has_no_correlation():
-  items = made.items(2)
+  items = made.items(10)
   ratings = [
     made.rating(rater, item, score, score)
     for rater, scores in (('A', (3, 3)), ('B', (1, 5)))
-    for item, score in zip(items, scores, strict=True)
+    for item, score in zip(items, scores * 5, strict=True)
   ]
   (pair,) = agreement.measure(ratings, 'scores').pairs
-  assert pair.pearson is None
+  assert (pair.pearson, pair.interval) == (None, None)
+
+
+def test_rare_answers_have_an_interval():
+  # Most resamples hold the one item that differs, some do not.
+  items = made.items(10)
+  ratings = [
+    made.rating(rater, item, 6 if number == 0 else 3, 3)
+    for rater in 'AB'
+    for number, item in enumerate(items)
+  ]
+  (pair,) = agreement.measure(ratings, 'scores').pairs
+  assert pair.pearson == pytest.approx(1.0)
+  assert pair.interval == pytest.approx((1.0, 1.0))
 
 
 def test_nothing_rated():

@@ -8,9 +8,9 @@ import secrets
 import pytest
 
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.rating import agreement, order
 from rest_jax.rating import app as app_lib
 from rest_jax.rating import config as config_lib
-from rest_jax.rating import order
 from rest_jax.rating import store as store_lib
 from tests.rating import made
 from tests.rating import visitor as visitor_lib
@@ -197,15 +197,27 @@ def test_an_empty_output_is_said_to_be_empty(visit):
 
 
 def test_the_agreement_of_two_raters(visit, store):
-  visitor = visit(made.items(3))
-  assert 'not defined yet' in visitor.get('/agreement').text
-  for rater, scores in (('A', (0, 3)), ('B', (1, 3))):
-    store.rate(rater, visitor.numbers[0], 'scores', *scores)
-  store.rate('A', visitor.numbers[1], 'scores', 6, 6)
+  visitor = visit(made.items(6))
+  assert 'not measured yet' in visitor.get('/agreement').text
+  given = [(0, 3), (1, 3), (6, 6), (2, 5), (4, 0)]
+  for index, scores in enumerate(given):
+    for rater, more in (('A', 0), ('B', index % 2)):
+      shown = scores[0], min(scores[1] + more, 6)
+      store.rate(rater, visitor.numbers[index], 'scores', *shown)
+    if index == 0:
+      page = visitor.get('/agreement').text
+      # Two points always lie on a line.
+      assert '<td>not measured</td>' in page and '1.000' not in page
+      assert 'It needs 10 outputs' in page and 'there are 2.' in page
+  store.rate('A', visitor.numbers[5], 'scores', 6, 6)
   page = visitor.get('/agreement').text
-  assert '<strong>0.889</strong>' in page  # 1 - 1/9, as in agreement_test.
-  assert '<td>1.000</td>' in page  # Pearson of two points.
-  assert '2 of 3' in page
+  found = agreement.measure(store.ratings('scores'), 'scores')
+  assert f'<strong>{found.alpha:.3f}</strong>' in page
+  low, high = found.interval
+  assert f'[{low:.3f}, {high:.3f}] over 10' in page
+  low, high = found.pairs[0].interval
+  assert f'{found.pairs[0].pearson:.3f} [{low:.3f}, {high:.3f}]' in page
+  assert '6 of 6' in page
 
 
 def test_the_download_is_what_the_reward_stage_reads(visit, store, tmp_path):

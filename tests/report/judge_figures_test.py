@@ -79,18 +79,34 @@ class TestCorrelations:
   def test_between_and_within_sources_may_differ(self):
     # Inside a source the better sample has the better reward; harder sources
     # have the better rewards.
+    sources = np.repeat(np.arange(12), 2)
+    better = np.tile([0.0, 1.0], 12)
+    judged = evidence.Judged(
+      judgements=10.0 * sources + better,
+      rewards=-50.0 * sources + better,
+      sources=sources,
+    )
+    [(name, pooled, within)] = evidence.correlations({'bc': judged}).rows
+    value = np.corrcoef(judged.judgements, judged.rewards)[0, 1]
+    # Twelve sources are nine degrees of freedom.
+    low, high = np.tanh(np.arctanh(value) + np.array([-1, 1]) * 1.96 / 3)
+    assert (name, pooled) == ('bc', f'{value:+.2f} [{low:+.2f}, {high:+.2f}]')
+    assert value < -0.9
+    assert within == '+1.00 [+1.00, +1.00]'
+
+  def test_few_sources_are_not_measured(self):
+    # Two points always lie on a line.
     judged = evidence.Judged(
       judgements=np.array([10.0, 20.0, 50.0, 60.0]),
       rewards=np.array([80.0, 81.0, 10.0, 11.0]),
       sources=np.array([3, 3, 9, 9]),
     )
     cells = evidence.correlations({'bc': judged})
-    pooled = np.corrcoef(judged.judgements, judged.rewards)[0, 1]
-    assert cells.rows == (('bc', f'{pooled:+.2f}', '+1.00'),)
-    assert pooled < -0.9
+    assert cells.rows == (('bc', '-', '-'),)
+    assert 'fewer than 10 sources' in cells.title
 
   def test_what_does_not_vary_has_none(self):
     judged = evidence.Judged(
-      np.array([1.0, 1.0]), np.array([0.1, 0.3]), np.array([0, 0])
+      np.ones(20), np.arange(20.0), np.repeat(np.arange(10), 2)
     )
     assert evidence.correlations({'bc': judged}).rows == (('bc', '-', '-'),)

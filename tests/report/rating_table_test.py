@@ -26,9 +26,27 @@ def test_policies_raters_and_agreement():
     'BC (G=1, I=3)    validation        2  83.33 ± 22.22',
     '',
     '3 ratings (scores) by Anna, Bo␛[2J',
-    # Units 0, 3 and 6, 6: D_o = 2 * 9 / 4, D_e = 2 * 99 / 12.
-    "Krippendorff's alpha 0.727",
-    'Pearson 1.000 of Anna, Bo␛[2J over 2',
+    # Two points always lie on a line.
+    "Krippendorff's alpha not measured over 2 rated twice (fewer than 10)",
+    'Pearson of Anna, Bo␛[2J: not measured over 2 rated twice (fewer than 10)',
+  ]
+
+
+def test_intervals_are_shown_where_there_are_enough():
+  items = made.items(6)
+  ratings = []
+  for number, item in enumerate(items):
+    ratings.append(made.rating('Anna', item, number, 6 - number))
+    ratings.append(made.rating('Bo', item, number, 6 - number))
+  lines = render(ratings).splitlines()[-2:]
+  assert lines == [
+    "Krippendorff's alpha 1.000 [1.000, 1.000] over 12",
+    'Pearson of Anna, Bo: 1.000 [1.000, 1.000] over 12',
+  ]
+  alike = [made.rating(rater, item, 3, 3) for rater in 'AB' for item in items]
+  assert render(alike).splitlines()[-2:] == [
+    "Krippendorff's alpha not measured over 12 rated twice (all alike)",
+    'Pearson of A, B: not measured over 12 rated twice (all alike)',
   ]
 
 

@@ -1,5 +1,7 @@
 """Tests of agreement with ratings."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,72 @@ def test_the_seed_decides():
   first = agreement.agreement(*data, num_resamples=20, seed=1)
   assert first == agreement.agreement(*data, num_resamples=20, seed=1)
   assert first != agreement.agreement(*data, num_resamples=20, seed=2)
+
+
+def test_few_sources_are_not_measured():
+  rewards, ratings, sources = _data(0.1)
+  # Two ratings always correlate at 1 or -1.
+  for count in (2, 4 * 9):
+    found = agreement.agreement(
+      rewards[:count], ratings[:count], sources[:count], num_resamples=5
+    )
+    assert found == {'rows': count, 'sources': max(1, count // 4)}
+    assert 'fewer than 10 sources say nothing' in agreement.line(found)
+    [message] = agreement.warnings({'dev': found})
+    assert f'not measured on dev ({count} rows of' in message
+  enough = agreement.agreement(
+    rewards[:40], ratings[:40], sources[:40], num_resamples=5
+  )
+  assert enough['pearson']['value'] > 0.9
+
+
+def test_resamples_of_equal_ratings_are_no_agreement():
+  ratings = np.zeros(10)
+  ratings[3] = 1
+  found = agreement.agreement(
+    ratings + 0.01 * np.arange(10),
+    ratings,
+    [f'source {i}' for i in range(10)],
+    num_resamples=50,
+  )
+  assert found['pearson']['low'] == 0.0 < found['pearson']['value']
+
+
+@pytest.mark.parametrize(
+  ('sign', 'noise', 'message'),
+  [
+    (1, 0.5, None),
+    (0, 1.0, r'held-out ratings is not above zero \(Pearson dev -?0'),
+    (
+      -1,
+      0.5,
+      r'the wrong way round.*\(Pearson dev -0.*higher scores are better',
+    ),
+  ],
+)
+def test_a_reward_without_agreement_is_said(sign, noise, message):
+  _, ratings, sources = _data(0.0)
+  random = np.random.default_rng(7)
+  rewards = sign * ratings + noise * random.normal(size=len(ratings))
+  found = agreement.agreement(rewards, ratings, sources, num_resamples=200)
+  said = agreement.warnings({'dev': found})
+  if message is None:
+    assert said == []
+    return
+  [text] = said
+  pearson = found['pearson']
+  assert re.search(message, text)
+  assert f'{pearson["value"]:.3f} [{pearson["low"]:.3f}' in text
+
+
+def test_order_within_a_source_counts_as_well():
+  _, ratings, sources = _data(0.0)
+  # What a source is like is known, and nothing else.
+  of_source = np.repeat(np.arange(60.0), 4)
+  noise = np.random.default_rng(3).normal(size=240)
+  found = agreement.agreement(
+    of_source + noise, 5 * of_source + ratings, sources, num_resamples=100
+  )
+  assert found['pearson']['low'] > 0.9
+  [text] = agreement.warnings({'test': found})
+  assert 'does not order the translations of one source' in text

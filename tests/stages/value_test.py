@@ -1,6 +1,7 @@
 """Tests of the value function's stage."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -118,6 +119,22 @@ def test_agreement_by_hand():
   errors = np.array([0.49, 0.01, 0.57, 0.13, 0.38, 0.52])
   assert found['squared_error'] == pytest.approx(np.mean(errors**2), rel=1e-5)
   assert found['rows'] == 3
+
+
+@pytest.mark.parametrize(
+  ('spearman', 'rows', 'message'),
+  [
+    (0.5, 100, None),
+    # Fisher's interval is 0.05 +- 0.2.
+    (0.05, 100, r'Spearman 0\.050 \[-0\.148, 0\.244\] over 100'),
+    (-0.4, 100, 'does not rank held-out samples'),
+    (1.0, 2, 'on 2 held-out samples, which say nothing'),
+  ],
+)
+def test_a_value_function_that_knows_nothing_is_said(spearman, rows, message):
+  found = {'rows': rows, 'last': {'kendall': 0.0, 'spearman': spearman}}
+  said = value._disagreement(found)
+  assert said is None if message is None else re.search(message, said)
 
 
 def test_measuring_stops_after_enough_rows():
