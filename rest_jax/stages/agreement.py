@@ -10,7 +10,12 @@ from rest_jax.evaluation import metrics
 # With fewer sources whose hypotheses were rated differently, accuracy within
 # sources says nothing, and a resample may hold no such pair.
 _MIN_PAIRED_SOURCES = 10
-_UNMEASURED = f'fewer than {metrics.MIN_CORRELATED} sources say nothing'
+# Intervals are of sources drawn again.
+_MIN_SOURCES = 5
+_UNMEASURED = (
+  f'fewer than {metrics.MIN_CORRELATED} rows, or {_MIN_SOURCES} sources, say '
+  'nothing'
+)
 
 
 def agreement(
@@ -31,10 +36,10 @@ def agreement(
     seed: of the bootstrap.
 
   Returns:
-    rows, sources, and, of `metrics.MIN_CORRELATED` sources or more, for each
-    statistic its value and the ends low and high of a 95 % interval: pearson,
-    spearman, kendall (tau-b), pairwise_accuracy_all over all pairs of rows and,
-    where there are enough, pairwise_accuracy over pairs of one source.
+    rows, sources, and, of `metrics.MIN_CORRELATED` rows and 5 sources or more,
+    for each statistic its value and the ends low and high of a 95 % interval:
+    pearson, spearman, kendall (tau-b), pairwise_accuracy_all over all pairs of
+    rows and, where there are enough, pairwise_accuracy over pairs of one source.
   """
   names: dict[str, int] = {}
   groups = np.asarray([names.setdefault(text, len(names)) for text in sources])
@@ -55,7 +60,7 @@ def agreement(
     return {'value': value, 'low': low, 'high': high}
 
   result: dict[str, Any] = {'rows': len(groups), 'sources': len(names)}
-  if len(names) < metrics.MIN_CORRELATED:
+  if len(groups) < metrics.MIN_CORRELATED or len(names) < _MIN_SOURCES:
     return result
   for name, statistic in (
     ('pearson', metrics.pearson),
