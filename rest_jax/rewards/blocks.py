@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import dataclasses
 from typing import NamedTuple, Protocol, TypeVar
 
+from absl import logging
 from jaxtyping import Bool, Int, Int64
 import numpy as np
 
@@ -20,6 +21,7 @@ from rest_jax.data import ragged
 _Text = TypeVar('_Text', bound=Hashable)
 # Stands for "no source" and "no candidate" where a block is filled up.
 NONE = -1
+_MAX_CUT = 0.1  # Share of texts.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,6 +258,27 @@ def pad(
   real = np.flatnonzero(rows != NONE)
   padded[real] = tokens.pad(rows[real], length)
   return padded
+
+
+def warn_of_cut(name: str, cut: int, total: int) -> None:
+  """Warns once in a process where many texts were cut before they were judged.
+
+  Args:
+    name: of the reward.
+    cut: texts that are longer than the reward reads.
+    total: all texts.
+  """
+  if cut > _MAX_CUT * total:
+    logging.log_first_n(
+      logging.WARNING,
+      'reward %s: %d of %d texts (%.0f %%) are longer than it reads and were cut, '
+      'so that their ends are not judged. Raise its maximum lengths.',
+      1,
+      name,
+      cut,
+      total,
+      100 * cut / total,
+    )
 
 
 def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:

@@ -349,4 +349,9 @@ class LearnedReward:
       statistics.truncated_sources,
       statistics.truncated_candidates,
     )
+    for cut, total in (
+      (statistics.truncated_sources, statistics.sources),
+      (statistics.truncated_candidates, statistics.candidates),
+    ):
+      blocks.warn_of_cut(self.name, cut, total)
     return rewards, statistics

@@ -270,6 +270,7 @@ class MetricXReward:
       100 * statistics.real_token_share,
       statistics.truncated,
     )
+    blocks.warn_of_cut(self.name, statistics.truncated, statistics.inputs)
     return rewards, statistics
 
   def inputs(

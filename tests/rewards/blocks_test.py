@@ -182,3 +182,18 @@ def test_a_device_computes_the_same_whatever_their_number(num_devices):
     }
 
   assert shapes(num_devices) == shapes(1)
+
+
+def test_many_cut_texts_are_said(monkeypatch):
+  said = []
+  monkeypatch.setattr(
+    blocks.logging,
+    'log_first_n',
+    lambda level, message, number, *args: said.append(message % args),
+  )
+  for cut, total in ((0, 0), (0, 10), (1, 10)):
+    blocks.warn_of_cut('learned', cut, total)
+  assert not said
+  blocks.warn_of_cut('learned', 18, 25)
+  assert len(said) == 1
+  assert said[0].startswith('reward learned: 18 of 25 texts (72 %) are longer')
