@@ -261,7 +261,7 @@ def run(
     num_samples,
     config.decode.max_target_length,
   )
-  if message:
+  if message and split == config.splits[0]:  # Once a policy.
     folder.warn(message)
   folder.finish(
     {
