@@ -10,6 +10,8 @@ import pytest
 
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
+from tests import rounding
+from tests.models import tiny
 
 NAMES = ('untied', 'tied', 'long_untied', 'long_tied', 'eos')
 
@@ -47,7 +49,15 @@ def test_parameter_tree_is_t5x(golden):
 def test_logits_loss_and_sequence_log_probs(golden):
   policy, params, batch, expected = golden
   logits = policy.logits(params, batch)
-  np.testing.assert_allclose(logits, expected['logits'], atol=1e-5)
+  rounding.assert_close(
+    logits,
+    expected['logits'],
+    num_terms=tiny.logit_terms(
+      policy.config,
+      batch['encoder_input_tokens'].shape[1],
+      batch['decoder_input_tokens'].shape[1],
+    ),
+  )
   log_probs = policy.log_probs(params, batch)
   loss = -np.sum(log_probs * batch['decoder_loss_weights'])
   np.testing.assert_allclose(loss, expected['loss_sum'], rtol=1e-5)

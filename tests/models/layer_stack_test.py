@@ -19,7 +19,7 @@ def policy_of(**changes) -> policy_lib.Policy:
   )
 
 
-NUM_TERMS = tiny.num_terms(policy_of().config, BATCH)
+NUM_TERMS = tiny.gradient_terms(policy_of().config, BATCH)
 
 
 @functools.cache

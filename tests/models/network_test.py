@@ -5,9 +5,11 @@ import pytest
 
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
+from tests import rounding
 from tests.models import tiny
 
 B, N, S, T = 3, 2, 6, 9
+NUM_TERMS = tiny.logit_terms(tiny.config(), S, T)
 
 
 _SIZES = {
@@ -55,7 +57,7 @@ def test_hypotheses_of_a_source_equal_repeated_sources(model):
   sources, inputs, targets = _tokens()
   shared = _call(model, sources, inputs, targets)
   repeated = _call(model, jnp.repeat(sources, N, axis=0), inputs, targets)
-  np.testing.assert_allclose(shared, repeated, atol=1e-5)
+  rounding.assert_close(shared, repeated, num_terms=NUM_TERMS)
 
 
 def test_rows_that_fit_no_source_are_refused(untied):
@@ -69,7 +71,7 @@ def test_targets_change_nothing_but_padded_positions(untied):
   real = np.asarray(targets) > 0
   with_targets = np.asarray(_call(untied, sources, inputs, targets))
   without = np.asarray(_call(untied, sources, inputs))
-  np.testing.assert_allclose(with_targets[real], without[real], atol=1e-5)
+  rounding.assert_close(with_targets[real], without[real], num_terms=NUM_TERMS)
 
 
 def test_later_tokens_do_not_matter(untied):
@@ -87,8 +89,8 @@ def test_padding_does_not_matter(untied):
   wider = [jnp.pad(x, ((0, 0), (0, 4))) for x in (sources, inputs, targets)]
   padded = _call(untied, *wider)[:, :T]
   real = np.asarray(targets) > 0
-  np.testing.assert_allclose(
-    np.asarray(padded)[real], np.asarray(plain)[real], atol=1e-5
+  rounding.assert_close(
+    np.asarray(padded)[real], np.asarray(plain)[real], num_terms=NUM_TERMS
   )
 
 
@@ -121,7 +123,7 @@ def test_steps_equal_teacher_forcing(model, stages):
     tokens = inputs.reshape(B, N, T)[:, :, position]
     logits, caches = step(tokens, caches, cross_caches, sources, position)
     assert logits.dtype == jnp.float32
-    np.testing.assert_allclose(logits, expected[:, :, position], atol=1e-5)
+    rounding.assert_close(logits, expected[:, :, position], num_terms=NUM_TERMS)
 
 
 def test_caches_do_not_shrink():

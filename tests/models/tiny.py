@@ -22,10 +22,10 @@ def config(**changes) -> network.NetworkConfig:
   return network.NetworkConfig(**(sizes | changes))
 
 
-def num_terms(sizes: network.NetworkConfig, batch: dict) -> int:
-  """Terms added one after another on the way to a gradient; see `rounding`."""
-  rows, source_length = batch['encoder_input_tokens'].shape
-  target_length = batch['decoder_input_tokens'].shape[1]
+def logit_terms(
+  sizes: network.NetworkConfig, source_length: int, target_length: int
+) -> int:
+  """Terms added one after another on the way to a logit; see `rounding`."""
   emb, heads = sizes.emb_dim, sizes.num_heads * sizes.head_dim
   # Norm, query or key or value, their products, the output.
   attention = 2 * emb + sizes.head_dim + heads
@@ -33,11 +33,17 @@ def num_terms(sizes: network.NetworkConfig, batch: dict) -> int:
   # The softmax and the mean it weighs.
   encoder = attention + 2 * source_length + mlp
   decoder = 2 * attention + 2 * (source_length + target_length) + mlp
-  forward = sizes.num_encoder_layers * encoder
-  forward += sizes.num_decoder_layers * decoder
-  forward += 2 * emb + sizes.vocab_size
-  # And back, and over the tokens of the batch.
-  return 2 * forward + rows * max(source_length, target_length)
+  layers = sizes.num_encoder_layers * encoder
+  layers += sizes.num_decoder_layers * decoder
+  return layers + 2 * emb
+
+
+def gradient_terms(sizes: network.NetworkConfig, batch: dict) -> int:
+  """Terms added one after another on the way to a gradient of the loss."""
+  rows, source_length = batch['encoder_input_tokens'].shape
+  target_length = batch['decoder_input_tokens'].shape[1]
+  one_way = logit_terms(sizes, source_length, target_length) + sizes.vocab_size
+  return 2 * one_way + rows * max(source_length, target_length)
 
 
 def targets(rng, lengths, width) -> np.ndarray:
