@@ -3,6 +3,7 @@
 import _thread
 import faulthandler
 import resource
+import sys
 import threading
 
 import pytest
@@ -81,7 +82,9 @@ class LostWorkers:
       self._timer.daemon = True
       self._timer.start()
       faulthandler.dump_traceback_later(
-        self._grace_seconds + self._exit_seconds, exit=True
+        self._grace_seconds + self._exit_seconds,
+        exit=True,
+        file=sys.__stderr__,
       )
 
   @pytest.hookimpl(optionalhook=True)
