@@ -104,7 +104,7 @@ def test_constant_dev_scores_are_named(files):
 @pytest.mark.parametrize(
   ('override', 'words'),
   [
-    ('REWARD_DIR=elsewhere', 'Experiment.reward_dir must be the folder of a'),
+    ('REWARD_DIR=elsewhere', 'REWARD_DIR must be the folder of a'),
     ('GROW_DIR=elsewhere', 'GROW_DIR must be'),
     ('BC_INIT_DIR=elsewhere', 'BC_INIT_DIR must be'),
   ],
