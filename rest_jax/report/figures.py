@@ -305,7 +305,8 @@ def write_all(
 def _splits(results: results_lib.Results) -> tuple[str, ...]:
   if not results.variants:
     raise ValueError(
-      'results must hold at least one policy; none has been evaluated yet.'
+      'results must hold at least one policy; none has been evaluated yet. Run '
+      '--run_mode=evaluate first, or --run_mode=rest for all stages.'
     )
   return results.splits
 
