@@ -128,6 +128,18 @@ def test_share_of_real_tokens_by_hand():
   assert batches.real_token_share == pytest.approx(7 / 32)
 
 
+def test_the_expected_normaliser_is_the_mean_of_an_epoch():
+  # Three batches: 3 + 4, 7 and 15 tokens.
+  assert make_batches([3, 4, 7, 15]).expected_normalizer == 29 / 3
+  # It does not depend on the process, which reads its own rows alone.
+  whole, lengths = _packed(row_multiple=2)
+  part, _ = _packed(row_multiple=2, rows_here=lambda rows: np.arange(rows // 2))
+  expected = lengths[1].sum() / whole.batches_per_epoch
+  assert whole.expected_normalizer == part.expected_normalizer == expected
+  given, _ = _packed(normalizers=np.full(80, 0.25, np.float32))
+  assert given.expected_normalizer == 20 / given.batches_per_epoch
+
+
 def _best_padding(lengths, count):
   """Tokens of the best `count` buckets, by trying all."""
   values = np.unique(lengths)
