@@ -341,9 +341,9 @@ def test_pretraining_may_be_left_out(start, tmp_path):
 @pytest.mark.parametrize(
   ('ratings', 'message'),
   [
-    (_Ratings(spread=0.0), 'ratings of split train must vary'),
-    (_Ratings(splits=('train', 'test')), "got 'dev'"),
-    (_Ratings(splits=('dev', 'test')), "got 'train'"),
+    (_Ratings(spread=0.0), "scores that differ in split 'train'"),
+    (_Ratings(splits=('train', 'test')), "ratings of split 'dev'"),
+    (_Ratings(splits=('dev', 'test')), "ratings of split 'train'"),
   ],
 )
 def test_unfit_ratings_are_refused_before_any_training(
