@@ -75,7 +75,7 @@ _EXTRAS_REQUIRE = {
 
 setuptools.setup(
   name='rest_jax',
-  version='0.1.0',
+  version='0.2.0.dev0',
   description='Reinforced Self-Training (ReST) for sequence models, in JAX',
   long_description=(_HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',

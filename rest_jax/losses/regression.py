@@ -17,10 +17,10 @@ class Regression(base.Loss):
 
   L = sum_b w_b (R_theta(x_b, y_b) - s_b)^2 / sum_b w_b
 
-  with the sum of weights that a batch has on average, so that a row weighs w_b in
-  any batch. The batch has `scores` [B] (standardised by the caller) and `score_weights`
-  [B] (such as the number of annotators; 0 for padding rows). R is the model's
-  value at the last target position.
+  with the sum of weights that a batch has on average, so that a row weighs w_b
+  in any batch. The batch has `scores` [B] (standardised by the caller) and
+  `score_weights` [B] (such as the number of annotators; 0 for padding rows). R
+  is the model's value at the last target position.
   """
 
   name: ClassVar[str] = 'regression'

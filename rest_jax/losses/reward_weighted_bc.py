@@ -19,8 +19,9 @@ class RewardWeightedBC(base.Loss):
   L(x, y; theta) = - w(R) sum_t log pi_theta(y_t | y_<t, x)
   w(R) = min(exp((R - 1) / beta), w_max)
 
-  divided by the weighted number of tokens, which a batch has on average, so that
-  only the ratios of weights matter. A large beta is BC; a small one, the best samples alone.
+  divided by the weighted number of tokens that a batch has on average, so that
+  only the ratios of weights matter. A large beta is BC; a small one, the best
+  samples alone.
 
   Source: reward-weighted regression, Peters and Schaal (2007), Eq. 8.
 
