@@ -349,7 +349,7 @@ def test_a_filter_by_samples_says_that_only_references_are_left():
 
 
 def test_values_by_grow_step():
-  row_filter = fixed.Fixed(values=((0.1, 0.3), [0.5]))
+  row_filter = fixed.Fixed(values=((0.1, 0.3), (0.5,)))
   assert row_filter.at(2, 1) == 0.3 and row_filter.at(1, 2) == 0.5
   assert fixed.Fixed(values=(0.1, 0.3)).at(2, 7) == 0.3
   samples = make_samples([0.2, 0.4, 0.6], [0, 1, 2])

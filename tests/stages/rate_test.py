@@ -58,9 +58,9 @@ def test_items_are_samples_of_the_stored_evaluations(run):
 
 
 def test_policies_are_named_by_their_folders(run):
-  chosen = "RatingConfig.policies=('improve_1_1', 'bc')"
+  chosen = "RatingConfig.policies=('improve_2_2', 'bc')"
   items = rate.items(rating_run(run, chosen, "RatingConfig.split='test'"))
-  assert items[0].first_name == 'BC (G=1, I=1)'
+  assert items[0].first_name == 'BC (G=2, I=2)'
   assert {item.split for item in items} == {'test'}
   with pytest.raises(ValueError, match=r"two of bc, improve_1_1.* got 'best'"):
     rate.items(rating_run(run, "RatingConfig.policies=('best', 'bc')"))
@@ -70,13 +70,17 @@ def test_policies_are_named_by_their_folders(run):
 
 def test_one_policy_under_two_names_is_refused(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
-  step = copy.policies()[-1]
-  path = copy.evaluation_directory(step, 'validation') / 'manifest.json'
-  manifest = files.read_json(path)
-  manifest['settings']['policy'] = policies.digest(copy.directory('bc'))
-  files.write_json(path, manifest, sealed=True)
+  give_weights(copy, copy.policies()[-1], policies.digest(copy.directory('bc')))
   with pytest.raises(ValueError, match='bc and improve_2_2 have the same weig'):
     rate.items(copy)
+
+
+def give_weights(run, step, digest):
+  """Lets the evaluation of a policy be one of weights of that digest."""
+  path = run.evaluation_directory(step, 'validation') / 'manifest.json'
+  manifest = files.read_json(path)
+  manifest['settings']['policy'] = digest
+  files.write_json(path, manifest, sealed=True)
 
 
 def answer(run, items, scores):
@@ -105,6 +109,7 @@ def without_judge(run):
 def test_ratings_are_human_where_there_is_no_judge(run, tmp_path, capsys):
   copy = smoke.copied(run, tmp_path)
   without_judge(copy)
+  give_weights(copy, copy.policies()[1], 'never rated')
   items = rate.items(rating_run(copy))
   scores = [(n % 5, 3 + n % 4) for n in range(_ITEMS)]
   answer(copy, items, scores)
@@ -137,6 +142,7 @@ def test_ratings_of_several_seeds_are_pooled(run, tmp_path):
   copies = [smoke.copied(run, tmp_path / name) for name in ('a', 'b')]
   for copy, own in zip(copies, ((0, 6), (3, 3)), strict=True):
     without_judge(copy)
+    give_weights(copy, copy.policies()[1], 'never rated')
     answer(copy, rate.items(rating_run(copy)), [own] * _ITEMS)
   found = {
     (variant.split, variant.name): variant for variant in pool.variants(copies)
@@ -168,11 +174,7 @@ def test_ratings_of_other_weights_do_not_count(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
   without_judge(copy)
   answer(copy, rate.items(rating_run(copy)), [(0, 6)] * _ITEMS)
-  step = copy.policies()[-1]
-  path = copy.evaluation_directory(step, 'validation') / 'manifest.json'
-  manifest = files.read_json(path)
-  manifest['settings']['policy'] = 'made again'
-  files.write_json(path, manifest, sealed=True)
+  give_weights(copy, copy.policies()[-1], 'made again')
   copy.report()
   results = results_lib.read(copy.model_dir / 'results.json')
   found = {v.name: v.human for v in results.of_split('validation')}
