@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from typing import NoReturn
+import warnings
 
 from absl import app, flags, logging
 
@@ -337,6 +338,8 @@ def entry_point() -> None:
 
   terminal.use_utf8()
   sys.unraisablehook = _hide_closed_loops
+  # Reads that Orbax had not begun when another failed.
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   from rest_jax import gin_utils
 
   try:

@@ -193,7 +193,7 @@ def test_counts_are_said_and_held_against_the_official_ones(
   def warnings():
     iwslt._stays.clear()
     caplog.clear()
-    with caplog.at_level('INFO'):
+    with caplog.at_level('INFO', logger='absl'):
       read(folder, 'train')
       read(folder, 'validation')
     infos = [r for r in caplog.records if r.levelname == 'INFO']
