@@ -39,6 +39,9 @@ class ImproveConfig:
       are part of D_g (the paper: yes).
     reference_weight: weight of a reference's loss; with N samples a source and
       one reference, (1 - lambda) / lambda of Eq. 3 is reference_weight / N.
+    balance_sources: whether the samples kept of a source weigh together as much
+      as those of any other, however many they are; False weighs all samples
+      alike (Eq. 2). Losses over pairs have one pair a source either way.
     include_unfinished: whether samples without EOS may be trained on.
   """
 
@@ -49,6 +52,7 @@ class ImproveConfig:
   init: str = 'previous'
   include_references: bool = True
   reference_weight: float = 1.0
+  balance_sources: bool = False
   include_unfinished: bool = False
 
   def __post_init__(self):
@@ -263,6 +267,7 @@ def select_rows(
     improve_step=improve_step,
     loss=config.loss,
     reference_weight=config.reference_weight,
+    balance_sources=config.balance_sources,
     grow_step=grow_step,
   )
   threshold = rows.statistics['threshold']

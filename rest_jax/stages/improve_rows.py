@@ -82,6 +82,7 @@ def select(
   improve_step: int,
   loss: losses_base.Loss,
   reference_weight: float,
+  balance_sources: bool = False,
   grow_step: int = 1,
 ) -> ImproveRows:
   """Finds the rows with F = 1 and lays them out as the loss declares.
@@ -94,6 +95,8 @@ def select(
     improve_step: i, from 1.
     loss: says columns and layout.
     reference_weight: weight of a reference's loss against a sample's.
+    balance_sources: whether the kept samples of each source have one weight
+      together.
     grow_step: g, from 1.
 
   Returns:
@@ -121,9 +124,11 @@ def select(
   if 'source_ids' in loss.columns:
     extra['source_ids'] = samples.source_ids
 
-  def weights_of(members: np.ndarray) -> np.ndarray:
-    is_reference = samples.is_reference[members]
-    return np.where(is_reference, reference_weight, 1.0).astype(np.float32)
+  weights = np.where(samples.is_reference, reference_weight, 1.0)
+  weights = weights.astype(np.float32)
+  if balance_sources and loss.layout is not losses_base.Layout.BEST_WORST:
+    drawn = kept.rows[~samples.is_reference[kept.rows]]
+    weights[drawn] = _balanced(samples.source_ids[drawn])
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     members = groups[rows].reshape(-1)  # [B * N]
@@ -135,7 +140,7 @@ def select(
     )
     batch['rewards'] = samples.rewards[members]
     batch['thresholds'] = thresholds[rows].reshape(-1)
-    batch['row_weights'] = weights_of(members)
+    batch['row_weights'] = weights[members]
     for name, column in extra.items():
       batch[name] = _on_device_type(column[members])
     return batch
@@ -148,11 +153,20 @@ def select(
     load=load,
     normalizers=loss.row_normalizers(
       lengths=samples.lengths[groups],
-      weights=weights_of(groups),
+      weights=weights[groups],
       rewards=samples.rewards[groups],
     ),
     statistics=kept.statistics,
   )
+
+
+def _balanced(source_ids: np.ndarray) -> np.ndarray:
+  """Weights of rows, of mean 1, that sum to the same over each source."""
+  if not source_ids.size:
+    return np.ones(0, np.float32)
+  starts = filters_base.group_starts(source_ids)
+  counts = np.diff(starts, append=len(source_ids))
+  return np.repeat(counts.mean() / counts, counts).astype(np.float32)
 
 
 def _best_worst(

@@ -63,7 +63,9 @@ def samples(store, *, references=True, unfinished=False):
   )
 
 
-def select(store, row_filter, *, loss=None, weight=1.0, **included):
+def select(
+  store, row_filter, *, loss=None, weight=1.0, balanced=False, **included
+):
   return improve_rows.select(
     store=store,
     sources=Pairs,
@@ -72,6 +74,7 @@ def select(store, row_filter, *, loss=None, weight=1.0, **included):
     improve_step=1,
     loss=loss or bc.BC(),
     reference_weight=weight,
+    balance_sources=balanced,
   )
 
 
@@ -215,6 +218,17 @@ def test_a_batch_by_hand(store):
   np.testing.assert_array_equal(rows.target_lengths, [2, 2, 3])
   assert rows.statistics['references'] == 1
   assert rows.statistics['sources_without_samples'] == 1
+
+
+def test_balanced_sources_have_one_weight_together(store):
+  rows = select(store, EVERYTHING, weight=0.25, balanced=True)
+  # References keep theirs; five samples of three sources weigh five.
+  expected = [0.25, 5 / 6, 5 / 6, 0.25, 5 / 6, 5 / 6, 5 / 3]
+  np.testing.assert_allclose(all_rows(rows)['row_weights'], expected, rtol=1e-6)
+  lengths = [2, 2, 2, 2, 2, 3, 2]
+  np.testing.assert_allclose(
+    rows.normalizers, np.multiply(expected, lengths), rtol=1e-6
+  )
 
 
 def test_declared_columns_come_with_the_batch(store):
