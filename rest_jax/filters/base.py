@@ -219,7 +219,10 @@ class Filter(abc.ABC):
       candidates = candidates & ~_is_repeated(samples, candidates)
     counted = candidates
     if not self.count_references:
-      counted = candidates & ~samples.is_reference
+      # Also a sample that says what the reference says, whose row stands for it.
+      counted = samples.is_eligible & ~samples.is_reference
+      if self.deduplicate:
+        counted = counted & ~_is_repeated(samples, counted)
     if not counted.any():
       raise EmptySelectionError(self._nothing_counted(samples, candidates))
     counting = samples.only(counted)

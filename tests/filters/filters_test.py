@@ -61,17 +61,19 @@ def naive_threshold(row_filter, value, rewards):
 
 def naive_select(row_filter, value, samples):
   """The rows kept and their thresholds, one source and row after the other."""
-  seen, counted, candidates = set(), {}, []
+  kept_texts, counted_texts, counted, candidates = set(), set(), {}, []
   for row, source in enumerate(samples.source_ids.tolist()):
-    text = (source, int(samples.text_hashes[row]))
-    if not samples.is_eligible[row] or (
-      row_filter.deduplicate and text in seen
-    ):
+    if not samples.is_eligible[row]:
       continue
-    seen.add(text)
-    candidates.append((row, source))
-    if row_filter.count_references or not samples.is_reference[row]:
+    text = (source, int(samples.text_hashes[row]))
+    if not row_filter.deduplicate or text not in kept_texts:
+      candidates.append((row, source))
+    kept_texts.add(text)
+    if samples.is_reference[row] and not row_filter.count_references:
+      continue
+    if not row_filter.deduplicate or text not in counted_texts:
       counted.setdefault(source, []).append(samples.rewards[row])
+    counted_texts.add(text)
   if row_filter.kind in ('fixed', 'quantile'):
     everything = [reward for group in counted.values() for reward in group]
     tau = naive_threshold(row_filter, value, everything)
@@ -235,6 +237,16 @@ def test_references_count_only_if_asked_but_may_pass():
   counting = per_source.Interpolation(values=(0.5,), count_references=True)
   # With it: max 9, mean 13/3 -> 6.67.
   np.testing.assert_array_equal(counting.select(1, samples).rows, [0])
+
+
+def test_a_sample_that_says_what_the_reference_says_counts():
+  samples = make_samples(
+    [5, 5, 5, 1], [0] * 4, is_reference=[1, 0, 0, 0], text_hashes=[7, 7, 7, 8]
+  )
+  kept = per_source.Percentile(values=(100.0,)).select(1, samples)
+  # The threshold is the sample's reward; the reference's row stands for it.
+  np.testing.assert_array_equal(kept.rows, [0])
+  np.testing.assert_array_equal(kept.thresholds, [5.0])
 
 
 def test_a_source_whose_rows_do_not_count_keeps_none():
