@@ -30,6 +30,7 @@ from rest_jax.rewards import (
   acquisition,
   blocks,
   composed,
+  consensus,
   controls,
   corruptions,
   external,
@@ -42,6 +43,7 @@ from rest_jax.sampling import sampler
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import (
   evaluate,
+  evidence,
   grow,
   improve,
   likelihood,
@@ -89,6 +91,7 @@ CLASSES = (
   composed.Component,
   composed.Ensemble,
   composed.Minimum,
+  consensus.Consensus,
   likelihood.Likelihood,
   controls.RandomReward,
   controls.Verbosity,
@@ -109,6 +112,7 @@ CLASSES = (
   online_config.PPOConfig,
   objective.ClippedObjective,
   evaluate.EvaluateConfig,
+  evidence.EvidenceConfig,
   sample.SampleConfig,
   probes.ProbeConfig,
   rating_config.RatingConfig,

@@ -12,6 +12,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import probes
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import evidence as evidence_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import refresh as refresh_stage
@@ -38,6 +39,8 @@ class Experiment:
     refresh: how the reward model is kept up with the policy between Grow
       steps; None for not at all. Evaluations are then by the last of them.
     evaluate: what is reported.
+    evidence: what is drawn from the BC policy for evaluations by a reward that
+      needs the samples of each source.
     probe: how the reward is put to the test.
     rating: what people are asked to rate.
     online: the online baseline; None for none.
@@ -66,6 +69,9 @@ class Experiment:
   value: value_stage.ValueStage | None = None
   refresh: refresh_stage.RefreshConfig | None = None
   evaluate: evaluate_stage.EvaluateConfig
+  evidence: evidence_stage.EvidenceConfig = dataclasses.field(
+    default_factory=evidence_stage.EvidenceConfig
+  )
   probe: probes.ProbeConfig = dataclasses.field(
     default_factory=probes.ProbeConfig
   )
@@ -119,6 +125,8 @@ class Experiment:
         'or reward_dir a finished reward; got neither. Or choose a reward that '
         'is not learned: gin_configs/rewards/.'
       )
+    if self.reward.needs_samples:
+      self._check_samples()
     if self.needs_value:
       self._check_value()
     if self.refresh is not None:
@@ -173,6 +181,27 @@ class Experiment:
         'refresh comes between Grow steps, so num_grow_steps (G) must be at '
         f'least 2; got {self.num_grow_steps}. Set --gin.NUM_GROW_STEPS=2.'
       )
+
+  def _check_samples(self):
+    name = self.reward.name
+    number = self.grow.decode.num_samples_per_source
+    if number < 2:
+      raise ValueError(
+        f'reward {name!r} compares the samples of a source with each other, so '
+        f'that a Grow must draw at least two; got {number}. Set '
+        '--gin.NUM_SAMPLES_PER_SOURCE=8.'
+      )
+    reasons = {
+      'refresh': 'ratings have none of them',
+      'online': 'a policy that is trained to agree with itself says one thing',
+    }
+    for what, reason in reasons.items():
+      if getattr(self, what) is not None:
+        raise ValueError(
+          f'{what} cannot be of the reward {name!r}, which compares the samples '
+          f'of a source with each other: {reason}. Leave {what} out, or choose '
+          'a reward of single hypotheses.'
+        )
 
   def _check_value(self):
     if self.value is None:

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from absl import logging
+import numpy as np
 
 from rest_jax import experiment as experiment_lib
 from rest_jax.data import files, vocabularies
@@ -32,6 +33,7 @@ from rest_jax.stages import (
   vocabulary_record,
 )
 from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import evidence as evidence_stage
 from rest_jax.stages import export as export_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import grow as grow_stage
@@ -204,6 +206,10 @@ class Run:
       return self.model_dir / 'probe'
     return self.variant_dir / 'probe'
 
+  def evidence_directory(self, split: str) -> pathlib.Path:
+    """Returns the folder of the samples that policies are judged by."""
+    return self.model_dir / 'evidence' / split
+
   def online_directory(self) -> pathlib.Path:
     return self.variant_dir / f'online_{self._online_config().name}'
 
@@ -289,6 +295,11 @@ class Run:
       found[self.value_directory(g)] = True
       if g > 1 and experiment.refresh is not None:
         found[self.refresh_directory(g - 1)] = True
+    if experiment.reward.needs_samples:
+      for split in {
+        prepare.VALIDATION, experiment.probe.split, *experiment.evaluate.splits,
+      }:  # fmt: skip
+        found[self.evidence_directory(split)] = True
     for step in self.policies():
       found.setdefault(step.directory, True)
       for split in experiment.evaluate.splits:
@@ -336,15 +347,17 @@ class Run:
     return self._load_reward(self.reward_directory(grow_step))
 
   def _load_reward(self, trained: pathlib.Path) -> rewards_base.Reward:
-    return self.experiment.reward.load(
-      rewards_base.Resources(
-        mesh=self.experiment.mesh,
-        vocabulary=self.data.vocabulary,
-        pairs=self.data.pairs(prepare.TRAIN),
-        network=self.policy.config,
-        policy=self.directory('bc'),
-        trained=trained,
-      )
+    return self.experiment.reward.load(self.resources(trained))
+
+  def resources(self, trained: pathlib.Path) -> rewards_base.Resources:
+    """Returns what rewards may load, with a folder of stage `reward`."""
+    return rewards_base.Resources(
+      mesh=self.experiment.mesh,
+      vocabulary=self.data.vocabulary,
+      pairs=self.data.pairs(prepare.TRAIN),
+      network=self.policy.config,
+      policy=self.directory('bc'),
+      trained=trained,
     )
 
   def normalizer(self, grow_step: int | None = None) -> normalize.Normalizer:
@@ -421,6 +434,7 @@ class Run:
       reward=self.reward_model,
       directory=self.probe_directory(),
       seed=self._seed(seeds.Purpose.PROBE),
+      evidence=self.evidence(config.split),
       overwrite=self._overwrite,
     )
     return summary.write_probes(self, report)
@@ -576,6 +590,7 @@ class Run:
     seed = self._seed(seeds.Purpose.SELECTION)
     reward = self.reward_model_at(grow_step)
     normalizer = self.normalizer(grow_step)
+    evidence = self.evidence(prepare.VALIDATION)
     evaluate_fn = sampled.SampledReward(
       sampler=collect.policy_sampler(
         policy,
@@ -589,14 +604,42 @@ class Run:
       reward=reward,
       normalizer=normalizer,
       seed=seed,
+      evidence=evidence,
     )
     return evaluate_fn, {
+      **evidence_stage.described(evidence),
       'decode': config.selection,
       'max_sources': config.max_selection_sources,
       'reward': reward.digest,
       'normalizer': normalizer.to_json(),
       'seed': seed,
     }
+
+  def evidence(self, split: str) -> evidence_stage.StoredEvidence | None:
+    """Draws what all policies are judged by on a split, if R needs samples."""
+    experiment = self.experiment
+    if not experiment.reward.needs_samples:
+      return None
+    number = len(self.data.pairs(split))
+    limits = [experiment.evaluate.max_sources]
+    if split == prepare.VALIDATION:
+      limits.append(experiment.evaluate.max_selection_sources)
+    if split == experiment.probe.split:
+      limits.append(experiment.probe.max_sources)
+    return evidence_stage.run(
+      experiment.evidence,
+      split=split,
+      rows=np.unique(
+        np.concatenate([sampled.spread_rows(number, n) for n in limits])
+      ),
+      policy=self.policy,
+      policy_directory=self.directory('bc'),
+      data=self.data,
+      mesh_config=experiment.mesh,
+      directory=self.evidence_directory(split),
+      seed=self._seed(seeds.Purpose.EVIDENCE),
+      overwrite=self._overwrite,
+    )
 
   def evaluate(self, policies: Sequence[PolicyStep] | None = None) -> None:
     """Measures policies on every split; writes results and figures.
@@ -608,6 +651,7 @@ class Run:
     if policies is None:
       policies = self.policies()
     for split in experiment.evaluate.splits:
+      evidence = self.evidence(split)
       for step in policies:
         evaluate_stage.run(
           experiment.evaluate,
@@ -622,6 +666,7 @@ class Run:
           mesh_config=experiment.mesh,
           directory=self.evaluation_directory(step, split),
           seed=self._seed(seeds.Purpose.EVALUATION),
+          evidence=evidence,
           overwrite=self._overwrite,
         )
     self.report()

@@ -76,6 +76,7 @@ def measure(
   references: Sequence[str],
   *,
   seed: int,
+  evidence: base.Evidence | None = None,
 ) -> Report:
   """Probes a reward with changed references.
 
@@ -86,6 +87,8 @@ def measure(
     sources: n texts.
     references: n texts, n at least 2.
     seed: of the changes.
+    evidence: gives the samples of each position of `sources` to a reward that
+      needs them.
 
   Returns:
     The answers, in the order of the configuration. A tie is no right answer.
@@ -101,6 +104,9 @@ def measure(
     hypotheses,
     [references[row] for row in rows_asked]
     if reward.needs_references
+    else None,
+    base.Peers.fixed(rows_asked, evidence)
+    if reward.needs_samples and evidence is not None
     else None,
   )
   scores = np.asarray(answered, np.float64)

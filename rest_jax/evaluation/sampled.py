@@ -30,6 +30,8 @@ class SampledReward:
     reward: R.
     normalizer: of the run.
     seed: of the draws; differs from that of the reported evaluation.
+    evidence: gives the samples of a source by which a reward that needs them
+      judges; the same at every call.
   """
 
   sampler: sampler_lib.Sampler
@@ -39,6 +41,7 @@ class SampledReward:
   reward: rewards_base.Reward
   normalizer: normalize.Normalizer
   seed: int
+  evidence: rewards_base.Evidence | None = None
 
   def __call__(self, params: types.Params, step: int) -> dict[str, float]:
     """Returns `objective` and `reward` (the same, normalised) and companions.
@@ -65,7 +68,10 @@ class SampledReward:
           references.extend([reference] * len(texts))
         lengths += sum(len(sample) for sample in tokens)
       finished += int(np.sum(block.finished))
-    raw = self.reward.score(sources, hypotheses, references)
+    peers = None
+    if self.reward.needs_samples and self.evidence is not None:
+      peers = rewards_base.Peers.fixed(ids, self.evidence)
+    raw = self.reward.score(sources, hypotheses, references, peers)
     rewards_base.check_finite(self.reward.name, sources, hypotheses, raw)
     rewards = self.normalizer(raw)
     estimate = metrics.clustered_mean(rewards, np.asarray(ids))

@@ -1,12 +1,12 @@
 """The interface of every reward R(x, y), and the checks that all share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
 import re
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 import numpy as np
 
 from rest_jax.data import pair_store, vocabularies
@@ -19,6 +19,67 @@ _SHOWN = 120
 
 # A reference for each hypothesis, where a reward compares with one.
 References = Sequence[str] | None
+
+# Stored samples of a source, by its row: the same for all policies compared.
+Evidence = Callable[[int], Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Peers:
+  """The samples of each source, by which a reward may judge a hypothesis.
+
+  Attributes:
+    samples: for each group the samples of one source, repeated as they were
+      drawn.
+    group: int64 [n], the group of each hypothesis.
+    is_member: bool [n], whether a hypothesis is itself one of its group's
+      samples; it is then left out once.
+  """
+
+  samples: Sequence[Sequence[str]]
+  group: Int64[np.ndarray, ' n']
+  is_member: Bool[np.ndarray, ' n']
+
+  @classmethod
+  def own(
+    cls,
+    ids: Sequence[int] | np.ndarray,
+    hypotheses: Sequence[str],
+    is_sample: Bool[np.ndarray, ' n'] | None = None,
+  ) -> 'Peers':
+    """Takes the hypotheses of each source as their own group.
+
+    Args:
+      ids: int [n], the source of each hypothesis.
+      hypotheses: n texts.
+      is_sample: bool [n], which of them are samples; the others, such as
+        references, belong to no group but are judged by it. None for all.
+    """
+    numbers, group = np.unique(np.asarray(ids), return_inverse=True)
+    group = group.astype(np.int64)
+    if is_sample is None:
+      is_sample = np.ones(len(hypotheses), bool)
+    samples: list[list[str]] = [[] for _ in numbers]
+    for row in np.flatnonzero(is_sample).tolist():
+      samples[group[row]].append(hypotheses[row])
+    return cls(samples=samples, group=group, is_member=is_sample)
+
+  @classmethod
+  def fixed(
+    cls, ids: Sequence[int] | np.ndarray, evidence: Evidence
+  ) -> 'Peers':
+    """Takes stored samples of each source, of which no hypothesis is one.
+
+    Args:
+      ids: int [n], the source of each hypothesis.
+      evidence: gives the samples of a source.
+    """
+    numbers, group = np.unique(np.asarray(ids), return_inverse=True)
+    return cls(
+      samples=[evidence(number) for number in numbers.tolist()],
+      group=group.astype(np.int64),
+      is_member=np.zeros(len(group), bool),
+    )
 
 
 class Reward(Protocol):
@@ -39,11 +100,17 @@ class Reward(Protocol):
     """Whether `score` has to be given references."""
     ...
 
+  @property
+  def needs_samples(self) -> bool:
+    """Whether `score` has to be given the samples of each source."""
+    ...
+
   def score(
     self,
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: References = None,
+    peers: Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis of the source at the same position.
 
@@ -52,13 +119,15 @@ class Reward(Protocol):
       hypotheses: n texts; an empty one is a hypothesis like any other.
       references: n texts by people, one for each hypothesis; unused by a
         reward that does not need them.
+      peers: the samples of each source; unused by a reward that does not need
+        them.
 
     Returns:
       n finite rewards in the order of the inputs, unit of the reward.
 
     Raises:
       ValueError: if the lists differ in length or hold something but text, or
-        references are missing.
+        references or peers are missing.
       FloatingPointError: if a reward is not finite; the message names the first
         such hypothesis.
     """
@@ -84,6 +153,7 @@ class Composed(Protocol):
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: References = None,
+    peers: Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Its own rewards by its name, then all that they were made of."""
     ...
@@ -121,6 +191,9 @@ class RewardConfig(Protocol):
 
   @property
   def needs_references(self) -> bool: ...
+
+  @property
+  def needs_samples(self) -> bool: ...
 
   @property
   def parts(self) -> tuple['RewardConfig', ...]:
@@ -184,6 +257,7 @@ def columns(
   sources: Sequence[str],
   hypotheses: Sequence[str],
   references: References = None,
+  peers: Peers | None = None,
 ) -> dict[str, Float32[np.ndarray, ' n']]:
   """All columns of the store that a reward has something for, its own first.
 
@@ -191,9 +265,10 @@ def columns(
     FloatingPointError: if any number is not finite; see `check_finite`.
   """
   if isinstance(reward, Composed):
-    found = reward.columns(sources, hypotheses, references)
+    found = reward.columns(sources, hypotheses, references, peers)
   else:
-    found = {reward.name: reward.score(sources, hypotheses, references)}
+    rewards = reward.score(sources, hypotheses, references, peers)
+    found = {reward.name: rewards}
   for name, rewards in found.items():
     check_finite(name, sources, hypotheses, rewards)
   return found
@@ -265,6 +340,31 @@ def needed(name: str, references: References) -> Sequence[str]:
       'reward without them.'
     )
   return references
+
+
+def needed_peers(
+  name: str, peers: Peers | None, hypotheses: Sequence[str]
+) -> Peers:
+  """Returns peers, or raises ValueError where a reward lacks them.
+
+  Args:
+    name: name of the reward.
+    peers: the samples of each source, if there are any.
+    hypotheses: n texts.
+  """
+  if peers is None:
+    raise ValueError(
+      f'reward {name!r} compares the samples of a source with each other, and '
+      'needs those of each hypothesis; got none. Give peers, see '
+      'rest_jax.rewards.base.Peers, or choose a reward of single hypotheses.'
+    )
+  if not len(peers.group) == len(peers.is_member) == len(hypotheses):
+    raise ValueError(
+      'peers must say the group of each hypothesis, and whether it is a member; '
+      f'got {len(peers.group)} and {len(peers.is_member)} for '
+      f'{len(hypotheses)} hypotheses.'
+    )
+  return peers
 
 
 def check_finite(

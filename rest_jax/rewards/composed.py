@@ -81,6 +81,10 @@ class _Several:
   def needs_references(self) -> bool:
     return any(part.needs_references for part in self.parts)
 
+  @property
+  def needs_samples(self) -> bool:
+    return any(part.needs_samples for part in self.parts)
+
   def check(self) -> str:
     names = ', '.join(part.name for part in self.parts)
     return f'{type(self).__name__.lower()} of {names}'
@@ -159,6 +163,7 @@ class ComposedReward:
     """
     self.name = name
     self.needs_references = any(reward.needs_references for reward in rewards)
+    self.needs_samples = any(reward.needs_samples for reward in rewards)
     self.floor = None
     self.scales: dict[str, normalize.Normalizer] = {}
     for component, reward in zip(components, rewards, strict=True):
@@ -178,20 +183,22 @@ class ComposedReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
+    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    return self.columns(sources, hypotheses, references)[self.name]
+    return self.columns(sources, hypotheses, references, peers)[self.name]
 
   def columns(
     self,
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
+    peers: base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """The combined reward, then the raw rewards of all components."""
     found: dict[str, np.ndarray] = {}
     for reward in self._rewards:
-      found |= base.columns(reward, sources, hypotheses, references)
+      found |= base.columns(reward, sources, hypotheses, references, peers)
     scaled = np.stack(
       [self.scales[r.name](found[r.name]) for r in self._rewards]
     )

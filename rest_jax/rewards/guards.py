@@ -235,6 +235,10 @@ class Guarded:
   def needs_references(self) -> bool:
     return self.reward.needs_references
 
+  @property
+  def needs_samples(self) -> bool:
+    return self.reward.needs_samples
+
   def check(self) -> str:
     names = ', '.join(guard.name for guard in self.guards)
     return f'{self.reward.name}, or {self.floor:g} where vetoed by {names}'
@@ -259,6 +263,7 @@ class GuardedReward:
     """Takes a loaded reward and prepared guards, by their columns' names."""
     self.name = config.name
     self.needs_references = reward.needs_references
+    self.needs_samples = reward.needs_samples
     self.floor = config.floor
     unit = normalize.Normalizer(0.0, 1.0)
     self.scales = {
@@ -279,18 +284,20 @@ class GuardedReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
+    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    return self.columns(sources, hypotheses, references)[self.name]
+    return self.columns(sources, hypotheses, references, peers)[self.name]
 
   def columns(
     self,
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
+    peers: base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """The guarded reward; the reward and its parts; who passes which guard."""
-    found = base.columns(self._reward, sources, hypotheses, references)
+    found = base.columns(self._reward, sources, hypotheses, references, peers)
     passed = {
       name: passes(sources, hypotheses).astype(np.float32)
       for name, passes in self._guards.items()

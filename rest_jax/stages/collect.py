@@ -359,6 +359,7 @@ def score(
   vocabulary: vocabularies.Vocabulary,
   normalizer: normalize.Normalizer | None,
   description: str,
+  evidence: rewards_base.Evidence | None = None,
 ) -> normalize.Normalizer:
   """Scores every row of a store and writes its row-aligned reward files.
 
@@ -376,6 +377,7 @@ def score(
     normalizer: the run's; None makes it from all raw rewards of this store but
       those of vetoed rows.
     description: the words before the progress bar.
+    evidence: see `score_raw`.
 
   Returns:
     The normaliser.
@@ -402,6 +404,7 @@ def score(
     pairs=pairs,
     vocabulary=vocabulary,
     description=description,
+    evidence=evidence,
   )
   processes.barrier(description)
   raws = [
@@ -438,6 +441,7 @@ def score_raw(
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
   description: str,
+  evidence: rewards_base.Evidence | None = None,
 ) -> None:
   """Scores some shards of a store, whose raw rewards wait for the others'.
 
@@ -449,6 +453,9 @@ def score_raw(
     pairs: the sources.
     vocabulary: to turn tokens into text.
     description: the words before the progress bar.
+    evidence: gives the samples of a source to a reward that needs them. None
+      for those of the store itself, all of which lie in one shard; a reference
+      is judged by them and is not one of them.
   """
   with progress_lib.Progress(description, len(shards), 'shard') as progress:
     for shard in shards:
@@ -460,11 +467,35 @@ def score_raw(
         references = None
         if reward.needs_references:
           references = reference_texts(directory, shard, num_shards, pairs)
-        _write_raw(
-          path, rewards_base.columns(reward, sources, hypotheses, references)
+        peers = None
+        if reward.needs_samples:
+          peers = _peers(directory, shard, num_shards, hypotheses, evidence)
+        columns = rewards_base.columns(
+          reward, sources, hypotheses, references, peers
         )
+        _write_raw(path, columns)
         remote.push()
       progress.advance(1)
+
+
+def _peers(
+  directory: pathlib.Path,
+  shard: int,
+  num_shards: int,
+  hypotheses: Sequence[str],
+  evidence: rewards_base.Evidence | None,
+) -> rewards_base.Peers:
+  """The samples by which each row of a shard is judged."""
+  opened = sample_store.Shard(
+    sample_store.shard_path(directory, shard, num_shards)
+  )
+  if evidence is not None:
+    return rewards_base.Peers.fixed(opened.source_id, evidence)
+  return rewards_base.Peers.own(
+    opened.source_id,
+    hypotheses,
+    np.asarray(opened.sample_id) != sample_store.REFERENCE_SAMPLE_ID,
+  )
 
 
 def is_scored_raw(directory: pathlib.Path, name: str, num_shards: int) -> bool:

@@ -31,6 +31,7 @@ from rest_jax.stages import (
   sample_events,
   unfinished,
 )
+from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
 
 HUMAN = 'human'
@@ -124,6 +125,7 @@ def run(
   mesh_config: mesh_lib.MeshConfig,
   directory: str | pathlib.Path,
   seed: int,
+  evidence: evidence_lib.StoredEvidence | None = None,
   overwrite: bool = False,
 ) -> pathlib.Path:
   """Samples, scores and measures one policy on one split.
@@ -141,6 +143,7 @@ def run(
     mesh_config: devices and rules.
     directory: the folder to write.
     seed: of the draws; not that by which checkpoints were chosen.
+    evidence: stored samples by which a reward that needs some judges.
     overwrite: see `folder.begin`.
 
   Returns:
@@ -159,6 +162,7 @@ def run(
       'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': tokenize,
       **_beam_settings(config),
+      **evidence_lib.described(evidence),
       'split': split,
       'network': policy.config,
       'policy': policies.digest(policy_directory),
@@ -215,6 +219,7 @@ def run(
       vocabulary=data.vocabulary,
       normalizer=scale,
       description=f'evaluate {folder.path.name}: {scorer.name}',
+      evidence=evidence,
     )
   outputs = _outputs(config, policy, params, data, pairs, rows, mesh_config)
   distance = diagnostics.distance_to_bc(
@@ -294,6 +299,7 @@ class _Judged:
   name = HUMAN
   digest = ''
   needs_references = False
+  needs_samples = False
 
   def __init__(self, judge: task_lib.Judge):
     self._judge = judge
@@ -303,8 +309,9 @@ class _Judged:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: rewards_base.References = None,
+    peers: rewards_base.Peers | None = None,
   ) -> np.ndarray:
-    del references
+    del references, peers
     return np.asarray(self._judge.scores(sources, hypotheses), np.float32)
 
 

@@ -50,6 +50,7 @@ _MODES = (
   (_VARIANT + r'online_\w+', 'online'),
   (_VARIANT + 'probe', 'test_reward'),
   (_VARIANT + r'evaluate/[^/]+', 'evaluate'),
+  (_ROOT + r'evidence/[^/]+', 'evaluate'),
 )
 
 

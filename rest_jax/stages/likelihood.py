@@ -31,6 +31,10 @@ class Likelihood:
     return False
 
   @property
+  def needs_samples(self) -> bool:
+    return False
+
+  @property
   def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
     return ()
 

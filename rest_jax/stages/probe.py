@@ -5,6 +5,7 @@ import pathlib
 from rest_jax.evaluation import probed, sampled
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import probes
+from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
 
@@ -18,6 +19,7 @@ def run(
   reward: rewards_base.Reward,
   directory: str | pathlib.Path,
   seed: int,
+  evidence: evidence_lib.StoredEvidence | None = None,
   overwrite: bool = False,
 ) -> probed.Report:
   """Probes a reward with changed references of a split.
@@ -30,6 +32,7 @@ def run(
     reward: R.
     directory: the folder to write.
     seed: of the changes.
+    evidence: stored samples by which a reward that needs some judges.
     overwrite: see `folder.begin`.
 
   Returns:
@@ -42,6 +45,7 @@ def run(
       'data': data.digest,
       'reward': {'name': reward.name, 'digest': reward.digest},
       'seed': seed,
+      **evidence_lib.described(evidence),
     },
     overwrite=overwrite,
     origins={'data': data.directory},
@@ -50,7 +54,13 @@ def run(
     pairs = data.pairs(config.split)
     rows = sampled.spread_rows(len(pairs), config.max_sources)
     report = probed.measure(
-      config, reward, *sampled.texts_of(pairs, rows), seed=seed
+      config,
+      reward,
+      *sampled.texts_of(pairs, rows),
+      seed=seed,
+      evidence=None
+      if evidence is None
+      else lambda place: evidence(int(rows[place])),
     )
     folder.finish({_REPORT: probed.to_json(report)})
   return probed.from_json(folder.manifest()[_REPORT])

@@ -17,12 +17,14 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import ragged, vocabularies
 from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies, seeds
 from rest_jax.stages import folder as folder_lib
 
 OUTPUTS = ('best', 'tsv', 'jsonl')
+CHOICES = ('reward', 'consensus')
 TSV_COLUMNS = ('line', 'reward', 'log_prob', 'finished', 'hypothesis')
 
 _LINES_PER_CALL = 1024
@@ -41,40 +43,57 @@ class SampleConfig:
 
   Attributes:
     decode: number of samples N, temperature, length, block shape.
-    output: 'best' writes the sample of the highest reward alone, one a line;
-      'tsv' and 'jsonl' write all N with rewards and log-probabilities, best
-      first. Finished samples come before unfinished ones.
+    output: 'best' writes the best sample alone, one a line; 'tsv' and 'jsonl'
+      write all N with rewards and log-probabilities, best first. Finished
+      samples come before unfinished ones.
+    choose: 'reward' takes the reward of the run for that of a sample;
+      'consensus' its agreement with the other samples of the line, which is
+      minimum Bayes risk decoding and needs no reward.
+    consensus: how agreement is measured; by chrF.
   """
 
   decode: sampler_lib.DecodeConfig = dataclasses.field(
     default_factory=lambda: sampler_lib.DecodeConfig(num_samples_per_source=8)
   )
   output: str = 'best'
+  choose: str = 'reward'
+  consensus: consensus_lib.Consensus = dataclasses.field(
+    default_factory=consensus_lib.Consensus
+  )
 
   def __post_init__(self):
+    if self.choose not in CHOICES:
+      raise ValueError(f'choose must be one of {CHOICES}; got {self.choose!r}.')
     if self.output not in OUTPUTS:
       raise ValueError(f'output must be one of {OUTPUTS}; got {self.output!r}.')
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """The reward of a run on the scale of the run.
+  """What the samples of a line are compared by.
 
   Attributes:
-    reward: R; it must not need references.
-    normalizer: of the run.
+    reward: the reward of the run, or consensus; it must not need references.
+    normalizer: its scale.
   """
 
   reward: rewards_base.Reward
   normalizer: normalize.Normalizer
 
   def __call__(
-    self, sources: Sequence[str], hypotheses: Sequence[str]
+    self, sources: Sequence[str], hypotheses: Sequence[Sequence[str]]
   ) -> np.ndarray:
-    """Returns the normalised reward of each hypothesis."""
-    raw = self.reward.score(sources, hypotheses)
-    rewards_base.check_finite(self.reward.name, sources, hypotheses, raw)
-    return np.asarray(self.normalizer(raw))
+    """Returns the normalised rewards of N hypotheses of each source, [n, N]."""
+    num_samples = len(hypotheses[0])
+    repeated = [source for source in sources for _ in range(num_samples)]
+    texts = [text for row in hypotheses for text in row]
+    peers = None
+    if self.reward.needs_samples:
+      ids = np.repeat(np.arange(len(sources)), num_samples)
+      peers = rewards_base.Peers.own(ids, texts)
+    raw = self.reward.score(repeated, texts, None, peers)
+    rewards_base.check_finite(self.reward.name, repeated, texts, raw)
+    return np.asarray(self.normalizer(raw)).reshape(len(sources), -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +102,8 @@ class Sample:
 
   Attributes:
     hypothesis: its text.
-    reward: normalised; None where nothing scores.
+    reward: normalised, or the consensus in its place where that chooses; None
+      where nothing scores.
     log_prob: log π(y | x) of the untempered model, nats, summed over tokens.
     finished: whether it ends with EOS.
   """
@@ -230,15 +250,7 @@ class Answerer:
   ) -> Sequence[Sequence[float | None]]:
     if self._scorer is None:
       return [[None] * len(row) for row in hypotheses]
-    rewards = self._scorer(
-      [
-        source
-        for source, row in zip(sources, hypotheses, strict=True)
-        for _ in row
-      ],
-      [text for row in hypotheses for text in row],
-    )
-    return rewards.reshape(len(sources), -1).tolist()
+    return self._scorer(sources, hypotheses).tolist()
 
 
 def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
@@ -272,10 +284,18 @@ def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
 
 
 def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
-  """R on the run's scale; None if one sample has to do without."""
-  reward = run.experiment.reward
+  """R on the run's scale, or consensus; None if one sample does without."""
+  reward, config = run.experiment.reward, run.experiment.sample
+  if config.choose == 'consensus':
+    if num_samples == 1:
+      return None
+    resources = run.resources(run.directory('reward'))
+    loaded = config.consensus.load(resources)
+    return Scorer(loaded, normalize.Normalizer(0.0, 1.0))
   lacking = ''
-  if reward.needs_references:
+  if reward.needs_samples and num_samples == 1:
+    lacking = 'compares samples with each other, and there is one'
+  elif reward.needs_references:
     lacking = 'compares with references, which new text has none of'
   elif not (run.grow_directory(1) / folder_lib.MANIFEST).exists():
     lacking = 'has no scale before the first Grow is finished'
@@ -284,7 +304,8 @@ def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
   if num_samples > 1:
     raise ValueError(
       f'the reward {reward.name!r} {lacking}, so the best of {num_samples} '
-      'samples is not known. Ask for one: --gin.BEST_OF=1 '
+      'samples is not known. Ask for the one that the others agree with most: '
+      '--gin.SAMPLE_CHOICE=consensus; or for one: --gin.BEST_OF=1 '
       '--gin.BEST_OF_TEMPERATURE=0.'
     )
   logging.warning('sample: without rewards; %r %s', reward.name, lacking)

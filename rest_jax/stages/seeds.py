@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
   ONLINE = 8
   SAMPLE = 9
   REFRESH = 10
+  EVIDENCE = 11
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -17,11 +17,12 @@ class Reward:
 
   name = 'test'
   needs_references = False
+  needs_samples = False
 
   def __init__(self, score):
     self._score = score
 
-  def score(self, sources, hypotheses, references=None):
+  def score(self, sources, hypotheses, references=None, peers=None):
     pairs = zip(sources, hypotheses, strict=True)
     return np.asarray([self._score(*pair) for pair in pairs], np.float32)
 
@@ -124,8 +125,9 @@ def test_a_reward_that_needs_references_is_given_each_row_s_own():
   class Equal:
     name = 'equal'
     needs_references = True
+    needs_samples = False
 
-    def score(self, sources, hypotheses, references=None):
+    def score(self, sources, hypotheses, references=None, peers=None):
       # Every source has its own reference, which a change leaves.
       pairs = set(zip(SOURCES, REFERENCES, strict=True))
       assert set(zip(sources, references, strict=True)) == pairs
@@ -140,3 +142,27 @@ def test_a_reward_that_needs_references_is_given_each_row_s_own():
   )
   assert found.mean == 1.0
   assert [answer.share.value for answer in found.probed] == [1.0, 1.0]
+
+
+def test_changed_references_are_judged_by_the_samples_of_their_source():
+  seen = []
+
+  class Looks(Reward):
+    needs_samples = True
+
+    def score(self, sources, hypotheses, references=None, peers=None):
+      for row, group in enumerate(peers.group):
+        seen.append((sources[row], peers.samples[group]))
+      return super().score(sources, hypotheses)
+
+  sources = [f'x {n} y' for n in range(3)]
+  probed.measure(
+    probes.ProbeConfig(names=('truncated',)),
+    Looks(lambda source, hypothesis: len(hypothesis)),
+    sources,
+    ['one two three four', 'five six', 'seven eight nine'],
+    seed=0,
+    evidence=lambda place: [sources[place]],
+  )
+  assert len(seen) > 3
+  assert all(samples == [source] for source, samples in seen)

@@ -14,13 +14,15 @@ class Reward:
 
   name, digest = 'length', ''
 
-  def __init__(self, needs_references, bad=None):
+  def __init__(self, needs_references, bad=None, needs_samples=False):
     self.needs_references = needs_references
-    self.seen = None
+    self.needs_samples = needs_samples
+    self.seen = self.peers = None
     self._bad = bad
 
-  def score(self, sources, hypotheses, references=None):
+  def score(self, sources, hypotheses, references=None, peers=None):
     self.seen = (sources, hypotheses, references)
+    self.peers = peers
     rewards = np.asarray([len(h) for h in hypotheses], np.float32)
     if self._bad is not None:
       rewards[self._bad] = np.nan
@@ -41,7 +43,7 @@ class Sampler:
     )
 
 
-def measure(reward):
+def measure(reward, evidence=None):
   pairs = types.SimpleNamespace(
     source_tokens=None,
     source_text=lambda row: f's{row}',
@@ -56,6 +58,7 @@ def measure(reward):
     reward=reward,
     normalizer=normalize.Normalizer(0.0, 2.0),
     seed=0,
+    evidence=evidence,
   )
   return evaluate({}, 0)
 
@@ -77,3 +80,14 @@ def test_by_hand(needs_references):
 def test_nan_stops_and_names_the_row():
   with pytest.raises(FloatingPointError, match=r"'length' .* position 2"):
     measure(Reward(False, bad=2))
+
+
+def test_evidence_is_the_stored_samples_of_each_source():
+  reward = Reward(False, needs_samples=True)
+  measure(reward, lambda source: [f'{source} a', f'{source} b'])
+  assert reward.peers.samples == [['0 a', '0 b'], ['3 a', '3 b']]
+  assert reward.peers.group.tolist() == [0, 0, 1, 1]
+  assert not reward.peers.is_member.any()
+  simple = Reward(False)
+  measure(simple, lambda source: ['unused'])
+  assert simple.peers is None

@@ -48,12 +48,13 @@ class Wanted:
   name = 'wanted'
   digest = 'wanted'
   needs_references = False
+  needs_samples = False
 
   def __init__(self, fail_at=None):
     self._calls = 0
     self._fail_at = fail_at
 
-  def score(self, sources, hypotheses, references=None):
+  def score(self, sources, hypotheses, references=None, peers=None):
     assert len(sources) == len(hypotheses)
     self._calls += 1
     if self._calls == self._fail_at:

@@ -14,6 +14,7 @@ class Table:
   rewards: tuple[tuple[str, float], ...]
   name: str = 'table'
   needs_references: bool = False
+  needs_samples: bool = False
   parts: tuple = ()
 
   @property
@@ -26,7 +27,7 @@ class Table:
   def load(self, resources):
     return self
 
-  def score(self, sources, hypotheses, references=None):
+  def score(self, sources, hypotheses, references=None, peers=None):
     if self.needs_references:
       base.needed(self.name, references)
     return np.asarray([dict(self.rewards)[h] for h in hypotheses], np.float32)

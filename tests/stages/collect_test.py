@@ -5,10 +5,10 @@ import types
 import numpy as np
 import pytest
 
-from rest_jax.data import ragged, sample_store
+from rest_jax.data import ragged, sample_rewards, sample_store
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
-from rest_jax.rewards import base, guards, normalize
+from rest_jax.rewards import base, consensus, guards, normalize
 from rest_jax.stages import collect, improve
 from tests.rewards import fakes
 
@@ -64,7 +64,7 @@ def reward(needs_references=False, raw=RAW):
   return config.load(fakes.resources())
 
 
-def score(folder, scored, normalizer=None):
+def score(folder, scored, normalizer=None, evidence=None):
   found = collect.score(
     folder.path,
     reward=scored,
@@ -73,6 +73,7 @@ def score(folder, scored, normalizer=None):
     vocabulary=VOCABULARY,
     normalizer=normalizer,
     description='',
+    evidence=evidence,
   )
   sample_store.write_manifest(
     folder.path,
@@ -117,7 +118,7 @@ def test_references_are_those_of_each_row_s_source(folder):
   seen = []
 
   class Looks(fakes.Table):
-    def score(self, sources, hypotheses, references=None):
+    def score(self, sources, hypotheses, references=None, peers=None):
       seen.append(list(zip(sources, hypotheses, references, strict=True)))
       return super().score(sources, hypotheses, references)
 
@@ -127,6 +128,105 @@ def test_references_are_those_of_each_row_s_source(folder):
     [('s0', 'r0', 'r0'), ('s0', 'xxxx', 'r0'), ('s0', 'xxxx', 'r0')],
     [('s1', 'r1', 'r1'), ('s1', 'dd', 'r1'), ('s1', 'ee', 'r1')],
   ]
+
+
+def test_samples_of_a_row_s_source_without_the_reference(folder):
+  seen = []
+
+  class Looks(fakes.Table):
+    def score(self, sources, hypotheses, references=None, peers=None):
+      seen.append(peers)
+      return super().score(sources, hypotheses)
+
+  looks = Looks(rewards=tuple(RAW.items()), needs_samples=True)
+  score(folder, looks)
+  assert [peers.samples for peers in seen] == [
+    [['xxxx', 'xxxx']], [['dd', 'ee']],
+  ]  # fmt: skip
+  for peers in seen:
+    assert peers.group.tolist() == [0, 0, 0]
+    assert peers.is_member.tolist() == [False, True, True]
+
+
+def test_given_evidence_takes_the_place_of_the_store_s_samples(folder):
+  evidence = {0: ['xxxx', 'xxyy'], 1: ['ddd', 'r1']}
+  scored = consensus.Consensus().load(fakes.resources())
+  _, store = score(
+    folder, scored, normalize.Normalizer(0.0, 1.0), evidence.__getitem__
+  )
+  texts = ['r0', 'xxxx', 'xxxx', 'r1', 'dd', 'ee']
+  peers = base.Peers.fixed([0, 0, 0, 1, 1, 1], evidence.__getitem__)
+  np.testing.assert_array_equal(
+    store.rewards('consensus')[0], scored.score([''] * 6, texts, peers=peers)
+  )
+  assert store.rewards('consensus')[0][5] == 0
+
+
+def test_scoring_that_was_cut_off_goes_on_by_the_same_samples(folder):
+  scored = consensus.Consensus().load(fakes.resources())
+
+  class CutOff(consensus.ConsensusReward):
+    def score(self, sources, *rest):
+      if sources[0] == 's1':
+        raise KeyboardInterrupt
+      return scored.score(sources, *rest)
+
+  class Second(consensus.ConsensusReward):
+    def score(self, sources, *rest):
+      assert sources[0] == 's1'
+      return scored.score(sources, *rest)
+
+  with pytest.raises(KeyboardInterrupt):
+    score(folder, CutOff('consensus', scored._similarity))
+  _, store = score(folder, Second('consensus', scored._similarity))
+  found = store.rewards('consensus')[0]
+  np.testing.assert_allclose(found, [0, 1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize('num_shards', [1, 2, 3])
+def test_any_sharding_gives_the_same_consensus(tmp_path, num_shards):
+  random = np.random.default_rng(0)
+  letters = random.integers(ord('a'), ord('d'), (6, 4))
+  names = {chr(c): f'a {chr(c)} of {c}' for c in range(ord('a'), ord('d'))}
+  for shard, (start, stop) in enumerate(
+    sample_store.shard_ranges(6, 6 // num_shards)
+  ):
+    ids = np.repeat(np.arange(start, stop), 4)
+    columns = sample_store.SampleRows(
+      source_id=ids,
+      sample_id=np.tile(np.arange(4, dtype=np.int32), stop - start),
+      tokens=[np.array([c, 1]) for c in letters[start:stop].reshape(-1)],
+      log_prob=np.zeros(len(ids), np.float32),
+      finished=np.ones(len(ids), bool),
+    )
+    sample_store.write_shard(tmp_path, shard, num_shards, columns, 128)
+  collect.score(
+    tmp_path,
+    reward=consensus.Consensus().load(fakes.resources()),
+    num_shards=num_shards,
+    pairs=types.SimpleNamespace(source_text=str),
+    vocabulary=types.SimpleNamespace(
+      decode_batch=lambda rows: [names[chr(int(row[0]))] for row in rows]
+    ),
+    normalizer=normalize.Normalizer(0.0, 1.0),
+    description='',
+  )
+  found = np.concatenate(
+    [
+      sample_rewards.read_rewards(
+        sample_store.rewards_path(tmp_path, 'consensus', shard, num_shards),
+        rows=24 // num_shards,
+        samples_sha256=sample_store.shard_info(
+          sample_store.shard_path(tmp_path, shard, num_shards)
+        ).sha256,
+      )[0]
+      for shard in range(num_shards)
+    ]
+  )
+  expected = [
+    consensus.utilities([names[chr(c)] for c in row]) for row in letters
+  ]
+  np.testing.assert_array_equal(found, np.concatenate(expected))
 
 
 def test_nan_stops_and_nothing_is_written(folder):

@@ -1,0 +1,163 @@
+"""Stored samples of one policy by which rewards of a group judge all others.
+
+A policy's own samples agree more when they differ less. What chooses checkpoints
+and compares policies is therefore judged by the same samples of the BC policy,
+drawn once for each source of a split.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import sample_store, vocabularies
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import folder as folder_lib
+
+_SOURCES_PER_SHARD = 2048
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvidenceConfig:
+  """What is drawn for a reward that needs the samples of each source.
+
+  Attributes:
+    decode: number of samples per source, temperature, length, block shape.
+  """
+
+  decode: sampler_lib.DecodeConfig = dataclasses.field(
+    default_factory=lambda: sampler_lib.DecodeConfig(num_samples_per_source=16)
+  )
+
+  def __post_init__(self):
+    if self.decode.temperature <= 0:
+      raise ValueError(
+        'evidence needs a positive temperature, or all samples are the same; '
+        f'got {self.decode.temperature}.'
+      )
+
+
+class StoredEvidence:
+  """The samples of a finished folder; see `rewards.base.Evidence`."""
+
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    vocabulary: vocabularies.Vocabulary,
+  ):
+    """Opens a folder that `run` has finished."""
+    self.digest = folder_lib.content_digest(folder_lib.read_manifest(directory))
+    self._store = sample_store.SampleStore.open(directory)
+    self._vocabulary = vocabulary
+
+  def __call__(self, source_id: int) -> Sequence[str]:
+    """Returns the samples of a row of the split.
+
+    Raises:
+      ValueError: if none were drawn for it.
+    """
+    start, stop = np.searchsorted(
+      self._store.source_id, [source_id, source_id + 1]
+    )
+    if start == stop:
+      raise ValueError(
+        f'source_id must be a source that evidence was drawn for; got '
+        f'{source_id}, and {self._store.directory} has none of it. Remove that '
+        'folder to have it made again.'
+      )
+    tokens = self._store.tokens
+    return self._vocabulary.decode_batch(
+      [tokens[row] for row in range(int(start), int(stop))]
+    )
+
+
+def described(evidence: StoredEvidence | None) -> dict[str, Any]:
+  """Evidence in the settings of what it feeds; nothing where there is none."""
+  return {} if evidence is None else {'evidence': evidence.digest}
+
+
+def run(
+  config: EvidenceConfig,
+  *,
+  split: str,
+  rows: np.ndarray,
+  policy: policy_lib.Policy,
+  policy_directory: str | pathlib.Path,
+  data: prepare.PreparedData,
+  mesh_config: mesh_lib.MeshConfig,
+  directory: str | pathlib.Path,
+  seed: int,
+  overwrite: bool = False,
+) -> StoredEvidence:
+  """Draws the evidence of a split, unless it is there.
+
+  Args:
+    config: see `EvidenceConfig`.
+    split: which pairs.
+    rows: int [n], rows of the split to draw for, rising.
+    policy: the network.
+    policy_directory: finished BC, which draws.
+    data: the prepared data.
+    mesh_config: devices and rules.
+    directory: the folder to write; shards that are there are kept.
+    seed: sampling seed, another than that of evaluations.
+    overwrite: see `folder.begin`.
+
+  Returns:
+    What gives the samples of a source.
+  """
+  folder = folder_lib.begin(
+    directory,
+    {
+      'decode': config.decode,
+      'split': split,
+      'sources': {
+        'number': len(rows),
+        'digest': hashlib.sha256(np.asarray(rows, '<i8').tobytes()).hexdigest(),
+      },
+      'network': policy.config,
+      'policy': policies.digest(policy_directory),
+      'data': data.digest,
+      'seed': seed,
+    },
+    overwrite=overwrite,
+    origins={'policy': policy_directory, 'data': data.directory},
+  )
+  if not folder.is_finished:
+    pairs = data.pairs(split)
+    shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
+    collect.sample(
+      folder.path,
+      sampler=collect.policy_sampler(
+        policy, config.decode, mesh_config, data.vocabulary, is_shared=False
+      ),
+      params=policies.load(policy_directory, policy, mesh_config),
+      policy=policy,
+      mesh_config=mesh_config,
+      pairs=pairs,
+      rows=rows,
+      shards=shards,
+      seed=seed,
+      grow_step=0,
+      with_references=False,
+      description=f'evidence {split}: sample',
+    )
+    processes.barrier('sampled')
+    entries = sample_store.shard_entries(folder.path, len(shards))
+    folder.finish(
+      {
+        'schema_version': sample_store.SCHEMA_VERSION,
+        'num_sources': len(pairs),
+        'num_rows': sum(entry['rows'] for entry in entries),
+        'shards': entries,
+        'split': split,
+      }
+    )
+  return StoredEvidence(folder.path, data.vocabulary)
