@@ -57,7 +57,13 @@ _EXTRAS_REQUIRE = {
   # The tokeniser of the customary split of IWSLT 2014.
   'iwslt': ['sacremoses'],
   # Peers to compare with. torch brings its own CUDA libraries.
-  'bench': ['ctranslate2', 'scikit-learn', 'torch', 'transformers'],
+  'bench': [
+    'ctranslate2',
+    'fastchrf',
+    'scikit-learn',
+    'torch',
+    'transformers',
+  ],
   # A second implementation of V-MPO, for one test; brings a nightly TFP.
   'rlax': ['rlax'],
   # T5X and two of its requirements are not on the package index, or not in a

@@ -98,7 +98,8 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   if run_mode == 'sample':
     sample = experiment.sample
     yield (
-      f'  sample    best of {sample.decode.num_samples_per_source} at '
+      f'  sample    best of {sample.decode.num_samples_per_source} by '
+      f'{sample.choose}, at '
       f'temperature {sample.decode.temperature}, as {sample.output}'
     )
   yield '  stages'
@@ -132,6 +133,9 @@ def _stages(run):
     yield f'improve {step.grow}.{step.improve}', step.directory
     if run.is_refreshed_after(step):
       yield f'refresh {step.grow}', run.refresh_directory(step.grow)
+  if run.experiment.reward.needs_samples:
+    for split in run.experiment.evaluate.splits:
+      yield f'evidence {split}', run.evidence_directory(split)
 
 
 def _short(text: str, length: int = 60) -> str:

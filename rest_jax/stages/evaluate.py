@@ -268,6 +268,10 @@ def run(
   )
   if message and split == config.splits[0]:  # Once a policy.
     folder.warn(message)
+  if evidence is not None:
+    measured['collapse'] = evidence_lib.measure_collapse(
+      folder, entries, evidence, data.vocabulary
+    )
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,

@@ -5,7 +5,7 @@ and compares policies is therefore judged by the same samples of the BC policy,
 drawn once for each source of a split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import pathlib
@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from rest_jax.data import sample_store, vocabularies
+from rest_jax.evaluation import hacking
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.rewards import base as rewards_base
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies, prepare
 from rest_jax.stages import folder as folder_lib
 
 _SOURCES_PER_SHARD = 2048
+# Share of sources from which on a collapse is warned of.
+_MANY = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,43 @@ class StoredEvidence:
 def described(evidence: StoredEvidence | None) -> dict[str, Any]:
   """Evidence in the settings of what it feeds; nothing where there is none."""
   return {} if evidence is None else {'evidence': evidence.digest}
+
+
+def measure_collapse(
+  folder: folder_lib.StageFolder,
+  entries: Sequence[Mapping[str, Any]],
+  evidence: StoredEvidence,
+  vocabulary: vocabularies.Vocabulary,
+) -> dict[str, float]:
+  """Compares how much a policy varies with its evidence; warns of a collapse.
+
+  Args:
+    folder: holds the policy's samples.
+    entries: its shards.
+    evidence: samples of the BC policy.
+    vocabulary: to turn tokens into text.
+
+  Returns:
+    See `hacking.collapse`.
+  """
+  samples, others = [], []
+  for entry in entries:
+    shard = sample_store.Shard(folder.path / entry['file'])
+    texts = vocabulary.decode_batch(list(shard.tokens))
+    samples += rewards_base.Peers.own(shard.source_id, texts).samples
+    others += [
+      evidence(number) for number in np.unique(shard.source_id).tolist()
+    ]
+  found = hacking.collapse(samples, others)
+  if found['collapsed'] > _MANY and len(samples[0]) > 1:
+    folder.warn(
+      f'of {found["sources"]} sources on which the samples of BC differ, this '
+      f'policy says one thing alone on {found["collapsed"]:.0%}, and that which '
+      f'the samples of BC agree with most on {found["onto_medoid"]:.0%}: it has '
+      'collapsed. Compare its output with minimum Bayes risk decoding of BC, '
+      'train for fewer Improve steps, or choose a reward that knows more.'
+    )
+  return found
 
 
 def run(

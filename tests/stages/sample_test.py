@@ -12,6 +12,7 @@ import pytest
 
 from rest_jax import dry_run, main
 from rest_jax.data import ragged, text_files
+from rest_jax.rewards import consensus, lexical, normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies, prepare, sample, seeds
@@ -280,6 +281,56 @@ def test_a_typed_line_is_answered_before_the_next_is_read(run):
   assert seen == list(itertools.accumulate(expected[:3]))
 
 
+def with_choice(run, choose, **changes):
+  """The run, with another `SampleConfig.choose` and decode."""
+  run = with_decode(run, **changes)
+  sampled = dataclasses.replace(run.experiment.sample, choose=choose)
+  experiment = dataclasses.replace(run.experiment, sample=sampled)
+  return type(run)(experiment, run.model_dir)
+
+
+def test_consensus_chooses_what_the_other_samples_agree_with(run):
+  lines = sources(run)[:5]
+  by_reward = run.answerer('bc').answer(lines)
+  answers = with_choice(run, 'consensus').answerer('bc').answer(lines)
+  for answer, other in zip(answers, by_reward, strict=True):
+    # The same draws, in another order.
+    drawn = sorted(s.hypothesis for s in answer.samples)
+    assert drawn == sorted(s.hypothesis for s in other.samples)
+    texts = [s.hypothesis for s in answer.samples]
+    finished = [s.finished for s in answer.samples]
+    # Already in order, the best is the first.
+    assert consensus.choose(texts, finished) == 0
+    np.testing.assert_array_equal(
+      np.float32([s.reward for s in answer.samples]),
+      consensus.utilities(texts),
+    )
+  assert any(
+    a.samples[0].hypothesis != b.samples[0].hypothesis
+    for a, b in zip(answers, by_reward, strict=True)
+  )
+
+
+def test_one_sample_has_no_consensus(run):
+  alone = with_choice(
+    run, 'consensus', num_samples_per_source=1, temperature=0.0
+  )
+  [answer] = alone.answerer('bc').answer(sources(run)[:1])
+  assert answer.samples[0].reward is None
+  with pytest.raises(ValueError, match='choose must be one of'):
+    sample.SampleConfig(choose='mbr')
+
+
+def test_a_reward_of_samples_compares_those_of_a_line():
+  scorer = sample.Scorer(
+    consensus.ConsensusReward('c', lexical.Chrf()),
+    normalize.Normalizer(0.0, 2.0),
+  )
+  lines = [['a cat', 'a cat', 'a dog'], ['x', 'y', 'x']]
+  expected = [consensus.utilities(row) / 2 for row in lines]
+  np.testing.assert_allclose(scorer(['s', 't'], lines), expected)
+
+
 def call(run, tmp_path, *overrides, **given):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
@@ -313,6 +364,13 @@ def test_the_command_line_answers_a_file_and_changes_nothing(
   )
   assert [row['hypothesis'] for _, row in rows] == [
     s for a in expected for s in ([x.hypothesis for x in a.samples] or [''])
+  ]
+  consensus_too = with_choice(run, 'consensus').answerer('bc').answer(lines)
+  overrides_too = ('SAMPLE_OUTPUT=tsv', 'SAMPLE_CHOICE=consensus')
+  assert call(run, tmp_path, *overrides_too, **arguments) == 0
+  rows = list(text_files.read_table(output, sample.TSV_COLUMNS))
+  assert [row['hypothesis'] for _, row in rows if row['hypothesis']] == [
+    s.hypothesis for answer in consensus_too for s in answer.samples
   ]
   # By default: the best, on standard output, of the last finished policy.
   assert call(run, tmp_path, input=str(given)) == 0

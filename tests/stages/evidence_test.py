@@ -1,0 +1,172 @@
+"""A run whose reward compares the samples of each source."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rest_jax import dry_run
+from rest_jax import run as run_lib
+from rest_jax.data import sample_store
+from rest_jax.rewards import base, consensus, lexical
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import evidence as evidence_lib
+from rest_jax.stages import folder as folder_lib
+from tests import smoke
+
+CONSENSUS = ('gin_configs/rewards/consensus.gin',)
+OVERRIDES = (
+  'Task.ratings=None',
+  'NUM_GROW_STEPS=1',
+  'NUM_IMPROVE_STEPS=1',
+  'NUM_EVIDENCE_SAMPLES=5',
+  'ImproveConfig.include_references=False',
+)
+
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope='module')
+def run(finished, tmp_path_factory):
+  settings = smoke.settings(
+    *OVERRIDES,
+    f'DATA_DIR={finished.directory("data")}',
+    f'BC_DIR={finished.directory("bc")}',
+    gin_files=CONSENSUS,
+  )
+  run = run_lib.Run(settings, tmp_path_factory.mktemp('consensus'))
+  grown = run.grow(1, run.directory('bc'))
+  run.improve(1, 1, grown, run.directory('bc'))
+  run.evaluate()
+  return run
+
+
+def texts(run, store):
+  return run.data.vocabulary.decode_batch(list(store.tokens))
+
+
+def test_a_grow_is_judged_by_its_own_samples(run):
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  found, hypotheses = store.rewards('consensus')[0], texts(run, store)
+  for number in (0, 7):
+    rows = np.flatnonzero((store.source_id == number) & (store.sample_id >= 0))
+    np.testing.assert_array_equal(
+      found[rows], consensus.utilities([hypotheses[row] for row in rows])
+    )
+    reference = run.data.pairs('train').reference_text(number)
+    [row] = np.flatnonzero((store.source_id == number) & (store.sample_id < 0))
+    expected = [
+      lexical.Chrf().score([''], [reference], [hypotheses[r]])[0] for r in rows
+    ]
+    np.testing.assert_allclose(found[row], np.mean(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize('split', ['validation', 'test'])
+def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
+  evidence = run.evidence(split)
+  assert len(evidence(0)) == 5
+  for step in run.policies():
+    directory = run.evaluation_directory(step, split)
+    store = sample_store.SampleStore.open(directory)
+    hypotheses = texts(run, store)
+    expected = run.reward_model.score(
+      [''] * len(store),
+      hypotheses,
+      peers=base.Peers.fixed(store.source_id, evidence),
+    )
+    np.testing.assert_array_equal(store.rewards('consensus')[0], expected)
+    manifest = folder_lib.read_manifest(directory)
+    assert manifest['settings']['evidence'] == evidence.digest
+    assert manifest['measured']['collapse']['collapsed'] < 0.5
+  improved = folder_lib.read_manifest(run.improve_directory(1, 1))
+  chosen_by = run.evidence('validation').digest
+  assert improved['settings']['evaluation']['evidence'] == chosen_by
+  results = json.loads((run.model_dir / 'results.json').read_text())
+  assert {v['improve'] for v in results['variants']} == {0, 1}
+
+
+def test_the_evidence_is_drawn_anew(run):
+  """Not what BC is evaluated on, which would agree with itself."""
+  evidence = run.evidence('test')
+  store = sample_store.SampleStore.open(
+    run.evaluation_directory(run.policies()[0], 'test')
+  )
+  drawn = texts(run, store)
+  own = base.Peers.own(store.source_id, drawn).samples
+  others = [evidence(number) for number in range(len(own))]
+  assert any(set(a) != set(b) for a, b in zip(own, others, strict=True))
+  number = len(own)
+  with pytest.raises(ValueError, match='evidence was drawn for'):
+    evidence(number)
+
+
+def test_finished_evidence_is_used_and_other_settings_are_refused(run):
+  folder = run.evidence_directory('test')
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+  assert run_lib.Run(run.experiment, run.model_dir).evidence('test')
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
+  assert folder in run.folders()
+  decode = run.experiment.evidence.decode
+  other = dataclasses.replace(
+    run.experiment,
+    evidence=evidence_lib.EvidenceConfig(
+      decode=dataclasses.replace(decode, num_samples_per_source=6)
+    ),
+  )
+  with pytest.raises(folder_lib.SettingsChangedError, match='num_samples'):
+    run_lib.Run(other, run.model_dir).evidence('test')
+
+
+def test_a_reward_of_single_hypotheses_has_none(finished):
+  assert finished.evidence('test') is None
+  assert not (finished.model_dir / 'evidence').exists()
+
+
+def test_probes_and_the_plan(run):
+  run.test_reward()
+  report = folder_lib.read_manifest(run.probe_directory())
+  assert report['settings']['evidence'] == run.evidence('validation').digest
+  plan = dry_run.describe(run, 'rest')
+  assert f'finished  evidence test: {run.evidence_directory("test")}' in plan
+
+
+def test_a_policy_of_one_output_is_warned_of(run, tmp_path):
+  evidence = run.evidence('test')
+  number = 12
+  columns = sample_store.SampleRows(
+    source_id=np.repeat(np.arange(number), 2),
+    sample_id=np.tile(np.arange(2, dtype=np.int32), number),
+    tokens=[run.data.vocabulary.encode('the same')] * 2 * number,
+    log_prob=np.zeros(2 * number, np.float32),
+    finished=np.ones(2 * number, bool),
+  )
+  entry = sample_store.write_shard(tmp_path, 0, 1, columns, 1 << 15)
+  folder = folder_lib.StageFolder(tmp_path, {}, False)
+  found = evidence_lib.measure_collapse(
+    folder, [dataclasses.asdict(entry)], evidence, run.data.vocabulary
+  )
+  assert found['collapsed'] == 1.0 and found['onto_medoid'] == 0.0
+  assert 'it has collapsed' in folder.warnings[0]
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'files', 'message'),
+  [
+    (('NUM_SAMPLES_PER_SOURCE=1',), (), 'must draw at least two; got 1'),
+    ((), ('gin_configs/online/ppo.gin',), 'online cannot be of the reward'),
+  ],
+)
+def test_what_cannot_work_is_refused_at_the_start(overrides, files, message):
+  with pytest.raises(ValueError, match=message):
+    smoke.settings(*OVERRIDES, *overrides, gin_files=(*CONSENSUS, *files))
+
+
+def test_evidence_needs_a_temperature():
+  with pytest.raises(ValueError, match='positive temperature'):
+    evidence_lib.EvidenceConfig(
+      decode=sampler_lib.DecodeConfig(temperature=0.0)
+    )
