@@ -21,6 +21,10 @@ _COMMANDS = {
     '--systems=float32 --sources=3 --samples=2 --length=6 --rounds=1',
     {'pairs': 3 * 2},
   ),
+  'consensus': (
+    '--systems=ours --sources=2 --samples=4 --rounds=1',
+    {'samples': 2 * 4},
+  ),
   'sampling': (
     '--systems=float32 --fixed_length --sources=4 --block=2 --samples=3 '
     '--source_length=5 --target_length=6 --rounds=1',

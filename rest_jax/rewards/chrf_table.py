@@ -1,14 +1,17 @@
-"""chrF between all pairs of two lists of texts, as products of matrices.
+"""chrF between all pairs of two lists of texts.
 
 For each order n, C[i, g] counts n-gram g in text i. The matches of i and j are
-sum_g min(C[i, g], C[j, g]) = sum_{k >= 1} B_k[i] . B_k[j], with B_k = [C >= k].
-They are whole numbers, so that the order of summation changes nothing.
+sum_g min(C[i, g], C[j, g]) = sum_{g, k >= 1} [C[i, g] >= k] [C[j, g] >= k]: the
+bits that the rows of one table of bits share.
 """
 
 from collections.abc import Sequence
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
+
+# Words of 64 bits that are compared at once, or one row of them.
+_WORDS_AT_ONCE = 1 << 16
 
 
 def chrf(
@@ -52,14 +55,10 @@ def chrf(
     if not len(starts):
       break
     num_grams = int(grams.max()) + 1
-    counts = (
-      np.bincount(
-        owner[starts] * num_grams + grams, minlength=num_texts * num_grams
-      )
-      .reshape(num_texts, num_grams)
-      .astype(np.int32)
-    )
-    matches = _matches(counts[:split], counts[split:])
+    counts = np.bincount(
+      owner[starts] * num_grams + grams, minlength=num_texts * num_grams
+    ).reshape(num_texts, num_grams)
+    matches = _matches(counts, split)
     sizes = counts.sum(axis=1)
     of_hypotheses, of_references = sizes[:split, None], sizes[None, split:]
     precision += matches / np.maximum(of_hypotheses, 1)
@@ -82,17 +81,43 @@ def _characters(
   return np.frombuffer(encoded, np.uint32), lengths
 
 
-def _matches(
-  hypotheses: Int[np.ndarray, 'h g'], references: Int[np.ndarray, 'r g']
-) -> Float[np.ndarray, 'h r']:
-  """Sums the smaller count of each n-gram, for all pairs of rows."""
-  matches = np.zeros((len(hypotheses), len(references)), np.float32)
-  times = 1
-  while hypotheses.size and references.size:
-    matches += (hypotheses >= times).astype(np.float32) @ (
-      references >= times
-    ).astype(np.float32).T
-    again = (hypotheses.max(axis=0) > times) & (references.max(axis=0) > times)
-    hypotheses, references = hypotheses[:, again], references[:, again]
+def _matches(counts: Int[np.ndarray, 't g'], split: int) -> np.ndarray:
+  """Sums the smaller count of each n-gram, for all pairs of rows.
+
+  Args:
+    counts: how often each n-gram is in each text.
+    split: number of hypotheses, which are the first rows.
+
+  Returns:
+    int64 [hypotheses, references].
+  """
+  columns, times = [], 1
+  while counts.size:
+    columns.append(counts >= times)
+    counts = counts[:, counts.max(axis=0) > times]
     times += 1
-  return matches.astype(np.float64)
+  words = _words(columns, len(counts))
+  hypotheses, references = words[:split], words[split:]
+  matches = np.empty((split, len(references)), np.int64)
+  # Some hypotheses at a time, so that what is compared stays in the cache.
+  step = max(1, _WORDS_AT_ONCE // max(references.size, 1))
+  for start in range(0, split, step):
+    shared = hypotheses[start : start + step, None] & references[None]
+    np.sum(
+      np.bitwise_count(shared),
+      axis=-1,
+      dtype=np.int64,
+      out=matches[start : start + step],
+    )
+  return matches
+
+
+def _words(
+  columns: Sequence[Bool[np.ndarray, 't g']], num_rows: int
+) -> np.ndarray:
+  """Packs the columns of each row into words of 64 bits, uint64 [t, w]."""
+  width = sum(column.shape[1] for column in columns)
+  bits = np.zeros((num_rows, -(-width // 64) * 64), bool)
+  if columns:
+    np.concatenate(columns, axis=1, out=bits[:, :width])
+  return np.packbits(bits, axis=1).view(np.uint64)

@@ -67,3 +67,9 @@ def test_a_text_alone_scores_as_among_others():
 def test_nothing_to_compare():
   assert chrf_table.chrf([], ['a']).shape == (0, 1)
   assert chrf_table.chrf(['a'], []).shape == (1, 0)
+
+
+def test_pieces_change_nothing(monkeypatch):
+  whole = chrf_table.chrf(TEXTS, TEXTS)
+  monkeypatch.setattr(chrf_table, '_WORDS_AT_ONCE', 1)
+  np.testing.assert_array_equal(chrf_table.chrf(TEXTS, TEXTS), whole)
