@@ -133,7 +133,7 @@ def _stages(run):
     yield f'improve {step.grow}.{step.improve}', step.directory
     if run.is_refreshed_after(step):
       yield f'refresh {step.grow}', run.refresh_directory(step.grow)
-  if run.experiment.reward.needs_samples:
+  if rewards_base.needs_samples(run.experiment.reward):
     for split in run.experiment.evaluate.splits:
       yield f'evidence {split}', run.evidence_directory(split)
 

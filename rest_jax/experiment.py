@@ -125,7 +125,7 @@ class Experiment:
         'or reward_dir a finished reward; got neither. Or choose a reward that '
         'is not learned: gin_configs/rewards/.'
       )
-    if self.reward.needs_samples:
+    if rewards_base.needs_samples(self.reward):
       self._check_samples()
     if self.needs_value:
       self._check_value()

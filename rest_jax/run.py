@@ -295,7 +295,7 @@ class Run:
       found[self.value_directory(g)] = True
       if g > 1 and experiment.refresh is not None:
         found[self.refresh_directory(g - 1)] = True
-    if experiment.reward.needs_samples:
+    if rewards_base.needs_samples(experiment.reward):
       for split in {
         prepare.VALIDATION, experiment.probe.split, *experiment.evaluate.splits,
       }:  # fmt: skip
@@ -618,7 +618,7 @@ class Run:
   def evidence(self, split: str) -> evidence_stage.StoredEvidence | None:
     """Draws what all policies are judged by on a split, if R needs samples."""
     experiment = self.experiment
-    if not experiment.reward.needs_samples:
+    if not rewards_base.needs_samples(experiment.reward):
       return None
     number = len(self.data.pairs(split))
     limits = [experiment.evaluate.max_sources]

@@ -99,15 +99,14 @@ def measure(
     hypotheses += found.texts
     rows_asked += found.rows
   # One call: a learned reward encodes each source once.
-  answered = reward.score(
+  answered = base.score(
+    reward,
     [sources[row] for row in rows_asked],
     hypotheses,
     [references[row] for row in rows_asked]
     if reward.needs_references
     else None,
-    base.Peers.fixed(rows_asked, evidence)
-    if reward.needs_samples and evidence is not None
-    else None,
+    None if evidence is None else base.Peers.fixed(rows_asked, evidence),
   )
   scores = np.asarray(answered, np.float64)
   of_references = scores[: len(references)]

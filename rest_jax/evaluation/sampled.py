@@ -69,9 +69,11 @@ class SampledReward:
         lengths += sum(len(sample) for sample in tokens)
       finished += int(np.sum(block.finished))
     peers = None
-    if self.reward.needs_samples and self.evidence is not None:
+    if self.evidence is not None:
       peers = rewards_base.Peers.fixed(ids, self.evidence)
-    raw = self.reward.score(sources, hypotheses, references, peers)
+    raw = rewards_base.score(
+      self.reward, sources, hypotheses, references, peers
+    )
     rewards_base.check_finite(self.reward.name, sources, hypotheses, raw)
     rewards = self.normalizer(raw)
     estimate = metrics.clustered_mean(rewards, np.asarray(ids))

@@ -100,6 +100,39 @@ class Reward(Protocol):
     """Whether `score` has to be given references."""
     ...
 
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: References = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis of the source at the same position.
+
+    Args:
+      sources: n texts.
+      hypotheses: n texts; an empty one is a hypothesis like any other.
+      references: n texts by people, one for each hypothesis; unused by a
+        reward that does not need them.
+
+    Returns:
+      n finite rewards in the order of the inputs, unit of the reward.
+
+    Raises:
+      ValueError: if the lists differ in length or hold something but text, or
+        references are missing.
+      FloatingPointError: if a reward is not finite; the message names the first
+        such hypothesis.
+    """
+    ...
+
+
+class GroupReward(Protocol):
+  """A reward R(x, y | y_1..y_N), which compares the samples of a source.
+
+  It is a `Reward` but for what `score` takes, and for `needs_samples`, which the
+  settings of such a reward have as well. `score` below calls either.
+  """
+
   @property
   def needs_samples(self) -> bool:
     """Whether `score` has to be given the samples of each source."""
@@ -115,21 +148,16 @@ class Reward(Protocol):
     """Scores each hypothesis of the source at the same position.
 
     Args:
-      sources: n texts.
-      hypotheses: n texts; an empty one is a hypothesis like any other.
-      references: n texts by people, one for each hypothesis; unused by a
-        reward that does not need them.
-      peers: the samples of each source; unused by a reward that does not need
-        them.
+      sources: see `Reward.score`.
+      hypotheses: see `Reward.score`.
+      references: see `Reward.score`.
+      peers: the samples of each source; None is refused.
 
     Returns:
-      n finite rewards in the order of the inputs, unit of the reward.
+      See `Reward.score`.
 
     Raises:
-      ValueError: if the lists differ in length or hold something but text, or
-        references or peers are missing.
-      FloatingPointError: if a reward is not finite; the message names the first
-        such hypothesis.
+      ValueError: also if peers are missing.
     """
     ...
 
@@ -193,9 +221,6 @@ class RewardConfig(Protocol):
   def needs_references(self) -> bool: ...
 
   @property
-  def needs_samples(self) -> bool: ...
-
-  @property
   def parts(self) -> tuple['RewardConfig', ...]:
     """The rewards that it is made of; empty for most."""
     ...
@@ -252,6 +277,24 @@ def check_names(config: RewardConfig) -> None:
     )
 
 
+def needs_samples(reward: Any) -> bool:
+  """Whether a reward, or that of settings, compares samples of a source."""
+  return getattr(reward, 'needs_samples', False)
+
+
+def score(
+  reward: Any,
+  sources: Sequence[str],
+  hypotheses: Sequence[str],
+  references: References = None,
+  peers: Peers | None = None,
+) -> Float32[np.ndarray, ' n']:
+  """Scores by a `Reward` or a `GroupReward`, which alone is given peers."""
+  if needs_samples(reward):
+    return reward.score(sources, hypotheses, references, peers)
+  return reward.score(sources, hypotheses, references)
+
+
 def columns(
   reward: Reward,
   sources: Sequence[str],
@@ -264,11 +307,12 @@ def columns(
   Raises:
     FloatingPointError: if any number is not finite; see `check_finite`.
   """
-  if isinstance(reward, Composed):
+  if not isinstance(reward, Composed):
+    found = {reward.name: score(reward, sources, hypotheses, references, peers)}
+  elif needs_samples(reward):
     found = reward.columns(sources, hypotheses, references, peers)
   else:
-    rewards = reward.score(sources, hypotheses, references, peers)
-    found = {reward.name: rewards}
+    found = reward.columns(sources, hypotheses, references)
   for name, rewards in found.items():
     check_finite(name, sources, hypotheses, rewards)
   return found

@@ -83,7 +83,7 @@ class _Several:
 
   @property
   def needs_samples(self) -> bool:
-    return any(part.needs_samples for part in self.parts)
+    return any(map(base.needs_samples, self.parts))
 
   def check(self) -> str:
     names = ', '.join(part.name for part in self.parts)
@@ -163,7 +163,7 @@ class ComposedReward:
     """
     self.name = name
     self.needs_references = any(reward.needs_references for reward in rewards)
-    self.needs_samples = any(reward.needs_samples for reward in rewards)
+    self.needs_samples = any(map(base.needs_samples, rewards))
     self.floor = None
     self.scales: dict[str, normalize.Normalizer] = {}
     for component, reward in zip(components, rewards, strict=True):

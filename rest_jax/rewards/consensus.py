@@ -49,7 +49,9 @@ class Consensus:
       raise TypeError(
         f'similarity must be the settings of a reward; got {self.similarity!r}.'
       )
-    if not self.similarity.needs_references or self.similarity.needs_samples:
+    if not self.similarity.needs_references or base.needs_samples(
+      self.similarity
+    ):
       raise ValueError(
         'similarity must be a reward that compares a hypothesis with a '
         f'reference alone; got {self.similarity.name!r}. Use @Chrf(), @Bleu() '

@@ -22,7 +22,6 @@ class _Control:
 
   name: str
   needs_references = False
-  needs_samples = False
   parts: tuple[base.RewardConfig, ...] = ()
 
   def _reward(self, source: str, hypothesis: str) -> float:
@@ -45,10 +44,9 @@ class _Control:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    del references, peers
+    del references
     base.check_texts(sources, hypotheses)
     return np.asarray(
       [self._reward(*texts) for texts in zip(sources, hypotheses, strict=True)],

@@ -47,7 +47,6 @@ class _Program:
   batch_size: int
   timeout_s: float
   needs_references: bool
-  needs_samples = False
   parts: tuple[base.RewardConfig, ...] = ()
 
   @property
@@ -181,8 +180,6 @@ class Bleurt(_Python):
 class ExternalReward:
   """The rewards of a program; see `base.Reward`."""
 
-  needs_samples = False
-
   def __init__(self, config: _Program):
     """Takes the settings; the program starts at the first `score`."""
     self.name = config.name
@@ -205,7 +202,6 @@ class ExternalReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`.
 
@@ -213,7 +209,6 @@ class ExternalReward:
       ExternalRewardError: if the program ends, is silent for too long, or
         answers with anything but one number for each hypothesis.
     """
-    del peers
     if self.needs_references:
       base.needed(self.name, references)
     base.check_texts(sources, hypotheses, references)

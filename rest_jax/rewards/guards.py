@@ -237,7 +237,7 @@ class Guarded:
 
   @property
   def needs_samples(self) -> bool:
-    return self.reward.needs_samples
+    return base.needs_samples(self.reward)
 
   def check(self) -> str:
     names = ', '.join(guard.name for guard in self.guards)
@@ -263,7 +263,7 @@ class GuardedReward:
     """Takes a loaded reward and prepared guards, by their columns' names."""
     self.name = config.name
     self.needs_references = reward.needs_references
-    self.needs_samples = reward.needs_samples
+    self.needs_samples = base.needs_samples(reward)
     self.floor = config.floor
     unit = normalize.Normalizer(0.0, 1.0)
     self.scales = {

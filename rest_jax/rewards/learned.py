@@ -278,12 +278,10 @@ class LearnedReward:
     name: of the reward.
     digest: of its parameters, for the manifests of what it scored.
     needs_references: no.
-    needs_samples: no.
     config: shapes and lengths of scoring.
   """
 
   needs_references = False
-  needs_samples = False
 
   def __init__(
     self,
@@ -319,10 +317,9 @@ class LearnedReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    del references, peers
+    del references
     return self.measured_score(sources, hypotheses)[0]
 
   def measured_score(

@@ -28,7 +28,6 @@ class _Lexical:
 
   name: str
   needs_references = True
-  needs_samples = False
   parts: tuple[base.RewardConfig, ...] = ()
 
   @functools.cached_property
@@ -58,10 +57,8 @@ class _Lexical:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    del peers
     references = base.needed(self.name, references)
     base.check_texts(sources, hypotheses, references)
     # Each distinct pair once: samples of a source are often the same text.

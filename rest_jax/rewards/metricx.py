@@ -110,10 +110,6 @@ class MetricX:
     return self.with_reference
 
   @property
-  def needs_samples(self) -> bool:
-    return False
-
-  @property
   def parts(self) -> tuple[base.RewardConfig, ...]:
     return ()
 
@@ -181,11 +177,8 @@ class MetricXReward:
     name: of the reward.
     digest: of settings, vocabulary and the checkpoint's files.
     needs_references: whether the score reads references.
-    needs_samples: no.
     config: the settings.
   """
-
-  needs_samples = False
 
   def __init__(self, config: MetricX, mesh_config: mesh_lib.MeshConfig):
     """Checks the folder; see `MetricX.check` for what is refused."""
@@ -237,10 +230,8 @@ class MetricXReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`."""
-    del peers
     return self.measured_score(sources, hypotheses, references)[0]
 
   def measured_score(

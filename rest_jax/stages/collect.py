@@ -468,7 +468,7 @@ def score_raw(
         if reward.needs_references:
           references = reference_texts(directory, shard, num_shards, pairs)
         peers = None
-        if reward.needs_samples:
+        if rewards_base.needs_samples(reward):
           peers = _peers(directory, shard, num_shards, hypotheses, evidence)
         columns = rewards_base.columns(
           reward, sources, hypotheses, references, peers

@@ -303,7 +303,6 @@ class _Judged:
   name = HUMAN
   digest = ''
   needs_references = False
-  needs_samples = False
 
   def __init__(self, judge: task_lib.Judge):
     self._judge = judge
@@ -313,9 +312,8 @@ class _Judged:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: rewards_base.References = None,
-    peers: rewards_base.Peers | None = None,
   ) -> np.ndarray:
-    del references, peers
+    del references
     return np.asarray(self._judge.scores(sources, hypotheses), np.float32)
 
 

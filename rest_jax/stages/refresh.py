@@ -373,7 +373,6 @@ class _Renamed:
   """A reward with one column in the store, under another name."""
 
   needs_references = False
-  needs_samples = False
   scales: Mapping[str, normalize.Normalizer] = types.MappingProxyType({})
 
   def __init__(self, reward: rewards_base.Reward, name: str):
@@ -387,15 +386,13 @@ class _Renamed:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: rewards_base.References = None,
-    peers: rewards_base.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
-    return self._reward.score(sources, hypotheses, references, peers)
+    return self._reward.score(sources, hypotheses, references)
 
   def columns(
     self,
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: rewards_base.References = None,
-    peers: rewards_base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
-    return {self.name: self.score(sources, hypotheses, references, peers)}
+    return {self.name: self.score(sources, hypotheses, references)}

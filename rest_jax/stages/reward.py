@@ -124,10 +124,6 @@ class RewardStage:
     return False
 
   @property
-  def needs_samples(self) -> bool:
-    return False
-
-  @property
   def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
     return ()
 

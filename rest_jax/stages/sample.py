@@ -88,10 +88,10 @@ class Scorer:
     repeated = [source for source in sources for _ in range(num_samples)]
     texts = [text for row in hypotheses for text in row]
     peers = None
-    if self.reward.needs_samples:
+    if rewards_base.needs_samples(self.reward):
       ids = np.repeat(np.arange(len(sources)), num_samples)
       peers = rewards_base.Peers.own(ids, texts)
-    raw = self.reward.score(repeated, texts, None, peers)
+    raw = rewards_base.score(self.reward, repeated, texts, None, peers)
     rewards_base.check_finite(self.reward.name, repeated, texts, raw)
     return np.asarray(self.normalizer(raw)).reshape(len(sources), -1)
 
@@ -293,7 +293,7 @@ def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
     loaded = config.consensus.load(resources)
     return Scorer(loaded, normalize.Normalizer(0.0, 1.0))
   lacking = ''
-  if reward.needs_samples and num_samples == 1:
+  if rewards_base.needs_samples(reward) and num_samples == 1:
     lacking = 'compares samples with each other, and there is one'
   elif reward.needs_references:
     lacking = 'compares with references, which new text has none of'

@@ -17,12 +17,11 @@ class Reward:
 
   name = 'test'
   needs_references = False
-  needs_samples = False
 
   def __init__(self, score):
     self._score = score
 
-  def score(self, sources, hypotheses, references=None, peers=None):
+  def score(self, sources, hypotheses, references=None):
     pairs = zip(sources, hypotheses, strict=True)
     return np.asarray([self._score(*pair) for pair in pairs], np.float32)
 
@@ -125,9 +124,8 @@ def test_a_reward_that_needs_references_is_given_each_row_s_own():
   class Equal:
     name = 'equal'
     needs_references = True
-    needs_samples = False
 
-    def score(self, sources, hypotheses, references=None, peers=None):
+    def score(self, sources, hypotheses, references=None):
       # Every source has its own reference, which a change leaves.
       pairs = set(zip(SOURCES, REFERENCES, strict=True))
       assert set(zip(sources, references, strict=True)) == pairs

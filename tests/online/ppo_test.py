@@ -167,7 +167,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
 
 def test_a_reward_that_is_not_finite_stops_it(tmp_path):
   class Broken(toy.Wanted):
-    def score(self, sources, hypotheses, references=None, peers=None):
+    def score(self, sources, hypotheses, references=None):
       return np.full(len(sources), np.nan, np.float32)
 
   with pytest.raises(FloatingPointError, match='iteration 1'):

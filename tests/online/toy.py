@@ -48,13 +48,12 @@ class Wanted:
   name = 'wanted'
   digest = 'wanted'
   needs_references = False
-  needs_samples = False
 
   def __init__(self, fail_at=None):
     self._calls = 0
     self._fail_at = fail_at
 
-  def score(self, sources, hypotheses, references=None, peers=None):
+  def score(self, sources, hypotheses, references=None):
     assert len(sources) == len(hypotheses)
     self._calls += 1
     if self._calls == self._fail_at:

@@ -118,7 +118,7 @@ def test_references_are_those_of_each_row_s_source(folder):
   seen = []
 
   class Looks(fakes.Table):
-    def score(self, sources, hypotheses, references=None, peers=None):
+    def score(self, sources, hypotheses, references=None):
       seen.append(list(zip(sources, hypotheses, references, strict=True)))
       return super().score(sources, hypotheses, references)
 

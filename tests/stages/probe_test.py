@@ -80,9 +80,8 @@ def test_a_wrong_reward_fails_and_is_named(run, tmp_path, capsys):
     name = 'longest'
     digest = 'longest'
     needs_references = False
-    needs_samples = False
 
-    def score(self, sources, hypotheses, references=None, peers=None):
+    def score(self, sources, hypotheses, references=None):
       return np.asarray([len(text) for text in hypotheses], np.float32)
 
   probing = probe_run(run, tmp_path, 'ProbeConfig.minimum=0.9')

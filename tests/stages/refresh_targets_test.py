@@ -17,7 +17,6 @@ class _Trained:
   name: str = 'learned'
   digest: str = ''
   needs_references: bool = False
-  needs_samples: bool = False
   parts: tuple = ()
 
   def check(self):
@@ -26,7 +25,7 @@ class _Trained:
   def load(self, resources):
     return self
 
-  def score(self, sources, hypotheses, references=None, peers=None):
+  def score(self, sources, hypotheses, references=None):
     return np.array([float(h.split()[-1]) for h in hypotheses], np.float32)
 
 
