@@ -12,7 +12,7 @@ from rest_jax import run as run_lib
 from rest_jax.data import seqio_tasks, vocabularies
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
-from rest_jax.rewards import metricx
+from rest_jax.rewards import consensus, lexical, metricx
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN = ROOT / 'gin_configs'
@@ -188,7 +188,7 @@ def metricx_folder(files: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-@pytest.mark.parametrize('stem', ['metricx', 'chrf'])
+@pytest.mark.parametrize('stem', ['metricx', 'chrf', 'consensus'])
 def test_a_given_reward_needs_no_ratings(stem, files):
   experiments = GIN / 'experiments'
   given = [f'METRICX_DIR={metricx_folder(files)}'] if stem == 'metricx' else []
@@ -206,6 +206,26 @@ def test_a_given_reward_needs_no_ratings(stem, files):
     )
     assert f'  reward    {stem}\n' in text
     assert 'to do     reward' not in text
+
+
+def test_consensus_by_another_scorer_and_beside_likelihood(files):
+  configurables.register()
+  path = GIN / 'experiments/demo.gin'
+  built = gin_utils.parse_and_build(
+    [path, GIN / 'rewards/consensus.gin'],
+    ['Consensus.similarity=@Bleu()', 'NUM_EVIDENCE_SAMPLES=3'],
+    root=configurables.ROOT,
+  )
+  assert built.reward == consensus.Consensus(similarity=lexical.Bleu())
+  assert built.evidence.decode.num_samples_per_source == 3
+  text = described(
+    [path, GIN / 'rewards/consensus_likelihood.gin'],
+    ['Task.ratings=None'],
+    files / 'run',
+  )
+  assert 'consensus: mean similarity to the other samples: chrf' in text
+  assert 'likelihood: log-probability of the BC policy' in text
+  assert 'evidence validation' in text
 
 
 @pytest.mark.parametrize(

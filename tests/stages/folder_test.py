@@ -197,6 +197,7 @@ def test_content_digest_ignores_time_only():
     ),
     ('a/variants/x/online_ppo', '--run_mode=online --model_dir=a '),
     ('a/evaluate/bc-test', '--run_mode=evaluate --model_dir=a '),
+    ('a/evidence/test', '--run_mode=evaluate --model_dir=a '),
   ],
 )
 def test_what_is_not_finished_says_what_to_run(
