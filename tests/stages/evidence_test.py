@@ -20,7 +20,8 @@ OVERRIDES = (
   'Task.ratings=None',
   'NUM_GROW_STEPS=1',
   'NUM_IMPROVE_STEPS=1',
-  'NUM_EVIDENCE_SAMPLES=5',
+  # As many as evaluations draw: one compilation.
+  'NUM_EVIDENCE_SAMPLES=2',
   'ImproveConfig.include_references=False',
 )
 
@@ -68,7 +69,7 @@ def test_a_grow_is_judged_by_its_own_samples(run):
 @pytest.mark.parametrize('split', ['validation', 'test'])
 def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
   evidence = run.evidence(split)
-  assert len(evidence(0)) == 5
+  assert len(evidence(0)) == 2
   for step in run.policies():
     directory = run.evaluation_directory(step, split)
     store = sample_store.SampleStore.open(directory)
@@ -140,7 +141,7 @@ def test_a_policy_of_one_output_is_warned_of(run, tmp_path):
   columns = sample_store.SampleRows(
     source_id=np.repeat(np.arange(number), 2),
     sample_id=np.tile(np.arange(2, dtype=np.int32), number),
-    tokens=[run.data.vocabulary.encode('the same')] * 2 * number,
+    tokens=[np.append(run.data.vocabulary.encode('same'), 1)] * 2 * number,
     log_prob=np.zeros(2 * number, np.float32),
     finished=np.ones(2 * number, bool),
   )
@@ -166,7 +167,6 @@ def test_what_cannot_work_is_refused_at_the_start(overrides, files, message):
 
 
 def test_evidence_needs_a_temperature():
+  decode = sampler_lib.DecodeConfig(num_samples_per_source=2, temperature=0.0)
   with pytest.raises(ValueError, match='positive temperature'):
-    evidence_lib.EvidenceConfig(
-      decode=sampler_lib.DecodeConfig(temperature=0.0)
-    )
+    evidence_lib.EvidenceConfig(decode=decode)
