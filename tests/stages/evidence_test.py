@@ -167,6 +167,6 @@ def test_what_cannot_work_is_refused_at_the_start(overrides, files, message):
 
 
 def test_evidence_needs_a_temperature():
-  decode = sampler_lib.DecodeConfig(num_samples_per_source=2, temperature=0.0)
+  decode = sampler_lib.DecodeConfig(num_samples_per_source=1, temperature=0.0)
   with pytest.raises(ValueError, match='positive temperature'):
     evidence_lib.EvidenceConfig(decode=decode)
