@@ -112,7 +112,7 @@ class Fake:
   def answerer(self):
     def rewards(sources, hypotheses):
       del sources
-      return np.array([0.1 * int(text) for text in hypotheses])
+      return np.array([[0.1 * int(text) for text in row] for row in hypotheses])
 
     return sample.Answerer(self, None, self, rewards, seed=0)
 
