@@ -418,9 +418,8 @@ def test_several_samples_without_a_reward_are_refused(run):
 
 
 def test_the_plan_says_what_would_be_sampled(run):
-  assert 'best of 8 at temperature 0.8, as best' in dry_run.describe(
-    run, 'sample'
-  )
+  plan = dry_run.describe(run, 'sample')
+  assert 'best of 8 by reward, at temperature 0.8, as best' in plan
   with pytest.raises(
     ValueError, match=r"\('best', 'tsv', 'jsonl'\); got 'csv'"
   ):
