@@ -1,21 +1,28 @@
-"""How well a reward agrees with ratings that it was not trained on."""
+"""How well a reward agrees with ratings that it was not trained on.
+
+ReST compares hypotheses of one source, so agreement within a source comes first.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, within_source
 
 # With fewer sources whose hypotheses were rated differently, accuracy within
-# sources says nothing, and a resample may hold no such pair.
-_MIN_PAIRED_SOURCES = 10
+# sources says nothing.
+MIN_PAIRED_SOURCES = 10
 # Intervals are of sources drawn again.
 _MIN_SOURCES = 5
 _UNMEASURED = (
   f'fewer than {metrics.MIN_CORRELATED} rows, or {_MIN_SOURCES} sources, say '
   'nothing'
 )
+# The names of statistics in order of what they say about Improve steps.
+WITHIN = ('pairwise_accuracy', 'pearson_within_source', 'best_of_n')
+LENGTH = ('reward_and_length', 'rating_and_length')
+OVERALL = ('pearson', 'spearman', 'kendall', 'pairwise_accuracy_all')
 
 
 def agreement(
@@ -37,55 +44,110 @@ def agreement(
 
   Returns:
     rows, sources, and, of `metrics.MIN_CORRELATED` rows and 5 sources or more,
-    for each statistic its value and the ends low and high of a 95 % interval:
-    pearson, spearman, kendall (tau-b), pairwise_accuracy_all over all pairs of
-    rows and, where there are enough, pairwise_accuracy over pairs of one source.
+    for each statistic its value and the ends low and high of a 95 % interval,
+    in this order. Where 10 sources have hypotheses of different ratings:
+    pairs (their number), pairwise_accuracy, pearson_within_source and best_of_n
+    of `within_source.Ranking`. reward_and_length and rating_and_length: Pearson
+    correlations of a source's mean with its length in characters. Over all rows:
+    pearson, spearman, kendall (tau-b) and pairwise_accuracy_all.
   """
-  names: dict[str, int] = {}
-  groups = np.asarray([names.setdefault(text, len(names)) for text in sources])
-
-  def measure(
-    statistic: Callable[..., float], within: bool
-  ) -> dict[str, float]:
-    arrays = (rewards, ratings)
-    low, high = metrics.bootstrap_interval(
-      _of_resample(statistic),
-      *arrays,
-      num_resamples=num_resamples,
-      seed=seed,
-      clusters=groups,
-      pass_clusters=within,
-    )
-    value = statistic(*arrays, groups) if within else statistic(*arrays)
-    return {'value': value, 'low': low, 'high': high}
-
-  result: dict[str, Any] = {'rows': len(groups), 'sources': len(names)}
-  if len(groups) < metrics.MIN_CORRELATED or len(names) < _MIN_SOURCES:
-    return result
-  for name, statistic in (
-    ('pearson', metrics.pearson),
-    ('spearman', metrics.spearman),
-    ('kendall', metrics.kendall),
-    ('pairwise_accuracy_all', metrics.pairwise_accuracy),
+  groups = grouped(sources)
+  result: dict[str, Any] = {
+    'rows': len(groups),
+    'sources': int(groups.max(initial=-1)) + 1,
+  }
+  if (
+    result['rows'] < metrics.MIN_CORRELATED or result['sources'] < _MIN_SOURCES
   ):
-    result[name] = measure(statistic, within=False)
-  if _paired_sources(ratings, groups) >= _MIN_PAIRED_SOURCES:
-    result['pairwise_accuracy'] = measure(
-      metrics.pairwise_accuracy, within=True
+    return result
+  how = {'num_resamples': num_resamples, 'seed': seed}
+  ranking = within_source.rank(rewards, ratings, groups)
+  if ranking.num_sources >= MIN_PAIRED_SOURCES:
+    result['pairs'] = ranking.num_pairs
+    for name, statistic in zip(
+      WITHIN,
+      (ranking.pairwise_accuracy, ranking.pearson, ranking.best_of_n),
+      strict=True,
+    ):
+      result[name] = _entry(statistic.value, statistic.interval(**how))
+  lengths = np.array([len(text) for text in dict.fromkeys(sources)], float)
+  for name, values in zip(LENGTH, (rewards, ratings), strict=True):
+    result[name] = _measured(
+      metrics.pearson, (within_source.means(values, groups), lengths), how
+    )
+  for name, statistic in zip(
+    OVERALL,
+    (
+      metrics.pearson,
+      metrics.spearman,
+      metrics.kendall,
+      metrics.pairwise_accuracy,
+    ),
+    strict=True,
+  ):
+    result[name] = _measured(
+      statistic, (rewards, ratings), {**how, 'clusters': groups}
     )
   return result
+
+
+def grouped(sources: Sequence[str]) -> np.ndarray:
+  """Numbers equal texts alike, from 0 in order of appearance; int64 [n]."""
+  names: dict[str, int] = {}
+  return np.asarray(
+    [names.setdefault(text, len(names)) for text in sources], np.int64
+  )
+
+
+def _measured(
+  statistic: Callable[..., float],
+  arrays: tuple[np.ndarray, np.ndarray],
+  how: dict[str, Any],
+) -> dict[str, float]:
+  of_resample = _of_resample(statistic)
+  return _entry(
+    of_resample(*arrays),
+    metrics.bootstrap_interval(of_resample, *arrays, **how),
+  )
+
+
+def _entry(value: float, interval: tuple[float, float]) -> dict[str, float]:
+  return {'value': value, 'low': interval[0], 'high': interval[1]}
 
 
 def line(result: dict[str, Any]) -> str:
   """Returns the numbers of `agreement` in one line."""
   shown = [
-    f'{name} {_with_interval(found)}'
+    f'{name.replace("_", " ")} {_with_interval(found)}'
     for name, found in result.items()
     if isinstance(found, dict)
   ] or [_UNMEASURED]
   return (
     f'{result["rows"]} rows of {result["sources"]} sources: {", ".join(shown)}'
   )
+
+
+def failure(result: Mapping[str, Any]) -> str | None:
+  """Says how a reward is not above chance on held-out ratings.
+
+  Args:
+    result: what `agreement` returned.
+
+  Returns:
+    The number and what it should be, by pairs of one source or, where there are
+    too few, by Pearson over all; None for a reward above chance, or where
+    neither is measured.
+  """
+  for name, what, chance in (
+    ('pairwise_accuracy', 'pairs of one source ordered as rated', 0.5),
+    ('pearson', 'Pearson correlation with ratings', 0.0),
+  ):
+    found = result.get(name)
+    if found is not None:
+      if found['low'] > chance:
+        return None
+      return f'{what}: {_with_interval(found)}, where chance is {chance:g}'
+  return None
 
 
 def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -95,46 +157,73 @@ def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
     found: what `agreement` returned, by split.
 
   Returns:
-    At most one message for each kind of trouble.
+    At most one message for each kind of trouble, order within a source first.
   """
-  unmeasured, reversed_, unrelated, at_chance = [], [], [], []
+  troubles: dict[str, list[str]] = {}
   for split, result in found.items():
-    pearson, within = result.get('pearson'), result.get('pairwise_accuracy')
-    if pearson is None:
-      rows = f'{result["rows"]} rows of {result["sources"]} sources'
-      unmeasured.append(f'{split} ({rows})')
-    elif pearson['high'] < 0:
-      reversed_.append(f'{split} {_with_interval(pearson)}')
-    elif pearson['low'] <= 0:
-      unrelated.append(f'{split} {_with_interval(pearson)}')
-    elif within is not None and within['low'] <= 0.5:
-      at_chance.append(f'{split} {_with_interval(within)}')
-  messages = []
-  if reversed_:
-    messages.append(
-      'the reward is the wrong way round: its correlation with held-out ratings '
-      f'is below zero (Pearson {", ".join(reversed_)}). Check that higher scores '
-      'are better in the ratings.'
+    trouble, shown = _trouble(result)
+    if trouble is not None:
+      troubles.setdefault(trouble, []).append(f'{split} {shown}')
+  return [
+    message.format(', '.join(troubles[trouble]))
+    for trouble, message in _MESSAGES.items()
+    if trouble in troubles
+  ]
+
+
+_MESSAGES = {
+  'within reversed': (
+    'the reward orders the hypotheses of one source the wrong way round: {} of '
+    'pairs as rated, where chance is 0.5. Check that higher scores are better '
+    'in the ratings.'
+  ),
+  'at chance': (
+    'the reward does not order the hypotheses of one source, by which '
+    'samples are filtered: {} of pairs as rated, where chance is 0.5. Rate '
+    'several hypotheses of each source, of systems near the policy '
+    '(RewardStage.rated_samples).'
+  ),
+  'reversed': (
+    'the reward is the wrong way round: its correlation with held-out ratings '
+    'is below zero (Pearson {}). Check that higher scores are better in the '
+    'ratings.'
+  ),
+  'unrelated': (
+    'the reward has learned nothing that can be measured: its correlation with '
+    'held-out ratings is not above zero (Pearson {}), so Improve steps would '
+    'follow noise. Check the ratings, rate more, or train longer '
+    '(RewardStage.pretrain, RewardStage.finetune).'
+  ),
+  'between': (
+    'the reward orders the hypotheses of one source, but not those of different '
+    'sources: its correlation with held-out ratings is not above zero (Pearson '
+    '{}). Choose a filter per source, such as filters/percentile.gin: one '
+    'threshold for all sources would choose the wrong sources.'
+  ),
+  'unmeasured': (
+    'agreement with ratings is not measured on {}: '
+    f'{_UNMEASURED}. Rate more, or move sources from train to dev.'
+  ),
+}
+
+
+def _trouble(result: Mapping[str, Any]) -> tuple[str | None, str]:
+  """Which of `_MESSAGES` a split's agreement asks for, and the number in it."""
+  pearson, within = result.get('pearson'), result.get('pairwise_accuracy')
+  if pearson is None:
+    return (
+      'unmeasured',
+      f'({result["rows"]} rows of {result["sources"]} sources)',
     )
-  if unrelated:
-    messages.append(
-      'the reward has learned nothing that can be measured: its correlation '
-      f'with held-out ratings is not above zero (Pearson {", ".join(unrelated)}'
-      '), so Improve steps would follow noise. Check the ratings, rate more, or '
-      'train longer (RewardStage.pretrain, RewardStage.finetune).'
-    )
-  if at_chance:
-    messages.append(
-      'the reward does not order the translations of one source, by which '
-      f'samples are filtered: {", ".join(at_chance)} of pairs as rated, where '
-      'chance is 0.5. Rate several translations of each source.'
-    )
-  if unmeasured:
-    messages.append(
-      f'agreement with ratings is not measured on {", ".join(unmeasured)}: '
-      f'{_UNMEASURED}. Rate more, or move sources from train to dev.'
-    )
-  return messages
+  if within is not None and within['low'] <= 0.5:
+    trouble = 'within reversed' if within['high'] < 0.5 else 'at chance'
+    return trouble, _with_interval(within)
+  if pearson['low'] > 0:
+    return None, ''
+  shown = _with_interval(pearson)
+  if within is not None:
+    return 'between', shown
+  return 'reversed' if pearson['high'] < 0 else 'unrelated', shown
 
 
 def _with_interval(found: Mapping[str, float]) -> str:
@@ -151,12 +240,3 @@ def _of_resample(statistic: Callable[..., float]) -> Callable[..., float]:
     return statistic(rewards, ratings, *groups)
 
   return measure
-
-
-def _paired_sources(ratings: np.ndarray, groups: np.ndarray) -> int:
-  """Number of sources with two hypotheses of different rating."""
-  highest = np.full(groups.max() + 1, -np.inf)
-  lowest = np.full(groups.max() + 1, np.inf)
-  np.maximum.at(highest, groups, ratings)
-  np.minimum.at(lowest, groups, ratings)
-  return int(np.count_nonzero(highest > lowest))

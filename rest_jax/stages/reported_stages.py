@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from rest_jax.report import table
+from rest_jax.stages import agreement as agreement_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
 
@@ -114,12 +115,17 @@ def agreement(
     return None
   measures = [
     name
-    for name in ('pearson', 'spearman', 'kendall', 'pairwise_accuracy')
+    for name in (
+      *agreement_lib.WITHIN,
+      *agreement_lib.LENGTH,
+      *agreement_lib.OVERALL,
+    )
     if any(name in of_split for of_split in found.values())
   ]
   return table.Cells(
     f'Agreement of {reward} with ratings on held-out sources, with 95 % '
-    'bootstrap intervals',
+    'bootstrap intervals over sources. First within a source, then with the '
+    "source's length, then over all rows",
     ('ratings', 'rows', 'sources', *(m.replace('_', ' ') for m in measures)),
     tuple(
       (

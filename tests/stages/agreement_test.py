@@ -97,34 +97,78 @@ def test_resamples_of_equal_ratings_are_no_agreement():
   assert found['pearson']['low'] == 0.0 < found['pearson']['value']
 
 
+def test_order_within_a_source_comes_first():
+  found = agreement.agreement(*_data(1.0), num_resamples=5)
+  assert found['pairs'] == 60 * 6
+  assert list(found) == [
+    'rows',
+    'sources',
+    'pairs',
+    'pairwise_accuracy',
+    'pearson_within_source',
+    'best_of_n',
+    'reward_and_length',
+    'rating_and_length',
+    'pearson',
+    'spearman',
+    'kendall',
+    'pairwise_accuracy_all',
+  ]
+  line = agreement.line(found)
+  assert line.index('pairwise accuracy') < line.index('best of n')
+  assert line.index('best of n') < line.index('reward and length')
+  assert line.index('reward and length') < line.index('spearman')
+
+
+def test_a_reward_of_long_sources_is_seen():
+  sources = ['x' * (1 + i // 4) for i in range(240)]
+  lengths = np.array([len(text) for text in sources], float)
+  noise = np.random.default_rng(0).normal(size=(2, 240))
+  found = agreement.agreement(
+    lengths + noise[0], -lengths + noise[1], sources, num_resamples=20
+  )
+  assert found['reward_and_length']['low'] > 0.95
+  assert found['rating_and_length']['high'] < -0.95
+
+
+def _found(sign, noise, *, has_pairs):
+  _, ratings, sources = _data(0.0)
+  random = np.random.default_rng(7)
+  rewards = sign * ratings + noise * random.normal(size=len(ratings))
+  if not has_pairs:
+    sources = [f'source {row}' for row in range(len(ratings))]
+  return agreement.agreement(rewards, ratings, sources, num_resamples=200)
+
+
+@pytest.mark.parametrize('has_pairs', [True, False])
 @pytest.mark.parametrize(
   ('sign', 'noise', 'message'),
   [
     (1, 0.5, None),
-    (0, 1.0, r'held-out ratings is not above zero \(Pearson dev -?0'),
-    (
-      -1,
-      0.5,
-      r'the wrong way round.*\(Pearson dev -0.*higher scores are better',
-    ),
+    (0, 1.0, 'does not order the hyp|held-out ratings is not above zero'),
+    (-1, 0.5, 'the wrong way round.*higher scores are better'),
   ],
 )
-def test_a_reward_without_agreement_is_said(sign, noise, message):
-  _, ratings, sources = _data(0.0)
-  random = np.random.default_rng(7)
-  rewards = sign * ratings + noise * random.normal(size=len(ratings))
-  found = agreement.agreement(rewards, ratings, sources, num_resamples=200)
+def test_a_reward_without_agreement_is_said(sign, noise, message, has_pairs):
+  found = _found(sign, noise, has_pairs=has_pairs)
   said = agreement.warnings({'dev': found})
   if message is None:
     assert said == []
+    assert agreement.failure(found) is None
     return
   [text] = said
-  pearson = found['pearson']
+  entry = found['pairwise_accuracy' if has_pairs else 'pearson']
+  shown = f'{entry["value"]:.3f} [{entry["low"]:.3f}'
   assert re.search(message, text)
-  assert f'{pearson["value"]:.3f} [{pearson["low"]:.3f}' in text
+  assert shown in text
+  assert shown in (agreement.failure(found) or '')
 
 
-def test_order_within_a_source_counts_as_well():
+def test_what_is_not_measured_is_no_failure():
+  assert agreement.failure({'rows': 4, 'sources': 2}) is None
+
+
+def test_order_within_a_source_counts_more_than_order_between_them():
   _, ratings, sources = _data(0.0)
   # What a source is like is known, and nothing else.
   of_source = np.repeat(np.arange(60.0), 4)
@@ -134,4 +178,12 @@ def test_order_within_a_source_counts_as_well():
   )
   assert found['pearson']['low'] > 0.9
   [text] = agreement.warnings({'test': found})
-  assert 'does not order the translations of one source' in text
+  assert 'does not order the hypotheses of one source' in text
+  assert agreement.failure(found) is not None
+  # The other way round, thresholds for all sources are of no use.
+  found = agreement.agreement(
+    ratings - of_source, ratings + of_source, sources, num_resamples=100
+  )
+  [text] = agreement.warnings({'test': found})
+  assert 'but not those of different sources' in text
+  assert agreement.failure(found) is None

@@ -1,0 +1,159 @@
+"""How a reward orders the hypotheses of one source, which is what ReST uses.
+
+Every statistic here is a function of sums over sources, so that its bootstrap
+interval is that of sources drawn with replacement.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import math
+
+from jaxtyping import Int, Real
+import numpy as np
+
+from rest_jax.evaluation import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+  """A statistic of sums over sources.
+
+  Attributes:
+    of_sums: from the sums of the columns to the statistic.
+    columns: float64 [sources] each: what each source adds.
+  """
+
+  of_sums: Callable[..., float]
+  columns: tuple[np.ndarray, ...]
+
+  @property
+  def value(self) -> float:
+    return self._measure(*self.columns)
+
+  def interval(
+    self, *, num_resamples: int, seed: int = 0
+  ) -> tuple[float, float]:
+    """Returns the ends of a 95 % bootstrap interval over sources."""
+    return metrics.bootstrap_interval(
+      self._measure, *self.columns, num_resamples=num_resamples, seed=seed
+    )
+
+  def _measure(self, *columns: np.ndarray) -> float:
+    return self.of_sums(*(float(column.sum()) for column in columns))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """Statistics of one source's hypotheses, over all sources.
+
+  Attributes:
+    num_sources: sources with hypotheses of different ratings.
+    num_pairs: pairs of hypotheses of one source with different ratings.
+    pairwise_accuracy: share of those pairs that the rewards order as the
+      ratings do; equal rewards count one half. 0.5 is chance.
+    pearson: correlation of rewards and ratings, each minus its source's mean.
+    best_of_n: (rating of the hypothesis of the highest reward - mean rating) /
+      (highest rating - mean rating), numerator and denominator summed over
+      sources; the expected rating where rewards are tied. 0 is chance, 1 an
+      oracle.
+  """
+
+  num_sources: int
+  num_pairs: int
+  pairwise_accuracy: Statistic
+  pearson: Statistic
+  best_of_n: Statistic
+
+
+def rank(
+  rewards: Real[np.ndarray, ' n'],
+  ratings: Real[np.ndarray, ' n'],
+  groups: Int[np.ndarray, ' n'],
+) -> Ranking:
+  """Compares rewards with ratings within sources.
+
+  Args:
+    rewards: `[n]`, higher is better.
+    ratings: `[n]`, higher is better, any scale.
+    groups: `[n]` the source of each hypothesis, numbered from 0.
+
+  Returns:
+    The statistics; each is at chance where there is nothing to compare.
+  """
+  rewards = np.asarray(rewards, np.float64)
+  ratings = np.asarray(ratings, np.float64)
+  surplus, ordered = _pairs(rewards, ratings, groups)
+  x, y = centred(rewards, groups), centred(ratings, groups)
+  gain, oracle = _best(rewards, y, groups)
+  return Ranking(
+    num_sources=int(np.count_nonzero(ordered)),
+    num_pairs=int(ordered.sum()),
+    pairwise_accuracy=Statistic(_accuracy, (surplus, ordered)),
+    pearson=Statistic(
+      _correlation,
+      tuple(np.bincount(groups, product) for product in (x * y, x * x, y * y)),
+    ),
+    best_of_n=Statistic(_share, (gain, oracle)),
+  )
+
+
+def centred(
+  values: Real[np.ndarray, ' n'], groups: Int[np.ndarray, ' n']
+) -> np.ndarray:
+  """Values minus the mean of their source's; what rounding leaves is 0."""
+  values = np.asarray(values, np.float64)
+  spread = values - means(values, groups)[groups]
+  is_rounding = np.abs(spread) <= 1e-12 * np.abs(values)
+  return np.where(is_rounding, 0.0, spread)
+
+
+def means(
+  values: Real[np.ndarray, ' n'], groups: Int[np.ndarray, ' n']
+) -> np.ndarray:
+  """The mean of each source's values, float64 [sources]."""
+  return np.bincount(groups, values) / np.bincount(groups)
+
+
+def _pairs(
+  rewards: np.ndarray, ratings: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Of each source, pairs ordered rightly minus wrongly, and pairs in all."""
+  order = np.argsort(groups, kind='stable')
+  rewards, ratings, index = rewards[order], ratings[order], groups[order]
+  counts = np.bincount(index)
+  surplus, ordered = np.zeros(len(counts)), np.zeros(len(counts))
+  # Hypotheses of a source lie together: pairs `offset` apart, all at once.
+  for offset in range(1, int(counts.max())):
+    same = index[offset:] == index[:-offset]
+    by_rating = np.sign(ratings[offset:] - ratings[:-offset])[same]
+    by_reward = np.sign(rewards[offset:] - rewards[:-offset])[same]
+    of = index[offset:][same]
+    surplus += np.bincount(of, by_rating * by_reward, len(counts))
+    ordered += np.bincount(of, np.abs(by_rating), len(counts))
+  return surplus, ordered
+
+
+def _best(
+  rewards: np.ndarray, spread: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Of each source, what the reward's and the oracle's choice are above mean."""
+  count = int(groups.max()) + 1
+  highest, oracle = np.full(count, -np.inf), np.full(count, -np.inf)
+  np.maximum.at(highest, groups, rewards)
+  np.maximum.at(oracle, groups, spread)
+  is_first = rewards == highest[groups]
+  gain = np.bincount(groups, spread * is_first) / np.bincount(groups, is_first)
+  return gain, oracle
+
+
+def _accuracy(surplus: float, ordered: float) -> float:
+  return 0.5 + 0.5 * surplus / ordered if ordered else 0.5
+
+
+def _correlation(xy: float, xx: float, yy: float) -> float:
+  scale = math.sqrt(xx) * math.sqrt(yy)
+  return max(-1.0, min(xy / scale, 1.0)) if scale else 0.0
+
+
+def _share(gain: float, oracle: float) -> float:
+  return gain / oracle if oracle else 0.0
