@@ -18,8 +18,10 @@ from rest_jax.losses import (
   dpo,
   gold,
   oac,
+  regression,
   reward_conditioned,
   reward_weighted_bc,
+  within_source,
 )
 from rest_jax.models import network
 from rest_jax.online import config as online_config
@@ -47,6 +49,7 @@ from rest_jax.stages import (
   grow,
   improve,
   likelihood,
+  rated_samples,
   refresh,
   reward,
   reward_references,
@@ -81,6 +84,9 @@ CLASSES = (
   bc_stage.BCConfig,
   reward.RewardStage,
   reward_references.RatedReferences,
+  rated_samples.RatedSamples,
+  regression.Regression,
+  within_source.WithinSource,
   blocks.ScoringConfig,
   corruptions.CorruptionConfig,
   corruptions.SevereCorruptionConfig,

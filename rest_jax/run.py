@@ -27,6 +27,7 @@ from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import (
   collect,
   prepare,
+  rated_samples,
   refresh_samples,
   seeds,
   summary,
@@ -409,6 +410,7 @@ class Run:
       logging.info('reward: %s is not trained', self.experiment.reward.name)
       return None
     if self.experiment.reward_dir is not None:
+      self._check_agreement(1)
       return _use('reward', self.directory('reward'))
     ratings = self.experiment.task.ratings
     if ratings is None:  # `Experiment` refuses it; for type checkers.
@@ -424,6 +426,22 @@ class Run:
       seed=self._seed(seeds.Purpose.REWARD),
       overwrite=self._overwrite,
     )
+
+  def _ratings(
+    self, ratings: ratings_lib.RatingsSource
+  ) -> dict[str, ratings_lib.Ratings]:
+    """Reads all ratings, by what is written before the names of splits."""
+    found = {'': ratings.read()}
+    sampled_ratings = rated_samples.read(self.directory('reward'))
+    if sampled_ratings is not None:
+      found[reward_stage.SAMPLED] = sampled_ratings
+    return found
+
+  def _check_agreement(self, grow_step: int) -> None:
+    """Raises ValueError if the trained reward of Grow step g is at chance."""
+    config = self.experiment.trained_reward
+    if config is not None:
+      reward_stage.check_agreement(config, self.reward_directory(grow_step))
 
   def test_reward(self) -> bool:
     """Probes R with changed references; whether it met the minimum asked."""
@@ -443,6 +461,7 @@ class Run:
     self, grow_step: int, policy_directory: pathlib.Path
   ) -> pathlib.Path:
     """Samples and scores D_g from a policy; returns its folder."""
+    self._check_agreement(grow_step)
     if grow_step == 1 and self.experiment.grow_dir is not None:
       return _use('grow', self.grow_directory(1))
     return grow_stage.run(
@@ -548,7 +567,10 @@ class Run:
         directory=self.reward_directory(grow_step),
         normalizer=self.normalizer(grow_step),
         read_ratings=lambda: ratings_lib.join(
-          [ratings.read(), *map(refresh_stage.ratings_of, earlier)]
+          [
+            *self._ratings(ratings).values(),
+            *map(refresh_stage.ratings_of, earlier),
+          ]
         ),
       ),
       load=self._load_reward,
@@ -564,6 +586,7 @@ class Run:
   def online(self) -> pathlib.Path:
     """Trains the online baseline from the BC policy; returns its folder."""
     config = self._online_config()
+    self._check_agreement(1)
     evaluate_fn, evaluation_settings = self._selection(self.policy, 1)
     return online_stage.run(
       config,

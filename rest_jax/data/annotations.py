@@ -9,6 +9,7 @@ it: raters shall not know them.
 from collections.abc import Sequence
 import math
 import os
+import pathlib
 import re
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ import numpy as np
 from rest_jax.data import files, ratings, text_files
 
 COLUMNS = ('id', 'split', 'source', 'hypothesis', 'score', 'annotators')
+TO_RATE, RATED = 'to_rate.tsv', 'rated.tsv'
 _LARGEST = 1e30
 _PathLike = str | os.PathLike[str]
 
@@ -46,6 +48,42 @@ class Raters(Protocol):
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores (float [n], higher is better) and numbers of annotators."""
     ...
+
+
+def collect(
+  raters: Raters | None, items: Sequence[Item], directory: pathlib.Path
+) -> ratings.Ratings:
+  """Has items rated, unless they are already.
+
+  Args:
+    raters: who rate now; None for people, who fill in a table.
+    items: what is to be rated.
+    directory: of the tables: what is sent out and what has come back.
+
+  Returns:
+    The ratings, in the order of the items.
+
+  Raises:
+    FileNotFoundError: if people have not rated yet; the message says what to
+      do.
+    ValueError: see `read`.
+  """
+  path = directory / RATED
+  if not (directory / TO_RATE).exists():
+    write(directory / TO_RATE, items)
+  if not path.exists():
+    if raters is None:
+      raise FileNotFoundError(
+        f'{path} must hold what people say of the {len(items)} rows of '
+        f'{directory / TO_RATE}; there is no such file. Copy the table, have '
+        'its column score filled in on the scale of the old ratings, put it '
+        'there and run the same command again.'
+      )
+    scores, annotators = raters.rate(
+      [item.source for item in items], [item.hypothesis for item in items]
+    )
+    write(path, items, scores, annotators)
+  return read(path, items)
 
 
 def write(

@@ -25,6 +25,11 @@ class Regression(base.Loss):
 
   name: ClassVar[str] = 'regression'
 
+  @property
+  def hypotheses_per_row(self) -> int:
+    """Hypotheses of one source that share a row of the batch, at most."""
+    return 1
+
   def row_normalizers(
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
   ) -> np.ndarray:

@@ -19,7 +19,6 @@ import numpy as np
 
 from rest_jax.data import annotations, files, sample_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import acquisition, normalize
@@ -38,7 +37,7 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
 from rest_jax.training import trainer as trainer_lib
 
-TO_RATE, RATED = 'to_rate.tsv', 'rated.tsv'
+TO_RATE, RATED = annotations.TO_RATE, annotations.RATED
 REWARD = 'reward'
 
 
@@ -50,8 +49,8 @@ class RefreshConfig:
     decode: draws of the latest policy from which samples are chosen.
     choose: which of them are rated.
     finetune: training on old and new ratings, from the present reward model;
-      the checkpoint of the highest Pearson correlation with the dev ratings,
-      old and new, is kept.
+      by the same loss; the checkpoint that agrees best with the dev ratings,
+      old and new, is kept, chosen as that of the first training.
     raters: who rate when asked to, such as `SyntheticRaters`; None for people:
       the stage then writes `to_rate.tsv` and goes on once `rated.tsv` lies
       beside it.
@@ -189,7 +188,9 @@ def run(
     mesh_config=mesh_config,
     seed=seed,
   )
-  new = _rated(config.raters, folder.path)
+  new = annotations.collect(
+    config.raters, refresh_samples.items(folder.path), folder.path
+  )
   trained = _finetune(
     config, folder, present, new, data, mesh_config, seed, overwrite
   )
@@ -244,28 +245,6 @@ def _check_unchanged(folder: folder_lib.StageFolder) -> None:
     )
 
 
-def _rated(
-  raters: annotations.Raters | None, directory: pathlib.Path
-) -> ratings_lib.Ratings:
-  """Returns the new ratings, asking raters or people for them."""
-  items, path = refresh_samples.items(directory), directory / RATED
-  if not (directory / TO_RATE).exists():
-    annotations.write(directory / TO_RATE, items)
-  if not path.exists():
-    if raters is None:
-      raise FileNotFoundError(
-        f'{path} must hold what people say of the {len(items)} rows of '
-        f'{directory / TO_RATE}; there is no such file. Copy the table, have '
-        'its column score filled in on the scale of the old ratings, put it '
-        'there and run the same command again.'
-      )
-    scores, annotators = raters.rate(
-      [item.source for item in items], [item.hypothesis for item in items]
-    )
-    annotations.write(path, items, scores, annotators)
-  return annotations.read(path, items)
-
-
 def _finetune(
   config: RefreshConfig,
   folder: folder_lib.StageFolder,
@@ -307,13 +286,19 @@ def _finetune(
     scale=reward_rows.Scale(**before['rating_scale']),
   )
   train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
-  dev = dev[sampled.spread_rows(len(dev), config.max_selection_rows)]
+  dev = dev[
+    reward_stage.spread_sources(
+      [targets.rated.source[row] for row in dev], config.max_selection_rows
+    )
+  ]
   refreshed, summary = fitter.fit(
     trainer,
     params=params,
     texts=targets.texts(train),
     weights=targets.weights[train],
     scale=targets.scale,
+    loss=part.loss,
+    within_source=part.choose_within_source,
     chosen_by=targets.texts(dev),
     directory=inner.path,
     description='refresh: ratings',

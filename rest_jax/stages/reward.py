@@ -1,5 +1,6 @@
 """Stage `reward`: the learned reward R(x, y), fitted to ratings."""
 
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Any
@@ -13,6 +14,7 @@ from rest_jax import types
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import metrics, sampled
+from rest_jax.losses import regression
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
@@ -31,11 +33,14 @@ from rest_jax.stages import (
   reward_training,
 )
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.training import checkpoints
 from rest_jax.training import trainer as trainer_lib
 
 TRAIN, DEV, TEST = 'train', 'dev', 'test'
 PRETRAIN = 'pretrain'
+# Before the name of a split: its ratings of samples of the policy.
+SAMPLED = 'sampled '
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,22 +48,31 @@ class RewardStage:
   """How the reward model is trained.
 
   Attributes:
-    finetune: training on ratings; the checkpoint of the highest Pearson
-      correlation with the dev ratings is kept.
+    finetune: training on ratings; the checkpoint that agrees best with the dev
+      ratings is kept.
     pretrain: training on corruptions before it, None for none; the checkpoint
-      of the highest correlation with chrF on validation pairs is kept.
+      that agrees best with chrF on validation pairs is kept.
     corruptions: how references are made worse.
     num_corruptions: hypotheses to pre-train on, spread over the references.
     samples: draws hypotheses of the BC policy to pre-train on as well, scored
       by chrF like the corruptions; None for none.
     num_sampled_sources: training sources that are sampled for.
+    rated_samples: samples of the BC policy that are rated and learned from
+      beside the task's ratings; None for none.
     references: how the references in the ratings are learned from, where there
       are any; None for not at all.
+    loss: what both trainings minimise: `Regression`, or `WithinSource` for the
+      order of the hypotheses of one source beside it.
     max_selection_rows: dev ratings, and corruptions of validation references,
-      by which checkpoints are chosen. The report is on all ratings.
+      by which checkpoints are chosen; about so many, of whole sources. The
+      report is on all ratings.
     dropout_rate: of the network in both trainings; None for the policy's.
     scoring: maximum lengths, and shapes in which texts are scored.
     num_resamples: of the bootstrap intervals.
+    choose_within_source: whether checkpoints are chosen by pairs of one source
+      that are ordered as scored, where there are enough; by Pearson elsewhere.
+    must_agree: whether a run stops at a reward that is not above chance on the
+      dev ratings. It may be changed after the training.
   """
 
   finetune: trainer_lib.TrainerConfig
@@ -69,13 +83,19 @@ class RewardStage:
   num_corruptions: int = 100_000
   samples: sampler_lib.DecodeConfig | None = None
   num_sampled_sources: int = 2_000
+  rated_samples: rated_samples_lib.RatedSamples | None = None
   references: reward_references.RatedReferences | None = None
+  loss: regression.Regression = dataclasses.field(
+    default_factory=regression.Regression
+  )
   max_selection_rows: int = 2_000
   dropout_rate: float | None = None
   scoring: blocks.ScoringConfig = dataclasses.field(
     default_factory=blocks.ScoringConfig
   )
   num_resamples: int = 1_000
+  choose_within_source: bool = True
+  must_agree: bool = settings_lib.recorded(default=True)
 
   def __post_init__(self):
     for name in (
@@ -199,10 +219,12 @@ def run(
 
   Returns:
     The finished folder. Its manifest has agreement with the ratings of dev and
-    test under 'agreement'; see `agreement.agreement`.
+    test under 'agreement', and with those of samples by 'sampled dev' and
+    'sampled test'; see `agreement.agreement`.
 
   Raises:
-    ValueError: for ratings without a train or dev split, or that do not vary.
+    ValueError: for ratings without a train or dev split, or that do not vary;
+      for a reward that does not agree with them, see `check_agreement`.
   """
   folder = folder_lib.begin(
     directory,
@@ -218,10 +240,24 @@ def run(
     origins={'policy': policy_directory, 'data': data.directory},
   )
   if folder.is_finished:
+    check_agreement(config, folder.path)
     return folder.path
-  rated = ratings.read()
+  policy_params = policies.load(policy_directory, policy, mesh_config)
+  parts = {'': ratings.read()}
   # Before hours of pre-training, not after.
-  ratings_lib.check_splits(rated, ratings_lib.place(ratings))
+  ratings_lib.check_splits(parts[''], ratings_lib.place(ratings))
+  if config.rated_samples is not None:
+    parts[SAMPLED] = rated_samples_lib.collect_ratings(
+      config.rated_samples,
+      directory=folder.path,
+      policy=policy,
+      params=policy_params,
+      data=data,
+      known=dict(zip(parts[''].source, parts[''].split, strict=True)),
+      mesh_config=mesh_config,
+      seed=seed,
+    )
+  rated = ratings_lib.join(list(parts.values()))
   train, dev = rated.select(TRAIN), rated.select(DEV)
   scale = reward_rows.Scale.of('the ratings of split train', train.score)
   targets, by_chrf = _texts_of(train), None
@@ -238,7 +274,6 @@ def run(
     config.scoring,
     mesh_config,
   )
-  policy_params = policies.load(policy_directory, policy, mesh_config)
   params = fitter.model.init_from_policy(policy_params, jax.random.key(seed))
   pretraining = None
   if config.pretrain is not None:
@@ -256,15 +291,20 @@ def run(
     texts=targets,
     weights=train.weight,
     scale=scale,
-    chosen_by=_spread(_texts_of(dev), config.max_selection_rows),
+    loss=config.loss,
+    chosen_by=spread(_texts_of(dev), config.max_selection_rows),
+    within_source=config.choose_within_source,
     directory=folder.path,
     description='reward: ratings',
     warn=folder.warn,
   )
   found = {
-    split: _agreement(fitter, params, rated.select(split), config.num_resamples)
+    name + split: _agreement(
+      name, fitter, params, part.select(split), config.num_resamples
+    )
+    for name, part in parts.items()
     for split in (DEV, TEST)
-    if split in rated.split
+    if split in part.split
   }
   for message in agreement_lib.warnings(found):
     folder.warn(message)
@@ -274,6 +314,9 @@ def run(
       'params_digest': summary['params_digest'],
       'training': summary,
       'rating_scale': dataclasses.asdict(scale),
+      'ratings': {
+        name + TRAIN: part.split.count(TRAIN) for name, part in parts.items()
+      },
       'pretraining': pretraining,
       'corruptions': _probe(fitter, params, config, data, seed),
       'network': settings_lib.describe(fitter.model.config),
@@ -283,7 +326,31 @@ def run(
       'policy_digest': policies.digest(policy_directory),
     }
   )
+  check_agreement(config, folder.path)
   return folder.path
+
+
+def check_agreement(config: RewardStage, directory: str | pathlib.Path) -> None:
+  """Raises ValueError if a trained reward is not above chance on dev ratings.
+
+  Args:
+    config: nothing is checked unless its `must_agree`.
+    directory: a finished folder of this stage, or that in a refresh.
+  """
+  if not config.must_agree:
+    return
+  found = folder_lib.read_manifest(directory).get('agreement', {})
+  for split in (DEV, SAMPLED + DEV):
+    failure = agreement_lib.failure(found.get(split, {}))
+    if failure is not None:
+      raise ValueError(
+        f'the reward of {directory} must agree with held-out ratings; of split '
+        f'{split} it has {failure}. Improve steps keep what the reward puts '
+        'first, and would follow noise. Rate more hypotheses per source, of '
+        'systems near the policy (RewardStage.rated_samples), or train longer. '
+        'To use it as it is, without another training: '
+        'RewardStage.must_agree = False (--gin.REWARD_MUST_AGREE=False).'
+      )
 
 
 def load(
@@ -371,7 +438,8 @@ def _corruptor(
   if split == prepare.TRAIN:
     count = config.num_corruptions
   pairs = data.pairs(split)
-  # Of a larger split no more references are read than are corrupted.
+  # No more references than are corrupted, each as often as is compared.
+  count //= config.loss.hypotheses_per_row
   rows = sampled.spread_rows(len(pairs), max(count, 2))
   sources, references = sampled.texts_of(pairs, rows)
   return corruptions_lib.Corruptor(
@@ -433,7 +501,9 @@ def _pretrain(
     texts=texts,
     weights=None,
     scale=scale,
+    loss=config.loss,
     chosen_by=validation.scored(config.max_selection_rows),
+    within_source=config.choose_within_source,
     directory=directory / PRETRAIN,
     description='reward: pre-training',
   )
@@ -446,11 +516,11 @@ def _texts_of(rated: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
   )
 
 
-def _spread(
+def spread(
   texts: corruptions_lib.ScoredTexts, limit: int
 ) -> corruptions_lib.ScoredTexts:
-  """At most `limit` texts, evenly spread over all."""
-  rows = sampled.spread_rows(len(texts.sources), limit)
+  """About `limit` texts at most: all of sources evenly spread over all."""
+  rows = spread_sources(texts.sources, limit)
   return corruptions_lib.ScoredTexts(
     [texts.sources[row] for row in rows],
     [texts.hypotheses[row] for row in rows],
@@ -458,7 +528,16 @@ def _spread(
   )
 
 
+def spread_sources(sources: Sequence[str], limit: int) -> np.ndarray:
+  """Rows of sources evenly spread over all, about `limit` at most."""
+  groups = agreement_lib.grouped(sources)
+  count = int(groups.max()) + 1
+  chosen = sampled.spread_rows(count, max(1, count * limit // len(groups)))
+  return np.flatnonzero(np.isin(groups, chosen))
+
+
 def _agreement(
+  name: str,
   fitter: reward_training.Fitter,
   params: types.Params,
   rated: ratings_lib.Ratings,
@@ -471,7 +550,8 @@ def _agreement(
     rated.source,
     num_resamples=num_resamples,
   )
-  logging.info('reward: %s, %s', rated.split[0], agreement_lib.line(found))
+  split = name + rated.split[0]
+  logging.info('reward: %s, %s', split, agreement_lib.line(found))
   return found
 
 

@@ -17,6 +17,7 @@ from rest_jax.training import loader
 _MAX_UNKNOWN_SHARE = 0.005
 _MAX_PIECES_PER_WORD = 2.0
 _MAX_TRUNCATED_SHARE = 0.01
+NONE = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +56,16 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class RewardRows:
-  """Training rows of a reward model.
+  """Training rows of a reward model: n texts, N of a source in each row.
 
   Attributes:
-    source_tokens: a row each, with EOS.
-    target_tokens: a row each, with EOS.
+    source_tokens: of each text, with EOS.
+    target_tokens: of each text, with EOS.
     scores: float32 [n], standardised.
     weights: float32 [n], mean 1.
-    truncated: number of rows of which a side was cut at the maximum length.
+    truncated: number of texts of which a side was cut at the maximum length.
+    members: int64 [rows, N], the texts in each row, all of one source; behind
+      the last of them `NONE`.
   """
 
   source_tokens: ragged.Ragged
@@ -70,6 +73,7 @@ class RewardRows:
   scores: np.ndarray
   weights: np.ndarray
   truncated: int
+  members: np.ndarray
 
   @classmethod
   def of_texts(
@@ -81,6 +85,7 @@ class RewardRows:
     vocabulary: vocabularies.Vocabulary,
     scoring: blocks.ScoringConfig,
     weights: np.ndarray | None = None,
+    hypotheses_per_row: int = 1,
     warn: Callable[[str], None] | None = None,
   ) -> 'RewardRows':
     """Encodes texts as scoring will.
@@ -92,6 +97,7 @@ class RewardRows:
       vocabulary: of the model.
       scoring: gives the maximum lengths.
       weights: float [n], such as numbers of annotators; None weighs all alike.
+      hypotheses_per_row: N, at most.
       warn: is told that many rows were cut; None logs it.
 
     Returns:
@@ -121,19 +127,53 @@ class RewardRows:
       scores=scale(texts.scores),
       weights=(weights / weights.mean()).astype(np.float32),
       truncated=truncated,
+      members=_members(texts.sources, hypotheses_per_row),
     )
+
+  @property
+  def source_lengths(self) -> np.ndarray:
+    """Tokens of the source of each row."""
+    return self.source_tokens.lengths[self.members[:, 0]]
+
+  @property
+  def target_lengths(self) -> np.ndarray:
+    """Tokens of the longest hypothesis of each row."""
+    return self.of_members(self.target_tokens.lengths).max(axis=1)
+
+  def of_members(self, values: np.ndarray) -> np.ndarray:
+    """Values of the texts in each row, [rows, N]; 0 where there is none."""
+    return np.where(self.members == NONE, 0, values[self.members])
 
   def load(
     self, rows: np.ndarray, source_length: int, target_length: int
   ) -> types.Batch:
     """Returns T5X's four features, `scores` and `score_weights` of rows."""
+    texts = self.members[rows].reshape(-1)  # [B * N]
+    is_text = texts != NONE
+    targets = self.target_tokens.pad(np.maximum(texts, 0), target_length)
     batch = loader.decoder_batch(
-      self.source_tokens.pad(rows, source_length),
-      self.target_tokens.pad(rows, target_length),
+      self.source_tokens.pad(self.members[rows, 0], source_length),
+      np.where(is_text[:, None], targets, types.PAD_ID),
     )
-    batch['scores'] = self.scores[rows]
-    batch['score_weights'] = self.weights[rows]
+    batch['scores'] = np.where(is_text, self.scores[texts], 0)
+    batch['score_weights'] = np.where(is_text, self.weights[texts], 0)
     return batch
+
+
+def _members(sources: Sequence[str], at_most: int) -> np.ndarray:
+  """Deals the texts of each source out to rows of about equal size."""
+  of_source: dict[str, list[int]] = {}
+  for row, text in enumerate(sources):
+    of_source.setdefault(text, []).append(row)
+  width = min(at_most, max(map(len, of_source.values())))
+  rows = []
+  for texts in of_source.values():
+    count = -(-len(texts) // width)
+    for first in range(count):
+      # One in `count`: neighbours are often of one kind.
+      row = texts[first::count]
+      rows.append(row + [NONE] * (width - len(row)))
+  return np.asarray(rows, np.int64)
 
 
 def coverage(

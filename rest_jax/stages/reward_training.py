@@ -11,10 +11,12 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import metrics
+from rest_jax.evaluation import within_source as ranking_lib
 from rest_jax.losses import regression
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks, corruptions, learned
+from rest_jax.stages import agreement as agreement_lib
 from rest_jax.stages import reward_rows
 from rest_jax.training import trainer as trainer_lib
 
@@ -46,13 +48,15 @@ class Fitter:
     texts: corruptions.ScoredTexts,
     weights: np.ndarray | None,
     scale: reward_rows.Scale,
+    loss: regression.Regression,
     chosen_by: corruptions.ScoredTexts,
+    within_source: bool,
     directory: pathlib.Path,
     description: str,
     beside: np.ndarray | None = None,
     warn: Callable[[str], None] | None = None,
   ) -> trainer_lib.TrainResult:
-    """Fits standardised scores by weighted least squares.
+    """Fits standardised scores.
 
     Args:
       trainer: length, optimiser, batches.
@@ -60,8 +64,11 @@ class Fitter:
       texts: what to fit.
       weights: float [n], one for each text; None weighs all alike.
       scale: of the scores.
-      chosen_by: held-out texts; the checkpoint of the highest Pearson
-        correlation with their scores is kept.
+      loss: weighted least squares, or order within a source beside it.
+      chosen_by: held-out texts; the checkpoint that agrees best with their
+        scores is kept.
+      within_source: whether that is by pairs of one source in their order,
+        where enough sources have any; by Pearson's correlation otherwise.
       directory: of the training.
       description: the words before the progress bar.
       beside: what other rewards add to that of each text of `chosen_by`, in
@@ -80,17 +87,24 @@ class Fitter:
       vocabulary=self.vocabulary,
       scoring=self.scoring,
       weights=weights,
+      hypotheses_per_row=loss.hypotheses_per_row,
       warn=warn,
     )
-    loss = regression.Regression()
+    # A batch has as many target tokens, whatever the hypotheses per row.
+    trainer = dataclasses.replace(
+      trainer,
+      tokens_per_batch=max(
+        trainer.tokens_per_batch // rows.members.shape[1], 1
+      ),
+    )
     batches = trainer.batches(
-      source_lengths=rows.source_tokens.lengths,
-      target_lengths=rows.target_tokens.lengths,
+      source_lengths=rows.source_lengths,
+      target_lengths=rows.target_lengths,
       load=rows.load,
       normalizers=loss.row_normalizers(
-        lengths=rows.target_tokens.lengths[:, None],
-        weights=rows.weights[:, None],
-        rewards=rows.scores[:, None],
+        lengths=rows.of_members(rows.target_tokens.lengths),
+        weights=rows.of_members(rows.weights),
+        rewards=rows.of_members(rows.scores),
       ),
       mesh=self.mesh_config.build(),
     )
@@ -102,7 +116,7 @@ class Fitter:
       mesh_config=self.mesh_config,
       params=params,
       directory=directory,
-      evaluate_fn=self._correlation(scale, chosen_by, beside),
+      evaluate_fn=self._agreement(scale, chosen_by, beside, within_source),
       description=description,
     )
     return result._replace(
@@ -175,27 +189,36 @@ class Fitter:
     base.check_finite('uncertainty', texts.sources, texts.hypotheses, found)
     return found
 
-  def _correlation(
+  def _agreement(
     self,
     scale: reward_rows.Scale,
     texts: corruptions.ScoredTexts,
     beside: np.ndarray | None,
+    within_source: bool,
   ) -> trainer_lib.EvaluateFn:
-    """Judges parameters by Pearson's correlation with the scores of texts."""
+    """Judges parameters by agreement with the scores of texts."""
     added = np.zeros(len(texts.sources)) if beside is None else beside
     scorer = learned.Scorer(self.model, self.mesh_config)
     plan = self._plan(texts)
     expected = scale(texts.scores)
+    groups = agreement_lib.grouped(texts.sources)
 
     def evaluate(params: types.Params, step: int) -> dict[str, float]:
       del step
       rewards = self._score(scorer, params, plan, texts)
       pearson = metrics.pearson(rewards + added, expected + added)
-      return {
+      found = {
         'objective': pearson,
         'pearson': pearson,
         'squared_error': float(np.mean(np.square(rewards - expected))),
       }
+      ranking = ranking_lib.rank(rewards + added, expected + added, groups)
+      if ranking.num_sources >= agreement_lib.MIN_PAIRED_SOURCES:
+        accuracy = ranking.pairwise_accuracy.value
+        found['pairwise_accuracy'] = accuracy
+        if within_source:
+          found['objective'] = accuracy
+      return found
 
     return evaluate
 

@@ -77,6 +77,28 @@ def test_a_batch_by_hand(warnings):
   assert not warnings
 
 
+def test_hypotheses_of_a_source_share_a_row():
+  texts = corruptions.ScoredTexts(
+    ['a', 'b', 'a', 'a', 'b'],
+    ['c', 'd', 'ef', 'g', 'h'],
+    np.asarray([3.0, 1.0, -1.0, 5.0, 7.0]),
+  )
+  rows = _rows(texts, hypotheses_per_row=2)
+  # Three hypotheses of a: first and third, then the second alone.
+  assert rows.members.tolist() == [[0, 3], [2, reward_rows.NONE], [1, 4]]
+  assert rows.source_lengths.tolist() == [2, 2, 2]
+  assert rows.target_lengths.tolist() == [2, 3, 2]
+  batch = rows.load(np.asarray([1, 0]), 2, 3)
+  assert batch['encoder_input_tokens'].tolist() == [[3, 1], [3, 1]]
+  assert batch['decoder_target_tokens'].tolist() == [
+    [7, 8, 1], [0, 0, 0], [5, 1, 0], [9, 1, 0],
+  ]  # fmt: skip
+  np.testing.assert_array_equal(batch['scores'], [-1.0, 0.0, 1.0, 2.0])
+  np.testing.assert_array_equal(batch['score_weights'], [1.0, 0.0, 1.0, 1.0])
+  # As wide as the source with most hypotheses at most.
+  assert _rows(texts, hypotheses_per_row=8).members.shape == (2, 3)
+
+
 def test_long_rows_are_cut_counted_and_warned_of(warnings):
   texts = corruptions.ScoredTexts(
     ['abcd', 'a', 'abc'], ['a', 'abc', 'ab'], np.zeros(3)

@@ -12,12 +12,20 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources as sources_lib
 from rest_jax.data import task as task_lib
 from rest_jax.data import vocabularies
+from rest_jax.losses import within_source
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import bc, folder, prepare, reward, reward_references
+from rest_jax.stages import (
+  bc,
+  folder,
+  prepare,
+  rated_samples,
+  reward,
+  reward_references,
+)
 from rest_jax.training import optimizers, trainer
 
 # Each source word has one translation; sentences are translated word by word.
@@ -108,6 +116,8 @@ def _config(**settings):
     'dropout_rate': 0.0,
     'scoring': _SCORING,
     'num_resamples': 50,
+    # Most of them are hardly trained.
+    'must_agree': False,
   }
   return reward.RewardStage(**(defaults | settings))
 
@@ -199,10 +209,12 @@ def test_the_manifest_says_what_was_made(finished, start):
     assert found['rows'] == 120
     assert 50 <= found['sources'] <= 60
     for name in (
+      'pairwise_accuracy',
+      'pearson_within_source',
+      'best_of_n',
       'pearson',
       'spearman',
       'kendall',
-      'pairwise_accuracy',
       'pairwise_accuracy_all',
     ):
       entry = found[name]
@@ -238,6 +250,31 @@ def test_a_finished_folder_is_used_as_it_is(finished, start):
     reward.run(_config(num_corruptions=7), directory=finished, **start)
 
 
+def test_a_reward_at_chance_stops_the_run_until_a_setting_says_otherwise(
+  start, tmp_path
+):
+  @dataclasses.dataclass(frozen=True)
+  class Chance:
+    def read(self):
+      rated = _Ratings(splits=('train', 'dev')).read()
+      scores = np.random.default_rng(0).normal(size=len(rated))
+      return dataclasses.replace(rated, score=scores.astype(np.float32))
+
+  where = {'directory': tmp_path / 'reward'} | start | {'ratings': Chance()}
+  short = {'pretrain': None, 'finetune': _trainer(2)}
+  for _ in range(2):
+    with pytest.raises(ValueError, match='of split dev it has pairs of one'):
+      reward.run(_config(must_agree=True, **short), **where)
+  # It is finished all the same, and can be used without another training.
+  assert reward.run(_config(must_agree=False, **short), **where).exists()
+  found = folder.read_manifest(tmp_path / 'reward')['agreement']['dev']
+  assert found['pairwise_accuracy']['low'] <= 0.5
+
+
+def test_a_reward_above_chance_goes_on(finished):
+  reward.check_agreement(_config(must_agree=True), finished)
+
+
 def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
   scored = []
   score_samples = corruptions.score_samples
@@ -268,6 +305,102 @@ def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
   )
   manifest = folder.read_manifest(directory)
   assert manifest['pretraining']['rows'] == 10 + 12
+
+
+class _Raters:
+  """Two raters, who count the words of a hypothesis that are right."""
+
+  def __init__(self):
+    self.asked = []
+
+  def rate(self, sources, hypotheses):
+    translations = dict(zip(_GERMAN, _ENGLISH, strict=True))
+    scores = []
+    for source, hypothesis in zip(sources, hypotheses, strict=True):
+      right = {translations[word] for word in source.split()}
+      said = hypothesis.split()
+      scores.append(-len(right.symmetric_difference(said)) - 0.1 * len(said))
+      self.asked.append((source, hypothesis))
+    return np.array(scores, float), np.full(len(scores), 2)
+
+
+def test_samples_of_the_policy_are_rated_and_learned_from(start, tmp_path):
+  config = _config(
+    pretrain=None,
+    finetune=_trainer(2),
+    loss=within_source.WithinSource(hypotheses=3),
+    rated_samples=rated_samples.RatedSamples(
+      decode=sampler_lib.DecodeConfig(
+        num_samples_per_source=4,
+        max_target_length=12,
+        source_length_buckets=(24,),
+        cache_stages=(12,),
+      ),
+      raters=None,
+      num_sources=10,
+      num_heldout_sources=24,
+    ),
+  )
+  where = {'directory': tmp_path / 'reward'} | start
+  with pytest.raises(FileNotFoundError, match=r'to_rate\.tsv'):
+    reward.run(config, **where)
+  path = tmp_path / 'reward'
+  table = (path / 'to_rate.tsv').read_text().splitlines()
+  items = [line.split('\t')[1:4] for line in table[1:]]
+  split_of = {source: split for split, source, _ in items}
+  rated = _Ratings().read()
+  known = dict(zip(rated.source, rated.split, strict=True))
+  new = {s: split for s, split in split_of.items() if s not in known}
+  assert all(split_of[s] == known[s] for s in split_of.keys() & known.keys())
+  assert len(split_of) == 10 + 24 > len(new) >= 30
+  drawn_from = dict(_sentences(400, 0)), dict(_sentences(100, 1))
+  assert all(s in drawn_from[split != 'train'] for s, split in new.items())
+  heldout = list(new.values())
+  assert min(heldout.count('dev'), heldout.count('test')) >= 10
+  assert len(set(map(tuple, items))) == len(items) <= 34 * 4
+  scores, annotators = _Raters().rate(
+    *zip(*[i[1:] for i in items], strict=True)
+  )
+  (path / 'rated.tsv').write_text(
+    'id\tscore\tannotators\n'
+    + ''.join(
+      f'{line.split(chr(9))[0]}\t{score}\t{count}\n'
+      for line, score, count in zip(table[1:], scores, annotators, strict=True)
+    )
+  )
+  manifest = folder.read_manifest(reward.run(config, **where))
+  assert set(manifest['agreement']) == {
+    'dev', 'test', 'sampled dev', 'sampled test',
+  }  # fmt: skip
+  found = manifest['agreement']['sampled dev']
+  assert found['rows'] == sum(item[0] == 'dev' for item in items)
+  assert manifest['ratings'] == {
+    'train': 240,
+    'sampled train': sum(item[0] == 'train' for item in items),
+  }
+  rated = rated_samples.read(path)
+  assert rated is not None
+  assert rated.weight.tolist() == [2.0] * len(items)
+  references = dict(_sentences(400, 0)) | dict(_sentences(100, 1))
+  assert rated.reference == [references[source] for source in rated.source]
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'num_sources': 0}, 'num_sources must be'),
+    ({'num_heldout_sources': 1}, 'num_heldout_sources must be'),
+    ({'weight': 0.0}, 'weight must be'),
+    (
+      {'decode': sampler_lib.DecodeConfig(num_samples_per_source=1)},
+      'decode must draw several samples',
+    ),
+  ],
+)
+def test_bad_settings_of_rated_samples_are_refused(settings, message):
+  defaults = {'decode': sampler_lib.DecodeConfig(num_samples_per_source=4)}
+  with pytest.raises(ValueError, match=message):
+    rated_samples.RatedSamples(**(defaults | settings))
 
 
 def test_references_of_ratings_teach_where_raters_say_nothing(start, tmp_path):

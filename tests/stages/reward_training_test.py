@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from rest_jax.evaluation import metrics
+from rest_jax.losses import regression, within_source
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions
@@ -129,7 +131,9 @@ def test_the_checkpoint_is_chosen_by_what_other_rewards_add_too(
     texts=texts,
     weights=None,
     scale=scale,
+    loss=regression.Regression(),
     chosen_by=texts,
+    within_source=True,
     directory=tmp_path,
     description='toy',
     beside=added,
@@ -139,3 +143,43 @@ def test_the_checkpoint_is_chosen_by_what_other_rewards_add_too(
   alone = np.corrcoef(rewards, scale(texts.scores))[0, 1]
   assert summary['best_objective'] == pytest.approx(found, abs=1e-5)
   assert abs(found - alone) > 0.01
+
+
+@pytest.mark.parametrize('is_within', [True, False])
+def test_the_checkpoint_is_chosen_by_order_within_a_source(
+  fitter, params, tmp_path, is_within
+):
+  draw = np.random.default_rng(2)
+  texts = _texts(60)
+  texts = texts._replace(
+    sources=[texts.sources[row // 5] for row in range(60)],
+    scores=draw.normal(size=60),
+  )
+  groups = np.arange(60) // 5
+  kept, summary = fitter.fit(
+    trainer.TrainerConfig(
+      optimizer=optimizers.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
+      max_steps=4,
+      evaluate_every=1,
+      tokens_per_batch=256,
+      buckets=(16,),
+    ),
+    params=jax.tree.map(np.array, params),
+    texts=texts,
+    weights=None,
+    scale=reward_rows.Scale(0.0, 1.0),
+    loss=within_source.WithinSource(hypotheses=3),
+    chosen_by=texts,
+    within_source=is_within,
+    directory=tmp_path,
+    description='toy',
+  )
+  assert summary['rows'] == 12 * 2  # Five hypotheses are three and two.
+  rewards = fitter.score(kept, texts)
+  found = summary['evaluation']
+  accuracy = metrics.pairwise_accuracy(rewards, texts.scores, groups)
+  assert found['pairwise_accuracy'] == pytest.approx(accuracy)
+  pearson = np.corrcoef(rewards, texts.scores)[0, 1]
+  assert found['pearson'] == pytest.approx(pearson, abs=1e-5)
+  chosen = 'pairwise_accuracy' if is_within else 'pearson'
+  assert summary['best_objective'] == found[chosen]
