@@ -444,12 +444,14 @@ class Run:
       reward_stage.check_agreement(config, self.reward_directory(grow_step))
 
   def test_reward(self) -> bool:
-    """Probes R with changed references; whether it met the minimum asked."""
-    config = self.experiment.probe
+    """Puts R to the test; whether it met the minimum that is asked of probes."""
+    config, ratings = self.experiment.probe, self.experiment.task.ratings
     report = probe_stage.run(
       config,
       data=self.data,
       reward=self.reward_model,
+      reward_config=self.experiment.reward,
+      ratings={} if ratings is None else self._ratings(ratings),
       directory=self.probe_directory(),
       seed=self._seed(seeds.Purpose.PROBE),
       evidence=self.evidence(config.split),

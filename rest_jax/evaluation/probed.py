@@ -47,6 +47,11 @@ class Report:
     mean: R(x, reference), mean over them, in the reward's unit.
     std: its standard deviation: what a drop is large or small against.
     probed: an answer for each probe.
+    agreement: with held-out ratings, by split, then by the name of the reward
+      and those of its parts: statistics by name, those within a source first,
+      each with value, low and high.
+    weights: of an ensemble's components by the names of their rewards, fitted
+      to the dev ratings.
   """
 
   reward: str
@@ -54,6 +59,10 @@ class Report:
   mean: float
   std: float
   probed: tuple[Probed, ...]
+  agreement: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def missed(self, minimum: float) -> list[Probed]:
     """The probes with cases whose share is below a minimum."""

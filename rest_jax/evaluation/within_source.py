@@ -8,10 +8,12 @@ from collections.abc import Callable
 import dataclasses
 import math
 
-from jaxtyping import Int, Real
+from jaxtyping import Float, Int, Real
 import numpy as np
 
 from rest_jax.evaluation import metrics
+
+_NEWTON_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,62 @@ def rank(
     ),
     best_of_n=Statistic(_share, (gain, oracle)),
   )
+
+
+def fit_weights(
+  columns: Real[np.ndarray, 'k n'],
+  ratings: Real[np.ndarray, ' n'],
+  groups: Int[np.ndarray, ' n'],
+) -> Float[np.ndarray, ' k']:
+  r"""Weights of rewards whose sum orders the hypotheses of a source as rated.
+
+  A logistic regression without intercept on all pairs of one source with
+  different ratings,
+
+  $$ P(y_i \succ y_j) = \sigma(\sum_k w_k (R_k(y_i) - R_k(y_j))), w_k \ge 0 $$
+
+  Source: Bradley and Terry, Rank Analysis of Incomplete Block Designs (1952).
+
+  Args:
+    columns: `[k, n]` rewards.
+    ratings: `[n]`, higher is better.
+    groups: `[n]` the source of each hypothesis, numbered from 0.
+
+  Returns:
+    `[k]` weights of mean 1, at least 0; all 1 if none is above 0.
+  """
+  columns, ratings = np.asarray(columns, np.float64), np.asarray(ratings)
+  order = np.argsort(groups, kind='stable')
+  columns, ratings, index = columns[:, order], ratings[order], groups[order]
+  differences = [np.empty((len(columns), 0))]
+  for offset in range(1, int(np.bincount(index).max())):
+    sign = np.sign(ratings[offset:] - ratings[:-offset])
+    sign *= index[offset:] == index[:-offset]
+    step = (columns[:, offset:] - columns[:, :-offset]) * sign
+    differences.append(step[:, sign != 0])
+  better = np.concatenate(differences, axis=1)  # [k, pairs]
+  scale = np.sqrt(np.square(better).sum(axis=1) / max(better.shape[1], 1))
+  used = np.flatnonzero(scale > 0)
+  while len(used):
+    found = _logistic(better[used] / scale[used, None])
+    if np.all(found >= 0):
+      weights = np.zeros(len(columns))
+      weights[used] = found / scale[used]
+      return weights * len(columns) / weights.sum()
+    used = np.delete(used, np.argmin(found))
+  return np.ones(len(columns))
+
+
+def _logistic(better: np.ndarray) -> np.ndarray:
+  """Maximises sum log sigma(w . d) over columns d, hardly regularised."""
+  ridge = 1e-3 * better.shape[1] * np.eye(len(better))
+  weights = np.zeros(len(better))
+  for _ in range(_NEWTON_STEPS):
+    wrong = 1 / (1 + np.exp(np.clip(weights @ better, -50, 50)))
+    gradient = better @ wrong - ridge @ weights
+    hessian = (better * (wrong * (1 - wrong))) @ better.T + ridge
+    weights += np.linalg.solve(hessian, gradient)
+  return weights
 
 
 def centred(

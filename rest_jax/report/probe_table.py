@@ -1,11 +1,13 @@
 """The answers of a reward to probes, as a table for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from rest_jax.evaluation import probed
 
 _GAP = '  '
+# Of agreement, so that lines stay readable: those within a source are three.
+_STATISTICS_PER_TABLE = 3
 
 
 def render(report: probed.Report, title: str, minimum: float | None) -> str:
@@ -32,7 +34,8 @@ def render(report: probed.Report, title: str, minimum: float | None) -> str:
   blocks = [
     f'{title}: reward {report.reward!r}, {report.num_pairs:,} references, '
     f'R(x, reference) {report.mean:.3f} with standard deviation '
-    f'{report.std:.3f}'
+    f'{report.std:.3f}',
+    *_agreement(report),
   ]
   if tested:
     header = ('probe', 'cases', 'R(reference) > R(changed), %', 'mean drop')
@@ -42,6 +45,46 @@ def render(report: probed.Report, title: str, minimum: float | None) -> str:
     blocks.append(columns([header, *controls]))
   blocks.append('\n'.join(_verdict(report, minimum)))
   return '\n\n'.join(blocks)
+
+
+def _agreement(report: probed.Report) -> list[str]:
+  """A table of agreement within a source, and one of the rest, of each split."""
+  blocks = []
+  for split, rewards in report.agreement.items():
+    names = list(
+      dict.fromkeys(
+        name
+        for found in rewards.values()
+        for name, entry in found.items()
+        if isinstance(entry, dict)
+      )
+    )
+    first = next(iter(rewards.values()))
+    title = (
+      f'agreement with ratings, {split}: {first["rows"]:,} rows of '
+      f'{first["sources"]:,} sources'
+    )
+    if not names:
+      blocks.append(f'{title}, too few to say anything')
+    for start in range(0, len(names), _STATISTICS_PER_TABLE):
+      chosen = names[start : start + _STATISTICS_PER_TABLE]
+      rows = [('reward', *(name.replace('_', ' ') for name in chosen))]
+      rows += [
+        (reward, *(_interval(found.get(name)) for name in chosen))
+        for reward, found in rewards.items()
+      ]
+      head = f'{title}\n' if start == 0 else ''
+      blocks.append(head + columns(rows))
+  if report.weights:
+    shown = ', '.join(f'{n} {w:.3g}' for n, w in report.weights.items())
+    blocks.append(f'weights that order the dev ratings best: {shown}')
+  return blocks
+
+
+def _interval(found: Mapping[str, float] | None) -> str:
+  if not found:
+    return '-'
+  return f'{found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
 
 
 def _verdict(report: probed.Report, minimum: float | None) -> list[str]:

@@ -48,7 +48,8 @@ class ProbeConfig:
     minimum: the least share of cases in which a probe's change must lower the
       reward, in [0, 1]; None asks for nothing.
     split: the pairs whose references are changed.
-    max_sources: change this many references, evenly spread; None for all.
+    max_sources: change this many references, evenly spread, and compare with
+      the ratings of as many sources of a split; None for all.
     names: which of PROBES and CONTROLS.
     negations: words that turn a sentence round; the first one is put in.
     auxiliaries: words after which a negation may be put.

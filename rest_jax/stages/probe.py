@@ -1,13 +1,16 @@
 """Stage `probe`: whether the reward can be trusted, on the user's own pairs."""
 
+from collections.abc import Mapping
+import dataclasses
 import pathlib
 
+from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import probed, sampled
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import probes
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
+from rest_jax.stages import held_out, prepare
 
 _REPORT = 'report'
 
@@ -17,12 +20,14 @@ def run(
   *,
   data: prepare.PreparedData,
   reward: rewards_base.Reward,
+  reward_config: rewards_base.RewardConfig,
+  ratings: Mapping[str, ratings_lib.Ratings],
   directory: str | pathlib.Path,
   seed: int,
   evidence: evidence_lib.StoredEvidence | None = None,
   overwrite: bool = False,
 ) -> probed.Report:
-  """Probes a reward with changed references of a split.
+  """Probes a reward with changed references, and held-out ratings.
 
   Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
 
@@ -30,6 +35,9 @@ def run(
     config: which probes of which pairs.
     data: the prepared data.
     reward: R.
+    reward_config: its settings.
+    ratings: by what is written before the names of their splits; those of dev
+      and test are compared with.
     directory: the folder to write.
     seed: of the changes.
     evidence: stored samples by which a reward that needs some judges.
@@ -44,6 +52,7 @@ def run(
       'probe': config,
       'data': data.digest,
       'reward': {'name': reward.name, 'digest': reward.digest},
+      'ratings': {name: len(rated) for name, rated in ratings.items()},
       'seed': seed,
       **evidence_lib.described(evidence),
     },
@@ -61,6 +70,14 @@ def run(
       evidence=None
       if evidence is None
       else lambda place: evidence(int(rows[place])),
+    )
+    count = config.max_sources
+    report = dataclasses.replace(
+      report,
+      agreement=held_out.measure(reward, ratings, max_sources=count),
+      weights=held_out.weights(
+        reward_config, reward, ratings, max_sources=count
+      ),
     )
     folder.finish({_REPORT: probed.to_json(report)})
   return probed.from_json(folder.manifest()[_REPORT])

@@ -78,3 +78,30 @@ def test_it_is_the_accuracy_of_pairs_with_the_same_interval():
       pass_clusters=True,
     )
   )
+
+
+def test_fitted_weights_are_those_of_a_logistic_regression():
+  draw = np.random.default_rng(3)
+  groups = np.repeat(np.arange(400), 4)
+  columns = draw.normal(size=(3, 1600)) * [[1.0], [10.0], [1.0]]
+  columns += 50 * draw.normal(size=400)[groups]  # Of the source: no matter.
+  utility = 2.0 * columns[0] + 0.1 * columns[1] - 0.5 * columns[2]
+  ratings = utility + draw.gumbel(size=1600)
+  found = within_source.fit_weights(columns, ratings, groups)
+  # The third is better left out; 2 : 0.1 of mean 1 with 0.
+  assert found[2] == 0.0
+  assert found.mean() == pytest.approx(1.0)
+  assert found[0] / found[1] == pytest.approx(20, rel=0.15)
+  order = draw.permutation(1600)
+  shuffled = within_source.fit_weights(
+    columns[:, order], ratings[order], groups[order]
+  )
+  np.testing.assert_allclose(shuffled, found, rtol=1e-6)
+
+
+def test_weights_of_nothing_that_orders_are_equal():
+  groups = np.arange(20) // 2
+  ratings = np.arange(20.0)
+  for columns in (np.zeros((2, 20)), -np.arange(40.0).reshape(2, 20)):
+    found = within_source.fit_weights(columns, ratings, groups)
+    np.testing.assert_array_equal(found, [1.0, 1.0])

@@ -1,5 +1,7 @@
 """The table of probes: every number, and a verdict that names what failed."""
 
+import dataclasses
+
 from rest_jax.evaluation import probed, shares
 from rest_jax.report import probe_table
 
@@ -58,3 +60,35 @@ def test_verdicts():
   assert met == 'minimum 50 %: met by 2 probes'
   unset = probe_table.render(make_report(), 'demo', None).split('\n')[-1]
   assert unset == 'no minimum was set (ProbeConfig.minimum)'
+
+
+def test_agreement_within_a_source_comes_first():
+  entry = {'value': 0.75, 'low': 0.5, 'high': 0.875}
+  names = ('pairwise_accuracy', 'a', 'b', 'pearson')
+  found = {'rows': 1200, 'sources': 300, **dict.fromkeys(names, entry)}
+  report = dataclasses.replace(
+    make_report(),
+    agreement={
+      'dev': {'whole': found, 'part': {'rows': 1200, 'sources': 300}},
+      'test': {'whole': {'rows': 3, 'sources': 2}},
+    },
+    weights={'learned': 1.5, 'likelihood': 0.5},
+  )
+  lines = probe_table.render(report, 'demo', None).split('\n')
+  start = lines.index('agreement with ratings, dev: 1,200 rows of 300 sources')
+  assert start == 2
+  cell = '0.750 [0.500, 0.875]'
+  assert lines[start + 1].split() == [
+    'reward',
+    'pairwise',
+    'accuracy',
+    'a',
+    'b',
+  ]
+  assert lines[start + 3].split('  ')[0] == 'whole'
+  assert lines[start + 3].count(cell) == 3
+  assert lines[start + 4].split() == ['part', '-', '-', '-']
+  assert lines[start + 6].split() == ['reward', 'pearson']
+  text = '\n'.join(lines)
+  assert 'test: 3 rows of 2 sources, too few to say anything' in text
+  assert 'dev ratings best: learned 1.5, likelihood 0.5\n' in text

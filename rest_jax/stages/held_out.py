@@ -1,0 +1,130 @@
+"""How a whole reward and its parts agree with held-out ratings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.evaluation import sampled, within_source
+from rest_jax.rewards import base, composed, guards
+from rest_jax.stages import agreement as agreement_lib
+
+_SPLITS = ('dev', 'test')
+
+
+def measure(
+  reward: base.Reward,
+  ratings: Mapping[str, ratings_lib.Ratings],
+  *,
+  max_sources: int | None,
+  num_resamples: int = 1_000,
+) -> dict[str, dict[str, Any]]:
+  """Compares each column of a reward with the ratings of dev and test.
+
+  Args:
+    reward: R; nothing is measured of one that needs references where the
+      ratings have none.
+    ratings: by what is written before the names of their splits.
+    max_sources: compare on as many sources of a split, evenly spread; None for
+      all.
+    num_resamples: of the bootstrap intervals.
+
+  Returns:
+    By split, then by the name of the reward and those of its parts, what
+    `agreement.agreement` says.
+  """
+  found: dict[str, dict[str, Any]] = {}
+  for name, split, rated in _held_out(ratings):
+    columns = _columns(reward, rated, max_sources)
+    if columns is None:
+      continue
+    rewards, rows = columns
+    found[name + split] = {
+      column: agreement_lib.agreement(
+        values,
+        rated.score[rows],
+        [rated.source[row] for row in rows],
+        num_resamples=num_resamples,
+      )
+      for column, values in rewards.items()
+    }
+  return found
+
+
+def weights(
+  config: base.RewardConfig,
+  reward: base.Reward,
+  ratings: Mapping[str, ratings_lib.Ratings],
+  *,
+  max_sources: int | None,
+) -> dict[str, float]:
+  """Weights of an `Ensemble` by which it orders the dev ratings best.
+
+  They are those of a logistic regression on pairs of one source, see
+  `within_source.fit_weights`, on the common scale of the components.
+
+  Args:
+    config: of the reward; an `Ensemble`, maybe under guards.
+    reward: R.
+    ratings: as in `measure`.
+    max_sources: as in `measure`.
+
+  Returns:
+    `Component.weight` of each component by its reward's name, with mean 1; 0
+    for one that is better left out. Empty for another reward, or without
+    ratings that it can score.
+  """
+  while isinstance(config, guards.Guarded):
+    config = config.reward
+  if not isinstance(config, composed.Ensemble):
+    return {}
+  scaled, scores, sources = [], [], []
+  for name, split, rated in _held_out(ratings):
+    columns = _columns(reward, rated, max_sources) if split == 'dev' else None
+    if columns is None:
+      continue
+    rewards, rows = columns
+    scaled.append(
+      np.stack([c.scale(rewards[c.reward.name]) for c in config.components])
+    )
+    scores.append(rated.score[rows])
+    sources += [f'{name}{rated.source[row]}' for row in rows]
+  if not scaled:
+    return {}
+  fitted = within_source.fit_weights(
+    np.concatenate(scaled, axis=1),
+    np.concatenate(scores),
+    agreement_lib.grouped(sources),
+  )
+  names = [component.reward.name for component in config.components]
+  return dict(zip(names, fitted.tolist(), strict=True))
+
+
+def _held_out(ratings: Mapping[str, ratings_lib.Ratings]):
+  """Yields what is before a split's name, its name, and its ratings."""
+  for name, rated in ratings.items():
+    for split in _SPLITS:
+      if split in rated.split:
+        yield name, split, rated.select(split)
+
+
+def _columns(
+  reward: base.Reward, rated: ratings_lib.Ratings, max_sources: int | None
+) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
+  """Rewards of some rows, and which rows; None where references are missing."""
+  groups = agreement_lib.grouped(rated.source)
+  chosen = sampled.spread_rows(int(groups.max()) + 1, max_sources)
+  rows = np.flatnonzero(np.isin(groups, chosen))
+  references = None
+  if reward.needs_references:
+    references = [(rated.reference or [''] * len(rated))[row] for row in rows]
+    if not all(references):
+      return None
+  columns = base.columns(
+    reward,
+    [rated.source[row] for row in rows],
+    [rated.hypothesis[row] for row in rows],
+    references,
+  )
+  return columns, rows
