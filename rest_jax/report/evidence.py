@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rest_jax.evaluation import metrics, probed
+from rest_jax.evaluation import metrics, probed, within_source
 from rest_jax.report import (
   distributions,
   exhibits,
@@ -14,6 +14,10 @@ from rest_jax.report import (
   reward_figures,
   table,
 )
+
+_NUM_RESAMPLES = 1_000
+# What rounding leaves is no spread.
+_HAIR = 1e-9
 
 
 def of_grow(
@@ -162,57 +166,58 @@ class Judged(NamedTuple):
 
 
 def correlations(judged: Mapping[str, Judged]) -> table.Cells:
-  """Returns how the reward of samples goes with the judge's score.
+  """Returns how the reward of samples agrees with the judge's score.
 
-  Over all samples, where easy and hard sources count as well, and between the
-  samples of one source, which is what a filter or Best-of-N chooses by.
+  First between the samples of one source, which is what a filter or Best-of-N
+  chooses by; then over all samples, where easy and hard sources count as well.
 
   Args:
     judged: by the policy's name.
   """
   return table.Cells(
-    'Correlation of reward and judge (Pearson) over samples of each policy, with '
-    f'95 % intervals; {table.MISSING}: fewer than {metrics.MIN_CORRELATED} '
-    'sources, or all alike',
-    ('policy', 'all samples', 'samples of one source'),
+    'Agreement of reward and judge over samples of each policy, with 95 % '
+    'intervals. Best of N: (judge of the sample of the highest reward - mean) / '
+    f'(highest - mean) of a source. {table.MISSING}: fewer than '
+    f'{metrics.MIN_CORRELATED} sources, or all alike',
+    (
+      'policy',
+      'pairs of one source in order',
+      'Pearson within a source',
+      'best of N',
+      'Pearson over all samples',
+    ),
     tuple((name, *_correlations(found)) for name, found in judged.items()),
   )
 
 
-def _correlations(judged: Judged) -> tuple[str, str]:
-  """Over all samples, and within sources."""
-  # Samples of a source resemble each other, so that it counts once; around its
-  # mean all count but one.
-  number = len(np.unique(judged.sources))
-  if number < metrics.MIN_CORRELATED:
-    return table.MISSING, table.MISSING
-  spare = len(judged.sources) - number
-  return (
-    _correlation(judged.judgements, judged.rewards, number),
-    _correlation(
-      _without_source(judged.judgements, judged.sources),
-      _without_source(judged.rewards, judged.sources),
-      max(spare, metrics.MIN_CORRELATED),
-    ),
+def _correlations(judged: Judged) -> tuple[str, ...]:
+  """Within sources, then over all samples."""
+  groups = np.unique(judged.sources, return_inverse=True)[1]
+  # Samples of a source resemble each other, so that it counts once.
+  number = int(groups.max()) + 1
+  ranking = within_source.rank(judged.rewards, judged.judgements, groups)
+  spread = min(np.ptp(judged.judgements), np.ptp(judged.rewards))
+  if number < metrics.MIN_CORRELATED or spread < _HAIR:
+    return (table.MISSING,) * 4
+  pooled = metrics.pearson(judged.judgements, judged.rewards)
+  interval = metrics.correlation_interval(pooled, number)
+  shown = f'{pooled:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]'
+  if ranking.num_sources < metrics.MIN_CORRELATED:
+    return (*(table.MISSING,) * 3, shown)
+  accuracy, pearson, best_of_n = (
+    (statistic.value, *statistic.interval(num_resamples=_NUM_RESAMPLES))
+    for statistic in (
+      ranking.pairwise_accuracy,
+      ranking.pearson,
+      ranking.best_of_n,
+    )
   )
-
-
-def _without_source(values: np.ndarray, sources: np.ndarray) -> np.ndarray:
-  """Values minus the mean of their source's."""
-  index = np.unique(sources, return_inverse=True)[1]
-  means = np.bincount(index, weights=values) / np.bincount(index)
-  return values - means[index]
-
-
-def _correlation(
-  judgements: np.ndarray, rewards: np.ndarray, number: int
-) -> str:
-  # A hair of rounding is no spread.
-  if min(np.ptp(judgements), np.ptp(rewards)) < 1e-9:
-    return table.MISSING
-  value = metrics.pearson(judgements, rewards)
-  low, high = metrics.correlation_interval(value, number)
-  return f'{value:+.2f} [{low:+.2f}, {high:+.2f}]'
+  return (
+    '{:.1f} % [{:.1f}, {:.1f}]'.format(*(100 * x for x in accuracy)),
+    '{:+.2f} [{:+.2f}, {:+.2f}]'.format(*pearson),
+    '{:+.2f} [{:+.2f}, {:+.2f}]'.format(*best_of_n),
+    shown,
+  )
 
 
 def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:

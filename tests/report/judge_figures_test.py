@@ -86,13 +86,16 @@ class TestCorrelations:
       rewards=-50.0 * sources + better,
       sources=sources,
     )
-    [(name, pooled, within)] = evidence.correlations({'bc': judged}).rows
+    [(name, pairs, within, best, pooled)] = evidence.correlations(
+      {'bc': judged}
+    ).rows
     value = np.corrcoef(judged.judgements, judged.rewards)[0, 1]
     # Twelve sources are nine degrees of freedom.
     low, high = np.tanh(np.arctanh(value) + np.array([-1, 1]) * 1.96 / 3)
     assert (name, pooled) == ('bc', f'{value:+.2f} [{low:+.2f}, {high:+.2f}]')
     assert value < -0.9
-    assert within == '+1.00 [+1.00, +1.00]'
+    assert pairs == '100.0 % [100.0, 100.0]'
+    assert within == best == '+1.00 [+1.00, +1.00]'
 
   def test_few_sources_are_not_measured(self):
     # Two points always lie on a line.
@@ -102,11 +105,12 @@ class TestCorrelations:
       sources=np.array([3, 3, 9, 9]),
     )
     cells = evidence.correlations({'bc': judged})
-    assert cells.rows == (('bc', '-', '-'),)
+    assert cells.rows == (('bc', '-', '-', '-', '-'),)
     assert 'fewer than 10 sources' in cells.title
 
   def test_what_does_not_vary_has_none(self):
     judged = evidence.Judged(
       np.ones(20), np.arange(20.0), np.repeat(np.arange(10), 2)
     )
-    assert evidence.correlations({'bc': judged}).rows == (('bc', '-', '-'),)
+    missing = ('bc', '-', '-', '-', '-')
+    assert evidence.correlations({'bc': judged}).rows == (missing,)
