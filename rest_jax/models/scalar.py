@@ -27,11 +27,19 @@ class ScalarModel:
 
   Attributes:
     config: sizes; `vocab_size` must be set.
+    pooling: what a reward is made of: 'last', the value at EOS, which has read
+      all; 'mean', the mean value over the tokens, each of which judges what it
+      has read: a text of many parts then needs no summary in one state.
   """
 
   config: network.NetworkConfig
+  pooling: str = 'last'
 
   def __post_init__(self):
+    if self.pooling not in POOLINGS:
+      raise ValueError(
+        f'pooling must be one of {tuple(POOLINGS)}; got {self.pooling!r}.'
+      )
     policy_lib.check_vocab_size(self.config)
 
   @functools.cached_property
@@ -91,9 +99,10 @@ class ScalarModel:
     *,
     dropout_key: Array | None = None,
   ) -> Float[Array, ' R']:
-    """The value at the last position of weight > 0, that of EOS; 0 if none."""
+    """The values at the positions of weight > 0, pooled; 0 if there is none."""
     values = self.values(params, batch, dropout_key=dropout_key)
-    return last_value(values, jnp.asarray(batch['decoder_loss_weights']))
+    pool = POOLINGS[self.pooling]
+    return pool(values, jnp.asarray(batch['decoder_loss_weights']))
 
   def of_hypotheses(
     self,
@@ -104,7 +113,7 @@ class ScalarModel:
     """`rewards` of rows whose decoder states are known, padded behind EOS."""
     values = self.module.apply({'params': params}, hidden, method='values')
     weights = (targets != types.PAD_ID).astype(jnp.float32)
-    return last_value(jnp.asarray(values), weights)
+    return POOLINGS[self.pooling](jnp.asarray(values), weights)
 
 
 def last_value(
@@ -114,6 +123,18 @@ def last_value(
   positions = jnp.arange(1, values.shape[1] + 1)
   last = jnp.max(jnp.where(weights > 0, positions, 0), axis=1, keepdims=True)
   return jnp.sum(jnp.where(positions == last, values, 0.0), axis=1)
+
+
+def mean_value(
+  values: Float[Array, 'R T'], weights: Float[Array, 'R T']
+) -> Float[Array, ' R']:
+  """Each row's mean value over its positions of weight > 0; 0 if it has none."""
+  is_real = weights > 0
+  total = jnp.sum(jnp.where(is_real, values, 0.0), axis=1)
+  return total / jnp.maximum(is_real.sum(axis=1), 1)
+
+
+POOLINGS = {'last': last_value, 'mean': mean_value}
 
 
 def _check_same(expected: types.Params, params: types.Params):

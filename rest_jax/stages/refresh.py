@@ -311,7 +311,8 @@ def _finetune(
   }
   for message in agreement_lib.warnings(found['agreement']):
     inner.warn(message)
-  kept = ('rating_scale', 'network', 'num_params', 'scoring', 'vocabulary')
+  kept = {'rating_scale', 'network', 'num_params', 'scoring', 'vocabulary'}
+  kept |= before.keys() & {'pooling'}  # Versions before have none.
   inner.finish(
     {
       **{name: before[name] for name in kept},

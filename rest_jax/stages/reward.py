@@ -67,6 +67,7 @@ class RewardStage:
       by which checkpoints are chosen; about so many, of whole sources. The
       report is on all ratings.
     dropout_rate: of the network in both trainings; None for the policy's.
+    pooling: what the reward is made of: 'last' or 'mean', see `ScalarModel`.
     scoring: maximum lengths, and shapes in which texts are scored.
     num_resamples: of the bootstrap intervals.
     choose_within_source: whether checkpoints are chosen by pairs of one source
@@ -90,6 +91,7 @@ class RewardStage:
   )
   max_selection_rows: int = 2_000
   dropout_rate: float | None = None
+  pooling: str = 'last'
   scoring: blocks.ScoringConfig = dataclasses.field(
     default_factory=blocks.ScoringConfig
   )
@@ -108,6 +110,11 @@ class RewardStage:
         raise ValueError(
           f'{name} must be at least 1; got {getattr(self, name)}.'
         )
+    if self.pooling not in scalar.POOLINGS:
+      raise ValueError(
+        f'pooling must be one of {tuple(scalar.POOLINGS)}; got '
+        f'{self.pooling!r}.'
+      )
     longest = max(
       self.scoring.max_source_length, self.scoring.max_target_length
     )
@@ -269,7 +276,9 @@ def run(
     data.vocabulary, rated.source + rated.hypothesis, warn=folder.warn
   )
   fitter = reward_training.Fitter(
-    scalar.ScalarModel(trained_network(config, policy.config)),
+    scalar.ScalarModel(
+      trained_network(config, policy.config), pooling=config.pooling
+    ),
     data.vocabulary,
     config.scoring,
     mesh_config,
@@ -320,6 +329,7 @@ def run(
       'pretraining': pretraining,
       'corruptions': _probe(fitter, params, config, data, seed),
       'network': settings_lib.describe(fitter.model.config),
+      'pooling': fitter.model.pooling,
       'num_params': policy_lib.num_params(params),
       'scoring': settings_lib.describe(config.scoring),
       'vocabulary': {'digest': data.vocabulary.digest, **covered},
@@ -411,7 +421,9 @@ def restore(
       'data_dir it was trained with, or train a reward model on these data.'
     )
   model = scalar.ScalarModel(
-    network_lib.NetworkConfig(**_fields(manifest['network']))
+    network_lib.NetworkConfig(**_fields(manifest['network'])),
+    # Versions before had the one way.
+    pooling=manifest.get('pooling', 'last'),
   )
   params = checkpoints.load_params(
     directory,

@@ -154,8 +154,9 @@ class Fitter:
     Returns:
       float32 [n], in the unit of the reward.
     """
-    model = scalar.ScalarModel(
-      dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
+    model = dataclasses.replace(
+      self.model,
+      config=dataclasses.replace(self.model.config, dropout_rate=dropout_rate),
     )
     rows = reward_rows.RewardRows.of_texts(
       'uncertainty',

@@ -19,6 +19,30 @@ def test_vocab_size_must_be_known():
     scalar.ScalarModel(tiny.config(vocab_size=0))
 
 
+def test_mean_value_by_hand():
+  values = jnp.arange(12.0).reshape(3, 4)
+  weights = jnp.asarray([[1, 1, 1, 0], [0, 0, 2, 1], [0, 0, 0, 0]], float)
+  np.testing.assert_array_equal(
+    scalar.mean_value(values, weights), [1.0, 6.5, 0.0]
+  )
+
+
+def test_padding_does_not_matter_to_a_mean():
+  scalars = scalar.ScalarModel(tiny.config(), pooling='mean')
+  params = scalars.init(jax.random.key(0))
+  batch = tiny.batch(0, [4, 3], [5, 2])
+  rewards = scalars.rewards(params, batch)
+  values = scalars.values(params, batch)
+  np.testing.assert_allclose(
+    rewards, [values[0, :5].mean(), values[1, :2].mean()], rtol=1e-5
+  )
+
+
+def test_an_unknown_pooling_is_refused():
+  with pytest.raises(ValueError, match='pooling must be one of'):
+    scalar.ScalarModel(tiny.config(), pooling='max')
+
+
 def test_last_value_by_hand():
   values = jnp.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
   weights = jnp.asarray([[1.0, 1.0, 0.0], [0.5, 0.0, 2.0], [0.0, 0.0, 0.0]])
