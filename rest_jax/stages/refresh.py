@@ -32,6 +32,7 @@ from rest_jax.stages import (
   refresh_samples,
   refresh_targets,
   reward_rows,
+  reward_texts,
 )
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
@@ -287,7 +288,7 @@ def _finetune(
   )
   train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
   dev = dev[
-    reward_stage.spread_sources(
+    reward_texts.spread_rows(
       [targets.rated.source[row] for row in dev], config.max_selection_rows
     )
   ]

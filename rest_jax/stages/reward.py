@@ -1,19 +1,17 @@
 """Stage `reward`: the learned reward R(x, y), fitted to ratings."""
 
-from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
 from absl import logging
 import jax
-import numpy as np
 
 from rest_jax import settings as settings_lib
 from rest_jax import types
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import vocabularies
-from rest_jax.evaluation import metrics, sampled
 from rest_jax.losses import regression
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
@@ -30,6 +28,7 @@ from rest_jax.stages import (
   prepare,
   reward_references,
   reward_rows,
+  reward_texts,
   reward_training,
 )
 from rest_jax.stages import folder as folder_lib
@@ -267,7 +266,7 @@ def run(
   rated = ratings_lib.join(list(parts.values()))
   train, dev = rated.select(TRAIN), rated.select(DEV)
   scale = reward_rows.Scale.of('the ratings of split train', train.score)
-  targets, by_chrf = _texts_of(train), None
+  targets, by_chrf = reward_texts.rated(train), None
   if config.references is not None:
     targets, by_chrf = reward_references.teach(
       config.references, train, chrf_beta=config.corruptions.chrf_beta
@@ -286,9 +285,20 @@ def run(
   params = fitter.model.init_from_policy(policy_params, jax.random.key(seed))
   pretraining = None
   if config.pretrain is not None:
-    texts = _pretraining_texts(
-      config, data, policy, policy_params, mesh_config, seed
+    texts = _corruptor(config, data, prepare.TRAIN, seed).scored(
+      config.num_corruptions
     )
+    if config.samples is not None:
+      texts += reward_texts.samples(
+        collect.policy_sampler(
+          policy, config.samples, mesh_config, data.vocabulary
+        ),
+        policy_params,
+        data,
+        config.num_sampled_sources,
+        chrf_beta=config.corruptions.chrf_beta,
+        seed=seed,
+      )
     if by_chrf is not None:
       texts += by_chrf
     params, pretraining = _pretrain(
@@ -301,7 +311,9 @@ def run(
     weights=train.weight,
     scale=scale,
     loss=config.loss,
-    chosen_by=spread(_texts_of(dev), config.max_selection_rows),
+    chosen_by=reward_texts.spread(
+      reward_texts.rated(dev), config.max_selection_rows
+    ),
     within_source=config.choose_within_source,
     directory=folder.path,
     description='reward: ratings',
@@ -327,7 +339,11 @@ def run(
         name + TRAIN: part.split.count(TRAIN) for name, part in parts.items()
       },
       'pretraining': pretraining,
-      'corruptions': _probe(fitter, params, config, data, seed),
+      'corruptions': reward_texts.probe(
+        functools.partial(fitter.score, params),
+        _corruptor(config, data, prepare.VALIDATION, seed),
+        config.max_selection_rows,
+      ),
       'network': settings_lib.describe(fitter.model.config),
       'pooling': fitter.model.pooling,
       'num_params': policy_lib.num_params(params),
@@ -446,51 +462,13 @@ def _corruptor(
   config: RewardStage, data: prepare.PreparedData, split: str, seed: int
 ) -> corruptions_lib.Corruptor:
   """Makes a corruptor over the references of a split."""
-  count = config.max_selection_rows
-  if split == prepare.TRAIN:
-    count = config.num_corruptions
-  pairs = data.pairs(split)
-  # No more references than are corrupted, each as often as is compared.
-  count //= config.loss.hypotheses_per_row
-  rows = sampled.spread_rows(len(pairs), max(count, 2))
-  sources, references = sampled.texts_of(pairs, rows)
-  return corruptions_lib.Corruptor(
-    config.corruptions, sources, references, seed=seed
-  )
-
-
-def _pretraining_texts(
-  config: RewardStage,
-  data: prepare.PreparedData,
-  policy: policy_lib.Policy,
-  policy_params: types.Params,
-  mesh_config: mesh_lib.MeshConfig,
-  seed: int,
-) -> corruptions_lib.ScoredTexts:
-  """Corruptions of the train split's references, and samples for its sources."""
-  texts = _corruptor(config, data, prepare.TRAIN, seed).scored(
-    config.num_corruptions
-  )
-  if config.samples is None:
-    return texts
-  pairs = data.pairs(prepare.TRAIN)
-  drawn = collect.policy_sampler(
-    policy, config.samples, mesh_config, data.vocabulary
-  ).sample(
-    policy_params,
-    pairs.source_tokens,
-    sampled.spread_rows(len(pairs), config.num_sampled_sources),
+  is_train = split == prepare.TRAIN
+  return reward_texts.corruptor(
+    config.corruptions,
+    data.pairs(split),
+    config.num_corruptions if is_train else config.max_selection_rows,
+    per_reference=config.loss.hypotheses_per_row,
     seed=seed,
-    grow_step=0,
-  )
-  samples = (
-    (pairs.source_text(int(row)), hypothesis, pairs.reference_text(int(row)))
-    for block in drawn
-    for row, tokens in zip(block.source_ids, block.tokens, strict=True)
-    for hypothesis in data.vocabulary.decode_batch(tokens)
-  )
-  return texts + corruptions_lib.score_samples(
-    samples, chrf_beta=config.corruptions.chrf_beta
   )
 
 
@@ -522,32 +500,6 @@ def _pretrain(
   return params, {**summary, 'scale': dataclasses.asdict(scale)}
 
 
-def _texts_of(rated: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
-  return corruptions_lib.ScoredTexts(
-    rated.source, rated.hypothesis, rated.score
-  )
-
-
-def spread(
-  texts: corruptions_lib.ScoredTexts, limit: int
-) -> corruptions_lib.ScoredTexts:
-  """About `limit` texts at most: all of sources evenly spread over all."""
-  rows = spread_sources(texts.sources, limit)
-  return corruptions_lib.ScoredTexts(
-    [texts.sources[row] for row in rows],
-    [texts.hypotheses[row] for row in rows],
-    texts.scores[rows],
-  )
-
-
-def spread_sources(sources: Sequence[str], limit: int) -> np.ndarray:
-  """Rows of sources evenly spread over all, about `limit` at most."""
-  groups = agreement_lib.grouped(sources)
-  count = int(groups.max()) + 1
-  chosen = sampled.spread_rows(count, max(1, count * limit // len(groups)))
-  return np.flatnonzero(np.isin(groups, chosen))
-
-
 def _agreement(
   name: str,
   fitter: reward_training.Fitter,
@@ -557,7 +509,7 @@ def _agreement(
 ) -> dict[str, Any]:
   """Compares rewards with the ratings of one split."""
   found = agreement_lib.agreement(
-    fitter.score(params, _texts_of(rated)),
+    fitter.score(params, reward_texts.rated(rated)),
     rated.score,
     rated.source,
     num_resamples=num_resamples,
@@ -565,30 +517,3 @@ def _agreement(
   split = name + rated.split[0]
   logging.info('reward: %s, %s', split, agreement_lib.line(found))
   return found
-
-
-def _probe(
-  fitter: reward_training.Fitter,
-  params: types.Params,
-  config: RewardStage,
-  data: prepare.PreparedData,
-  seed: int,
-) -> dict[str, float]:
-  """Measures how the final model ranks corruptions of validation references.
-
-  Returns:
-    pearson: correlation with chrF to the reference; prefers_reference: share of
-    the corruptions to which their reference is preferred.
-  """
-  corruptor = _corruptor(config, data, prepare.VALIDATION, seed)
-  texts = corruptor.scored(config.max_selection_rows)
-  references = [
-    corruptor.reference(index) for index in range(len(texts.sources))
-  ]
-  rewards = fitter.score(params, texts)
-  ideal = fitter.score(params, texts._replace(hypotheses=references))
-  changed = np.asarray(texts.hypotheses) != np.asarray(references)
-  return {
-    'pearson': metrics.pearson(rewards, texts.scores),
-    'prefers_reference': float(np.mean((rewards < ideal)[changed])),
-  }

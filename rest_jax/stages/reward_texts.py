@@ -1,0 +1,129 @@
+"""The texts that a reward model is trained on, chosen by and probed with."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rest_jax import types
+from rest_jax.data import pair_store
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.evaluation import metrics, sampled
+from rest_jax.rewards import corruptions as corruptions_lib
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import agreement, prepare
+
+
+def corruptor(
+  config: corruptions_lib.CorruptionConfig,
+  pairs: pair_store.PairStore,
+  count: int,
+  *,
+  per_reference: int,
+  seed: int,
+) -> corruptions_lib.Corruptor:
+  """Makes a corruptor over references of pairs.
+
+  Args:
+    config: how references are made worse.
+    pairs: with references.
+    count: corruptions that will be made.
+    per_reference: of them of each reference, or more where there are fewer
+      references.
+    seed: of the corruptions.
+  """
+  # No more references are read than are corrupted.
+  rows = sampled.spread_rows(len(pairs), max(count // per_reference, 2))
+  sources, references = sampled.texts_of(pairs, rows)
+  return corruptions_lib.Corruptor(config, sources, references, seed=seed)
+
+
+def samples(
+  sampler: sampler_lib.Sampler,
+  params: types.Params,
+  data: prepare.PreparedData,
+  num_sources: int,
+  *,
+  chrf_beta: int,
+  seed: int,
+) -> corruptions_lib.ScoredTexts:
+  """Draws samples for training sources, scored by chrF to the reference.
+
+  Args:
+    sampler: of the policy.
+    params: of the policy.
+    data: the prepared data.
+    num_sources: training sources that are sampled for, evenly spread.
+    chrf_beta: see `CorruptionConfig`.
+    seed: of the draws.
+  """
+  pairs = data.pairs(prepare.TRAIN)
+  drawn = sampler.sample(
+    params,
+    pairs.source_tokens,
+    sampled.spread_rows(len(pairs), num_sources),
+    seed=seed,
+    grow_step=0,
+  )
+  texts = (
+    (pairs.source_text(int(row)), hypothesis, pairs.reference_text(int(row)))
+    for block in drawn
+    for row, tokens in zip(block.source_ids, block.tokens, strict=True)
+    for hypothesis in data.vocabulary.decode_batch(tokens)
+  )
+  return corruptions_lib.score_samples(texts, chrf_beta=chrf_beta)
+
+
+def rated(ratings: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
+  """Ratings as scored texts."""
+  return corruptions_lib.ScoredTexts(
+    ratings.source, ratings.hypothesis, ratings.score
+  )
+
+
+def spread(
+  texts: corruptions_lib.ScoredTexts, limit: int
+) -> corruptions_lib.ScoredTexts:
+  """The texts of sources that are evenly spread, about `limit` at most."""
+  rows = spread_rows(texts.sources, limit)
+  return corruptions_lib.ScoredTexts(
+    [texts.sources[row] for row in rows],
+    [texts.hypotheses[row] for row in rows],
+    texts.scores[rows],
+  )
+
+
+def spread_rows(sources: Sequence[str], limit: int) -> np.ndarray:
+  """All rows of sources that are evenly spread, about `limit` rows at most."""
+  groups = agreement.grouped(sources)
+  count = int(groups.max()) + 1
+  chosen = sampled.spread_rows(count, max(1, count * limit // len(groups)))
+  return np.flatnonzero(np.isin(groups, chosen))
+
+
+def probe(
+  score: Callable[[corruptions_lib.ScoredTexts], np.ndarray],
+  corruptor: corruptions_lib.Corruptor,
+  count: int,
+) -> dict[str, float]:
+  """Measures how a model ranks corruptions of references.
+
+  Args:
+    score: of texts.
+    corruptor: over the references.
+    count: corruptions.
+
+  Returns:
+    pearson: correlation with chrF to the reference; prefers_reference: share of
+    the corruptions to which their reference is preferred.
+  """
+  texts = corruptor.scored(count)
+  references = [
+    corruptor.reference(index) for index in range(len(texts.sources))
+  ]
+  rewards = score(texts)
+  ideal = score(texts._replace(hypotheses=references))
+  changed = np.asarray(texts.hypotheses) != np.asarray(references)
+  return {
+    'pearson': metrics.pearson(rewards, texts.scores),
+    'prefers_reference': float(np.mean((rewards < ideal)[changed])),
+  }
