@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from absl import logging
 import numpy as np
 
+from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources, synthetic
@@ -64,6 +65,7 @@ def check(run: run_lib.Run) -> Found:
   _check_folders(run)
   pairs = {split: list(found) for split, found in _pairs(run)}
   _check_references(experiment.reward, pairs)
+  _check_raters(experiment, pairs[prepare.TRAIN][:1])
   scored = _usable(
     [*pairs[prepare.VALIDATION][:_NUM_SCORED], *pairs[prepare.TEST]]
   )[: 2 * _NUM_SCORED]
@@ -249,6 +251,27 @@ class _Pairs:
 
   def reference_text(self, row: int) -> str:
     return self._pairs[row].reference or ''
+
+
+def _check_raters(
+  experiment: experiment_lib.Experiment, pairs: Sequence[sources.Pair]
+) -> None:
+  """Raises ValueError if simulated raters are to rate another task's texts."""
+  stage = experiment.trained_reward
+  for name, asked in (
+    ('RatedSamples.raters', stage.rated_samples if stage else None),
+    ('RefreshConfig.raters', experiment.refresh),
+  ):
+    if asked is None or not isinstance(asked.raters, synthetic.SyntheticRaters):
+      continue
+    for pair in pairs:
+      try:
+        asked.raters.rate([pair.source], [pair.source])
+      except ValueError as error:
+        raise ValueError(
+          f'{name} cannot rate the texts of task {experiment.task.name}: '
+          f'{error} Set them to None, and people rate.'
+        ) from error
 
 
 def _check_ratings(run: run_lib.Run) -> int | None:

@@ -87,6 +87,19 @@ def test_ratings_that_cannot_be_learned_from_name_their_file(
   assert words in message and str(files / 'ratings') in message
 
 
+def test_simulated_raters_of_another_language_are_named(files):
+  experiment = gin_configs_test.GIN / 'experiments/iwslt14_de_en.gin'
+  message = refused(
+    experiment,
+    files,
+    'RewardStage.rated_samples=@RatedSamples()',
+    'RatedSamples.decode=@evaluate/DecodeConfig()',
+    'RatedSamples.raters=@SyntheticRaters()',
+  )
+  assert message.startswith('RatedSamples.raters cannot rate the texts of task')
+  assert 'Set them to None' in message
+
+
 def test_constant_dev_scores_are_named(files):
   path = files / 'ratings.tsv'
   lines = gin_configs_test.RATINGS.splitlines(keepends=True)
