@@ -17,6 +17,7 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, prepare
 
@@ -99,7 +100,9 @@ def collect_ratings(
       do.
     ValueError: for ratings that cannot be used, naming the row.
   """
-  if not (directory / _ITEMS).exists():
+  # All processes draw together; one of them writes.
+  is_drawn = processes.by_main('rated samples', (directory / _ITEMS).exists)
+  if not is_drawn:
     sampler = collect.policy_sampler(
       policy, config.decode, mesh_config, data.vocabulary
     )
@@ -114,14 +117,18 @@ def collect_ratings(
       rows += drawn
     # In an order that does not tell raters which are of one source.
     order = np.random.default_rng((seed, 1)).permutation(len(rows))
-    files.write_json(
-      directory / _ITEMS,
-      [
-        {'id': f'bc-{number:06d}', **rows[place]}
-        for number, place in enumerate(order, 1)
-      ],
+    items = [
+      {'id': f'bc-{number:06d}', **rows[place]}
+      for number, place in enumerate(order, 1)
+    ]
+    processes.by_main(
+      'draw rated samples', lambda: files.write_json(directory / _ITEMS, items)
     )
-  annotations.collect(config.raters, _items(directory), directory)
+
+  def rate() -> None:
+    annotations.collect(config.raters, _items(directory), directory)
+
+  processes.by_main('rate samples', rate)
   rated = read(directory)
   if rated is None:  # For type checkers.
     raise FileNotFoundError(directory / _ITEMS)

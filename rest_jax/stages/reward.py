@@ -285,20 +285,9 @@ def run(
   params = fitter.model.init_from_policy(policy_params, jax.random.key(seed))
   pretraining = None
   if config.pretrain is not None:
-    texts = _corruptor(config, data, prepare.TRAIN, seed).scored(
-      config.num_corruptions
+    texts = _pretraining_texts(
+      config, data, policy, policy_params, mesh_config, seed
     )
-    if config.samples is not None:
-      texts += reward_texts.samples(
-        collect.policy_sampler(
-          policy, config.samples, mesh_config, data.vocabulary
-        ),
-        policy_params,
-        data,
-        config.num_sampled_sources,
-        chrf_beta=config.corruptions.chrf_beta,
-        seed=seed,
-      )
     if by_chrf is not None:
       texts += by_chrf
     params, pretraining = _pretrain(
@@ -319,14 +308,7 @@ def run(
     description='reward: ratings',
     warn=folder.warn,
   )
-  found = {
-    name + split: _agreement(
-      name, fitter, params, part.select(split), config.num_resamples
-    )
-    for name, part in parts.items()
-    for split in (DEV, TEST)
-    if split in part.split
-  }
+  found = _agreements(fitter, params, parts, config.num_resamples)
   for message in agreement_lib.warnings(found):
     folder.warn(message)
   folder.finish(
@@ -472,6 +454,32 @@ def _corruptor(
   )
 
 
+def _pretraining_texts(
+  config: RewardStage,
+  data: prepare.PreparedData,
+  policy: policy_lib.Policy,
+  policy_params: types.Params,
+  mesh_config: mesh_lib.MeshConfig,
+  seed: int,
+) -> corruptions_lib.ScoredTexts:
+  """Corruptions of the train split's references, and samples for its sources."""
+  texts = _corruptor(config, data, prepare.TRAIN, seed).scored(
+    config.num_corruptions
+  )
+  if config.samples is None:
+    return texts
+  return texts + reward_texts.samples(
+    collect.policy_sampler(
+      policy, config.samples, mesh_config, data.vocabulary
+    ),
+    policy_params,
+    data,
+    config.num_sampled_sources,
+    chrf_beta=config.corruptions.chrf_beta,
+    seed=seed,
+  )
+
+
 def _pretrain(
   fitter: reward_training.Fitter,
   trainer: trainer_lib.TrainerConfig,
@@ -500,20 +508,25 @@ def _pretrain(
   return params, {**summary, 'scale': dataclasses.asdict(scale)}
 
 
-def _agreement(
-  name: str,
+def _agreements(
   fitter: reward_training.Fitter,
   params: types.Params,
-  rated: ratings_lib.Ratings,
+  parts: dict[str, ratings_lib.Ratings],
   num_resamples: int,
-) -> dict[str, Any]:
-  """Compares rewards with the ratings of one split."""
-  found = agreement_lib.agreement(
-    fitter.score(params, reward_texts.rated(rated)),
-    rated.score,
-    rated.source,
-    num_resamples=num_resamples,
-  )
-  split = name + rated.split[0]
-  logging.info('reward: %s, %s', split, agreement_lib.line(found))
+) -> dict[str, dict[str, Any]]:
+  """Compares rewards with the ratings of dev and test, by part and split."""
+  found = {}
+  for name, part in parts.items():
+    for split in (DEV, TEST):
+      if split not in part.split:
+        continue
+      rated = part.select(split)
+      result = agreement_lib.agreement(
+        fitter.score(params, reward_texts.rated(rated)),
+        rated.score,
+        rated.source,
+        num_resamples=num_resamples,
+      )
+      found[name + split] = result
+      logging.info('reward: %s%s, %s', name, split, agreement_lib.line(result))
   return found
