@@ -6,8 +6,9 @@ r"""A ridge regression on simple features, and a run's reward model beside it.
 Both learn from the split train of the same ratings and see source and hypothesis
 alone, no reference. The regression has tf-idf of the words of the hypothesis and
 of the characters of both texts, and a few numbers on length, overlap and
-repetition; its penalty is chosen on dev. Pearson's correlation with the ratings
-is then compared on `--split` by a paired bootstrap over sources. With
+repetition; its penalty is chosen on dev. Agreement with the ratings of `--split` is
+shown within a source and over all; Pearson's correlation is compared by a paired
+bootstrap over sources. With
 `--reference_weight` the regression too learns from chrF to the references of the
 ratings, as a reward of `rewards/learned_references.gin` does.
 
@@ -27,7 +28,7 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import metrics
 from rest_jax.rewards import corruptions
 from rest_jax.rewards import words as words_lib
-from rest_jax.stages import reward_references
+from rest_jax.stages import agreement, reward_references
 
 _RATINGS = flags.DEFINE_string(
   'ratings', None, 'A file as RatingsFile reads it.', required=True
@@ -206,16 +207,10 @@ def compare(
   }
 
 
-def _pearson(scores: np.ndarray, rated: ratings_lib.Ratings) -> dict:
-  _, source = np.unique(rated.source, return_inverse=True)
-  low, high = metrics.bootstrap_interval(
-    metrics.pearson, scores, rated.score, clusters=source
+def _agreement(scores: np.ndarray, rated: ratings_lib.Ratings) -> dict:
+  return agreement.agreement(
+    scores, rated.score, rated.source, num_resamples=_RESAMPLES.value
   )
-  return {
-    'pearson': metrics.pearson(scores, rated.score),
-    'low': low,
-    'high': high,
-  }
 
 
 def main(argv: list[str]) -> None:
@@ -240,14 +235,14 @@ def main(argv: list[str]) -> None:
     'ridge': {
       'penalty': penalty,
       'reference_weight': _REFERENCE_WEIGHT.value,
-      **_pearson(ridge, judged),
+      **_agreement(ridge, judged),
     },
   }
   if _MODEL_DIR.value:
     ours = reward_scores(
       pathlib.Path(_MODEL_DIR.value), _GIN_FILES.value, _BINDINGS.value, judged
     )
-    result['reward'] = _pearson(ours, judged)
+    result['reward'] = _agreement(ours, judged)
     result['paired'] = compare(ours, ridge, judged, _RESAMPLES.value)
   print(json.dumps(result))
 
