@@ -198,7 +198,7 @@ class Decoder(nn.Module):
 
   Attributes:
     config: sizes.
-    head: 'logits' or 'value'.
+    head: 'logits', 'value', or 'judgement' for both.
   """
 
   config: config_lib.NetworkConfig
@@ -213,10 +213,10 @@ class Decoder(nn.Module):
     ]
     self.decoder_norm = layers.RMSNorm(config.dtype)
     self.dropout = layers.Dropout(config.dropout_rate, (-2,))
-    if self.head == 'value':
+    if self.head != 'logits':
       # Small, so that training starts near 0 and the body hardly moves.
       self.value_dense = layers.Dense(1, ('embed', 'value'), init_scale=0.1)
-    elif not config.logits_via_embedding:
+    if self.head != 'value' and not config.logits_via_embedding:
       self.logits_dense = layers.Dense(config.vocab_size, ('embed', 'vocab'))
 
   def __call__(

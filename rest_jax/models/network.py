@@ -18,7 +18,8 @@ class Transformer(nn.Module):
 
   Attributes:
     config: sizes.
-    head: 'logits' for a policy, 'value' for one scalar a decoder position.
+    head: 'logits' for a policy, 'value' for one scalar a decoder position,
+      'judgement' for that scalar and the target's log-probability together.
   """
 
   config: config_lib.NetworkConfig
@@ -119,6 +120,16 @@ class Transformer(nn.Module):
     """Float32 scalar of each decoder state, for `head='value'`."""
     return self.decoder.values(hidden)
 
+  def judgements(
+    self, hidden: Float[Array, '*R T D'], targets: Int[Array, '*R T']
+  ) -> Float[Array, '*R T']:
+    """value + log softmax(logits)[target] of states, for `head='judgement'`."""
+    logits = self.logits(hidden).astype(jnp.float32)
+    # A masked sum, not a look-up, whose gradient would be a scatter.
+    is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
+    chosen = jnp.where(is_target, logits, 0.0).sum(-1)
+    return self.values(hidden) + chosen - nn.logsumexp(logits, axis=-1)
+
   def __call__(
     self,
     encoder_input_tokens: Int[Array, 'B S'],
@@ -146,6 +157,10 @@ class Transformer(nn.Module):
     )
     if self.head == 'value':
       return self.values(hidden)
+    if self.head == 'judgement':
+      if decoder_target_tokens is None:
+        raise ValueError('decoder_target_tokens must be given to be judged')
+      return self.judgements(hidden, decoder_target_tokens)
     logits = self.logits(hidden)
     return layers.constrain(logits, ('batch', 'length', 'vocab'))
 

@@ -29,7 +29,10 @@ class ScalarModel:
     config: sizes; `vocab_size` must be set.
     pooling: what a reward is made of: 'last', the value at EOS, which has read
       all; 'mean', the mean value over the tokens, each of which judges what it
-      has read: a text of many parts then needs no summary in one state.
+      has read: a text of many parts then needs no summary in one state;
+      'likelihood', the mean over the tokens of value + log pi(y_t | y_<t, x) in
+      nats: from a policy's weights it starts as what the policy finds likely
+      (Liu et al., BRIO, arXiv 2203.16804, train such a model to rank).
   """
 
   config: network.NetworkConfig
@@ -44,7 +47,12 @@ class ScalarModel:
 
   @functools.cached_property
   def module(self) -> network.Transformer:
-    return network.Transformer(self.config, head='value')
+    head = 'judgement' if self._is_likelihood else 'value'
+    return network.Transformer(self.config, head=head)
+
+  @property
+  def _is_likelihood(self) -> bool:
+    return self.pooling == 'likelihood'
 
   def init(self, key: Array) -> types.Params:
     return policy_lib.init_params(self.module, key)
@@ -66,7 +74,8 @@ class ScalarModel:
     """
     own = jax.eval_shape(self.init, key)
     decoder = dict(policy_params['decoder'])
-    decoder.pop('logits_dense', None)
+    if not self._is_likelihood:
+      decoder.pop('logits_dense', None)
     decoder['value_dense'] = jax.jit(
       lambda key: self.init(key)['decoder']['value_dense']
     )(key)
@@ -111,7 +120,13 @@ class ScalarModel:
     targets: Int[Array, 'R T'],
   ) -> Float[Array, ' R']:
     """`rewards` of rows whose decoder states are known, padded behind EOS."""
-    values = self.module.apply({'params': params}, hidden, method='values')
+    variables = {'params': params}
+    if self._is_likelihood:
+      values = self.module.apply(
+        variables, hidden, targets, method='judgements'
+      )
+    else:
+      values = self.module.apply(variables, hidden, method='values')
     weights = (targets != types.PAD_ID).astype(jnp.float32)
     return POOLINGS[self.pooling](jnp.asarray(values), weights)
 
@@ -134,7 +149,11 @@ def mean_value(
   return total / jnp.maximum(is_real.sum(axis=1), 1)
 
 
-POOLINGS = {'last': last_value, 'mean': mean_value}
+POOLINGS = {
+  'last': last_value,
+  'mean': mean_value,
+  'likelihood': mean_value,
+}
 
 
 def _check_same(expected: types.Params, params: types.Params):

@@ -66,7 +66,8 @@ class RewardStage:
       by which checkpoints are chosen; about so many, of whole sources. The
       report is on all ratings.
     dropout_rate: of the network in both trainings; None for the policy's.
-    pooling: what the reward is made of: 'last' or 'mean', see `ScalarModel`.
+    pooling: what the reward is made of: 'last', 'mean' or 'likelihood', see
+      `ScalarModel`.
     scoring: maximum lengths, and shapes in which texts are scored.
     num_resamples: of the bootstrap intervals.
     choose_within_source: whether checkpoints are chosen by pairs of one source

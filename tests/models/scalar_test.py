@@ -38,6 +38,24 @@ def test_padding_does_not_matter_to_a_mean():
   )
 
 
+@pytest.mark.parametrize('is_tied', [True, False])
+def test_a_likelihood_starts_as_that_of_the_policy(is_tied):
+  config = tiny.config(logits_via_embedding=is_tied)
+  policy = policy_lib.Policy(config)
+  of_policy = tiny.lively(policy.init(jax.random.key(1)))
+  scalars = scalar.ScalarModel(config, pooling='likelihood')
+  params = scalars.init_from_policy(of_policy, jax.random.key(0))
+  batch = tiny.batch(0, [4, 3], [5, 2], pad=1)
+  found = scalars.rewards(params, batch)
+  log_probs = policy.log_probs(of_policy, batch)
+  params['decoder']['value_dense'] = jax.tree.map(
+    jnp.zeros_like, params['decoder']['value_dense']
+  )
+  means = [log_probs[0, :5].mean(), log_probs[1, :2].mean()]
+  np.testing.assert_allclose(scalars.rewards(params, batch), means, rtol=1e-5)
+  assert (found != scalars.rewards(params, batch)).all()
+
+
 def test_an_unknown_pooling_is_refused():
   with pytest.raises(ValueError, match='pooling must be one of'):
     scalar.ScalarModel(tiny.config(), pooling='max')
