@@ -18,9 +18,14 @@ import typing
 from typing import Any
 
 from rest_jax.data import files
-from rest_jax.evaluation import hacking, metrics
+from rest_jax.evaluation import hacking, metrics, verdict
+from rest_jax.evaluation import outputs as outputs_lib
 
 SCHEMA = 1
+# Policies beside those of ReST, by which a gain of its policies is judged.
+TRAINED_ON = 'trained on'
+EQUAL_ENTROPY = 'equal entropy'
+CONTROLS = (TRAINED_ON, EQUAL_ENTROPY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,7 +172,13 @@ class Variant:
     seed: of the run; the first of several.
     seeds: of all runs that are pooled; empty for one run.
     split: e.g. 'validation', 'test'.
+    control: which control it is, one of `CONTROLS`: BC trained on for as many
+      steps as the last policy's Improve steps took, or BC sampled at the
+      temperature at which its entropy is that of the last policy; '' for none.
     decode: how the judged outputs were made.
+    outputs: what was measured of the outputs of each decode, such as 'greedy'
+      and 'samples'; fields of the entry itself repeat the reward and human of
+      the samples, and BLEU and chrF of `decode.text`.
     reward: mean reward of the samples x100, clustered by source.
     filter: of the last Improve step; None where there was none.
     human: mean score of the independent judge x100; where there is none, of
@@ -205,7 +216,11 @@ class Variant:
   seeds: tuple[int, ...] = ()
   filter: Filter | None = None
   split: str
+  control: str = ''
   decode: Decode
+  outputs: Mapping[str, outputs_lib.Output] = dataclasses.field(
+    default_factory=dict
+  )
   reward: metrics.Estimate
   human: metrics.Estimate | None = None
   difference_to_bc: metrics.Difference | None = None
@@ -237,6 +252,8 @@ class Variant:
     for field in ('name', 'loss', 'split'):
       value = getattr(self, field)
       _check(bool(value), field, 'a non-empty text', value)
+    is_known = self.control in ('', *CONTROLS)
+    _check(is_known, 'control', f"'' or one of {CONTROLS}", self.control)
     for field in ('grow', 'improve', 'distinct_samples'):
       value = getattr(self, field)
       _check(value >= 0, field, 'at least 0', value)
@@ -258,10 +275,23 @@ class Variant:
     return self.name, self.split
 
   @property
-  def warning(self) -> str | None:
-    """Says that the reward rose and what it does not see fell, if so."""
-    return hacking.warning(
-      f'{self.name}, {self.split}',
+  def warnings(self) -> tuple[str, ...]:
+    """What is to be said against the policy, see `verdict.warnings`."""
+    name = f'{self.name}, {self.split}'
+    if self.control:
+      return ()
+    if self.outputs:
+      found = self.diagnostics
+      return verdict.warnings(
+        name,
+        self.outputs,
+        text=self.decode.text,
+        num_samples=self.decode.samples_per_source,
+        self_bleu=None if found is None else found.self_bleu,
+      )
+    # An entry of a version that measured one decode for each number.
+    line = hacking.warning(
+      name,
       self.difference_to_bc,
       {
         'BLEU': self.bleu_difference_to_bc,
@@ -269,11 +299,13 @@ class Variant:
         'human': self.human_difference_to_bc,
       },
     )
+    return () if line is None else (line,)
 
   @property
   def is_bc(self) -> bool:
-    """Whether this is supervised learning alone (G=0, I=0)."""
-    return self.loss == 'bc' and self.grow == 0 and self.improve == 0
+    """Whether this is supervised learning alone (G=0, I=0), and no control."""
+    is_first = self.grow == 0 and self.improve == 0
+    return self.loss == 'bc' and is_first and not self.control
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -310,9 +342,8 @@ class Results:
 
   @property
   def warnings(self) -> tuple[str, ...]:
-    """A line for each policy that may exploit its reward."""
-    lines = (variant.warning for variant in self.variants)
-    return tuple(line for line in lines if line is not None)
+    """What is to be said against the policies, a line each."""
+    return tuple(line for v in self.variants for line in v.warnings)
 
   def of_split(self, split: str) -> tuple[Variant, ...]:
     """Returns the entries of one split, in order."""
@@ -339,6 +370,18 @@ def variant_name(loss: str, grow: int, improve: int) -> str:
     The name.
   """
   return f'{loss.upper()} (G={grow}, I={improve})'
+
+
+def control_name(control: str, temperature: float) -> str:
+  """Names a control, e.g. 'BC trained on' or 'BC at T=0.52'.
+
+  Args:
+    control: one of `CONTROLS`.
+    temperature: of its samples.
+  """
+  if control == TRAINED_ON:
+    return 'BC trained on'
+  return f'BC at T={temperature:.2f}'
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -447,6 +490,7 @@ def _order(variant: Variant) -> tuple[Any, ...]:
     variant.grow,
     variant.improve,
     variant.loss != 'bc',  # the baseline first
+    variant.control != '',
     variant.loss,
     variant.name,
   )
@@ -468,7 +512,9 @@ def _dump(value: Any) -> Any:
     fields = dataclasses.fields(value)
     return {field.name: _dump(getattr(value, field.name)) for field in fields}
   if isinstance(value, Mapping):
-    return {str(key): _dump(value[key]) for key in sorted(value)}
+    is_numbered = not any(isinstance(key, str) for key in value)
+    keys = sorted(value) if is_numbered else value
+    return {str(key): _dump(value[key]) for key in keys}
   if isinstance(value, (list, tuple)):
     return [_dump(item) for item in value]
   if isinstance(value, numbers.Integral) and not isinstance(value, bool):
@@ -494,6 +540,8 @@ def _parse(kind: Any, value: Any, path: str) -> Any:
   if origin is Mapping:
     _check(isinstance(value, Mapping), path, 'an object', value)
     keys = {key: f'{path}[{_show(key)}]' for key in value}
+    if arguments[0] is str:
+      return {k: _parse(arguments[1], value[k], n) for k, n in keys.items()}
     for key, name in keys.items():
       _check(str(key).isdecimal(), name, 'keyed by a whole number', key)
     return {

@@ -19,6 +19,7 @@ from rest_jax.data import files
 from rest_jax.evaluation import results as results_lib
 
 GREY = '#7f7f7f'
+_LIGHT_GREYS = ('#a3a3a3', '#c4c4c4')  # Of controls.
 INK = '#333333'
 GRID = '#e4e4e4'
 MARKERS = 'osD^vPX'
@@ -50,10 +51,17 @@ def purples(count: int) -> list[str]:
 
 
 def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
-  """A colour for each name: grey for supervised learning, else purples."""
-  names = {variant.name: variant.is_bc for variant in variants}
-  rest = iter(purples(sum(not is_bc for is_bc in names.values())))
-  return {name: GREY if is_bc else next(rest) for name, is_bc in names.items()}
+  """A colour for each name: greys for supervised learning, else purples."""
+  greys = {
+    results_lib.TRAINED_ON: _LIGHT_GREYS[0],
+    results_lib.EQUAL_ENTROPY: _LIGHT_GREYS[1],
+  }
+  names = {
+    variant.name: GREY if variant.is_bc else greys.get(variant.control)
+    for variant in variants
+  }
+  rest = iter(purples(sum(shade is None for shade in names.values())))
+  return {name: shade or next(rest) for name, shade in names.items()}
 
 
 def family(variant: results_lib.Variant) -> str:

@@ -155,7 +155,7 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
         [variant.best_of_n[n] for n in ns],
         yerr=errors if any(errors) else None,
         color=shades[variant.name],
-        linestyle='--' if variant.is_bc else '-',
+        linestyle='--' if variant.is_bc or variant.control else '-',
         linewidth=1.2,
         marker=markers[variant.name],
         markersize=4.5,

@@ -20,6 +20,7 @@ import markupsafe
 from rest_jax import visible
 from rest_jax.data import files
 from rest_jax.evaluation import metrics
+from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import (
   drawing,
@@ -88,10 +89,15 @@ class Page:
     """What to know first: the policy of the best reward against BC."""
     split = self.results.splits[0]
     variants = self.results.of_split(split)
-    best = max(variants, key=lambda variant: variant.reward.mean)
+    policies = [v for v in variants if not v.control] or variants
+    best = max(policies, key=lambda variant: variant.reward.mean)
     found = [_highlight(f'Reward ×100, {split}', best, 'reward')]
+    searched = best.outputs.get(best.decode.text)
+    if searched is not None and searched.human is not None:
+      label = f'Its human score ×100, {best.decode.text} outputs'
+      found.append(_highlight(label, searched, 'human'))
     if best.human is not None:
-      found.append(_highlight('Its human score ×100', best, 'human'))
+      found.append(_highlight('Its human score ×100, samples', best, 'human'))
     for name, label in (('bleu', 'Its BLEU'), ('chrf', 'Its chrF')):
       if getattr(best, name) is not None:
         found.append(_highlight(label, best, name))
@@ -114,6 +120,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
       for split in results.splits
       for cells in (
         table.policies(results, split),
+        table.by_decode(results, split),
         table.across_seeds(results, split),
       )
       if cells is not None
@@ -182,21 +189,20 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _note(results: results_lib.Results) -> str:
-  notes = [table.NOTE]
-  if any(variant.seeds for variant in results.variants):
-    notes.append(table.NOTE_OF_SEEDS)
-  return ' '.join(notes).replace('\n', ' ')
+  return ' '.join(table.notes(results)).replace('\n', ' ')
 
 
 def _highlight(
-  label: str, variant: results_lib.Variant, name: str
+  label: str, variant: results_lib.Variant | outputs_lib.Output, name: str
 ) -> Highlight:
   value = getattr(variant, name)
   is_estimate = isinstance(value, metrics.Estimate)
   shown = table.estimate(value) if is_estimate else table.number(value)
   prefix = '' if name == 'reward' else f'{name}_'
   difference = getattr(variant, f'{prefix}difference_to_bc')
-  notes = [variant.name] if name == 'reward' else []
+  notes = []
+  if isinstance(variant, results_lib.Variant) and name == 'reward':
+    notes.append(variant.name)
   if difference is not None:
     notes.append(f'{table.difference(difference)} to BC')
   return Highlight(label=label, value=shown, note=', '.join(notes))

@@ -1,9 +1,10 @@
 """Results as tables: cells, and lines of fixed width for the terminal."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from rest_jax.evaluation import metrics
+from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 
 MAX_WIDTH = 120
@@ -13,6 +14,14 @@ MISSING = '-'
 NOTE = (
   'Reward and human x100, higher is better, ± one standard error clustered by\n'
   'source; "to BC" is the difference to BC (G=0, I=0), paired by source.'
+)
+NOTE_OF_DECODES = (
+  'By decode: all measures of greedy outputs, of samples and of the best of them by\n'
+  'reward, each compared with BC by the same decode; seconds to make the outputs.'
+)
+NOTE_OF_CONTROLS = (
+  'Controls: "BC trained on", on D for as many steps as all Improve steps took; "BC\n'
+  'at T=…", sampled at the temperature of equal entropy: what being surer gives.'
 )
 NOTE_OF_SEEDS = (
   'Of several seeds, ± above says how sure the mean of these trainings is;\n'
@@ -48,6 +57,7 @@ def render(
     for split in results.splits
     for cells in (
       policies(results, split),
+      _grouped(results, split),
       across_seeds(results, split),
       diagnostics(results, split),
     )
@@ -55,13 +65,23 @@ def render(
   ]
   if not blocks:
     return f'{results.task}: nothing evaluated yet.'
-  blocks.append(NOTE)
-  if any(variant.seeds for variant in results.variants):
-    blocks.append(NOTE_OF_SEEDS)
+  blocks += notes(results)
   warnings = [*stage_warnings, *results.warnings]
   if warnings:
     blocks.append('\n'.join(f'WARNING {line}' for line in warnings))
   return '\n\n'.join(blocks)
+
+
+def notes(results: results_lib.Results) -> list[str]:
+  """Returns what the tables of results need to be said."""
+  found = [NOTE]
+  if any(variant.outputs for variant in results.variants):
+    found.append(NOTE_OF_DECODES)
+  if any(variant.control for variant in results.variants):
+    found.append(NOTE_OF_CONTROLS)
+  if any(variant.seeds for variant in results.variants):
+    found.append(NOTE_OF_SEEDS)
+  return found
 
 
 def policies(results: results_lib.Results, split: str) -> Cells:
@@ -72,15 +92,42 @@ def policies(results: results_lib.Results, split: str) -> Cells:
 
 def across_seeds(results: results_lib.Results, split: str) -> Cells | None:
   """Returns differences to BC with their errors across seeds, None of one seed."""
-  pooled = tuple(
+  pooled = [
     variant
     for variant in results.of_split(split)
     if variant.difference_stderr_across_seeds is not None
-  )
+  ]
   if not pooled:
     return None
   title = f'{results.task}, {split}: to BC, across seeds'
-  return _cells(title, pooled, _SEEDS)
+  return _cells(title, list(_decoded(pooled)), _SEEDS)
+
+
+def by_decode(results: results_lib.Results, split: str) -> Cells | None:
+  """Returns what was measured of the outputs of each policy by each decode.
+
+  None where no policy of the split has such measures.
+  """
+  decoded = [d for d in _decoded(results.of_split(split)) if d.name]
+  title = f'{results.task}, {split}: by decode'
+  return _cells(title, decoded, _DECODED) if decoded else None
+
+
+def _grouped(results: results_lib.Results, split: str) -> Cells | None:
+  """As `by_decode`, narrow: a policy's name stands above the lines of decodes."""
+  decoded = [d for d in _decoded(results.of_split(split)) if d.name]
+  if not decoded:
+    return None
+  title = f'{results.task}, {split}: by decode'
+  cells = _cells(title, decoded, _NARROW)
+  rows: list[tuple[str, ...]] = []
+  blank = ('',) * (len(cells.header) - 1)
+  for one, row in zip(decoded, cells.rows, strict=True):
+    if not rows or one.variant.name != name:
+      name = one.variant.name
+      rows.append((name, *blank))
+    rows.append(row)
+  return Cells(title, cells.header, tuple(rows))
 
 
 def diagnostics(results: results_lib.Results, split: str) -> Cells | None:
@@ -132,7 +179,7 @@ def _diagnostic(
   return lambda v: MISSING if v.diagnostics is None else show(v.diagnostics)
 
 
-_Columns = tuple[tuple[str, Callable[[results_lib.Variant], str]], ...]
+_Columns = tuple[tuple[str, Callable[[Any], str]], ...]
 
 _COLUMNS: _Columns = (
   ('policy', lambda variant: variant.name),
@@ -148,14 +195,81 @@ _COLUMNS: _Columns = (
 )
 
 
-def _across(
-  name: str,
-) -> Callable[[results_lib.Variant], str]:
+class _Decoded(NamedTuple):
+  """A policy's outputs by one decode.
+
+  Attributes:
+    variant: the policy.
+    name: of the decode, with the temperature of samples; '' for an entry that has
+      no measures by decode.
+    measured: what was measured of them.
+  """
+
+  variant: results_lib.Variant
+  name: str
+  measured: outputs_lib.Output | results_lib.Variant
+
+
+def _decoded(variants: Iterable[results_lib.Variant]) -> Iterator[_Decoded]:
+  for variant in variants:
+    if not variant.outputs:
+      yield _Decoded(variant, '', variant)
+    for name, output in variant.outputs.items():
+      if name == outputs_lib.SAMPLES:
+        name = f'{name}, T={variant.decode.temperature:.2g}'
+      yield _Decoded(variant, name, output)
+
+
+def _seconds(decoded: _Decoded) -> str:
+  seconds = decoded.measured.seconds
+  return f'{seconds:.1f}' if isinstance(seconds, float) else MISSING
+
+
+def _to_bc(prefix: str) -> Callable[[_Decoded], str]:
+  name = f'{prefix}difference_to_bc'
+  return lambda decoded: difference(getattr(decoded.measured, name))
+
+
+def _mean(value: metrics.Estimate | None) -> str:
+  return number(None if value is None else value.mean)
+
+
+_NARROW: _Columns = (
+  ('policy, decode', lambda d: f'  {d.name}'),
+  ('reward', lambda d: _mean(d.measured.reward)),
+  ('to BC', _to_bc('')),
+  ('human', lambda d: _mean(d.measured.human)),
+  ('to BC', _to_bc('human_')),
+  ('BLEU', lambda d: number(d.measured.bleu)),
+  ('to BC', _to_bc('bleu_')),
+  ('chrF', lambda d: number(d.measured.chrf)),
+  ('to BC', _to_bc('chrf_')),
+  ('seconds', _seconds),
+)
+
+_DECODED: _Columns = (
+  ('policy', lambda d: d.variant.name),
+  ('decode', lambda d: d.name),
+  ('reward', lambda d: estimate(d.measured.reward)),
+  ('reward to BC', _to_bc('')),
+  ('human', lambda d: estimate(d.measured.human)),
+  ('human to BC', _to_bc('human_')),
+  ('BLEU', lambda d: number(d.measured.bleu)),
+  ('BLEU to BC', _to_bc('bleu_')),
+  ('chrF', lambda d: number(d.measured.chrf)),
+  ('chrF to BC', _to_bc('chrf_')),
+  ('distinct', lambda d: number(d.measured.distinct)),
+  ('seconds', _seconds),
+)
+
+
+def _across(name: str) -> Callable[[_Decoded], str]:
   """Shows a difference to BC with its error across seeds."""
 
-  def show(variant: results_lib.Variant) -> str:
-    found = getattr(variant, f'{name}difference_to_bc')
-    error = getattr(variant, f'{name}difference_stderr_across_seeds')
+  def show(decoded: _Decoded) -> str:
+    measured = decoded.measured
+    found = getattr(measured, f'{name}difference_to_bc')
+    error = getattr(measured, f'{name}difference_stderr_across_seeds')
     if found is None or error is None:
       return MISSING
     return difference(metrics.Difference(found.mean, error))
@@ -164,8 +278,9 @@ def _across(
 
 
 _SEEDS: _Columns = (
-  ('policy', lambda variant: variant.name),
-  ('seeds', lambda variant: f'{len(variant.seeds)}'),
+  ('policy', lambda d: d.variant.name),
+  ('decode', lambda d: d.name or MISSING),
+  ('seeds', lambda d: f'{len(d.variant.seeds)}'),
   ('reward', _across('')),
   ('human', _across('human_')),
   ('BLEU', _across('bleu_')),
@@ -187,12 +302,10 @@ _DIAGNOSTICS: _Columns = (
 )
 
 
-def _cells(
-  title: str, variants: tuple[results_lib.Variant, ...], shown: _Columns
-) -> Cells:
+def _cells(title: str, entries: Sequence[Any], shown: _Columns) -> Cells:
   """Returns a row for each entry, without columns that none of them has."""
   columns = [
-    [header, *(cell(variant) for variant in variants)] for header, cell in shown
+    [header, *(cell(entry) for entry in entries)] for header, cell in shown
   ]
   columns = [c for c in columns if set(c[1:]) != {MISSING}]
   header, *rows = zip(*columns, strict=True)
@@ -200,14 +313,17 @@ def _cells(
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  # A name without cells stands above the rows of others, and may be longer.
+  full = [rows[0], *(row for row in rows[1:] if any(row[1:]))]
+  widths = [max(map(len, column)) for column in zip(*full, strict=True)]
   spare = MAX_WIDTH - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)
   # Only the name may be cut: a number that lost its end would be another one.
   widths[0] = min(widths[0], max(spare, 8))
   written = []
   for name, *others in rows:
-    if len(name) > widths[0]:
-      name = name[: widths[0] - 1] + '…'
+    width = widths[0] if any(others) else MAX_WIDTH
+    if len(name) > width:
+      name = name[: width - 1] + '…'
     row = [name.ljust(widths[0])]
     row += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
     written.append(_GAP.join(row).rstrip())

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 
 # Every field that readers of the file rely on.
@@ -53,6 +53,17 @@ def make_diagnostics(**fields):
     'kl_to_bc_per_token': 0.125,
   }
   return results_lib.Diagnostics(**{**full, **fields})
+
+
+def make_output(**fields):
+  full = {
+    'reward': metrics.Estimate(80.0, 0.5),
+    'human': metrics.Estimate(66.0, 0.25),
+    'bleu': 31.5,
+    'chrf': 55.25,
+    'seconds': 1.5,
+  }
+  return outputs.Output(**{**full, **fields})
 
 
 def make_variant(grow=1, improve=2, split='validation', **fields):
@@ -145,6 +156,50 @@ class TestRoundTrip:
     # The online baseline has no steps either.
     assert not make_variant(0, 0, loss='ppo').is_bc
 
+  def test_outputs_are_kept_in_their_order(self, tmp_path):
+    decoded = {
+      'greedy': make_output(),
+      'samples': make_output(
+        distinct=3.5,
+        seconds=None,
+        human_difference_to_bc=metrics.Difference(1.0, 0.5),
+      ),
+      'best of 4': make_output(human=None),
+    }
+    path = tmp_path / 'results.json'
+    variant = make_variant(outputs=decoded)
+    results_lib.write(
+      path, results_lib.Results(task='demo', variants=(variant,))
+    )
+    (read,) = results_lib.read(path).variants
+    assert read == variant
+    assert list(read.outputs) == ['greedy', 'samples', 'best of 4']
+
+  def test_controls_follow_bc_and_are_not_bc(self):
+    controls = [
+      make_variant(
+        0, 0, name=results_lib.control_name(control, 0.525), control=control
+      )
+      for control in results_lib.CONTROLS
+    ]
+    results = results_lib.Results(
+      task='demo',
+      variants=(
+        *controls,
+        make_variant(0, 0, loss='ppo'),
+        make_variant(),
+        make_variant(0, 0),
+      ),
+    )
+    assert [v.name for v in results.variants] == [
+      'BC (G=0, I=0)',
+      'BC at T=0.53',
+      'BC trained on',
+      'PPO (G=0, I=0)',
+      'BC (G=1, I=2)',
+    ]
+    assert [v.is_bc for v in results.variants] == [True, *4 * [False]]
+
 
 class TestWarnings:
   FALL = metrics.Difference(-3.0, 0.5)
@@ -172,12 +227,34 @@ class TestWarnings:
     ],
   )
   def test_each_measure_outside_of_the_reward_counts(self, field, name):
-    assert make_variant().warning is None
-    assert f'but {name} -3.00' in make_variant(**{field: self.FALL}).warning
+    assert make_variant().warnings == ()
+    (line,) = make_variant(**{field: self.FALL}).warnings
+    assert f'but {name} -3.00' in line
     fell = make_variant(
       difference_to_bc=metrics.Difference(-1.0, 0.1), **{field: self.FALL}
     )
-    assert fell.warning is None
+    assert fell.warnings == ()
+
+  def test_with_outputs_the_same_decode_is_compared(self):
+    rise, fall = metrics.Difference(4.0, 0.5), self.FALL
+    apart = {
+      'greedy': make_output(bleu_difference_to_bc=fall),
+      'samples': make_output(difference_to_bc=rise, distinct=3.0),
+    }
+    # The fields of the entry itself are of different decodes.
+    fields = {'difference_to_bc': rise, 'bleu_difference_to_bc': fall}
+    assert make_variant(**fields).warnings
+    assert make_variant(**fields, outputs=apart).warnings == ()
+    together = {
+      **apart,
+      'greedy': make_output(difference_to_bc=rise, bleu_difference_to_bc=fall),
+    }
+    (line,) = make_variant(**fields, outputs=together).warnings
+    assert line.startswith('BC (G=1, I=2), validation, greedy: reward +4.00')
+    control = make_variant(
+      0, 0, control='trained on', outputs=together, **fields
+    )
+    assert control.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -310,6 +387,9 @@ class TestFaults:
       ),
       (_with(seconds={'grow': -1}), r'\.seconds\.grow must be at least 0'),
       (_with(seconds=None), r'\.seconds must be an object; got None'),
+      (_with(control='x'), r"\.control must be '' or one of"),
+      (_with(outputs=[]), r'\.outputs must be an object'),
+      (_with(outputs={'greedy': {}}), r"\.outputs\['greedy'\]\.reward is miss"),
       (_with(blue=1.0), r"\.blue is not a field of results; .* 'bleu'"),
     ],
   )

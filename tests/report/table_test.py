@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import table
 
@@ -98,6 +98,96 @@ def test_diagnostics_have_a_block():
   ]
 
 
+def _output(reward, difference=None, **fields):
+  return outputs.Output(
+    reward=metrics.Estimate(reward, 0.5),
+    bleu=40.0,
+    chrf=60.0,
+    difference_to_bc=difference,
+    **fields,
+  )
+
+
+def _decoded():
+  """BC, a policy and a control, by greedy search and in samples."""
+  rise = metrics.Difference(2.5, 0.25)
+  variants = []
+  for variant, temperature in (
+    (make_variant(0, 0), 0.8),
+    (make_variant(0, 0, name='BC at T=0.52', control='equal entropy'), 0.52),
+    (make_variant(1, 1), 0.8),
+  ):
+    difference = None if variant.is_bc else rise
+    variants.append(
+      dataclasses.replace(
+        variant,
+        decode=results_lib.Decode(
+          temperature=temperature, samples_per_source=4
+        ),
+        outputs={
+          'greedy': _output(71.0, difference, seconds=2.0),
+          'samples': _output(
+            62.0,
+            difference,
+            distinct=3.5,
+            human=metrics.Estimate(40.0, 1.0),
+            difference_stderr_across_seeds=1.5,
+          ),
+        },
+      )
+    )
+  return results_lib.Results(task='demo', variants=tuple(variants))
+
+
+def test_decodes_stand_below_the_name_of_their_policy():
+  text = table.render(_decoded())
+  (block,) = [b for b in text.split('\n\n') if ': by decode' in b]
+  assert block.split('\n') == [
+    'demo, validation: by decode',
+    'policy, decode     reward         to BC  human   BLEU   chrF  seconds',
+    '-' * 69,
+    'BC (G=0, I=0)',
+    '  greedy            71.00             -      -  40.00  60.00      2.0',
+    '  samples, T=0.8    62.00             -  40.00  40.00  60.00        -',
+    'BC at T=0.52',
+    '  greedy            71.00  +2.50 ± 0.25      -  40.00  60.00      2.0',
+    '  samples, T=0.52   62.00  +2.50 ± 0.25  40.00  40.00  60.00        -',
+    'BC (G=1, I=1)',
+    '  greedy            71.00  +2.50 ± 0.25      -  40.00  60.00      2.0',
+    '  samples, T=0.8    62.00  +2.50 ± 0.25  40.00  40.00  60.00        -',
+  ]
+  assert table.NOTE_OF_DECODES in text and table.NOTE_OF_CONTROLS in text
+
+
+def test_the_wide_table_has_errors_and_distinct_outputs():
+  cells = table.by_decode(_decoded(), 'validation')
+  assert cells.header == (
+    'policy', 'decode', 'reward', 'reward to BC', 'human', 'BLEU', 'chrF',
+    'distinct', 'seconds',
+  )  # fmt: skip
+  assert cells.rows[-1] == (
+    'BC (G=1, I=1)', 'samples, T=0.8', '62.00 ± 0.50', '+2.50 ± 0.25',
+    '40.00 ± 1.00', '40.00', '60.00', '3.50', '-',
+  )  # fmt: skip
+  plain = results_lib.Results(task='demo', variants=(make_variant(0, 0),))
+  assert table.by_decode(plain, 'validation') is None
+
+
+def test_errors_across_seeds_are_of_each_decode():
+  pooled = [
+    dataclasses.replace(v, seeds=(0, 1), difference_stderr_across_seeds=1.0)
+    for v in _decoded().variants
+    if v.grow
+  ]
+  results = results_lib.Results(task='demo', variants=tuple(pooled))
+  cells = table.across_seeds(results, 'validation')
+  assert cells.header == ('policy', 'decode', 'seeds', 'reward')
+  assert cells.rows == (
+    ('BC (G=1, I=1)', 'greedy', '2', '-'),
+    ('BC (G=1, I=1)', 'samples, T=0.8', '2', '+2.50 ± 1.50'),
+  )
+
+
 def test_errors_across_seeds_have_a_table_of_their_own():
   pooled = make_variant(
     1,
@@ -129,14 +219,15 @@ def test_warnings_come_last():
   second = dataclasses.replace(variant, split='test')
   results = results_lib.Results(task='demo', variants=(variant, second))
   assert table.render(results).split('\n\n')[-1].split('\n') == [
-    f'WARNING {variant.warning}',
-    f'WARNING {second.warning}',
+    f'WARNING {variant.warnings[0]}',
+    f'WARNING {second.warnings[0]}',
   ]
 
 
 @pytest.mark.parametrize('name', ['BC (G=1, I=1)', 'x' * 300])
 def test_fits_the_width_and_cuts_only_names(name):
   big = metrics.Difference(-123.456, 12.344)
+  large = metrics.Difference(-23.456, 12.344)
   variant = make_variant(
     1,
     1,
@@ -153,10 +244,24 @@ def test_fits_the_width_and_cuts_only_names(name):
       distinct_1=1.0, distinct_2=1.0, repetition=1.0, kl_to_bc=big
     ),
     seconds=results_lib.Seconds(grow=1e6),
+    outputs={
+      'best of 100': outputs.Output(
+        reward=large,
+        human=large,
+        bleu=100.0,
+        chrf=100.0,
+        seconds=1e5,
+        difference_to_bc=large,
+        human_difference_to_bc=large,
+        bleu_difference_to_bc=large,
+        chrf_difference_to_bc=large,
+      )
+    },
   )
   text = table.render(results_lib.Results(task='demo', variants=(variant,)))
   assert max(map(len, text.split('\n'))) <= table.MAX_WIDTH
   assert text.count('-123.46 ± 12.34') == 5
+  assert text.count('-23.46 ± 12.34') == 4
   assert '100.0 %' in text and '1000000' in text
   assert ('…' in text) == (len(name) == 300)
 
