@@ -8,10 +8,16 @@ import jax
 from rest_jax import checks
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
+from rest_jax.evaluation import results as results_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rate as rate_stage
+
+_CONTROLS = {
+  results_lib.TRAINED_ON: 'trained on for as many steps as the last policy',
+  results_lib.EQUAL_ENTROPY: 'sampled at the temperature of equal entropy',
+}
 
 
 def describe(run: run_lib.Run, run_mode: str) -> str:
@@ -93,6 +99,8 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
       f'{online.sources_per_iteration} sources an iteration with '
       f'{online.decode.num_samples_per_source} samples each'
     )
+  for step in run.controls():
+    yield f'  control   BC, {_CONTROLS[step.control]}'
   if run_mode == 'rate':
     yield from rate_stage.describe(run)
   if run_mode == 'sample':
@@ -136,6 +144,9 @@ def _stages(run):
   if rewards_base.needs_samples(run.experiment.reward):
     for split in run.experiment.evaluate.splits:
       yield f'evidence {split}', run.evidence_directory(split)
+  for step in run.controls():
+    made = step.temperature_directory or step.directory
+    yield made.name.replace('_', ' '), made
 
 
 def _short(text: str, length: int = 60) -> str:

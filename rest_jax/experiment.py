@@ -45,6 +45,8 @@ class Experiment:
     rating: what people are asked to rate.
     online: the online baseline; None for none.
     sample: how `--run_mode=sample` answers text.
+    controls: whether BC trained on for as many steps, and BC sampled at the
+      temperature of equal entropy, are evaluated beside the policies.
     num_grow_steps: G.
     num_improve_steps: I, of each Grow step; or a tuple of one number for each.
     seed: of everything random.
@@ -82,6 +84,7 @@ class Experiment:
   sample: sample_stage.SampleConfig = dataclasses.field(
     default_factory=sample_stage.SampleConfig
   )
+  controls: bool = True
   num_grow_steps: int = 1
   num_improve_steps: int | tuple[int, ...] = 1
   seed: int = 0

@@ -71,5 +71,5 @@ def _stages(run: run_lib.Run) -> Iterator[str]:
   if settings.online is not None:
     run.online()  # a baseline beside Algorithm 1, if it is asked for
     yield 'online'
-  run.evaluate()
+  run.evaluate()  # with controls: BC trained on, BC as sure as the last policy
   yield 'evaluate'

@@ -17,6 +17,7 @@ import numpy as np
 from rest_jax import experiment as experiment_lib
 from rest_jax.data import files, vocabularies
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
@@ -26,6 +27,7 @@ from rest_jax.rewards import normalize
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import (
   collect,
+  equal_entropy,
   prepare,
   rated_samples,
   refresh_samples,
@@ -57,23 +59,31 @@ class PolicyStep:
     improve: number of Improve steps since the last.
     directory: its stage's folder.
     is_online: whether it is the online baseline, which has no such steps.
+    control: which control it is, see `results.CONTROLS`; '' for none.
+    temperature_directory: the folder that has the temperature of its samples;
+      None for that of the evaluation.
   """
 
   grow: int
   improve: int
   directory: pathlib.Path
   is_online: bool = False
+  control: str = ''
+  temperature_directory: pathlib.Path | None = None
 
   @property
   def is_bc(self) -> bool:
-    return self.grow == 0 and not self.is_online
+    return self.grow == 0 and not self.is_online and not self.control
 
   @property
   def is_finished(self) -> bool:
-    return (self.directory / folder_lib.MANIFEST).exists()
+    made = [self.directory, self.temperature_directory]
+    return all((d / folder_lib.MANIFEST).exists() for d in made if d)
 
   @property
   def name(self) -> str:
+    if self.temperature_directory is not None:
+      return f'bc_{self.temperature_directory.name}'
     return 'bc' if self.is_bc else self.directory.name
 
 
@@ -234,6 +244,32 @@ class Run:
       steps.append(PolicyStep(0, 0, self.online_directory(), is_online=True))
     return steps
 
+  def controls(self) -> list[PolicyStep]:
+    """Returns the controls that are evaluated beside the policies."""
+    if not self.experiment.controls:
+      return []
+    found = [
+      PolicyStep(
+        0, 0, self.variant_dir / 'bc_trained_on', control=results_lib.TRAINED_ON
+      )
+    ]
+    if self.experiment.evaluate.decode.temperature > 0:
+      found.append(
+        PolicyStep(
+          0,
+          0,
+          self.directory('bc'),
+          control=results_lib.EQUAL_ENTROPY,
+          temperature_directory=self.variant_dir / 'equal_entropy',
+        )
+      )
+    return found
+
+  def reported(self) -> list[PolicyStep]:
+    """Returns all policies, and after them the controls that are there."""
+    controls = [step for step in self.controls() if step.is_finished]
+    return [*self.policies(), *controls]
+
   def policy_before(self, grow_step: int, improve_step: int) -> pathlib.Path:
     """Returns the folder of the policy that an Improve step starts from."""
     steps = self.policies()
@@ -301,8 +337,10 @@ class Run:
         prepare.VALIDATION, experiment.probe.split, *experiment.evaluate.splits,
       }:  # fmt: skip
         found[self.evidence_directory(split)] = True
-    for step in self.policies():
+    for step in [*self.policies(), *self.controls()]:
       found.setdefault(step.directory, True)
+      if step.temperature_directory is not None:
+        found[step.temperature_directory] = True
       for split in experiment.evaluate.splits:
         found[self.evaluation_directory(step, split)] = True
     return found
@@ -606,6 +644,80 @@ class Run:
       overwrite=self._overwrite,
     )
 
+  def make_controls(self) -> list[PolicyStep]:
+    """Makes the controls of the last policy, and returns them."""
+    for step in self.controls():
+      if step.control == results_lib.TRAINED_ON:
+        self._train_on(step.directory)
+      elif step.temperature_directory is not None:
+        self._match_entropy(step.temperature_directory)
+    return self.controls()
+
+  def _train_on(self, directory: pathlib.Path) -> None:
+    """Trains BC on D for as many steps as lie between BC and the last policy.
+
+    With the trainer of the first Improve step, and its way to keep a checkpoint.
+    """
+    experiment = self.experiment
+    made = [step.directory for step in self.policies() if step.grow]
+    if experiment.improve.init == 'initial':
+      made = made[-1:]  # It started from BC.
+    steps = [folder_lib.read_manifest(d)['training']['steps'] for d in made]
+    trainer = experiment.improve.trainer_at(
+      1, self._seed(seeds.Purpose.TRAINED_ON)
+    )
+    evaluate_fn, evaluation_settings = self._selection(
+      self.policy, experiment.num_grow_steps
+    )
+    bc_stage.run(
+      dataclasses.replace(
+        experiment.bc,
+        trainer=dataclasses.replace(
+          trainer, max_steps=sum(steps), patience=None
+        ),
+        init_dir=str(self.directory('bc')),
+      ),
+      policy=self.policy,
+      data=self.data,
+      mesh_config=experiment.mesh,
+      directory=directory,
+      seed=self._seed(seeds.Purpose.TRAINED_ON),
+      overwrite=self._overwrite,
+      evaluate_fn=evaluate_fn,
+      evaluation_settings=evaluation_settings,
+      description='bc trained on',
+    )
+
+  def _match_entropy(self, directory: pathlib.Path) -> None:
+    """Finds the temperature at which BC is as sure as the last policy."""
+    experiment = self.experiment
+    equal_entropy.run(
+      experiment.evaluate.decode,
+      policy=self.improved_policy,
+      policy_directory=self.last_policy_of(experiment.num_grow_steps),
+      bc_policy=self.policy,
+      bc_directory=self.directory('bc'),
+      data=self.data,
+      max_sources=experiment.evaluate.max_diagnostic_sources,
+      mesh_config=experiment.mesh,
+      directory=directory,
+      seed=self._seed(seeds.Purpose.ENTROPY),
+      overwrite=self._overwrite,
+    )
+
+  def temperature_of(self, step: PolicyStep) -> float:
+    """Returns the temperature at which a policy is sampled in evaluations."""
+    if step.temperature_directory is None:
+      return self.experiment.evaluate.decode.temperature
+    return equal_entropy.temperature(step.temperature_directory)
+
+  def _evaluation_of(self, step: PolicyStep) -> evaluate_stage.EvaluateConfig:
+    config = self.experiment.evaluate
+    decode = dataclasses.replace(
+      config.decode, temperature=self.temperature_of(step)
+    )
+    return dataclasses.replace(config, decode=decode)
+
   def _selection(
     self, policy: policy_lib.Policy, grow_step: int
   ) -> tuple[sampled.SampledReward, dict[str, Any]]:
@@ -670,16 +782,21 @@ class Run:
     """Measures policies on every split; writes results and figures.
 
     Args:
-      policies: which of them; None for all.
+      policies: which of them; None for all, and then the controls.
     """
-    experiment = self.experiment
+    self._measure(self.policies() if policies is None else policies)
+    # Once the policies are measured: folders of other settings are refused first.
     if policies is None:
-      policies = self.policies()
+      self._measure(self.make_controls())
+    self.report()
+
+  def _measure(self, policies: Sequence[PolicyStep]) -> None:
+    experiment = self.experiment
     for split in experiment.evaluate.splits:
       evidence = self.evidence(split)
       for step in policies:
         evaluate_stage.run(
-          experiment.evaluate,
+          self._evaluation_of(step),
           split=split,
           policy=self.policy_of(step),
           policy_directory=step.directory,
@@ -694,10 +811,9 @@ class Run:
           evidence=evidence,
           overwrite=self._overwrite,
         )
-    self.report()
 
   def evaluate_finished(self) -> None:
-    """Measures the policies that are there.
+    """Measures the policies that are there, and controls once all are.
 
     Raises:
       FileNotFoundError: none is.
@@ -709,7 +825,7 @@ class Run:
         f'none of {", ".join(step.name for step in self.policies())}. Train one '
         'first: --run_mode=bc, or --run_mode=rest for all stages.'
       )
-    self.evaluate(finished)
+    self.evaluate(None if finished == self.policies() else finished)
 
   def answerer(
     self, policy: str = '', *, at_once: bool = False

@@ -392,8 +392,11 @@ def test_bleu_may_be_that_of_beam_search(run, tmp_path):
     if variant.is_bc and variant.split == 'validation'
   ]
   assert (found.decode.text, plain.decode.text) == ('beam 3', 'greedy')
-  # The draws are the same.
+  # The draws are the same, and so are greedy outputs.
   assert found.reward == plain.reward
+  assert list(found.outputs) == ['greedy', 'beam 3', 'samples', 'best of 2']
+  assert found.outputs['greedy'].bleu == pytest.approx(plain.bleu)
+  assert found.outputs['beam 3'].bleu == pytest.approx(found.bleu)
   pairs = run.data.pairs('validation')
   references = [pairs.reference_text(row) for row in range(len(pairs))]
   expected, _ = text_metrics.corpus_bleu(outputs, references, tokenize='13a')

@@ -6,6 +6,9 @@ import shutil
 
 from rest_jax import configurables, experiment, gin_utils, rest
 from rest_jax import run as run_lib
+from rest_jax.data import files
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import outputs
 
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
@@ -31,3 +34,18 @@ def copied(run: run_lib.Run, folder: pathlib.Path) -> run_lib.Run:
   """A copy of a run that a test may change."""
   shutil.copytree(run.model_dir, folder / 'copy')
   return run_lib.Run(run.experiment, folder / 'copy')
+
+
+def without_judge(directory: pathlib.Path) -> None:
+  """Makes an evaluation one of a task that has no judge."""
+  manifest = folder_lib.read_manifest(directory)
+  measured = manifest['measured']
+  for fields in (measured, *measured['outputs'].values()):
+    del fields['human']
+  del measured['best_of_n_human']
+  files.write_json(directory / folder_lib.MANIFEST, manifest, sealed=True)
+  scores = outputs.read(directory)
+  outputs.write(
+    directory,
+    {name: found._replace(human=None) for name, found in scores.items()},
+  )

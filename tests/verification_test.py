@@ -117,7 +117,7 @@ def _tree(run) -> dict[str, bytes]:
   return {
     str(path.relative_to(run.model_dir)): path.read_bytes()
     for path in _checked_files(run)
-    if path.suffix in ('.arrow', '.npy', '.txt', '.model', '.jsonl')
+    if path.suffix in ('.arrow', '.npy', '.npz', '.txt', '.model', '.jsonl')
     and 'checkpoints' not in path.parts
   }
 
@@ -142,7 +142,7 @@ def test_what_is_damaged_is_made_again_alone(copy, caplog):
     next(first.glob('samples-00001*')),
     next(second.glob('rewards/learned-00002*')),
     next(copy.directory('data').glob('pairs-validation*')),
-    next(copy.model_dir.glob('evaluate/bc-test/chrf_counts.npy')),
+    next(copy.model_dir.glob('evaluate/bc-test/outputs.npz')),
     parameters,
   ]
   for path in damaged:

@@ -22,7 +22,7 @@ from rest_jax.rewards import words as words_lib
 REPETITION_ORDER = 3
 _CHARACTERS = 3
 # Standard errors of a change that is not taken for chance.
-_MANY = 2.0
+MANY = 2.0
 
 
 def repetition(texts: Iterable[str], order: int = REPETITION_ORDER) -> float:
@@ -232,11 +232,11 @@ def warning(
     A line, if the reward is more than two standard errors above BC and one of
     the others more than two below; else None.
   """
-  if reward is None or reward.z <= _MANY:
+  if reward is None or reward.z <= MANY:
     return None
   known = {name: other for name, other in others.items() if other is not None}
-  fell = [_change(n, other) for n, other in known.items() if other.z < -_MANY]
-  rose = [_change(n, other) for n, other in known.items() if other.z > _MANY]
+  fell = [_change(n, other) for n, other in known.items() if other.z < -MANY]
+  rose = [_change(n, other) for n, other in known.items() if other.z > MANY]
   if not fell:
     return None
   # A judge who likes it better is an argument on the other side.

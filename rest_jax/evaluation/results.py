@@ -13,6 +13,7 @@ import math
 import numbers
 import os
 import pathlib
+import re
 import types
 import typing
 from typing import Any
@@ -275,6 +276,14 @@ class Variant:
     return self.name, self.split
 
   @property
+  def place(self) -> tuple[str, str]:
+    """The key, but for the temperature in the name of a control."""
+    name = self.name
+    if self.control:
+      name = re.sub(r' T=[\d.]+', '', name)
+    return name, self.split
+
+  @property
   def warnings(self) -> tuple[str, ...]:
     """What is to be said against the policy, see `verdict.warnings`."""
     name = f'{self.name}, {self.split}'
@@ -350,9 +359,12 @@ class Results:
     return tuple(v for v in self.variants if v.split == split)
 
   def updated(self, variants: Iterable[Variant]) -> 'Results':
-    """Returns results where entries of the same (name, split) are replaced."""
-    merged = {variant.key: variant for variant in self.variants}
-    merged.update({variant.key: variant for variant in variants})
+    """Returns results where entries of the same (name, split) are replaced.
+
+    The name of a control may have another temperature.
+    """
+    merged = {variant.place: variant for variant in self.variants}
+    merged.update({variant.place: variant for variant in variants})
     return dataclasses.replace(self, variants=tuple(merged.values()))
 
 

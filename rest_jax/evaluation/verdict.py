@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from rest_jax.evaluation import hacking, metrics
 from rest_jax.evaluation import outputs as outputs_lib
 
-# Standard errors of a change that is not taken for chance.
-_MANY = 2.0
 # Samples of a source are nearly all alike from here on: of those that could
 # differ from the first, the share that does; or their BLEU to each other.
 _FEW_DISTINCT = 0.1
@@ -106,11 +104,11 @@ def _collapsed(
 
 
 def _rose(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z > _MANY]
+  return [name for name, d in output.differences.items() if d.z > hacking.MANY]
 
 
 def _fell(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z < -_MANY]
+  return [name for name, d in output.differences.items() if d.z < -hacking.MANY]
 
 
 def _change(output: outputs_lib.Output, name: str) -> str:

@@ -216,6 +216,32 @@ def draw_likeliest(
   return _at(tokens, place), _at(values, place) - normalizer
 
 
+def likeliest(
+  logits: Float[Array, '*rows V'],
+  *,
+  top_k: int | None = None,
+  top_p: float = 1.0,
+) -> Float[Array, '*rows k']:
+  """Logits of the tokens that `draw_likeliest` draws from, others at −∞.
+
+  Args:
+    logits: float32, divided by the temperature.
+    top_k: at least 1; None for all tokens.
+    top_p: in (0, 1].
+
+  Returns:
+    The logits as they are where all tokens are drawn from; else falling.
+  """
+  if top_k is None and top_p == 1:
+    return logits
+  count = min(top_k or logits.shape[-1], logits.shape[-1])
+  values, _ = lax.top_k(logits, count)
+  weights = jax.nn.softmax(values)
+  before = jnp.cumsum(weights, -1) - weights
+  is_cut = (before >= top_p).at[..., 0].set(False)
+  return jnp.where(is_cut, -jnp.inf, values)
+
+
 def greedy(
   logits: Float[Array, 'rows V'], *, forbidden: Sequence[int] = ()
 ) -> tuple[Int[Array, ' rows'], Float[Array, ' rows']]:

@@ -45,6 +45,9 @@ def run(
   directory: str | pathlib.Path,
   seed: int,
   overwrite: bool = False,
+  evaluate_fn: trainer_lib.EvaluateFn | None = None,
+  evaluation_settings: dict | None = None,
+  description: str = 'bc',
 ) -> pathlib.Path:
   """Trains by maximum likelihood on D.
 
@@ -58,6 +61,9 @@ def run(
     directory: the folder to write.
     seed: of the initialisation.
     overwrite: see `folder.begin`.
+    evaluate_fn: chooses the checkpoint; None for the validation NLL.
+    evaluation_settings: what feeds it, for the record.
+    description: the words before the progress bar.
 
   Returns:
     The finished folder.
@@ -72,6 +78,8 @@ def run(
   if config.init_dir is not None:
     settings['init'] = policies.digest(config.init_dir)
     origins['init'] = pathlib.Path(config.init_dir)
+  if evaluate_fn is not None:
+    settings['evaluation'] = evaluation_settings
   folder = folder_lib.begin(
     directory, settings, overwrite=overwrite, origins=origins
   )
@@ -83,12 +91,14 @@ def run(
     mesh=mesh,
     packable=config.loss.packable,
   )
-  # The validation NLL is a sum over tokens, whatever the loss is.
-  validation = config.trainer.batches(
-    **pair_batches(data.pairs(prepare.VALIDATION)),
-    mesh=mesh,
-    packable=True,
-  )
+  if evaluate_fn is None:
+    # The validation NLL is a sum over tokens, whatever the loss is.
+    validation = config.trainer.batches(
+      **pair_batches(data.pairs(prepare.VALIDATION)),
+      mesh=mesh,
+      packable=True,
+    )
+    evaluate_fn = trainer_lib.nll_evaluation(policy, validation, mesh_config)
   result = trainer_lib.train(
     config.trainer,
     model=policy,
@@ -97,8 +107,8 @@ def run(
     mesh_config=mesh_config,
     params=_first_params(config, policy, mesh_config, seed),
     directory=folder.path,
-    evaluate_fn=trainer_lib.nll_evaluation(policy, validation, mesh_config),
-    description='bc',
+    evaluate_fn=evaluate_fn,
+    description=description,
   )
   folder.finish(
     {

@@ -30,6 +30,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.sampling import categorical
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import loader
 
@@ -227,6 +228,40 @@ def divergences(
   )
 
 
+def entropies(
+  params: types.Params,
+  policy: policy_lib.Policy,
+  decode: sampler_lib.DecodeConfig,
+  mesh_config: mesh_lib.MeshConfig,
+  *,
+  sources: tuple[ragged.Ragged, np.ndarray],
+  targets: tuple[ragged.Ragged, np.ndarray],
+) -> np.ndarray:
+  """sum_t H(q(. | y_<t, x)) of rows of tokens, q what they are drawn from.
+
+  Args:
+    params: parameters of the policy, on any devices.
+    policy: its network.
+    decode: temperature above 0, `top_k` and `top_p` of q.
+    mesh_config: devices and rules; those of this process are used.
+    sources: as for `log_probs`.
+    targets: likewise.
+
+  Returns:
+    float32 [n], nats, at least 0. Pieces that are never drawn count as others.
+  """
+  compute = _jitted_entropies(policy, decode.top_k, decode.top_p)
+  placed = _put_local(mesh_config)(params, policy)
+  inverse = np.float32(1 / decode.temperature)
+  return _teacher_forced(
+    lambda batch: compute(placed, batch, inverse),
+    mesh_config,
+    sources=sources,
+    targets=targets,
+    description='entropies',
+  )
+
+
 def _put_local(
   mesh_config: mesh_lib.MeshConfig,
 ) -> Callable[[types.Params, policy_lib.Policy], types.Params]:
@@ -290,6 +325,23 @@ def _jitted_divergences(policy: policy_lib.Policy):
     return jnp.where(is_token, of_token, 0.0).sum(-1)
 
   return jax.jit(divergences)
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_entropies(
+  policy: policy_lib.Policy, top_k: int | None, top_p: float
+):
+  def entropies(params, batch, inverse_temperature):
+    logits = policy.logits(params, batch) * inverse_temperature
+    log_q = jax.nn.log_softmax(
+      categorical.likeliest(logits, top_k=top_k, top_p=top_p)
+    )
+    # A token of probability 0 adds nothing: [B, T, V] -> [B, T].
+    terms = jnp.where(jnp.isfinite(log_q), -jnp.exp(log_q) * log_q, 0.0)
+    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    return jnp.where(is_token, terms.sum(-1), 0.0).sum(-1)
+
+  return jax.jit(entropies)
 
 
 def _join(

@@ -14,16 +14,19 @@ from rest_jax.evaluation import metrics, paired_text
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import html, side_by_side
 from rest_jax.rewards import normalize
-from rest_jax.stages import diagnostics
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import outputs as outputs_stage
 
 PAGE_FILE = 'compare.html'
 _RESULTS_FILE = 'results.json'
 _TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
+# The judge's scores of greedy or beam outputs; all other scores are of samples.
+_SEARCHED = 'human_searched'
 _MEASURES = {
   'reward': 'reward ×100',
   'human': 'human ×100',
+  _SEARCHED: 'human ×100, greedy or beam outputs',
   'bleu': 'BLEU',
   'chrf': 'chrF',
 }
@@ -53,7 +56,9 @@ class _Run:
     for path in sorted(self.path.glob('variants/*/evaluation.json')):
       for variant in results_lib.read(path).variants:
         step = f'improve_{variant.grow}_{variant.improve}'
-        if variant.is_bc:
+        if variant.control:
+          step = f'bc_{variant.control.replace(" ", "_")}'
+        elif variant.is_bc:
           step = 'bc'
         elif not variant.grow:
           step = f'online_{variant.loss}'
@@ -167,10 +172,11 @@ _Policies = tuple[results_lib.Variant | None, ...]
 def _rows(runs: Sequence[_Run], split: str) -> Iterator[tuple[str, _Policies]]:
   """Policies that belong together: of one name, or alone at their (G, I)."""
   of_runs = [run.results.of_split(split) for run in runs]
-  places: dict[tuple[int, int, bool], list[list[results_lib.Variant]]] = {}
+  places: dict[tuple[Any, ...], list[list[results_lib.Variant]]] = {}
   for index, variants in enumerate(of_runs):
     for variant in variants:
-      place = (variant.grow, variant.improve, variant.is_bc)
+      is_bc, control = variant.is_bc, variant.control
+      place = (variant.grow, variant.improve, is_bc, control)
       found = places.setdefault(place, [[] for _ in runs])
       found[index].append(variant)
   for found in places.values():
@@ -199,14 +205,14 @@ def _cell(
   remarks: dict[str, None],
 ) -> side_by_side.Cell | None:
   """What one policy has, and its difference to the first run's."""
-  value = None if variant is None else getattr(variant, name)
+  value = None if variant is None else _value(variant, name)
   if variant is None or value is None:
     return None
   if isinstance(value, metrics.Estimate):
     cell = side_by_side.Cell(value=value.mean, stderr=value.stderr)
   else:
     cell = side_by_side.Cell(value=value)
-  if run is first_run or first is None or getattr(first, name) is None:
+  if run is first_run or first is None or _value(first, name) is None:
     return cell
   try:
     folders = tuple(
@@ -215,9 +221,9 @@ def _cell(
     )
     _check_sources(variant.split, folders, (run, first_run))
     if name in _TEXT_SCORES:
-      difference = _text_difference(name, folders)
+      difference = _text_difference(name, folders, (variant, first))
       return dataclasses.replace(cell, difference=difference)
-    scores, base = _scores(name, folders)
+    scores, base = _scores(name, folders, (variant, first))
   except _NotPairedError as error:
     remarks[f'{run.name}, {_MEASURES[name]}: {error}.'] = None
     return cell
@@ -236,6 +242,15 @@ def _cell(
       scores[0], base[0], scores[1], base[1]
     ).scaled(100),
   )
+
+
+def _value(
+  variant: results_lib.Variant, name: str
+) -> metrics.Estimate | float | None:
+  if name == _SEARCHED:
+    output = variant.outputs.get(variant.decode.text)
+    return None if output is None else output.human
+  return getattr(variant, name)
 
 
 class _NotPairedError(Exception):
@@ -278,18 +293,30 @@ def _check_sources(
 
 
 def _scores(
-  name: str, folders: tuple[pathlib.Path, ...]
+  name: str,
+  folders: tuple[pathlib.Path, ...],
+  variants: tuple[results_lib.Variant, ...],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """Scores and source ids of both, on the scale of the second."""
-  if name == 'human':
+  if name in ('human', _SEARCHED):
     judges = [_manifest(folder, 'judge') for folder in folders]
     if judges[0] != judges[1]:
       raise _NotPairedError(
         f'the judges differ: {judges[0]} and {judges[1]} (the first run)'
       )
+    if name == 'human':
+      return [
+        evaluate_stage.read_scores(folder, evaluate_stage.HUMAN)
+        for folder in folders
+      ]
+    searched = [
+      outputs_stage.read(folder)[variant.decode.text]
+      for folder, variant in zip(folders, variants, strict=True)
+    ]
     return [
-      evaluate_stage.read_scores(folder, evaluate_stage.HUMAN)
-      for folder in folders
+      (scores.human, scores.sources)
+      for scores in searched
+      if scores.human is not None
     ]
   rewards = [_manifest(folder, 'reward') for folder in folders]
   if rewards[0] != rewards[1]:
@@ -309,14 +336,20 @@ def _scores(
 
 
 def _text_difference(
-  name: str, folders: tuple[pathlib.Path, ...]
+  name: str,
+  folders: tuple[pathlib.Path, ...],
+  variants: tuple[results_lib.Variant, ...],
 ) -> metrics.Difference:
   tokenizers = [_manifest(folder, 'bleu_tokenize') for folder in folders]
   if name == 'bleu' and tokenizers[0] != tokenizers[1]:
     raise _NotPairedError(f'the tokenisers differ: {tokenizers}')
-  counts = [diagnostics.read_counts(folder, name) for folder in folders]
-  if counts[0] is None or counts[1] is None:
+  try:
+    counts = [
+      getattr(outputs_stage.read(folder)[variant.decode.text], name)
+      for folder, variant in zip(folders, variants, strict=True)
+    ]
+  except ValueError as error:
     raise _NotPairedError(
       'an evaluation of an older version has no counts of sentences'
-    )
+    ) from error
   return paired_text.paired_difference(_TEXT_SCORES[name], counts[0], counts[1])

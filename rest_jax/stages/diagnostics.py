@@ -8,8 +8,8 @@ import numpy as np
 
 from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import files, pair_store, ragged, sample_store
-from rest_jax.evaluation import hacking, metrics, paired_text, sampled
+from rest_jax.data import pair_store, ragged, sample_store
+from rest_jax.evaluation import hacking, metrics, sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
@@ -104,8 +104,8 @@ def distance_to_bc(
   """
   kl, per_token = metrics.Estimate(0.0, 0.0), 0.0
   if policies.digest(policy_directory) != policies.digest(bc_directory):
-    tokens, ids = _untempered(
-      decode,
+    tokens, ids = draw(
+      decode.untempered(),
       params=params,
       policy=policy,
       data=data,
@@ -113,6 +113,7 @@ def distance_to_bc(
       rows=rows[sampled.spread_rows(len(rows), max_sources)],
       mesh_config=mesh_config,
       seed=seed,
+      description='KL to BC',
     )
     divergences = collect.divergences(
       params,
@@ -129,15 +130,22 @@ def distance_to_bc(
   }
 
 
-def _untempered(
-  decode, *, params, policy, data, pairs, rows, mesh_config, seed
+def draw(
+  decode: sampler_lib.DecodeConfig,
+  *,
+  params: types.Params,
+  policy: policy_lib.Policy,
+  data: prepare.PreparedData,
+  pairs: pair_store.PairStore,
+  rows: np.ndarray,
+  mesh_config: mesh_lib.MeshConfig,
+  seed: int,
+  description: str,
 ) -> tuple[ragged.Ragged, np.ndarray]:
-  """Draws from the policy itself; returns tokens and source ids."""
-  sampler = collect.policy_sampler(
-    policy, decode.untempered(), mesh_config, data.vocabulary
-  )
+  """Draws samples that are not stored; returns their tokens and source ids."""
+  sampler = collect.policy_sampler(policy, decode, mesh_config, data.vocabulary)
   tokens, ids = [], []
-  with progress_lib.Progress('KL to BC', len(rows), 'source') as progress:
+  with progress_lib.Progress(description, len(rows), 'source') as progress:
     for block in sampler.sample(
       params,
       pairs.source_tokens,
@@ -149,39 +157,6 @@ def _untempered(
       tokens += [sample for samples in block.tokens for sample in samples]
       ids.append(np.repeat(block.source_ids, block.finished.shape[1]))
   return ragged.Ragged.from_lists(tokens), np.concatenate(ids)
-
-
-def write_counts(
-  directory: pathlib.Path,
-  hypotheses: Sequence[str],
-  references: Sequence[str],
-  *,
-  tokenize: str,
-) -> None:
-  """Keeps what BLEU and chrF count in each sentence, for paired differences."""
-  counts = {
-    'bleu': paired_text.bleu_counts(hypotheses, references, tokenize=tokenize),
-    'chrf': paired_text.chrf_counts(hypotheses, references),
-  }
-  for name, rows in counts.items():
-    with (
-      files.atomic_write(_counts_path(directory, name)) as temporary,
-      temporary.open('wb') as opened,
-    ):
-      np.save(opened, rows)
-
-
-def read_counts(directory: pathlib.Path, name: str) -> np.ndarray | None:
-  """Reads the counts of 'bleu' or 'chrf', int [sources, counts].
-
-  None for an evaluation of a version that did not keep them.
-  """
-  path = _counts_path(directory, name)
-  return np.load(path) if path.exists() else None
-
-
-def _counts_path(directory: pathlib.Path, name: str) -> pathlib.Path:
-  return directory / f'{name}_counts.npy'
 
 
 def _languages(data: prepare.PreparedData) -> hacking.LanguageClassifier:

@@ -1,8 +1,9 @@
 """Stage `evaluate`: what one policy does on one split, and results of all.
 
 For each policy and split a folder holds n sampled outputs of every source (a
-sample store, with rewards and the judge's scores beside it), one greedy output or
-the best of beam search, and a manifest with what was measured.
+sample store, with rewards and the judge's scores beside it), one greedy output and
+the best of beam search if asked for, scores of each source by decode, and a
+manifest with what was measured.
 """
 
 from collections.abc import Sequence
@@ -12,30 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax import progress as progress_lib
-from rest_jax import settings, types
-from rest_jax.data import files, pair_store, sample_rewards, sample_store
+from rest_jax import settings
+from rest_jax.data import pair_store, sample_store
 from rest_jax.data import task as task_lib
-from rest_jax.evaluation import best_of_n, metrics, sampled, text_metrics
+from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.evaluation import sampled, text_metrics
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize, reference_text
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import (
-  collect,
-  diagnostics,
-  policies,
-  prepare,
-  sample_events,
-  unfinished,
-)
+from rest_jax.stages import collect, policies, prepare, unfinished
+from rest_jax.stages import evaluation as evaluation_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import outputs as outputs_stage
 
-HUMAN = 'human'
-_SOURCES_PER_SHARD = 2048
+HUMAN = outputs_stage.HUMAN
 _LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
 
 
@@ -44,8 +39,8 @@ class EvaluateConfig:
   """What is reported of every policy.
 
   Attributes:
-    decode: the draws whose reward is reported and from which Best-of-N curves
-      are computed: temperature and number of samples.
+    decode: the samples that are scored, and from which Best-of-N curves and the
+      best of all are computed: temperature and number of samples.
     selection: the draws by which Improve steps choose checkpoints.
     splits: 'validation', 'test' or both.
     max_sources: evaluate on this many sources of a split, evenly spread; None
@@ -55,7 +50,9 @@ class EvaluateConfig:
       teacher-forced pass of BC over their samples is part of them.
     bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None
       follows the script of the references.
-    beam_size: of the outputs that BLEU and chrF are of; None for greedy ones.
+    beam_size: number of beams of a beam search beside greedy search, whose
+      outputs are then those of an entry's own BLEU and chrF; None for greedy
+      outputs alone.
     length_penalty: of beam search, see `DecodeConfig`.
   """
 
@@ -69,34 +66,48 @@ class EvaluateConfig:
   beam_size: int | None = None
   length_penalty: float = 0.6
 
-  def text_decode(self) -> sampler_lib.DecodeConfig:
-    """How the outputs that BLEU and chrF are of are made."""
+  def searches(self) -> dict[str, sampler_lib.DecodeConfig]:
+    """Returns the decodes that search for one output, by name, greedy first."""
+    found = {outputs_lib.GREEDY: self._search(None)}
+    if self.beam_size is not None:
+      found[outputs_lib.beam(self.beam_size)] = self._search(self.beam_size)
+    return found
+
+  def _search(self, beam_size: int | None) -> sampler_lib.DecodeConfig:
     num_rows = self.decode.block_sources * self.decode.block_samples
     return dataclasses.replace(
       self.decode,
       num_samples_per_source=1,
       samples_per_block=None,
       temperature=0.0,
-      block_sources=max(1, num_rows // (self.beam_size or 1)),
+      block_sources=max(1, num_rows // (beam_size or 1)),
       # Each is compiled, and one pass over a split is short.
       row_shares=(0.5,),
       compact_shares=(),
       queue_sources=None,
-      beam_size=self.beam_size,
+      beam_size=beam_size,
       length_penalty=self.length_penalty,
     )
 
   @property
   def text_name(self) -> str:
-    """The words for them in results."""
-    return 'greedy' if self.beam_size is None else f'beam {self.beam_size}'
+    """The decode of an entry's own BLEU and chrF: beam search, or greedy."""
+    return list(self.searches())[-1]
 
   @property
-  def text_file(self) -> str:
-    return f'{self.text_name.replace(" ", "_")}.txt'
+  def best_name(self) -> str | None:
+    """The name of the best of all samples; None for one sample a source."""
+    num_samples = self.decode.num_samples_per_source
+    return outputs_lib.best_of(num_samples) if num_samples > 1 else None
+
+  @property
+  def decodes(self) -> tuple[str, ...]:
+    """The names of all decodes whose outputs are measured."""
+    best = () if self.best_name is None else (self.best_name,)
+    return (*self.searches(), outputs_lib.SAMPLES, *best)
 
   def __post_init__(self):
-    self.text_decode()  # Now rather than after training, if a value is wrong.
+    self.searches()  # Now rather than after training, if a value is wrong.
     settings.make_tuples(self, 'splits')
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
@@ -150,14 +161,14 @@ def run(
     The finished folder.
   """
   pairs = data.pairs(split)
-  references = _some_references(pairs)
   tokenize = config.bleu_tokenize
   if tokenize is None:
-    tokenize = reference_text.bleu_tokenizer(references)
+    tokenize = reference_text.bleu_tokenizer(_some_references(pairs))
   folder = folder_lib.begin(
     directory,
     {
       'decode': config.decode,
+      'decodes': config.decodes,
       'max_sources': config.max_sources,
       'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': tokenize,
@@ -184,114 +195,54 @@ def run(
   if folder.is_finished:
     return folder.path
   collect.check_references(reward, pairs, split)
-  rows = sampled.spread_rows(len(pairs), config.max_sources)
-  shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
-  params = policies.load(policy_directory, policy, mesh_config)
-  collect.sample(
-    folder.path,
-    sampler=collect.policy_sampler(
-      policy, config.decode, mesh_config, data.vocabulary, is_shared=False
-    ),
-    params=params,
+  evaluation = evaluation_lib.Evaluation(
+    path=folder.path,
+    decode=config.decode,
+    searches=config.searches(),
+    text=config.text_name,
+    best=config.best_name,
+    max_diagnostic_sources=config.max_diagnostic_sources,
     policy=policy,
-    mesh_config=mesh_config,
-    pairs=pairs,
-    rows=rows,
-    shards=shards,
-    seed=seed,
-    grow_step=0,
-    with_references=False,
-    description=f'evaluate {folder.path.name}: sample',
-  )
-  processes.barrier('sampled')
-  scorers: list[tuple[rewards_base.Reward, normalize.Normalizer]] = [
-    (reward, normalizer)
-  ]
-  if judge is not None:
-    # The judge's scale is its own: raw and normalised are the same.
-    scorers.append((_Judged(judge), normalize.Normalizer(0.0, 1.0)))
-  for scorer, scale in scorers:
-    collect.score(
-      folder.path,
-      reward=scorer,
-      num_shards=len(shards),
-      pairs=pairs,
-      vocabulary=data.vocabulary,
-      normalizer=scale,
-      description=f'evaluate {folder.path.name}: {scorer.name}',
-      evidence=evidence,
-    )
-  outputs = _outputs(config, policy, params, data, pairs, rows, mesh_config)
-  distance = diagnostics.distance_to_bc(
-    config.decode,
-    params=params,
-    policy=policy,
-    policy_directory=policy_directory,
-    bc_directory=bc_directory,
+    params=policies.load(policy_directory, policy, mesh_config),
     data=data,
-    pairs=pairs,
-    rows=rows,
-    max_sources=config.max_diagnostic_sources,
     mesh_config=mesh_config,
     seed=seed,
-  )
-  entries = sample_store.shard_entries(folder.path, len(shards))
-  if processes.is_main():
-    with files.atomic_write(folder.path / config.text_file) as temporary:
-      temporary.write_text('\n'.join(outputs) + '\n', encoding='utf-8')
-    diagnostics.write_counts(
-      folder.path,
-      outputs,
-      sampled.texts_of(pairs, rows)[1],
-      tokenize=tokenize,
-    )
-    sample_events.write(
-      folder.path,
-      entries,
-      reward_name=reward.name,
+    scorer=outputs_stage.Scorer(
+      reward=reward,
+      normalizer=normalizer,
+      judge=judge,
+      evidence=evidence,
       pairs=pairs,
-      vocabulary=data.vocabulary,
-      step=0,
-    )
-  measured = _measure(
-    tokenize, folder.path, entries, reward.name, judge, outputs, pairs, rows,
-    data,
-  )  # fmt: skip
-  _warn_of_tokenizer(
-    folder, tokenize, references, measured, outputs, pairs, rows
+      rows=sampled.spread_rows(len(pairs), config.max_sources),
+      tokenize=tokenize,
+    ),
   )
-  num_samples = sum(entry['rows'] for entry in entries)
-  message = unfinished.message(
-    round(measured['unfinished'] * num_samples),
-    num_samples,
-    config.decode.max_target_length,
-  )
-  if message and split == config.splits[0]:  # Once a policy.
-    folder.warn(message)
+  seconds = evaluation.sample(None if judge is None else _Judged(judge))
+  samples = evaluation.samples()
+  made = evaluation.outputs(samples, seconds)
+  scores = {name: evaluation.scorer.score(one) for name, one in made.items()}
+  distance = evaluation.distance_to_bc(policy_directory, bc_directory)
+  if processes.is_main():
+    evaluation.write(made, scores)
+  measured = evaluation.measure(samples, made, scores)
+  texts, references = made[config.text_name].texts, evaluation.references
+  _warn_of_tokenizer(folder, tokenize, measured['bleu'], texts, references)
+  num_samples = samples.rewards.size
+  if split == config.splits[0]:  # Once a policy.
+    _warn_of_length(folder, config, measured['unfinished'], num_samples)
   if evidence is not None:
     measured['collapse'] = evidence_lib.measure_collapse(
-      folder, entries, evidence, data.vocabulary
+      folder, evaluation.entries, evidence, data.vocabulary
     )
   folder.finish(
     {
       'schema_version': sample_store.SCHEMA_VERSION,
       'num_sources': len(pairs),
       'num_rows': num_samples,
-      'shards': entries,
+      'shards': evaluation.entries,
       'split': split,
       'measured': measured,
-      'diagnostics': {
-        **diagnostics.measure(
-          folder.path,
-          entries,
-          data=data,
-          pairs=pairs,
-          rows=rows,
-          max_sources=config.max_diagnostic_sources,
-          tokenize=tokenize,
-        ),
-        **distance,
-      },
+      'diagnostics': {**evaluation.diagnostics(), **distance},
     }
   )
   return folder.path
@@ -324,36 +275,6 @@ def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:
   return {'beam': [config.beam_size, config.length_penalty]}
 
 
-def _outputs(
-  config: EvaluateConfig,
-  policy: policy_lib.Policy,
-  params: types.Params,
-  data: prepare.PreparedData,
-  pairs: pair_store.PairStore,
-  rows: np.ndarray,
-  mesh_config: mesh_lib.MeshConfig,
-) -> list[str]:
-  sampler = collect.policy_sampler(
-    policy, config.text_decode(), mesh_config, data.vocabulary
-  )
-  with progress_lib.Progress(
-    f'{config.text_name} outputs', len(rows), 'source'
-  ) as progress:
-    tokens = [
-      samples[0]
-      for block in sampler.sample(
-        params,
-        pairs.source_tokens,
-        rows,
-        seed=0,
-        grow_step=0,
-        progress=progress.advance,
-      )
-      for samples in block.tokens
-    ]
-  return data.vocabulary.decode_batch(tokens)
-
-
 def read_scores(
   directory: str | pathlib.Path, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -376,90 +297,35 @@ def _some_references(pairs: pair_store.PairStore) -> list[str]:
 def _warn_of_tokenizer(
   folder: folder_lib.StageFolder,
   tokenize: str,
-  references: Sequence[str],
-  measured: dict[str, Any],
+  bleu: float,
   outputs: Sequence[str],
-  pairs: pair_store.PairStore,
-  rows: np.ndarray,
+  references: Sequence[str],
 ) -> None:
   """Warns where a tokeniser takes whole sentences for words."""
   script = reference_text.script_of(references)
   if not reference_text.is_unfit(tokenize, script):
     return
   fitting = reference_text.bleu_tokenizer(references)
-  other, _ = text_metrics.corpus_bleu(
-    outputs, sampled.texts_of(pairs, rows)[1], tokenize=fitting
-  )
+  other, _ = text_metrics.corpus_bleu(outputs, references, tokenize=fitting)
   folder.warn(
     f'{script.share:.0%} of the letters of the references are {script.name}, '
     f'which bleu_tokenize={tokenize!r} does not cut into words: BLEU is '
-    f'{measured["bleu"]:.2f}, with {fitting!r} {other:.2f}. Leave '
+    f'{bleu:.2f}, with {fitting!r} {other:.2f}. Leave '
     'EvaluateConfig.bleu_tokenize out, or set it to the latter.'
   )
 
 
-def _measure(
-  tokenize, directory, entries, reward_name, judge, outputs, pairs, rows, data
-) -> dict[str, Any]:
-  """Everything that this policy's outputs alone decide."""
-  ids, texts, rewards, judged, finished = [], [], [], [], []
-  for shard, entry in enumerate(entries):
-    opened = sample_store.Shard(directory / entry['file'])
-    ids.append(opened.source_id)
-    finished.append(opened.finished)
-    texts += collect.texts(
-      directory, shard, len(entries), pairs, data.vocabulary
-    )[1]
-    for name, scores in ((reward_name, rewards), (HUMAN, judged)):
-      if name == HUMAN and judge is None:
-        continue
-      _, score = sample_rewards.read_rewards(
-        sample_store.rewards_path(directory, name, shard, len(entries)),
-        rows=entry['rows'],
-        samples_sha256=entry['sha256'],
-      )
-      scores.append(score)
-  ids = np.concatenate(ids)
-  rewards = np.concatenate(rewards).astype(np.float64)
-  judged = np.concatenate(judged).astype(np.float64) if judged else None
-  finished = np.concatenate(finished)
-  references = [pairs.reference_text(int(row)) for row in rows]
-  bleu, bleu_signature = text_metrics.corpus_bleu(
-    outputs, references, tokenize=tokenize
+def _warn_of_length(
+  folder: folder_lib.StageFolder,
+  config: EvaluateConfig,
+  unfinished_share: float,
+  num_samples: int,
+) -> None:
+  """Warns where many samples are longer than the maximum."""
+  message = unfinished.message(
+    round(unfinished_share * num_samples),
+    num_samples,
+    config.decode.max_target_length,
   )
-  chrf, chrf_signature = text_metrics.corpus_chrf(outputs, references)
-  table = rewards.reshape(len(rows), -1)
-  judged_table = None if judged is None else judged.reshape(table.shape)
-  sizes = best_of_n.sizes(table.shape[1])
-  is_finished = finished.reshape(table.shape)
-  curve = best_of_n.curve(table, sizes, finished=is_finished)
-  measured = {
-    'reward': _estimate(metrics.clustered_mean(rewards, ids)),
-    'bleu': bleu,
-    'bleu_signature': bleu_signature,
-    'chrf': chrf,
-    'chrf_signature': chrf_signature,
-    'length_ratio': text_metrics.length_ratio(outputs, references),
-    'distinct_samples': text_metrics.distinct_samples(ids, texts),
-    'unfinished': float(1.0 - finished.mean()),
-    'best_of_n': {str(n): _estimate(e) for n, e in curve.items()},
-  }
-  if judge is not None and judged is not None:
-    judged_curve = best_of_n.curve(
-      table, sizes, judged_table, finished=is_finished
-    )
-    measured[HUMAN] = _estimate(metrics.clustered_mean(judged, ids))
-    measured['best_of_n_human'] = {
-      str(n): _estimate(e) for n, e in judged_curve.items()
-    }
-    measured['human_greedy'] = float(
-      np.mean(
-        judge.scores([pairs.source_text(int(row)) for row in rows], outputs)
-      )
-    )
-  return measured
-
-
-def _estimate(estimate: metrics.Estimate) -> dict[str, float]:
-  """Times 100, as results are reported."""
-  return {'mean': 100 * estimate.mean, 'stderr': 100 * estimate.stderr}
+  if message:
+    folder.warn(message)

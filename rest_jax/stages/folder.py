@@ -49,6 +49,7 @@ _MODES = (
   ),
   (_VARIANT + r'online_\w+', 'online'),
   (_VARIANT + 'probe', 'test_reward'),
+  (_VARIANT + '(?:bc_trained_on|equal_entropy)', 'evaluate'),
   (_VARIANT + r'evaluate/[^/]+', 'evaluate'),
   (_ROOT + r'evidence/[^/]+', 'evaluate'),
 )

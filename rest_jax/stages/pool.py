@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rest_jax.evaluation import metrics
+from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import scores as scores_lib
 from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import outputs as outputs_stage
 from rest_jax.stages import summary
 
 
@@ -27,7 +30,8 @@ def variants(
   names = {'reward': runs[0].reward_model.name, 'human': evaluate_stage.HUMAN}
   for split in runs[0].experiment.evaluate.splits:
     bc, previous = None, None
-    for number, step in enumerate(runs[0].policies()):
+    bc_outputs: Sequence[Outputs] = ()
+    for number, step in enumerate(runs[0].reported()):
       of_seeds = [of_run[split][number] for of_run in gathered]
       own = {
         what: Scores.read(runs, number, split, name)
@@ -36,8 +40,13 @@ def variants(
       }
       if step.is_bc:
         bc = own
-      # The online baseline follows no other policy but BC.
-      before = bc if step.is_online else previous
+      outputs = [
+        outputs_stage.read(_evaluation(run, number, split)) for run in runs
+      ]
+      if step.is_bc:
+        bc_outputs = outputs
+      # The online baseline and controls follow no other policy but BC.
+      before = bc if step.is_online or step.control else previous
       pooled = pool(
         of_seeds,
         seeds=seeds,
@@ -45,8 +54,17 @@ def variants(
         bc=None if step.is_bc else bc,
         previous=before,
       )
+      pooled = dataclasses.replace(
+        _renamed(pooled),
+        outputs=pool_outputs(
+          [variant.outputs for variant in of_seeds],
+          outputs,
+          None if step.is_bc else bc_outputs,
+        ),
+      )
       previous = own
-      if 'human' not in own:  # No judge; but people may have rated.
+      # Without a judge, people may have rated, at the temperature of them all.
+      if 'human' not in own and step.temperature_directory is None:
         pooled = _with_people(pooled, runs, people, number)
       yield pooled
 
@@ -61,9 +79,7 @@ def _with_people(
   split = variant.split
 
   def digest(run: Any, of: int) -> str:
-    return evaluate_stage.policy_digest(
-      run.evaluation_directory(run.policies()[of], split)
-    )
+    return evaluate_stage.policy_digest(_evaluation(run, of, split))
 
   rated = [
     (ratings, digest(run, number), digest(run, 0))
@@ -81,6 +97,71 @@ def _with_people(
   )
 
 
+def _evaluation(run: Any, number: int, split: str) -> pathlib.Path:
+  """Returns the evaluation's folder of one of the run's policies."""
+  return run.evaluation_directory(run.reported()[number], split)
+
+
+def _renamed(variant: results_lib.Variant) -> results_lib.Variant:
+  """Names a control after the mean temperature of the seeds."""
+  if variant.control != results_lib.EQUAL_ENTROPY:
+    return variant
+  name = results_lib.control_name(variant.control, variant.decode.temperature)
+  # The name may end with that of the variant.
+  suffix = variant.name.partition(' T=')[2].partition(' ')[2]
+  return dataclasses.replace(variant, name=f'{name} {suffix}'.strip())
+
+
+Outputs = Mapping[str, outputs_lib.Scores]
+
+
+def pool_outputs(
+  measured: Sequence[Mapping[str, outputs_lib.Output]],
+  own: Sequence[Outputs],
+  bc: Sequence[Outputs] | None,
+) -> dict[str, outputs_lib.Output]:
+  """Pools what was measured by decode, as `pool` does.
+
+  Args:
+    measured: what was measured of each seed's policy.
+    own: the scores of its outputs.
+    bc: those of each seed's BC; None if it is BC itself.
+
+  Returns:
+    The pooled measures, by decode.
+  """
+  found = {}
+  for decode in measured[0]:
+    outputs = [of_seed[decode] for of_seed in measured]
+    columns = _columns([of_seed[decode] for of_seed in own])
+    changes: dict[str, Any] = {
+      name: scores.mean() for name, scores in columns.items()
+    }
+    if bc is not None and all(decode in of_seed for of_seed in bc):
+      of_bc = _columns([of_seed[decode] for of_seed in bc])
+      for name in columns.keys() & of_bc.keys():
+        prefix = '' if name == 'reward' else f'{name}_'
+        changes[f'{prefix}difference_to_bc'] = columns[name].minus(of_bc[name])
+    for prefix in outputs_lib.MEASURES:
+      differences = [getattr(o, f'{prefix}difference_to_bc') for o in outputs]
+      if None not in differences:
+        changes[f'{prefix}difference_stderr_across_seeds'] = _spread(
+          np.array([difference.mean for difference in differences])
+        )
+    found[decode] = dataclasses.replace(_mean(outputs), **changes)
+  return found
+
+
+def _columns(seeds: Sequence[outputs_lib.Scores]) -> dict[str, 'Scores']:
+  """Rewards, and the judge's scores if there are any, of each seed's outputs."""
+  sources = [scores.sources for scores in seeds]
+  found = {'reward': Scores([scores.reward for scores in seeds], sources)}
+  judged = [scores.human for scores in seeds if scores.human is not None]
+  if len(judged) == len(seeds):
+    found['human'] = Scores(judged, sources)
+  return found
+
+
 class Scores(NamedTuple):
   """Normalised scores of all seeds: float [seeds][n], source ids [seeds][n]."""
 
@@ -96,9 +177,7 @@ class Scores(NamedTuple):
     name: str,
   ) -> 'Scores':
     found = [
-      evaluate_stage.read_scores(
-        run.evaluation_directory(run.policies()[number], split), name
-      )
+      evaluate_stage.read_scores(_evaluation(run, number, split), name)
       for run in runs
     ]
     return cls([scores for scores, _ in found], [ids for _, ids in found])

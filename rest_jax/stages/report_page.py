@@ -28,14 +28,14 @@ _PACKAGES = ('rest_jax', 'jax', 'flax', 'optax', 'numpy')
 def write(
   run: Any,
   results: results_lib.Results,
-  names: dict[pathlib.Path, str],
+  names: dict[Any, str],
 ) -> pathlib.Path:
   """Writes the page of a run, and pictures of the rewards of its Grow steps.
 
   Args:
     run: an `run.Run`.
     results: all that its `results.json` holds, at least one policy.
-    names: of the run's policies in results, by their folders.
+    names: of the run's policies in results, by their steps.
 
   Returns:
     The page.
@@ -50,9 +50,9 @@ def write(
     stage_warnings=reported_stages.warnings(stages(run, names)),
     grown=_grown(run, directory),
     kept=reported_stages.kept(run.model_dir),
-    trust=_trust(run, judged),
+    trust=_trust(run, judged, names),
     trust_tables=_trust_tables(run, judged),
-    training=_training(run, names),
+    training=_training(names),
     samples=_samples(run, evaluations),
     costs=reported_stages.costs(stages(run, names)),
     commands=_commands(run),
@@ -90,17 +90,14 @@ def write_pooled(
   return path
 
 
-def _evaluations(
-  run: Any, names: dict[pathlib.Path, str]
-) -> dict[str, pathlib.Path]:
+def _evaluations(run: Any, names: dict[Any, str]) -> dict[str, pathlib.Path]:
   """Finished evaluations of the first split, by the policy's name."""
   split = run.experiment.evaluate.splits[0]
   return dict(
     reported_stages.finished(
       [
-        (names[step.directory], run.evaluation_directory(step, split))
-        for step in run.policies()
-        if step.directory in names
+        (name, run.evaluation_directory(step, split))
+        for step, name in names.items()
       ]
     )
   )
@@ -185,7 +182,7 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
 
 
 def _trust(
-  run: Any, judged: dict[str, evidence.Judged]
+  run: Any, judged: dict[str, evidence.Judged], names: dict[Any, str]
 ) -> list[exhibits.Exhibit]:
   found = []
   probe = run.probe_directory()
@@ -195,8 +192,10 @@ def _trust(
     if any(answer.share is not None for answer in report.probed):
       title = f'{run.experiment.task.name}, {config.split}'
       found.append(evidence.of_probes(report, title, config.minimum))
-  if judged:
-    policy = list(judged)[-1]
+  policies = [name for step, name in names.items() if not step.control]
+  policies = [name for name in policies if name in judged]
+  if policies:
+    policy = policies[-1]
     split = run.experiment.evaluate.splits[0]
     found.append(evidence.of_judged(policy, split, judged[policy]))
   return found
@@ -237,7 +236,7 @@ def _trust_tables(
   return [cells for cells in found if cells is not None]
 
 
-def stages(run: Any, names: dict[pathlib.Path, str]) -> reported_stages.Stages:
+def stages(run: Any, names: dict[Any, str]) -> reported_stages.Stages:
   """Finished stages of the run, in the order in which they are made."""
   found = [('data', run.directory('data')), ('bc', run.directory('bc'))]
   if run.experiment.trained_reward is not None:
@@ -253,25 +252,20 @@ def stages(run: Any, names: dict[pathlib.Path, str]) -> reported_stages.Stages:
   found += [
     ('online', step.directory) for step in run.policies() if step.is_online
   ]
+  for step in run.controls():
+    made = step.temperature_directory or step.directory
+    found.append((made.name.replace('_', ' '), made))
   found += [
-    (f'evaluate {names[step.directory]}, {split}', directory)
+    (f'evaluate {name}, {split}', run.evaluation_directory(step, split))
     for split in run.experiment.evaluate.splits
-    for step in run.policies()
-    if step.directory in names
-    for directory in [run.evaluation_directory(step, split)]
+    for step, name in names.items()
   ]
   return reported_stages.finished(found)
 
 
-def _training(
-  run: Any, names: dict[pathlib.Path, str]
-) -> list[exhibits.Exhibit]:
+def _training(names: dict[Any, str]) -> list[exhibits.Exhibit]:
   curves = reported_stages.curves(
-    [
-      (names[step.directory], step.directory)
-      for step in run.policies()
-      if step.directory in names
-    ]
+    [(name, step.directory) for step, name in names.items()]
   )
   return [evidence.of_training(curves)] if curves else []
 

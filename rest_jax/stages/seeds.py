@@ -21,6 +21,8 @@ class Purpose(enum.IntEnum):
   SAMPLE = 9
   REFRESH = 10
   EVIDENCE = 11
+  TRAINED_ON = 12
+  ENTROPY = 13
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:

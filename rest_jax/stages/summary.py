@@ -1,5 +1,6 @@
 """From finished evaluations to `results.json`, the table and the report."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -7,7 +8,8 @@ from absl import logging
 
 from rest_jax import terminal
 from rest_jax.data import files
-from rest_jax.evaluation import costs, metrics, paired_text, probed
+from rest_jax.evaluation import costs, metrics, probed
+from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import agreement, scores
 from rest_jax.rating import config as rating_config
@@ -21,9 +23,9 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.stages import costs as costs_stage
-from rest_jax.stages import diagnostics, report_page, reported_stages
-from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import outputs as outputs_stage
+from rest_jax.stages import report_page, reported_stages
 
 RESULTS_FILE = 'results.json'
 EVALUATION_FILE = 'evaluation.json'
@@ -55,7 +57,7 @@ def write(run: Any) -> str:
     sealed=True,
   )
   figures.write_all(results, run.model_dir / 'report')
-  names = {step.directory: policy_name(run, step) for step in run.policies()}
+  names = {step: policy_name(run, step) for step in run.reported()}
   page = report_page.write(run, results, names)
   text = table.render(
     results, reported_stages.warnings(report_page.stages(run, names))
@@ -106,7 +108,7 @@ def gather(
     bc: dict[str, Any] = {}
     variants[split] = [
       _variant(run, step, split, directory, bc, people)
-      for step in run.policies()
+      for step in run.reported()
       for directory in [run.evaluation_directory(step, split)]
       if (directory / folder_lib.MANIFEST).exists()
     ]
@@ -135,26 +137,29 @@ def write_probes(run: Any, report: probed.Report) -> bool:
 
 
 def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
-  """One policy on one split; the first one seen is BC."""
+  """One policy on one split; the first one seen is BC.
+
+  Args:
+    run: an `run.Run`.
+    step: a policy of it.
+    split: of the sources.
+    directory: its finished evaluation.
+    bc: what BC is compared by, which BC itself puts in.
+    people: ratings, which are `human` where the task has no judge.
+  """
   experiment = run.experiment
   manifest = folder_lib.read_manifest(directory)
   measured = manifest['measured']
   made = folder_lib.read_manifest(step.directory)
-  decode = experiment.evaluate.decode
-  names = {'reward': run.experiment.reward.name}
-  if evaluate_stage.HUMAN in measured:
-    names['human'] = evaluate_stage.HUMAN
-  differences = _differences(names, step, directory, bc)
-  human = None
-  if evaluate_stage.HUMAN in measured:
-    human = metrics.Estimate(**measured[evaluate_stage.HUMAN])
-  elif people.ratings:
-    policy = manifest['settings']['policy']
-    human = people.mean(split, policy)
-    if step.is_bc:
-      bc[_RATING] = policy
-    elif _RATING in bc:
-      differences['human'] = people.difference(split, policy, bc[_RATING])
+  outputs = _outputs(step, directory, measured, bc)
+  if outputs_stage.HUMAN not in measured and people.ratings:
+    rated = _rated(step, split, manifest['settings']['policy'], people, bc)
+    outputs[outputs_lib.SAMPLES] = dataclasses.replace(
+      outputs[outputs_lib.SAMPLES], **rated
+    )
+  samples = outputs[outputs_lib.SAMPLES]
+  searched = outputs[measured['text']]
+  decode = manifest['settings']['decode']
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
   if step.grow:
@@ -170,21 +175,23 @@ def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
     seed=experiment.seed,
     filter=row_filter,
     split=split,
+    control=step.control,
     decode=results_lib.Decode(
-      temperature=decode.temperature,
-      samples_per_source=decode.num_samples_per_source,
-      text=experiment.evaluate.text_name,
+      temperature=decode['temperature'],
+      samples_per_source=decode['num_samples_per_source'],
+      text=measured['text'],
     ),
-    reward=metrics.Estimate(**measured['reward']),
-    human=human,
-    difference_to_bc=differences.get('reward'),
-    human_difference_to_bc=differences.get('human'),
+    outputs=outputs,
+    reward=samples.reward,
+    human=samples.human,
+    difference_to_bc=samples.difference_to_bc,
+    human_difference_to_bc=samples.human_difference_to_bc,
     bleu=measured['bleu'],
     bleu_signature=measured['bleu_signature'],
     chrf=measured['chrf'],
     chrf_signature=measured['chrf_signature'],
-    bleu_difference_to_bc=differences.get('bleu'),
-    chrf_difference_to_bc=differences.get('chrf'),
+    bleu_difference_to_bc=searched.bleu_difference_to_bc,
+    chrf_difference_to_bc=searched.chrf_difference_to_bc,
     length_ratio=measured['length_ratio'],
     distinct_samples=measured['distinct_samples'],
     best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
@@ -216,27 +223,36 @@ def _diagnostics(
   return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
 
 
-def _differences(names, step, directory, bc) -> dict[str, metrics.Difference]:
-  """What a policy has over BC, whose own numbers are put into `bc`."""
-  differences = {}
-  for what, name in names.items():
-    scores, ids = evaluate_stage.read_scores(directory, name)
-    if step.is_bc:
-      bc[what] = (scores, ids)
-    elif what in bc:
-      base, base_ids = bc[what]
-      differences[what] = metrics.paired_difference(
-        scores, base, ids, base_ids
-      ).scaled(100)
-  for what, score in (('bleu', paired_text.bleu), ('chrf', paired_text.chrf)):
-    counts = diagnostics.read_counts(directory, what)
-    if counts is None:
-      continue
-    if step.is_bc:
-      bc[what] = counts
-    elif what in bc:
-      differences[what] = paired_text.paired_difference(score, counts, bc[what])
-  return differences
+def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
+  """What was measured by decode; BC's own scores are put into `bc`."""
+  scores = outputs_stage.read(directory)
+  if step.is_bc:
+    bc.update(scores)
+  found = {}
+  for decode, values in measured['outputs'].items():
+    fields = dict(values)
+    for name in ('reward', outputs_stage.HUMAN):
+      if name in fields:
+        fields[name] = metrics.Estimate(**fields[name])
+    if not step.is_bc and decode in bc:
+      fields |= outputs_lib.differences(scores[decode], bc[decode])
+    found[decode] = outputs_lib.Output(**fields)
+  return found
+
+
+def _rated(step, split, policy, people, bc) -> dict[str, Any]:
+  """What people said of a policy's samples, as fields of `Output`."""
+  if step.temperature_directory is not None:
+    return {}  # They rated samples at the temperature of the others.
+  if step.is_bc:
+    bc[_RATING] = policy
+  is_compared = not step.is_bc and _RATING in bc
+  return {
+    'human': people.mean(split, policy),
+    'human_difference_to_bc': people.difference(split, policy, bc[_RATING])
+    if is_compared
+    else None,
+  }
 
 
 def policy_name(run: Any, step: Any) -> str:
@@ -245,6 +261,11 @@ def policy_name(run: Any, step: Any) -> str:
   loss = _loss(run, step)
   if step.is_bc:
     return results_lib.variant_name(loss, 0, 0)
+  if step.control:
+    name = results_lib.control_name(step.control, run.temperature_of(step))
+    # Those of several variants stand in one file.
+    is_default = experiment.variant_name == loss
+    return name if is_default else f'{name} {experiment.variant_name}'
   if step.is_online:
     name = loss.upper()
   else:
@@ -256,7 +277,7 @@ def policy_name(run: Any, step: Any) -> str:
 
 
 def _loss(run, step) -> str:
-  if step.is_bc:
+  if step.is_bc or step.control:
     return 'bc'
   experiment = run.experiment
   return (
@@ -272,7 +293,7 @@ def _seconds(run, step, made) -> results_lib.Seconds:
     return results_lib.Seconds(
       grow=sample, score=score, improve=improve - sample - score
     )
-  if step.is_bc:
+  if not step.grow:
     return results_lib.Seconds(improve=improve)
   grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
   return results_lib.Seconds(

@@ -305,6 +305,17 @@ class TestOrderAndMerging:
       (('BC (G=1, I=2)', 'test'), 77.8),
     ]
 
+  def test_a_control_replaces_that_of_another_temperature(self):
+    def control(temperature, suffix=''):
+      name = results_lib.control_name('equal entropy', temperature) + suffix
+      return make_variant(0, 0, name=name, control='equal entropy')
+
+    results = results_lib.Results(
+      task='demo', variants=(control(0.52), control(0.6, ' dpo'))
+    )
+    names = [v.name for v in results.updated([control(0.55)]).variants]
+    assert names == ['BC at T=0.55', 'BC at T=0.60 dpo']
+
   def test_another_task_is_refused_and_nothing_written(self, tmp_path):
     path = tmp_path / 'results.json'
     results_lib.update(path, 'demo', [make_variant()])

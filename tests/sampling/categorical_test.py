@@ -212,6 +212,19 @@ class TestDrawLikeliest:
     exact = np.log(_probabilities(logits))[0][np.asarray(tokens)]
     np.testing.assert_allclose(log_probs, exact, atol=1e-5)
 
+  @pytest.mark.parametrize(
+    ('top_k', 'top_p'), [(None, 1.0), (5, 1.0), (None, 0.7), (6, 0.5)]
+  )
+  def test_their_logits_have_the_same_distribution(self, top_k, top_p):
+    logits = _logits(50, 20, scale=2.0)
+    found = _probabilities(
+      categorical.likeliest(logits, top_k=top_k, top_p=top_p)
+    )
+    expected = _nucleus(_probabilities(logits), top_k, top_p)
+    np.testing.assert_allclose(
+      -np.sort(-found, -1), -np.sort(-expected, -1)[:, : top_k or 20], atol=1e-6
+    )
+
   def test_one_token_is_greedy(self):
     logits = _logits(200, 300)
     uniform = jax.random.uniform(jax.random.key(5), (200,))

@@ -9,7 +9,7 @@ from rest_jax import types
 from rest_jax.data import ragged, sample_store
 from rest_jax.evaluation import paired_text
 from rest_jax.evaluation import results as results_lib
-from rest_jax.stages import collect, diagnostics, policies
+from rest_jax.stages import collect, diagnostics, outputs, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import loader
 from tests import smoke
@@ -115,8 +115,9 @@ def test_the_counts_are_those_of_the_scores(run):
   for step in run.policies():
     directory = run.evaluation_directory(step, 'test')
     scores = folder_lib.read_manifest(directory)['measured']
+    greedy = outputs.read(directory)['greedy']
     for name in ('bleu', 'chrf'):
-      counts = diagnostics.read_counts(directory, name)
+      counts = getattr(greedy, name)
       assert len(counts) == len(run.data.pairs('test'))
       found = getattr(paired_text, name)(counts.sum(axis=0))
       assert found == pytest.approx(scores[name])

@@ -1,6 +1,5 @@
 """BLEU's tokeniser follows the references, and an unfit one is said."""
 
-import numpy as np
 import pytest
 
 from rest_jax.evaluation import text_metrics
@@ -11,29 +10,10 @@ REFERENCES = ['北京的天气今天很好，我们去公园散步。', '他昨�
 OUTPUTS = ['北京的天气昨天很好，我们去公园散步。', '他昨天买了一本旧书。']
 
 
-class _Pairs:
-  def __init__(self, references):
-    self._references = references
-
-  def __len__(self):
-    return len(self._references)
-
-  def source_text(self, row):
-    return f'source {row}'
-
-  def reference_text(self, row):
-    return self._references[row]
-
-
 def _warnings(tmp_path, tokenize, references):
   folder = folder_lib.begin(tmp_path / 'validation', {})
-  pairs = _Pairs(references)
-  measured = {
-    'bleu': text_metrics.corpus_bleu(OUTPUTS, references, tokenize=tokenize)[0]
-  }
-  evaluate._warn_of_tokenizer(
-    folder, tokenize, references, measured, OUTPUTS, pairs, np.arange(2)
-  )
+  bleu, _ = text_metrics.corpus_bleu(OUTPUTS, references, tokenize=tokenize)
+  evaluate._warn_of_tokenizer(folder, tokenize, bleu, OUTPUTS, references)
   return folder.warnings
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import pool
 
@@ -36,6 +36,62 @@ def _scores(*of_seeds):
     [np.asarray(values, np.float64) for values in of_seeds],
     [ids for _ in of_seeds],
   )
+
+
+def _output(reward, difference, **fields):
+  return outputs.Output(
+    reward=metrics.Estimate(reward, 1.0),
+    bleu=20.0,
+    chrf=50.0,
+    difference_to_bc=metrics.Difference(difference, 1.0),
+    **fields,
+  )
+
+
+def _column(values):
+  zeros = np.zeros((2, 10), np.int64)
+  return outputs.Scores(
+    sources=np.array([0, 1]),
+    reward=np.array(values),
+    human=None,
+    bleu=zeros,
+    chrf=zeros,
+  )
+
+
+def test_outputs_are_pooled_decode_by_decode():
+  bc = [{'greedy': _column([0.1, 0.2])}, {'greedy': _column([0.2, 0.3])}]
+  own = [{'greedy': _column([0.4, 0.5])}, {'greedy': _column([0.7, 0.7])}]
+  measured = [
+    {'greedy': _output(45.0, 30.0, seconds=1.0)},
+    {'greedy': _output(70.0, 45.0, seconds=3.0)},
+  ]
+  pooled = pool.pool_outputs(measured, own, bc)['greedy']
+  assert pooled.reward.mean == pytest.approx(57.5)
+  assert pooled.seconds == pytest.approx(2.0)
+  # By source 40 and 35 in the mean of both seeds.
+  assert pooled.difference_to_bc.mean == pytest.approx(37.5)
+  assert pooled.difference_to_bc.stderr == pytest.approx(2.5)
+  assert pooled.difference_stderr_across_seeds == pytest.approx(7.5)
+  assert pooled.human is None and pooled.human_difference_to_bc is None
+  of_bc = pool.pool_outputs(measured, bc, None)['greedy']
+  assert of_bc.reward.mean == pytest.approx(20.0)
+
+
+def test_a_control_is_named_after_the_mean_temperature():
+  def named(name):
+    return _variant(
+      70.0,
+      name=name,
+      grow=0,
+      improve=0,
+      control='equal entropy',
+      decode=results_lib.Decode(temperature=0.5, samples_per_source=2),
+    )
+
+  assert pool._renamed(named('BC at T=0.46')).name == 'BC at T=0.50'
+  assert pool._renamed(named('BC at T=0.46 dpo')).name == 'BC at T=0.50 dpo'
+  assert pool._renamed(_variant(70.0)).name == 'BC (G=1, I=1)'
 
 
 def test_pooling_by_hand():

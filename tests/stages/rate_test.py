@@ -98,11 +98,7 @@ def without_judge(run):
     for step in run.policies()
     for split in run.experiment.evaluate.splits
   ):
-    path = directory / 'manifest.json'
-    manifest = files.read_json(path)
-    for name in ('human', 'human_greedy', 'best_of_n_human'):
-      del manifest['measured'][name]
-    files.write_json(path, manifest, sealed=True)
+    smoke.without_judge(directory)
   (run.model_dir / 'results.json').unlink()
 
 

@@ -1,0 +1,162 @@
+"""The temperature of equal entropy, and the controls of a run."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax import dry_run
+from rest_jax import run as run_lib
+from rest_jax.data import ragged
+from rest_jax.evaluation import results as results_lib
+from rest_jax.stages import (
+  collect,
+  equal_entropy,
+  evaluation,
+  policies,
+  report_page,
+)
+from rest_jax.stages import folder as folder_lib
+from rest_jax.training import loader
+from tests import smoke
+from tests.report import page_reader
+
+
+@pytest.mark.parametrize(
+  ('entropy', 'temperature'),
+  [(0.5, 0.5), (0.75, 0.6), (1.0, 0.7), (0.1, 0.5), (2.0, 1.0)],
+)
+def test_interpolation(entropy, temperature):
+  measured = {1.0: 1.6, 0.5: 0.5, 0.7: 1.0}
+  found = equal_entropy.interpolate(measured, entropy)
+  assert found == pytest.approx(temperature)
+
+
+def test_noise_does_not_make_it_fall():
+  measured = {0.2: 0.1, 0.4: 0.5, 0.6: 0.45, 0.8: 0.9}
+  # 0.45 at 0.6 counts as 0.5.
+  assert equal_entropy.interpolate(measured, 0.7) == pytest.approx(0.7)
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize('top_k', [None, 3])
+def test_entropies_are_those_of_the_logits(run, top_k):
+  params = policies.load(run.directory('bc'), run.policy, run.experiment.mesh)
+  pairs = run.data.pairs('validation')
+  targets = ragged.Ragged.from_lists([[5, 9, 1], [7, 1]])
+  decode = dataclasses.replace(
+    run.experiment.evaluate.decode, temperature=0.5, top_k=top_k
+  )
+  rows = np.arange(2)
+  found = collect.entropies(
+    params,
+    run.policy,
+    decode,
+    run.experiment.mesh,
+    sources=(pairs.source_tokens, rows),
+    targets=(targets, rows),
+  )
+  batch = loader.decoder_batch(
+    pairs.source_tokens.pad(rows, 48), targets.pad(rows, 48)
+  )
+  logits = np.asarray(run.policy.logits(params, batch), np.float64) / 0.5
+  if top_k is not None:
+    logits = np.sort(logits, -1)[..., -top_k:]
+  log_q = np.asarray(jax.nn.log_softmax(logits))
+  entropies = -(np.exp(log_q) * log_q).sum(-1)
+  expected = [entropies[0, :3].sum(), entropies[1, :2].sum()]
+  np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_bc_has_its_own_entropy_at_its_own_temperature(run, tmp_path):
+  directory = equal_entropy.run(
+    run.experiment.evaluate.decode,
+    policy=run.policy,
+    policy_directory=run.directory('bc'),
+    bc_policy=run.policy,
+    bc_directory=run.directory('bc'),
+    data=run.data,
+    max_sources=20,
+    mesh_config=run.experiment.mesh,
+    directory=tmp_path / 'equal_entropy',
+    seed=3,
+  )
+  found = folder_lib.read_manifest(directory)
+  assert equal_entropy.temperature(directory) == pytest.approx(0.8)
+  entropies = [point['entropy'] for point in found['entropies']]
+  assert entropies == sorted(entropies) and entropies[0] < 0.5 * entropies[-1]
+
+
+@pytest.fixture(scope='module')
+def controlled(run, tmp_path_factory):
+  """The smoke run with its controls."""
+  copy = smoke.copied(run, tmp_path_factory.mktemp('controls'))
+  settings = smoke.settings('CONTROLS=True')
+  found = run_lib.Run(settings, copy.model_dir)
+  found.evaluate_finished()
+  return found
+
+
+def test_controls_are_planned_and_can_be_left_out(run, tmp_path):
+  asked = run_lib.Run(smoke.settings('CONTROLS=True'), tmp_path)
+  assert [step.name for step in asked.controls()] == [
+    'bc_trained_on',
+    'bc_equal_entropy',
+  ]
+  assert asked.policies() == run_lib.Run(run.experiment, tmp_path).policies()
+  assert asked.reported() == asked.policies()  # None is finished.
+  plan = dry_run.describe(asked, 'rest')
+  assert f'to do     bc trained on: {asked.variant_dir}/bc_trained_on' in plan
+  assert f'to do     equal entropy: {asked.variant_dir}/equal_entropy' in plan
+  assert run.controls() == []
+  assert 'equal entropy' not in dry_run.describe(run, 'rest')
+
+
+def test_more_training_is_as_long_as_all_improve_steps(controlled):
+  manifest = folder_lib.read_manifest(controlled.variant_dir / 'bc_trained_on')
+  steps = sum(
+    folder_lib.read_manifest(step.directory)['training']['steps']
+    for step in controlled.policies()
+    if step.grow
+  )
+  assert manifest['training']['steps'] == steps
+  improve = folder_lib.read_manifest(controlled.improve_directory(1, 1))
+  assert manifest['settings']['evaluation'] == improve['settings']['evaluation']
+  bc = policies.digest(controlled.directory('bc'))
+  assert manifest['settings']['init'] == bc
+
+
+def test_controls_are_in_results_table_and_page(controlled):
+  results = results_lib.read(controlled.model_dir / 'results.json')
+  directory = controlled.variant_dir / 'equal_entropy'
+  temperature = equal_entropy.temperature(directory)
+  names = ['BC trained on', f'BC at T={temperature:.2f}']
+  for split in ('validation', 'test'):
+    found = {v.name: v for v in results.of_split(split)}
+    bc, cooled = found['BC (G=0, I=0)'], found[names[1]]
+    assert set(names) < set(found)
+    assert cooled.decode.temperature == temperature
+    # The same weights: the same greedy output, and other samples.
+    assert cooled.bleu == bc.bleu
+    assert cooled.outputs['greedy'].human_difference_to_bc.mean == 0
+    assert cooled.reward != bc.reward
+    assert found['BC trained on'].bleu_difference_to_bc is not None
+  page = page_reader.read(
+    controlled.model_dir / 'report' / report_page.INDEX_FILE
+  )
+  rows = page.tables['synthetic, validation: by decode']
+  assert {row[0] for row in rows[1:]} == set(found)
+
+
+def test_finished_controls_are_used_as_they_are(controlled, monkeypatch):
+  before = controlled.make_controls()
+  assert controlled.reported()[-2:] == before
+  monkeypatch.setattr(
+    evaluation, 'Evaluation', lambda **_: pytest.fail('evaluated again')
+  )
+  controlled.evaluate()
