@@ -31,6 +31,11 @@ def best_of(num_samples: int) -> str:
   return f'best of {num_samples}'
 
 
+def mbr(num_samples: int) -> str:
+  """Returns the name of minimum Bayes risk decoding from N samples."""
+  return f'MBR {num_samples}'
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
   """What was measured of one policy's outputs by one decode.

@@ -94,17 +94,20 @@ class EvaluateConfig:
     """The decode of an entry's own BLEU and chrF: beam search, or greedy."""
     return list(self.searches())[-1]
 
-  @property
-  def best_name(self) -> str | None:
-    """The name of the best of all samples; None for one sample a source."""
+  def choices(self) -> dict[str, outputs_stage.Choose]:
+    """Returns what chooses one of the samples of each source, by name."""
     num_samples = self.decode.num_samples_per_source
-    return outputs_lib.best_of(num_samples) if num_samples > 1 else None
+    found: dict[str, outputs_stage.Choose] = {}
+    if num_samples > 1:
+      found[outputs_lib.best_of(num_samples)] = outputs_stage.best_choice
+    if num_samples > 2:  # Of two samples each agrees as much as the other.
+      found[outputs_lib.mbr(num_samples)] = outputs_stage.mbr_choice
+    return found
 
   @property
   def decodes(self) -> tuple[str, ...]:
     """The names of all decodes whose outputs are measured."""
-    best = () if self.best_name is None else (self.best_name,)
-    return (*self.searches(), outputs_lib.SAMPLES, *best)
+    return (*self.searches(), outputs_lib.SAMPLES, *self.choices())
 
   def __post_init__(self):
     self.searches()  # Now rather than after training, if a value is wrong.
@@ -200,7 +203,7 @@ def run(
     decode=config.decode,
     searches=config.searches(),
     text=config.text_name,
-    best=config.best_name,
+    choices=config.choices(),
     max_diagnostic_sources=config.max_diagnostic_sources,
     policy=policy,
     params=policies.load(policy_directory, policy, mesh_config),

@@ -34,7 +34,7 @@ class Evaluation:
     decode: how the samples are drawn.
     searches: the decodes that search for one output, by name.
     text: the search whose BLEU and chrF are those of the policy.
-    best: the name of the best of all samples; None to leave it out.
+    choices: what chooses one of the samples of each source, by name.
     max_diagnostic_sources: see `EvaluateConfig`.
     policy: the network.
     params: its parameters.
@@ -48,7 +48,7 @@ class Evaluation:
   decode: sampler_lib.DecodeConfig
   searches: Mapping[str, sampler_lib.DecodeConfig]
   text: str
-  best: str | None
+  choices: Mapping[str, outputs_stage.Choose]
   max_diagnostic_sources: int | None
   policy: policy_lib.Policy
   params: types.Params
@@ -167,11 +167,15 @@ class Evaluation:
       for name, decode in self.searches.items()
     }
     made[outputs_lib.SAMPLES] = outputs_stage.of_samples(samples, sampling)
-    if self.best is not None:
-      choice = outputs_stage.best_choice(samples)
-      made[self.best] = outputs_stage.chosen(samples, choice, scoring)
-    # Other choices among the samples, such as MBR decoding, belong here and in
-    # `EvaluateConfig.decodes`.
+    for name, choose in self.choices.items():
+      began = time.monotonic()
+      choice = choose(samples)
+      taken = time.monotonic() - began
+      # The best by reward is chosen by rewards that are stored with the samples.
+      before = scoring if choose is outputs_stage.best_choice else sampling
+      made[name] = outputs_stage.chosen(
+        samples, choice, None if before is None else before + taken
+      )
     return made
 
   def distance_to_bc(

@@ -4,7 +4,7 @@ A decode searches for one output of each source (greedy, beam), or takes those
 that are stored (all samples), or chooses one of them by a score (`chosen`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import pathlib
 import time
@@ -21,7 +21,7 @@ from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import normalize
+from rest_jax.rewards import consensus, normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, prepare
 
@@ -62,6 +62,10 @@ class Samples(NamedTuple):
   rewards: np.ndarray
   judged: np.ndarray | None
   finished: np.ndarray
+
+
+# Samples -> which one of each source, int [n].
+Choose = Callable[[Samples], np.ndarray]
 
 
 def read_samples(
@@ -146,6 +150,22 @@ def best_choice(samples: Samples) -> np.ndarray:
   """
   ranks = best_of_n.finished_first(samples.rewards, samples.finished)
   return np.argmax(ranks, axis=1)
+
+
+def mbr_choice(samples: Samples) -> np.ndarray:
+  """Returns the sample of each source that the others agree with most, int [n].
+
+  By chrF; an unfinished sample is chosen only where none is finished.
+  """
+  num_sources, each = samples.rewards.shape
+  return np.array(
+    [
+      consensus.choose(
+        samples.texts[row * each : (row + 1) * each], samples.finished[row]
+      )
+      for row in range(num_sources)
+    ]
+  )
 
 
 def search(

@@ -23,6 +23,7 @@ def scores(reward, human, texts, sources=(3, 7)):
 def test_names():
   assert outputs.beam(4) == 'beam 4'
   assert outputs.best_of(8) == 'best of 8'
+  assert outputs.mbr(16) == 'MBR 16'
 
 
 def test_measures_by_hand():

@@ -91,6 +91,18 @@ def test_the_best_sample_is_a_finished_one():
   np.testing.assert_allclose(made.judged, [0.75, 1.0])
 
 
+def test_mbr_takes_the_finished_sample_that_the_others_agree_with():
+  samples = outputs.Samples(
+    sources=np.repeat([2, 5], 3),
+    texts=['a cat', 'a cat sat', 'dogs', 'dogs', 'a cat sat', 'a cat sat'],
+    rewards=np.zeros((2, 3)),
+    judged=None,
+    finished=np.array([[True, True, True], [True, False, False]]),
+  )
+  # 'a cat sat' holds all of 'a cat'; of the second source one is finished.
+  assert outputs.mbr_choice(samples).tolist() == [1, 0]
+
+
 def test_scores_are_read_as_they_were_written(tmp_path):
   scores = {
     'greedy': scorer().score(outputs.Made(['a', 'b'], 1.0)),
