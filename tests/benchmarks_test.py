@@ -22,8 +22,8 @@ _COMMANDS = {
     {'pairs': 3 * 2},
   ),
   'consensus': (
-    '--systems=ours --sources=2 --samples=4 --rounds=1',
-    {'samples': 2 * 4},
+    '--systems=ours --sources=30 --samples=20 --rounds=1',
+    {'samples': 30 * 20},
   ),
   'sampling': (
     '--systems=float32 --fixed_length --sources=4 --block=2 --samples=3 '
