@@ -62,7 +62,7 @@ def _other_arrays(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
 
 def _is_compared(path: pathlib.Path) -> bool:
   return 'checkpoints' not in path.parts and (
-    path.suffix in ('.arrow', '.npy', '.npz', '.model', '.jsonl')
+    path.suffix in ('.arrow', '.npz', '.model', '.jsonl')
     or path.name in (folder_lib.MANIFEST, 'results.json', 'greedy.txt')
   )
 

@@ -27,7 +27,7 @@ from rest_jax.training import journal
 
 _CHECKPOINTS = 'checkpoints'
 # What the stages that write them make again if they are missing.
-_MADE_AGAIN = ('.arrow', '.txt', '.npy', '.npz', '.model')
+_MADE_AGAIN = ('.arrow', '.txt', '.npz', '.model')
 # No stage reads them once their own is finished. Of the metrics, a report draws
 # what it can read.
 _FOR_PEOPLE = (journal.METRICS_FILE, refresh.TO_RATE, imported.NETWORK_GIN)

@@ -75,7 +75,7 @@ def test_every_damaged_file_is_named(copy, damage):
   checked = _checked_files(copy)
   # One of each kind at least; of Orbax there are hundreds.
   assert {path.suffix for path in checked} >= {
-    '.arrow', '.json', '.jsonl', '.npy', '.txt', '.model', '.ocdbt',
+    '.arrow', '.json', '.jsonl', '.npz', '.txt', '.model', '.ocdbt',
   }  # fmt: skip
   missed = []
   for path in checked:
@@ -117,7 +117,7 @@ def _tree(run) -> dict[str, bytes]:
   return {
     str(path.relative_to(run.model_dir)): path.read_bytes()
     for path in _checked_files(run)
-    if path.suffix in ('.arrow', '.npy', '.npz', '.txt', '.model', '.jsonl')
+    if path.suffix in ('.arrow', '.npz', '.txt', '.model', '.jsonl')
     and 'checkpoints' not in path.parts
   }
 

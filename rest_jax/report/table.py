@@ -17,7 +17,7 @@ NOTE = (
 )
 NOTE_OF_DECODES = (
   'By decode: all measures of greedy outputs, of samples and of the best of them by\n'
-  'reward, each compared with BC by the same decode; seconds to make the outputs.'
+  'reward, each compared with BC by the same decode; seconds include compilation.'
 )
 NOTE_OF_CONTROLS = (
   'Controls: "BC trained on", on D for as many steps as all Improve steps took; "BC\n'
