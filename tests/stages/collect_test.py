@@ -244,6 +244,7 @@ def test_what_is_vetoed_is_not_trained_on(folder):
     filter=fixed.Fixed(values=(float('-inf'),)),
     loss=bc.BC(),
     reference_weight=1.0,
+    balance_sources=False,
   )
   rows = improve.select_rows(
     config,
