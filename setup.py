@@ -92,7 +92,7 @@ setuptools.setup(
   packages=[
     *setuptools.find_packages(include=['rest_jax', 'rest_jax.*']),
     # The gin files stand at the top of the repository and ship inside the
-    # package; rest_jax/gin_utils.py finds them in either place.
+    # package; rest_jax/config/gin_files.py finds them in either place.
     'rest_jax.gin_configs',
   ],
   package_dir={'rest_jax.gin_configs': 'gin_configs'},

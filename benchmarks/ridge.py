@@ -25,9 +25,9 @@ from absl import app, flags
 import numpy as np
 
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import words as words_lib
 from rest_jax.evaluation import metrics
 from rest_jax.rewards import corruptions
-from rest_jax.rewards import words as words_lib
 from rest_jax.stages import agreement, reward_references
 
 _RATINGS = flags.DEFINE_string(
@@ -156,14 +156,14 @@ def reward_scores(
     overrides: bindings after them.
     rated: what to score.
   """
-  from rest_jax import configurables, gin_utils
   from rest_jax import run as run_lib
+  from rest_jax.config import gin_files, registry
 
-  configurables.register()
-  experiment = gin_utils.parse_and_build(
+  registry.register()
+  experiment = gin_files.parse_and_build(
     [str(model_dir / 'config.gin'), *gin_files],
     overrides,
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   reward = run_lib.Run(experiment, model_dir).reward_model
   return reward.score(rated.source, rated.hypothesis)

@@ -21,9 +21,8 @@ import time
 from absl import app, flags
 import jax
 
-from rest_jax import configurables, gin_utils
 from rest_jax import run as run_lib
-from rest_jax.data import files
+from rest_jax.config import gin_files, registry
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
@@ -31,6 +30,7 @@ from rest_jax.planning import chips, measured, meshes, sampling_programs
 from rest_jax.planning import plan as plan_lib
 from rest_jax.planning import programs as programs_lib
 from rest_jax.rewards import metricx
+from rest_jax.storage import files
 
 _CACHE = flags.DEFINE_string('cache', None, 'Keeps the figures.', required=True)
 TOPOLOGIES = ('v5e:2x2', 'v5e:16x16', 'v4:2x2x1', 'v5p:2x2x1')
@@ -81,13 +81,13 @@ def _experiment(size: str, loss: str, *bindings: str) -> run_lib.Run:
   if size == 'web':
     text.append("GROW_SOURCES=('none',)")
   text += ["NetworkConfig.dtype='bfloat16'", *bindings]
-  experiment = gin_utils.parse_and_build(
+  experiment = gin_files.parse_and_build(
     [
       f'gin_configs/experiments/{EXPERIMENTS[size]}.gin',
       f'gin_configs/losses/{loss}.gin',
     ],
     text,
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   return run_lib.Run(experiment, 'none')
 
@@ -122,13 +122,13 @@ def _program(name: str, *of) -> programs_lib.Program:
 
 def _scorer(topology: str) -> programs_lib.Program:
   """MetricX at the size of mT5-XXL, over as few devices of `model` as will do."""
-  experiment = gin_utils.parse_and_build(
+  experiment = gin_files.parse_and_build(
     [
       'gin_configs/experiments/smoke.gin',
       'gin_configs/models/mt5_xxl.gin',
     ],
     [],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   network = experiment.network
   config = metricx.MetricX(directory='none', dtype='bfloat16', name=_SCORER)
@@ -465,7 +465,7 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
   chips.without_tpu()
-  configurables.register()
+  registry.register()
   left = _compile_all()
   pathlib.Path(_DOCUMENT.value).write_text(
     '\n'.join(_document()) + '\n', encoding='utf-8'

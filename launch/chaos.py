@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from launch import chaos_differences
-from rest_jax import interruption
-from rest_jax.data import files, lock
+from rest_jax.runtime import interruption
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import files, lock
 
 _STATE = 'campaign.json'
 _REFERENCE = 'undisturbed'

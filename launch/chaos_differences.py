@@ -11,8 +11,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from rest_jax.data import files
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import files
 from rest_jax.training import checkpoints
 
 

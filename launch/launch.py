@@ -19,7 +19,8 @@ from absl import app, flags
 from launch import commands
 from launch import job as job_lib
 from launch.targets import local, queued_resource, tpu_vm, xpk
-from rest_jax import gin_utils, interruption
+from rest_jax.config import gin_files
+from rest_jax.runtime import interruption
 
 _TARGET = flags.DEFINE_enum(
   'target',
@@ -240,7 +241,7 @@ def entry_point() -> None:
   """Splits off gin's flags and what follows `--`; the rest is absl's."""
   end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
   try:
-    argv, overrides = gin_utils.split_flags(sys.argv[:end])
+    argv, overrides = gin_files.split_flags(sys.argv[:end])
   except ValueError as error:
     sys.exit(f'error: {error}')
 

@@ -17,7 +17,7 @@ import threading
 import time
 
 from launch import commands
-from rest_jax import interruption
+from rest_jax.runtime import interruption
 
 # Sends a signal to all workers that still run; given by the target.
 Send = Callable[[int], None]

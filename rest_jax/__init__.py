@@ -13,7 +13,7 @@ def __getattr__(name: str) -> Any:
   found = _classes().get(name) if name[:1].isupper() else None
   if found is None:
     raise AttributeError(
-      f'rest_jax has no class {name!r}; configurables.CLASSES lists them.'
+      f'rest_jax has no class {name!r}; registry.CLASSES lists them.'
     )
   return found
 
@@ -23,9 +23,9 @@ def __dir__() -> list[str]:
 
 
 def _classes() -> dict[str, type]:
-  from rest_jax import configurables
   from rest_jax import run as run_lib
+  from rest_jax.config import registry
   from rest_jax.data import sample_store
 
-  public = (*configurables.CLASSES, run_lib.Run, sample_store.SampleStore)
+  public = (*registry.CLASSES, run_lib.Run, sample_store.SampleStore)
   return {cls.__name__: cls for cls in public}

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from rest_jax.data import files
 from rest_jax.data import task as task_lib
 from rest_jax.models import network as network_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rating import config as rating_config
+from rest_jax.rating import rating_config
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import probes
+from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import evidence as evidence_stage
@@ -18,8 +18,8 @@ from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import refresh as refresh_stage
 from rest_jax.stages import refresh_targets
 from rest_jax.stages import reward as reward_stage
-from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
+from rest_jax.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

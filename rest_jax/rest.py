@@ -6,10 +6,10 @@ arXiv 2308.08998.
 
 from collections.abc import Iterator
 
-from rest_jax import compilation
-from rest_jax import progress as progress_lib
 from rest_jax import run as run_lib
 from rest_jax.parallel import processes
+from rest_jax.runtime import compilation
+from rest_jax.runtime import progress as progress_lib
 
 
 def rest(run: run_lib.Run) -> None:

@@ -15,15 +15,17 @@ from absl import logging
 import numpy as np
 
 from rest_jax import experiment as experiment_lib
-from rest_jax.data import files, vocabularies
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import processes
+from rest_jax.report import summary
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import (
   collect,
@@ -32,7 +34,6 @@ from rest_jax.stages import (
   rated_samples,
   refresh_samples,
   seeds,
-  summary,
   vocabulary_record,
 )
 from rest_jax.stages import evaluate as evaluate_stage
@@ -43,11 +44,10 @@ from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import online as online_stage
 from rest_jax.stages import probe as probe_stage
-from rest_jax.stages import rate as rate_stage
 from rest_jax.stages import refresh as refresh_stage
 from rest_jax.stages import reward as reward_stage
-from rest_jax.stages import sample as sample_stage
 from rest_jax.stages import value as value_stage
+from rest_jax.storage import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -842,10 +842,6 @@ class Run:
       directory=directory,
     )
     logging.info('export: %d rows to %s', num_rows, directory)
-
-  def rate(self) -> None:
-    """Serves the page on which people rate outputs, until interrupted."""
-    rate_stage.run(self)
 
   def report(self) -> None:
     """Writes results and figures of the evaluations that are there."""

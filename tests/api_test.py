@@ -7,7 +7,7 @@ import re
 import pytest
 
 import rest_jax
-from rest_jax import configurables
+from rest_jax.config import registry
 from rest_jax.evaluation import text_metrics
 from rest_jax.stages import folder as folder_lib
 
@@ -77,7 +77,7 @@ def test_answers_of_lists(ran):
 
 
 def test_public_names_are_those_of_gin():
-  for cls in configurables.CLASSES:
+  for cls in registry.CLASSES:
     assert getattr(rest_jax, cls.__name__) is cls
     assert cls.__name__ in dir(rest_jax)
   with pytest.raises(AttributeError, match="no class 'Tusk'"):

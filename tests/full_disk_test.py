@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from rest_jax import run as run_lib
-from rest_jax.data import files
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import files
 from tests import smoke
 
 _MEGABYTES = 48

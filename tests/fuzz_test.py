@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from rest_jax import configurables, gin_utils, main
+from rest_jax.cli import main
+from rest_jax.config import gin_files, registry
 from rest_jax.data import (
-  files,
   pair_store,
   ratings,
   sample_rewards,
@@ -30,6 +30,7 @@ from rest_jax.data import (
 )
 from rest_jax.evaluation import results
 from rest_jax.stages import folder
+from rest_jax.storage import files
 
 _EXPECTED = main._EXPECTED
 _FEW, _MANY = 25, 2_500
@@ -165,13 +166,13 @@ def test_ratings(header, rows, raw):
 @functools.cache
 def _gin_words() -> list[str]:
   """Lines of the smoke run's configuration, and what may go wrong in one."""
-  configurables.register()
-  gin_utils.parse_and_build(
-    ['gin_configs/experiments/smoke.gin'], root=configurables.ROOT
+  registry.register()
+  gin_files.parse_and_build(
+    ['gin_configs/experiments/smoke.gin'], root=registry.ROOT
   )
   return [
     line
-    for line in gin_utils.config_text().splitlines()
+    for line in gin_files.config_text().splitlines()
     if line and not line.startswith('#')
   ]
 
@@ -211,12 +212,12 @@ def test_gin(removed, lines, overrides, raw):
   )
   flags = ['main', *(f'--gin.{key}={value}' for key, value in overrides)]
   try:
-    _, given = gin_utils.split_flags(flags)
-    built = gin_utils.parse_and_build([path], given, root=configurables.ROOT)
+    _, given = gin_files.split_flags(flags)
+    built = gin_files.parse_and_build([path], given, root=registry.ROOT)
   except _EXPECTED as error:
     assert str(error)
     return
-  assert type(built).__name__ == configurables.ROOT.__name__
+  assert type(built).__name__ == registry.ROOT.__name__
 
 
 @functools.cache

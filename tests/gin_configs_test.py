@@ -7,8 +7,9 @@ import sys
 import jax
 import pytest
 
-from rest_jax import comparison, configurables, dry_run, gin_utils
 from rest_jax import run as run_lib
+from rest_jax.cli import compare, dry_run
+from rest_jax.config import gin_files, registry
 from rest_jax.data import seqio_tasks, vocabularies
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
@@ -95,9 +96,9 @@ def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
 
 
 def described(paths, overrides, folder) -> str:
-  configurables.register()
-  built = gin_utils.parse_and_build(
-    [str(path) for path in paths], overrides, root=configurables.ROOT
+  registry.register()
+  built = gin_files.parse_and_build(
+    [str(path) for path in paths], overrides, root=registry.ROOT
   )
   return dry_run.describe(run_lib.Run(built, folder), 'rest')
 
@@ -111,12 +112,12 @@ def test_every_experiment_dry_runs(path, files):
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_bvmpo_s_lambda_falls_within_the_steps_of_every_experiment(path, files):
-  configurables.register()
-  built = gin_utils.parse_and_build(
+  registry.register()
+  built = gin_files.parse_and_build(
     [str(path), str(GIN / 'losses/bvmpo.gin')],
     # Not every experiment has a learned reward for V to start from.
     [*overrides_for(path, files), "ValueStage.init='policy'"],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   trainer = built.improve.trainer
   # An Improve step whose reward never rises.
@@ -128,15 +129,15 @@ def test_bvmpo_s_lambda_falls_within_the_steps_of_every_experiment(path, files):
 
 @pytest.mark.parametrize('path', COMPARISONS, ids=lambda path: path.stem)
 def test_every_comparison_dry_runs(path, tmp_path):
-  configurables.register()
+  registry.register()
 
   def read(files, overrides):
-    return gin_utils.parse_and_build(
-      [str(path), *files], overrides, root=comparison.Comparison
+    return gin_files.parse_and_build(
+      [str(path), *files], overrides, root=compare.Comparison
     )
 
   compared = read([], [])
-  runs = comparison.plan(
+  runs = compare.plan(
     compared,
     build=lambda spec: read(spec.gin_files, spec.overrides).experiment,
     model_dir=tmp_path,
@@ -209,12 +210,12 @@ def test_a_given_reward_needs_no_ratings(stem, files):
 
 
 def test_consensus_by_another_scorer_and_beside_likelihood(files):
-  configurables.register()
+  registry.register()
   path = GIN / 'experiments/demo.gin'
-  built = gin_utils.parse_and_build(
+  built = gin_files.parse_and_build(
     [path, GIN / 'rewards/consensus.gin'],
     ['Consensus.similarity=@Bleu()', 'NUM_EVIDENCE_SAMPLES=3'],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   assert built.reward == consensus.Consensus(similarity=lexical.Bleu())
   assert built.evidence.decode.num_samples_per_source == 3
@@ -241,9 +242,9 @@ def test_the_numbers_of_the_paper(
   name, num_grow_steps, num_samples, thresholds, files
 ):
   path = GIN / f'experiments/{name}.gin'
-  configurables.register()
-  built = gin_utils.parse_and_build(
-    [str(path)], overrides_for(path, files), root=configurables.ROOT
+  registry.register()
+  built = gin_files.parse_and_build(
+    [str(path)], overrides_for(path, files), root=registry.ROOT
   )
   assert built.num_grow_steps == num_grow_steps
   assert built.num_improve_steps == len(thresholds)
@@ -258,9 +259,9 @@ def test_summaries_have_longer_sources_and_no_ratings(files):
   text = described([path], overrides_for(path, files), files / 'run')
   assert '  task      summarise\n' in text
   assert '  reward    chrf\n' in text
-  configurables.register()
-  built = gin_utils.parse_and_build(
-    [str(path)], overrides_for(path, files), root=configurables.ROOT
+  registry.register()
+  built = gin_files.parse_and_build(
+    [str(path)], overrides_for(path, files), root=registry.ROOT
   )
   assert built.task.ratings is None and built.trained_reward is None
   lengths = (built.task.max_source_length, built.task.max_target_length)
@@ -276,8 +277,8 @@ def test_summaries_have_longer_sources_and_no_ratings(files):
 
 
 def test_any_seqio_task_by_its_name():
-  configurables.register()
-  task = gin_utils.parse_and_build(
+  registry.register()
+  task = gin_files.parse_and_build(
     [
       str(GIN / 'experiments/demo.gin'),
       str(GIN / 'tasks/seqio.gin'),
@@ -289,7 +290,7 @@ def test_any_seqio_task_by_its_name():
       'NUM_TRAIN_PAIRS=500',
       'TEST_SPLIT=newstest',
     ],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   ).task
   assert task.name == 'my_mixture' and task.ratings is None
   for pairs, split, limit in (
@@ -303,12 +304,12 @@ def test_any_seqio_task_by_its_name():
 
 
 def test_a_learned_reward_needs_ratings():
-  configurables.register()
+  registry.register()
   with pytest.raises(ValueError, match=r'task\.ratings must name'):
-    gin_utils.parse_and_build(
+    gin_files.parse_and_build(
       [str(GIN / 'experiments/demo.gin'), str(GIN / 'rewards/guarded.gin')],
       ['Task.ratings=None'],
-      root=configurables.ROOT,
+      root=registry.ROOT,
     )
 
 
@@ -335,32 +336,30 @@ def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):
 def test_what_must_be_given_is_named(path):
   if path.stem in ('demo', 'smoke'):
     pytest.skip('the built-in task needs nothing')
-  configurables.register()
-  with pytest.raises(gin_utils.ConfigError, match=r'DATA|TRAIN_SOURCES'):
-    gin_utils.parse_and_build([str(path)], [], root=configurables.ROOT)
+  registry.register()
+  with pytest.raises(gin_files.ConfigError, match=r'DATA|TRAIN_SOURCES'):
+    gin_files.parse_and_build([str(path)], [], root=registry.ROOT)
 
 
 def test_a_misspelt_macro_suggests_the_nearest():
-  configurables.register()
+  registry.register()
   demo = str(GIN / 'experiments/demo.gin')
-  with pytest.raises(gin_utils.ConfigError, match='NUM_GROW_STEPS'):
-    gin_utils.parse_and_build(
-      [demo], ['NUM_GROW_STEP=3'], root=configurables.ROOT
-    )
+  with pytest.raises(gin_files.ConfigError, match='NUM_GROW_STEPS'):
+    gin_files.parse_and_build([demo], ['NUM_GROW_STEP=3'], root=registry.ROOT)
 
 
 def test_the_paper_s_numbers():
-  configurables.register()
+  registry.register()
   sizes = {
     'iwslt': (512, 1024, 4, 6, 6),
     'wmt': (512, 2048, 8, 6, 6),
     'web': (1024, 8192, 16, 6, 6),
   }
   for name, expected in sizes.items():
-    built = gin_utils.parse_and_build(
+    built = gin_files.parse_and_build(
       [str(GIN / 'experiments/demo.gin'), str(GIN / f'models/{name}.gin')],
       [],
-      root=configurables.ROOT,
+      root=registry.ROOT,
     ).network
     assert expected == (
       built.emb_dim,
@@ -372,12 +371,12 @@ def test_the_paper_s_numbers():
 
 
 def test_noisy_ratings_are_noisier():
-  configurables.register()
+  registry.register()
   demo = GIN / 'experiments/demo.gin'
   noisy = GIN / 'rewards/learned_noisy_ratings.gin'
   ratings = [
-    gin_utils.parse_and_build(
-      [str(path) for path in paths], ['NUM_RATINGS=40'], root=configurables.ROOT
+    gin_files.parse_and_build(
+      [str(path) for path in paths], ['NUM_RATINGS=40'], root=registry.ROOT
     ).task.ratings
     for paths in ([demo], [demo, noisy])
   ]

@@ -17,17 +17,17 @@ import pytest
 
 from launch import chaos_differences
 from rest_jax import run as run_lib
-from rest_jax import verification
-from rest_jax.data import commits, mirror, mirrored_folder, remote
+from rest_jax.cli import verification
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler
 from rest_jax.stages import collect
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import commits, mirror, mirrored_folder, remote
 from rest_jax.training import checkpoints, trainer
 from rest_jax.training import step as step_lib
 from tests import smoke
-from tests.data import object_store
+from tests.storage import object_store
 from tests.training import toy
 
 

@@ -8,12 +8,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from rest_jax import compilation, rest
+from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.filters import fixed
+from rest_jax.runtime import compilation
 from rest_jax.stages import collect, improve, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import checkpoints, loader

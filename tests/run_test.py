@@ -2,8 +2,8 @@
 
 import pytest
 
-from rest_jax import dry_run
 from rest_jax import run as run_lib
+from rest_jax.cli import dry_run
 from rest_jax.stages import evaluate
 from tests import smoke
 

@@ -4,11 +4,12 @@ import functools
 import pathlib
 import shutil
 
-from rest_jax import configurables, experiment, gin_utils, rest
+from rest_jax import experiment, rest
 from rest_jax import run as run_lib
-from rest_jax.data import files
+from rest_jax.config import registry
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
+from rest_jax.storage import files
 
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
@@ -16,9 +17,9 @@ GIN_FILE = 'gin_configs/experiments/smoke.gin'
 def settings(
   *overrides: str, gin_files: tuple[str, ...] = ()
 ) -> experiment.Experiment:
-  configurables.register()
-  return gin_utils.parse_and_build(
-    [GIN_FILE, *gin_files], overrides, root=configurables.ROOT
+  registry.register()
+  return gin_files.parse_and_build(
+    [GIN_FILE, *gin_files], overrides, root=registry.ROOT
   )
 
 

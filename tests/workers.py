@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rest_jax import compilation
+from rest_jax.runtime import compilation
 
 
 class Memory:

@@ -12,7 +12,7 @@ import shlex
 from launch import archive, commands
 from launch import job as job_lib
 from launch.targets import tpu_vm
-from rest_jax import interruption
+from rest_jax.runtime import interruption
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
 # Where xpk puts --script-dir in the image.

@@ -1,1 +1,1 @@
-"""Text, tokens, samples and ratings on disk."""
+"""Text, tokens, samples and ratings: what a run reads and stores."""

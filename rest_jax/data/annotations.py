@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from rest_jax.data import files, ratings, text_files
+from rest_jax.data import ratings, text_files
+from rest_jax.storage import files
 
 COLUMNS = ('id', 'split', 'source', 'hypothesis', 'score', 'annotators')
 TO_RATE, RATED = 'to_rate.tsv', 'rated.tsv'

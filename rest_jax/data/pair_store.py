@@ -17,16 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import (
-  alignment,
-  arrow_files,
-  places,
-  ragged,
-  sources,
-  vocabularies,
-)
+from rest_jax.data import alignment, places, ragged, sources, vocabularies
+from rest_jax.runtime import progress as progress_lib
+from rest_jax.storage import arrow_files
 
 _KINDS = {
   'source_tokens': arrow_files.TOKENS,

@@ -9,7 +9,8 @@ from jaxtyping import Float32
 import numpy as np
 import pyarrow as pa
 
-from rest_jax.data import arrow_files, files, sample_shards
+from rest_jax.data import sample_shards
+from rest_jax.storage import arrow_files, files
 
 _COLUMNS = ('raw', 'reward')
 _SCHEMA = pa.schema([pa.field(name, pa.float32()) for name in _COLUMNS])

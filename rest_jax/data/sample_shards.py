@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from rest_jax import types
-from rest_jax.data import arrow_files, files, ragged
+from rest_jax.data import ragged
+from rest_jax.storage import arrow_files, files
 
 # The sample_id of a human translation kept among the samples of its source.
 REFERENCE_SAMPLE_ID = -1

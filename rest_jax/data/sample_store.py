@@ -20,7 +20,8 @@ from typing import Any, Literal
 from jaxtyping import Bool, Float32, Int32, Int64
 import numpy as np
 
-from rest_jax.data import files, ragged, sample_rewards, sample_shards
+from rest_jax.data import ragged, sample_rewards, sample_shards
+from rest_jax.storage import files
 
 SCHEMA_VERSION = 1
 MANIFEST = 'manifest.json'

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import files, pair_store, sample_store, vocabularies
+from rest_jax.data import pair_store, sample_store, vocabularies
+from rest_jax.storage import files
 
 REWARD_FEATURES = ('rewards', 'thresholds', 'row_weights')
 

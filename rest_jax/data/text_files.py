@@ -12,7 +12,7 @@ import pathlib
 import sys
 import zlib
 
-from rest_jax.data import files
+from rest_jax.storage import files
 
 PathLike = str | os.PathLike[str]
 

@@ -13,7 +13,8 @@ import numpy as np
 import sentencepiece
 
 from rest_jax import types
-from rest_jax.data import file_kinds, files, text_files
+from rest_jax.data import text_files
+from rest_jax.storage import file_kinds, files
 
 # Sentencepiece logs from INFO (0) up; errors arrive as exceptions as well.
 _QUIET = 3

@@ -5,7 +5,7 @@ import dataclasses
 import os
 from typing import Any
 
-from rest_jax.data import files
+from rest_jax.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

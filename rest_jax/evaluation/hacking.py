@@ -14,9 +14,9 @@ from jaxtyping import Float, Int, Shaped
 import numpy as np
 from sacrebleu import metrics as sacrebleu_metrics
 
+from rest_jax.data import words as words_lib
 from rest_jax.evaluation import metrics
 from rest_jax.rewards import consensus
-from rest_jax.rewards import words as words_lib
 
 # Words of which a repetition within one text counts.
 REPETITION_ORDER = 3

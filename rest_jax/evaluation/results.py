@@ -18,9 +18,9 @@ import types
 import typing
 from typing import Any
 
-from rest_jax.data import files
 from rest_jax.evaluation import hacking, metrics, verdict
 from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.storage import files
 
 SCHEMA = 1
 # Policies beside those of ReST, by which a gain of its policies is judged.

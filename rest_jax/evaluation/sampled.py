@@ -5,12 +5,12 @@ import dataclasses
 
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import pair_store, vocabularies
 from rest_jax.evaluation import metrics
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
 
 

@@ -19,9 +19,9 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from rest_jax import types
-from rest_jax.data import files
 from rest_jax.interop import huggingface_config, safetensors_folder
 from rest_jax.models import network, policy, scalar
+from rest_jax.storage import files
 
 CONFIG_FILE = huggingface_config.CONFIG_FILE
 WEIGHTS_FILE = safetensors_folder.WEIGHTS_FILE

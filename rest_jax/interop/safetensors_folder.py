@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from rest_jax.data import file_kinds
 from rest_jax.interop import huggingface_config
+from rest_jax.storage import file_kinds
 
 CONFIG_FILE = huggingface_config.CONFIG_FILE
 WEIGHTS_FILE = 'model.safetensors'

@@ -23,8 +23,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from rest_jax import types
-from rest_jax.data import file_kinds
 from rest_jax.models import network, policy
+from rest_jax.storage import file_kinds
 
 CHECKPOINT_FILE = 'checkpoint'
 _ORBAX_STATE = 'state'

@@ -17,8 +17,9 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from rest_jax import types
-from rest_jax.data import files, vocabularies
+from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface_config
+from rest_jax.storage import files
 
 VOCABULARY_FILE = 'spiece.model'
 TOKENIZER_FILE = 'tokenizer_config.json'

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from rest_jax.models import attention, layer_stack, layers
-from rest_jax.models import config as config_lib
+from rest_jax.models import network_config as config_lib
 from rest_jax.models import rows as rows_lib
 
 # A pair for each decoder layer.

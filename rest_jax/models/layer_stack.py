@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rest_jax.models import config as config_lib
+from rest_jax.models import network_config as config_lib
 
 # T5X's names: what the backward pass finds again instead of computing it.
 _POLICIES: dict[str, Callable[..., bool] | None] = {

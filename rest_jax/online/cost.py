@@ -6,8 +6,9 @@ import dataclasses
 import time
 from typing import Any
 
-from rest_jax import progress, types
+from rest_jax import types
 from rest_jax.models import policy as policy_lib
+from rest_jax.runtime import progress
 
 
 @dataclasses.dataclass

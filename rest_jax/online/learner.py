@@ -11,8 +11,8 @@ from rest_jax.losses import base as losses_base
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import advantages as advantages_lib
-from rest_jax.online import config as config_lib
 from rest_jax.online import objective
+from rest_jax.online import ppo_config as config_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import optimizers
 from rest_jax.training import step as step_lib

@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import interruption, types
-from rest_jax.data import remote
+from rest_jax import types
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
-from rest_jax.online import config as config_lib
 from rest_jax.online import cost as cost_lib
 from rest_jax.online import distinct, learner, objective, rollout
+from rest_jax.online import ppo_config as config_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.runtime import interruption
+from rest_jax.storage import remote
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
 from rest_jax.training import step as step_lib

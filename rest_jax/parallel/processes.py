@@ -27,8 +27,8 @@ import jax
 from jax._src import distributed
 import numpy as np
 
-from rest_jax import interruption
 from rest_jax.parallel import rendezvous
+from rest_jax.runtime import interruption
 
 # How long a wait goes on before Python may handle signals, and waits again.
 _WAIT_MS = 5_000

@@ -12,7 +12,7 @@ from jax.extend import core
 import numpy as np
 
 from rest_jax.models import network
-from rest_jax.sampling import config as sampling_config
+from rest_jax.sampling import decode_config as sampling_config
 
 
 class StepWork(NamedTuple):

@@ -8,7 +8,7 @@ from rest_jax import experiment as experiment_lib
 from rest_jax.planning import chips as chips_lib
 from rest_jax.planning import counts
 from rest_jax.planning import measured as measured_lib
-from rest_jax.sampling import config as sampling_config
+from rest_jax.sampling import decode_config as sampling_config
 
 # The share of a chip's peak, or of its bandwidth where that is the bound, that
 # programs are assumed to reach. Not measured.

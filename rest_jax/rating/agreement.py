@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from rest_jax.evaluation import metrics
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 
 _NUM_RESAMPLES = 500

@@ -10,11 +10,11 @@ import flask
 from waitress import server as waitress_server
 from werkzeug import exceptions
 
-from rest_jax import visible
 from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement, export, guard, order, scores
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
+from rest_jax.runtime import visible
 
 _RATER = 'rater'
 # First and second output, by what a rater said of left and right.

@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
-from rest_jax.data import files
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
+from rest_jax.storage import files
 
 FILE = 'ratings.tsv'
 

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from rest_jax.evaluation import metrics
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 
 

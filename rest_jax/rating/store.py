@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import unicodedata
 
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 
 FILE = 'ratings.sqlite'
 LONGEST_NAME = 40

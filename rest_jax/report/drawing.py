@@ -15,8 +15,8 @@ from matplotlib import colors
 from matplotlib import figure as figure_lib
 import numpy as np
 
-from rest_jax.data import files
 from rest_jax.evaluation import results as results_lib
+from rest_jax.storage import files
 
 GREY = '#7f7f7f'
 _LIGHT_GREYS = ('#a3a3a3', '#c4c4c4')  # Of controls.

@@ -17,8 +17,6 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from rest_jax import visible
-from rest_jax.data import files
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
@@ -29,6 +27,8 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import samples as samples_lib
+from rest_jax.runtime import visible
+from rest_jax.storage import files
 
 _WEB = pathlib.Path(__file__).parent / 'web'
 

@@ -1,10 +1,10 @@
 """What people's ratings say, as a table for the terminal."""
 
-from rest_jax import visible
 from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import scores
 from rest_jax.report import probe_table
+from rest_jax.runtime import visible
 
 _MISSING = '-'
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from rest_jax import visible
+from rest_jax.runtime import visible
 
 # Of one text; nobody reads further.
 MAX_CHARACTERS = 2000

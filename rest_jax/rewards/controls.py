@@ -13,8 +13,8 @@ from jaxtyping import Float32
 import numpy as np
 
 from rest_jax import settings
+from rest_jax.data import words as words_lib
 from rest_jax.rewards import base
-from rest_jax.rewards import words as words_lib
 
 
 class _Control:

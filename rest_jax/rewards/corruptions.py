@@ -21,8 +21,8 @@ import numpy as np
 from sacrebleu import metrics as sacrebleu_metrics
 
 from rest_jax import settings
+from rest_jax.data import words as words_lib
 from rest_jax.rewards import corruption_kinds
-from rest_jax.rewards import words as words_lib
 
 
 class ScoredTexts(NamedTuple):

@@ -28,9 +28,9 @@ import weakref
 from jaxtyping import Float32
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import settings
 from rest_jax.rewards import base, blocks, external_scorer
+from rest_jax.runtime import progress as progress_lib
 
 # Characters of a program's last words that an error message shows.
 _SHOWN = 2000

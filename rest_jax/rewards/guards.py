@@ -16,8 +16,8 @@ import numpy as np
 
 from rest_jax import settings
 from rest_jax.data import pair_store
+from rest_jax.data import words as words_lib
 from rest_jax.rewards import base, composed, language, normalize
-from rest_jax.rewards import words as words_lib
 
 # Sources and hypotheses -> which hypotheses pass, bool [n].
 Passes = Callable[[Sequence[str], Sequence[str]], np.ndarray]

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
+from rest_jax.runtime import progress as progress_lib
 
 # Seconds that a call must take to have a line of its own.
 _LOG_FROM = 5.0

@@ -24,13 +24,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import settings, types
-from rest_jax.data import files, ragged, vocabularies
+from rest_jax.data import ragged, vocabularies
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
+from rest_jax.runtime import progress as progress_lib
+from rest_jax.storage import files
 
 VOCABULARY_FILE = 'spiece.model'
 # `<extra_id_10>` of mT5's vocabulary.

@@ -15,8 +15,8 @@ import re
 from typing import NamedTuple
 
 from rest_jax import settings
+from rest_jax.data import words as words_lib
 from rest_jax.rewards import corruption_kinds, corruptions
-from rest_jax.rewards import words as words_lib
 
 # Draws of a changed text or of another pair that may turn out the same.
 _TRIES = 10

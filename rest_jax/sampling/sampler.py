@@ -23,13 +23,14 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int
 import numpy as np
 
-from rest_jax import profiling, types
+from rest_jax import types
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.runtime import profiling
 from rest_jax.sampling import beam, categorical, decode, refill
-from rest_jax.sampling import config as config_lib
+from rest_jax.sampling import decode_config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
 

@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import profiling, types
-from rest_jax import progress as progress_lib
+from rest_jax import types
 from rest_jax.data import (
-  files,
   pair_store,
   ragged,
-  remote,
   sample_rewards,
   sample_store,
   vocabularies,
@@ -30,8 +27,11 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.runtime import profiling
+from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import categorical
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.storage import files, remote
 from rest_jax.training import loader
 
 Columns = Mapping[str, np.ndarray]

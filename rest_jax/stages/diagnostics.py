@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import types
 from rest_jax.data import pair_store, ragged, sample_store
 from rest_jax.evaluation import hacking, metrics, sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies, prepare
 

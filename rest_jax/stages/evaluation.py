@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import files, pair_store, sample_store
+from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import best_of_n, sampled, text_metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.models import policy as policy_lib
@@ -21,6 +21,7 @@ from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, diagnostics, prepare, sample_events
 from rest_jax.stages import outputs as outputs_stage
+from rest_jax.storage import files
 
 _SOURCES_PER_SHARD = 2048
 

@@ -9,9 +9,10 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rest_jax import progress as progress_lib
-from rest_jax.data import files, sample_rewards, sample_store
+from rest_jax.data import sample_rewards, sample_store
+from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import collect, prepare
+from rest_jax.storage import files
 
 SCHEMA = pa.schema(
   [

@@ -19,10 +19,10 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax import progress
 from rest_jax import settings as settings_lib
-from rest_jax.data import files, inventory, remote
 from rest_jax.parallel import processes
+from rest_jax.runtime import progress
+from rest_jax.storage import files, inventory, remote
 
 MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rest_jax import settings as settings_lib
-from rest_jax.data import lock, sample_store
+from rest_jax.data import sample_store
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -26,6 +26,7 @@ from rest_jax.stages import (
   unfinished,
 )
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,13 @@ import shutil
 import optax
 
 from rest_jax import types
-from rest_jax.data import files, vocabularies
+from rest_jax.data import vocabularies
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
+from rest_jax.storage import files
 from rest_jax.training import checkpoints
 from rest_jax.training import step as step_lib
 

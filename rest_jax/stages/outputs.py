@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rest_jax import progress as progress_lib
 from rest_jax import types
-from rest_jax.data import files, pair_store, sample_rewards, sample_store
+from rest_jax.data import pair_store, sample_rewards, sample_store
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import best_of_n, metrics, paired_text, sampled
 from rest_jax.evaluation import outputs as outputs_lib
@@ -22,8 +21,10 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus, normalize
+from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, prepare
+from rest_jax.storage import files
 
 HUMAN = 'human'
 FILE = 'outputs.npz'

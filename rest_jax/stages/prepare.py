@@ -9,12 +9,13 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax.data import files, pair_store, sources, vocabularies
+from rest_jax.data import pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import sampled, text_metrics
 from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import files
 
 VOCABULARY_FILE = 'vocab.model'
 TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import annotations, files
+from rest_jax.data import annotations
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
@@ -20,6 +20,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, prepare
+from rest_jax.storage import files
 
 _ITEMS = 'rated_samples.json'
 

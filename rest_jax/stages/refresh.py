@@ -17,7 +17,7 @@ import types
 from jaxtyping import Float32
 import numpy as np
 
-from rest_jax.data import annotations, files, sample_store
+from rest_jax.data import annotations, sample_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
@@ -36,6 +36,7 @@ from rest_jax.stages import (
 )
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
+from rest_jax.storage import files
 from rest_jax.training import trainer as trainer_lib
 
 TO_RATE, RATED = annotations.TO_RATE, annotations.RATED

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from rest_jax.data import annotations, files, sample_store
+from rest_jax.data import annotations, sample_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
@@ -19,6 +19,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies, prepare
 from rest_jax.stages import reward as reward_stage
+from rest_jax.storage import files
 
 _CHOSEN = 'chosen.json'
 _SOURCES_PER_SHARD = 2048

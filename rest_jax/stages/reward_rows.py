@@ -8,8 +8,8 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import ragged, vocabularies
+from rest_jax.data import words as words_lib
 from rest_jax.rewards import blocks, corruptions
-from rest_jax.rewards import words as words_lib
 from rest_jax.training import loader
 
 # Beyond these the vocabulary does not fit the ratings: meaning is lost to UNK,

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax import visible
 from rest_jax.data import (
-  event_file,
   pair_store,
   ragged,
   sample_rewards,
@@ -17,6 +15,8 @@ from rest_jax.data import (
   vocabularies,
 )
 from rest_jax.evaluation import sampled
+from rest_jax.runtime import visible
+from rest_jax.storage import event_file
 
 # Of rows in the histograms, and of sources whose samples are shown.
 _MAX_ROWS = 100_000

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import files
 from rest_jax.parallel import processes
+from rest_jax.storage import files
 from rest_jax.training import loader
 
 CHECKED = ('loss', 'gradient_norm')

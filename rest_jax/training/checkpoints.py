@@ -14,8 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from rest_jax import types
-from rest_jax.data import files
 from rest_jax.parallel import processes
+from rest_jax.storage import files
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'

@@ -9,9 +9,9 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax import progress as progress_lib
-from rest_jax.data import event_file, files
 from rest_jax.parallel import processes
+from rest_jax.runtime import progress as progress_lib
+from rest_jax.storage import event_file, files
 
 METRICS_FILE = 'metrics.jsonl'
 

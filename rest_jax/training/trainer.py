@@ -17,11 +17,12 @@ from absl import logging
 import jax
 import numpy as np
 
-from rest_jax import interruption, profiling, settings, types
-from rest_jax.data import remote
+from rest_jax import settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
+from rest_jax.runtime import interruption, profiling
+from rest_jax.storage import remote
 from rest_jax.training import bad_steps, loader, optimizers, placement
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib

@@ -320,18 +320,19 @@ def test_wrong_paths_and_damaged_archives(folder):
 
 def test_a_task_of_it_is_prepared(folder, tmp_path):
   """By the gin file, to the folder `data/`."""
-  from rest_jax import configurables, dry_run, gin_utils
   from rest_jax import run as run_lib
+  from rest_jax.cli import dry_run
+  from rest_jax.config import gin_files, registry
 
-  configurables.register()
-  built = gin_utils.parse_and_build(
+  registry.register()
+  built = gin_files.parse_and_build(
     [
       'gin_configs/experiments/iwslt14_de_en.gin',
       'gin_configs/tasks/iwslt14_archive.gin',
       'gin_configs/rewards/chrf.gin',
     ],
     [f'ARCHIVE={folder}', 'Task.ratings=None', 'VocabularyConfig.size=64'],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   )
   run = run_lib.Run(built, tmp_path / 'run')
   text = dry_run.describe(run, 'prepare')

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from rest_jax.data import arrow_files, pair_store, sources
+from rest_jax.data import pair_store, sources
+from rest_jax.storage import arrow_files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rest_jax.data import files, sample_rewards, sample_shards
+from rest_jax.data import sample_rewards, sample_shards
+from rest_jax.storage import files
 
 
 def _write_samples(directory, shard=0, num_shards=1, number=3, token=5):

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rest_jax.data import arrow_files, files, sample_shards
+from rest_jax.data import sample_shards
+from rest_jax.storage import arrow_files, files
 
 _VOCAB = 50
 

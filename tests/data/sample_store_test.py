@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rest_jax.data import files, sample_store
+from rest_jax.data import sample_store
+from rest_jax.storage import files
 
 _VOCAB = 500
 

@@ -7,17 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax.data import (
-  files,
-  sample_store,
-  sources,
-  stored_rows,
-  task,
-  vocabularies,
-)
+from rest_jax.data import sample_store, sources, stored_rows, task, vocabularies
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
 from rest_jax.stages import improve_rows, prepare
+from rest_jax.storage import files
 from tests.data import small_run
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from rest_jax import configurables, gin_utils
+from rest_jax.config import gin_files, registry
 from rest_jax.data import seqio_tasks, sources
 
 seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
@@ -69,13 +69,13 @@ def test_prepared_text_is_read(tfds_folder, prepared):
 
 def test_the_task_file_reads_it(tfds_folder, prepared):
   tfds_folder(prepared)
-  configurables.register()
+  registry.register()
   files = {
     f'{split}_{side}': "('a',)"
     for split in ('VALIDATION', 'TEST')
     for side in ('SOURCES', 'REFERENCES')
   }
-  task = gin_utils.parse_and_build(
+  task = gin_files.parse_and_build(
     [
       'gin_configs/experiments/wmt20_zh_en.gin',
       'gin_configs/tasks/wmt20_tfds.gin',
@@ -85,7 +85,7 @@ def test_the_task_file_reads_it(tfds_folder, prepared):
       "RATINGS_FILE='ratings.tsv'",
       'NUM_TRAIN_PAIRS=2',
     ],
-    root=configurables.ROOT,
+    root=registry.ROOT,
   ).task
   assert len(list(task.train.read())) == 2
 

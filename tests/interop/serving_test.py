@@ -14,7 +14,7 @@ from rest_jax.data import ragged, vocabularies
 from rest_jax.interop import huggingface, tokenizer_files
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
-from rest_jax.sampling import config as sampling_config
+from rest_jax.sampling import decode_config as sampling_config
 from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
 

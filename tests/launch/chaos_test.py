@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from launch import chaos, chaos_differences
-from rest_jax.data import files
+from rest_jax.storage import files
 from tests import smoke
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]

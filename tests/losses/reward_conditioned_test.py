@@ -7,7 +7,7 @@ import pytest
 
 from rest_jax import types
 from rest_jax.losses import bc, reward_conditioned
-from rest_jax.models import config as config_lib
+from rest_jax.models import network_config as config_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.training import loader
 

@@ -5,7 +5,8 @@ import pathlib
 import jax
 import pytest
 
-from rest_jax import configurables, experiment, gin_utils
+from rest_jax import experiment
+from rest_jax.config import gin_files, registry
 from rest_jax.models import policy
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
@@ -33,8 +34,8 @@ HUGGING_FACE = {
 
 
 def _network(name):
-  configurables.register()
-  built = gin_utils.parse_and_build(
+  registry.register()
+  built = gin_files.parse_and_build(
     [str(GIN / 'experiments/demo.gin'), str(GIN / f'models/{name}.gin')],
     root=experiment.Experiment,
   )

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax.online import config as config_lib
 from rest_jax.online import learner, objective, ppo
+from rest_jax.online import ppo_config as config_lib
 from rest_jax.training import checkpoints, journal
 from tests.online import toy
 from tests.training import toy as training_toy

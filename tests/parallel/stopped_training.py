@@ -13,10 +13,10 @@ import sys
 
 import jax
 
-from rest_jax import interruption
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
+from rest_jax.runtime import interruption
 from rest_jax.training import checkpoints, trainer
 from tests.training import toy
 

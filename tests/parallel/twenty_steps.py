@@ -11,7 +11,7 @@ import tempfile
 import jax
 import numpy as np
 
-from rest_jax import configurables, gin_utils
+from rest_jax.config import gin_files, registry
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -39,9 +39,9 @@ def mesh_config(names) -> mesh_lib.MeshConfig:
     return _OneDevice()
   files = [f'gin_configs/meshes/{name}.gin' for name in names]
   experiment = 'gin_configs/experiments/smoke.gin'
-  configurables.register()
-  return gin_utils.parse_and_build(
-    [experiment, *files], [], root=configurables.ROOT
+  registry.register()
+  return gin_files.parse_and_build(
+    [experiment, *files], [], root=registry.ROOT
   ).mesh
 
 

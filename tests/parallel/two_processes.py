@@ -11,10 +11,10 @@ import time
 import jax
 import numpy as np
 
-from rest_jax import interruption
 from rest_jax.data import ragged
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.runtime import interruption
 from rest_jax.sampling import decode
 from rest_jax.sampling import sampler as sampler_lib
 from tests.training import toy

@@ -10,7 +10,7 @@ import pytest
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.rating import agreement, order
 from rest_jax.rating import app as app_lib
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 from tests.rating import made
 from tests.rating import visitor as visitor_lib

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rest_jax import visible
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.rating import agreement, export, order
 from rest_jax.rating import store as store_lib
+from rest_jax.runtime import visible
 from tests import chromium
 from tests.rating import server as server_lib
 

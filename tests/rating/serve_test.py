@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 
 from rest_jax.rating import app as app_lib
-from rest_jax.rating import config as config_lib
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 from tests.rating import server as server_lib
 from tests.rating import visitor

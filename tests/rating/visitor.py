@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from rest_jax.rating import app as app_lib
-from rest_jax.rating import config as config_lib
 from rest_jax.rating import order
+from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 
 ORIGIN = 'http://localhost'

@@ -6,17 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax import dry_run
 from rest_jax import run as run_lib
+from rest_jax.cli import dry_run
 from rest_jax.data import ragged
 from rest_jax.evaluation import results as results_lib
-from rest_jax.stages import (
-  collect,
-  equal_entropy,
-  evaluation,
-  policies,
-  report_page,
-)
+from rest_jax.report import index_page
+from rest_jax.stages import collect, equal_entropy, evaluation, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import loader
 from tests import smoke
@@ -147,7 +142,7 @@ def test_controls_are_in_results_table_and_page(controlled):
     assert cooled.reward != bc.reward
     assert found['BC trained on'].bleu_difference_to_bc is not None
   page = page_reader.read(
-    controlled.model_dir / 'report' / report_page.INDEX_FILE
+    controlled.model_dir / 'report' / index_page.INDEX_FILE
   )
   rows = page.tables['synthetic, validation: by decode']
   assert {row[0] for row in rows[1:]} == set(found)

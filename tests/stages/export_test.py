@@ -10,7 +10,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from rest_jax import main
+from rest_jax.cli import main
 from rest_jax.data import sample_store
 from rest_jax.stages import export
 from tests import smoke

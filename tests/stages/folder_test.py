@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from rest_jax.data import remote
 from rest_jax.stages import folder
+from rest_jax.storage import remote
 
 
 def test_a_folder_is_finished_by_its_manifest(tmp_path):

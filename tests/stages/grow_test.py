@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax import modes, settings
 from rest_jax import run as run_lib
-from rest_jax.data import lock, sample_store
+from rest_jax import settings
+from rest_jax.cli import modes
+from rest_jax.data import sample_store
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import collect, policies
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import lock
 from tests import smoke
 
 NUM_SHARDS = 5

@@ -6,10 +6,11 @@ import pytest
 
 from rest_jax import rest
 from rest_jax import run as run_lib
-from rest_jax.data import files, sample_store
+from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
+from rest_jax.storage import files
 from rest_jax.training import checkpoints, journal
 from tests import smoke
 

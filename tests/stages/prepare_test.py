@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from rest_jax.data import sources, synthetic, task, vocabularies
+from rest_jax.data import sources, task, vocabularies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
+from rest_jax.synthetic import corpus
 
 
 def _texts(count, seed=0):
@@ -107,7 +108,7 @@ def test_tokenised_references(tmp_path, kind):
 
 
 def test_the_built_in_language_is_written_so(tmp_path):
-  pairs = synthetic.SyntheticPairs(split='train', size=600)
+  pairs = corpus.SyntheticPairs(split='train', size=600)
   assert _prepare(tmp_path, pairs) == []
 
 

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import modes, rest, verification
+from rest_jax import rest
 from rest_jax import run as run_lib
+from rest_jax.cli import modes, verification
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib

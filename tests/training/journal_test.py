@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from rest_jax.data import event_file, files
+from rest_jax.storage import event_file, files
 from rest_jax.training import journal
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax import interruption
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.runtime import interruption
 from rest_jax.training import checkpoints, journal, optimizers, trainer
 from rest_jax.training import step as step_lib
 from tests.training import toy

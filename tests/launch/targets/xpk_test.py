@@ -14,7 +14,7 @@ import pytest
 from launch import commands
 from launch import job as job_lib
 from launch.targets import xpk
-from rest_jax import interruption
+from rest_jax.runtime import interruption
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
 _AWKWARD = 'X=\'a  b; "c" $HOME $(HOME) $$ `x` \\\\\''
@@ -159,7 +159,12 @@ def test_it_is_submitted_with_its_code_and_waited_for(stand_ins):
   (folder / 'rest_jax' / 'removed.py').touch()
   assert target.run() == 0
   assert [call[2] for call in stand_ins.calls()] == ['create', 'list']
-  for path in ('rest_jax/main.py', 'launch/environment.sh', _SMOKE, 'setup.py'):
+  for path in (
+    'rest_jax/main.py',
+    'launch/environment.sh',
+    _SMOKE,
+    'setup.py',
+  ):
     assert (folder / path).is_file()
   assert not (folder / 'rest_jax' / 'removed.py').exists()
   assert not (folder / 'tests').exists()

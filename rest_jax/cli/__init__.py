@@ -1,0 +1,1 @@
+"""Commands: flags, run modes, and what the command line shows."""

@@ -1,0 +1,300 @@
+"""Checks before training of what later stages will need.
+
+`--dry_run` and every start of a run make them. They take seconds; a stage would
+find the same only after all that is trained before it.
+"""
+
+from collections.abc import Iterator, Sequence
+import itertools
+import pathlib
+from typing import Any, NamedTuple
+
+from absl import logging
+import numpy as np
+
+from rest_jax import experiment as experiment_lib
+from rest_jax import run as run_lib
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import sources
+from rest_jax.evaluation import text_metrics
+from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import guards
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare, reward_references
+from rest_jax.synthetic import corpus
+
+# Pairs of a split that are looked at, and those that judge and reward score.
+_NUM_READ, _NUM_SCORED = 64, 8
+# With fewer pairs, that a guard vetoes all of them may be chance.
+_MIN_VETOED = 8
+# Simulated ratings take half a millisecond each, and have all splits.
+_MAX_SIMULATED = 200
+
+
+class Found(NamedTuple):
+  """What a plan shows of the input.
+
+  Attributes:
+    first: the first pair of each split that text is read for.
+    num_ratings: ratings that a reward model will learn from; None for none.
+  """
+
+  first: dict[str, sources.Pair]
+  num_ratings: int | None
+
+
+def check(run: run_lib.Run) -> Found:
+  """Raises if a stage of the run would fail at its settings or input.
+
+  What finished stages have made is used in place of what they read.
+
+  Args:
+    run: the run.
+
+  Returns:
+    What was found.
+
+  Raises:
+    ValueError: for settings or input that cannot work; the message names them.
+    FileNotFoundError: for a file or folder that does not exist.
+  """
+  experiment = run.experiment
+  text_metrics.check_tokenizer(
+    'EvaluateConfig.bleu_tokenize', experiment.evaluate.bleu_tokenize
+  )
+  run.check_vocabularies()
+  _check_folders(run)
+  pairs = {split: list(found) for split, found in _pairs(run)}
+  _check_references(experiment.reward, pairs)
+  _check_raters(experiment, pairs[prepare.TRAIN][:1])
+  scored = _usable(
+    [*pairs[prepare.VALIDATION][:_NUM_SCORED], *pairs[prepare.TEST]]
+  )[: 2 * _NUM_SCORED]
+  if scored:
+    _check_judges(run, scored)
+    _check_rewards(experiment.reward, scored, _usable(pairs[prepare.TRAIN]))
+  return Found(
+    {split: found[0] for split, found in pairs.items()}, _check_ratings(run)
+  )
+
+
+def _check_folders(run: run_lib.Run) -> None:
+  """Raises FileNotFoundError for a folder given as finished that is not."""
+  experiment = run.experiment
+  for name, directory in (
+    ('BC_DIR', experiment.bc_dir),
+    ('REWARD_DIR', experiment.reward_dir),
+    ('GROW_DIR', experiment.grow_dir),
+    ('BC_INIT_DIR', experiment.bc.init_dir),
+  ):
+    if directory is None:
+      continue
+    path = pathlib.Path(directory, folder_lib.MANIFEST)
+    if not path.exists():
+      raise FileNotFoundError(
+        f'{name} must be the folder of a finished stage, with its '
+        f'{path.name}; {path} does not exist (looked from '
+        f'{pathlib.Path.cwd()}).'
+      )
+
+
+def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
+  """Yields the first pairs of each split."""
+  task = run.experiment.task
+  splits = [prepare.TRAIN, prepare.VALIDATION, prepare.TEST]
+  if task.grow is not None:
+    splits.append(prepare.GROW)
+  is_prepared = (run.directory('data') / folder_lib.MANIFEST).exists()
+  for split in splits:
+    if is_prepared:
+      yield split, _stored(run.data, split)
+      continue
+    source = getattr(task, split)
+    for part in _parts(source):
+      if next(iter(part.read()), None) is None:
+        raise ValueError(f'the {split} split of task {task.name} is empty')
+    yield split, list(itertools.islice(source.read(), _NUM_READ))
+
+
+def _parts(source: sources.PairSource) -> Iterator[sources.PairSource]:
+  """Yields the parts of a source, each of which has files of its own."""
+  if not isinstance(source, sources.Concatenation):
+    yield source
+    return
+  for part in source.sources:
+    yield from _parts(part)
+
+
+def _stored(data: prepare.PreparedData, split: str) -> list[sources.Pair]:
+  pairs = data.pairs(split)
+  return [
+    sources.Pair(
+      pairs.source_text(row),
+      pairs.reference_text(row) if pairs.has_references else None,
+    )
+    for row in range(min(len(pairs), _NUM_READ))
+  ]
+
+
+def _usable(pairs: Sequence[sources.Pair]) -> list[sources.Pair]:
+  return [p for p in pairs if p.source.strip() and (p.reference or '').strip()]
+
+
+def _check_references(
+  reward: rewards_base.RewardConfig, pairs: dict[str, list[sources.Pair]]
+) -> None:
+  for split, found in pairs.items():
+    if reward.needs_references and found[0].reference is None:
+      raise ValueError(
+        f'reward {reward.name!r} compares with references, and the {split} '
+        'split has none. Give Task pairs there, or choose a reward without '
+        'references.'
+      )
+
+
+def _check_judges(run: run_lib.Run, pairs: Sequence[sources.Pair]) -> None:
+  """Has the judge and the raters score some pairs."""
+  experiment = run.experiment
+  texts = [p.source for p in pairs], [p.reference or '' for p in pairs]
+  judge, refresh = experiment.task.judge, experiment.refresh
+  if judge is not None:
+    remedy = 'Name a judge of this text, or none: --gin.Task.judge=None.'
+    _try('Task.judge', judge, pairs, remedy, lambda: judge.scores(*texts))
+  raters = None if refresh is None else refresh.raters
+  if raters is not None:
+    remedy = (
+      'Name raters of this text, or None for people: RefreshConfig.raters.'
+    )
+    _try(
+      'RefreshConfig.raters', raters, pairs, remedy,
+      lambda: raters.rate(*texts)[0],
+    )  # fmt: skip
+
+
+def _check_rewards(
+  reward: rewards_base.RewardConfig,
+  pairs: Sequence[sources.Pair],
+  train: Sequence[sources.Pair],
+) -> None:
+  """Has the parts of a reward that need neither training nor loading score."""
+  texts = [list(column) for column in zip(*pairs, strict=True)]
+  for part in rewards_base.all_parts(reward):
+    part.check()
+    score = getattr(part, 'score', None)
+    if score is not None:
+      remedy = 'Correct it, or choose a reward of gin_configs/rewards/.'
+      _try(
+        f'reward {part.name!r}', part, pairs, remedy,
+        lambda score=score: score(texts[0], texts[1], texts[1]),
+      )  # fmt: skip
+    if isinstance(part, guards.Guarded):
+      _check_guards(part, train)
+
+
+def _try(
+  setting: str,
+  scorer: Any,
+  pairs: Sequence[sources.Pair],
+  remedy: str,
+  score: Any,
+) -> None:
+  """Raises ValueError unless pairs can be scored."""
+  what = f'{setting}, a {type(scorer).__name__}, must be able to score the task'
+  first = f'{pairs[0].source[:80]!r} and {(pairs[0].reference or "")[:80]!r}'
+  try:
+    scores = np.asarray(score(), np.float64)
+  except Exception as error:
+    raise ValueError(
+      f"{what}'s pairs, such as {first}: {str(error).strip()} {remedy}"
+    ) from error
+  if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
+    raise ValueError(
+      f"{what}'s pairs, with a finite number for each; for {len(pairs)} pairs, "
+      f'such as {first}, it gave {str(scores)[:80]}. {remedy}'
+    )
+
+
+def _check_guards(
+  guarded: guards.Guarded, pairs: Sequence[sources.Pair]
+) -> None:
+  """Raises ValueError for a guard that vetoes the references themselves."""
+  if len(pairs) < _MIN_VETOED:
+    return
+  texts = [p.source for p in pairs], [p.reference or '' for p in pairs]
+  for guard in guarded.guards:
+    passed = guard.prepare(_Pairs(pairs))(*texts)  # pyright: ignore[reportArgumentType]
+    vetoed = len(pairs) - int(np.count_nonzero(passed))
+    words = (
+      f'guard {guard.name!r} of reward {guarded.name!r} vetoes {vetoed} of the '
+      f'first {len(pairs)} references of the train split, such as '
+      f'{texts[1][int(np.argmin(passed))][:80]!r} of '
+      f'{texts[0][int(np.argmin(passed))][:80]!r}. Set the limits of '
+      f'{type(guard).__name__} for this pair of languages, or leave it out of '
+      'Guarded.guards.'
+    )
+    if vetoed == len(pairs):
+      raise ValueError(words)
+    if vetoed > len(pairs) // 2:
+      logging.warning('%s', words)
+
+
+class _Pairs:
+  """Pairs in memory, as guards read them from a `PairStore`."""
+
+  def __init__(self, pairs: Sequence[sources.Pair]):
+    self._pairs = pairs
+
+  def __len__(self) -> int:
+    return len(self._pairs)
+
+  def source_text(self, row: int) -> str:
+    return self._pairs[row].source
+
+  def reference_text(self, row: int) -> str:
+    return self._pairs[row].reference or ''
+
+
+def _check_raters(
+  experiment: experiment_lib.Experiment, pairs: Sequence[sources.Pair]
+) -> None:
+  """Raises ValueError if simulated raters are to rate another task's texts."""
+  stage = experiment.trained_reward
+  for name, asked in (
+    ('RatedSamples.raters', stage.rated_samples if stage else None),
+    ('RefreshConfig.raters', experiment.refresh),
+  ):
+    if asked is None or not isinstance(asked.raters, corpus.SyntheticRaters):
+      continue
+    for pair in pairs:
+      try:
+        asked.raters.rate([pair.source], [pair.source])
+      except ValueError as error:
+        raise ValueError(
+          f'{name} cannot rate the texts of task {experiment.task.name}: '
+          f'{error} Set them to None, and people rate.'
+        ) from error
+
+
+def _check_ratings(run: run_lib.Run) -> int | None:
+  """Raises unless a reward model can be fitted to the ratings.
+
+  Returns:
+    How many there are; None if no stage will read them.
+  """
+  experiment = run.experiment
+  stage, ratings = experiment.trained_reward, experiment.task.ratings
+  is_made = (run.directory('reward') / folder_lib.MANIFEST).exists()
+  if stage is None or ratings is None or experiment.reward_dir is not None:
+    return None
+  if is_made and experiment.refresh is None:
+    return None
+  if (
+    isinstance(ratings, corpus.SyntheticRatings)
+    and ratings.size > _MAX_SIMULATED
+  ):
+    return ratings.size
+  rated = ratings.read()
+  ratings_lib.check_splits(rated, ratings_lib.place(ratings))
+  if stage.references is not None:
+    reward_references.check(rated.select('train'), ratings_lib.place(ratings))
+  return len(rated)

@@ -1,0 +1,290 @@
+"""What each `--run_mode` does, once flags and gin files are read."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import functools
+import glob
+import io
+import json
+import os
+import pathlib
+import re
+import sys
+from typing import Any
+import warnings
+
+from absl import logging
+import jax
+
+from rest_jax import comparison as comparison_lib
+from rest_jax import rest
+from rest_jax import run as run_lib
+from rest_jax.cli import checks, dry_run, rate, verification
+from rest_jax.cli import compare as compare_lib
+from rest_jax.config import gin_files as gin_lib
+from rest_jax.data import text_files
+from rest_jax.parallel import processes
+from rest_jax.planning import described
+from rest_jax.planning import plan as plan_lib
+from rest_jax.runtime import terminal, tracking
+from rest_jax.stages import answers as sample_stage
+from rest_jax.storage import files, inventory
+
+_DAMAGED_PROGRAM = re.compile(
+  "Error reading persistent compilation cache entry for '([^']+)'"
+)
+
+
+def stage(
+  run: run_lib.Run, mode: str, grow_step: int, improve_step: int
+) -> bool:
+  """Runs all of Algorithm 1 or one stage of it.
+
+  Args:
+    run: the stages of an experiment.
+    mode: `rest`, or which stage.
+    grow_step: g of `grow`, `value`, `improve` and `refresh`.
+    improve_step: i of `improve`.
+
+  Returns:
+    Whether what was asked for is good: False only for a reward that failed the
+    test of `test_reward`.
+
+  Raises:
+    ValueError: a value function is asked for that the loss does not read, or a
+      worker of a Grow step is to do something else.
+  """
+  if run.experiment.grow.worker is not None and mode != 'grow':
+    raise ValueError(
+      f'GROW_WORKER is for --run_mode=grow, on its own; got {mode!r}. Once all '
+      'workers are done, run without it.'
+    )
+  if mode == 'rest':
+    rest.rest(run)
+  elif mode == 'grow':
+    run.grow(grow_step, run.policy_before(grow_step, 1))
+  elif mode == 'value':
+    if run.value(grow_step, run.grow_directory(grow_step)) is None:
+      raise ValueError(
+        f'the loss {run.experiment.improve.loss.name} reads no value function; '
+        'add one that does: --gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
+      )
+  elif mode == 'improve':
+    run.improve(
+      grow_step,
+      improve_step,
+      run.grow_directory(grow_step),
+      run.policy_before(grow_step, improve_step),
+    )
+  elif mode == 'refresh':
+    run.refresh(grow_step, run.last_policy_of(grow_step))
+  elif mode == 'test_reward':
+    return run.test_reward()
+  else:
+    {
+      'prepare': run.prepare,
+      'bc': run.bc,
+      'reward': run.reward,
+      'online': run.online,
+      'evaluate': run.evaluate_finished,
+      'rate': lambda: rate.run(run),
+      'report': run.report,
+    }[mode]()
+  return True
+
+
+def verify(
+  run: run_lib.Run,
+  mode: str,
+  how: inventory.Verify,
+  *,
+  policy: str,
+  grow_step: int,
+  repairs: bool,
+) -> None:
+  """Checks the finished stages that a mode reads; see `verification.check`."""
+  only = None
+  if mode == 'sample':
+    only = {run.directory('data'), run.directory('reward')}
+    only |= {run.grow_directory(1), run.policy_named(policy).directory}
+  elif mode == 'export':
+    only = {run.directory('data'), run.grow_directory(grow_step)}
+  # Another worker may be writing what would be removed here.
+  repairs = repairs and run.experiment.grow.worker is None
+  processes.by_main(
+    'verify',
+    lambda: verification.check(run, how, only=only, repairs=repairs),
+  )
+
+
+def check(run: run_lib.Run) -> None:
+  """Checks what later stages need, before anything is trained."""
+
+  def check_here() -> None:
+    checks.check(run)
+
+  processes.by_main('check', check_here)
+
+
+def plan(
+  run: run_lib.Run, settings: Mapping[str, Any], output: str | None
+) -> None:
+  """Compiles an experiment for a TPU slice and shows what it takes there.
+
+  Args:
+    run: of the experiment.
+    settings: fields of `planning.plan.Settings`.
+    output: a JSON file for the figures; None for none.
+  """
+  made = plan_lib.make(run, plan_lib.Settings(**settings))
+  terminal.show('\n'.join(described.lines(made)))
+  if output:
+    with files.atomic_write(output) as temporary:
+      text = json.dumps(made.record(), indent=2)
+      temporary.write_text(text + '\n', encoding='utf-8')
+
+
+def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
+  """Writes D_g as Parquet files to the folder `output`."""
+  if not output:
+    raise ValueError('--output must name the folder to export to; got none.')
+  run.export(grow_step, pathlib.Path(output))
+
+
+def sample(
+  run: run_lib.Run, policy: str, input_path: str | None, output: str | None
+) -> None:
+  """Answers sources with the best of N.
+
+  Args:
+    run: whose policy answers.
+    policy: its name; '' for the last finished.
+    input_path: a file of sources, one a line; None for standard input.
+    output: the file to write; None for standard output. At a terminal each
+      line is answered as it is typed.
+  """
+  if input_path:
+    text_files.check_files('input', [input_path])
+    lines = text_files.read_lines(input_path)
+  else:
+    # By readline: a line that is typed is there before the next one.
+    lines = text_files.decode_lines(
+      iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
+    )
+  at_once = (
+    not (input_path or output) and sys.stdin.isatty() and sys.stdout.isatty()
+  )
+  _cache_programs(run.model_dir)
+  answerer = run.answerer(policy, at_once=at_once)
+  config = run.experiment.sample.output
+  if at_once:
+    sample_stage.converse(answerer, lines, config, sys.stdout)
+  elif output:
+    with (
+      files.atomic_write(output) as temporary,
+      open(temporary, 'w', encoding='utf-8', newline='\n') as opened,
+    ):
+      sample_stage.write_answers(answerer, lines, config, opened)
+  else:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(encoding='utf-8')
+    sample_stage.write_answers(answerer, lines, config, sys.stdout)
+
+
+def compare(
+  gin_files: Sequence[str],
+  overrides: Sequence[str],
+  model_dir: pathlib.Path,
+  *,
+  overwrite: bool,
+  verify: inventory.Verify,
+  is_dry: bool,
+  wandb_project: str | None = None,
+) -> None:
+  """Runs every variant of a `Comparison` with every seed.
+
+  Args:
+    gin_files: they bind `Comparison`.
+    overrides: `NAME=VALUE`, after the files.
+    model_dir: the folder of the comparison.
+    overwrite: make stages again whose settings changed.
+    verify: see `verification.check`.
+    is_dry: only say what would be done.
+    wandb_project: see `begun`.
+  """
+
+  def read(more_files, changes):
+    return gin_lib.parse_and_build(
+      [*gin_files, *more_files],
+      [*overrides, *changes],
+      root=comparison_lib.Comparison,
+    )
+
+  comparison = read([], [])
+  settings = {
+    'build': lambda spec: read(spec.gin_files, spec.overrides).experiment,
+    'model_dir': model_dir,
+    'overwrite': overwrite,
+  }
+  if is_dry:
+    for name, runs in compare_lib.plan(comparison, **settings).items():
+      terminal.show(f'variant {name}, seeds {comparison.seeds}')
+      terminal.show(dry_run.describe(runs[0], 'rest'))
+    return
+  with begun(model_dir, wandb_project):
+    compare_lib.run(comparison, verify=verify, **settings)
+
+
+@contextlib.contextmanager
+def begun(
+  model_dir: pathlib.Path, wandb_project: str | None = None
+) -> Iterator[None]:
+  """Writes down what was asked, and keeps compiled programs in the folder.
+
+  Args:
+    model_dir: the folder of the run.
+    wandb_project: of Weights & Biases; None for none.
+
+  Yields:
+    Nothing.
+  """
+  if processes.is_main():
+    model_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+      ('config.gin', gin_lib.config_text()),
+      ('operative_config.gin', gin_lib.operative_config_text()),
+    ):
+      with files.atomic_write(model_dir / name) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+  _cache_programs(model_dir)
+  project = wandb_project if processes.is_main() else None
+  with tracking.wandb(project, model_dir):
+    yield
+
+
+def _cache_programs(model_dir: pathlib.Path) -> None:
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    # Programs compiled by one stage or run are there for the next.
+    jax.config.update(
+      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
+    )
+  warnings.showwarning = functools.partial(
+    _forget_damaged_program, warnings.showwarning
+  )
+
+
+def _forget_damaged_program(show: Callable, message: Any, *rest, **more):
+  """Shows a warning; removes a compiled program that JAX cannot read.
+
+  JAX compiles it again, but leaves the file as it is.
+  """
+  found = _DAMAGED_PROGRAM.match(str(message))
+  cache = jax.config.values['jax_compilation_cache_dir']
+  if found is None or cache is None:
+    show(message, *rest, **more)
+    return
+  for path in pathlib.Path(cache).glob(f'{glob.escape(found[1])}-*-cache'):
+    path.unlink(missing_ok=True)
+  logging.warning(
+    '%s was damaged where it was cached: compiled again', found[1]
+  )

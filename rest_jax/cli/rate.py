@@ -1,0 +1,171 @@
+"""Stage `rate`: people score outputs of two policies, blind."""
+
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from rest_jax.data import sample_store
+from rest_jax.rating import agreement as agreement_lib
+from rest_jax.rating import export, order, scores
+from rest_jax.rating import store as store_lib
+from rest_jax.report import rating_table, summary
+from rest_jax.runtime import terminal
+from rest_jax.stages import folder as folder_lib
+
+
+def run(run: Any) -> None:
+  """Serves the rating page of a run until it is interrupted.
+
+  Then writes the ratings as TSV and prints what they say.
+
+  Args:
+    run: an `run.Run` whose policies were evaluated.
+
+  Raises:
+    ValueError: if the page's libraries are not installed, or the policies are
+      not two of the run's.
+    FileNotFoundError: if one of them was not evaluated.
+  """
+  config = run.experiment.rating
+  app = _app()
+  made = items(run)
+  store = store_lib.Store(summary.ratings_file(run))
+  try:
+    app.serve(store, config, store.add(made))
+    ratings = store.ratings(config.kind)
+  finally:
+    store.close()
+  path = summary.ratings_file(run).with_name(export.FILE)
+  export.write(path, ratings, config.kind)
+  terminal.show(
+    rating_table.render(
+      scores.People(config.kind, ratings),
+      agreement_lib.measure(ratings, config.kind),
+    )
+  )
+  logging.info(
+    'ratings: %s; --run_mode=report puts them into %s',
+    path,
+    summary.RESULTS_FILE,
+  )
+
+
+def items(run: Any) -> list[store_lib.Item]:
+  """Returns what raters are shown: a sample of each policy for each source.
+
+  Args:
+    run: an `run.Run`.
+
+  Returns:
+    The items; which of a source's samples is shown is not chosen by anything.
+  """
+  config = run.experiment.rating
+  steps = policies(run)
+  stores = [_evaluation(run, step) for step in steps]
+  digests = [store.manifest['settings']['policy'] for store in stores]
+  if digests[0] == digests[1]:
+    raise ValueError(
+      f'policies must differ; {_folder(steps[0])} and {_folder(steps[1])} have '
+      'the same weights: no Improve step found better ones. Choose others: '
+      "--gin.RatingConfig.policies=\"('bc', 'improve_1_1')\""
+    )
+  shared = np.intersect1d(stores[0].source_id, stores[1].source_id).tolist()
+  chosen = order.chosen(shared, config.num_items, config.seed)
+  pairs = run.data.pairs(config.split)
+  first, second = (_outputs(run, store, chosen) for store in stores)
+  names = [summary.policy_name(run, step) for step in steps]
+  return [
+    store_lib.Item(
+      split=config.split,
+      source_id=source_id,
+      source=pairs.source_text(source_id),
+      first_policy=digests[0],
+      first_name=names[0],
+      first_output=first[index],
+      second_policy=digests[1],
+      second_name=names[1],
+      second_output=second[index],
+    )
+    for index, source_id in enumerate(chosen)
+  ]
+
+
+def policies(run: Any) -> list[Any]:
+  """Returns the two policies that are compared.
+
+  Args:
+    run: an `run.Run`.
+
+  Raises:
+    ValueError: if the settings name policies that the run does not have.
+  """
+  steps = run.policies()
+  names = run.experiment.rating.policies
+  if not names:
+    return [steps[0], [step for step in steps if not step.is_online][-1]]
+  by_name = {_folder(step): step for step in steps}
+  for name in names:
+    if name not in by_name:
+      raise ValueError(
+        f'RatingConfig.policies must be two of {", ".join(by_name)}; got '
+        f'{name!r}.'
+      )
+  return [by_name[name] for name in names]
+
+
+def describe(run: Any) -> list[str]:
+  """Returns lines for the plan of `--dry_run`; see `policies`."""
+  config = run.experiment.rating
+  steps = policies(run)
+  lines = [
+    f'  rate      {" and ".join(map(_folder, steps))}: {config.num_items} '
+    f'sources of {config.split}, {config.kind}, at {config.host} port '
+    f'{config.port}'
+  ]
+  for step in steps:
+    directory = run.evaluation_directory(step, config.split)
+    is_finished = (directory / folder_lib.MANIFEST).exists()
+    state = 'finished' if is_finished else 'missing, run evaluate first'
+    lines.append(f'    {state}: {directory}')
+  return lines
+
+
+def _evaluation(run: Any, step: Any) -> sample_store.SampleStore:
+  split = run.experiment.rating.split
+  directory = run.evaluation_directory(step, split)
+  if not (directory / folder_lib.MANIFEST).exists():
+    raise FileNotFoundError(
+      f'{directory} must hold samples of {_folder(step)} to be rated; it has no '
+      f'{folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} in '
+      'EvaluateConfig.splits.'
+    )
+  return sample_store.SampleStore.open(directory)
+
+
+def _outputs(
+  run: Any, store: sample_store.SampleStore, chosen: Sequence[int]
+) -> list[str]:
+  """The first sample of each source: samples are alike before they are seen."""
+  rows = np.searchsorted(store.source_id, chosen)
+  return run.data.vocabulary.decode_batch(
+    [store.tokens[int(row)] for row in rows]
+  )
+
+
+def _folder(step: Any) -> str:
+  return 'bc' if step.is_bc else pathlib.Path(step.directory).name
+
+
+def _app() -> Any:
+  try:
+    # An extra, which not every environment has.
+    from rest_jax.rating import app
+  except ImportError as error:
+    raise ValueError(
+      f'--run_mode=rate needs Flask and waitress: {error}. Install them: '
+      "pip install 'rest_jax[rate]'"
+    ) from error
+  return app

@@ -1,0 +1,406 @@
+"""From gin files and `--gin.NAME=VALUE` flags to one tree of frozen dataclasses.
+
+The only module that imports gin. A configuration is read from left to right:
+
+    files      macros are UPPERCASE (`LOSS = @BC()`), parameters belong to a
+               registered class (`BC.label_smoothing = 0.1`)
+    overrides  `NAME=VALUE`, of a macro or of a `Class.parameter`
+
+and is checked as a whole before anything is built. Whatever is misspelt,
+undefined, missing (`%gin.REQUIRED`) or set without being used by the tree is an
+error; they are reported together.
+
+A setting may be out of use if it was in use before a later line changed its
+mind: once a file's `LOSS = @BC()` was followed by another's `LOSS = @Gold()`,
+the first file's `BC.label_smoothing` is superseded. Overrides are typed by
+hand, so each of them must be used.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+import pathlib
+import re
+import tokenize
+from typing import Any, TypeVar
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+from rest_jax.config import settings_tree, value_types
+
+_T = TypeVar('_T')
+
+ConfigError = settings_tree.ConfigError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+_COMMAND_LINE = 'command line'
+_FLAG = re.compile(r'--?gin\.')
+# A value that opens with one of these is gin's own notation.
+_NOTATION = tuple('@%\'"([{')
+_SPELLINGS = {'true': 'True', 'false': 'False', 'none': 'None', 'null': 'None'}
+
+_CLASSES: dict[str, type] = {}
+
+
+def register(*classes: type) -> None:
+  """Makes frozen dataclasses known to gin files, each by its bare name.
+
+  Args:
+    *classes: the dataclasses; registering one twice does nothing.
+
+  Raises:
+    ConfigError: if one is no frozen dataclass, or shares its name with another.
+  """
+  for cls in classes:
+    options = getattr(cls, '__dataclass_params__', None)
+    if options is None or not options.frozen:
+      raise ConfigError(
+        f'{cls.__module__}.{cls.__qualname__} must be a frozen dataclass to be '
+        'registered; decorate it with @dataclasses.dataclass(frozen=True).'
+      )
+    known = _CLASSES.get(cls.__name__, cls)
+    if known is not cls:
+      raise ConfigError(
+        f'two classes are named {cls.__name__}, in {known.__module__} and in '
+        f'{cls.__module__}; gin files could not tell them apart. Rename one.'
+      )
+    if cls.__name__ not in _CLASSES:
+      gin.external_configurable(cls, name=cls.__name__, module='rest_jax')
+      _CLASSES[cls.__name__] = cls
+
+
+def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Takes the `--gin.NAME=VALUE` flags out of a command line.
+
+  Args:
+    argv: the command line, program name included.
+
+  Returns:
+    What is left of it, for absl, and the overrides as `NAME=VALUE`.
+
+  Raises:
+    ConfigError: if one of these flags has no name or no value.
+  """
+  rest: list[str] = []
+  overrides: list[str] = []
+  for index, argument in enumerate(argv):
+    if argument == '--':
+      rest.extend(argv[index:])
+      break
+    flag = _FLAG.match(argument)
+    if flag is None:
+      rest.append(argument)
+    else:
+      overrides.append(argument[flag.end() :])
+      _split_override(overrides[-1])
+  return rest, overrides
+
+
+def parse_and_build(
+  files: Sequence[str], overrides: Sequence[str] = (), *, root: type[_T]
+) -> _T:
+  """Reads a configuration and builds the tree of objects it describes.
+
+  Args:
+    files: gin files, composed left to right. Each, and what it includes, is
+      looked for in the current folder, then in the one that holds the
+      package's `gin_configs`, then beside the file that includes it.
+    overrides: `NAME=VALUE`, applied after the files. A bare word or path is
+      taken as text.
+    root: the class at the root of the tree.
+
+  Returns:
+    The instance of `root`.
+
+  Raises:
+    ConfigError: if anything is misspelt, undefined, missing or unused. What
+      the classes themselves refuse passes through.
+  """
+  register(root)
+  gin.clear_config()
+  reader = _Reader()
+  for file in files:
+    reader.read_file(file)
+  for override in overrides:
+    reader.read_override(override)
+  _raise_all(reader.problems)
+  tree = settings_tree.Tree(_CLASSES, reader.settings)
+  _raise_all(tree.problems(root.__name__))
+  for key, history in reader.settings.items():
+    gin.bind_parameter(key, history[-1].value)
+  try:
+    built = gin.get_configurable(root)()
+  except (TypeError, AttributeError, ArithmeticError, ValueError) as error:
+    for name, problem in tree.single_values.items():
+      if f"configurable '{name}'" in str(error):  # Gin's words.
+        raise ConfigError(problem) from error
+    if isinstance(error, ValueError):
+      raise
+    # Of a value that its annotation allows and its class does not.
+    raise ConfigError(
+      f'a setting has a value of the wrong kind: {error}'
+    ) from error
+  _raise_all(list(dict.fromkeys(value_types.problems(built))))
+  return built
+
+
+def config_text() -> str:
+  """Returns all that the last configuration set, as the text of a gin file."""
+  return gin.config_str()
+
+
+def operative_config_text() -> str:
+  """Returns what the last tree was built with, defaults included.
+
+  The text is a gin file that builds the same tree by itself.
+  """
+  return gin.operative_config_str()
+
+
+class _Delegate(gin_config.ParserDelegate):
+  """Notes references that gin would report late, or not at all."""
+
+  def __init__(self):
+    super().__init__()
+    self.problems: list[str] = []
+
+  def configurable_reference(self, scoped_selector: str, evaluate: bool) -> Any:
+    name = scoped_selector.rsplit('/', 1)[-1]
+    if name not in _CLASSES:
+      self.problems.append(_unknown_class(name))
+      return None
+    if not evaluate:
+      self.problems.append(
+        f'@{scoped_selector} is the class; write @{scoped_selector}() for an '
+        'object of it.'
+      )
+    return super().configurable_reference(scoped_selector, evaluate)
+
+
+class _Reader:
+  """Collects all settings by key, each with its history."""
+
+  def __init__(self):
+    self.settings: dict[settings_tree.Key, list[settings_tree.Setting]] = {}
+    self.problems: list[str] = []
+
+  def read_file(
+    self, name: str, including: tuple[pathlib.Path, ...] = ()
+  ) -> None:
+    """Adds the settings of a file and of those it includes, in order."""
+    path = _find_file(name, including)
+    if path.resolve() in [other.resolve() for other in including]:
+      chain = ' includes '.join(map(str, [*including, path]))
+      raise ConfigError(f'gin files include each other: {chain}.')
+    with open(path, encoding='utf-8') as opened:
+      for statement in self._parse(opened, str(path)):
+        line = statement.location.line_num
+        if isinstance(statement, config_parser.IncludeStatement):
+          self.read_file(statement.filename, (*including, path))
+        elif isinstance(statement, config_parser.ImportStatement):
+          _import_module(statement, f'{path}:{line}')
+        elif isinstance(statement, config_parser.BindingStatement):
+          self._add(statement, str(path), line)
+
+  def read_override(self, override: str) -> None:
+    """Adds one `NAME=VALUE`."""
+    name, value = _split_override(override)
+    text = f'{name} = {_quoted(name, value)}'
+    statements = list(self._parse(text, f'--gin.{override}'))
+    if len(statements) != 1:
+      raise ConfigError(f'--gin.{override}: one value is expected.')
+    self._add(statements[0], _COMMAND_LINE, 0)
+
+  def _parse(self, source: Any, name: str) -> Iterator[Any]:
+    """Yields gin's statements; what is wrong with them is given a place.
+
+    Args:
+      source: an open file, or the text of an override.
+      name: its name in messages.
+    """
+    delegate = _Delegate()
+    is_file = not isinstance(source, str)
+    try:
+      for statement in config_parser.ConfigParser(source, delegate):
+        place = f'{name}:{statement.location.line_num}' if is_file else name
+        self.problems += [f'{place}: {what}' for what in delegate.problems]
+        delegate.problems.clear()
+        yield statement
+    except SyntaxError as error:
+      place = f'{name}:{error.lineno}' if is_file and error.lineno else name
+      raise ConfigError(
+        f'{place}: {(error.text or "").strip()}\n  cannot be read: {error.msg}'
+        ' Text stands in quotes, a macro is %NAME, an object is @Class().'
+      ) from error
+    except tokenize.TokenError as error:
+      raise ConfigError(
+        f'{name}: a bracket or quote is not closed ({error.args[0]}).'
+      ) from error
+    except UnicodeDecodeError as error:
+      raise ConfigError(f'{name} is not valid UTF-8: {error}.') from error
+
+  def _add(
+    self, statement: config_parser.BindingStatement, file: str, line: int
+  ) -> None:
+    scope, selector, parameter = statement[:3]
+    if parameter:
+      key = (scope, selector, parameter)
+      problem = _class_problem(selector, parameter)
+    else:
+      key = settings_tree.macro_key(
+        f'{scope}/{selector}' if scope else selector
+      )
+      problem = self._macro_problem(selector)
+    setting = settings_tree.Setting(
+      key=key,
+      value=statement.value,
+      references=tuple(_references(statement.value)),
+      outline=_outline(statement.value),
+      file=file,
+      line=line,
+    )
+    history = self.settings.setdefault(key, [])
+    twice = [
+      old.line for old in history if old.file == file and old.line != line
+    ]
+    if not problem and twice:
+      name = settings_tree.key_name(key)
+      problem = (
+        f'{name} is already set in line {twice[-1]} of this file. Remove one.'
+      )
+    if problem:
+      self.problems.append(f'{setting.place}: {problem}')
+    history.append(setting)
+
+  def _macro_problem(self, name: str) -> str | None:
+    if name == name.upper():
+      return None
+    known = [settings_tree.key_name(key) for key in self.settings]
+    for cls in _CLASSES.values():
+      known += [
+        f'{cls.__name__}.{key}' for key in settings_tree.parameters(cls)
+      ]
+    return (
+      f'{name} is neither a macro (UPPERCASE) nor a Class.parameter.'
+      f'{settings_tree.nearest(name, known)}'
+    )
+
+
+def _class_problem(name: str, parameter: str) -> str | None:
+  if name not in _CLASSES:
+    return _unknown_class(name)
+  known = list(settings_tree.parameters(_CLASSES[name]))
+  if parameter in known:
+    return None
+  return (
+    f'{name} has no parameter {parameter}.'
+    f'{settings_tree.nearest(parameter, known)} It has: {", ".join(known)}.'
+  )
+
+
+def _unknown_class(name: str) -> str:
+  near = settings_tree.nearest(name.rsplit('.', 1)[-1], _CLASSES)
+  return f'no class is named {name}.{near}'
+
+
+def _references(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+  """Yields (scopes, class) of each reference within a value."""
+  for reference in gin_config.iterate_references(value):
+    *scopes, name = reference.scoped_selector.split('/')
+    yield tuple(scopes), name
+
+
+def _outline(value: Any) -> Any:
+  """Replaces gin's references within a value."""
+  if isinstance(value, gin_config.ConfigurableReference):
+    *scopes, name = value.scoped_selector.split('/')
+    return settings_tree.Reference(tuple(scopes), name)
+  if isinstance(value, list | tuple):
+    return type(value)(map(_outline, value))
+  return value
+
+
+def _find_file(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
+  """Finds a gin file; the first folder that has it wins."""
+  installed = (_PACKAGE / 'gin_configs').is_dir()
+  folders = [pathlib.Path(), _PACKAGE if installed else _PACKAGE.parent]
+  if including:
+    folders.append(including[-1].parent)
+  for folder in folders:
+    if (folder / name).is_file():
+      return folder / name
+  known = {
+    path.relative_to(folder).as_posix()
+    for folder in folders
+    for path in (folder / 'gin_configs').rglob('*.gin')
+  }
+  asked = f'{including[-1]}: ' if including else ''
+  where = ', '.join(dict.fromkeys(str(folder.resolve()) for folder in folders))
+  near = settings_tree.nearest(name, sorted(known), by_last_part=False)
+  raise ConfigError(f'{asked}no gin file {name} in {where}.{near}')
+
+
+def _import_module(
+  statement: config_parser.ImportStatement, place: str
+) -> None:
+  """Imports a module for what it registers, and has gin remember it."""
+  if statement.module.startswith('__gin__'):
+    raise ConfigError(
+      f'{place}: dynamic registration is not supported; call '
+      'rest_jax.config.gin_files.register in a module and import that.'
+    )
+  try:
+    gin.parse_config(statement.format())
+  except ImportError as error:
+    raise ConfigError(f'{place}: cannot import: {error}') from error
+
+
+def _split_override(override: str) -> tuple[str, str]:
+  name, _, value = (part.strip() for part in override.partition('='))
+  if not name or not value:
+    raise ConfigError(
+      f'--gin.{override}: a name and a value are expected, as in '
+      "--gin.NAME=VALUE; an empty text is ''."
+    )
+  if not _is_text(override):
+    raise ConfigError(
+      f'--gin.{override!a}: must be text in UTF-8. Rename the file that it names,'
+      ' or start with PYTHONUTF8=1 where the locale is another.'
+    )
+  return name, value
+
+
+def _is_text(value: str) -> bool:
+  """Whether a value has no bytes that Python could not decode."""
+  try:
+    value.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
+def _quoted(name: str, value: str) -> str:
+  """Returns a value as gin writes it; bare words and paths become text."""
+  if value.startswith(_NOTATION):
+    return value
+  if value not in _SPELLINGS.values() and value.lower() in _SPELLINGS:
+    right = _SPELLINGS[value.lower()]
+    raise ConfigError(
+      f'--gin.{name}={value}: write {right}, or quote the text.'
+    )
+  try:
+    literal = ast.literal_eval(value)
+  except (SyntaxError, ValueError):
+    return repr(value)
+  if isinstance(literal, tuple):
+    raise ConfigError(f'--gin.{name}={value}: write a tuple as ({value}).')
+  return value
+
+
+def _raise_all(problems: Sequence[str]) -> None:
+  if len(problems) == 1:
+    raise ConfigError(problems[0])
+  if problems:
+    listed = '\n'.join(f'- {problem}' for problem in problems)
+    raise ConfigError(f'{len(problems)} problems:\n{listed}')

@@ -1,0 +1,301 @@
+"""From finished evaluations to `results.json`, the table and the report."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rest_jax.evaluation import costs, metrics, probed
+from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.evaluation import results as results_lib
+from rest_jax.rating import agreement, rating_config, scores
+from rest_jax.rating import store as rating_store
+from rest_jax.report import (
+  cost_table,
+  drawing,
+  figures,
+  gather_stages,
+  index_page,
+  probe_table,
+  rating_table,
+  table,
+)
+from rest_jax.report import run_costs as costs_stage
+from rest_jax.runtime import terminal
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import outputs as outputs_stage
+from rest_jax.storage import files
+
+RESULTS_FILE = 'results.json'
+EVALUATION_FILE = 'evaluation.json'
+_RATING = 'rating'
+
+
+def write(run: Any) -> str:
+  """Gathers a run's finished evaluations.
+
+  Args:
+    run: an `run.Run`; policies without a finished evaluation are left
+      out.
+
+  Returns:
+    The table that was printed.
+  """
+  people = read_people(run)
+  found = gather(run, people)
+  variants = [variant for split in found.values() for variant in split]
+  path = run.model_dir / RESULTS_FILE
+  results = results_lib.update(path, run.experiment.task.name, variants)
+  files.write_json(
+    run.variant_dir / EVALUATION_FILE,
+    results_lib.to_json(
+      results_lib.Results(
+        task=run.experiment.task.name, variants=tuple(variants)
+      )
+    ),
+    sealed=True,
+  )
+  figures.write_all(results, run.model_dir / 'report')
+  names = {step: policy_name(run, step) for step in run.reported()}
+  page = index_page.write(run, results, names)
+  text = table.render(
+    results, gather_stages.warnings(index_page.stages(run, names))
+  )
+  if run.experiment.online is not None:
+    reached = costs_stage.gather(run)
+    if reached:
+      costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
+      text += '\n\n' + cost_table.render(reached)
+  terminal.show(text)
+  if people.ratings:
+    measured = agreement.measure(people.ratings, people.kind)
+    terminal.show('\n' + rating_table.render(people, measured))
+  logging.info('results: %s, report: %s', path, page)
+  return text
+
+
+def ratings_file(run: Any) -> pathlib.Path:
+  """Returns the path of what people answered on a run's rating page."""
+  return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
+
+
+def read_people(run: Any) -> scores.People:
+  """Returns a run's ratings by people, none if there is no such file."""
+  kind = run.experiment.rating.kind
+  path = ratings_file(run)
+  if not path.exists():
+    return scores.People(kind, ())
+  store = rating_store.Store(path)
+  try:
+    return scores.People(kind, store.ratings(kind))
+  finally:
+    store.close()
+
+
+def gather(
+  run: Any, people: scores.People | None = None
+) -> dict[str, list[results_lib.Variant]]:
+  """Returns a run's finished evaluations by split, in the policies' order.
+
+  Args:
+    run: an `run.Run`.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  people = people or scores.People(rating_config.SCORES, ())
+  variants: dict[str, list[results_lib.Variant]] = {}
+  for split in run.experiment.evaluate.splits:
+    bc: dict[str, Any] = {}
+    variants[split] = [
+      _variant(run, step, split, directory, bc, people)
+      for step in run.reported()
+      for directory in [run.evaluation_directory(step, split)]
+      if (directory / folder_lib.MANIFEST).exists()
+    ]
+  return variants
+
+
+def write_probes(run: Any, report: probed.Report) -> bool:
+  """Prints and draws how the reward answered to probes.
+
+  Args:
+    run: an `run.Run`.
+    report: the answers.
+
+  Returns:
+    Whether no probe missed the run's minimum.
+  """
+  config = run.experiment.probe
+  title = f'{run.experiment.task.name}, {config.split}'
+  terminal.show(probe_table.render(report, title, config.minimum))
+  path = run.model_dir / 'report' / 'probes.png'
+  drawing.save(
+    figures.probe_shares(report, title=title, minimum=config.minimum), path
+  )
+  logging.info('probes: %s, figure: %s', run.probe_directory(), path)
+  return config.minimum is None or not report.missed(config.minimum)
+
+
+def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
+  """One policy on one split; the first one seen is BC.
+
+  Args:
+    run: an `run.Run`.
+    step: a policy of it.
+    split: of the sources.
+    directory: its finished evaluation.
+    bc: what BC is compared by, which BC itself puts in.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  experiment = run.experiment
+  manifest = folder_lib.read_manifest(directory)
+  measured = manifest['measured']
+  made = folder_lib.read_manifest(step.directory)
+  outputs = _outputs(step, directory, measured, bc)
+  if outputs_stage.HUMAN not in measured and people.ratings:
+    rated = _rated(step, split, manifest['settings']['policy'], people, bc)
+    outputs[outputs_lib.SAMPLES] = dataclasses.replace(
+      outputs[outputs_lib.SAMPLES], **rated
+    )
+  samples = outputs[outputs_lib.SAMPLES]
+  searched = outputs[measured['text']]
+  decode = manifest['settings']['decode']
+  curve = measured['best_of_n']
+  kept, row_filter = made.get('kept'), None
+  if step.grow:
+    row_filter = results_lib.Filter(
+      kind=experiment.improve.filter.kind,
+      value=experiment.improve.filter.at(step.improve, step.grow),
+    )
+  return results_lib.Variant(
+    name=policy_name(run, step),
+    loss=_loss(run, step),
+    grow=step.grow,
+    improve=step.improve,
+    seed=experiment.seed,
+    filter=row_filter,
+    split=split,
+    control=step.control,
+    decode=results_lib.Decode(
+      temperature=decode['temperature'],
+      samples_per_source=decode['num_samples_per_source'],
+      text=measured['text'],
+    ),
+    outputs=outputs,
+    reward=samples.reward,
+    human=samples.human,
+    difference_to_bc=samples.difference_to_bc,
+    human_difference_to_bc=samples.human_difference_to_bc,
+    bleu=measured['bleu'],
+    bleu_signature=measured['bleu_signature'],
+    chrf=measured['chrf'],
+    chrf_signature=measured['chrf_signature'],
+    bleu_difference_to_bc=searched.bleu_difference_to_bc,
+    chrf_difference_to_bc=searched.chrf_difference_to_bc,
+    length_ratio=measured['length_ratio'],
+    distinct_samples=measured['distinct_samples'],
+    best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
+    best_of_n_stderr={int(n): entry['stderr'] for n, entry in curve.items()},
+    best_of_n_human={
+      int(n): entry['mean']
+      for n, entry in measured.get('best_of_n_human', {}).items()
+    },
+    diagnostics=_diagnostics(manifest.get('diagnostics')),
+    kept=(
+      results_lib.Kept(
+        samples=kept['samples'],
+        fraction=kept['fraction'],
+        sources_without_samples=kept['sources_without_samples'],
+      )
+      if kept
+      else None
+    ),
+    seconds=_seconds(run, step, made),
+  )
+
+
+def _diagnostics(
+  found: dict[str, Any] | None,
+) -> results_lib.Diagnostics | None:
+  if found is None:  # An evaluation from before they were measured.
+    return None
+  kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
+  return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
+
+
+def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
+  """What was measured by decode; BC's own scores are put into `bc`."""
+  scores = outputs_stage.read(directory)
+  if step.is_bc:
+    bc.update(scores)
+  found = {}
+  for decode, values in measured['outputs'].items():
+    fields = dict(values)
+    for name in ('reward', outputs_stage.HUMAN):
+      if name in fields:
+        fields[name] = metrics.Estimate(**fields[name])
+    if not step.is_bc and decode in bc:
+      fields |= outputs_lib.differences(scores[decode], bc[decode])
+    found[decode] = outputs_lib.Output(**fields)
+  return found
+
+
+def _rated(step, split, policy, people, bc) -> dict[str, Any]:
+  """What people said of a policy's samples, as fields of `Output`."""
+  if step.temperature_directory is not None:
+    return {}  # They rated samples at the temperature of the others.
+  if step.is_bc:
+    bc[_RATING] = policy
+  is_compared = not step.is_bc and _RATING in bc
+  return {
+    'human': people.mean(split, policy),
+    'human_difference_to_bc': people.difference(split, policy, bc[_RATING])
+    if is_compared
+    else None,
+  }
+
+
+def policy_name(run: Any, step: Any) -> str:
+  """Returns how results call a policy of an `run.Run`."""
+  experiment = run.experiment
+  loss = _loss(run, step)
+  if step.is_bc:
+    return results_lib.variant_name(loss, 0, 0)
+  if step.control:
+    name = results_lib.control_name(step.control, run.temperature_of(step))
+    # Those of several variants stand in one file.
+    is_default = experiment.variant_name == loss
+    return name if is_default else f'{name} {experiment.variant_name}'
+  if step.is_online:
+    name = loss.upper()
+  else:
+    name = results_lib.variant_name(loss, step.grow, step.improve)
+  # Variants of one loss are told apart by the name that the user gave.
+  if experiment.variant_name != experiment.improve.loss.name:
+    name = f'{name} {experiment.variant_name}'
+  return name
+
+
+def _loss(run, step) -> str:
+  if step.is_bc or step.control:
+    return 'bc'
+  experiment = run.experiment
+  return (
+    experiment.online.name if step.is_online else (experiment.improve.loss.name)
+  )
+
+
+def _seconds(run, step, made) -> results_lib.Seconds:
+  improve = made['training']['seconds']
+  if step.is_online:
+    spent = made['cost']['seconds']
+    sample, score = spent['sample'], spent['score']
+    return results_lib.Seconds(
+      grow=sample, score=score, improve=improve - sample - score
+    )
+  if not step.grow:
+    return results_lib.Seconds(improve=improve)
+  grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
+  return results_lib.Seconds(
+    grow=grown['grow'], score=grown['score'], improve=improve
+  )

@@ -1,0 +1,1 @@
+"""A program while it runs: progress, interruption, profiles, the terminal."""

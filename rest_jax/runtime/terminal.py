@@ -1,0 +1,116 @@
+"""What people see: the log and the results, on a terminal and in a file.
+
+On a terminal, lines of the log are short, warnings have a colour (unless
+NO_COLOR is set), and bars make room for them. Control characters are shown and
+never sent.
+"""
+
+import io
+import logging as std_logging
+import os
+import sys
+from typing import TextIO
+
+from absl import logging
+
+from rest_jax.runtime import progress, visible
+
+_YELLOW, _RED, _PLAIN = '\x1b[33m', '\x1b[31m', '\x1b[0m'
+_WARNING = 'WARNING'
+
+
+def use_utf8() -> None:
+  """Starts the program again in Python's UTF-8 mode where it is in another.
+
+  In a locale without UTF-8, as with LC_ALL=C in many containers, Python neither
+  finds files by names beyond ASCII nor prints such text.
+  """
+  is_utf8 = sys.getfilesystemencoding() == 'utf-8'
+  if not is_utf8 and os.environ.get('PYTHONUTF8') != '1':
+    command = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, 'PYTHONUTF8': '1'})
+  # PYTHONIOENCODING may ask for less all the same.
+  if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+    sys.stdout.reconfigure(errors='replace')
+
+
+def show(text: str) -> None:
+  """Prints a result; lines that begin with WARNING stand out.
+
+  Args:
+    text: lines that may hold text of users.
+  """
+  lines = visible.text(text, keep='\n').split('\n')
+  with progress.paused():
+    for line in lines:
+      colour = _YELLOW if line.startswith(_WARNING) else ''
+      print(_coloured(line, colour, sys.stdout))
+    sys.stdout.flush()
+
+
+def show_error(text: str) -> None:
+  """Prints why the program ends."""
+  prefix = _coloured('error:', _RED, sys.stderr)
+  print(prefix, visible.text(text, keep='\n'), file=sys.stderr)
+
+
+def set_up_log(verbosity: int) -> std_logging.Handler:
+  """Has the log written as this module's text says.
+
+  Args:
+    verbosity: absl's: -1 for warnings, 0 for notes, 1 and more for details.
+
+  Returns:
+    What writes it, for filters.
+  """
+  logging.set_verbosity(verbosity)
+  handler = logging.get_absl_handler()
+  if sys.stderr.isatty():
+    std_logging.root.removeHandler(handler)
+    handler = _Terminal(sys.stderr)
+    handler.setFormatter(_Short())
+    std_logging.root.addHandler(handler)
+  handler.addFilter(_make_visible)
+  return handler
+
+
+def has_colours(stream: TextIO) -> bool:
+  """Whether a stream shows colours; https://no-color.org."""
+  return (
+    stream.isatty()
+    and not os.environ.get('NO_COLOR')
+    and os.environ.get('TERM') != 'dumb'
+  )
+
+
+def _coloured(text: str, colour: str, stream: TextIO) -> str:
+  return f'{colour}{text}{_PLAIN}' if colour and has_colours(stream) else text
+
+
+def _make_visible(record: std_logging.LogRecord) -> bool:
+  record.msg = visible.text(record.getMessage(), keep='\n')
+  record.args = ()
+  return True
+
+
+class _Terminal(std_logging.StreamHandler):
+  """Writes lines above the bars."""
+
+  def emit(self, record: std_logging.LogRecord) -> None:
+    with progress.paused():
+      super().emit(record)
+
+
+class _Short(std_logging.Formatter):
+  """A line with its time, and its level where that is worth a look."""
+
+  def __init__(self):
+    super().__init__('%(asctime)s %(message)s', '%H:%M:%S')
+
+  def format(self, record: std_logging.LogRecord) -> str:
+    line = super().format(record)
+    if record.levelno >= std_logging.ERROR:
+      return _coloured(line, _RED, sys.stderr)
+    if record.levelno >= std_logging.WARNING:
+      return _coloured(line, _YELLOW, sys.stderr)
+    return line

@@ -1,0 +1,110 @@
+"""One writer to a folder, or several workers that share it."""
+
+from collections.abc import Iterator
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from typing import TextIO
+
+from rest_jax.storage import files
+
+LOCK_FILE = '.lock'
+
+
+class LockedError(ValueError):
+  """Another process writes to the folder."""
+
+
+@contextlib.contextmanager
+def held(
+  directory: str | os.PathLike[str], worker: int | None = None
+) -> Iterator[None]:
+  """Keeps a folder for this process until the block ends.
+
+  The operating system gives the lock back when its owner dies, however that
+  happens, so that there are no stale locks.
+
+  Args:
+    directory: the folder; made where missing.
+    worker: number of a worker that shares the folder with others, but with no
+      other of this number; None for one that has it alone.
+
+  Raises:
+    LockedError: another process has it; the message says which and since when.
+    DiskError: the disk is full or read-only.
+    ValueError: the folder cannot be made or written to.
+  """
+  path = pathlib.Path(directory) / LOCK_FILE
+  with contextlib.ExitStack() as stack:
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      if worker is not None:
+        opened = stack.enter_context(open(path, 'a+', encoding='utf-8'))
+        _lock(opened, path, fcntl.LOCK_SH)
+        path = path.with_name(f'{LOCK_FILE}_worker_{worker}')
+      stack.enter_context(_alone(path))
+    except OSError as error:
+      raise _explained(path.parent, error) from error
+    yield
+
+
+def _explained(directory: pathlib.Path, error: OSError) -> Exception:
+  """Returns the error for a folder that cannot be made or written to."""
+  if files.is_of_disk(error):
+    return files.disk_error(directory, error.errno or 0)
+  for path in (directory, *directory.parents):
+    if path.exists() and not path.is_dir():
+      return ValueError(
+        f'{directory} must be a folder, or a path where one can be made; {path} '
+        'is a file. Choose another --model_dir.'
+      )
+  return ValueError(
+    f'the folder of the run cannot be written to: '
+    f'{files.refusal(error.filename or directory, error)}'
+  )
+
+
+@contextlib.contextmanager
+def _alone(path: pathlib.Path) -> Iterator[None]:
+  """Keeps a file for this process, whose name is in it meanwhile."""
+  with open(path, 'a+', encoding='utf-8') as opened:
+    _lock(opened, path, fcntl.LOCK_EX)
+    opened.truncate(0)
+    json.dump(
+      {
+        'process': os.getpid(),
+        'host': socket.gethostname(),
+        'since': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
+      },
+      opened,
+    )
+    opened.flush()
+    try:
+      yield
+    finally:
+      opened.truncate(0)
+
+
+def _lock(opened: TextIO, path: pathlib.Path, kind: int) -> None:
+  try:
+    fcntl.flock(opened, kind | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise LockedError(
+      f'{path.parent} is being written to by {_owner(path)}. Wait for it, stop '
+      'it, or choose another --model_dir.'
+    ) from error
+
+
+def _owner(path: pathlib.Path) -> str:
+  """Who says to have the lock; it may be about to write that."""
+  try:
+    owner = json.loads(path.read_text(encoding='utf-8'))
+    return (
+      f'process {owner["process"]} on {owner["host"]}, since {owner["since"]}'
+    )
+  except (ValueError, KeyError, TypeError):
+    return 'another process, or by workers of a Grow step'

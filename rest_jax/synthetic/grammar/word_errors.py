@@ -1,0 +1,77 @@
+"""Errors in the words of a text, whatever they mean.
+
+Each function takes the words of a text, at least three, and dice, and returns
+other words, or None where the error cannot be made.
+"""
+
+from collections.abc import Sequence
+
+from rest_jax.synthetic.grammar import dice as dice_lib
+from rest_jax.synthetic.grammar import lexicon
+
+
+def _wrong_forms() -> dict[str, tuple[str, ...]]:
+  """English word -> forms that may be confused with it."""
+  groups = [
+    ('is', 'are'), ('was', 'were'), ('has', 'have'), ('do', 'does'),
+    ('a', 'an'), ('this', 'these'), ('wants', 'want'), ('likes', 'like'),
+    ('he', 'him'), ('she', 'her'), ('they', 'them'), ('we', 'us'),
+  ]  # fmt: skip
+  groups += [
+    verb[:4]
+    for entry in lexicon.VERBS.values()
+    for sense in entry.senses
+    for verb in sense.verbs
+    if verb.base != 'be'
+  ]
+  return {
+    form: tuple(other for other in dict.fromkeys(group) if other != form)
+    for group in groups
+    for form in group
+  }
+
+
+_WRONG_FORMS = _wrong_forms()
+
+
+def agreement(words: Sequence[str], dice: dice_lib.Dice) -> list[str] | None:
+  """A wrong form of a verb, an article or a pronoun."""
+  places = [i for i, word in enumerate(words) if _WRONG_FORMS.get(word)]
+  if not places:
+    return None
+  place: int = dice.pick(places)
+  form = dice.pick(_WRONG_FORMS[words[place]])
+  return [*words[:place], form, *words[place + 1 :]]
+
+
+def dropped_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
+  """A word is lost."""
+  place: int = dice.pick(range(len(words) - 1))
+  return [*words[:place], *words[place + 1 :]]
+
+
+def repeated_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
+  """A word is said twice."""
+  place: int = dice.pick(range(len(words) - 1))
+  return [*words[: place + 1], *words[place:]]
+
+
+def repeated_phrase(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
+  """Some words in a row are said twice."""
+  length = 2 + dice.pick(range(3))
+  start = dice.pick(range(max(1, len(words) - length)))
+  end = min(start + length, len(words) - 1)
+  return [*words[:end], *words[start:]]
+
+
+def swapped_words(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
+  """Two neighbours change places."""
+  place: int = dice.pick(range(len(words) - 2))
+  swapped = [words[place + 1], words[place]]
+  return [*words[:place], *swapped, *words[place + 2 :]]
+
+
+def truncated(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
+  """The end is lost."""
+  share = 0.4 + 0.5 * dice.pick(range(10)) / 10
+  return list(words[: max(1, int(share * len(words)))])

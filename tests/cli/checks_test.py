@@ -1,0 +1,225 @@
+"""Tests of checks: faults that are named before anything is trained."""
+
+import dataclasses
+import gzip
+import pathlib
+
+from absl import flags
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+
+from rest_jax import run as run_lib
+from rest_jax.cli import checks, main
+from rest_jax.config import gin_files, registry
+from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import sources
+from rest_jax.rewards import guards, lexical
+from rest_jax.synthetic import corpus
+from tests import gin_configs_test, smoke
+
+files = gin_configs_test.files
+EXPERIMENTS = gin_configs_test.EXPERIMENTS
+# Of text in files, and those with ratings.
+OF_TEXT = [path for path in EXPERIMENTS if path.stem not in ('demo', 'smoke')]
+RATED = [path for path in OF_TEXT if path.stem != 'summarise_small']
+
+
+def stem(path: pathlib.Path) -> str:
+  return path.stem
+
+
+def built(path: pathlib.Path, files: pathlib.Path, *overrides: str):
+  registry.register()
+  return gin_files.parse_and_build(
+    [str(path)],
+    [*gin_configs_test.overrides_for(path, files), *overrides],
+    root=registry.ROOT,
+  )
+
+
+def refused(path: pathlib.Path, files: pathlib.Path, *overrides: str) -> str:
+  with pytest.raises((ValueError, FileNotFoundError)) as caught:
+    checks.check(run_lib.Run(built(path, files, *overrides), files / 'run'))
+  assert not (files / 'run').exists()
+  return str(caught.value)
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=stem)
+def test_an_unknown_tokeniser_is_named(path, files):
+  message = refused(path, files, 'EvaluateConfig.bleu_tokenize=xx')
+  assert 'EvaluateConfig.bleu_tokenize must be one of' in message
+  assert "'zh'" in message and "got 'xx'" in message
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=stem)
+def test_a_value_of_another_type_is_named(path, files):
+  message = refused(path, files, 'BC_STEPS=thirty')
+  assert "TrainerConfig.max_steps must be an int; got 'thirty'" in message
+  assert 'BC_STEPS' in message
+
+
+@pytest.mark.parametrize('path', OF_TEXT, ids=stem)
+def test_a_judge_of_another_language_is_named(path, files):
+  message = refused(path, files, 'Task.judge=@SyntheticJudge()')
+  assert message.startswith('Task.judge, a SyntheticJudge, must be able to')
+  assert "'ein Satz'" in message and '--gin.Task.judge=None' in message
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'words'),
+  [
+    ('dev', 'valid', "ratings of split 'dev', by which its checkpoint is"),
+    ('dev', 'validation', "Rename 'validation' to 'dev' in the column"),
+    ('dev', 'test2', "Give some sources to 'dev'"),
+    ('train', 'training', "Rename 'training' to 'train'"),
+    ('-', '_', 'must have rows with lang_pair'),
+  ],
+)
+@pytest.mark.parametrize('path', RATED, ids=stem)
+def test_ratings_that_cannot_be_learned_from_name_their_file(
+  path, files, old, new, words
+):
+  text = gin_configs_test.RATINGS.replace(old, new)
+  (files / 'ratings.tsv').write_text(text, encoding='utf-8')
+  for name in files.glob('ratings/*.gz'):
+    with gzip.open(name, 'wt', encoding='utf-8') as opened:
+      opened.write(text)
+  message = refused(path, files)
+  assert words in message and str(files / 'ratings') in message
+
+
+def test_simulated_raters_of_another_language_are_named(files):
+  experiment = gin_configs_test.GIN / 'experiments/iwslt14_de_en.gin'
+  message = refused(
+    experiment,
+    files,
+    'RewardStage.rated_samples=@RatedSamples()',
+    'RatedSamples.decode=@evaluate/DecodeConfig()',
+    'RatedSamples.raters=@SyntheticRaters()',
+  )
+  assert message.startswith('RatedSamples.raters cannot rate the texts of task')
+  assert 'Set them to None' in message
+
+
+def test_constant_dev_scores_are_named(files):
+  path = files / 'ratings.tsv'
+  lines = gin_configs_test.RATINGS.splitlines(keepends=True)
+  for row, line in enumerate(lines):
+    fields = line.split('\t')
+    if fields[1] == 'dev':
+      lines[row] = '\t'.join([*fields[:4], '0.5', *fields[5:]])
+  path.write_text(''.join(lines), encoding='utf-8')
+  experiment = gin_configs_test.GIN / 'experiments/iwslt14_de_en.gin'
+  message = refused(experiment, files)
+  assert f"{path} must have scores that differ in split 'dev'" in message
+  assert 'its 3 row(s) all have 0.5' in message
+
+
+@pytest.mark.parametrize(
+  ('override', 'words'),
+  [
+    ('REWARD_DIR=elsewhere', 'REWARD_DIR must be the folder of a'),
+    ('GROW_DIR=elsewhere', 'GROW_DIR must be'),
+    ('BC_INIT_DIR=elsewhere', 'BC_INIT_DIR must be'),
+  ],
+)
+def test_folders_that_are_given_must_be_finished(files, override, words):
+  experiment = gin_configs_test.GIN / 'experiments/smoke.gin'
+  assert words in refused(experiment, files, override)
+
+
+def _smoke(**changes):
+  """The smoke experiment with other fields of its task, reward or refresh."""
+  experiment = built(gin_configs_test.GIN / 'experiments/smoke.gin', None)
+  task = {k: v for k, v in changes.items() if k in ('judge', 'validation')}
+  return dataclasses.replace(
+    experiment,
+    task=dataclasses.replace(experiment.task, **task),
+    **{k: v for k, v in changes.items() if k not in task},
+  )
+
+
+class _Judge:
+  name = 'half'
+
+  def scores(self, sources, hypotheses):
+    return np.full(len(sources), np.nan)
+
+
+def test_a_judge_gives_a_finite_number_for_each(tmp_path):
+  with pytest.raises(ValueError, match=r'Task\.judge, a _Judge.* finite num'):
+    checks.check(run_lib.Run(_smoke(judge=_Judge()), tmp_path))
+
+
+def test_a_guard_may_not_veto_all_references(tmp_path):
+  guarded = guards.Guarded(
+    reward=lexical.Chrf(),
+    guards=(guards.LengthRatio(low=0.1, high=0.2),),
+    floor=-1.0,
+  )
+  run = run_lib.Run(_smoke(reward=guarded), tmp_path)
+  with pytest.raises(ValueError, match="'length_ratio' of reward 'guarded' ve"):
+    checks.check(run)
+
+
+def test_a_reward_whose_package_is_missing_is_named(tmp_path, monkeypatch):
+  def fail(self, hypothesis, reference):
+    raise ImportError('no such package')
+
+  monkeypatch.setattr(lexical.Bleu, '_reward', fail)
+  run = run_lib.Run(_smoke(reward=lexical.Bleu()), tmp_path)
+  with pytest.raises(ValueError, match=r"reward 'bleu', a Bleu,.*no such pack"):
+    checks.check(run)
+
+
+class _Unreadable:
+  """Text that has been removed."""
+
+  def read(self):
+    raise FileNotFoundError('removed')
+
+
+def test_what_is_finished_is_not_read_again(tmp_path):
+  run_lib.Run(_smoke(), tmp_path).prepare()
+  run = run_lib.Run(_smoke(validation=_Unreadable()), tmp_path)
+  found = checks.check(run)
+  assert set(found.first) == {'train', 'validation', 'test'}
+  assert isinstance(found.first['test'], sources.Pair)
+  assert found.num_ratings == 300
+
+
+def test_few_simulated_ratings_are_read(tmp_path, monkeypatch):
+  task = _smoke().task
+  small = corpus.SyntheticRatings(size=4)
+  experiment = dataclasses.replace(
+    _smoke(), task=dataclasses.replace(task, ratings=small)
+  )
+  with pytest.raises(ValueError, match='SyntheticRatings must have ratings of'):
+    checks.check(run_lib.Run(experiment, tmp_path))
+
+
+@pytest.mark.parametrize('mode', ['rest', 'bc', 'prepare'])
+def test_a_start_is_checked_before_its_first_stage(tmp_path, capsys, mode):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(
+    run_mode=mode,
+    model_dir=str(tmp_path / 'run'),
+    gin_file=[smoke.GIN_FILE],
+  ):
+    status = main.main(['rest_jax'], ['EvaluateConfig.bleu_tokenize=xx'])
+  assert status == 1
+  assert 'EvaluateConfig.bleu_tokenize must be' in capsys.readouterr().err
+  assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
+
+
+def test_rows_of_other_splits_are_allowed():
+  rated = ratings_lib.Ratings(
+    source=list('abcde'),
+    hypothesis=list('abcde'),
+    score=np.array([1, 2, 3, 4, 5], np.float32),
+    weight=np.ones(5, np.float32),
+    split=['train', 'train', 'dev', 'dev', 'other'],
+  )
+  ratings_lib.check_splits(rated, 'file')

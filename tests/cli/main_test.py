@@ -1,0 +1,446 @@
+"""Tests of the command line."""
+
+import errno
+import logging
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+from absl import app, flags
+from absl.testing import flagsaver
+import pytest
+
+from rest_jax.cli import main, modes
+from rest_jax.storage import files, lock, remote
+from rest_jax.training import checkpoints, journal
+from tests import smoke
+
+_PACKAGE = pathlib.Path(main.__file__).parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+  'path, ours',
+  [
+    (_PACKAGE / 'stages' / 'grow.py', True),
+    (_PACKAGE / 'main.py', True),
+    # In an environment inside of a checkout that is called like the package.
+    (_PACKAGE.parent / '.venv/site-packages/orbax/checkpoint.py', False),
+    (pathlib.Path('/somewhere/rest_jax/.venv/orbax.py'), False),
+  ],
+)
+def test_other_libraries_are_told_from_ours_by_their_files(path, ours):
+  record = logging.LogRecord(
+    'absl', logging.INFO, str(path), 1, 'message', None, None
+  )
+  assert main.is_ours(record) is ours
+
+
+def test_a_value_function_that_no_loss_reads_is_refused(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(
+    run_mode='value', model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE]
+  ):
+    assert main.main(['rest_jax'], []) == 1
+  assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
+
+
+def _command(model_dir, *arguments):
+  return [
+    sys.executable, '-m', 'rest_jax.main', '--run_mode=bc',
+    f'--model_dir={model_dir}', f'--gin_file={smoke.GIN_FILE}',
+    '--gin.BC_STEPS=100000', '--gin.BC_EVALUATE_EVERY=50000', *arguments,
+  ]  # fmt: skip
+
+
+def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
+  tmp_path, tmp_path_factory
+):
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  command = _command(
+    tmp_path / 'run', f'--gin.DATA_DIR={run.directory("data")}'
+  )
+  metrics = tmp_path / 'run' / 'bc' / journal.METRICS_FILE
+  saved = []
+  for _ in range(2):
+    with subprocess.Popen(
+      command, stderr=subprocess.PIPE, text=True
+    ) as process:
+      try:
+        before = metrics.read_text() if metrics.exists() else ''
+        deadline = time.monotonic() + 240
+        while not (metrics.exists() and len(metrics.read_text()) > len(before)):
+          assert process.poll() is None, process.stderr.read()
+          assert time.monotonic() < deadline
+          time.sleep(0.1)
+        if not saved:
+          other = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=120
+          )
+          assert other.returncode == 1
+          assert f'process {process.pid} on' in other.stderr
+          assert 'Traceback' not in other.stderr
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+      finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert 'stopped by SIGTERM; run the same command to resume' in errors
+    store = checkpoints.Checkpoints(metrics.parent, read_only=True)
+    saved.append(store.latest_step)
+    store.close()
+    # At the step at hand, not at an evaluation.
+    last = journal.read_metrics(metrics.parent)[-1]['step']
+    assert last <= saved[-1] < last + 50
+  # The second went on from where the first was stopped.
+  assert saved[1] > saved[0] > 0
+  steps = [line['step'] for line in journal.read_metrics(metrics.parent)]
+  assert steps == sorted(set(steps))
+
+
+def _run(**given):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(**given):
+    return main.main(['rest_jax'], [])
+
+
+@pytest.mark.parametrize(
+  'address, given, words',
+  [
+    ('foo://bucket/run', {}, 'an address that pyarrow can open'),
+    ('gs://bucket', {}, 'must name a folder'),
+  ],
+)
+def test_a_wrong_address_is_refused(
+  tmp_path, monkeypatch, capsys, address, given, words
+):
+  monkeypatch.chdir(tmp_path)
+  status = _run(
+    run_mode='rest',
+    model_dir=address,
+    gin_file=[str(_ROOT / smoke.GIN_FILE)],
+    dry_run=True,
+    **given,
+  )
+  assert status == 1
+  assert words in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_needs_a_shared_folder_gets_no_address(tmp_path, capsys):
+  settings = {'model_dir': f'file://{tmp_path}/a', 'gin_file': [smoke.GIN_FILE]}
+  with pytest.raises(
+    app.UsageError, match=r'a folder, such as one of Filestore'
+  ):
+    _run(run_mode='rest', distributed=True, **settings)
+  with pytest.raises(app.UsageError, match='--work_dir is for a --model_dir'):
+    _run(
+      run_mode='rest',
+      work_dir='x',
+      model_dir=str(tmp_path),
+      gin_file=[smoke.GIN_FILE],
+    )
+  settings['work_dir'] = str(tmp_path / 'w')
+  flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(run_mode='grow', **settings):
+    overrides = ['GrowConfig.worker=0', 'GrowConfig.num_workers=2']
+    assert main.main(['rest_jax'], overrides) == 1
+  assert 'Filestore (NFS)' in capsys.readouterr().err
+  assert not (tmp_path / 'a').exists()
+
+
+def test_modes_of_a_run_at_an_address(
+  tmp_path, tmp_path_factory, monkeypatch, capsys
+):
+  """What only reads changes nothing there; a report is sent."""
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  run = smoke.copied(smoke.finished(tmp_path_factory.getbasetemp()), tmp_path)
+  there, work = tmp_path / 'there', tmp_path / 'work'
+  opened = remote.open_mirror(f'file://{there}', run.model_dir, adopts=True)
+  opened.pull()
+  opened.push()
+  before = _files(there)
+
+  def start(mode, **given):
+    return _run(
+      run_mode=mode,
+      model_dir=f'file://{there}',
+      work_dir=str(work),
+      gin_file=[smoke.GIN_FILE],
+      **given,
+    )
+
+  assert start('rest', dry_run=True) == 0
+  assert (
+    f'file://{there} holds {len(before) - 1} files' in capsys.readouterr().out
+  )
+  assert not work.exists()
+  assert start('export', output=str(tmp_path / 'd_1')) == 0
+  assert list((tmp_path / 'd_1').glob('*.parquet'))
+  assert _files(there) == before
+  shutil.rmtree(work / 'report')
+  assert start('report') == 0
+  assert _files(there) != before
+  for name in ('results.json', 'config.gin', 'report/index.html'):
+    assert (there / name).read_bytes() == (work / name).read_bytes()
+  # The lock keeps a second program out of the folder.
+  with lock.held(work):
+    assert start('report') == 1
+
+
+def _files(folder):
+  return {
+    path: path.stat().st_mtime_ns
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+def test_runs_are_compared_without_a_configuration(tmp_path, capsys):
+  status = _run(
+    run_mode='report',
+    model_dir=str(tmp_path / 'out'),
+    gin_file=None,
+    compare=[str(tmp_path / 'a'), str(tmp_path / 'b')],
+  )
+  assert status == 1
+  assert 'has no results.json' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_comparison_is_a_report(tmp_path):
+  with pytest.raises(
+    app.UsageError, match='--compare is for --run_mode=report'
+  ):
+    _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'profile': '2:3', 'run_mode': 'online'}, '--profile is for --run_mode='),
+    ({'profile_all': True}, '--profile_all needs --profile'),
+  ],
+)
+def test_a_profile_of_nothing_is_refused(given, message, tmp_path):
+  with pytest.raises(app.UsageError, match=message):
+    _run(model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE], **given)
+
+
+def test_steps_of_a_profile_are_read_before_anything_runs(tmp_path, capsys):
+  status = _run(
+    run_mode='bc',
+    model_dir=str(tmp_path / 'run'),
+    gin_file=[smoke.GIN_FILE],
+    profile='7:3',
+  )
+  assert status == 1
+  assert 'got 7:3' in capsys.readouterr().err
+  assert not list((tmp_path / 'run').rglob('*.gin'))
+
+
+@pytest.mark.parametrize('mode', ['sample', 'online', 'compare', 'rate'])
+def test_what_one_process_does_is_refused_to_several(mode, tmp_path):
+  with pytest.raises(app.UsageError, match=f'{mode} is for one process'):
+    _run(
+      run_mode=mode,
+      model_dir=str(tmp_path),
+      gin_file=[smoke.GIN_FILE],
+      distributed=True,
+    )
+
+
+def test_several_processes_say_all_of_themselves(tmp_path, capsys):
+  status = _run(
+    run_mode='rest',
+    model_dir=str(tmp_path),
+    gin_file=[smoke.GIN_FILE],
+    num_processes=2,
+  )
+  assert status == 1
+  assert 'must be given together' in capsys.readouterr().err
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+  """Runs the command line, and has a stage raise an error."""
+
+  def run(error, **changes):
+    def fail(self):
+      raise error
+
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.setattr('rest_jax.run.Run.report', fail)
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS(['rest_jax'])
+    with flagsaver.flagsaver(
+      run_mode='report',
+      model_dir=str(tmp_path / 'run'),
+      gin_file=[smoke.GIN_FILE],
+      **changes,
+    ):
+      return main.main(['rest_jax'], [])
+
+  return run
+
+
+@pytest.mark.parametrize(
+  'error', [ValueError('wrong \x1b[2J'), ImportError('wrong \x1b[2J')]
+)
+def test_an_expected_error_is_its_words(failing, tmp_path, capsys, error):
+  assert failing(error) == 1
+  assert capsys.readouterr().err.endswith('error: wrong ␛[2J\n')
+  assert not (tmp_path / 'run' / 'traceback.txt').exists()
+
+
+def test_another_error_says_where_its_traceback_is(failing, tmp_path, capsys):
+  assert failing(KeyError('name')) == 1
+  printed = capsys.readouterr().err
+  path = tmp_path / 'run' / 'traceback.txt'
+  assert f"error: KeyError: 'name' (not expected; {path} says" in printed
+  assert 'Traceback' not in printed
+  assert 'in fail' in path.read_text()
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    OSError(errno.ENOSPC, 'No space left on device', '/a/b'),
+    OSError(errno.EROFS, 'Read-only file system', '/a/b'),
+    files.disk_error('/a/b', errno.ENOSPC, 12),
+    PermissionError(errno.EACCES, 'Permission denied', '/a/b'),
+  ],
+)
+def test_a_disk_that_takes_nothing_is_no_surprise(
+  failing, tmp_path, capsys, error
+):
+  assert failing(error) == 1
+  printed = capsys.readouterr().err
+  assert '/a/b' in printed and 'not expected' not in printed
+  assert not (tmp_path / 'run' / 'traceback.txt').exists()
+
+
+def test_a_damaged_program_is_removed_from_the_cache(
+  tmp_path, monkeypatch, caplog
+):
+  shown = []
+  cache = tmp_path / 'cache'
+  cache.mkdir()
+  for name in (
+    'jit_step-1a-cache',
+    'jit_step-2b-cache',
+    'jit_stepping-3c-cache',
+  ):
+    (cache / name).write_bytes(b'half')
+  stub = types.SimpleNamespace(values={'jax_compilation_cache_dir': cache})
+  monkeypatch.setattr(modes.jax, 'config', stub)
+  message = (
+    "Error reading persistent compilation cache entry for 'jit_step': E: torn"
+  )
+  modes._forget_damaged_program(shown.append, UserWarning(message))
+  assert [path.name for path in cache.iterdir()] == ['jit_stepping-3c-cache']
+  assert not shown and 'jit_step was damaged' in caplog.text
+  modes._forget_damaged_program(shown.append, 'another')
+  assert shown == ['another']
+
+
+@pytest.mark.parametrize('error', [ValueError('wrong'), KeyError('wrong')])
+def test_a_traceback_is_shown_if_asked_for(failing, error):
+  with pytest.raises(type(error), match='wrong'):
+    failing(error, traceback=True)
+
+
+@pytest.mark.parametrize('arguments', [['--run_mode=sample'], ['--dry_run']])
+def test_a_reader_that_leaves_ends_it_quietly(
+  arguments, tmp_path, tmp_path_factory
+):
+  """As `... | head -1` may do: status 128 + SIGPIPE, and no word of it."""
+  run = smoke.finished(tmp_path_factory.getbasetemp())
+  path = tmp_path / 'in.txt'
+  path.write_text('\n'.join(run.data.pairs('test').source_texts()[:3]) + '\n')
+  reading, writing = os.pipe()
+  os.close(reading)
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'rest_jax.main', f'--model_dir={run.model_dir}',
+      f'--gin_file={smoke.GIN_FILE}', f'--input={path}', '--verbosity=-1',
+      *arguments,
+    ],
+    stdout=writing, stderr=subprocess.PIPE, text=True, timeout=240, check=False,
+  )  # fmt: skip
+  os.close(writing)
+  assert done.returncode == 128 + signal.SIGPIPE
+  # Nothing but what the log warns of: that the smoke run cuts its samples.
+  assert all(line.startswith('W') for line in done.stderr.splitlines())
+
+
+def test_files_are_found_in_a_locale_without_utf8(tmp_path):
+  folder = tmp_path / 'straße'
+  folder.mkdir()
+  for name in ('a.de', 'a.en'):
+    (folder / name).write_text('Straße …\n', encoding='utf-8')
+  files = [
+    f"--gin.{split}_{side}=('{folder / name}',)"
+    for split in ('TRAIN', 'VALIDATION', 'TEST')
+    for side, name in (('SOURCES', 'a.de'), ('REFERENCES', 'a.en'))
+  ]
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'rest_jax.main', '--dry_run',
+      '--gin_file=gin_configs/experiments/summarise_small.gin', *files,
+      f'--model_dir={folder / "run"}',
+    ],
+    capture_output=True, check=False, cwd=_ROOT,
+    env=os.environ
+    | {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert 'ParallelText: Straße …' in done.stdout.decode()
+  assert str(folder / 'run') in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+  ('path', 'level', 'shown'),
+  [
+    ('/x/orbax/checkpoint/future.py', logging.ERROR, False),
+    ('/x/asyncio/base_events.py', logging.ERROR, False),
+    ('/x/tensorstore/a.py', logging.ERROR, True),
+    ('/x/tensorstore/a.py', logging.WARNING, False),
+    (str(_PACKAGE / 'run.py'), logging.INFO, True),
+  ],
+)
+def test_pages_of_other_libraries_are_not_shown(path, level, shown):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  record = logging.LogRecord('a', level, path, 1, 'a\n%s', ('b' * 999,), None)
+  assert main._is_worth_a_line(record) is shown
+  if shown and 'tensorstore' in path:
+    assert record.getMessage() == 'a ' + 'b' * 298
+
+
+def test_reads_that_were_given_up_are_not_shown(monkeypatch):
+  shown = []
+  monkeypatch.setattr(sys, '__unraisablehook__', shown.append)
+  for text, of in (('Event loop is closed', None), ('else', None), ('', 1)):
+    main._hide_closed_loops(
+      types.SimpleNamespace(exc_value=RuntimeError(text), object=of)
+    )
+  assert [str(one.exc_value) for one in shown] == ['else', '']
+
+
+def test_a_file_without_rights_is_named(failing, tmp_path, capsys):
+  path = tmp_path / 'a.de'
+  path.write_text('')
+  path.chmod(0o000)
+  assert failing(PermissionError(errno.EACCES, 'Permission', str(path))) == 1
+  assert f'file {path} belongs to user' in capsys.readouterr().err

@@ -1,0 +1,280 @@
+"""The report of a finished run says what the run's files say."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from rest_jax import run as run_lib
+from rest_jax.data import sample_store
+from rest_jax.evaluation import results as results_lib
+from rest_jax.filters import fixed, per_source
+from rest_jax.report import gather_rewards, gather_stages
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import improve as improve_stage
+from rest_jax.storage import files
+from tests import smoke
+from tests.report import page_reader
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  return smoke.copied(run, tmp_path)
+
+
+def read(run):
+  return page_reader.read(run.model_dir / 'report' / 'index.html')
+
+
+def ids(found, name):
+  return [attributes['id'] for attributes in found.all(name) if attributes]
+
+
+def test_everything_is_there(run):
+  found = read(run)
+  assert ids(found, 'section') == [
+    'results', 'figures', 'grown', 'trust', 'samples', 'cost',
+  ]  # fmt: skip
+  assert set(ids(found, 'figure')) == {
+    'average-reward', 'grow-steps', 'reward-and-judge', 'best-of-n',
+    'filter-values', 'rewards-1', 'kept-1', 'rewards-2', 'kept-2',
+    'judged-rewards', 'training',
+  }  # fmt: skip
+  assert not found.unclosed
+  assert '<!--' not in found.text
+
+
+def test_warnings_come_from_the_manifests_in_the_order_of_stages(tmp_path):
+  for name, message in (('b', 'second'), ('a', 'first')):
+    stage = folder_lib.begin(tmp_path / name, {})
+    stage.warn(message)
+    stage.finish({})
+  folder_lib.begin(tmp_path / 'c', {}).warn('of a stage that is not finished')
+  stages = [(f'stage {name}', tmp_path / name) for name in 'abc']
+  assert gather_stages.warnings(stages) == [
+    'stage a: first',
+    'stage b: second',
+  ]
+
+
+def test_the_tables_are_those_of_results(run):
+  found = read(run)
+  results = results_lib.read(run.model_dir / 'results.json')
+  for split in results.splits:
+    header, *rows = found.tables[f'{results.task}, {split}']
+    variants = results.of_split(split)
+    assert len(rows) == len(variants) == 5
+    for variant, row in zip(variants, rows, strict=True):
+      cells = dict(zip(header, row, strict=True))
+      assert cells['policy'] == variant.name
+      reward = variant.reward
+      assert cells['reward'] == f'{reward.mean:.2f} ± {reward.stderr:.2f}'
+      assert cells['human'].split(' ')[0] == f'{variant.human.mean:.2f}'
+      assert cells['BLEU'] == f'{variant.bleu:.2f}'
+      if variant.kept:
+        assert cells['kept'] == f'{100 * variant.kept.fraction:.1f} %'
+    for variant in variants:
+      assert all(line in found.text for line in variant.warnings)
+
+
+def test_the_samples_are_those_of_the_stores(run):
+  data = read(run).data
+  steps = run.policies()
+  assert len(data['policies']) == len(steps)
+  pairs = run.data.pairs('validation')
+  for index in (0, len(steps) - 1):
+    directory = run.evaluation_directory(steps[index], 'validation')
+    store = sample_store.SampleStore.open(directory)
+    rewards = store.rewards('learned')[1]
+    for source in (data['sources'][0], data['sources'][-1]):
+      assert source['source'] == pairs.source_text(source['id'])
+      assert source['reference'] == pairs.reference_text(source['id'])
+      rows = np.flatnonzero(store.source_id == source['id'])
+      shown = source['candidates'][index]
+      assert sum(one[5] for one in shown) == len(rows)
+      texts = run.data.vocabulary.decode_batch([store.tokens[r] for r in rows])
+      assert {one[0] for one in shown} == set(texts)
+      assert shown[0][1] == pytest.approx(100 * rewards[rows].max(), abs=0.006)
+      assert [one[1] for one in shown] == sorted(
+        (one[1] for one in shown), reverse=True
+      )
+
+
+class TestRewards:
+  def test_counts_and_thresholds(self, run):
+    directory = run.grow_directory(1)
+    store = sample_store.SampleStore.open(directory)
+    rewards = store.rewards('learned')[1]
+    found = gather_rewards.distribution(directory, 'learned', [0.5])
+    assert found.count == len(store) == len(rewards)
+    assert found.above == {0.5: int((rewards > np.float32(0.5)).sum())}
+    assert found.mean == pytest.approx(rewards.mean(dtype='float64'))
+
+  def test_a_global_threshold_is_drawn_as_it_was(self, run):
+    steps = {i: run.improve_directory(1, i) for i in (1, 2)}
+    made = [
+      folder_lib.read_manifest(folder)['kept']['threshold']
+      for folder in steps.values()
+    ]
+    row_filter = run.experiment.improve.filter
+    assert gather_rewards.thresholds(row_filter, steps) == sorted(made)
+    assert gather_rewards.thresholds(row_filter, {}) == []
+    given = fixed.Fixed(values=(0.25, 0.75))
+    assert gather_rewards.thresholds(given, {}) == [0.25, 0.75]
+    by_source = per_source.Percentile(values=(50.0,))
+    assert gather_rewards.thresholds(by_source, {}) == []
+    assert gather_rewards.is_global(given)
+    assert gather_rewards.is_global(row_filter)
+    assert not gather_rewards.is_global(by_source)
+    assert 'a threshold for each source' not in read(run).text
+
+  def kept(self, run, grow_step=1):
+    steps = {i: run.improve_directory(grow_step, i) for i in (1, 2)}
+    config = run.experiment.improve
+    found, what = gather_rewards.kept(
+      config,
+      directory=run.grow_directory(grow_step),
+      reward_name='learned',
+      improve_directories=steps,
+      edges=np.linspace(-1, 2, 7),
+    )
+    manifests = [folder_lib.read_manifest(steps[i])['kept'] for i in (1, 2)]
+    return found, what, manifests
+
+  def test_filters_keep_what_they_kept(self, run):
+    found, what, manifests = self.kept(run)
+    assert what.startswith('All ')
+    for entry, manifest in zip(found, manifests, strict=True):
+      assert entry.after.sum() == manifest['samples']
+      assert np.all(entry.after <= entry.before)
+      fraction = entry.after.sum() / entry.before.sum()
+      assert fraction == pytest.approx(manifest['fraction'])
+
+  def test_some_shards_stand_for_all(self, run, monkeypatch):
+    whole, _, _ = self.kept(run)
+    monkeypatch.setattr(reported_rewards, '_MAX_FILTERED_ROWS', 700)
+    some, what, _ = self.kept(run)
+    shards = folder_lib.read_manifest(run.grow_directory(1))['shards']
+    assert len(shards) == 4 and '2 of 4 shards' in what
+    read_rows = shards[0]['rows'] + shards[3]['rows']
+    assert f'{read_rows:,} of ' in what
+    assert 0 < some[0].before.sum() <= read_rows
+    # The threshold is that of the whole D_g, so that parts add up.
+    assert np.all(some[0].after <= whole[0].after)
+
+
+class TestStages:
+  def test_time_adds_up(self, run):
+    header, *rows = read(run).tables['Time by stage']
+    assert header == ['stage', 'seconds', 'share', 'work']
+    seconds = [float(row[1].replace(',', '')) for row in rows]
+    assert seconds[-1] == pytest.approx(sum(seconds[:-1]), abs=1)
+    assert [row[0] for row in rows][:4] == ['data', 'bc', 'reward', 'grow 1']
+    made = folder_lib.read_manifest(run.directory('bc'))
+    assert rows[1][1] == f'{made["stage_seconds"]:,.1f}'
+    assert f'{made["training"]["steps"]} steps' in rows[1][3]
+
+  def test_what_filters_kept(self, run):
+    cells = gather_stages.kept(run.model_dir)
+    made = folder_lib.read_manifest(run.improve_directory(1, 2))['kept']
+    row = dict(zip(cells.header, cells.rows[1], strict=True))
+    assert row['policy'] == 'bc, G=1, I=2'
+    assert row['samples kept'] == f'{made["samples"]:,}'
+    assert row['sources left empty'] == str(made['sources_without_samples'])
+    before, after = made['mean_length_before'], made['mean_length_after']
+    assert row['mean length'] == f'{before:.1f} → {after:.1f}'
+
+  def test_steps_are_in_the_order_of_their_numbers(self, tmp_path):
+    kept = {
+      'samples': 1,
+      'fraction': 0.5,
+      'sources_without_samples': 0,
+      **{
+        f'mean_{what}_{when}': 0.5
+        for what in ('length', 'reward')
+        for when in ('before', 'after')
+      },
+    }
+    for i in (10, 2, 1):
+      folder = tmp_path / 'variants' / 'bc' / f'improve_1_{i}'
+      folder.mkdir(parents=True)
+      (folder / 'manifest.json').write_text(json.dumps({'kept': kept}))
+    rows = gather_stages.kept(tmp_path).rows
+    assert [row[0] for row in rows] == [
+      'bc, G=1, I=1', 'bc, G=1, I=2', 'bc, G=1, I=10',
+    ]  # fmt: skip
+
+
+class TestMissing:
+  def test_parts_that_are_not_there_are_left_out(self, copy):
+    for name in ('grow_1', 'reward', 'config.gin', 'operative_config.gin'):
+      path = copy.model_dir / name
+      shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for split in ('validation', 'test'):
+      for step in copy.policies():
+        folder = copy.evaluation_directory(step, split)
+        for path in (folder / 'rewards').glob('human-*'):
+          path.unlink()
+        manifest = folder_lib.read_manifest(folder)
+        for part in ('diagnostics',):
+          manifest.pop(part)
+        files.write_json(folder / 'manifest.json', manifest, sealed=True)
+        smoke.without_judge(folder)
+    (copy.model_dir / 'results.json').unlink()
+    # Seconds of a Grow are of every policy that follows it.
+    later = [s for s in copy.policies() if s.grow == 1]
+    for step in later:
+      shutil.rmtree(step.directory)
+      for split in ('validation', 'test'):
+        shutil.rmtree(copy.evaluation_directory(step, split))
+    copy.report()
+    found = read(copy)
+    assert ids(found, 'section') == [
+      'results', 'figures', 'grown', 'samples', 'cost',
+    ]  # fmt: skip
+    figures = ids(found, 'figure')
+    assert 'rewards-2' in figures and 'rewards-1' not in figures
+    assert not {'reward-and-judge', 'judged-rewards'} & set(figures)
+    source = found.data['sources'][0]
+    assert len(source['candidates']) == 3
+    assert source['candidates'][0][0][2] is None
+
+  def test_results_of_another_version(self, copy):
+    path = copy.model_dir / 'results.json'
+    content = json.loads(path.read_text())
+    files.write_json(path, {**content, 'schema': 0}, sealed=True)
+    with pytest.raises(ValueError, match=r'results\.json: schema must be 1'):
+      copy.report()
+    content['variants'][1]['rewards'] = content['variants'][1].pop('reward')
+    files.write_json(path, content, sealed=True)
+    with pytest.raises(
+      ValueError, match=r"results\.json: variants\[1\]\.rewards .* 'reward'"
+    ):
+      copy.report()
+
+  def test_nothing_evaluated(self, run, tmp_path):
+    fresh = run_lib.Run(run.experiment, tmp_path / 'fresh')
+    with pytest.raises(ValueError, match='none has been evaluated'):
+      fresh.report()
+
+
+def test_a_veto_counts_as_in_training(run):
+  """`samples_of` drops vetoed rows, for the report as for the Improve step."""
+  config = run.experiment.improve
+  store = sample_store.SampleStore.open(run.grow_directory(1))
+  raw, rewards = store.rewards('learned')
+  floor = float(np.median(raw))
+  vetoed = sample_store.SampleStore.open(run.grow_directory(1))
+  vetoed.manifest = {**store.manifest, 'rewards': {'learned': {'floor': floor}}}
+  plain = improve_stage.samples_of(config, store, 'learned', raw, rewards)
+  some = improve_stage.samples_of(config, vetoed, 'learned', raw, rewards)
+  assert np.array_equal(
+    some.is_eligible, plain.is_eligible & (raw > np.float32(floor))
+  )
+  assert 0 < some.is_eligible.sum() < plain.is_eligible.sum()
