@@ -27,8 +27,7 @@ import numpy as np
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import words as words_lib
 from rest_jax.evaluation import metrics
-from rest_jax.rewards import corruptions
-from rest_jax.stages import agreement, reward_references
+from rest_jax.rewards import corruptions, learned_references, reward_agreement
 
 _RATINGS = flags.DEFINE_string(
   'ratings', None, 'A file as RatingsFile reads it.', required=True
@@ -208,7 +207,7 @@ def compare(
 
 
 def _agreement(scores: np.ndarray, rated: ratings_lib.Ratings) -> dict:
-  return agreement.agreement(
+  return reward_agreement.agreement(
     scores, rated.score, rated.source, num_resamples=_RESAMPLES.value
   )
 
@@ -220,8 +219,8 @@ def main(argv: list[str]) -> None:
   ).read()
   train = rated.select('train')
   if _REFERENCE_WEIGHT.value:
-    taught, _ = reward_references.teach(
-      reward_references.RatedReferences(weight=_REFERENCE_WEIGHT.value),
+    taught, _ = learned_references.teach(
+      learned_references.RatedReferences(weight=_REFERENCE_WEIGHT.value),
       train,
       chrf_beta=corruptions.CorruptionConfig().chrf_beta,
     )

@@ -15,20 +15,19 @@ from absl import logging
 import numpy as np
 
 from rest_jax import experiment as experiment_lib
+from rest_jax.data import pair_store, vocabularies
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
-from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import processes
 from rest_jax.report import summary
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import normalize
+from rest_jax.rewards import normalize, sampled_reward
 from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import (
-  collect,
+  draw_samples,
   equal_entropy,
   prepare,
   rated_samples,
@@ -720,7 +719,7 @@ class Run:
 
   def _selection(
     self, policy: policy_lib.Policy, grow_step: int
-  ) -> tuple[sampled.SampledReward, dict[str, Any]]:
+  ) -> tuple[sampled_reward.SampledReward, dict[str, Any]]:
     """Sampled validation reward, which chooses checkpoints, and its settings."""
     config = self.experiment.evaluate
     pairs = self.data.pairs(prepare.VALIDATION)
@@ -728,15 +727,15 @@ class Run:
     reward = self.reward_model_at(grow_step)
     normalizer = self.normalizer(grow_step)
     evidence = self.evidence(prepare.VALIDATION)
-    evaluate_fn = sampled.SampledReward(
-      sampler=collect.policy_sampler(
+    evaluate_fn = sampled_reward.SampledReward(
+      sampler=draw_samples.policy_sampler(
         policy,
         config.selection,
         self.experiment.mesh,
         self.data.vocabulary,
       ),
       pairs=pairs,
-      rows=sampled.spread_rows(len(pairs), config.max_selection_sources),
+      rows=pair_store.spread_rows(len(pairs), config.max_selection_sources),
       vocabulary=self.data.vocabulary,
       reward=reward,
       normalizer=normalizer,
@@ -767,7 +766,7 @@ class Run:
       experiment.evidence,
       split=split,
       rows=np.unique(
-        np.concatenate([sampled.spread_rows(number, n) for n in limits])
+        np.concatenate([pair_store.spread_rows(number, n) for n in limits])
       ),
       policy=self.policy,
       policy_directory=self.directory('bc'),

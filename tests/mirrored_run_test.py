@@ -21,7 +21,7 @@ from rest_jax.cli import verification
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler
-from rest_jax.stages import collect
+from rest_jax.stages import draw_samples
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import commits, mirror, mirrored_folder, remote
 from rest_jax.training import checkpoints, trainer
@@ -179,7 +179,7 @@ class _Sampler:
 def _sample(folder: pathlib.Path) -> list[int]:
   """Samples ten sources into five shards; returns those that were drawn for."""
   drawing = _Sampler()
-  collect.sample(
+  draw_samples.sample(
     folder,
     sampler=drawing,
     params=None,

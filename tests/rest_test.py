@@ -15,8 +15,8 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.filters import fixed
 from rest_jax.runtime import compilation
-from rest_jax.stages import collect, improve, policies
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import improve, policies, score_samples
 from rest_jax.training import checkpoints, loader
 from tests import smoke
 
@@ -169,14 +169,14 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
     sample_store.SampleStore.open(again.grow_directory(1))
 
   # Then once more while it scores.
-  write_raw = collect._write_raw
+  write_raw = score_samples._write_raw
 
   def cut_at_the_third(path, raw):
     if path.name.startswith('00002'):
       raise KeyboardInterrupt
     write_raw(path, raw)
 
-  monkeypatch.setattr(collect, '_write_raw', cut_at_the_third)
+  monkeypatch.setattr(score_samples, '_write_raw', cut_at_the_third)
   with pytest.raises(KeyboardInterrupt):
     again.grow(1, again.directory('bc'))
   monkeypatch.undo()

@@ -18,9 +18,9 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
 from rest_jax.evaluation import text_metrics
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import guards
+from rest_jax.rewards import guards, learned_references
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare, reward_references
+from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
 
 # Pairs of a split that are looked at, and those that judge and reward score.
@@ -296,5 +296,5 @@ def _check_ratings(run: run_lib.Run) -> int | None:
   rated = ratings.read()
   ratings_lib.check_splits(rated, ratings_lib.place(ratings))
   if stage.references is not None:
-    reward_references.check(rated.select('train'), ratings_lib.place(ratings))
+    learned_references.check(rated.select('train'), ratings_lib.place(ratings))
   return len(rated)

@@ -37,6 +37,7 @@ from rest_jax.rewards import (
   corruptions,
   external,
   guards,
+  learned_references,
   lexical,
   metricx,
   probes,
@@ -52,7 +53,6 @@ from rest_jax.stages import (
   rated_samples,
   refresh,
   reward,
-  reward_references,
   value,
 )
 from rest_jax.stages import bc as bc_stage
@@ -84,7 +84,7 @@ CLASSES = (
   trainer.TrainerConfig,
   bc_stage.BCConfig,
   reward.RewardStage,
-  reward_references.RatedReferences,
+  learned_references.RatedReferences,
   rated_samples.RatedSamples,
   regression.Regression,
   within_source.WithinSource,

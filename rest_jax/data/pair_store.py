@@ -6,7 +6,7 @@ One Arrow file a split, a row per pair: `source_tokens` and `reference_tokens`
 source is its row number in its split.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import functools
 import itertools
 import os
@@ -363,3 +363,20 @@ def _with_eos(
   values = np.insert(values, ends, types.EOS_ID)
   offsets = np.concatenate([[0], ends + np.arange(1, len(ends) + 1)])
   return ragged.to_arrow(values, offsets, dtype)
+
+
+def spread_rows(num_rows: int, limit: int | None) -> np.ndarray:
+  """Returns at most `limit` row numbers, evenly spread over all."""
+  if limit is None or limit >= num_rows:
+    return np.arange(num_rows)
+  return np.linspace(0, num_rows - 1, limit).round().astype(np.int64)
+
+
+def texts_of(
+  pairs: PairStore, rows: Sequence[int] | np.ndarray
+) -> tuple[list[str], list[str]]:
+  """Returns source and reference texts of rows."""
+  return (
+    [pairs.source_text(int(row)) for row in rows],
+    [pairs.reference_text(int(row)) for row in rows],
+  )

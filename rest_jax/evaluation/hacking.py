@@ -16,7 +16,6 @@ from sacrebleu import metrics as sacrebleu_metrics
 
 from rest_jax.data import words as words_lib
 from rest_jax.evaluation import metrics
-from rest_jax.rewards import consensus
 
 # Words of which a repetition within one text counts.
 REPETITION_ORDER = 3
@@ -72,37 +71,6 @@ def distinct(texts: Iterable[str], order: int) -> float:
     total += len(grams)
     seen.update(grams)
   return len(seen) / total if total else 0.0
-
-
-def collapse(
-  samples: Sequence[Sequence[str]], evidence: Sequence[Sequence[str]]
-) -> dict[str, float]:
-  """How often a policy says one thing where another policy varies.
-
-  A policy that maximises agreement with given samples ends at the one of them
-  that agrees most with the others, their medoid.
-
-  Args:
-    samples: texts of the policy for each source, at least two each.
-    evidence: texts of the other policy for each source, at least two each.
-
-  Returns:
-    `sources`, those whose evidence has distinct texts; `collapsed`, the share of
-    them whose samples are all one text; `onto_medoid`, the share of them where
-    that text is the medoid of the evidence. Shares are 0 without sources.
-  """
-  varied = [
-    (texts, others)
-    for texts, others in zip(samples, evidence, strict=True)
-    if len(set(others)) > 1
-  ]
-  same = [(t[0], others) for t, others in varied if len(set(t)) == 1]
-  medoids = [text == others[consensus.choose(others)] for text, others in same]
-  return {
-    'sources': len(varied),
-    'collapsed': len(same) / max(len(varied), 1),
-    'onto_medoid': sum(medoids) / max(len(varied), 1),
-  }
 
 
 def self_bleu(

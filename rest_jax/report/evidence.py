@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rest_jax.evaluation import metrics, probed, within_source
+from rest_jax.evaluation import metrics, within_source
 from rest_jax.report import (
   distributions,
   exhibits,
@@ -14,6 +14,7 @@ from rest_jax.report import (
   reward_figures,
   table,
 )
+from rest_jax.rewards import probe_results
 
 _NUM_RESAMPLES = 1_000
 # What rounding leaves is no spread.
@@ -260,7 +261,7 @@ def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
 
 
 def of_probes(
-  report: probed.Report, title: str, minimum: float | None
+  report: probe_results.Report, title: str, minimum: float | None
 ) -> exhibits.Exhibit:
   """Returns how often a reward prefers references to what probes made of them.
 

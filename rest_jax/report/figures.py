@@ -16,9 +16,10 @@ from matplotlib import figure as figure_lib
 from matplotlib import ticker
 import numpy as np
 
-from rest_jax.evaluation import metrics, probed
+from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing
+from rest_jax.rewards import probe_results
 
 _FILTER_LABELS = {
   'fixed': 'threshold τ (reward, not ×100)',
@@ -231,7 +232,7 @@ def filter_kinds(results: results_lib.Results) -> tuple[str, ...]:
 
 
 def probe_shares(
-  report: probed.Report, *, title: str, minimum: float | None = None
+  report: probe_results.Report, *, title: str, minimum: float | None = None
 ) -> figure_lib.Figure:
   """Draws how often a reward prefers the reference to what a probe made of it.
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import sample_rewards, sample_store
-from rest_jax.evaluation import sampled
+from rest_jax.data import pair_store, sample_rewards, sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
 from rest_jax.report import distributions
@@ -131,7 +130,7 @@ def _some_shards(
   entries = manifest['shards']
   longest = max(entry['rows'] for entry in entries)
   limit = max(_MAX_FILTERED_ROWS // longest, 1)
-  chosen = sampled.spread_rows(len(entries), limit).tolist()
+  chosen = pair_store.spread_rows(len(entries), limit).tolist()
   store = _opened(directory, manifest, chosen)
   read = [_rewards(directory, reward_name, entries, s) for s in chosen]
   what = f'All {len(store):,} rows.'

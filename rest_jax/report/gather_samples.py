@@ -7,7 +7,6 @@ import numpy as np
 
 from rest_jax.data import pair_store as pair_store_lib
 from rest_jax.data import sample_store, vocabularies
-from rest_jax.evaluation import sampled
 from rest_jax.report import samples as samples_lib
 from rest_jax.stages import evaluate as evaluate_stage
 
@@ -45,7 +44,7 @@ def browsed(
     shared = np.intersect1d(shared, store.source_id)
   each = -(-len(stores[0]) // len(np.unique(stores[0].source_id)))
   limit = max(min(_MAX_SOURCES, _MAX_CANDIDATES // (each * len(stores))), 1)
-  chosen = shared[sampled.spread_rows(len(shared), limit)]
+  chosen = shared[pair_store_lib.spread_rows(len(shared), limit)]
   of_policies = [
     _candidates(store, chosen, reward_name, vocabulary) for store in stores
   ]

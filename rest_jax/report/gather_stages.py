@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from rest_jax.report import table
-from rest_jax.stages import agreement as agreement_lib
+from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
 

@@ -6,7 +6,6 @@ import platform
 from typing import Any
 
 from rest_jax.data import sample_store
-from rest_jax.evaluation import probed
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import (
   drawing,
@@ -20,6 +19,7 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import samples as samples_lib
+from rest_jax.rewards import probe_results
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
@@ -190,7 +190,7 @@ def _trust(
   probe = run.probe_directory()
   if (probe / folder_lib.MANIFEST).exists():
     config = run.experiment.probe
-    report = probed.from_json(folder_lib.read_manifest(probe)['report'])
+    report = probe_results.from_json(folder_lib.read_manifest(probe)['report'])
     if any(answer.share is not None for answer in report.probed):
       title = f'{run.experiment.task.name}, {config.split}'
       found.append(evidence.of_probes(report, title, config.minimum))

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from rest_jax.evaluation import probed
+from rest_jax.rewards import probe_results
 
 _GAP = '  '
 # Of agreement, so that lines stay readable: those within a source are three.
 _STATISTICS_PER_TABLE = 3
 
 
-def render(report: probed.Report, title: str, minimum: float | None) -> str:
+def render(
+  report: probe_results.Report, title: str, minimum: float | None
+) -> str:
   """Lays out every probe and control, and what the minimum says of them.
 
   Args:
@@ -47,7 +49,7 @@ def render(report: probed.Report, title: str, minimum: float | None) -> str:
   return '\n\n'.join(blocks)
 
 
-def _agreement(report: probed.Report) -> list[str]:
+def _agreement(report: probe_results.Report) -> list[str]:
   """A table of agreement within a source, and one of the rest, of each split."""
   blocks = []
   for split, rewards in report.agreement.items():
@@ -87,7 +89,7 @@ def _interval(found: Mapping[str, float] | None) -> str:
   return f'{found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
 
 
-def _verdict(report: probed.Report, minimum: float | None) -> list[str]:
+def _verdict(report: probe_results.Report, minimum: float | None) -> list[str]:
   lines = []
   if report.untested:
     names = ', '.join(answer.name for answer in report.untested)
@@ -106,11 +108,11 @@ def _verdict(report: probed.Report, minimum: float | None) -> list[str]:
   return [*lines, f'FAILED minimum {100 * minimum:g} %: {named}']
 
 
-def _count(answer: probed.Probed) -> str:
+def _count(answer: probe_results.Probed) -> str:
   return f'{answer.count:,}'
 
 
-def _share(answer: probed.Probed) -> str:
+def _share(answer: probe_results.Probed) -> str:
   if answer.share is None:
     return 'no case'
   value, low, high = (100 * x for x in dataclasses.astuple(answer.share))

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax.evaluation import costs, metrics, probed
+from rest_jax.evaluation import costs, metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import agreement, rating_config, scores
@@ -22,6 +22,7 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import run_costs as costs_stage
+from rest_jax.rewards import probe_results
 from rest_jax.runtime import terminal
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs as outputs_stage
@@ -115,7 +116,7 @@ def gather(
   return variants
 
 
-def write_probes(run: Any, report: probed.Report) -> bool:
+def write_probes(run: Any, report: probe_results.Report) -> bool:
   """Prints and draws how the reward answered to probes.
 
   Args:

@@ -20,7 +20,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, seeds
+from rest_jax.stages import draw_samples, policies, seeds
 from rest_jax.stages import folder as folder_lib
 
 OUTPUTS = ('best', 'tsv', 'jsonl')
@@ -273,7 +273,7 @@ def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
   network = run.policy_of(step)
   logging.info('sample: %s', step.directory)
   return Answerer(
-    collect.policy_sampler(
+    draw_samples.policy_sampler(
       network, decode, experiment.mesh, run.data.vocabulary
     ),
     policies.load(step.directory, network, experiment.mesh),

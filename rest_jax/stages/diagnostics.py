@@ -8,12 +8,13 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store, ragged, sample_store
-from rest_jax.evaluation import hacking, metrics, sampled
+from rest_jax.evaluation import hacking, metrics
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import draw_samples, policies, prepare
+from rest_jax.training import teacher_forcing
 
 # Training pairs from which the languages are learned.
 _LANGUAGE_PAIRS = 2000
@@ -46,13 +47,13 @@ def measure(
   shards = [sample_store.Shard(directory / entry['file']) for entry in entries]
   tokens = ragged.Ragged.concatenate([shard.tokens for shard in shards])
   ids = np.concatenate([shard.source_id for shard in shards])
-  chosen = sampled.spread_rows(len(rows), max_sources)
+  chosen = pair_store.spread_rows(len(rows), max_sources)
   # The store is in the order of sources: [chosen, samples] -> [n]
   each = len(ids) // len(rows)
   at = (chosen[:, None] * each + np.arange(each)).reshape(-1)
   texts = data.vocabulary.decode_batch([tokens[int(row)] for row in at])
   sources = [pairs.source_text(int(row)) for row in ids[at]]
-  references = sampled.texts_of(pairs, rows[chosen])[1]
+  references = pair_store.texts_of(pairs, rows[chosen])[1]
   languages = _languages(data)
   return {
     'sources': len(chosen),
@@ -110,12 +111,12 @@ def distance_to_bc(
       policy=policy,
       data=data,
       pairs=pairs,
-      rows=rows[sampled.spread_rows(len(rows), max_sources)],
+      rows=rows[pair_store.spread_rows(len(rows), max_sources)],
       mesh_config=mesh_config,
       seed=seed,
       description='KL to BC',
     )
-    divergences = collect.divergences(
+    divergences = teacher_forcing.divergences(
       params,
       policy,
       policies.load(bc_directory, policy.unconditioned(), mesh_config),
@@ -143,7 +144,9 @@ def draw(
   description: str,
 ) -> tuple[ragged.Ragged, np.ndarray]:
   """Draws samples that are not stored; returns their tokens and source ids."""
-  sampler = collect.policy_sampler(policy, decode, mesh_config, data.vocabulary)
+  sampler = draw_samples.policy_sampler(
+    policy, decode, mesh_config, data.vocabulary
+  )
   tokens, ids = [], []
   with progress_lib.Progress(description, len(rows), 'source') as progress:
     for block in sampler.sample(
@@ -161,5 +164,5 @@ def draw(
 
 def _languages(data: prepare.PreparedData) -> hacking.LanguageClassifier:
   pairs = data.pairs(prepare.TRAIN)
-  rows = sampled.spread_rows(len(pairs), _LANGUAGE_PAIRS)
-  return hacking.LanguageClassifier(*sampled.texts_of(pairs, rows))
+  rows = pair_store.spread_rows(len(pairs), _LANGUAGE_PAIRS)
+  return hacking.LanguageClassifier(*pair_store.texts_of(pairs, rows))

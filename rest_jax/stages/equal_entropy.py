@@ -17,13 +17,14 @@ from absl import logging
 import numpy as np
 
 from rest_jax import types
-from rest_jax.evaluation import sampled
+from rest_jax.data import pair_store
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, diagnostics, policies, prepare
+from rest_jax.stages import diagnostics, policies, prepare
 from rest_jax.stages import folder as folder_lib
+from rest_jax.training import teacher_forcing
 
 # Temperatures of BC where it is first measured, relative to the policy's.
 _FACTORS = (0.1, 0.4, 0.7, 1.0, 1.3)
@@ -183,12 +184,12 @@ def entropy(
     policy=policy,
     data=data,
     pairs=pairs,
-    rows=sampled.spread_rows(len(pairs), max_sources),
+    rows=pair_store.spread_rows(len(pairs), max_sources),
     mesh_config=mesh_config,
     seed=seed,
     description=f'entropy at T={decode.temperature:.2f}',
   )
-  entropies = collect.entropies(
+  entropies = teacher_forcing.entropies(
     params,
     policy,
     decode,

@@ -17,18 +17,18 @@ from rest_jax import settings
 from rest_jax.data import pair_store, sample_store
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import outputs as outputs_lib
-from rest_jax.evaluation import sampled, text_metrics
+from rest_jax.evaluation import text_metrics
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize, reference_text
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare, unfinished
 from rest_jax.stages import evaluation as evaluation_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs as outputs_stage
+from rest_jax.stages import policies, prepare, score_samples, unfinished
 
 HUMAN = outputs_stage.HUMAN
 _LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
@@ -197,7 +197,7 @@ def run(
   )
   if folder.is_finished:
     return folder.path
-  collect.check_references(reward, pairs, split)
+  score_samples.check_references(reward, pairs, split)
   evaluation = evaluation_lib.Evaluation(
     path=folder.path,
     decode=config.decode,
@@ -216,7 +216,7 @@ def run(
       judge=judge,
       evidence=evidence,
       pairs=pairs,
-      rows=sampled.spread_rows(len(pairs), config.max_sources),
+      rows=pair_store.spread_rows(len(pairs), config.max_sources),
       tokenize=tokenize,
     ),
   )
@@ -294,7 +294,9 @@ def policy_digest(directory: pathlib.Path) -> str:
 
 def _some_references(pairs: pair_store.PairStore) -> list[str]:
   """References by which the tokeniser of BLEU is chosen."""
-  return sampled.texts_of(pairs, sampled.spread_rows(len(pairs), _LOOKED_AT))[1]
+  return pair_store.texts_of(
+    pairs, pair_store.spread_rows(len(pairs), _LOOKED_AT)
+  )[1]
 
 
 def _warn_of_tokenizer(

@@ -11,7 +11,7 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store, sample_store
-from rest_jax.evaluation import best_of_n, sampled, text_metrics
+from rest_jax.evaluation import best_of_n, text_metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
@@ -19,7 +19,13 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, diagnostics, prepare, sample_events
+from rest_jax.stages import (
+  diagnostics,
+  draw_samples,
+  prepare,
+  sample_events,
+  score_samples,
+)
 from rest_jax.stages import outputs as outputs_stage
 from rest_jax.storage import files
 
@@ -68,10 +74,10 @@ class Evaluation:
 
   @functools.cached_property
   def references(self) -> list[str]:
-    return sampled.texts_of(self.pairs, self.rows)[1]
+    return pair_store.texts_of(self.pairs, self.rows)[1]
 
   @functools.cached_property
-  def shards(self) -> collect.Shards:
+  def shards(self) -> draw_samples.Shards:
     return sample_store.shard_ranges(len(self.rows), _SOURCES_PER_SHARD)
 
   @property
@@ -92,9 +98,9 @@ class Evaluation:
     """
     is_resumed = bool(sample_store.finished_shards(self.path, len(self.shards)))
     began = time.monotonic()
-    collect.sample(
+    draw_samples.sample(
       self.path,
-      sampler=collect.policy_sampler(
+      sampler=draw_samples.policy_sampler(
         self.policy,
         self.decode,
         self.mesh_config,
@@ -124,7 +130,7 @@ class Evaluation:
   def _score(
     self, reward: rewards_base.Reward, normalizer: normalize.Normalizer
   ) -> None:
-    collect.score(
+    score_samples.score(
       self.path,
       reward=reward,
       num_shards=len(self.shards),

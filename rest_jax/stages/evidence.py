@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from rest_jax.data import sample_store, vocabularies
-from rest_jax.evaluation import hacking
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import consensus
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import draw_samples, policies, prepare
 from rest_jax.stages import folder as folder_lib
 
 _SOURCES_PER_SHARD = 2048
@@ -102,7 +102,7 @@ def measure_collapse(
     vocabulary: to turn tokens into text.
 
   Returns:
-    See `hacking.collapse`.
+    See `collapse`.
   """
   samples, others = [], []
   for entry in entries:
@@ -112,7 +112,7 @@ def measure_collapse(
     others += [
       evidence(number) for number in np.unique(shard.source_id).tolist()
     ]
-  found = hacking.collapse(samples, others)
+  found = collapse(samples, others)
   if found['collapsed'] > _MANY and len(samples[0]) > 1:
     folder.warn(
       f'of {found["sources"]} sources on which the samples of BC differ, this '
@@ -174,9 +174,9 @@ def run(
   if not folder.is_finished:
     pairs = data.pairs(split)
     shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
-    collect.sample(
+    draw_samples.sample(
       folder.path,
-      sampler=collect.policy_sampler(
+      sampler=draw_samples.policy_sampler(
         policy, config.decode, mesh_config, data.vocabulary, is_shared=False
       ),
       params=policies.load(policy_directory, policy, mesh_config),
@@ -202,3 +202,34 @@ def run(
       }
     )
   return StoredEvidence(folder.path, data.vocabulary)
+
+
+def collapse(
+  samples: Sequence[Sequence[str]], evidence: Sequence[Sequence[str]]
+) -> dict[str, float]:
+  """How often a policy says one thing where another policy varies.
+
+  A policy that maximises agreement with given samples ends at the one of them
+  that agrees most with the others, their medoid.
+
+  Args:
+    samples: texts of the policy for each source, at least two each.
+    evidence: texts of the other policy for each source, at least two each.
+
+  Returns:
+    `sources`, those whose evidence has distinct texts; `collapsed`, the share of
+    them whose samples are all one text; `onto_medoid`, the share of them where
+    that text is the medoid of the evidence. Shares are 0 without sources.
+  """
+  varied = [
+    (texts, others)
+    for texts, others in zip(samples, evidence, strict=True)
+    if len(set(others)) > 1
+  ]
+  same = [(t[0], others) for t, others in varied if len(set(t)) == 1]
+  medoids = [text == others[consensus.choose(others)] for text, others in same]
+  return {
+    'sources': len(varied),
+    'collapsed': len(same) / max(len(varied), 1),
+    'onto_medoid': sum(medoids) / max(len(varied), 1),
+  }

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from rest_jax.data import sample_rewards, sample_store
 from rest_jax.runtime import progress as progress_lib
-from rest_jax.stages import collect, prepare
+from rest_jax.stages import prepare, score_samples
 from rest_jax.storage import files
 
 SCHEMA = pa.schema(
@@ -71,7 +71,7 @@ def run(
     progress_lib.Progress('export', len(shards), 'shard') as progress,
   ):
     for number, entry in enumerate(shards):
-      sources, hypotheses = collect.texts(
+      sources, hypotheses = score_samples.texts(
         grow_directory, number, len(shards), pairs, data.vocabulary
       )
       _, rewards = sample_rewards.read_rewards(

@@ -19,10 +19,11 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
-  collect,
+  draw_samples,
   policies,
   prepare,
   sample_events,
+  score_samples,
   unfinished,
 )
 from rest_jax.stages import folder as folder_lib
@@ -138,7 +139,7 @@ def run(
   if folder.is_finished:
     return folder.path
   pairs = data.pairs(data.grow_split)
-  collect.check_references(reward, pairs, data.grow_split)
+  score_samples.check_references(reward, pairs, data.grow_split)
   num_sources = len(pairs)
   if config.max_sources is not None:
     num_sources = min(num_sources, config.max_sources)
@@ -147,9 +148,9 @@ def run(
   if config.worker is not None:
     share = processes.Share(config.worker, config.num_workers)
   started = time.monotonic()
-  collect.sample(
+  draw_samples.sample(
     folder.path,
-    sampler=collect.policy_sampler(
+    sampler=draw_samples.policy_sampler(
       policy, config.decode, mesh_config, data.vocabulary, is_shared=False
     ),
     params=policies.load(policy_directory, policy, mesh_config),
@@ -176,11 +177,13 @@ def run(
   with contextlib.ExitStack() as stack:
     if config.worker is not None:
       own = [shard for shard in range(len(shards)) if shard in share]
-      collect.score_raw(folder.path, shards=own, **scoring)
+      score_samples.score_raw(folder.path, shards=own, **scoring)
       if not _is_last(stack, folder.path, reward.name, len(shards)):
         logging.info('grow %d: this worker has done its shards', grow_step)
         return folder.path
-    normalizer = collect.score(folder.path, normalizer=normalizer, **scoring)
+    normalizer = score_samples.score(
+      folder.path, normalizer=normalizer, **scoring
+    )
     _finish(
       folder,
       grow_step=grow_step,
@@ -222,7 +225,7 @@ def _is_last(
 
   Then it keeps the folder for itself until `stack` ends.
   """
-  if not collect.is_scored_raw(directory, reward_name, num_shards):
+  if not score_samples.is_scored_raw(directory, reward_name, num_shards):
     return False
   try:
     stack.enter_context(lock.held(directory))

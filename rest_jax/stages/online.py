@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from rest_jax.evaluation import sampled
+from rest_jax.data import pair_store
 from rest_jax.models import policy as policy_lib
 from rest_jax.online import ppo, rollout
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
-from rest_jax.stages import collect, policies, prepare, unfinished
+from rest_jax.stages import draw_samples, policies, prepare, unfinished
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
 from rest_jax.training import trainer as trainer_lib
@@ -83,10 +83,10 @@ def run(
   if folder.is_finished:
     return folder.path
   bc_params = policies.load(bc_directory, policy, mesh_config)
-  sampler = collect.policy_sampler(
+  sampler = draw_samples.policy_sampler(
     policy, config.decode, mesh_config, data.vocabulary
   )
-  untempered = collect.policy_sampler(
+  untempered = draw_samples.policy_sampler(
     policy, config.decode.untempered(), mesh_config, data.vocabulary
   )
   held_out = data.pairs(prepare.VALIDATION)
@@ -96,7 +96,7 @@ def run(
     policy=policy,
     bc_params=bc_params,
     pairs=held_out,
-    rows=sampled.spread_rows(len(held_out), config.sources_per_iteration),
+    rows=pair_store.spread_rows(len(held_out), config.sources_per_iteration),
     batching=config.batching(mesh),
     mesh=mesh,
     # Not the training's, whose draws have the same numbers.

@@ -15,7 +15,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import pair_store, sample_rewards, sample_store
 from rest_jax.data import task as task_lib
-from rest_jax.evaluation import best_of_n, metrics, paired_text, sampled
+from rest_jax.evaluation import best_of_n, metrics, paired_text
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
@@ -23,7 +23,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus, normalize
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, prepare
+from rest_jax.stages import draw_samples, prepare, score_samples
 from rest_jax.storage import files
 
 HUMAN = 'human'
@@ -97,7 +97,7 @@ def read_samples(
     opened = sample_store.Shard(directory / entry['file'])
     sources.append(opened.source_id)
     finished.append(opened.finished)
-    texts += collect.texts(
+    texts += score_samples.texts(
       directory, shard, len(entries), pairs, data.vocabulary
     )[1]
     for name in names:
@@ -193,7 +193,9 @@ def search(
     mesh_config: devices and rules.
   """
   began = time.monotonic()
-  sampler = collect.policy_sampler(policy, decode, mesh_config, data.vocabulary)
+  sampler = draw_samples.policy_sampler(
+    policy, decode, mesh_config, data.vocabulary
+  )
   with progress_lib.Progress(
     f'{name} outputs', len(rows), 'source'
   ) as progress:
@@ -239,7 +241,7 @@ class Scorer:
     """Returns the scores of each source's outputs."""
     each = len(made.texts) // len(self.rows)
     repeated = np.repeat(self.rows, each)
-    sources, references = sampled.texts_of(self.pairs, repeated)
+    sources, references = pair_store.texts_of(self.pairs, repeated)
     rewards, judged = made.rewards, made.judged
     if rewards is None:
       rewards = self._rewards(repeated, sources, made.texts, references)

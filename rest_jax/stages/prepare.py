@@ -11,7 +11,7 @@ from absl import logging
 
 from rest_jax.data import pair_store, sources, vocabularies
 from rest_jax.data import task as task_lib
-from rest_jax.evaluation import sampled, text_metrics
+from rest_jax.evaluation import text_metrics
 from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
 from rest_jax.stages import folder as folder_lib
@@ -134,7 +134,7 @@ def _look_at_references(
     changed_characters: the most frequent ones; bleu_of_rewritten: BLEU of what
     it gives back.
   """
-  rows = sampled.spread_rows(len(pairs), _LOOKED_AT)
+  rows = pair_store.spread_rows(len(pairs), _LOOKED_AT)
   references = [pairs.reference_text(int(row)) for row in rows]
   found: dict[str, Any] = {'tokenised': 0.0}
   # The built-in language is written with spaces before its marks.

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 import dataclasses
 import pathlib
 
+from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import probed, sampled
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import probes
+from rest_jax.rewards import held_out, probe_results, probes
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import held_out, prepare
+from rest_jax.stages import prepare
 
 _REPORT = 'report'
 
@@ -26,7 +26,7 @@ def run(
   seed: int,
   evidence: evidence_lib.StoredEvidence | None = None,
   overwrite: bool = False,
-) -> probed.Report:
+) -> probe_results.Report:
   """Probes a reward with changed references, and held-out ratings.
 
   Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
@@ -61,11 +61,11 @@ def run(
   )
   if not folder.is_finished:
     pairs = data.pairs(config.split)
-    rows = sampled.spread_rows(len(pairs), config.max_sources)
-    report = probed.measure(
+    rows = pair_store.spread_rows(len(pairs), config.max_sources)
+    report = probe_results.measure(
       config,
       reward,
-      *sampled.texts_of(pairs, rows),
+      *pair_store.texts_of(pairs, rows),
       seed=seed,
       evidence=None
       if evidence is None
@@ -79,5 +79,5 @@ def run(
         reward_config, reward, ratings, max_sources=count
       ),
     )
-    folder.finish({_REPORT: probed.to_json(report)})
-  return probed.from_json(folder.manifest()[_REPORT])
+    folder.finish({_REPORT: probe_results.to_json(report)})
+  return probe_results.from_json(folder.manifest()[_REPORT])

@@ -12,14 +12,13 @@ import pathlib
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import annotations
+from rest_jax.data import annotations, pair_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, prepare
+from rest_jax.stages import draw_samples, prepare
 from rest_jax.storage import files
 
 _ITEMS = 'rated_samples.json'
@@ -104,7 +103,7 @@ def collect_ratings(
   # All processes draw together; one of them writes.
   is_drawn = processes.by_main('rated samples', (directory / _ITEMS).exists)
   if not is_drawn:
-    sampler = collect.policy_sampler(
+    sampler = draw_samples.policy_sampler(
       policy, config.decode, mesh_config, data.vocabulary
     )
     rows, known = [], dict(known)
@@ -173,7 +172,7 @@ def _draw(
   for block in sampler.sample(
     params,
     pairs.source_tokens,
-    sampled.spread_rows(len(pairs), count),
+    pair_store.spread_rows(len(pairs), count),
     seed=seed,
     # Other draws than those of pre-training.
     grow_step=1,

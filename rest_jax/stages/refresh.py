@@ -21,20 +21,18 @@ from rest_jax.data import annotations, sample_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import acquisition, normalize
+from rest_jax.rewards import acquisition, learned_rows, learned_texts, normalize
 from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import agreement as agreement_lib
+from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import (
-  collect,
   policies,
   prepare,
   refresh_samples,
   refresh_targets,
-  reward_rows,
-  reward_texts,
+  score_samples,
 )
-from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
 from rest_jax.storage import files
 from rest_jax.training import trainer as trainer_lib
@@ -285,11 +283,11 @@ def _finetune(
     new_weight=config.new_weight,
     reward=present.reward,
     whole=refresh_targets.Whole.of(present.config, part),
-    scale=reward_rows.Scale(**before['rating_scale']),
+    scale=learned_rows.Scale(**before['rating_scale']),
   )
   train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
   dev = dev[
-    reward_texts.spread_rows(
+    learned_texts.spread_rows(
       [targets.rated.source[row] for row in dev], config.max_selection_rows
     )
   ]
@@ -337,7 +335,7 @@ def _rescore(
 ) -> normalize.Normalizer:
   """Scores a stored D_g; the first one makes the scale."""
   manifest = folder_lib.read_manifest(directory)
-  return collect.score(
+  return score_samples.score(
     directory,
     reward=reward,
     num_shards=len(manifest['shards']),

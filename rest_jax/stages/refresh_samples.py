@@ -9,15 +9,14 @@ import zlib
 
 import numpy as np
 
-from rest_jax.data import annotations, sample_store
+from rest_jax.data import annotations, pair_store, sample_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import sampled
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import acquisition, corruptions, normalize
 from rest_jax.rewards import base as rewards_base
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies, prepare
+from rest_jax.stages import draw_samples, policies, prepare, score_samples
 from rest_jax.stages import reward as reward_stage
 from rest_jax.storage import files
 
@@ -88,16 +87,16 @@ def choose(
   pairs = data.pairs(data.grow_split)
   count = min(num_sources, len(pairs))
   shards = sample_store.shard_ranges(count, _SOURCES_PER_SHARD)
-  collect.sample(
+  draw_samples.sample(
     directory,
-    sampler=collect.policy_sampler(
+    sampler=draw_samples.policy_sampler(
       policy, decode, mesh_config, data.vocabulary
     ),
     params=policies.load(policy_directory, policy, mesh_config),
     policy=policy,
     mesh_config=mesh_config,
     pairs=pairs,
-    rows=sampled.spread_rows(len(pairs), count),
+    rows=pair_store.spread_rows(len(pairs), count),
     shards=shards,
     seed=seed,
     grow_step=grow_step,
@@ -109,7 +108,9 @@ def choose(
       text
       for shard in range(len(shards))
       for text in zip(
-        *collect.texts(directory, shard, len(shards), pairs, data.vocabulary),
+        *score_samples.texts(
+          directory, shard, len(shards), pairs, data.vocabulary
+        ),
         strict=True,
       )
     ],

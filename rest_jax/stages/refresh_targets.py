@@ -8,10 +8,16 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import base, composed, corruptions, guards
-from rest_jax.stages import agreement as agreement_lib
+from rest_jax.rewards import (
+  base,
+  composed,
+  corruptions,
+  guards,
+  learned_rows,
+  learned_training,
+)
+from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.stages import reward as reward_stage
-from rest_jax.stages import reward_rows, reward_training
 
 # With fewer ratings a correlation says nothing.
 _MIN_REPORTED = 20
@@ -104,7 +110,7 @@ class Targets:
   others: np.ndarray
   scores: np.ndarray
   weights: np.ndarray
-  scale: reward_rows.Scale
+  scale: learned_rows.Scale
 
   @classmethod
   def of(
@@ -115,7 +121,7 @@ class Targets:
     new_weight: float,
     reward: base.Reward,
     whole: Whole,
-    scale: reward_rows.Scale,
+    scale: learned_rows.Scale,
   ) -> 'Targets':
     """Joins ratings.
 
@@ -164,7 +170,7 @@ class Targets:
 
   def agreement(
     self,
-    fitter: reward_training.Fitter,
+    fitter: learned_training.Fitter,
     params: types.Params,
     *,
     num_resamples: int,

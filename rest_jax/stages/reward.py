@@ -18,19 +18,18 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import blocks, learned
-from rest_jax.rewards import corruptions as corruptions_lib
-from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import agreement as agreement_lib
-from rest_jax.stages import (
-  collect,
-  policies,
-  prepare,
-  reward_references,
-  reward_rows,
-  reward_texts,
-  reward_training,
+from rest_jax.rewards import (
+  blocks,
+  learned,
+  learned_references,
+  learned_rows,
+  learned_texts,
+  learned_training,
 )
+from rest_jax.rewards import corruptions as corruptions_lib
+from rest_jax.rewards import reward_agreement as agreement_lib
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import draw_samples, policies, prepare
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.training import checkpoints
@@ -85,7 +84,7 @@ class RewardStage:
   samples: sampler_lib.DecodeConfig | None = None
   num_sampled_sources: int = 2_000
   rated_samples: rated_samples_lib.RatedSamples | None = None
-  references: reward_references.RatedReferences | None = None
+  references: learned_references.RatedReferences | None = None
   loss: regression.Regression = dataclasses.field(
     default_factory=regression.Regression
   )
@@ -266,16 +265,16 @@ def run(
     )
   rated = ratings_lib.join(list(parts.values()))
   train, dev = rated.select(TRAIN), rated.select(DEV)
-  scale = reward_rows.Scale.of('the ratings of split train', train.score)
-  targets, by_chrf = reward_texts.rated(train), None
+  scale = learned_rows.Scale.of('the ratings of split train', train.score)
+  targets, by_chrf = learned_texts.rated(train), None
   if config.references is not None:
-    targets, by_chrf = reward_references.teach(
+    targets, by_chrf = learned_references.teach(
       config.references, train, chrf_beta=config.corruptions.chrf_beta
     )
-  covered = reward_rows.coverage(
+  covered = learned_rows.coverage(
     data.vocabulary, rated.source + rated.hypothesis, warn=folder.warn
   )
-  fitter = reward_training.Fitter(
+  fitter = learned_training.Fitter(
     scalar.ScalarModel(
       trained_network(config, policy.config), pooling=config.pooling
     ),
@@ -301,8 +300,8 @@ def run(
     weights=train.weight,
     scale=scale,
     loss=config.loss,
-    chosen_by=reward_texts.spread(
-      reward_texts.rated(dev), config.max_selection_rows
+    chosen_by=learned_texts.spread(
+      learned_texts.rated(dev), config.max_selection_rows
     ),
     within_source=config.choose_within_source,
     directory=folder.path,
@@ -322,7 +321,7 @@ def run(
         name + TRAIN: part.split.count(TRAIN) for name, part in parts.items()
       },
       'pretraining': pretraining,
-      'corruptions': reward_texts.probe(
+      'corruptions': learned_texts.probe(
         functools.partial(fitter.score, params),
         _corruptor(config, data, prepare.VALIDATION, seed),
         config.max_selection_rows,
@@ -402,7 +401,7 @@ def restore(
   directory: str | pathlib.Path,
   vocabulary: vocabularies.Vocabulary,
   mesh_config: mesh_lib.MeshConfig,
-) -> tuple[reward_training.Fitter, types.Params]:
+) -> tuple[learned_training.Fitter, types.Params]:
   """Loads what a finished folder of this stage can be trained on from.
 
   Returns:
@@ -431,7 +430,7 @@ def restore(
   )
   scoring = blocks.ScoringConfig(**_fields(manifest['scoring']))
   return (
-    reward_training.Fitter(model, vocabulary, scoring, mesh_config),
+    learned_training.Fitter(model, vocabulary, scoring, mesh_config),
     params,
   )
 
@@ -446,7 +445,7 @@ def _corruptor(
 ) -> corruptions_lib.Corruptor:
   """Makes a corruptor over the references of a split."""
   is_train = split == prepare.TRAIN
-  return reward_texts.corruptor(
+  return learned_texts.corruptor(
     config.corruptions,
     data.pairs(split),
     config.num_corruptions if is_train else config.max_selection_rows,
@@ -469,12 +468,13 @@ def _pretraining_texts(
   )
   if config.samples is None:
     return texts
-  return texts + reward_texts.samples(
-    collect.policy_sampler(
+  return texts + learned_texts.samples(
+    draw_samples.policy_sampler(
       policy, config.samples, mesh_config, data.vocabulary
     ),
     policy_params,
-    data,
+    data.pairs(prepare.TRAIN),
+    data.vocabulary,
     config.num_sampled_sources,
     chrf_beta=config.corruptions.chrf_beta,
     seed=seed,
@@ -482,7 +482,7 @@ def _pretraining_texts(
 
 
 def _pretrain(
-  fitter: reward_training.Fitter,
+  fitter: learned_training.Fitter,
   trainer: trainer_lib.TrainerConfig,
   params: types.Params,
   texts: corruptions_lib.ScoredTexts,
@@ -492,7 +492,7 @@ def _pretrain(
   seed: int,
 ) -> tuple[types.Params, dict[str, Any]]:
   """Fits chrF; returns parameters and the manifest's entry."""
-  scale = reward_rows.Scale.of('corruptions', texts.scores)
+  scale = learned_rows.Scale.of('corruptions', texts.scores)
   validation = _corruptor(config, data, prepare.VALIDATION, seed)
   params, summary = fitter.fit(
     trainer,
@@ -510,7 +510,7 @@ def _pretrain(
 
 
 def _agreements(
-  fitter: reward_training.Fitter,
+  fitter: learned_training.Fitter,
   params: types.Params,
   parts: dict[str, ratings_lib.Ratings],
   num_resamples: int,
@@ -523,7 +523,7 @@ def _agreements(
         continue
       rated = part.select(split)
       result = agreement_lib.agreement(
-        fitter.score(params, reward_texts.rated(rated)),
+        fitter.score(params, learned_texts.rated(rated)),
         rated.score,
         rated.source,
         num_resamples=num_resamples,

@@ -14,7 +14,6 @@ from rest_jax.data import (
   sample_store,
   vocabularies,
 )
-from rest_jax.evaluation import sampled
 from rest_jax.runtime import visible
 from rest_jax.storage import event_file
 
@@ -56,7 +55,7 @@ def write(
     )
     sources += [(number, source) for source in np.unique(shard.source_id)]
   tables = []
-  for place in sampled.spread_rows(len(sources), _MAX_TEXTS):
+  for place in pair_store.spread_rows(len(sources), _MAX_TEXTS):
     number, source = sources[place]
     shard, rewards = _open(directory, entries, number, reward_name)
     rows = np.flatnonzero(shard.source_id == source)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import sample_store
-from rest_jax.evaluation import metrics, sampled
+from rest_jax.data import pair_store, sample_store
+from rest_jax.evaluation import metrics
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
 from rest_jax.losses import value as value_loss
@@ -223,7 +223,7 @@ def _rows(
   sources = np.unique(samples.source_ids)
   count = min(config.num_heldout_sources, max(1, len(sources) // 10))
   heldout = np.isin(
-    samples.source_ids, sources[sampled.spread_rows(len(sources), count)]
+    samples.source_ids, sources[pair_store.spread_rows(len(sources), count)]
   )
 
   def select(part: np.ndarray) -> improve_rows.ImproveRows:

@@ -176,21 +176,3 @@ class TestWarning:
       'BC: reward +4.00 ± 0.50 over BC, but BLEU -2.50 ± 0.25 (though human '
       '+3.00 ± 0.50): it may exploit the reward'
     )
-
-
-def test_a_policy_that_says_one_thing_has_collapsed():
-  evidence = [
-    ['a cat', 'a cat', 'a dog'],
-    ['x', 'x', 'x'],
-    ['one', 'two', 'two'],
-  ]
-  samples = [['a cat', 'a cat'], ['x', 'x'], ['one', 'one']]
-  assert hacking.collapse(samples, evidence) == {
-    'sources': 2, 'collapsed': 1.0, 'onto_medoid': 0.5,
-  }  # fmt: skip
-  varied = [['a cat', 'a dog'], ['x', 'x'], ['two', 'one']]
-  assert hacking.collapse(varied, evidence)['collapsed'] == 0
-  # Where the evidence never varies, nothing is said.
-  assert hacking.collapse(samples[1:2], evidence[1:2]) == {
-    'sources': 0, 'collapsed': 0.0, 'onto_medoid': 0.0,
-  }  # fmt: skip

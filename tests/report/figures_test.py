@@ -7,9 +7,10 @@ from matplotlib import colors, container
 from matplotlib.backends import backend_agg
 import pytest
 
-from rest_jax.evaluation import metrics, probed, shares
+from rest_jax.evaluation import metrics, shares
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing, figures
+from rest_jax.rewards import probe_results
 
 
 def make_variant(grow, improve, split='validation', loss='bc', **fields):
@@ -236,14 +237,14 @@ class TestFilterValues:
 
 class TestProbeShares:
   def make_report(self, values):
-    return probed.Report(
+    return probe_results.Report(
       reward='learned',
       num_pairs=9,
       mean=0.0,
       std=1.0,
       probed=(
         *(
-          probed.Probed(
+          probe_results.Probed(
             name=name,
             is_control=False,
             count=9,
@@ -252,8 +253,10 @@ class TestProbeShares:
           )
           for name, share in values.items()
         ),
-        probed.Probed(name='untested', is_control=False, count=0),
-        probed.Probed(name='mild', is_control=True, count=9, mean_drop=0.1),
+        probe_results.Probed(name='untested', is_control=False, count=0),
+        probe_results.Probed(
+          name='mild', is_control=True, count=9, mean_drop=0.1
+        ),
       ),
     )
 

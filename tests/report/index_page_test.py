@@ -158,7 +158,7 @@ class TestRewards:
 
   def test_some_shards_stand_for_all(self, run, monkeypatch):
     whole, _, _ = self.kept(run)
-    monkeypatch.setattr(reported_rewards, '_MAX_FILTERED_ROWS', 700)
+    monkeypatch.setattr(gather_rewards, '_MAX_FILTERED_ROWS', 700)
     some, what, _ = self.kept(run)
     shards = folder_lib.read_manifest(run.grow_directory(1))['shards']
     assert len(shards) == 4 and '2 of 4 shards' in what

@@ -2,13 +2,14 @@
 
 import dataclasses
 
-from rest_jax.evaluation import probed, shares
+from rest_jax.evaluation import shares
 from rest_jax.report import probe_table
+from rest_jax.rewards import probe_results
 
 
 def make_report():
-  answer = probed.Probed
-  return probed.Report(
+  answer = probe_results.Probed
+  return probe_results.Report(
     reward='learned',
     num_pairs=1200,
     mean=0.5,

@@ -9,7 +9,7 @@ from rest_jax import types
 from rest_jax.data import ragged, sample_store
 from rest_jax.evaluation import paired_text
 from rest_jax.evaluation import results as results_lib
-from rest_jax.stages import collect, diagnostics, outputs, policies
+from rest_jax.stages import diagnostics, draw_samples, outputs, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import loader
 from tests import smoke
@@ -79,7 +79,7 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
     policies.load(folder, run.policy, mesh)
     for folder in (step.directory, run.directory('bc'))
   )
-  sampler = collect.policy_sampler(
+  sampler = draw_samples.policy_sampler(
     run.policy, decode, mesh, run.data.vocabulary
   )
   blocks = list(

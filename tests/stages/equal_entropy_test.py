@@ -11,9 +11,9 @@ from rest_jax.cli import dry_run
 from rest_jax.data import ragged
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import index_page
-from rest_jax.stages import collect, equal_entropy, evaluation, policies
+from rest_jax.stages import equal_entropy, evaluation, policies
 from rest_jax.stages import folder as folder_lib
-from rest_jax.training import loader
+from rest_jax.training import loader, teacher_forcing
 from tests import smoke
 from tests.report import page_reader
 
@@ -48,7 +48,7 @@ def test_entropies_are_those_of_the_logits(run, top_k):
     run.experiment.evaluate.decode, temperature=0.5, top_k=top_k
   )
   rows = np.arange(2)
-  found = collect.entropies(
+  found = teacher_forcing.entropies(
     params,
     run.policy,
     decode,

@@ -170,3 +170,21 @@ def test_evidence_needs_a_temperature():
   decode = sampler_lib.DecodeConfig(num_samples_per_source=1, temperature=0.0)
   with pytest.raises(ValueError, match='positive temperature'):
     evidence_lib.EvidenceConfig(decode=decode)
+
+
+def test_a_policy_that_says_one_thing_has_collapsed():
+  evidence = [
+    ['a cat', 'a cat', 'a dog'],
+    ['x', 'x', 'x'],
+    ['one', 'two', 'two'],
+  ]
+  samples = [['a cat', 'a cat'], ['x', 'x'], ['one', 'one']]
+  assert evidence_lib.collapse(samples, evidence) == {
+    'sources': 2, 'collapsed': 1.0, 'onto_medoid': 0.5,
+  }  # fmt: skip
+  varied = [['a cat', 'a dog'], ['x', 'x'], ['two', 'one']]
+  assert evidence_lib.collapse(varied, evidence)['collapsed'] == 0
+  # Where the evidence never varies, nothing is said.
+  assert evidence_lib.collapse(samples[1:2], evidence[1:2]) == {
+    'sources': 0, 'collapsed': 0.0, 'onto_medoid': 0.0,
+  }  # fmt: skip

@@ -78,7 +78,7 @@ def test_what_cannot_be_exported(run, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
-  texts, seen = export.collect.texts, []
+  texts, seen = export.score_samples.texts, []
 
   def fail(*arguments):
     seen.append(arguments)
@@ -86,7 +86,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
       raise ValueError('the second shard is damaged')
     return texts(*arguments)
 
-  monkeypatch.setattr(export.collect, 'texts', fail)
+  monkeypatch.setattr(export.score_samples, 'texts', fail)
   with pytest.raises(ValueError, match='second shard'):
     export_to(run, tmp_path / 'out')
   assert list(tmp_path.iterdir()) == []

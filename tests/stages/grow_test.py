@@ -10,9 +10,10 @@ from rest_jax import settings
 from rest_jax.cli import modes
 from rest_jax.data import sample_store
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import collect, policies
+from rest_jax.stages import draw_samples, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import lock
+from rest_jax.training import teacher_forcing
 from tests import smoke
 
 NUM_SHARDS = 5
@@ -62,14 +63,16 @@ def experiment(tmp_path_factory):
   run_lib.Run(made, folder).prepare()
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      collect,
+      draw_samples,
       'policy_sampler',
       lambda policy, decode, *_, **__: Sampler(decode.num_samples_per_source),
     )
     patch.setattr(policies, 'load', lambda *_: None)
     patch.setattr(policies, 'digest', lambda _: 'a policy')
     patch.setattr(
-      collect, 'log_probs', lambda *_, sources, **__: np.zeros(len(sources[1]))
+      teacher_forcing,
+      'log_probs',
+      lambda *_, sources, **__: np.zeros(len(sources[1])),
     )
     yield dataclasses.replace(made, data_dir=str(folder / 'data'))
 

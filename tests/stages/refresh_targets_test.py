@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import base, composed, controls, guards
-from rest_jax.stages import refresh_targets, reward_rows
+from rest_jax.rewards import base, composed, controls, guards, learned_rows
+from rest_jax.stages import refresh_targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def test_a_part_that_gives_its_targets_makes_the_whole_follow_the_ratings():
   scores = rng.normal(3.0, 2.0, count)
   rated = _rated(sources, hypotheses, scores, ['train'] * count)
   whole = refresh_targets.Whole.of(_FLAWED, _Trained())
-  scale = reward_rows.Scale(3.0, 2.0)
+  scale = learned_rows.Scale(3.0, 2.0)
   targets = refresh_targets.Targets.of(
     rated,
     _rated(sources[:2], hypotheses[:2], scores[:2], ['train', 'dev']),
@@ -154,7 +154,7 @@ def test_old_and_new_ratings_are_both_there_once_each():
     new_weight=2.5,
     reward=_Trained(),
     whole=refresh_targets.Whole.of(_Trained(), _Trained()),
-    scale=reward_rows.Scale(0.0, 1.0),
+    scale=learned_rows.Scale(0.0, 1.0),
   )
   assert targets.rated.source == [*_SOURCES, 'e', 'f']
   # The reward is the trained model: it is asked for the ratings themselves.

@@ -16,16 +16,9 @@ from rest_jax.losses import within_source
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import blocks, corruptions, learned_references
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import (
-  bc,
-  folder,
-  prepare,
-  rated_samples,
-  reward,
-  reward_references,
-)
+from rest_jax.stages import bc, folder, prepare, rated_samples, reward
 from rest_jax.training import optimizers, trainer
 
 # Each source word has one translation; sentences are translated word by word.
@@ -429,7 +422,7 @@ def test_references_of_ratings_teach_where_raters_say_nothing(start, tmp_path):
       pretrain=_trainer(2),
       num_corruptions=10,
       finetune=_trainer(150, 2e-3),
-      references=reward_references.RatedReferences(weight=weight),
+      references=learned_references.RatedReferences(weight=weight),
     )
     directory = reward.run(
       config,
@@ -528,7 +521,7 @@ def test_an_unfinished_folder_is_refused(tmp_path, start):
     (
       {
         'pretrain': None,
-        'references': reward_references.RatedReferences(),
+        'references': learned_references.RatedReferences(),
       },
       'references.pretrain is for pre-training',
     ),

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import sampled, within_source
+from rest_jax.evaluation import within_source
 from rest_jax.rewards import base, composed, guards
-from rest_jax.stages import agreement as agreement_lib
+from rest_jax.rewards import reward_agreement as agreement_lib
 
 _SPLITS = ('dev', 'test')
 
@@ -114,7 +115,7 @@ def _columns(
 ) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
   """Rewards of some rows, and which rows; None where references are missing."""
   groups = agreement_lib.grouped(rated.source)
-  chosen = sampled.spread_rows(int(groups.max()) + 1, max_sources)
+  chosen = pair_store.spread_rows(int(groups.max()) + 1, max_sources)
   rows = np.flatnonzero(np.isin(groups, chosen))
   references = None
   if reward.needs_references:

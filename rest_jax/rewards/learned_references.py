@@ -11,8 +11,7 @@ import dataclasses
 import numpy as np
 
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import corruptions
-from rest_jax.stages import reward_rows
+from rest_jax.rewards import corruptions, learned_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,10 +104,10 @@ def blended(
   Raises:
     ValueError: if either does not vary.
   """
-  scale = reward_rows.Scale.of('the ratings of split train', ratings)
+  scale = learned_rows.Scale.of('the ratings of split train', ratings)
   if weight == 0.0:
     return np.asarray(ratings, np.float32)
-  other = reward_rows.Scale.of("chrF to the ratings' references", chrf)
+  other = learned_rows.Scale.of("chrF to the ratings' references", chrf)
   mixed = scale(ratings).astype(np.float64) + weight * other(chrf)
-  mixed = reward_rows.Scale.of('ratings and chrF together', mixed)(mixed)
+  mixed = learned_rows.Scale.of('ratings and chrF together', mixed)(mixed)
   return (scale.mean + scale.std * mixed).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 import sacrebleu
 
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.stages import reward_references
+from rest_jax.rewards import learned_references
 
 _RATED = ratings_lib.Ratings(
   source=['eins', 'zwei', 'drei', 'vier'],
@@ -24,7 +24,7 @@ def test_blended_by_hand():
   # weight 1 is -2, 2, 0, 0, of deviation sqrt(2).
   ratings = np.array([1.0, 5.0, 1.0, 5.0])
   chrf = np.array([0.2, 0.6, 0.6, 0.2])
-  found = reward_references.blended(ratings, chrf, weight=1.0)
+  found = learned_references.blended(ratings, chrf, weight=1.0)
   expected = 3.0 + 2.0 * np.array([-2.0, 2.0, 0.0, 0.0]) / np.sqrt(2.0)
   np.testing.assert_allclose(found, expected, atol=1e-6)
   assert found.dtype == np.float32
@@ -34,17 +34,17 @@ def test_the_mean_and_deviation_of_the_ratings_stay():
   random = np.random.default_rng(0)
   ratings, chrf = random.normal(3.0, 7.0, 500), random.random(500)
   for weight in (0.3, 1.0, 20.0):
-    found = reward_references.blended(ratings, chrf, weight=weight)
+    found = learned_references.blended(ratings, chrf, weight=weight)
     assert found.mean() == pytest.approx(ratings.mean(), abs=1e-4)
     assert found.std() == pytest.approx(ratings.std(), rel=1e-5)
   # Much weight leaves chrF alone.
-  found = reward_references.blended(ratings, chrf, weight=1e4)
+  found = learned_references.blended(ratings, chrf, weight=1e4)
   assert np.corrcoef(found, chrf)[0, 1] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_without_weight_the_ratings_are_fitted_as_they_are():
-  config = reward_references.RatedReferences(weight=0.0)
-  targets, more = reward_references.teach(config, _RATED, chrf_beta=2)
+  config = learned_references.RatedReferences(weight=0.0)
+  targets, more = learned_references.teach(config, _RATED, chrf_beta=2)
   np.testing.assert_array_equal(targets.scores, _RATED.score)
   assert more is not None
   expected = [
@@ -59,8 +59,8 @@ def test_without_weight_the_ratings_are_fitted_as_they_are():
 
 
 def test_pretraining_may_do_without():
-  config = reward_references.RatedReferences(pretrain=False, weight=0.5)
-  targets, more = reward_references.teach(config, _RATED, chrf_beta=1)
+  config = learned_references.RatedReferences(pretrain=False, weight=0.5)
+  targets, more = learned_references.teach(config, _RATED, chrf_beta=1)
   assert more is None
   assert not np.array_equal(targets.scores, _RATED.score)
 
@@ -73,8 +73,8 @@ def test_ratings_without_references_are_refused(reference):
   with pytest.raises(
     ValueError, match=r'RewardStage\.references = None'
   ) as error:
-    reward_references.teach(
-      reward_references.RatedReferences(), rated, chrf_beta=1
+    learned_references.teach(
+      learned_references.RatedReferences(), rated, chrf_beta=1
     )
   assert ("'eins'" if reference is None else "'zwei'") in str(error.value)
 
@@ -82,8 +82,8 @@ def test_ratings_without_references_are_refused(reference):
 def test_chrf_that_does_not_vary_is_refused():
   rated = dataclasses.replace(_RATED, reference=_RATED.hypothesis)
   with pytest.raises(ValueError, match="chrF to the ratings' references"):
-    reward_references.teach(
-      reward_references.RatedReferences(), rated, chrf_beta=1
+    learned_references.teach(
+      learned_references.RatedReferences(), rated, chrf_beta=1
     )
 
 
@@ -98,4 +98,4 @@ def test_chrf_that_does_not_vary_is_refused():
 )
 def test_settings_without_sense_are_refused(settings):
   with pytest.raises(ValueError, match='must'):
-    reward_references.RatedReferences(**settings)
+    learned_references.RatedReferences(**settings)

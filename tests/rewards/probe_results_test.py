@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import probed
-from rest_jax.rewards import probes
+from rest_jax.rewards import probe_results, probes
 
 SOURCES = ['der hund', 'die katze', 'das haus ist rot', 'die katze']
 REFERENCES = ['The dog.', 'The 2 cats.', 'The house is red.', 'The cat is in.']
@@ -27,7 +26,7 @@ class Reward:
 
 
 def report(score, **settings):
-  return probed.measure(
+  return probe_results.measure(
     probes.ProbeConfig(**settings), Reward(score), SOURCES, REFERENCES, seed=0
   )
 
@@ -114,9 +113,11 @@ def test_the_worst_cases_are_shown():
 
 def test_json():
   found = report(knows_references)
-  written = json.loads(json.dumps(probed.to_json(found), allow_nan=False))
-  again = probed.from_json(written)
-  assert probed.to_json(again) == probed.to_json(found)
+  written = json.loads(
+    json.dumps(probe_results.to_json(found), allow_nan=False)
+  )
+  again = probe_results.from_json(written)
+  assert probe_results.to_json(again) == probe_results.to_json(found)
   assert again.missed(0.5) == [] and len(again.probed) == len(found.probed)
 
 
@@ -131,7 +132,7 @@ def test_a_reward_that_needs_references_is_given_each_row_s_own():
       assert set(zip(sources, references, strict=True)) == pairs
       return np.equal(hypotheses, references).astype(np.float32)
 
-  found = probed.measure(
+  found = probe_results.measure(
     probes.ProbeConfig(names=('repeated', 'empty')),
     Equal(),
     SOURCES,
@@ -154,7 +155,7 @@ def test_changed_references_are_judged_by_the_samples_of_their_source():
       return super().score(sources, hypotheses)
 
   sources = [f'x {n} y' for n in range(3)]
-  probed.measure(
+  probe_results.measure(
     probes.ProbeConfig(names=('truncated',)),
     Looks(lambda source, hypothesis: len(hypothesis)),
     sources,

@@ -1,6 +1,6 @@
 """The mean reward of sampled outputs: what Improve steps are chosen by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import dataclasses
 
 import numpy as np
@@ -97,20 +97,3 @@ class SampledReward:
         grow_step=0,
         progress=progress.advance,
       )
-
-
-def spread_rows(num_rows: int, limit: int | None) -> np.ndarray:
-  """Returns at most `limit` row numbers, evenly spread over all."""
-  if limit is None or limit >= num_rows:
-    return np.arange(num_rows)
-  return np.linspace(0, num_rows - 1, limit).round().astype(np.int64)
-
-
-def texts_of(
-  pairs: pair_store.PairStore, rows: Sequence[int] | np.ndarray
-) -> tuple[list[str], list[str]]:
-  """Returns source and reference texts of rows."""
-  return (
-    [pairs.source_text(int(row)) for row in rows],
-    [pairs.reference_text(int(row)) for row in rows],
-  )

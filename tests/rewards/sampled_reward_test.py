@@ -5,8 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import sampled
-from rest_jax.rewards import normalize
+from rest_jax.rewards import normalize, sampled_reward
 
 
 class Reward:
@@ -50,7 +49,7 @@ def measure(reward, evidence=None):
     reference_text=lambda row: f'r{row}',
   )
   vocabulary = types.SimpleNamespace(decode_batch=list)
-  evaluate = sampled.SampledReward(
+  evaluate = sampled_reward.SampledReward(
     sampler=Sampler(),
     pairs=pairs,
     rows=np.arange(2),

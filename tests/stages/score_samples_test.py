@@ -9,7 +9,7 @@ from rest_jax.data import ragged, sample_rewards, sample_store
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
 from rest_jax.rewards import base, consensus, guards, normalize
-from rest_jax.stages import collect, improve
+from rest_jax.stages import improve, score_samples
 from tests.rewards import fakes
 
 # source, sample, token, finished; a row's text is the letter of its token.
@@ -65,7 +65,7 @@ def reward(needs_references=False, raw=RAW):
 
 
 def score(folder, scored, normalizer=None, evidence=None):
-  found = collect.score(
+  found = score_samples.score(
     folder.path,
     reward=scored,
     num_shards=len(SHARDS),
@@ -200,7 +200,7 @@ def test_any_sharding_gives_the_same_consensus(tmp_path, num_shards):
       finished=np.ones(len(ids), bool),
     )
     sample_store.write_shard(tmp_path, shard, num_shards, columns, 128)
-  collect.score(
+  score_samples.score(
     tmp_path,
     reward=consensus.Consensus().load(fakes.resources()),
     num_shards=num_shards,
@@ -262,25 +262,27 @@ def test_what_is_vetoed_is_not_trained_on(folder):
 
 def test_a_split_without_references_is_named():
   pairs = types.SimpleNamespace(has_references=False)
-  collect.check_references(fakes.Table(rewards=()), pairs, 'grow')
+  score_samples.check_references(fakes.Table(rewards=()), pairs, 'grow')
   needy = fakes.Table(rewards=(), needs_references=True)
   with pytest.raises(ValueError, match=r"'table' .* the grow split has none"):
-    collect.check_references(needy, pairs, 'grow')
+    score_samples.check_references(needy, pairs, 'grow')
 
 
 @pytest.mark.parametrize('damage', ['whole', 'cut', 'empty', 'flipped'])
 def test_raw_rewards_are_kept_if_they_are_whole(tmp_path, damage):
   path = tmp_path / 'raw' / '00000.npz'
   path.parent.mkdir()
-  assert not collect._is_raw(path)
-  collect._write_raw(path, {'r': np.linspace(0, 1, 7), 'part': np.arange(7)})
+  assert not score_samples._is_raw(path)
+  score_samples._write_raw(
+    path, {'r': np.linspace(0, 1, 7), 'part': np.arange(7)}
+  )
   content = bytearray(path.read_bytes())
   if damage == 'flipped':
     content[content.index(np.float32(6).tobytes())] ^= 1
   path.write_bytes({'cut': content[:-9], 'empty': b''}.get(damage, content))
-  assert collect._is_raw(path) == (damage == 'whole')
+  assert score_samples._is_raw(path) == (damage == 'whole')
   if damage == 'whole':
-    stored = collect._read_raw(path)
+    stored = score_samples._read_raw(path)
     assert list(stored) == ['r', 'part']
     assert all(column.dtype == np.float32 for column in stored.values())
     np.testing.assert_array_equal(stored['part'], np.arange(7))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import composed, lexical
-from rest_jax.stages import held_out
+from rest_jax.rewards import composed, held_out, lexical
 
 
 @dataclasses.dataclass(frozen=True)

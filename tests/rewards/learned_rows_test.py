@@ -4,8 +4,7 @@ from absl import logging
 import numpy as np
 import pytest
 
-from rest_jax.rewards import blocks, corruptions
-from rest_jax.stages import reward_rows
+from rest_jax.rewards import blocks, corruptions, learned_rows
 
 
 class _Characters:
@@ -37,10 +36,10 @@ def warnings(monkeypatch):
 
 
 def _rows(texts, **settings):
-  return reward_rows.RewardRows.of_texts(
+  return learned_rows.RewardRows.of_texts(
     'toys',
     texts,
-    scale=reward_rows.Scale(1.0, 2.0),
+    scale=learned_rows.Scale(1.0, 2.0),
     vocabulary=_Characters(),
     scoring=_SCORING,
     **settings,
@@ -48,7 +47,7 @@ def _rows(texts, **settings):
 
 
 def test_scale_by_hand():
-  scale = reward_rows.Scale.of('x', np.asarray([1.0, 3.0], np.float32))
+  scale = learned_rows.Scale.of('x', np.asarray([1.0, 3.0], np.float32))
   assert (scale.mean, scale.std) == (2.0, 1.0)
   standardised = scale(np.asarray([1.0, 3.0, 5.0]))
   assert standardised.dtype == np.float32
@@ -58,7 +57,7 @@ def test_scale_by_hand():
 @pytest.mark.parametrize('scores', [[], [1.0], [2.0, 2.0, 2.0]])
 def test_scores_that_do_not_vary_are_refused(scores):
   with pytest.raises(ValueError, match='scores of toys must vary'):
-    reward_rows.Scale.of('toys', np.asarray(scores))
+    learned_rows.Scale.of('toys', np.asarray(scores))
 
 
 def test_a_batch_by_hand(warnings):
@@ -85,7 +84,7 @@ def test_hypotheses_of_a_source_share_a_row():
   )
   rows = _rows(texts, hypotheses_per_row=2)
   # Three hypotheses of a: first and third, then the second alone.
-  assert rows.members.tolist() == [[0, 3], [2, reward_rows.NONE], [1, 4]]
+  assert rows.members.tolist() == [[0, 3], [2, learned_rows.NONE], [1, 4]]
   assert rows.source_lengths.tolist() == [2, 2, 2]
   assert rows.target_lengths.tolist() == [2, 3, 2]
   batch = rows.load(np.asarray([1, 0]), 2, 3)
@@ -114,14 +113,14 @@ def test_long_rows_are_cut_counted_and_warned_of(warnings):
 
 def test_coverage_by_hand(warnings):
   # Distinct texts count once: 5 pieces, 1 of them UNK, in 3 words.
-  found = reward_rows.coverage(_Characters(), ['ab', 'c D', 'ab'])
+  found = learned_rows.coverage(_Characters(), ['ab', 'c D', 'ab'])
   assert found == {'unknown_share': 2 / 5, 'pieces_per_word': 5 / 3}
   assert len(warnings) == 1 and 'UNK' in warnings[0]
 
 
 def test_good_coverage_is_not_warned_of(warnings):
-  found = reward_rows.coverage(_Characters(), ['ab', 'c'])
+  found = learned_rows.coverage(_Characters(), ['ab', 'c'])
   assert found == {'unknown_share': 0.0, 'pieces_per_word': 1.5}
   assert not warnings
-  reward_rows.coverage(_Characters(), ['abcdefg'])
+  learned_rows.coverage(_Characters(), ['abcdefg'])
   assert len(warnings) == 1

@@ -15,9 +15,8 @@ from rest_jax.evaluation import within_source as ranking_lib
 from rest_jax.losses import regression
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import base, blocks, corruptions, learned
-from rest_jax.stages import agreement as agreement_lib
-from rest_jax.stages import reward_rows
+from rest_jax.rewards import base, blocks, corruptions, learned, learned_rows
+from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.training import trainer as trainer_lib
 
 # Of a pass with dropout, on each device.
@@ -47,7 +46,7 @@ class Fitter:
     params: types.Params,
     texts: corruptions.ScoredTexts,
     weights: np.ndarray | None,
-    scale: reward_rows.Scale,
+    scale: learned_rows.Scale,
     loss: regression.Regression,
     chosen_by: corruptions.ScoredTexts,
     within_source: bool,
@@ -80,7 +79,7 @@ class Fitter:
       The parameters of the best checkpoint and a summary, which says too how
       many rows were `truncated`.
     """
-    rows = reward_rows.RewardRows.of_texts(
+    rows = learned_rows.RewardRows.of_texts(
       description,
       texts,
       scale=scale,
@@ -158,10 +157,10 @@ class Fitter:
       self.model,
       config=dataclasses.replace(self.model.config, dropout_rate=dropout_rate),
     )
-    rows = reward_rows.RewardRows.of_texts(
+    rows = learned_rows.RewardRows.of_texts(
       'uncertainty',
       texts,
-      scale=reward_rows.Scale(0.0, 1.0),
+      scale=learned_rows.Scale(0.0, 1.0),
       vocabulary=self.vocabulary,
       scoring=self.scoring,
     )
@@ -192,7 +191,7 @@ class Fitter:
 
   def _agreement(
     self,
-    scale: reward_rows.Scale,
+    scale: learned_rows.Scale,
     texts: corruptions.ScoredTexts,
     beside: np.ndarray | None,
     within_source: bool,

@@ -10,8 +10,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.losses import regression, within_source
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, corruptions
-from rest_jax.stages import reward_rows, reward_training
+from rest_jax.rewards import blocks, corruptions, learned_rows, learned_training
 from rest_jax.training import loader, optimizers, trainer
 
 _RATE = 0.2
@@ -41,7 +40,7 @@ def fitter():
     )
   )
   scoring = blocks.ScoringConfig(max_source_length=16, max_target_length=16)
-  return reward_training.Fitter(
+  return learned_training.Fitter(
     model, _Letters(), scoring, mesh_lib.MeshConfig()
   )
 
@@ -117,7 +116,7 @@ def test_the_checkpoint_is_chosen_by_what_other_rewards_add_too(
 ):
   draw = np.random.default_rng(1)
   texts = _texts(40)._replace(scores=draw.normal(2.0, 3.0, 40))
-  scale = reward_rows.Scale.of('texts', texts.scores)
+  scale = learned_rows.Scale.of('texts', texts.scores)
   added = draw.normal(size=40)
   kept, summary = fitter.fit(
     trainer.TrainerConfig(
@@ -167,7 +166,7 @@ def test_the_checkpoint_is_chosen_by_order_within_a_source(
     params=jax.tree.map(np.array, params),
     texts=texts,
     weights=None,
-    scale=reward_rows.Scale(0.0, 1.0),
+    scale=learned_rows.Scale(0.0, 1.0),
     loss=within_source.WithinSource(hypotheses=3),
     chosen_by=texts,
     within_source=is_within,

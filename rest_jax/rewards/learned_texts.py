@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import pair_store
+from rest_jax.data import pair_store, vocabularies
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import metrics, sampled
+from rest_jax.evaluation import metrics
 from rest_jax.rewards import corruptions as corruptions_lib
+from rest_jax.rewards import reward_agreement
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import agreement, prepare
 
 
 def corruptor(
@@ -32,15 +32,16 @@ def corruptor(
     seed: of the corruptions.
   """
   # No more references are read than are corrupted.
-  rows = sampled.spread_rows(len(pairs), max(count // per_reference, 2))
-  sources, references = sampled.texts_of(pairs, rows)
+  rows = pair_store.spread_rows(len(pairs), max(count // per_reference, 2))
+  sources, references = pair_store.texts_of(pairs, rows)
   return corruptions_lib.Corruptor(config, sources, references, seed=seed)
 
 
 def samples(
   sampler: sampler_lib.Sampler,
   params: types.Params,
-  data: prepare.PreparedData,
+  pairs: pair_store.PairStore,
+  vocabulary: vocabularies.Vocabulary,
   num_sources: int,
   *,
   chrf_beta: int,
@@ -51,16 +52,16 @@ def samples(
   Args:
     sampler: of the policy.
     params: of the policy.
-    data: the prepared data.
-    num_sources: training sources that are sampled for, evenly spread.
+    pairs: the training sources.
+    vocabulary: to turn tokens into text.
+    num_sources: of them that are sampled for, evenly spread.
     chrf_beta: see `CorruptionConfig`.
     seed: of the draws.
   """
-  pairs = data.pairs(prepare.TRAIN)
   drawn = sampler.sample(
     params,
     pairs.source_tokens,
-    sampled.spread_rows(len(pairs), num_sources),
+    pair_store.spread_rows(len(pairs), num_sources),
     seed=seed,
     grow_step=0,
   )
@@ -68,7 +69,7 @@ def samples(
     (pairs.source_text(int(row)), hypothesis, pairs.reference_text(int(row)))
     for block in drawn
     for row, tokens in zip(block.source_ids, block.tokens, strict=True)
-    for hypothesis in data.vocabulary.decode_batch(tokens)
+    for hypothesis in vocabulary.decode_batch(tokens)
   )
   return corruptions_lib.score_samples(texts, chrf_beta=chrf_beta)
 
@@ -94,9 +95,9 @@ def spread(
 
 def spread_rows(sources: Sequence[str], limit: int) -> np.ndarray:
   """All rows of sources that are evenly spread, about `limit` rows at most."""
-  groups = agreement.grouped(sources)
+  groups = reward_agreement.grouped(sources)
   count = int(groups.max()) + 1
-  chosen = sampled.spread_rows(count, max(1, count * limit // len(groups)))
+  chosen = pair_store.spread_rows(count, max(1, count * limit // len(groups)))
   return np.flatnonzero(np.isin(groups, chosen))
 
 
