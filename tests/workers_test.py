@@ -14,7 +14,7 @@ from tests import workers
 
 def pytest_configure(config):
   config.pluginmanager.register(workers.Memory())
-  config.pluginmanager.register(workers.LostWorkers(grace_seconds=1))
+  config.pluginmanager.register(workers.LostWorkers(grace_seconds=1, exit_seconds=200))
 """
 
 _KILLED = """
@@ -61,7 +61,7 @@ def _run(folder: pathlib.Path, files: dict[str, str], *arguments: str):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    timeout=180,
+    timeout=400,
   )
   return result.returncode, result.stdout
 
@@ -73,7 +73,8 @@ def test_a_killed_worker_ends_a_run_whose_other_worker_is_busy(tmp_path):
   assert status != 0
   assert "crashed while running 'a_test.py::test_that_dies'" in output
   assert 'died while running a_test.py::test_that_dies' in output
-  assert seconds < 60
+  # The other worker would take 1,000; a busy machine takes its time to stop.
+  assert seconds < 200
 
 
 def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path):
