@@ -1,6 +1,9 @@
 """Agreement with the other samples of the source, as a reward.
 
-  R(x, y_i | y_1..y_N) = 1 / (N - 1) sum_{j != i} similarity(y_i, y_j)
+  R(x, y_i | y_1..y_N) = sum_{j != i} w_j similarity(y_i, y_j) / sum_{j != i} w_j
+
+with w_j = 1, or exp(k c_j) with c_j the mean similarity of y_j to the others: what
+few agree with says less of what is right.
 
 What a policy says again and again in other words is what it is surest of. As a
 decision rule, the sample of the highest R, this is minimum Bayes risk decoding;
@@ -21,6 +24,8 @@ import numpy as np
 
 from rest_jax.rewards import base, chrf_table, composed, lexical
 
+# Precision counts as much as recall: by beta = 2, what says too much agrees with all.
+CHRF = lexical.Chrf(beta=1)
 # Pairs of texts that a scorer other than chrF is given at once, or somewhat more.
 _PAIRS_AT_ONCE = 1 << 16
 
@@ -31,13 +36,13 @@ class Consensus:
 
   Attributes:
     similarity: a reward that compares with references; each other sample takes
-      the place of the reference. By chrF the consensus is in [0, 1].
+      the place of the reference. By chrF, with beta = 1, it is in [0, 1].
+    concentration: k above, at least 0; 0 lets all other samples count alike.
     name: name of the reward.
   """
 
-  similarity: base.RewardConfig = dataclasses.field(
-    default_factory=lexical.Chrf
-  )
+  similarity: base.RewardConfig = CHRF
+  concentration: float = 0.0
   name: str = 'consensus'
   # The similarity is of pairs of samples: no column of a store holds it.
   parts = ()
@@ -45,6 +50,10 @@ class Consensus:
   needs_samples = True
 
   def __post_init__(self):
+    if not 0.0 <= self.concentration < np.inf:
+      raise ValueError(
+        f'concentration must be at least 0 and finite; got {self.concentration}.'
+      )
     if not isinstance(self.similarity, base.RewardConfig):
       raise TypeError(
         f'similarity must be the settings of a reward; got {self.similarity!r}.'
@@ -65,7 +74,9 @@ class Consensus:
     )
 
   def load(self, resources: base.Resources) -> 'ConsensusReward':
-    return ConsensusReward(self.name, self.similarity.load(resources))
+    return ConsensusReward(
+      self.name, self.similarity.load(resources), self.concentration
+    )
 
 
 class _Group(NamedTuple):
@@ -74,15 +85,16 @@ class _Group(NamedTuple):
   Attributes:
     source: its text.
     rows: rows of the hypotheses, int [n].
-    at: which distinct hypothesis each row is, int [n].
-    hypotheses: distinct texts.
+    at: which of `texts` each row is, int [n].
+    texts: distinct texts: the hypotheses, and all samples after them if they are
+      to be compared with each other.
     samples: distinct texts, and how often each was drawn.
   """
 
   source: str
   rows: np.ndarray
   at: np.ndarray
-  hypotheses: list[str]
+  texts: list[str]
   samples: dict[str, int]
 
 
@@ -92,11 +104,16 @@ class ConsensusReward:
   needs_references = False
   needs_samples = True
 
-  def __init__(self, name: str, similarity: base.Reward):
-    """Takes a loaded reward that compares with references."""
+  def __init__(
+    self, name: str, similarity: base.Reward, concentration: float = 0.0
+  ):
+    """Takes a loaded reward that compares with references; see `Consensus`."""
     self.name = name
-    self.digest = composed.digest('consensus', similarity.digest)
+    # Equal weights are what the digests of earlier versions stand for.
+    weighted = (concentration,) if concentration else ()
+    self.digest = composed.digest('consensus', similarity.digest, *weighted)
     self._similarity = similarity
+    self._concentration = concentration
 
   def score(
     self,
@@ -116,7 +133,9 @@ class ConsensusReward:
     base.check_texts(sources, hypotheses)
     peers = base.needed_peers(self.name, peers, hypotheses)
     rewards = np.empty(len(hypotheses), np.float32)
-    groups = _groups(sources, hypotheses, peers)
+    groups = _groups(
+      sources, hypotheses, peers, with_samples=self._concentration > 0
+    )
     for group, table in self._tables(groups):
       rewards[group.rows] = self._means(
         group, table, peers.is_member[group.rows]
@@ -127,14 +146,14 @@ class ConsensusReward:
   def _tables(
     self, groups: Iterator[_Group]
   ) -> Iterator[tuple[_Group, Float[np.ndarray, 'h r']]]:
-    """Yields each group with the similarity of its hypotheses to its samples."""
+    """Yields each group with the similarity of its texts to its samples."""
     similarity = self._similarity
     if isinstance(similarity, lexical.Chrf) and not similarity.word_order:
       for group in groups:
         yield (
           group,
           chrf_table.chrf(
-            group.hypotheses,
+            group.texts,
             list(group.samples),
             char_order=similarity.char_order,
             beta=similarity.beta,
@@ -145,7 +164,7 @@ class ConsensusReward:
     num_pairs = 0
     for group in groups:
       waiting.append(group)
-      num_pairs += len(group.hypotheses) * len(group.samples)
+      num_pairs += len(group.texts) * len(group.samples)
       if num_pairs >= _PAIRS_AT_ONCE:
         yield from self._compared(waiting)
         waiting, num_pairs = [], 0
@@ -158,7 +177,7 @@ class ConsensusReward:
     pairs = [
       (group.source, hypothesis, sample)
       for group in groups
-      for hypothesis in group.hypotheses
+      for hypothesis in group.texts
       for sample in group.samples
     ]
     if not pairs:
@@ -167,7 +186,7 @@ class ConsensusReward:
     scores = self._similarity.score(sources, hypotheses, samples)
     start = 0
     for group in groups:
-      shape = len(group.hypotheses), len(group.samples)
+      shape = len(group.texts), len(group.samples)
       stop = start + shape[0] * shape[1]
       yield group, np.asarray(scores[start:stop], np.float64).reshape(shape)
       start = stop
@@ -180,31 +199,50 @@ class ConsensusReward:
   ) -> Float[np.ndarray, ' n']:
     """Mean similarity of each row's hypothesis to the other samples."""
     counts = np.fromiter(group.samples.values(), np.float64)
-    others = counts.sum() - is_member
-    if not (others > 0).all():
+    if not (counts.sum() - is_member > 0).all():
       raise ValueError(
         f'reward {self.name!r} compares a sample with the others of its source; '
         f'there are none for the source {group.source[:80]!r}. Sample at least '
         'two outputs for each source (NUM_SAMPLES_PER_SOURCE).'
       )
     place = {text: index for index, text in enumerate(group.samples)}
-    itself = np.zeros(len(group.hypotheses))
-    for index, text in enumerate(group.hypotheses):
-      if text in place:
-        itself[index] = table[index, place[text]]
-      elif is_member[group.at == index].any():
-        raise ValueError(
-          'a member of a group must be among its samples; of the source '
-          f'{group.source[:80]!r} the hypothesis {text[:80]!r} is not.'
-        )
-    total = (table @ counts)[group.at] - np.where(
-      is_member, itself[group.at], 0.0
-    )
-    return total / others
+    # Which sample each text is; -1 for none.
+    sample_of = np.array([place.get(text, -1) for text in group.texts])
+    lost = is_member & (sample_of[group.at] < 0)
+    if lost.any():
+      text = group.texts[group.at[np.argmax(lost)]]
+      raise ValueError(
+        'a member of a group must be among its samples; of the source '
+        f'{group.source[:80]!r} the hypothesis {text[:80]!r} is not.'
+      )
+    weights = np.ones(len(counts))
+    if self._concentration:
+      weights = self._weights(table[sample_of >= 0], sample_of, counts)
+    is_own = (sample_of[:, None] == np.arange(len(counts))) * 1.0
+    # A member's own draw, once, is none of the others.
+    taken = is_own[group.at] * np.where(is_member, 1.0, 0.0)[:, None]
+    others = (counts - taken) * weights
+    return (table[group.at] * others).sum(1) / others.sum(1)
+
+  def _weights(
+    self,
+    table: Float[np.ndarray, 's r'],
+    sample_of: np.ndarray,
+    counts: np.ndarray,
+  ) -> np.ndarray:
+    """exp(k c) of each distinct sample, c its mean similarity to the others."""
+    among = np.empty_like(table)
+    among[sample_of[sample_of >= 0]] = table
+    agreement = (among @ counts - among.diagonal()) / max(counts.sum() - 1, 1)
+    return np.exp(self._concentration * (agreement - agreement.max()))
 
 
 def _groups(
-  sources: Sequence[str], hypotheses: Sequence[str], peers: base.Peers
+  sources: Sequence[str],
+  hypotheses: Sequence[str],
+  peers: base.Peers,
+  *,
+  with_samples: bool,
 ) -> Iterator[_Group]:
   """Yields the hypotheses of each source, in the order of the groups."""
   order = np.argsort(peers.group, kind='stable')
@@ -213,22 +251,25 @@ def _groups(
     texts: dict[str, int] = {}
     at = [texts.setdefault(hypotheses[int(i)], len(texts)) for i in rows]
     first = int(rows[0])
+    samples = collections.Counter(peers.samples[int(peers.group[first])])
+    if with_samples:
+      texts.update(dict.fromkeys(samples, 0) | texts)
     yield _Group(
       source=sources[first],
       rows=rows,
       at=np.asarray(at),
-      hypotheses=list(texts),
-      samples=collections.Counter(peers.samples[int(peers.group[first])]),
+      texts=list(texts),
+      samples=samples,
     )
 
 
 def utilities(texts: Sequence[str]) -> Float32[np.ndarray, ' n']:
-  """Returns mean chrF of each sample of one source to the others, in [0, 1].
+  """Returns mean chrF (beta = 1) of each sample to the others, in [0, 1].
 
   Args:
     texts: at least two samples of one source, repeated as they were drawn.
   """
-  reward = ConsensusReward('consensus', lexical.Chrf())
+  reward = ConsensusReward('consensus', CHRF)
   peers = base.Peers.own([0] * len(texts), texts)
   return reward.score([''] * len(texts), texts, peers=peers)
 

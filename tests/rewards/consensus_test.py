@@ -6,7 +6,7 @@ import pytest
 from rest_jax.rewards import base, composed, consensus, guards, lexical
 from tests.rewards import fakes
 
-CHRF = lexical.Chrf()
+CHRF = consensus.CHRF
 
 
 def similarity(hypothesis, reference):
@@ -32,6 +32,26 @@ def test_by_hand():
   ]
   np.testing.assert_allclose(consensus.utilities(texts), expected, rtol=1e-6)
   assert consensus.choose(texts) == 0
+
+
+def test_weights_by_hand():
+  texts, k = ['a cat', 'a cat', 'a dog', 'the cow'], 3.0
+  s = similarity
+  agreement = consensus.utilities(texts)
+  w = np.exp(k * agreement)
+  config = consensus.Consensus(concentration=k)
+  found = reward(config).score([''] * 4, texts, peers=own([0] * 4, texts))
+  expected = (w[1] * 1 + w[2] * s(texts[0], texts[2])) + w[3] * s(
+    texts[0], texts[3]
+  )
+  assert found[0] == pytest.approx(expected / w[1:].sum(), rel=1e-6)
+  expected = 2 * w[0] * s('a dog', 'a cat') + w[3] * s('a dog', 'the cow')
+  assert found[2] == pytest.approx(expected / (2 * w[0] + w[3]), rel=1e-6)
+  # Fixed evidence is weighed by what it says itself.
+  peers = base.Peers.fixed(np.zeros(1, int), lambda _: texts)
+  found = reward(config).score([''], ['a bird'], peers=peers)
+  by_text = [s('a bird', text) for text in texts]
+  assert found[0] == pytest.approx(w @ by_text / w.sum(), rel=1e-6)
 
 
 def test_rows_of_several_sources_in_any_order():
@@ -194,12 +214,13 @@ def test_inside_an_ensemble_and_under_guards():
 def test_digests_follow_the_similarity():
   made = [
     consensus.Consensus(),
-    consensus.Consensus(similarity=lexical.Chrf(beta=1)),
+    consensus.Consensus(similarity=lexical.Chrf()),
+    consensus.Consensus(concentration=1.0),
     consensus.Consensus(similarity=lexical.Bleu(tokenize='13a')),
   ]
   assert (
     len({config.load(fakes.resources(('a', 'b'))).digest for config in made})
-    == 3
+    == 4
   )
 
 
