@@ -1,8 +1,11 @@
-"""Settings as plain values: to record them, compare them and show differences."""
+"""Settings: checks of their values, and plain values to record and compare."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 import dataclasses
+import itertools
 import math
+import numbers
+import operator
 import pathlib
 from typing import Any
 
@@ -38,6 +41,83 @@ def make_tuples(config: Any, *names: str) -> None:
         f'{name} must be a sequence, such as {(value,)}; got {value!r}.'
       )
     object.__setattr__(config, name, tuple(value))
+
+
+def at_least(
+  config: Any, least: float, *names: str, none: str = '', hint: str = ''
+) -> None:
+  """Checks fields of a dataclass, for `__post_init__`, as those below do.
+
+  Args:
+    config: the dataclass.
+    least: the lowest value that is right.
+    *names: the fields.
+    none: what None stands for, which is then right too.
+    hint: what to do, a sentence to end the error with.
+
+  Raises:
+    ValueError: naming the field, what was expected and what came.
+  """
+  for name, value in _values(config, names, none):
+    if not (isinstance(value, numbers.Real) and value >= least):
+      raise _error(name, f'at least {least}', value, none, hint)
+
+
+def positive(config: Any, *names: str, none: str = '', hint: str = '') -> None:
+  """Checks that fields are above 0 and finite; see `at_least`."""
+  for name, value in _values(config, names, none):
+    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+      raise _error(name, 'positive', value, none, hint)
+
+
+def inside(
+  config: Any, interval: str, *names: str, none: str = '', hint: str = ''
+) -> None:
+  """Checks that fields lie in an interval, such as '[0, 1)'; see `at_least`."""
+  low, high = map(float, interval[1:-1].split(','))
+  above = operator.ge if interval[0] == '[' else operator.gt
+  below = operator.le if interval[-1] == ']' else operator.lt
+  for name, value in _values(config, names, none):
+    is_number = isinstance(value, numbers.Real)
+    if not (is_number and above(value, low) and below(value, high)):
+      raise _error(name, f'in {interval}', value, none, hint)
+
+
+def one_of(
+  config: Any, choices: Collection[Any], *names: str, hint: str = ''
+) -> None:
+  """Checks that fields are among some choices; see `at_least`."""
+  for name, value in _values(config, names):
+    if value not in choices:
+      raise _error(name, f'one of {tuple(choices)}', value, '', hint)
+
+
+def rising(
+  config: Any, *names: str, may_be_empty: bool = False, hint: str = ''
+) -> None:
+  """Checks that fields are strictly rising lengths; see `at_least`."""
+  for name, value in _values(config, names):
+    is_rising = all(a < b for a, b in itertools.pairwise((0, *value)))
+    if not is_rising or not (value or may_be_empty):
+      raise _error(name, 'rising lengths, at least 1', value, '', hint)
+
+
+def _values(
+  config: Any, names: Iterable[str], none: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yields names and values of fields, without None where that is right."""
+  for name in names:
+    value = getattr(config, name)
+    if value is not None or not none:
+      yield name, value
+
+
+def _error(
+  name: str, expected: str, value: Any, none: str, hint: str
+) -> ValueError:
+  known = f', or None for {none}' if none else ''
+  end = f'. {hint}' if hint else ''
+  return ValueError(f'{name} must be {expected}{known}; got {value!r}{end}')
 
 
 def describe(value: Any) -> Any:

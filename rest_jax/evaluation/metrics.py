@@ -14,6 +14,8 @@ from typing import TypeVar
 from jaxtyping import Float, Int, Real, Shaped
 import numpy as np
 
+from rest_jax import settings
+
 # With fewer pairs a correlation says nothing: of two it is always 1 or -1.
 MIN_CORRELATED = 10
 
@@ -35,8 +37,7 @@ class Estimate:
   def __post_init__(self):
     if not (math.isfinite(self.mean) and math.isfinite(self.stderr)):
       raise ValueError(f'an estimate must be finite; got {self}.')
-    if self.stderr < 0:
-      raise ValueError(f'stderr must be at least 0; got {self.stderr}.')
+    settings.at_least(self, 0, 'stderr')
 
   def scaled(self: _Estimate, factor: float) -> _Estimate:
     """Returns the estimate in another unit, e.g. 100 for reported rewards."""

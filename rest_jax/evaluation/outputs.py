@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.evaluation import metrics, paired_text
 
 GREEDY = 'greedy'
@@ -83,8 +84,7 @@ class Output:
       # Rounding puts the score of equal texts a hair above 100.
       if not 0 <= value <= 100 + 1e-6:
         raise ValueError(f'{field} must be in [0, 100]; got {value}.')
-    if self.distinct < 1:
-      raise ValueError(f'distinct must be at least 1; got {self.distinct}.')
+    settings.at_least(self, 1, 'distinct')
 
   @property
   def differences(self) -> Mapping[str, metrics.Difference]:

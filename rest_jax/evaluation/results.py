@@ -18,6 +18,7 @@ import types
 import typing
 from typing import Any
 
+from rest_jax import settings
 from rest_jax.evaluation import hacking, metrics, verdict
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.storage import files
@@ -60,13 +61,8 @@ class Decode:
   text: str = 'greedy'
 
   def __post_init__(self):
-    _check(self.temperature >= 0, 'temperature', 'at least 0', self.temperature)
-    _check(
-      self.samples_per_source >= 1,
-      'samples_per_source',
-      'at least 1',
-      self.samples_per_source,
-    )
+    settings.at_least(self, 0, 'temperature')
+    settings.at_least(self, 1, 'samples_per_source')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,10 +80,8 @@ class Kept:
   sources_without_samples: int
 
   def __post_init__(self):
-    for field in ('samples', 'sources_without_samples'):
-      value = getattr(self, field)
-      _check(value >= 0, field, 'at least 0', value)
-    _check(0 <= self.fraction <= 1, 'fraction', 'in [0, 1]', self.fraction)
+    settings.at_least(self, 0, 'samples', 'sources_without_samples')
+    settings.inside(self, '[0, 1]', 'fraction')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,9 +100,7 @@ class Seconds:
   improve: float = 0.0
 
   def __post_init__(self):
-    for field in ('grow', 'score', 'improve'):
-      value = getattr(self, field)
-      _check(value >= 0, field, 'at least 0', value)
+    settings.at_least(self, 0, 'grow', 'score', 'improve')
 
   @property
   def total(self) -> float:
@@ -148,17 +140,17 @@ class Diagnostics:
   kl_to_bc_per_token: float
 
   def __post_init__(self):
-    _check(self.sources >= 1, 'sources', 'at least 1', self.sources)
-    for field in (
+    settings.at_least(self, 1, 'sources')
+    settings.inside(
+      self,
+      '[0, 1]',
       'repetition',
       'distinct_1',
       'distinct_2',
       'wrong_language',
       'wrong_language_references',
       'copied',
-    ):
-      value = getattr(self, field)
-      _check(0 <= value <= 1, field, 'in [0, 1]', value)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,11 +245,8 @@ class Variant:
     for field in ('name', 'loss', 'split'):
       value = getattr(self, field)
       _check(bool(value), field, 'a non-empty text', value)
-    is_known = self.control in ('', *CONTROLS)
-    _check(is_known, 'control', f"'' or one of {CONTROLS}", self.control)
-    for field in ('grow', 'improve', 'distinct_samples'):
-      value = getattr(self, field)
-      _check(value >= 0, field, 'at least 0', value)
+    settings.one_of(self, ('', *CONTROLS), 'control')
+    settings.at_least(self, 0, 'grow', 'improve', 'distinct_samples')
     for field in ('bleu', 'chrf'):
       value = getattr(self, field)
       if value is not None:

@@ -115,11 +115,7 @@ class Filter(abc.ABC):
 
   def __post_init__(self):
     settings.make_tuples(self, 'values')
-    if self.max_per_source is not None and self.max_per_source < 1:
-      raise ValueError(
-        'max_per_source must be at least 1, or None for all; got '
-        f'{self.max_per_source}'
-      )
+    settings.at_least(self, 1, 'max_per_source', none='all')
     lists = [v for v in self.values if isinstance(v, list | tuple)]
     if lists and len(lists) < len(self.values):
       raise ValueError(

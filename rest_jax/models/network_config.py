@@ -61,40 +61,31 @@ class NetworkConfig:
   def __post_init__(self):
     # gin hands lists over as lists.
     settings.make_tuples(self, 'mlp_activations')
-    for name in (
+    settings.at_least(
+      self,
+      1,
       'emb_dim',
       'num_heads',
       'head_dim',
       'num_encoder_layers',
       'num_decoder_layers',
       'mlp_dim',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}. '
-          'See gin_configs/models/.'
-        )
+      hint='See gin_configs/models/.',
+    )
     if self.vocab_size < 0:
       raise ValueError(
         'vocab_size must be positive, or 0 for that of the vocabulary; got '
         f'{self.vocab_size}.'
       )
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise ValueError(
-        f'dropout_rate must be in [0, 1); got {self.dropout_rate}.'
-      )
+    settings.inside(self, '[0, 1)', 'dropout_rate')
     unknown = set(self.mlp_activations) - set(layers.ACTIVATIONS)
     if unknown or not self.mlp_activations:
       raise ValueError(
         'mlp_activations must be one or more of '
         f'{sorted(layers.ACTIVATIONS)}; got {self.mlp_activations}.'
       )
-    if self.dtype not in ('float32', 'bfloat16'):
-      raise ValueError(
-        f"dtype must be 'float32' or 'bfloat16'; got {self.dtype!r}."
-      )
-    if self.remat not in REMATS:
-      raise ValueError(f'remat must be one of {REMATS}; got {self.remat!r}.')
+    settings.one_of(self, ('float32', 'bfloat16'), 'dtype')
+    settings.one_of(self, REMATS, 'remat')
     buckets = self.relative_attention_num_buckets
     if buckets < 4 or buckets % 2:
       raise ValueError(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 
@@ -39,10 +39,7 @@ class ScalarModel:
   pooling: str = 'last'
 
   def __post_init__(self):
-    if self.pooling not in POOLINGS:
-      raise ValueError(
-        f'pooling must be one of {tuple(POOLINGS)}; got {self.pooling!r}.'
-      )
+    settings.one_of(self, POOLINGS, 'pooling')
     policy_lib.check_vocab_size(self.config)
 
   @functools.cached_property

@@ -19,7 +19,7 @@ class PPOConfig:
 
   - y ~ pi for `sources_per_iteration` sources, N outputs each (`decode`);
   - r_t = 1[t = T] R - kl_coefficient (log pi - log pi_BC), and from it and the
-    critic V the advantages (see `advantages`), whitened over all tokens of the
+    critic V the advantages (see `ops.gae`), whitened over all tokens of the
     iteration, and the critic's targets G_t = A_t + V(s_t);
   - updates of policy and critic on batches of similar length (see `objective`).
 
@@ -77,35 +77,25 @@ class PPOConfig:
         'iteration has other hypotheses, and would compile other shapes.'
       )
     settings.make_tuples(self, 'buckets')
-    for name in (
+    settings.rising(self, 'buckets')
+    settings.at_least(
+      self,
+      1,
       'sources_per_iteration',
       'epochs',
       'evaluate_every',
       'tokens_per_batch',
       'accumulation_steps',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}'
-        )
-    for name in ('discount', 'gae_lambda'):
-      if not 0.0 <= getattr(self, name) <= 1.0:
-        raise ValueError(f'{name} must be in [0, 1]; got {getattr(self, name)}')
-    if self.kl_coefficient < 0:
-      raise ValueError(
-        f'kl_coefficient must be at least 0; got {self.kl_coefficient}'
-      )
-    if self.value_learning_rate_factor <= 0:
-      raise ValueError(
-        'value_learning_rate_factor must be positive; got '
-        f'{self.value_learning_rate_factor}'
-      )
+    )
+    settings.inside(self, '[0, 1]', 'discount', 'gae_lambda')
+    settings.at_least(self, 0, 'kl_coefficient')
+    settings.positive(self, 'value_learning_rate_factor')
     if self.decode.temperature <= 0:
       raise ValueError(
         'PPO samples at a positive temperature, usually 1; got '
         f'{self.decode.temperature}'
       )
-    if max(self.buckets, default=0) < self.decode.max_target_length:
+    if self.buckets[-1] < self.decode.max_target_length:
       raise ValueError(
         'buckets must hold a hypothesis of decode.max_target_length='
         f'{self.decode.max_target_length} tokens; got {self.buckets}'

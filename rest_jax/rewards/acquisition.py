@@ -5,6 +5,8 @@ import dataclasses
 from jaxtyping import Float, Int
 import numpy as np
 
+from rest_jax import settings
+
 UNIFORM, UNCERTAIN, HIGH_REWARD = 'uniform', 'uncertain', 'high_reward'
 
 
@@ -39,22 +41,16 @@ class Acquisition:
   dropout_rate: float = 0.1
 
   def __post_init__(self):
-    for name in ('num_uniform', 'num_uncertain', 'num_high_reward'):
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f'{name} must be at least 0; got {getattr(self, name)}.'
-        )
+    settings.at_least(
+      self, 0, 'num_uniform', 'num_uncertain', 'num_high_reward'
+    )
+    settings.at_least(self, 2, 'num_draws')
+    hint = 'Without dropout all passes agree.'
+    settings.inside(self, '(0, 1)', 'dropout_rate', hint=hint)
     if self.size < 2:
       raise ValueError(
         'num_uniform, num_uncertain and num_high_reward must ask for two '
         f'ratings or more together; got {self.size}.'
-      )
-    if self.num_draws < 2:
-      raise ValueError(f'num_draws must be at least 2; got {self.num_draws}.')
-    if not 0.0 < self.dropout_rate < 1.0:
-      raise ValueError(
-        f'dropout_rate must be in (0, 1); got {self.dropout_rate}. Without '
-        'dropout all passes agree.'
       )
 
   @property

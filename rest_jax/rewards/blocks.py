@@ -53,10 +53,10 @@ class ScoringConfig:
 
   def __post_init__(self):
     settings.make_tuples(self, 'length_buckets', 'candidate_buckets')
-    for name in ('length_buckets', 'candidate_buckets'):
-      values = getattr(self, name)
-      if not values or values[0] < 1 or np.any(np.diff(values) <= 0):
-        raise ValueError(f'{name} must be rising and at least 1; got {values}.')
+    settings.rising(self, 'length_buckets', 'candidate_buckets')
+    settings.at_least(
+      self, 1, 'tokens_per_call', 'held_tokens', 'calls_in_flight'
+    )
     if self.candidate_buckets[0] != 1:
       raise ValueError(
         'candidate_buckets must begin with 1, for what is left of a source; '
@@ -67,11 +67,6 @@ class ScoringConfig:
         raise ValueError(
           f'{name} must be at least 2 and at most the largest of '
           f'length_buckets {self.length_buckets}; got {getattr(self, name)}.'
-        )
-    for name in ('tokens_per_call', 'held_tokens', 'calls_in_flight'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
         )
 
 

@@ -43,8 +43,7 @@ class Component:
       raise TypeError(
         f'reward must be the settings of a reward; got {self.reward!r}.'
       )
-    if not 0.0 < self.weight < float('inf'):
-      raise ValueError(f'weight must be above 0; got {self.weight}.')
+    settings.positive(self, 'weight')
     normalize.Normalizer(self.low, self.high)  # Refuses an unfit scale.
 
   @property

@@ -91,8 +91,7 @@ class Verbosity(_Control):
   name: str = 'verbosity'
 
   def __post_init__(self):
-    if not 0 < self.limit < float('inf'):
-      raise ValueError(f'limit must be above 0; got {self.limit}.')
+    settings.positive(self, 'limit')
 
   def _reward(self, source: str, hypothesis: str) -> float:
     words = len(words_lib.split_words(hypothesis))

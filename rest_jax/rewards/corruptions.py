@@ -69,16 +69,8 @@ class CorruptionConfig:
 
   def __post_init__(self):
     settings.make_tuples(self, 'negations')
-    if self.max_corruptions < 1:
-      raise ValueError(
-        f'max_corruptions must be at least 1; got {self.max_corruptions}.'
-      )
-    if not 0.0 <= self.unrelated_share <= 1.0:
-      raise ValueError(
-        f'unrelated_share must be in [0, 1]; got {self.unrelated_share}.'
-      )
-    if self.chrf_beta < 1:
-      raise ValueError(f'chrf_beta must be at least 1; got {self.chrf_beta}.')
+    settings.at_least(self, 1, 'max_corruptions', 'chrf_beta')
+    settings.inside(self, '[0, 1]', 'unrelated_share')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,11 +98,7 @@ class SevereCorruptionConfig(CorruptionConfig):
   def __post_init__(self):
     super().__post_init__()
     settings.make_tuples(self, 'number_words')
-    for name in ('severe_share', 'severe_factor'):
-      if not 0.0 <= getattr(self, name) <= 1.0:
-        raise ValueError(
-          f'{name} must be in [0, 1]; got {getattr(self, name)}.'
-        )
+    settings.inside(self, '[0, 1]', 'severe_share', 'severe_factor')
     if self.unrelated_share + self.severe_share > 1.0:
       raise ValueError(
         'severe_share and unrelated_share are parts of all hypotheses; got '

@@ -60,10 +60,8 @@ class _Program:
     raise NotImplementedError
 
   def __post_init__(self):
-    if self.batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1; got {self.batch_size}.')
-    if not self.timeout_s > 0:
-      raise ValueError(f'timeout_s must be above 0; got {self.timeout_s}.')
+    settings.at_least(self, 1, 'batch_size')
+    settings.positive(self, 'timeout_s')
 
   def check(self) -> str:
     if shutil.which(self.command[0]) is None:

@@ -94,9 +94,8 @@ class Repetition(_Rule):
   name = 'repetition'
 
   def __post_init__(self):
-    if self.order < 1:
-      raise ValueError(f'order must be at least 1; got {self.order}.')
-    _check_share('max_share', self.max_share)
+    settings.at_least(self, 1, 'order')
+    settings.inside(self, '[0, 1)', 'max_share')
 
   def passes(self, source: str, hypothesis: str) -> bool:
     del source
@@ -123,9 +122,8 @@ class SourceCopy(_Rule):
   name = 'source_copy'
 
   def __post_init__(self):
-    _check_share('max_share', self.max_share)
-    if self.min_words < 1:
-      raise ValueError(f'min_words must be at least 1; got {self.min_words}.')
+    settings.inside(self, '[0, 1)', 'max_share')
+    settings.at_least(self, 1, 'min_words')
 
   def passes(self, source: str, hypothesis: str) -> bool:
     words = words_lib.split_words(hypothesis.casefold())
@@ -157,11 +155,7 @@ class Language:
   name = 'language'
 
   def __post_init__(self):
-    for field in ('order', 'min_characters', 'max_pairs'):
-      if getattr(self, field) < 1:
-        raise ValueError(
-          f'{field} must be at least 1; got {getattr(self, field)}.'
-        )
+    settings.at_least(self, 1, 'order', 'min_characters', 'max_pairs')
 
   def prepare(self, pairs: pair_store.PairStore) -> Passes:
     count = min(self.max_pairs, len(pairs))
@@ -184,11 +178,6 @@ class Language:
       )
 
     return passes
-
-
-def _check_share(name: str, value: float) -> None:
-  if not 0.0 <= value < 1.0:
-    raise ValueError(f'{name} must be in [0, 1); got {value}.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

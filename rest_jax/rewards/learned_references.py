@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.rewards import corruptions, learned_rows
 
@@ -30,10 +31,7 @@ class RatedReferences:
   weight: float = 1.0
 
   def __post_init__(self):
-    if not 0.0 <= self.weight < float('inf'):
-      raise ValueError(
-        f'weight must be a finite number of at least 0; got {self.weight}.'
-      )
+    settings.inside(self, '[0, inf)', 'weight')
     if not self.pretrain and self.weight == 0.0:
       raise ValueError(
         'references must be used in pretrain or have a weight above 0; got '

@@ -92,11 +92,8 @@ class Chrf(_Lexical):
   name: str = 'chrf'
 
   def __post_init__(self):
-    for field, least in (('char_order', 1), ('word_order', 0), ('beta', 1)):
-      if getattr(self, field) < least:
-        raise ValueError(
-          f'{field} must be at least {least}; got {getattr(self, field)}.'
-        )
+    settings.at_least(self, 1, 'char_order', 'beta')
+    settings.at_least(self, 0, 'word_order')
 
   @functools.cached_property
   def _metric(self) -> Any:
@@ -124,11 +121,8 @@ class Bleu(_Lexical):
   name: str = 'bleu'
 
   def __post_init__(self):
-    known = sacrebleu_metrics.BLEU.TOKENIZERS
-    if self.tokenize is not None and self.tokenize not in known:
-      raise ValueError(
-        f'tokenize must be one of {sorted(known)}; got {self.tokenize!r}.'
-      )
+    known = sorted(sacrebleu_metrics.BLEU.TOKENIZERS)
+    settings.one_of(self, (None, *known), 'tokenize')
 
   def load(self, resources: base.Resources) -> base.Reward:
     references = _references(resources)

@@ -85,26 +85,16 @@ class MetricX:
     settings.make_tuples(self, 'length_buckets')
     if (self.version, self.with_reference) not in FORMS:
       raise ValueError(f'version must be 23 or 24; got {self.version!r}.')
-    if self.dtype not in ('float32', 'bfloat16'):
-      raise ValueError(
-        f"dtype must be 'float32' or 'bfloat16'; got {self.dtype!r}."
-      )
+    settings.one_of(self, ('float32', 'bfloat16'), 'dtype')
+    settings.rising(self, 'length_buckets')
+    settings.at_least(self, 1, 'tokens_per_call', 'calls_in_flight')
     buckets = self.length_buckets
-    if not buckets or buckets[0] < 1 or np.any(np.diff(buckets) <= 0):
-      raise ValueError(
-        f'length_buckets must be rising and at least 1; got {buckets}.'
-      )
     if not 2 <= self.max_input_length <= buckets[-1] + 1:
       raise ValueError(
         'max_input_length must be at least 2, and at most one more than the '
         f'largest of length_buckets {buckets}, since EOS is dropped; got '
         f'{self.max_input_length}.'
       )
-    for name in ('tokens_per_call', 'calls_in_flight'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
 
   @property
   def needs_references(self) -> bool:

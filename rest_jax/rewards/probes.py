@@ -82,18 +82,10 @@ class ProbeConfig:
     object.__setattr__(self, 'names', self.names or known)
     if unknown := [name for name in self.names if name not in known]:
       raise ValueError(f'names must be some of {known}; got {unknown}.')
-    if self.split not in _SPLITS:
-      raise ValueError(f'split must be one of {_SPLITS}; got {self.split!r}.')
-    if self.minimum is not None and not 0.0 <= self.minimum <= 1.0:
-      raise ValueError(
-        'minimum is a share and must be in [0, 1], or None; got '
-        f'{self.minimum}.'
-      )
-    if self.max_sources is not None and self.max_sources < 2:
-      raise ValueError(
-        'max_sources must be at least 2, as probes take words from other '
-        f'pairs, or None; got {self.max_sources}.'
-      )
+    settings.one_of(self, _SPLITS, 'split')
+    settings.inside(self, '[0, 1]', 'minimum', none='none')
+    hint = 'Probes take words from other pairs.'
+    settings.at_least(self, 2, 'max_sources', none='all', hint=hint)
     if any(len(pair) != 2 for pair in pairs):
       raise ValueError(
         f'contractions must be pairs (full, short); got {pairs}.'

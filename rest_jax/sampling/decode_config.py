@@ -86,27 +86,10 @@ class DecodeConfig:
   def __post_init__(self):
     lengths_of = ('source_length_buckets', 'cache_stages')
     settings.make_tuples(self, *lengths_of, 'row_shares', 'compact_shares')
-    for name in lengths_of:
-      lengths = getattr(self, name)
-      increasing = all(a < b for a, b in itertools.pairwise(lengths))
-      if not lengths or lengths[0] < 1 or not increasing:
-        raise ValueError(
-          f'{name} must be positive and strictly increasing; got {lengths}. '
-          'For example (16, 32, 64, 128).'
-        )
-    if self.top_k is not None and self.top_k < 1:
-      raise ValueError(
-        f'top_k must be at least 1, or None for all tokens; got {self.top_k}.'
-      )
-    if not 0 < self.top_p <= 1:
-      raise ValueError(
-        f'top_p must lie in (0, 1], 1 for all tokens; got {self.top_p}.'
-      )
-    if self.weights_dtype not in ('float32', 'bfloat16'):
-      raise ValueError(
-        "weights_dtype must be 'float32' or 'bfloat16'; got "
-        f'{self.weights_dtype!r}.'
-      )
+    settings.rising(self, *lengths_of, hint='For example (16, 32, 64, 128).')
+    settings.at_least(self, 1, 'top_k', none='all tokens')
+    settings.inside(self, '(0, 1]', 'top_p', hint='1 is all tokens.')
+    settings.one_of(self, ('float32', 'bfloat16'), 'weights_dtype')
     if not _are_increasing_shares(self.row_shares):
       raise ValueError(
         'row_shares must be strictly increasing and lie between 0 and 1; got '
@@ -119,26 +102,17 @@ class DecodeConfig:
         f'got {self.compact_shares}. For example (0.25, 0.0625), or () to keep '
         'all hypotheses of a block together.'
       )
-    for name in (
+    settings.at_least(
+      self,
+      1,
       'num_samples_per_source',
       'max_target_length',
       'block_sources',
       'blocks_in_flight',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
-    if self.queue_sources is not None and self.queue_sources < 1:
-      raise ValueError(
-        'queue_sources must be at least 1, or None for blocks alone; got '
-        f'{self.queue_sources}.'
-      )
-    if not 0 < self.queue_length < float('inf'):
-      raise ValueError(
-        f'queue_length must be positive and finite; got {self.queue_length}. At '
-        '1.5 hypotheses may have half as many tokens again as a source.'
-      )
+    )
+    settings.at_least(self, 1, 'queue_sources', none='blocks alone')
+    hint = 'At 1.5 hypotheses may have half as many tokens again as a source.'
+    settings.positive(self, 'queue_length', hint=hint)
     if self.samples_per_block is not None and not (
       1 <= self.samples_per_block <= self.num_samples_per_source
     ):
@@ -147,11 +121,8 @@ class DecodeConfig:
         f'{self.num_samples_per_source}; got {self.samples_per_block}. '
         'None decodes all samples of a source at once.'
       )
-    if not 0 <= self.temperature < float('inf'):
-      raise ValueError(
-        'temperature must be finite and not negative; got '
-        f'{self.temperature}. The paper samples at 0.8; 0 is greedy.'
-      )
+    hint = 'The paper samples at 0.8; 0 is greedy.'
+    settings.inside(self, '[0, inf)', 'temperature', hint=hint)
     if self.beam_size is not None:
       self._check_beam(self.beam_size)
     elif self.temperature == 0 and self.num_samples_per_source > 1:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rest_jax import settings
+
 KINDS = ('adamw', 'adafactor')
 DECAYS = ('constant', 'linear', 'cosine', 'rsqrt')
 # What the parameter tree calls its vectors.
@@ -51,25 +53,11 @@ class OptimizerConfig:
   eps: float = 1e-9
 
   def __post_init__(self):
-    if self.kind not in KINDS:
-      raise ValueError(
-        f'optimizer kind must be one of {KINDS}; got {self.kind!r}'
-      )
-    if self.decay not in DECAYS:
-      raise ValueError(f'decay must be one of {DECAYS}; got {self.decay!r}')
-    if self.learning_rate <= 0:
-      raise ValueError(
-        f'learning_rate must be positive; got {self.learning_rate}'
-      )
-    if self.warmup_steps < 0:
-      raise ValueError(
-        f'warmup_steps must be at least 0; got {self.warmup_steps}'
-      )
-    if self.clip_norm is not None and self.clip_norm <= 0:
-      raise ValueError(
-        f'clip_norm must be positive, or None for no clipping; got '
-        f'{self.clip_norm}'
-      )
+    settings.one_of(self, KINDS, 'kind')
+    settings.one_of(self, DECAYS, 'decay')
+    settings.positive(self, 'learning_rate')
+    settings.at_least(self, 0, 'warmup_steps')
+    settings.positive(self, 'clip_norm', none='no clipping')
 
   def schedule(self, num_steps: int) -> optax.Schedule:
     """Returns step -> learning rate for a training of `num_steps` steps."""
