@@ -127,16 +127,16 @@ class ReSTModel(models.EncoderDecoderModel):
     dropout_rng: jax.Array | None,
   ) -> tuple[jax.Array, dict[str, clu_metrics.Metric]]:
     """Returns the loss and T5X's metrics: `loss`, `kept`, and the loss's own."""
-    auxiliary = self._loss.init_auxiliary(params, {})
-    if jax.tree.leaves(auxiliary):
+    if jax.tree.leaves(self._loss.init_auxiliary(params, {})):
       raise ValueError(_needs_more(self._loss, 'keeps state of its own'))
     batch = filters_base.mask_rows(dict(batch), self._is_inclusive)
     output = self._loss(
-      model=_Scored(self),
-      params=params,
-      auxiliary=auxiliary,
-      batch=batch,
-      dropout_key=dropout_rng,
+      losses_base.Inputs(
+        model=_Scored(self),
+        params=params,
+        batch=batch,
+        dropout_key=dropout_rng,
+      )
     )
     normalizer = self._loss_normalizing_factor
     if normalizer is None:

@@ -5,7 +5,8 @@ a batch to which F has been applied already (rows that fail have weight 0). It
 declares up front
 
   columns    which stored columns it reads beside the tokens
-  needs      which other models it is given beside the policy
+  needs      which other models it is given beside the policy, and of these
+  reads      those that every step reads and none changes
   layout     how D_g's rows are grouped into a batch
   auxiliary  state that lives in the train state beside the policy: `learned`
              leaves are optimised with it, `carried` ones are updated by rule
@@ -17,16 +18,17 @@ so that a new loss needs no change in the trainer.
 from collections.abc import Callable, Mapping
 import dataclasses
 import enum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 import optax
 
 from rest_jax import types
+from rest_jax.models import scalar
 
 Metric = tuple[jax.Array, jax.Array]
 
@@ -74,7 +76,7 @@ class Auxiliary:
   Attributes:
     learned: a tree of arrays that the optimiser updates with the policy.
     carried: a tree that `update_auxiliary` changes by rule after each step,
-      such as a lagged policy, or leaves alone, such as the BC policy.
+      such as a lagged policy.
   """
 
   learned: Any = flax.struct.field(default_factory=dict)
@@ -84,12 +86,9 @@ class Auxiliary:
 LAGGED = 'lagged'  # The key of a lagged policy in `Auxiliary.carried`.
 
 
-def with_lagged(auxiliary: Auxiliary, params: types.Params) -> Auxiliary:
-  """Returns `auxiliary` with a copy of the parameters as the lagged policy."""
-  lagged = jax.tree.map(jnp.array, params)
-  return dataclasses.replace(
-    auxiliary, carried={**auxiliary.carried, LAGGED: lagged}
-  )
+def with_lagged(params: types.Params) -> Auxiliary:
+  """Returns a state that holds a copy of the parameters as the lagged policy."""
+  return Auxiliary(carried={LAGGED: jax.tree.map(jnp.array, params)})
 
 
 def renew_lagged(
@@ -102,17 +101,66 @@ def renew_lagged(
     params,
     auxiliary.carried[LAGGED],
   )
-  return dataclasses.replace(
-    auxiliary, carried={**auxiliary.carried, LAGGED: lagged}
-  )
+  return dataclasses.replace(auxiliary, carried={LAGGED: lagged})
 
 
-class Scored(Protocol):
-  """The part of a model that a loss uses (`Policy` or `ScalarModel`)."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+  """What a loss computes from: one micro-batch and the models it reads.
 
-  config: Any
+  Attributes:
+    model: the model that is trained (`Policy`, or `ScalarModel` for a
+      regression).
+    params: its parameters; the gradient is taken with respect to them and to
+      `auxiliary.learned`.
+    batch: T5X's keys and the declared columns, F applied: the
+      `decoder_loss_weights` of rows that fail are 0.
+    auxiliary: the loss's state.
+    given: parameters of the models named in `Loss.reads`, which no step changes.
+    statistics: what `reduce_statistics` returned, if the loss needs it.
+    dropout_key: typed key, or None for no dropout.
+  """
 
-  def init(self, key: jax.Array) -> types.Params: ...
+  model: Any
+  params: types.Params
+  batch: types.Batch
+  auxiliary: Auxiliary = dataclasses.field(default_factory=Auxiliary)
+  given: Mapping[str, types.Params] = dataclasses.field(default_factory=dict)
+  statistics: Any = None
+  dropout_key: jax.Array | None = None
+
+  @property
+  def targets(self) -> Int[Array, 'B T']:
+    return jnp.asarray(self.batch['decoder_target_tokens'])
+
+  @property
+  def weights(self) -> Float[Array, 'B T']:
+    return jnp.asarray(self.batch['decoder_loss_weights'])
+
+  @property
+  def is_token(self) -> Bool[Array, 'B T']:
+    """True up to the last token of a hypothesis, False after it."""
+    return self.targets != types.PAD_ID
+
+  def logits(self) -> Float[Array, 'B T V']:
+    """Logits of the model that is trained, with its dropout."""
+    return self.model.logits(
+      self.params, self.batch, dropout_key=self.dropout_key
+    )
+
+  def log_probs(self) -> Float[Array, 'B T']:
+    """log pi(y_t | y_<t, x) of the model that is trained, with its dropout."""
+    return self.model.log_probs(
+      self.params, self.batch, dropout_key=self.dropout_key
+    )
+
+  def values(self, params: types.Params) -> Float[Array, 'B T']:
+    """V(s_t), s_t being the source and the tokens before t, of a value function.
+
+    Args:
+      params: its parameters; it has the sizes of the model that is trained.
+    """
+    return scalar.ScalarModel(self.model.config).values(params, self.batch)
 
 
 # The columns of D_g that a loss may declare, and what they hold.
@@ -139,7 +187,7 @@ class Loss:
     columns: the stored columns it reads, keys of `COLUMNS`.
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
-    needs: the models that `init_auxiliary` must be given, keys of `GIVEN`.
+    needs: the models that it must be given, keys of `GIVEN`.
     packable: whether several rows of D_g may share a row of the batch: true of
       a sum over tokens that looks at each of them alone.
   """
@@ -150,6 +198,11 @@ class Loss:
   needs_statistics: ClassVar[bool] = False
   needs: ClassVar[tuple[str, ...]] = ()
   packable: ClassVar[bool] = False
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    """The models of `needs` that a step reads: `Inputs.given`."""
+    return self.needs
 
   def decoder_start(self, vocab_size: int) -> int:
     """The decoder's first input when the policy it trains is used.
@@ -228,21 +281,11 @@ class Loss:
     del params, step
     return auxiliary
 
-  def batch_statistics(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: Auxiliary,
-    batch: types.Batch,
-  ) -> Any:
+  def batch_statistics(self, inputs: Inputs) -> Any:
     """Computes row-wise quantities of one micro-batch (no gradient flows).
 
     Args:
-      model: the model whose parameters are trained.
-      params: its parameters.
-      auxiliary: the loss's state.
-      batch: the micro-batch, F applied.
+      inputs: without statistics.
 
     Returns:
       A tree of arrays whose first axis is that of the decoder arrays; the
@@ -261,31 +304,8 @@ class Loss:
     """
     return statistics
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> LossOutput:
-    """Computes the loss of one micro-batch.
-
-    Args:
-      model: the model (`Policy`, or `ScalarModel` for a regression).
-      params: its parameters; the gradient is taken with respect to them and to
-        `auxiliary.learned`.
-      auxiliary: the loss's state.
-      batch: T5X's keys and the declared columns, F applied: the
-        `decoder_loss_weights` of rows that fail are 0.
-      statistics: what `reduce_statistics` returned, if the loss needs it.
-      dropout_key: typed key, or None for no dropout.
-
-    Returns:
-      Sum, normaliser and metrics.
-    """
+  def __call__(self, inputs: Inputs) -> LossOutput:
+    """Computes the loss of one micro-batch."""
     raise NotImplementedError
 
 

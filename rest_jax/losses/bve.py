@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from rest_jax import types
-from rest_jax.losses import base
-from rest_jax.losses import value as value_lib
+from rest_jax import settings, types
+from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
 
 
@@ -44,17 +43,15 @@ class BVE(base.Loss):
   lag: int = 20
 
   def __post_init__(self):
-    value_lib.check_discount(self.discount)
-    if not self.temperature > 0:
-      raise ValueError(f'temperature must be positive; got {self.temperature}')
-    if self.lag < 1:
-      raise ValueError(f'lag must be at least 1; got {self.lag}')
+    settings.inside(self, '(0, 1]', 'discount')
+    settings.positive(self, 'temperature')
+    settings.at_least(self, 1, 'lag')
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
     del given
-    return base.with_lagged(base.Auxiliary(), params)
+    return base.with_lagged(params)
 
   def update_auxiliary(
     self, auxiliary: base.Auxiliary, *, params: types.Params, step: jax.Array
@@ -62,48 +59,32 @@ class BVE(base.Loss):
     return base.renew_lagged(auxiliary, params=params, step=step, lag=self.lag)
 
   def action_values(
-    self, logits: Float[Array, 'B T V'], batch: types.Batch
+    self, logits: Float[Array, 'B T V'], targets: Int[Array, 'B T']
   ) -> Float[Array, 'B T']:
     """Q(s_t, y_t) of the tokens that were taken."""
-    targets = batch['decoder_target_tokens']
     taken = policy_lib.target_logits(logits.astype(jnp.float32), targets)
     return self.temperature * taken
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
-    del statistics
-    weights = batch['decoder_loss_weights']  # [B, T]
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
-    logits = model.logits(params, batch, dropout_key=dropout_key)
-    values = self.action_values(logits, batch)
+    weights, targets = inputs.weights, inputs.targets  # [B, T]
+    logits = inputs.logits()
+    values = self.action_values(logits, targets)
     lagged = self.action_values(
-      model.logits(auxiliary.carried[base.LAGGED], batch), batch
+      inputs.model.logits(inputs.auxiliary.carried[base.LAGGED], inputs.batch),
+      targets,
     )
+    rewards = ops.last_token_rewards(inputs.batch['rewards'], inputs.is_token)
     # An advantage over the lagged values, plus them, is r_t + gamma Q'.
-    targets = lagged + value_lib.advantages(
-      lagged, batch['rewards'], is_token, self.discount
+    goals = lagged + ops.td_errors(
+      rewards, lagged, inputs.is_token, self.discount
     )
-    targets = jax.lax.stop_gradient(targets)
-    squared = (jnp.square(values - targets) * weights).sum()
-    count = weights.sum()
+    squared = jnp.square(values - jax.lax.stop_gradient(goals)) * weights
+    nll = -(policy_lib.target_log_probs(logits, targets) * weights).sum()
+    total, count = squared.sum(), weights.sum()
     metrics = {
-      'nll': (
-        -(
-          policy_lib.target_log_probs(logits, batch['decoder_target_tokens'])
-          * weights
-        ).sum(),
-        count,
-      ),
+      'nll': (nll, count),
       'action_value': ((values * weights).sum(), count),
-      'squared_error': (squared, count),
+      'squared_error': (total, count),
     }
-    return base.LossOutput(squared, count, metrics)
+    return base.LossOutput(total, count, metrics)

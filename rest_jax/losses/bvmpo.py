@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from absl import logging
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 import optax
 
-from rest_jax import types
-from rest_jax.losses import base
-from rest_jax.losses import value as value_lib
+from rest_jax import settings, types
+from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
-from rest_jax.models import scalar
 
 # Without a trainer that says how many steps it takes.
 _ANNEAL_STEPS = 300
@@ -77,18 +74,13 @@ class BVMPO(base.Loss):
   anneal_steps: int | None = None
 
   def __post_init__(self):
-    value_lib.check_discount(self.discount)
-    if not 0.0 < self.top_fraction <= 1.0:
-      raise ValueError(
-        f'top_fraction must be in (0, 1]; got {self.top_fraction}'
-      )
-    for name in (
+    settings.inside(self, '(0, 1]', 'discount', 'top_fraction')
+    settings.positive(
+      self,
       'target_divergence',
       'initial_temperature',
       'temperature_learning_rate',
-    ):
-      if not getattr(self, name) > 0:
-        raise ValueError(f'{name} must be positive; got {getattr(self, name)}')
+    )
     if not 0.0 <= self.final_coefficient <= self.initial_coefficient:
       raise ValueError(
         'final_coefficient must be in [0, initial_coefficient]; got '
@@ -99,11 +91,8 @@ class BVMPO(base.Loss):
         'final_coefficient must be positive where initial_coefficient is: '
         'lambda falls geometrically'
       )
-    if self.anneal_steps is not None and self.anneal_steps < 1:
-      raise ValueError(
-        'anneal_steps must be at least 1, or None for the steps that training '
-        f'takes at least; got {self.anneal_steps}'
-      )
+    least = 'the steps that training takes at least'
+    settings.at_least(self, 1, 'anneal_steps', none=least)
 
   def for_training(self, least_steps: int) -> 'BVMPO':
     if self.anneal_steps is None:
@@ -125,26 +114,20 @@ class BVMPO(base.Loss):
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
-    del params
+    del params, given
+    log_temperature = jnp.asarray(
+      math.log(self.initial_temperature), jnp.float32
+    )
     return base.Auxiliary(
-      learned={
-        'log_temperature': jnp.asarray(
-          math.log(self.initial_temperature), jnp.float32
-        )
-      },
-      carried={
-        'bc': given['bc'],
-        'value': given['value'],
-        'steps': jnp.zeros((), jnp.int32),
-      },
+      learned={'log_temperature': log_temperature},
+      carried={'steps': jnp.zeros((), jnp.int32)},
     )
 
   def update_auxiliary(
     self, auxiliary: base.Auxiliary, *, params: types.Params, step: jax.Array
   ) -> base.Auxiliary:
     del params
-    carried = {**auxiliary.carried, 'steps': step}
-    return base.Auxiliary(learned=auxiliary.learned, carried=carried)
+    return dataclasses.replace(auxiliary, carried={'steps': step})
 
   def coefficient(self, steps: jax.Array | int) -> jax.Array:
     """lambda after a number of steps."""
@@ -154,30 +137,15 @@ class BVMPO(base.Loss):
     share = jnp.minimum(steps / (self.anneal_steps or _ANNEAL_STEPS), 1.0)
     return self.initial_coefficient * jnp.power(ratio, share)
 
-  def values(
-    self, model: Any, auxiliary: base.Auxiliary, batch: types.Batch
-  ) -> Float[Array, 'B T']:
-    """V(s_t) of every position, s_t being the source and the tokens before t."""
-    value_model = scalar.ScalarModel(model.config)
-    return value_model.values(auxiliary.carried['value'], batch)
-
-  def batch_statistics(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-  ) -> dict[str, jax.Array]:
+  def batch_statistics(self, inputs: base.Inputs) -> dict[str, jax.Array]:
     """Returns advantages and weights of all tokens, [B, T] each."""
-    del params
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
-    values = self.values(model, auxiliary, batch)
+    rewards = ops.last_token_rewards(inputs.batch['rewards'], inputs.is_token)
+    values = inputs.values(inputs.given['value'])
     return {
-      'advantages': value_lib.advantages(
-        values, batch['rewards'], is_token, self.discount
+      'advantages': ops.td_errors(
+        rewards, values, inputs.is_token, self.discount
       ),
-      'weights': batch['decoder_loss_weights'],
+      'weights': inputs.weights,
     }
 
   def reduce_statistics(
@@ -193,11 +161,7 @@ class BVMPO(base.Loss):
       lowest advantage in it, and `weight`, the sum of all weights.
     """
     advantages, weights = statistics['advantages'], statistics['weights']
-    counts = weights > 0
-    ordered = jnp.sort(jnp.where(counts, advantages, -jnp.inf).reshape(-1))
-    # The k highest, k at least 1; the order is rising.
-    k = jnp.ceil(self.top_fraction * counts.sum()).astype(jnp.int32)
-    least = ordered[ordered.size - jnp.maximum(k, 1)]
+    least = ops.least_of_top(advantages, weights, self.top_fraction)
     return {
       'advantages': advantages,
       'top_weights': jnp.where(advantages >= least, weights, 0.0),
@@ -205,48 +169,34 @@ class BVMPO(base.Loss):
       'weight': weights.sum(),
     }
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
-    own = self.batch_statistics(
-      model=model, params=params, auxiliary=auxiliary, batch=batch
-    )
-    weights = own['weights']  # [B, T]
+    own, whole = self.batch_statistics(inputs), inputs.statistics
+    advantages, weights = own['advantages'], own['weights']  # [B, T]
     count = weights.sum()
-    temperature = jnp.exp(auxiliary.learned['log_temperature'])
-    log_sum = _log_sum_exp(
-      statistics['advantages'] / temperature, statistics['top_weights']
+    temperature = jnp.exp(inputs.auxiliary.learned['log_temperature'])
+    log_sum = ops.weighted_log_sum_exp(
+      whole['advantages'] / temperature, whole['top_weights']
+    )
+    is_top = (weights > 0) & (advantages >= whole['least'])
+    psi = ops.vmpo_weights(advantages, weights, is_top, temperature, log_sum)
+    log_pi = jax.nn.log_softmax(inputs.logits().astype(jnp.float32), axis=-1)
+    log_probs = policy_lib.target_logits(log_pi, inputs.targets)
+    # psi sums to 1 over the global batch, as the weights of a token mean do.
+    policy = -(psi * log_probs).sum() * whole['weight']
+    dual = ops.vmpo_temperature_loss(
+      temperature,
+      log_sum,
+      whole['top_weights'].sum(),
+      self.target_divergence,
     )
 
-    # psi, 0 outside the top. Masked before the exponential, which may overflow.
-    is_top = (weights > 0) & (own['advantages'] >= statistics['least'])
-    exponent = own['advantages'] / temperature - log_sum
-    psi = weights * jnp.exp(jnp.where(is_top, exponent, -jnp.inf))
-    psi = jax.lax.stop_gradient(psi)
-    logits = model.logits(params, batch, dropout_key=dropout_key)
-    log_pi = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    log_probs = policy_lib.target_logits(log_pi, batch['decoder_target_tokens'])
-    # psi sums to 1 over the global batch, as the weights of a token mean do.
-    policy = -(psi * log_probs).sum() * statistics['weight']
-
-    top_weight = statistics['top_weights'].sum()
-    log_mean = log_sum - jnp.log(jnp.where(top_weight > 0, top_weight, 1.0))
-    dual = temperature * (self.target_divergence + log_mean)
-
-    reference = model.logits(auxiliary.carried['bc'], batch)
-    log_bc = jax.nn.log_softmax(reference.astype(jnp.float32), axis=-1)
+    bc_logits = inputs.model.logits(inputs.given['bc'], inputs.batch)
+    log_bc = jax.nn.log_softmax(bc_logits.astype(jnp.float32), axis=-1)
     log_bc = jax.lax.stop_gradient(log_bc)
-    divergence = (jnp.exp(log_bc) * (log_bc - log_pi)).sum(-1)  # [B, T]
+    divergence = ops.kl_divergence(log_bc, log_pi)  # [B, T]
     divergence = jnp.where(weights > 0, divergence * weights, 0.0).sum()
-    coefficient = self.coefficient(auxiliary.carried['steps'])
+    coefficient = self.coefficient(inputs.auxiliary.carried['steps'])
 
     total = policy + count * dual + coefficient * divergence
     metrics = {
@@ -257,13 +207,3 @@ class BVMPO(base.Loss):
       'top_share': ((is_top * weights).sum(), count),
     }
     return base.LossOutput(total, count, metrics)
-
-
-def _log_sum_exp(exponents: jax.Array, weights: jax.Array) -> jax.Array:
-  """log sum_i w_i exp(e_i); 0 if no weight is positive."""
-  counts = weights > 0
-  is_any = counts.any()
-  # Without weight there is still one exponent, so that no gradient is NaN.
-  safe = jnp.where(counts, exponents, jnp.where(is_any, -jnp.inf, 0.0))
-  total = jax.nn.logsumexp(safe, b=jnp.where(is_any, weights, 1.0))
-  return jnp.where(is_any, total, 0.0)

@@ -1,15 +1,14 @@
 """Direct preference optimisation on the best and worst sample of a source."""
 
-from collections.abc import Mapping
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import types
-from rest_jax.losses import base
+from rest_jax import settings
+from rest_jax.losses import base, ops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,7 @@ class DPO(base.Loss):
   beta: float = 0.1
 
   def __post_init__(self):
-    if not self.beta > 0:
-      raise ValueError(f'beta must be positive; got {self.beta}')
+    settings.positive(self, 'beta')
 
   def row_normalizers(
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
@@ -47,36 +45,20 @@ class DPO(base.Loss):
     del lengths, rewards
     return weights[:, 0]  # Of the best sample.
 
-  def init_auxiliary(
-    self, params: types.Params, given: Mapping[str, types.Params]
-  ) -> base.Auxiliary:
-    del params
-    return base.Auxiliary(carried={'bc': given['bc']})
-
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the weighted number of pairs."""
-    del statistics
     # [2 * B, T], best before worst. A pair counts as much as its best sample.
-    pair_weights = batch['decoder_loss_weights'].max(-1).reshape(-1, 2)[:, 0]
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    pair_weights = inputs.weights.max(-1).reshape(-1, 2)[:, 0]
 
     def sequences(log_probs):
       """[2 * B, T] -> [B, 2], log pi(y | x)."""
-      return jnp.where(is_token, log_probs, 0.0).sum(-1).reshape(-1, 2)
+      return jnp.where(inputs.is_token, log_probs, 0.0).sum(-1).reshape(-1, 2)
 
-    own = sequences(model.log_probs(params, batch, dropout_key=dropout_key))
-    reference = sequences(model.log_probs(auxiliary.carried['bc'], batch))
-    ratios = own - jax.lax.stop_gradient(reference)  # [B, 2]
-    margin = self.beta * (ratios[:, 0] - ratios[:, 1])  # [B]
+    margin = ops.preference_margins(
+      sequences(inputs.log_probs()),
+      sequences(inputs.model.log_probs(inputs.given['bc'], inputs.batch)),
+      self.beta,
+    )  # [B]
     loss = -jax.nn.log_sigmoid(margin)
     count = pair_weights.sum()
     is_right = (margin > 0).astype(jnp.float32)

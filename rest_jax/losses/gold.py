@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rest_jax import types
-from rest_jax.losses import base
+from rest_jax import settings, types
+from rest_jax.losses import base, ops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,8 @@ class _Gold(base.Loss):
   lag: int = 0
 
   def __post_init__(self):
-    for name in ('min_importance', 'discount'):
-      if not 0.0 <= getattr(self, name) <= 1.0:
-        raise ValueError(f'{name} must be in [0, 1]; got {getattr(self, name)}')
-    for name in ('future_steps', 'lag'):
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f'{name} must be at least 0; got {getattr(self, name)}'
-        )
+    settings.inside(self, '[0, 1]', 'min_importance', 'discount')
+    settings.at_least(self, 0, 'future_steps', 'lag')
 
   def token_rewards(
     self, bc_log_probs: Float[Array, 'B T']
@@ -61,8 +55,8 @@ class _Gold(base.Loss):
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
-    auxiliary = base.Auxiliary(carried={'bc': given['bc']})
-    return base.with_lagged(auxiliary, params) if self.lag else auxiliary
+    del given
+    return base.with_lagged(params) if self.lag else base.Auxiliary()
 
   def update_auxiliary(
     self, auxiliary: base.Auxiliary, *, params: types.Params, step: jax.Array
@@ -71,29 +65,17 @@ class _Gold(base.Loss):
       return auxiliary
     return base.renew_lagged(auxiliary, params=params, step=step, lag=self.lag)
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
-    del statistics
-    weights = batch['decoder_loss_weights']  # [B, T]
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
-    log_probs = model.log_probs(params, batch, dropout_key=dropout_key)
-    behind = log_probs
+    weights, is_token = inputs.weights, inputs.is_token  # [B, T]
+    model, batch = inputs.model, inputs.batch
+    log_probs = behind = inputs.log_probs()
     if self.lag:
-      behind = model.log_probs(auxiliary.carried[base.LAGGED], batch)
-    bc_log_probs = model.log_probs(auxiliary.carried['bc'], batch)  # [B, T]
+      behind = model.log_probs(inputs.auxiliary.carried[base.LAGGED], batch)
+    bc_log_probs = model.log_probs(inputs.given['bc'], batch)  # [B, T]
     rewards = jnp.where(is_token, self.token_rewards(bc_log_probs), 0.0)
-    returns = discounted_sums(rewards, self.future_steps, self.discount)
-    importance = jnp.clip(jnp.exp(behind), self.min_importance, 1.0)
-    credit = jax.lax.stop_gradient(importance * returns)  # [B, T]
+    returns = ops.discounted_sums(rewards, self.future_steps, self.discount)
+    credit, importance = ops.gold_credit(behind, returns, self.min_importance)
     count = weights.sum()
     metrics = {
       'nll': (-(log_probs * weights).sum(), count),
@@ -145,21 +127,3 @@ class GoldS(_Gold):
     self, bc_log_probs: Float[Array, 'B T']
   ) -> Float[Array, 'B T']:
     return jnp.maximum(jnp.exp(bc_log_probs), self.min_reward)
-
-
-def discounted_sums(
-  rewards: Float[Array, 'B T'], future_steps: int, discount: float
-) -> Float[Array, 'B T']:
-  """Q_t = sum_{j=0..k} gamma^j r_{t+j}, with r = 0 beyond the last position.
-
-  Args:
-    rewards: 0 at positions that are not of the hypothesis.
-    future_steps: k.
-    discount: gamma.
-  """
-  length = rewards.shape[-1]
-  total = rewards
-  for ahead in range(1, min(future_steps, length - 1) + 1):
-    shifted = jnp.pad(rewards[:, ahead:], ((0, 0), (0, ahead)))
-    total = total + discount**ahead * shifted
-  return total

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from rest_jax import types
-from rest_jax.losses import base
-from rest_jax.losses import value as value_lib
-from rest_jax.models import scalar
+from rest_jax import settings, types
+from rest_jax.losses import base, ops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,48 +38,34 @@ class OAC(base.Loss):
   value_coefficient: float = 0.0
 
   def __post_init__(self):
-    value_lib.check_discount(self.discount)
-    if self.value_coefficient < 0:
-      raise ValueError(
-        f'value_coefficient must be at least 0; got {self.value_coefficient}'
-      )
+    settings.inside(self, '(0, 1]', 'discount')
+    settings.at_least(self, 0, 'value_coefficient')
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    return () if self.value_coefficient else self.needs
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> base.Auxiliary:
     del params
-    state = {'value': given['value']}
-    if self.value_coefficient:
-      return base.Auxiliary(learned=state)
-    return base.Auxiliary(carried=state)
+    if not self.value_coefficient:
+      return base.Auxiliary()
+    return base.Auxiliary(learned={'value': given['value']})
 
-  def values(
-    self, model: Any, auxiliary: base.Auxiliary, batch: types.Batch
-  ) -> Float[Array, 'B T']:
-    """V(s_t) of every position, s_t being the source and the tokens before t."""
-    state = auxiliary.learned if self.value_coefficient else auxiliary.carried
-    return scalar.ScalarModel(model.config).values(state['value'], batch)
-
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
-    del statistics
-    weights = batch['decoder_loss_weights']  # [B, T]
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
-    rewards = batch['rewards']
-    values = self.values(model, auxiliary, batch)  # [B, T]
+    weights, is_token = inputs.weights, inputs.is_token  # [B, T]
+    rewards = inputs.batch['rewards']
+    models = inputs.given
+    if self.value_coefficient:
+      models = inputs.auxiliary.learned
+    values = inputs.values(models['value'])  # [B, T]
+    earned = ops.last_token_rewards(rewards, is_token)
     advantages = jax.lax.stop_gradient(
-      value_lib.advantages(values, rewards, is_token, self.discount)
+      ops.td_errors(earned, values, is_token, self.discount)
     )
-    log_probs = model.log_probs(params, batch, dropout_key=dropout_key)
+    log_probs = inputs.log_probs()
     total = -(advantages * log_probs * weights).sum()
     count = weights.sum()
     metrics = {
@@ -91,7 +74,7 @@ class OAC(base.Loss):
       'advantage_size': ((jnp.abs(advantages) * weights).sum(), count),
     }
     if self.value_coefficient:
-      returns = value_lib.monte_carlo_returns(rewards, is_token, self.discount)
+      returns = ops.monte_carlo_returns(rewards, is_token, self.discount)
       squared = (jnp.square(values - returns) * weights).sum()
       total = total + self.value_coefficient * squared
       metrics['value_squared_error'] = (squared, count)

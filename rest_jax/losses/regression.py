@@ -1,13 +1,12 @@
 """Weighted squared error: how reward models and value functions are fitted."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 import numpy as np
 
-from rest_jax import types
 from rest_jax.losses import base
 
 
@@ -36,21 +35,19 @@ class Regression(base.Loss):
     del lengths, rewards
     return weights.sum(axis=1)
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the sum of the rows' weights."""
-    del auxiliary, statistics
-    predicted = model.rewards(params, batch, dropout_key=dropout_key)  # [B]
-    weights = batch['score_weights']
-    squared = jnp.square(predicted.astype(jnp.float32) - batch['scores'])
-    total = (squared * weights).sum()
+    predicted, scores, weights = self.columns_of(inputs)
+    total = (jnp.square(predicted - scores) * weights).sum()
     count = weights.sum()
     return base.LossOutput(total, count, {'squared_error': (total, count)})
+
+  def columns_of(
+    self, inputs: base.Inputs
+  ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Float[Array, ' B']]:
+    """Predicted rewards in float32, scores, and weights."""
+    predicted = inputs.model.rewards(
+      inputs.params, inputs.batch, dropout_key=inputs.dropout_key
+    )
+    columns = inputs.batch['scores'], inputs.batch['score_weights']
+    return predicted.astype(jnp.float32), *columns

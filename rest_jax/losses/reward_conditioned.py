@@ -1,13 +1,12 @@
 """Behavioural cloning of a policy that is told the reward to reach."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rest_jax import types
+from rest_jax import settings
 from rest_jax.losses import base
 
 
@@ -39,15 +38,9 @@ class RewardConditionedBC(base.Loss):
   target: int | None = None
 
   def __post_init__(self):
-    if self.num_classes < 2:
-      raise ValueError(
-        f'num_classes must be at least 2; got {self.num_classes}'
-      )
-    if self.target is not None and not 0 <= self.target < self.num_classes:
-      raise ValueError(
-        f'target must be in [0, num_classes={self.num_classes}), or None for '
-        f'the highest; got {self.target}'
-      )
+    settings.at_least(self, 2, 'num_classes')
+    classes = f'[0, {self.num_classes})'
+    settings.inside(self, classes, 'target', none='the highest')
 
   def decoder_start(self, vocab_size: int) -> int:
     target = self.num_classes - 1 if self.target is None else self.target
@@ -61,23 +54,15 @@ class RewardConditionedBC(base.Loss):
     classes = jnp.clip(classes, 0, self.num_classes - 1)
     return vocab_size - self.num_classes + classes
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens."""
-    del auxiliary, statistics
-    weights = batch['decoder_loss_weights']  # [B, T]
-    starts = self.starts(batch['rewards'], model.config.vocab_size)
-    inputs = batch['decoder_input_tokens'].at[:, 0].set(starts)
-    log_probs = model.unconditioned().log_probs(
-      params, {**batch, 'decoder_input_tokens': inputs}, dropout_key=dropout_key
+    weights, batch = inputs.weights, inputs.batch
+    starts = self.starts(batch['rewards'], inputs.model.config.vocab_size)
+    tokens = batch['decoder_input_tokens'].at[:, 0].set(starts)
+    log_probs = inputs.model.unconditioned().log_probs(
+      inputs.params,
+      {**batch, 'decoder_input_tokens': tokens},
+      dropout_key=inputs.dropout_key,
     )
     count = weights.sum()
     nll = jnp.where(weights > 0, -log_probs * weights, 0.0).sum()

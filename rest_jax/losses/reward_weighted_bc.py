@@ -4,11 +4,10 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings
 from rest_jax.losses import base
 
 
@@ -39,9 +38,7 @@ class RewardWeightedBC(base.Loss):
   max_weight: float = 20.0
 
   def __post_init__(self):
-    for name in ('temperature', 'max_weight'):
-      if not getattr(self, name) > 0:
-        raise ValueError(f'{name} must be positive; got {getattr(self, name)}')
+    settings.positive(self, 'temperature', 'max_weight')
 
   def row_normalizers(
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
@@ -54,21 +51,11 @@ class RewardWeightedBC(base.Loss):
     exponent = (rewards - 1.0) / self.temperature
     return numbers.exp(numbers.minimum(exponent, math.log(self.max_weight)))
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the weighted number of tokens."""
-    del auxiliary, statistics
-    weights = batch['decoder_loss_weights']  # [B, T]
-    of_reward = self._of_reward(jnp, batch['rewards'])  # [B]
-    nll = -model.log_probs(params, batch, dropout_key=dropout_key)  # [B, T]
+    weights = inputs.weights  # [B, T]
+    of_reward = self._of_reward(jnp, inputs.batch['rewards'])  # [B]
+    nll = -inputs.log_probs()  # [B, T]
     weighted = weights * of_reward[:, None]
     rows = (weights.max(-1) > 0).astype(jnp.float32)
     metrics = {

@@ -1,13 +1,12 @@
 """Squared error and a logistic loss of pairs of one source: for reward models."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
-from rest_jax import types
-from rest_jax.losses import base, regression
+from rest_jax import settings
+from rest_jax.losses import base, ops, regression
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,9 +24,8 @@ class WithinSource(regression.Regression):
   over w_i and w_j annotators. The cross-entropy is less the target's entropy, so
   that L is 0 at R = s.
 
-  Source: Bradley and Terry, Rank Analysis of Incomplete Block Designs (1952),
-  with graded preferences: the target of a pair is sigma of its difference, 1 or
-  0 where it is many times tau.
+  Source: `ops.graded_preferences`; the target of a pair is sigma of its
+  difference, 1 or 0 where it is many times tau.
 
   Note: of a source with more than `hypotheses` only pairs within a row of the
   batch are compared. Which share a row is fixed.
@@ -47,69 +45,26 @@ class WithinSource(regression.Regression):
   hypotheses: int = 4
 
   def __post_init__(self):
-    if not self.regression >= 0:
-      raise ValueError(f'regression must be at least 0; got {self.regression}.')
-    for field in ('weight', 'temperature'):
-      if not getattr(self, field) > 0:
-        raise ValueError(
-          f'{field} must be above 0; got {getattr(self, field)}. For '
-          'regression alone: RewardStage.loss = @Regression().'
-        )
-    if self.hypotheses < 2:
-      raise ValueError(
-        f'hypotheses must be at least 2, a pair; got {self.hypotheses}.'
-      )
+    settings.at_least(self, 0, 'regression')
+    alone = 'For regression alone: RewardStage.loss = @Regression().'
+    settings.positive(self, 'weight', 'temperature', hint=alone)
+    settings.at_least(self, 2, 'hypotheses', hint='A pair is the least.')
 
   @property
   def hypotheses_per_row(self) -> int:
     return self.hypotheses
 
-  def __call__(
-    self,
-    *,
-    model: Any,
-    params: types.Params,
-    auxiliary: base.Auxiliary,
-    batch: types.Batch,
-    statistics: Any = None,
-    dropout_key: jax.Array | None = None,
-  ) -> base.LossOutput:
+  def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the sum of the rows' weights."""
-    del auxiliary, statistics
-    predicted = model.rewards(params, batch, dropout_key=dropout_key)
-    predicted = predicted.astype(jnp.float32)  # [B * N]
-    num_sources = batch['encoder_input_tokens'].shape[0]
+    num_sources = inputs.batch['encoder_input_tokens'].shape[0]
     rewards, scores, weights = (
-      array.reshape(num_sources, -1)
-      for array in (predicted, batch['scores'], batch['score_weights'])
+      column.reshape(num_sources, -1) for column in self.columns_of(inputs)
     )  # [B, N] each
     squared = (jnp.square(rewards - scores) * weights).sum()
-
-    def differences(values):
-      return values[:, :, None] - values[:, None, :]  # [B, N, N]
-
-    both = weights[:, :, None] + weights[:, None, :]
-    precision = 2 * weights[:, :, None] * weights[:, None, :]
-    precision /= jnp.where(both > 0, both, 1.0)
-    precision *= 1 - jnp.eye(weights.shape[1])
-    target = differences(scores) / self.temperature
-    logits = differences(rewards) / self.temperature
-    cross_entropy = _cross_entropy(target, logits) - _cross_entropy(
-      target, target
+    pairs, accuracy = ops.graded_preferences(
+      rewards, scores, weights, self.temperature
     )
-    others = jnp.maximum((weights > 0).sum(axis=1) - 1, 1)  # [B]
-    pairs = (precision * cross_entropy).sum(axis=(1, 2)) / others
     count = weights.sum()
-    is_right = (jnp.sign(logits) * jnp.sign(target) + 1) / 2
-    ordered = precision * (target != 0)
-    metrics = {
-      'squared_error': (squared, count),
-      'accuracy': ((is_right * ordered).sum(), ordered.sum()),
-    }
-    total = self.regression * squared + self.weight * pairs.sum()
+    metrics = {'squared_error': (squared, count), 'accuracy': accuracy}
+    total = self.regression * squared + self.weight * pairs
     return base.LossOutput(total, count, metrics)
-
-
-def _cross_entropy(target: jax.Array, logits: jax.Array) -> jax.Array:
-  """H(sigma(target), sigma(logits)), in nats."""
-  return jax.nn.softplus(logits) - jax.nn.sigmoid(target) * logits

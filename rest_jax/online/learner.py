@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float
 
 from rest_jax import types
 from rest_jax.losses import base as losses_base
+from rest_jax.losses import ops
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
-from rest_jax.online import advantages as advantages_lib
 from rest_jax.online import objective
 from rest_jax.online import ppo_config as config_lib
 from rest_jax.parallel import mesh as mesh_lib
@@ -34,15 +34,13 @@ def credit(
 ) -> tuple[Float[Array, 'n T'], Float[Array, 'n T']]:
   """Returns whitened advantages and the critic's targets G_t = A_t + V(s_t).
 
-  See `advantages` for the arguments; numbers after the last token are 0.
+  See `ops.penalised_rewards` and `ops.gae` for the arguments; numbers after the last token are 0.
   """
-  token_rewards = advantages_lib.token_rewards(
-    log_probs, bc_log_probs, rewards, is_token, kl_coefficient
+  token_rewards = ops.penalised_rewards(
+    rewards, log_probs - bc_log_probs, is_token, kl_coefficient
   )
-  found = advantages_lib.gae(
-    token_rewards, values, is_token, discount, gae_lambda
-  )
-  return advantages_lib.whiten(found, is_token), found + values
+  found = ops.gae(token_rewards, values, is_token, discount, gae_lambda)
+  return ops.whiten(found, is_token), found + values
 
 
 def initial_state(

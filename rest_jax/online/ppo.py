@@ -22,6 +22,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import interruption
 from rest_jax.storage import remote
 from rest_jax.training import checkpoints as checkpoints_lib
+from rest_jax.training import digests
 from rest_jax.training import journal as journal_lib
 from rest_jax.training import step as step_lib
 from rest_jax.training import trainer as trainer_lib
@@ -373,7 +374,7 @@ class _Run:
         'best_objective': progress.best_objective,
         'evaluation': progress.best_metrics,
         'seconds': cost['seconds']['total'],
-        'params_digest': checkpoints_lib.digest(best),
+        'params_digest': digests.digest(best),
       },
       'cost': {**cost, 'distinct_samples': self.seen.count()},
       'course': progress.course,

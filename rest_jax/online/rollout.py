@@ -5,7 +5,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int64
 import numpy as np
 
@@ -17,7 +16,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.training import loader
+from rest_jax.training import loader, teacher_forcing
 
 _NUMBERS = 'numbers'
 
@@ -278,25 +277,17 @@ class KLToBC:
     numbers = self.batching.per_token(
       self.pairs,
       hypotheses,
-      functools.partial(token_kl, self.policy, params, self.bc_params),
+      functools.partial(
+        _token_divergences, self.policy, params, self.bc_params
+      ),
       self.mesh,
     )
     return mean_kl(numbers, hypotheses)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def token_kl(
-  policy: policy_lib.Policy,
-  params: types.Params,
-  bc_params: types.Params,
-  batch: types.Batch,
-) -> Float[Array, 'B T']:
-  """KL(pi || pi_BC) of the next token at every position, in nats."""
-  ours, theirs = (
-    jax.nn.log_softmax(policy.logits(tree, batch))
-    for tree in (params, bc_params)
-  )
-  return (jnp.exp(ours) * (ours - theirs)).sum(-1)
+_token_divergences = jax.jit(
+  teacher_forcing.token_divergences, static_argnums=0
+)
 
 
 def mean_kl(

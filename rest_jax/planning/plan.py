@@ -287,7 +287,7 @@ def suggested(
     choice = meshes.suggest(
       where.chip,
       where.num_chips,
-      programs_lib.tree_bytes(program.arguments[0]),
+      program.model_bytes,
       num_heads=program.network.num_heads,
       emb_dim=program.network.emb_dim,
       can_shard_fully=program.keeps_state,

@@ -44,7 +44,8 @@ class Program:
     items: rows, candidates or hypotheses that one call works on.
     resized: the program of another size; None where none is searched.
     network: sizes of what it runs.
-    keeps_state: whether the first argument is the state of a training.
+    keeps_state: whether the first argument is the state of a training, and the
+      last the models that it reads.
   """
 
   name: str
@@ -58,6 +59,14 @@ class Program:
   network: network_lib.NetworkConfig
   resized: Callable[[int], 'Program'] | None = None
   keeps_state: bool = False
+
+  @property
+  def model_bytes(self) -> int:
+    """Bytes of its parameters, and of all else that a training keeps of models."""
+    arguments = self.arguments[:1]
+    if self.keeps_state:
+      arguments += self.arguments[-1:]
+    return tree_bytes(arguments)
 
   def trace(self) -> Any:
     """The program as `jax.jit` traces it, to be lowered and compiled."""
@@ -194,7 +203,14 @@ class Training:
         target.mesh_config,
         trainer.max_bad_steps > 0,
       ),
-      arguments=(state, batch, rate, key, expected),
+      arguments=(
+        state,
+        batch,
+        rate,
+        key,
+        expected,
+        {name: given[name] for name in self.loss.reads},
+      ),
       mesh=mesh,
       rules=target.mesh_config.rules,
       size=batch['encoder_input_tokens'].size,

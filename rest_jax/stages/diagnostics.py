@@ -116,14 +116,13 @@ def distance_to_bc(
       seed=seed,
       description='KL to BC',
     )
-    divergences = teacher_forcing.divergences(
-      params,
-      policy,
-      policies.load(bc_directory, policy.unconditioned(), mesh_config),
-      mesh_config,
+    forced = teacher_forcing.Rows(
       sources=(pairs.source_tokens, ids),
       targets=(tokens, np.arange(len(tokens))),
+      mesh_config=mesh_config,
     )
+    bc_params = policies.load(bc_directory, policy.unconditioned(), mesh_config)
+    divergences = forced.divergences(policy, params, bc_params)
     kl, per_token = hacking.divergence(divergences, tokens.lengths, ids)
   return {
     'kl_to_bc': {'mean': kl.mean, 'stderr': kl.stderr},

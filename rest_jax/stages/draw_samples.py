@@ -124,13 +124,11 @@ def _references(
     source_id=np.asarray(rows, np.int64),
     sample_id=np.full(len(rows), sample_store.REFERENCE_SAMPLE_ID, np.int32),
     tokens=[references[int(row)] for row in rows],
-    log_prob=teacher_forcing.log_probs(
-      params,
-      policy,
-      mesh_config,
+    log_prob=teacher_forcing.Rows(
       sources=(pairs.source_tokens, rows),
       targets=(references, rows),
-    ),
+      mesh_config=mesh_config,
+    ).log_probs(policy, params),
     finished=np.ones(len(rows), bool),
   )
 

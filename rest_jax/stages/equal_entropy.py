@@ -189,14 +189,11 @@ def entropy(
     seed=seed,
     description=f'entropy at T={decode.temperature:.2f}',
   )
-  entropies = teacher_forcing.entropies(
-    params,
-    policy,
-    decode,
-    mesh_config,
+  entropies = teacher_forcing.Rows(
     sources=(pairs.source_tokens, ids),
     targets=(tokens, np.arange(len(tokens))),
-  )
+    mesh_config=mesh_config,
+  ).entropies(policy, params, decode)
   mean = float(entropies.sum(dtype=np.float64) / tokens.lengths.sum())
   # It decides what is drawn next, so it is the same to the last bit.
   return processes.by_main('entropy', lambda: mean)

@@ -18,7 +18,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
 from rest_jax.storage import files
-from rest_jax.training import checkpoints
+from rest_jax.training import checkpoints, digests
 from rest_jax.training import step as step_lib
 
 NETWORK_GIN = 'network.gin'
@@ -54,7 +54,7 @@ def write(
       network embeds.
   """
   pieces = check_vocabulary(vocabulary, config)
-  digest = checkpoints.digest(params)
+  digest = digests.of_bytes(params)
   folder = folder_lib.begin(
     directory,
     {

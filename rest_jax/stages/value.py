@@ -13,6 +13,7 @@ from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import metrics
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
+from rest_jax.losses import base
 from rest_jax.losses import value as value_loss
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
@@ -279,12 +280,7 @@ class _Evaluation:
     @jax.jit
     def measure(params, batch):
       values = model.values(params, batch)
-      output = loss(
-        model=model,
-        params=params,
-        auxiliary=loss.init_auxiliary(params, {}),
-        batch=batch,
-      )
+      output = loss(base.Inputs(model=model, params=params, batch=batch))
       weights = batch['decoder_loss_weights']
       last = scalar.last_value(values, weights)
       by_row = last, values[:, 0], batch['rewards'], weights.max(axis=1) > 0

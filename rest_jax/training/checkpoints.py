@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 import errno
-import hashlib
 import math
 import os
 import pathlib
@@ -16,6 +15,7 @@ import orbax.checkpoint as ocp
 from rest_jax import types
 from rest_jax.parallel import processes
 from rest_jax.storage import files
+from rest_jax.training import digests
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'
@@ -23,38 +23,16 @@ OBJECTIVE = 'objective'
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What the train state holds, and how its steps are taken. 2: states of the
 # optimiser apart for parameters and what the loss learns; gradients divided by
-# the expected normaliser.
-_FORMAT = 2
+# the expected normaliser. 3: without the models that the loss only reads; digests
+# of blocks. Those of 2 are still read.
+_FORMAT = 3
+_DIGESTS = {2: digests.of_bytes, 3: digests.digest}
 # Characters of Orbax's errors, which can be pages.
 _SHOWN = 300
 
 
 class FormatError(ValueError):
   """A train state of another version cannot be trained on from."""
-
-
-def digest(tree: Any) -> str:
-  """SHA-256 over the names, shapes, types and bytes of a tree of arrays.
-
-  Orbax's files have random names, and a flipped bit in one restores silently:
-  arrays are compared, never files.
-
-  Args:
-    tree: the arrays.
-
-  Returns:
-    Hexadecimal digits.
-  """
-  hashed = hashlib.sha256()
-  for path, leaf in sorted(
-    jax.tree_util.tree_leaves_with_path(tree),
-    key=lambda item: jax.tree_util.keystr(item[0]),
-  ):
-    array = processes.fetch(leaf)
-    name = jax.tree_util.keystr(path)
-    hashed.update(f'{name}{array.shape}{array.dtype.name}'.encode())
-    hashed.update(np.ascontiguousarray(array).tobytes())
-  return hashed.hexdigest()
 
 
 class _LatestAndBest:
@@ -139,8 +117,8 @@ class Checkpoints:
           {
             **record,
             'format': _FORMAT,
-            'params_digest': digest(state.params),
-            'rest_digest': digest(rest),
+            'params_digest': digests.digest(state.params),
+            'rest_digest': digests.digest(rest),
           }
         ),
       ),
@@ -164,13 +142,18 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def restore(
-    self, step: int, like: step_lib.TrainState
+    self,
+    step: int,
+    like: step_lib.TrainState,
+    given: Mapping[str, types.Params] | None = None,
   ) -> tuple[step_lib.TrainState, dict[str, Any]]:
     """Restores a whole train state.
 
     Args:
       step: which one.
       like: a state of the same structure; gives shapes and shardings.
+      given: parameters of the models that the loss reads, which earlier versions
+        saved as part of the state.
 
     Returns:
       The state and its record.
@@ -178,8 +161,10 @@ class Checkpoints:
     Raises:
       FormatError: if another version saved it.
     """
-    self._check_format(step)
-    rest = {'auxiliary': like.auxiliary, 'optimizer': like.optimizer}
+    auxiliary, found = like.auxiliary, self._format(step)
+    if given and found == 2:
+      auxiliary = auxiliary.replace(carried={**auxiliary.carried, **given})
+    rest = {'auxiliary': auxiliary, 'optimizer': like.optimizer}
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -190,16 +175,21 @@ class Checkpoints:
     )
     for item in ('params', 'rest'):
       _check(item, restored, step, self._manager.directory)
+    auxiliary = restored['rest']['auxiliary']
+    for name in given or ():
+      auxiliary.carried.pop(name, None)
     state = step_lib.TrainState(
       step=processes.place(np.int32(step), like.step.sharding),
       params=restored['params'],
-      auxiliary=restored['rest']['auxiliary'],
+      auxiliary=auxiliary,
       optimizer=restored['rest']['optimizer'],
     )
     return state, restored['record']
 
   def restore_latest(
-    self, like: step_lib.TrainState
+    self,
+    like: step_lib.TrainState,
+    given: Mapping[str, types.Params] | None = None,
   ) -> tuple[step_lib.TrainState, dict[str, Any]] | None:
     """Restores the newest state that is whole; None if nothing was saved.
 
@@ -207,6 +197,7 @@ class Checkpoints:
 
     Args:
       like: see `restore`.
+      given: see `restore`.
 
     Raises:
       FormatError: another version saved them.
@@ -215,7 +206,7 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
-        found = self.restore(step, like)
+        found = self.restore(step, like, given)
         best = found[1].get('best_step')
         if best not in (None, step):
           # Now rather than at the end of the training, which needs it.
@@ -244,12 +235,13 @@ class Checkpoints:
       )
     return None
 
-  def _check_format(self, step: int) -> None:
+  def _format(self, step: int) -> int:
+    """Returns the format of a checkpoint; raises if it is of no use here."""
     restored = self._manager.restore(
       step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
     )
     found = restored['record'].get('format', 1)
-    if found != _FORMAT:
+    if found not in _DIGESTS:
       raise FormatError(
         f'{self.directory} has a training that another version of rest_jax began '
         f'(format {found} of its checkpoints; this version has {_FORMAT}) and did '
@@ -257,6 +249,7 @@ class Checkpoints:
         'Remove that folder to have the stage trained anew, or finish it with '
         'the version that began it.'
       )
+    return found
 
   def restore_params(self, step: int, like: types.Params) -> types.Params:
     """Restores the parameters alone; `like` gives shapes and shardings."""
@@ -321,7 +314,9 @@ def _check(
   item: str, restored: Mapping[str, Any], step: int, directory: Any
 ) -> None:
   """Raises unless an item's arrays are those that were saved."""
-  if digest(restored[item]) != restored['record'][f'{item}_digest']:
+  record = restored['record']
+  digest = _DIGESTS.get(record.get('format', 1), digests.of_bytes)
+  if digest(restored[item]) != record[f'{item}_digest']:
     raise ValueError(
       f'{item} of checkpoint {step} in {directory} is damaged: its digest is not '
       'the one recorded when it was saved. Remove that checkpoint; training '

@@ -22,7 +22,7 @@ def sharded_state(
   given: Mapping[str, Any] | None,
   mesh_config: mesh_lib.MeshConfig,
   mesh: jax.sharding.Mesh,
-) -> step_lib.TrainState:
+) -> tuple[step_lib.TrainState, dict[str, types.Params]]:
   """Places parameters by the rules and makes the rest of the state alike.
 
   Args:
@@ -35,18 +35,17 @@ def sharded_state(
     mesh: to place them on.
 
   Returns:
-    The state that training starts from.
+    The state that training starts from, and the parameters of the models that
+    each step reads.
   """
 
   def place(model, params):
-    # A copy: the step donates its state, and the caller keeps its parameters.
     return mesh_lib.put_params(
-      jax.tree.map(lambda x: jnp.array(x, copy=True), params),
-      model.logical_axes(),
-      mesh,
-      mesh_config.rules,
+      params, model.logical_axes(), mesh, mesh_config.rules
     )
 
+  # A copy: the step donates its state, and the caller keeps its parameters.
+  params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
   params = place(model, params)
   given = given or {}
   others = {name: place(*given[name]) for name in loss.needs if name in given}
@@ -55,7 +54,8 @@ def sharded_state(
   )
   shapes = abstract_state(loss, optimizer, params, others, mesh)
   shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
-  return jax.jit(init, out_shardings=shardings)(params, given=others)
+  state = jax.jit(init, out_shardings=shardings)(params, given=others)
+  return state, {name: others[name] for name in loss.reads}
 
 
 def abstract_state(

@@ -1,6 +1,7 @@
 """The train state and the jitted train step, for every model and loss."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -20,7 +21,8 @@ class TrainState:
   Attributes:
     step: int32 scalar, optimiser steps taken.
     params: the model's parameters.
-    auxiliary: the loss's own state.
+    auxiliary: the loss's own state; models that it only reads are no part of
+      it, see `Loss.reads`.
     optimizer: optax's states, of 'params' and, where the loss learns something
       beside them, of 'learned'.
   """
@@ -82,7 +84,8 @@ def make_train_step(
 ) -> TrainStep:
   """Returns the step, to be jitted:
 
-  step(state, batch, learning_rate, dropout_key, expected_normalizer=None).
+  step(state, batch, learning_rate, dropout_key, expected_normalizer=None,
+  given=None).
 
   The gradient is that of sum_m S_m / Z over the micro-batches m, with S the
   loss's weighted sum, so that it does not depend on how rows are divided among
@@ -108,29 +111,27 @@ def make_train_step(
     The step, which returns the new state and metrics. Its learning rate is a
     float32 scalar, its dropout key a typed key, which it folds with the number
     of the step, or None for no dropout. Its expected normaliser is Z, a float32
-    scalar, or None for the batch's own, where there is but one. Metrics are
+    scalar, or None for the batch's own, where there is but one. `given` has the
+    parameters of the models that the loss reads, by name. Metrics are
     float32 scalars: the loss's own and `loss`, over the batch's own counts, and
     `gradient_norm` and `normalizer`.
   """
 
-  def objective(trained, state, batch, statistics, key):
-    auxiliary = state.auxiliary.replace(learned=trained['learned'])
+  def objective(trained, inputs):
+    auxiliary = inputs.auxiliary.replace(learned=trained['learned'])
     output = loss(
-      model=model,
-      params=trained['params'],
-      auxiliary=auxiliary,
-      batch=batch,
-      statistics=statistics,
-      dropout_key=key,
+      dataclasses.replace(inputs, params=trained['params'], auxiliary=auxiliary)
     )
     return output.weighted_sum, output
 
   gradient_of = jax.grad(objective, has_aux=True)
 
-  def accumulate(trained, state, batches, statistics, key):
+  def accumulate(trained, inputs, batches, key):
     def one(micro, batch):
       micro_key = None if key is None else jax.random.fold_in(key, micro)
-      return gradient_of(trained, state, batch, statistics, micro_key)
+      return gradient_of(
+        trained, dataclasses.replace(inputs, batch=batch, dropout_key=micro_key)
+      )
 
     if accumulation_steps == 1:
       return one(0, jax.tree.map(lambda x: x[0], batches))
@@ -146,21 +147,33 @@ def make_train_step(
   update = _updater(optimizer, loss, learned_rate_factor)
 
   def train_step(
-    state, batch, learning_rate, dropout_key, expected_normalizer=None
+    state,
+    batch,
+    learning_rate,
+    dropout_key,
+    expected_normalizer=None,
+    given=None,
   ):
     if row_filter is not None:
       batch = row_filter(batch)
     batches = jax.tree.map(
       lambda x: x.reshape((accumulation_steps, -1, *x.shape[1:])), batch
     )
-    statistics = None
+    inputs = base.Inputs(
+      model=model,
+      params=state.params,
+      batch={},  # Of each micro-batch in turn.
+      auxiliary=state.auxiliary,
+      given=given or {},
+    )
     if loss.needs_statistics:
-      statistics = _statistics(model, loss, state, batches)
+      statistics = _statistics(loss, inputs, batches)
+      inputs = dataclasses.replace(inputs, statistics=statistics)
     key = None
     if dropout_key is not None:
       key = jax.random.fold_in(dropout_key, state.step)
     trained = {'params': state.params, 'learned': state.auxiliary.learned}
-    gradient, output = accumulate(trained, state, batches, statistics, key)
+    gradient, output = accumulate(trained, inputs, batches, key)
 
     own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
     scale = own
@@ -235,16 +248,11 @@ def _updater(
   return update
 
 
-def _statistics(model, loss, state, batches):
+def _statistics(loss, inputs, batches):
   """The loss's statistics over all micro-batches; no gradient flows."""
 
   def one(batch):
-    return loss.batch_statistics(
-      model=model,
-      params=state.params,
-      auxiliary=state.auxiliary,
-      batch=batch,
-    )
+    return loss.batch_statistics(dataclasses.replace(inputs, batch=batch))
 
   stacked = jax.lax.map(one, batches)  # leaves [M, B/M, ...]
   flat = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), stacked)

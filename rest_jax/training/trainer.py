@@ -23,7 +23,13 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption, profiling
 from rest_jax.storage import remote
-from rest_jax.training import bad_steps, loader, optimizers, placement
+from rest_jax.training import (
+  bad_steps,
+  digests,
+  loader,
+  optimizers,
+  placement,
+)
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
 from rest_jax.training import step as step_lib
@@ -75,45 +81,24 @@ class TrainerConfig:
 
   def __post_init__(self):
     if isinstance(self.buckets, int):
-      if self.buckets < 1:
-        raise ValueError(
-          'buckets must be rising lengths, or how many to choose from the data, '
-          f'at least 1; got {self.buckets}'
-        )
+      hint = 'A number says how many lengths to choose from the data.'
+      settings.at_least(self, 1, 'buckets', hint=hint)
     else:
-      self._check_lengths('buckets')
-    self._check_lengths('packed_lengths')
-    for name in (
+      settings.make_tuples(self, 'buckets')
+      settings.rising(self, 'buckets')
+    settings.make_tuples(self, 'packed_lengths')
+    settings.rising(self, 'packed_lengths', may_be_empty=True)
+    settings.at_least(
+      self,
+      1,
       'max_steps',
       'evaluate_every',
       'tokens_per_batch',
       'accumulation_steps',
       'log_every',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}'
-        )
-    if self.max_bad_steps < 0:
-      raise ValueError(
-        f'max_bad_steps must be at least 0; got {self.max_bad_steps}'
-      )
-    if self.patience is not None and self.patience < 1:
-      raise ValueError(
-        f'patience must be at least 1, or None for no early stop; got '
-        f'{self.patience}'
-      )
-
-  def _check_lengths(self, name: str) -> None:
-    settings.make_tuples(self, name)
-    lengths = getattr(self, name)
-    if (not lengths and name == 'buckets') or any(
-      length < 1 or length <= before
-      for before, length in zip((0, *lengths), lengths, strict=False)
-    ):
-      raise ValueError(
-        f'{name} must be rising lengths, at least 1; got {lengths}'
-      )
+    )
+    settings.at_least(self, 0, 'max_bad_steps')
+    settings.at_least(self, 1, 'patience', none='no early stop')
 
   @property
   def least_steps(self) -> int:
@@ -277,11 +262,11 @@ def train(
   with contextlib.ExitStack() as stack:
     stack.callback(store.close)
     stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
-    state = placement.sharded_state(
+    state, others = placement.sharded_state(
       model, loss, config.optimizer, params, given, mesh_config, mesh
     )
     progress, fresh = _Progress(), True
-    saved = store.restore_latest(state)
+    saved = store.restore_latest(state, others)
     if saved is not None:
       state, record = saved
       progress, fresh = _Progress.of(record), False
@@ -313,7 +298,7 @@ def train(
     with interruption.deferred():
       if progress.awaits_evaluation or (fresh and config.evaluate_first):
         run.evaluate(state)
-      state = run.steps(train_step, state, mesh, has_dropout)
+      state = run.steps(train_step, state, others, mesh, has_dropout)
     if progress.best_step is None:
       raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
     best = store.restore_params(progress.best_step, state.params)
@@ -361,7 +346,7 @@ class _Run:
     self._read = dict.fromkeys(_SIDES, 0)
     self._num_readers = 1
 
-  def steps(self, train_step, state, mesh, has_dropout):
+  def steps(self, train_step, state, given, mesh, has_dropout):
     config, progress = self._config, self._progress
     learning_rates = config.optimizer.learning_rates(config.max_steps)
     everywhere = mesh_lib.replicated(mesh)
@@ -390,6 +375,7 @@ class _Run:
         rate,
         dropout_key,
         expected,
+        given,
         before=state,
         number=step + 1,
       )
@@ -504,7 +490,7 @@ class _Run:
       'evaluation_seconds': progress.evaluation_seconds,
       **{side: getattr(progress, side) for side in _SIDES},
       'target_tokens_per_second': progress.target_tokens / training,
-      'params_digest': checkpoints_lib.digest(best),
+      'params_digest': digests.digest(best),
     }
 
 

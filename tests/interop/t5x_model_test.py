@@ -151,10 +151,11 @@ def test_filtered_loss_and_gradient_are_ours(run, policy, params, name):
 
   def ours(params):
     output = loss(
-      model=policy,
-      params=params,
-      auxiliary=losses_base.Auxiliary(),
-      batch=filters_base.mask_rows(batch, is_inclusive=False),
+      losses_base.Inputs(
+        model=policy,
+        params=params,
+        batch=filters_base.mask_rows(batch, is_inclusive=False),
+      )
     )
     return output.weighted_sum / output.normalizer
 
@@ -301,9 +302,7 @@ def test_an_improve_step_by_t5x_train(
   )
   batch = filters_base.mask_rows(_our_batch(run, 0.45, 1.0), False)
   before, after = (
-    bc.BC()(
-      model=policy, params=of, auxiliary=losses_base.Auxiliary(), batch=batch
-    )
+    bc.BC()(losses_base.Inputs(model=policy, params=of, batch=batch))
     for of in (params, improved)
   )
   nlls = [

@@ -1,9 +1,11 @@
 """Tests of what all losses share."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rest_jax.losses import (
+  base,
   bc,
   bve,
   bvmpo,
@@ -53,23 +55,25 @@ class _Scored(table.Table):
   ids=repr,
 )
 def test_normalisers_of_rows_add_up_to_that_of_the_batch(loss, monkeypatch):
-  for module in (bvmpo, oac):
-    monkeypatch.setattr(module.scalar, 'ScalarModel', table.ValueTable)
+  monkeypatch.setattr(base.scalar, 'ScalarModel', table.ValueTable)
   random = np.random.default_rng(0)
   lengths = np.array([5, 2, 4, 1, 3, 3])
   theta = table.params(random, len(lengths), 5, 17)
   cases = table.batch(random, lengths, 5, 17)
   weights = np.array([1, 0.25, 1, 0.5, 0.25, 1], np.float32)
   cases['decoder_loss_weights'] *= weights[:, None]
-  cases['scores'], cases['score_weights'] = cases['rewards'], weights
+  cases['scores'] = cases['rewards']
+  cases['score_weights'] = jnp.asarray(weights)
   given = {'bc': theta, 'value': {'v': theta['x'][..., 0]}}
-  auxiliary = loss.init_auxiliary(theta, given)
   output = loss(
-    model=_Scored(),
-    params=theta,
-    auxiliary=auxiliary,
-    batch={**cases, 'decoder_input_tokens': cases['decoder_target_tokens']},
-    statistics=table.statistics(loss, theta, auxiliary, cases),
+    base.Inputs(
+      model=_Scored(),
+      params=theta,
+      auxiliary=loss.init_auxiliary(theta, given),
+      given=given,
+      batch={**cases, 'decoder_input_tokens': cases['decoder_target_tokens']},
+      statistics=table.statistics(loss, given, cases),
+    )
   )
   each = loss.layout.hypotheses_per_source
   rows = loss.row_normalizers(

@@ -25,10 +25,11 @@ def make_batch(targets, weights):
 
 def call(loss, logits, batch):
   return loss(
-    model=LogitsModel(),
-    params={'x': jnp.asarray(logits, jnp.float32)},
-    auxiliary=base.Auxiliary(),
-    batch=batch,
+    base.Inputs(
+      model=LogitsModel(),
+      params={'x': jnp.asarray(logits, jnp.float32)},
+      batch=batch,
+    )
   )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from rest_jax.losses import bc, bvmpo, value
+from rest_jax.losses import base, bc, bvmpo, ops
 from tests.losses import table
 
 _LOSSES = [
@@ -20,7 +20,7 @@ _LOSSES = [
 
 @pytest.fixture(autouse=True)
 def _values_are_a_table(monkeypatch):
-  monkeypatch.setattr(bvmpo.scalar, 'ScalarModel', table.ValueTable)
+  monkeypatch.setattr(base.scalar, 'ScalarModel', table.ValueTable)
 
 
 def _case(seed=0, lengths=(5, 2, 4)):
@@ -35,20 +35,18 @@ def _mean(output):
   return output.weighted_sum / output.normalizer
 
 
+def _advantages(loss, cases, given):
+  is_token = cases['decoder_target_tokens'] > 0
+  rewards = ops.last_token_rewards(cases['rewards'], is_token)
+  return ops.td_errors(rewards, given['value']['v'], is_token, loss.discount)
+
+
 def _reference(loss, theta, cases, given, steps=0):
   """The loss, written down anew with a loop over tokens."""
   targets = np.asarray(cases['decoder_target_tokens'])
   log_pi = np.asarray(jax.nn.log_softmax(theta['x']), np.float64)
   log_bc = np.asarray(jax.nn.log_softmax(given['bc']['x']), np.float64)
-  advantages = np.asarray(
-    value.advantages(
-      given['value']['v'],
-      cases['rewards'],
-      cases['decoder_target_tokens'] > 0,
-      loss.discount,
-    ),
-    np.float64,
-  )
+  advantages = np.asarray(_advantages(loss, cases, given), np.float64)
   tokens = [(b, t) for b, t in np.argwhere(targets > 0)]
   ordered = sorted(tokens, key=lambda token: -advantages[token])
   top = ordered[: int(np.ceil(loss.top_fraction * len(tokens)))]
@@ -86,12 +84,7 @@ def test_against_rlax():
     )
   theta, cases, given = _case(7, (5, 5))
   loss = bvmpo.BVMPO(initial_coefficient=0.0, final_coefficient=0.0)
-  advantages = value.advantages(
-    given['value']['v'],
-    cases['rewards'],
-    cases['decoder_target_tokens'] > 0,
-    loss.discount,
-  ).reshape(-1)
+  advantages = _advantages(loss, cases, given).reshape(-1)
   dual, psi, num_top = rlax.vmpo_compute_weights_and_temperature_loss(
     advantages=advantages,
     restarting_weights=jnp.ones(10),
@@ -137,10 +130,10 @@ def test_gradient_of_the_temperature_is_that_of_the_dual():
 
   def mean(learned):
     changed = auxiliary.replace(learned=learned)
-    return _mean(table.call(loss, theta, cases, auxiliary=changed))
+    return _mean(table.call(loss, theta, cases, given=given, auxiliary=changed))
 
   found = jax.grad(mean)(auxiliary.learned)['log_temperature']
-  statistics = table.statistics(loss, theta, auxiliary, cases)
+  statistics = table.statistics(loss, given, cases)
   top = np.asarray(statistics['advantages'])[statistics['top_weights'] > 0]
 
   def dual(log_eta):
@@ -155,8 +148,7 @@ def test_gradient_of_the_temperature_is_that_of_the_dual():
 def test_only_the_top_half_is_learned_from():
   theta, cases, given = _case(4)
   loss = bvmpo.BVMPO(initial_coefficient=0.0, final_coefficient=0.0)
-  auxiliary = loss.init_auxiliary(theta, given)
-  statistics = table.statistics(loss, theta, auxiliary, cases)
+  statistics = table.statistics(loss, given, cases)
   moved = np.abs(table.gradient(loss, theta, cases, given=given)).sum(-1) > 0
   np.testing.assert_array_equal(moved, statistics['top_weights'] > 0)
   # Six of eleven tokens.
@@ -201,16 +193,18 @@ def test_lambda_falls_within_the_steps_that_are_taken(caplog):
 @pytest.mark.parametrize('loss', _LOSSES, ids=repr)
 def test_micro_batches_add_up(loss):
   theta, cases, given = _case(6, (5, 2, 4, 3))
-  auxiliary = loss.init_auxiliary(theta, given)
-  whole = table.call(loss, theta, cases, auxiliary=auxiliary)
-  statistics = table.statistics(loss, theta, auxiliary, cases)
+  whole = table.call(loss, theta, cases, given=given)
+  statistics = table.statistics(loss, given, cases)
   parts = [
     loss(
-      model=table.Table(),
-      params=table.rows_of(theta, rows),
-      auxiliary=loss.init_auxiliary({}, table.rows_of(given, rows)),
-      batch=table.rows_of(cases, rows),
-      statistics=statistics,
+      base.Inputs(
+        model=table.Table(),
+        params=table.rows_of(theta, rows),
+        auxiliary=loss.init_auxiliary({}, {}),
+        given=table.rows_of(given, rows),
+        batch=table.rows_of(cases, rows),
+        statistics=statistics,
+      )
     )
     for rows in ([0, 1], [2, 3])
   ]
@@ -233,7 +227,11 @@ def test_identities(loss):
   gradient = jax.grad(
     lambda learned: (
       table.call(
-        loss, theta, cases, auxiliary=auxiliary.replace(learned=learned)
+        loss,
+        theta,
+        cases,
+        given=given,
+        auxiliary=auxiliary.replace(learned=learned),
       ).weighted_sum
     )
   )(auxiliary.learned)

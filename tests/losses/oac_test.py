@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.losses import bc, oac
+from rest_jax.losses import base, bc, oac
 from tests.losses import table
 
 _LOSSES = [oac.OAC(), oac.OAC(discount=0.9), oac.OAC(value_coefficient=0.5)]
@@ -13,7 +13,7 @@ _LOSSES = [oac.OAC(), oac.OAC(discount=0.9), oac.OAC(value_coefficient=0.5)]
 
 @pytest.fixture(autouse=True)
 def _values_are_a_table(monkeypatch):
-  monkeypatch.setattr(oac.scalar, 'ScalarModel', table.ValueTable)
+  monkeypatch.setattr(base.scalar, 'ScalarModel', table.ValueTable)
 
 
 def _case(seed=0, lengths=(5, 2, 4)):
@@ -77,7 +77,7 @@ def test_a_frozen_value_function_stays_and_a_trained_one_learns():
 
     def total(learned):
       changed = auxiliary.replace(learned=learned)
-      output = table.call(loss, theta, cases, auxiliary=changed)
+      output = table.call(loss, theta, cases, given=given, auxiliary=changed)
       return output.weighted_sum
 
     return jax.grad(total)(auxiliary.learned)

@@ -17,13 +17,14 @@ class RewardsModel:
 
 def call(rewards, scores, weights):
   return regression.Regression()(
-    model=RewardsModel(),
-    params={'x': jnp.asarray(rewards, jnp.float32)},
-    auxiliary=base.Auxiliary(),
-    batch={
-      'scores': jnp.asarray(scores, jnp.float32),
-      'score_weights': jnp.asarray(weights, jnp.float32),
-    },
+    base.Inputs(
+      model=RewardsModel(),
+      params={'x': jnp.asarray(rewards, jnp.float32)},
+      batch={
+        'scores': jnp.asarray(scores, jnp.float32),
+        'score_weights': jnp.asarray(weights, jnp.float32),
+      },
+    )
   )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rest_jax import types
-from rest_jax.losses import bc, reward_conditioned
+from rest_jax.losses import base, bc, reward_conditioned
 from rest_jax.models import network_config as config_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.training import loader
@@ -38,10 +38,11 @@ def _batch(rewards, seed=0):
 
 def _nll(loss, params, batch, policy=_POLICY):
   output = loss(
-    model=policy,
-    params=params,
-    auxiliary=loss.init_auxiliary(params, {}),
-    batch=jax.tree.map(jnp.asarray, batch),
+    base.Inputs(
+      model=policy,
+      params=params,
+      batch=jax.tree.map(jnp.asarray, batch),
+    )
   )
   return float(output.weighted_sum)
 

@@ -60,29 +60,29 @@ def call(loss, theta, cases, *, given=_NOTHING, auxiliary=None):
   if auxiliary is None:
     auxiliary = loss.init_auxiliary(theta, given)
   return loss(
-    model=Table(),
-    params=theta,
-    auxiliary=auxiliary,
-    batch=cases,
-    statistics=statistics(loss, theta, auxiliary, cases),
-  )
-
-
-def statistics(loss, theta, auxiliary, cases):
-  if not loss.needs_statistics:
-    return None
-  return loss.reduce_statistics(
-    loss.batch_statistics(
-      model=Table(), params=theta, auxiliary=auxiliary, batch=cases
+    base.Inputs(
+      model=Table(),
+      params=theta,
+      auxiliary=auxiliary,
+      given={name: given[name] for name in loss.reads},
+      batch=cases,
+      statistics=statistics(loss, given, cases),
     )
   )
+
+
+def statistics(loss, given, cases):
+  if not loss.needs_statistics:
+    return None
+  inputs = base.Inputs(model=Table(), params={}, given=given, batch=cases)
+  return loss.reduce_statistics(loss.batch_statistics(inputs))
 
 
 def gradient(loss, theta, cases, *, given=_NOTHING):
   """Of weighted_sum / normalizer, as the trainer takes it."""
 
   def mean(theta):
-    output = call(loss, theta, cases, auxiliary=auxiliary)
+    output = call(loss, theta, cases, given=given, auxiliary=auxiliary)
     return output.weighted_sum / jnp.maximum(output.normalizer, 1e-9)
 
   auxiliary = loss.init_auxiliary(theta, given)

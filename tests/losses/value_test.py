@@ -1,46 +1,16 @@
-"""Tests of the value function's loss, returns and advantages."""
+"""Tests of the value function's loss."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.losses import value
+from rest_jax.losses import base, ops, value
 from tests.losses import table
-
-_TOKENS = jnp.array([[True, True, True, False], [True, False, False, False]])
 
 
 def _call(loss, values, cases):
   return loss(
-    model=table.ValueTable(),
-    params={'v': values},
-    auxiliary=loss.init_auxiliary({}, {}),
-    batch=cases,
-  )
-
-
-def test_returns_by_hand():
-  found = value.monte_carlo_returns(jnp.array([8.0, -1.0]), _TOKENS, 0.5)
-  np.testing.assert_allclose(found, [[2.0, 4.0, 8.0, 0.0], [-1.0, 0, 0, 0]])
-
-
-def test_advantages_by_hand():
-  values = jnp.array([[1.0, 2.0, 3.0, 9.0], [5.0, 9.0, 9.0, 9.0]])
-  found = value.advantages(values, jnp.array([8.0, 4.0]), _TOKENS, 0.5)
-  np.testing.assert_allclose(
-    found, [[0.5 * 2 - 1, 0.5 * 3 - 2, 8 - 3, 0.0], [4 - 5, 0.0, 0.0, 0.0]]
-  )
-
-
-def test_without_discount_advantages_telescope():
-  # Their sum is what was earned beyond what was expected at the start.
-  random = np.random.default_rng(0)
-  cases = table.batch(random, (5, 2, 4), 6)
-  values = jnp.asarray(random.normal(size=(3, 6)), jnp.float32)
-  is_token = cases['decoder_target_tokens'] > 0
-  found = value.advantages(values, cases['rewards'], is_token, 1.0)
-  np.testing.assert_allclose(
-    found.sum(1), cases['rewards'] - values[:, 0], atol=1e-6
+    base.Inputs(model=table.ValueTable(), params={'v': values}, batch=cases)
   )
 
 
@@ -48,8 +18,9 @@ def test_a_value_function_that_is_right_has_no_advantage():
   random = np.random.default_rng(1)
   cases = table.batch(random, (5, 2, 4), 6)
   is_token = cases['decoder_target_tokens'] > 0
-  returns = value.monte_carlo_returns(cases['rewards'], is_token, 0.9)
-  found = value.advantages(returns, cases['rewards'], is_token, 0.9)
+  returns = ops.monte_carlo_returns(cases['rewards'], is_token, 0.9)
+  rewards = ops.last_token_rewards(cases['rewards'], is_token)
+  found = ops.td_errors(rewards, returns, is_token, 0.9)
   np.testing.assert_allclose(found, np.zeros((3, 6)), atol=1e-6)
   output = _call(value.ValueRegression(discount=0.9), returns, cases)
   assert output.weighted_sum == pytest.approx(0, abs=1e-6)

@@ -27,10 +27,11 @@ def _batch(scores, weights):
 
 def _loss(loss, rewards, scores, weights):
   return loss(
-    model=_Given(),
-    params={'rewards': jnp.asarray(rewards, jnp.float32).reshape(-1)},
-    auxiliary=base.Auxiliary(),
-    batch=_batch(scores, weights),
+    base.Inputs(
+      model=_Given(),
+      params={'rewards': jnp.asarray(rewards, jnp.float32).reshape(-1)},
+      batch=_batch(scores, weights),
+    )
   )
 
 

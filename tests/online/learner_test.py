@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rest_jax.losses import ops
 from rest_jax.models import scalar
-from rest_jax.online import advantages, learner, objective
+from rest_jax.online import learner, objective
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import loader, optimizers
 from tests.online import toy
@@ -123,17 +124,15 @@ def test_credit_is_its_parts():
   white, returns = learner.credit(
     log_probs, bc, values, rewards, is_token, **settings
   )
-  found = advantages.gae(
-    advantages.token_rewards(log_probs, bc, rewards, is_token, 0.1),
+  found = ops.gae(
+    ops.penalised_rewards(rewards, log_probs - bc, is_token, 0.1),
     values,
     is_token,
     0.99,
     0.9,
   )
   np.testing.assert_allclose(returns, found + values, atol=1e-6)
-  np.testing.assert_allclose(
-    white, advantages.whiten(found, is_token), atol=1e-5
-  )
+  np.testing.assert_allclose(white, ops.whiten(found, is_token), atol=1e-5)
   # Without a penalty, discount or bootstrap the critic is to learn R.
   _, returns = learner.credit(
     log_probs,

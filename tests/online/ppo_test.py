@@ -8,7 +8,7 @@ import pytest
 
 from rest_jax.online import learner, objective, ppo
 from rest_jax.online import ppo_config as config_lib
-from rest_jax.training import checkpoints, journal
+from rest_jax.training import checkpoints, digests, journal
 from tests.online import toy
 from tests.training import toy as training_toy
 
@@ -160,7 +160,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
   assert short['training']['steps'] == 18
   store = checkpoints.Checkpoints(tmp_path / 'short', read_only=True)
   params = training_toy.make_policy().init(jax.random.key(0))
-  last = checkpoints.digest(store.restore_params(18, params))
+  last = digests.digest(store.restore_params(18, params))
   store.close()
   assert result['training']['params_digest'] == last
 

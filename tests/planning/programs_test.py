@@ -128,12 +128,11 @@ def test_the_state_is_that_of_a_training(loss):
     experiment.mesh,
     target.mesh,
   )
-  described = jax.tree.map(
-    lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec), real
-  )
-  planned = jax.tree.map(
-    lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec),
-    program.arguments[0],
+  described, planned = (
+    jax.tree.map(
+      lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec), placed
+    )
+    for placed in (real, (program.arguments[0], program.arguments[-1]))
   )
   assert planned == described
 

@@ -48,14 +48,11 @@ def test_entropies_are_those_of_the_logits(run, top_k):
     run.experiment.evaluate.decode, temperature=0.5, top_k=top_k
   )
   rows = np.arange(2)
-  found = teacher_forcing.entropies(
-    params,
-    run.policy,
-    decode,
-    run.experiment.mesh,
+  found = teacher_forcing.Rows(
     sources=(pairs.source_tokens, rows),
     targets=(targets, rows),
-  )
+    mesh_config=run.experiment.mesh,
+  ).entropies(run.policy, params, decode)
   batch = loader.decoder_batch(
     pairs.source_tokens.pad(rows, 48), targets.pad(rows, 48)
   )

@@ -70,9 +70,9 @@ def experiment(tmp_path_factory):
     patch.setattr(policies, 'load', lambda *_: None)
     patch.setattr(policies, 'digest', lambda _: 'a policy')
     patch.setattr(
-      teacher_forcing,
+      teacher_forcing.Rows,
       'log_probs',
-      lambda *_, sources, **__: np.zeros(len(sources[1])),
+      lambda self, *_: np.zeros(len(self.sources[1])),
     )
     yield dataclasses.replace(made, data_dir=str(folder / 'data'))
 

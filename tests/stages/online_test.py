@@ -11,7 +11,7 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
 from rest_jax.storage import files
-from rest_jax.training import checkpoints, journal
+from rest_jax.training import checkpoints, digests, journal
 from tests import smoke
 
 _SETTINGS = (
@@ -139,7 +139,7 @@ def test_the_cost_of_an_improve_step_by_hand(online):
 def test_its_policy_is_the_best_checkpoint(online):
   directory = online.online_directory()
   params = policies.load(directory, online.policy, online.experiment.mesh)
-  assert checkpoints.digest(params) == policies.digest(directory)
+  assert digests.digest(params) == policies.digest(directory)
   settings = folder_lib.read_manifest(directory)['settings']
   assert settings['init'] == policies.digest(online.directory('bc'))
 

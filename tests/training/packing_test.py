@@ -84,10 +84,11 @@ def test_a_packed_loss_and_its_gradient_are_those_of_the_pairs():
 
   def loss(params, batch):
     output = bc.BC(label_smoothing=0.1)(
-      model=policy,
-      params=params,
-      auxiliary=bc.base.Auxiliary(),
-      batch=filters_base.mask_rows(batch, is_inclusive=False),
+      bc.base.Inputs(
+        model=policy,
+        params=params,
+        batch=filters_base.mask_rows(batch, is_inclusive=False),
+      )
     )
     return output.weighted_sum, output.normalizer
 

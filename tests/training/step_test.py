@@ -340,10 +340,11 @@ def test_an_epoch_s_mean_gradient_is_that_of_all_rows_at_once(
 class _GivenAdvantages(bvmpo.BVMPO):
   """BVMPO whose advantages are a column of the batch."""
 
-  def batch_statistics(self, *, model, params, auxiliary, batch):
-    del model, params, auxiliary
-    weights = batch['decoder_loss_weights']
-    return {'advantages': batch['advantages'], 'weights': weights}
+  def batch_statistics(self, inputs):
+    return {
+      'advantages': inputs.batch['advantages'],
+      'weights': inputs.weights,
+    }
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,7 @@ def test_the_temperature_reaches_the_optimum_of_its_dual(
   @jax.jit
   def train(state):
     def one(state, _):
-      return step(state, batch, jnp.float32(1e-6), None)[0], None
+      return step(state, batch, jnp.float32(1e-6), None, None, given)[0], None
 
     return jax.lax.scan(one, state, length=num_steps)[0]
 

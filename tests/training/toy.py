@@ -99,8 +99,11 @@ class EverythingLoss(base.Loss):
     )
     return auxiliary.replace(carried={'lagged': lagged})
 
-  def batch_statistics(self, *, model, params, auxiliary, batch):
-    lagged = model.sequence_log_probs(auxiliary.carried['lagged'], batch)
+  def batch_statistics(self, inputs):
+    batch = inputs.batch
+    lagged = inputs.model.sequence_log_probs(
+      inputs.auxiliary.carried['lagged'], batch
+    )
     margin = batch['rewards'] - 0.1 * (lagged - batch['sample_log_probs'])
     has_weight = batch['decoder_loss_weights'].max(-1) > 0
     return {'margin': margin, 'has_weight': has_weight}
@@ -109,18 +112,16 @@ class EverythingLoss(base.Loss):
     margin = jnp.where(statistics['has_weight'], statistics['margin'], -jnp.inf)
     return {'largest': margin.max()}
 
-  def __call__(
-    self, *, model, params, auxiliary, batch, statistics=None, dropout_key=None
-  ):
-    own = self.batch_statistics(
-      model=model, params=params, auxiliary=auxiliary, batch=batch
-    )
-    temperature = jnp.exp(auxiliary.learned['log_temperature'])
-    margin = jax.lax.stop_gradient(own['margin']) - statistics['largest']
+  def __call__(self, inputs):
+    own = self.batch_statistics(inputs)
+    temperature = jnp.exp(inputs.auxiliary.learned['log_temperature'])
+    margin = jax.lax.stop_gradient(own['margin']) - inputs.statistics['largest']
     # Before the exponential: a masked row's may be infinite, its gradient NaN.
     margin = jnp.where(own['has_weight'], margin, 0.0)
     psi = jnp.where(own['has_weight'], jnp.exp(margin / temperature), 0.0)
-    log_probs = model.sequence_log_probs(params, batch, dropout_key=dropout_key)
+    log_probs = inputs.model.sequence_log_probs(
+      inputs.params, inputs.batch, dropout_key=inputs.dropout_key
+    )
     total = -(psi * log_probs).sum()
     return base.LossOutput(
       total, own['has_weight'].sum() * 1.0, {'psi': (psi.sum(), psi.size * 1.0)}
