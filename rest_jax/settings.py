@@ -59,14 +59,14 @@ def at_least(
     ValueError: naming the field, what was expected and what came.
   """
   for name, value in _values(config, names, none):
-    if not (isinstance(value, numbers.Real) and value >= least):
+    if not (_is_number(value) and value >= least):
       raise _error(name, f'at least {least}', value, none, hint)
 
 
 def positive(config: Any, *names: str, none: str = '', hint: str = '') -> None:
   """Checks that fields are above 0 and finite; see `at_least`."""
   for name, value in _values(config, names, none):
-    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+    if not (_is_number(value) and 0 < value < math.inf):
       raise _error(name, 'positive', value, none, hint)
 
 
@@ -78,8 +78,8 @@ def inside(
   above = operator.ge if interval[0] == '[' else operator.gt
   below = operator.le if interval[-1] == ']' else operator.lt
   for name, value in _values(config, names, none):
-    is_number = isinstance(value, numbers.Real)
-    if not (is_number and above(value, low) and below(value, high)):
+    is_inside = _is_number(value) and above(value, low) and below(value, high)
+    if not is_inside:
       raise _error(name, f'in {interval}', value, none, hint)
 
 
@@ -100,6 +100,10 @@ def rising(
     is_rising = all(a < b for a, b in itertools.pairwise((0, *value)))
     if not is_rising or not (value or may_be_empty):
       raise _error(name, 'rising lengths, at least 1', value, '', hint)
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real)
 
 
 def _values(

@@ -29,6 +29,7 @@ import zlib
 from absl import logging
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import sources, text_files
 
 SPLITS = ('train', 'validation', 'test')
@@ -83,8 +84,7 @@ class IwsltArchive:
 
   def __post_init__(self):
     object.__setattr__(self, 'path', text_files.as_paths('path', self.path)[0])
-    if self.split not in SPLITS:
-      raise ValueError(f'split must be one of {SPLITS}; got {self.split!r}.')
+    settings.one_of(self, SPLITS, 'split')
 
   def read(self) -> Iterator[sources.Pair]:
     """Yields the pairs of the split.

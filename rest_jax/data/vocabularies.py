@@ -12,7 +12,7 @@ import re
 import numpy as np
 import sentencepiece
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import text_files
 from rest_jax.storage import file_kinds, files
 
@@ -67,22 +67,11 @@ class VocabularyConfig:
       raise ValueError(
         f'size must be at least 4 (PAD, EOS, UNK and a piece); got {self.size}.'
       )
-    if not 0.98 < self.character_coverage <= 1:
-      raise ValueError(
-        'character_coverage must be in (0.98, 1]; '
-        f'got {self.character_coverage}.'
-      )
-    _check_choice('model_type', self.model_type, ('unigram', 'bpe'))
-    _check_choice(
-      'normalization_rule',
-      self.normalization_rule,
-      ('nmt_nfkc', 'nmt_nfkc_cf', 'nfkc', 'nfkc_cf', 'identity'),
-    )
-    for name in ('max_texts', 'num_threads'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
+    settings.inside(self, '(0.98, 1]', 'character_coverage')
+    settings.one_of(self, ('unigram', 'bpe'), 'model_type')
+    rules = ('nmt_nfkc', 'nmt_nfkc_cf', 'nfkc', 'nfkc_cf', 'identity')
+    settings.one_of(self, rules, 'normalization_rule')
+    settings.at_least(self, 1, 'max_texts', 'num_threads')
 
 
 class Vocabulary:
@@ -325,13 +314,6 @@ def _load(
 
 def _list_ids(ids: dict[str, int]) -> str:
   return ', '.join(f'{name} {value}' for name, value in ids.items())
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-  if value not in choices:
-    raise ValueError(
-      f'{name} must be one of {", ".join(choices)}; got {value!r}.'
-    )
 
 
 def _first(found: np.ndarray) -> int:

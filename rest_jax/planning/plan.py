@@ -13,6 +13,7 @@ import jax
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
+from rest_jax import settings
 from rest_jax.data import sources as sources_lib
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.losses import regression
@@ -52,12 +53,8 @@ class Settings:
 
   def __post_init__(self):
     chips_lib.Slice(self.topology)
-    if not -1.0 <= self.effort <= 1.0:
-      raise ValueError(f'effort must be in [-1, 1]; got {self.effort}')
-    if self.num_sources is not None and self.num_sources < 1:
-      raise ValueError(
-        f'num_sources must be at least 1; got {self.num_sources}'
-      )
+    settings.inside(self, '[-1, 1]', 'effort')
+    settings.at_least(self, 1, 'num_sources', none='those of the data')
 
   def wants(self, name: str) -> bool:
     return not self.only or any(name.startswith(each) for each in self.only)

@@ -61,12 +61,9 @@ class RatingConfig:
         'policies must name two different policies, or none for BC and the '
         f"last; got {self.policies}. An example: ('bc', 'improve_1_1')."
       )
-    if self.num_items < 1:
-      raise ValueError(f'num_items must be at least 1; got {self.num_items}.')
-    if self.kind not in KINDS:
-      raise ValueError(f'kind must be one of {KINDS}; got {self.kind!r}.')
-    if not 0 <= self.port < 2**16:
-      raise ValueError(f'port must be in [0, 65535]; got {self.port}.')
+    settings.at_least(self, 1, 'num_items')
+    settings.one_of(self, KINDS, 'kind')
+    settings.inside(self, '[0, 65535]', 'port')
     try:
       ipaddress.ip_address(self.host)
     except ValueError:

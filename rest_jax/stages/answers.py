@@ -14,7 +14,7 @@ import unicodedata
 from absl import logging
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import ragged, vocabularies
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
@@ -62,10 +62,8 @@ class SampleConfig:
   )
 
   def __post_init__(self):
-    if self.choose not in CHOICES:
-      raise ValueError(f'choose must be one of {CHOICES}; got {self.choose!r}.')
-    if self.output not in OUTPUTS:
-      raise ValueError(f'output must be one of {OUTPUTS}; got {self.output!r}.')
+    settings.one_of(self, CHOICES, 'choose')
+    settings.one_of(self, OUTPUTS, 'output')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,14 +115,14 @@ class EvaluateConfig:
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
       raise ValueError(f'splits must be some of {known}; got {self.splits}.')
-    for name in (
+    settings.at_least(
+      self,
+      2,
       'max_sources',
       'max_selection_sources',
       'max_diagnostic_sources',
-    ):
-      value = getattr(self, name)
-      if value is not None and value < 2:
-        raise ValueError(f'{name} must be at least 2, or None; got {value}.')
+      none='all',
+    )
 
 
 def run(

@@ -53,15 +53,8 @@ class GrowConfig:
   num_workers: int = settings_lib.recorded(default=1)
 
   def __post_init__(self):
-    if self.sources_per_shard < 1:
-      raise ValueError(
-        f'sources_per_shard must be at least 1; got {self.sources_per_shard}'
-      )
-    if self.max_sources is not None and self.max_sources < 1:
-      raise ValueError(
-        f'max_sources must be at least 1, or None for all; got '
-        f'{self.max_sources}'
-      )
+    settings_lib.at_least(self, 1, 'sources_per_shard')
+    settings_lib.at_least(self, 1, 'max_sources', none='all')
     if self.num_workers < 1 or not 0 <= (self.worker or 0) < self.num_workers:
       raise ValueError(
         'worker must lie between 0 and num_workers - 1; got '

@@ -8,6 +8,7 @@ import pathlib
 from absl import logging
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
@@ -56,17 +57,9 @@ class ImproveConfig:
   include_unfinished: bool = False
 
   def __post_init__(self):
-    if not 0.0 < self.learning_rate_factor <= 1.0:
-      raise ValueError(
-        f'learning_rate_factor must be in (0, 1]; got '
-        f'{self.learning_rate_factor}'
-      )
-    if self.init not in INITS:
-      raise ValueError(f'init must be one of {INITS}; got {self.init!r}')
-    if self.reference_weight < 0:
-      raise ValueError(
-        f'reference_weight must be at least 0; got {self.reference_weight}'
-      )
+    settings.inside(self, '(0, 1]', 'learning_rate_factor')
+    settings.one_of(self, INITS, 'init')
+    settings.at_least(self, 0, 'reference_weight')
 
   def trainer_at(
     self, improve_step: int, seed: int

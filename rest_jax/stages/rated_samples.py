@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import annotations, pair_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.models import policy as policy_lib
@@ -47,13 +47,9 @@ class RatedSamples:
   weight: float = 1.0
 
   def __post_init__(self):
-    for name, least in (('num_sources', 1), ('num_heldout_sources', 2)):
-      if getattr(self, name) < least:
-        raise ValueError(
-          f'{name} must be at least {least}; got {getattr(self, name)}.'
-        )
-    if not 0.0 < self.weight < float('inf'):
-      raise ValueError(f'weight must be above 0; got {self.weight}.')
+    settings.at_least(self, 1, 'num_sources')
+    settings.at_least(self, 2, 'num_heldout_sources')
+    settings.positive(self, 'weight')
     if self.decode.temperature <= 0 or self.decode.num_samples_per_source < 2:
       raise ValueError(
         'decode must draw several samples per source, at a temperature above 0; '

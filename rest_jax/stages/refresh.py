@@ -17,6 +17,7 @@ import types
 from jaxtyping import Float32
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import annotations, sample_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.models import policy as policy_lib
@@ -73,13 +74,10 @@ class RefreshConfig:
   num_resamples: int = 1_000
 
   def __post_init__(self):
-    for name in ('num_sources', 'max_selection_rows', 'num_resamples'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
-    if not 0.0 < self.new_weight < float('inf'):
-      raise ValueError(f'new_weight must be above 0; got {self.new_weight}.')
+    settings.at_least(
+      self, 1, 'num_sources', 'max_selection_rows', 'num_resamples'
+    )
+    settings.positive(self, 'new_weight')
     if self.decode.temperature <= 0:
       raise ValueError(
         'decode must draw different samples, at a temperature above 0; got '

@@ -99,21 +99,15 @@ class RewardStage:
   must_agree: bool = settings_lib.recorded(default=True)
 
   def __post_init__(self):
-    for name in (
+    settings_lib.at_least(
+      self,
+      1,
       'num_corruptions',
       'num_sampled_sources',
       'max_selection_rows',
       'num_resamples',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}.'
-        )
-    if self.pooling not in scalar.POOLINGS:
-      raise ValueError(
-        f'pooling must be one of {tuple(scalar.POOLINGS)}; got '
-        f'{self.pooling!r}.'
-      )
+    )
+    settings_lib.one_of(self, scalar.POOLINGS, 'pooling')
     longest = max(
       self.scoring.max_source_length, self.scoring.max_target_length
     )

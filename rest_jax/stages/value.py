@@ -8,7 +8,7 @@ from absl import logging
 import jax
 import numpy as np
 
-from rest_jax import types
+from rest_jax import settings, types
 from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import metrics
 from rest_jax.filters import base as filters_base
@@ -59,17 +59,9 @@ class ValueStage:
 
   def __post_init__(self):
     self.loss()  # Now rather than after a Grow, if a value is wrong.
-    if self.init not in INITS:
-      raise ValueError(f'init must be one of {INITS}; got {self.init!r}')
-    if self.choose_by not in (TRAIN, HELDOUT):
-      raise ValueError(
-        f'choose_by must be one of {(TRAIN, HELDOUT)}; got {self.choose_by!r}'
-      )
-    for name in ('num_heldout_sources', 'max_measured_rows'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} must be at least 1; got {getattr(self, name)}'
-        )
+    settings.one_of(self, INITS, 'init')
+    settings.one_of(self, (TRAIN, HELDOUT), 'choose_by')
+    settings.at_least(self, 1, 'num_heldout_sources', 'max_measured_rows')
 
   def loss(self) -> value_loss.ValueRegression:
     return value_loss.ValueRegression(

@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import ratings, sources
 from rest_jax.synthetic.grammar import dice as dice_lib
 from rest_jax.synthetic.grammar import (
@@ -59,16 +60,6 @@ def _sources(
     yield source, sentence
 
 
-def _check_share(name: str, value: float) -> None:
-  if not 0.0 <= value <= 1.0:
-    raise ValueError(f'{name} is a share and must be in [0, 1]; got {value}.')
-
-
-def _check_size(value: int) -> None:
-  if value < 1:
-    raise ValueError(f'size must be at least 1; got {value}.')
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticPairs:
   """Pairs of the built-in task.
@@ -95,13 +86,9 @@ class SyntheticPairs:
   is_tokenised: ClassVar[bool] = True
 
   def __post_init__(self):
-    if self.split not in _SPLITS:
-      raise ValueError(
-        f'split must be one of {tuple(_SPLITS)}; got {self.split!r}.'
-      )
-    _check_size(self.size)
-    _check_share('noise', self.noise)
-    _check_share('variety', self.variety)
+    settings.one_of(self, _SPLITS, 'split')
+    settings.at_least(self, 1, 'size')
+    settings.inside(self, '[0, 1]', 'noise', 'variety')
 
   def read(self) -> Iterator[sources.Pair]:
     """Yields the pairs, the same ones each time."""
@@ -182,14 +169,8 @@ class SyntheticRaters:
   num_annotators: int = 3
 
   def __post_init__(self):
-    if self.rater_noise < 0.0:
-      raise ValueError(
-        f'rater_noise must be at least 0; got {self.rater_noise}.'
-      )
-    if self.num_annotators < 1:
-      raise ValueError(
-        f'num_annotators must be at least 1; got {self.num_annotators}.'
-      )
+    settings.at_least(self, 0, 'rater_noise')
+    settings.at_least(self, 1, 'num_annotators')
 
   def rate(
     self, sources: Sequence[str], hypotheses: Sequence[str]
@@ -293,17 +274,10 @@ class SyntheticRatings:
   variety: float = 0.1
 
   def __post_init__(self):
-    _check_size(self.size)
-    _check_share('variety', self.variety)
-    if self.rater_noise < 0.0:
-      raise ValueError(
-        f'rater_noise must be at least 0; got {self.rater_noise}.'
-      )
-    if not 1 <= self.hypotheses_per_source <= 20:
-      raise ValueError(
-        'hypotheses_per_source must be between 1 and 20; '
-        f'got {self.hypotheses_per_source}.'
-      )
+    settings.at_least(self, 1, 'size')
+    settings.inside(self, '[0, 1]', 'variety')
+    settings.at_least(self, 0, 'rater_noise')
+    settings.inside(self, '[1, 20]', 'hypotheses_per_source')
 
   def read(self) -> ratings.Ratings:
     """Returns the ratings, the same ones each time."""

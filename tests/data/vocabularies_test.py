@@ -215,7 +215,7 @@ def test_a_missing_extra_file_is_named(tmp_path, texts):
     ({'size': 3}, 'size must be at least 4'),
     ({'character_coverage': 0.5}, 'character_coverage must be in'),
     ({'character_coverage': 1.1}, 'character_coverage must be in'),
-    ({'model_type': 'word'}, 'model_type must be one of unigram, bpe'),
+    ({'model_type': 'word'}, r"model_type must be one of \('unigram', 'bpe'\)"),
     ({'normalization_rule': 'x'}, 'normalization_rule must be one of'),
     ({'max_texts': 0}, 'max_texts must be at least 1'),
     ({'num_threads': 0}, 'num_threads must be at least 1'),

@@ -13,7 +13,7 @@ from tests.models import tiny
     ({'dropout_rate': 1.0}, r'dropout_rate must be in \[0, 1\); got 1.0'),
     ({'mlp_activations': ('gelu', 'sine')}, 'mlp_activations must be'),
     ({'mlp_activations': ()}, 'mlp_activations must be'),
-    ({'dtype': 'float16'}, "dtype must be 'float32' or 'bfloat16'"),
+    ({'dtype': 'float16'}, r"dtype must be one of \('float32', 'bfloat16'\)"),
     ({'relative_attention_num_buckets': 7}, 'must be even and at least 4'),
     ({'relative_attention_max_distance': 16}, 'more than half'),
   ],

@@ -112,7 +112,10 @@ def test_digests_tell_settings_apart():
       lambda: composed.Minimum(components=COMPONENTS),
       'no meaning in a Minimum',
     ),
-    (lambda: composed.Component(reward=Y, weight=0.0), 'weight must be above'),
+    (
+      lambda: composed.Component(reward=Y, weight=0.0),
+      'weight must be positive',
+    ),
     (lambda: composed.Component(reward=Y, low=1.0), 'low must be below high'),
   ],
 )

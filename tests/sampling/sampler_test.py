@@ -465,8 +465,11 @@ class TestErrors:
     ('settings', 'message'),
     [
       ({'num_samples_per_source': 0}, 'num_samples_per_source must be at'),
-      ({'temperature': -1.0}, 'temperature must be finite'),
-      ({'temperature': float('nan')}, 'temperature must be finite'),
+      ({'temperature': -1.0}, r'temperature must be in \[0, inf\); got'),
+      (
+        {'temperature': float('nan')},
+        r'temperature must be in \[0, inf\); got',
+      ),
       ({'temperature': 0.0}, 'same hypothesis every time'),
       ({'max_target_length': 0}, 'max_target_length must be at least 1'),
       ({'block_sources': 0}, 'block_sources must be at least 1'),
@@ -475,7 +478,7 @@ class TestErrors:
       ({'samples_per_block': 0}, 'samples_per_block must lie between 1 and'),
       ({'source_length_buckets': (8, 8)}, 'source_length_buckets must be'),
       ({'source_length_buckets': ()}, 'source_length_buckets must be'),
-      ({'cache_stages': (0, 8)}, 'cache_stages must be positive'),
+      ({'cache_stages': (0, 8)}, 'cache_stages must be rising'),
       ({'row_shares': (0.5, 0.25)}, 'row_shares must be strictly increasing'),
       ({'row_shares': (0.5, 1.0)}, 'lie between 0 and 1'),
       (
@@ -484,10 +487,10 @@ class TestErrors:
       ),
       ({'compact_shares': (1.0,)}, 'lie between 0 and 1'),
       ({'top_k': 0}, 'top_k must be at least 1'),
-      ({'top_p': 0.0}, r'top_p must lie in \(0, 1\]'),
+      ({'top_p': 0.0}, r'top_p must be in \(0, 1\]'),
       ({'queue_sources': 0}, 'queue_sources must be at least 1, or None'),
-      ({'queue_length': 0.0}, 'queue_length must be positive and finite'),
-      ({'weights_dtype': 'int8'}, "weights_dtype must be 'float32' or"),
+      ({'queue_length': 0.0}, 'queue_length must be positive; got 0.0'),
+      ({'weights_dtype': 'int8'}, r"weights_dtype must be one of \('float32',"),
     ],
   )
   def test_refuses_settings(self, settings, message):
