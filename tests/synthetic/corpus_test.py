@@ -189,7 +189,7 @@ def test_rating_splits_share_no_source(rated):
     (
       corpus.SyntheticPairs,
       {'split': 'test', 'size': 1, 'noise': 1.5},
-      r'noise is a share and must be in \[0, 1\]; got 1.5',
+      r'noise must be in \[0, 1\]; got 1.5',
     ),
     (
       corpus.SyntheticPairs,
