@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import files
-from rest_jax.training import checkpoints
+from rest_jax.training import digests
 
 
 def find(expected: pathlib.Path, found: pathlib.Path) -> Iterator[str]:
@@ -97,4 +97,4 @@ def _digests(directory: pathlib.Path, step: int) -> list[str]:
   ) as manager:
     items = {name: ocp.args.StandardRestore() for name in ('params', 'rest')}
     restored = manager.restore(step, args=ocp.args.Composite(**items))
-  return [checkpoints.digest(restored[name]) for name in items]
+  return [digests.digest(restored[name]) for name in items]

@@ -60,9 +60,8 @@ def cross_entropy(
 
 
 def entropy(log_probs: Float[Array, '*R V']) -> Float[Array, '*R']:
-  """- sum_v p_v log p_v, in nats; a token of probability 0 adds nothing."""
-  terms = -jnp.exp(log_probs) * log_probs
-  return jnp.where(jnp.isfinite(log_probs), terms, 0.0).sum(-1)
+  """- sum_v p_v log p_v, in nats; every p_v must be above 0."""
+  return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
 
 def kl_divergence(

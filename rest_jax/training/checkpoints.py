@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: the latest to resume from and the best to use."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import errno
 import math
 import os
@@ -163,7 +164,9 @@ class Checkpoints:
     """
     auxiliary, found = like.auxiliary, self._format(step)
     if given and found == 2:
-      auxiliary = auxiliary.replace(carried={**auxiliary.carried, **given})
+      auxiliary = dataclasses.replace(
+        auxiliary, carried={**auxiliary.carried, **given}
+      )
     rest = {'auxiliary': auxiliary, 'optimizer': like.optimizer}
     restored = self._manager.restore(
       step,

@@ -120,7 +120,6 @@ def _hashes_of(array: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
   order = [*range(0, cut.ndim, 2), *range(1, cut.ndim, 2)]
   blocks = cut.transpose(order).reshape(math.prod(grid), math.prod(sizes))
   hashed = b''.join(
-    hashlib.sha256(np.ascontiguousarray(block).view(np.uint8)).digest()
-    for block in blocks
+    hashlib.sha256(block.tobytes()).digest() for block in blocks
   )
   return np.frombuffer(hashed, np.uint8).reshape(*grid, 32)

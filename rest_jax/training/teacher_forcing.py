@@ -180,7 +180,9 @@ def _jitted_entropies(
     log_q = jax.nn.log_softmax(
       categorical.likeliest(logits, top_k=top_k, top_p=top_p)
     )
+    # A token of probability 0 adds nothing: [B, T, V] -> [B, T].
+    terms = jnp.where(jnp.isfinite(log_q), -jnp.exp(log_q) * log_q, 0.0)
     is_token = batch['decoder_target_tokens'] != types.PAD_ID
-    return jnp.where(is_token, ops.entropy(log_q), 0.0).sum(-1)
+    return jnp.where(is_token, terms.sum(-1), 0.0).sum(-1)
 
   return jax.jit(entropies)

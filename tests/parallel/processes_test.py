@@ -73,6 +73,17 @@ def test_arrays_move_between_all_devices_and_own(found):
   assert [of['moved'] for of in found] == [[True] * 4] * 2
 
 
+def test_digests_are_made_of_hashes_of_the_parts(found):
+  for of in found:
+    assert of['digested'] == {
+      'same': [True] * 4,
+      # Divided within blocks: the small array thrice, the other in four parts.
+      'gathered': 3 + 1,
+      'cut': True,
+      'of_cut': 5,
+    }
+
+
 def test_samplers_share_the_work_and_have_all_samples(found):
   for of in found:
     alone, shared = of['samples']['False'], of['samples']['True']

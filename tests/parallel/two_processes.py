@@ -17,6 +17,7 @@ from rest_jax.parallel import processes
 from rest_jax.runtime import interruption
 from rest_jax.sampling import decode
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.training import digests
 from tests.training import toy
 
 Mesh = mesh_lib.MeshConfig
@@ -67,6 +68,39 @@ def moved() -> list[bool]:
   return [
     processes.fetch(step)['w'].tolist() == value['w'].tolist() for step in steps
   ]
+
+
+def digested() -> dict:
+  """Digests of arrays spread over all devices, and how often one is gathered."""
+  tree = {
+    'w': np.arange(2.0**14, dtype=np.float32).reshape(128, 128),
+    'b': np.arange(8.0, dtype=np.float32),
+  }
+  # Four parts of each row, which is two blocks.
+  cut = {'w': np.arange(6.0 * 2**12, dtype=np.float32).reshape(6, 2**12)}
+  mesh = Mesh(model=2).build()
+  spec = jax.sharding.PartitionSpec
+
+  def spread(tree, *axes):
+    sharding = jax.sharding.NamedSharding(mesh, spec(*axes))
+    return processes.place(tree, jax.tree.map(lambda _: sharding, tree))
+
+  fetch, fetched = processes.fetch, []
+  processes.fetch = lambda array: fetched.append(1) or fetch(array)
+  digest, specs = (
+    digests.digest,
+    [(), ('data',), ('model',), (('data', 'model'),)],
+  )
+  try:
+    found = {
+      'same': [digest(spread(tree, *s)) == digest(tree) for s in specs],
+      'gathered': len(fetched),
+      'cut': digest(spread(cut, None, ('data', 'model'))) == digest(cut),
+      'of_cut': len(fetched),
+    }
+  finally:
+    processes.fetch = fetch
+  return found
 
 
 class Counting(sampler_lib.Sampler):
@@ -140,6 +174,7 @@ def main():
     'share': [part in processes.share() for part in range(4)],
     'batches': batches(),
     'moved': moved(),
+    'digested': digested(),
     'samples': shared_samples(),
   }
   processes.barrier('end')

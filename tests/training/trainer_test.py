@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.losses import bc
+from rest_jax.losses import bc, gold
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import interruption
 from rest_jax.training import checkpoints, digests, journal, optimizers, trainer
@@ -546,6 +546,30 @@ def test_a_step_divides_by_the_mean_normaliser_of_an_epoch(
   train(tmp_path)
   # 40 rows of 6 tokens in 5 batches.
   assert seen == [48.0] * 12
+
+
+def test_a_state_that_holds_models_of_the_loss_is_read_without_them(
+  tmp_path, monkeypatch
+):
+  # As the version before saved it.
+  policy, loss = toy.make_policy(), gold.GoldS(lag=2)
+  params, bc_params = (policy.init(jax.random.key(seed)) for seed in (0, 1))
+  state = step_lib.init_state(
+    params, loss, optimizers.OptimizerConfig().direction(), {'bc': bc_params}
+  )
+  store = checkpoints.Checkpoints(tmp_path)
+  with monkeypatch.context() as before:
+    before.setattr(checkpoints, '_FORMAT', 2)
+    before.setattr(digests, 'digest', digests.of_bytes)
+    carried = {**state.auxiliary.carried, 'bc': bc_params}
+    auxiliary = state.auxiliary.replace(carried=carried)
+    store.save(state.replace(auxiliary=auxiliary), record={})
+  assert state.auxiliary.carried.keys() == {'lagged'}
+  found, record = store.restore(0, state, {'bc': bc_params})
+  store.close()
+  assert record['format'] == 2
+  assert jax.tree.structure(found) == jax.tree.structure(state)
+  assert digests.digest(found) == digests.digest(state)
 
 
 def test_a_training_of_another_version_is_not_continued(tmp_path):
