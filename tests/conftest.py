@@ -20,7 +20,6 @@ _CHECKED = (
   'rest_jax.losses',
   'rest_jax.filters',
   'rest_jax.models',
-  'rest_jax.online.learner',
   'rest_jax.online.objective',
   'rest_jax.sampling',
 )

@@ -44,8 +44,10 @@ class Cost:
     """Adds the time of a block to `seconds[what]`."""
     began = time.monotonic()
     yield
-    spent = time.monotonic() - began
-    self.seconds[what] = self.seconds.get(what, 0.0) + spent
+    self.add_seconds(what, time.monotonic() - began)
+
+  def add_seconds(self, what: str, seconds: float) -> None:
+    self.seconds[what] = self.seconds.get(what, 0.0) + seconds
 
   def note_memory(self) -> None:
     """Updates `peak_rss_mb`."""

@@ -1,5 +1,6 @@
 """PPO's clipped objective for the policy, and the error of its critic."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rest_jax import settings
+from rest_jax import settings, types
 from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
 
@@ -38,6 +39,7 @@ class ClippedObjective(base.Loss):
   """
 
   name: ClassVar[str] = 'ppo'
+  needs: ClassVar[tuple[str, ...]] = (VALUE,)
 
   clip: float | None = 0.2
   value_clip: float | None = None
@@ -46,6 +48,16 @@ class ClippedObjective(base.Loss):
   def __post_init__(self):
     settings.positive(self, 'clip', 'value_clip', none='no clipping')
     settings.at_least(self, 0, 'entropy_coefficient')
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    return ()  # The critic is learned.
+
+  def init_auxiliary(
+    self, params: types.Params, given: Mapping[str, types.Params]
+  ) -> base.Auxiliary:
+    del params
+    return base.Auxiliary(learned={VALUE: given[VALUE]})
 
   def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens.

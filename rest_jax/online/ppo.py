@@ -1,29 +1,28 @@
 """Proximal policy optimisation of an encoder-decoder, from the BC policy on."""
 
-import contextlib
+from collections.abc import Mapping
 import dataclasses
 import functools
-import math
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
-import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from rest_jax import types
+from rest_jax.losses import ops
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import cost as cost_lib
-from rest_jax.online import distinct, learner, objective, rollout
+from rest_jax.online import distinct, objective, rollout
 from rest_jax.online import ppo_config as config_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption
-from rest_jax.storage import remote
 from rest_jax.training import checkpoints as checkpoints_lib
-from rest_jax.training import digests
-from rest_jax.training import journal as journal_lib
+from rest_jax.training import digests, placement
+from rest_jax.training import loop as loop_lib
 from rest_jax.training import step as step_lib
 from rest_jax.training import trainer as trainer_lib
 
@@ -33,30 +32,24 @@ HASHES_FILE = 'samples.hashes'
 
 
 @dataclasses.dataclass
-class _Progress:
-  """The bookkeeping that a checkpoint's record carries."""
+class _Progress(loop_lib.Progress):
+  """What a checkpoint's record carries beside the evaluations."""
 
   iteration: int = 0
-  best_step: int | None = None
   best_iteration: int = 0
-  best_objective: float | None = None
-  best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
   cost: cost_lib.Cost = dataclasses.field(default_factory=cost_lib.Cost)
   # For each evaluation its objective and the cost so far.
   course: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-  def note(self, step: int, metrics: dict[str, float]) -> None:
-    found = metrics[checkpoints_lib.OBJECTIVE]
-    # Of equal checkpoints the newest is the best, as in `trainer.train`.
-    if self.best_objective is None or found >= self.best_objective:
-      self.best_step, self.best_iteration = step, self.iteration
-      self.best_objective, self.best_metrics = found, metrics
+  def note(self, step: int, metrics: dict[str, float]) -> bool:
+    is_best = super().note(step, metrics)
+    if is_best:
+      self.best_iteration = self.iteration
+    return is_best
 
   @classmethod
-  def of(cls, record: dict[str, Any]) -> '_Progress':
-    names = {field.name for field in dataclasses.fields(cls)}
-    values = {key: value for key, value in record.items() if key in names}
-    return cls(**{**values, 'cost': cost_lib.Cost(**values['cost'])})
+  def of(cls, record: Mapping[str, Any]) -> '_Progress':
+    return super().of({**record, 'cost': cost_lib.Cost(**record['cost'])})
 
 
 def train(
@@ -100,127 +93,145 @@ def train(
     FloatingPointError: if loss, gradient, reward or objective is not finite.
   """
   mesh = mesh_config.build()
-  num_draws = config.num_draws(num_samples)
-  num_iterations = -(-num_draws // config.sources_per_iteration)
-  store = checkpoints_lib.Checkpoints(directory)
-  with contextlib.ExitStack() as stack:
-    stack.callback(store.close)
-    stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
-    state = learner.initial_state(
-      config, policy, bc_params, mesh_config, mesh, seed
-    )
-    progress, fresh = _Progress(), True
-    saved = store.restore_latest(state)
-    if saved is not None:
-      state, record = saved
-      progress, fresh = _Progress.of(record), False
-      logging.info(
-        '%s: resumes at iteration %d of %s',
-        description,
-        progress.iteration,
-        directory,
-      )
-    journal = stack.enter_context(
-      journal_lib.Journal(
-        directory,
-        first_step=progress.iteration,
-        num_steps=num_iterations,
-        description=description,
-        # A line may be there without the checkpoint that was to follow it.
-        is_evaluated=not fresh,
-      )
-    )
-    run = _Run(
-      config=config,
-      policy=policy,
-      bc_params=bc_params,
-      environment=environment,
-      num_draws=num_draws,
-      num_iterations=num_iterations,
-      evaluate_fn=evaluate_fn,
-      mesh_config=mesh_config,
-      mesh=mesh,
+  critic = scalar.ScalarModel(policy.config)
+  with (
+    _Iterations(
+      config,
+      policy,
+      bc_params,
+      environment,
+      mesh_config,
+      num_samples=num_samples,
       seed=seed,
-      store=store,
-      journal=journal,
-      seen=distinct.SeenSamples(
-        pathlib.Path(directory) / HASHES_FILE, progress.cost.samples
-      ),
-      progress=progress,
+      directory=directory,
+      evaluate_fn=evaluate_fn,
+      description=description,
+    ) as loop,
+    mesh_lib.use(mesh, mesh_config.rules),
+  ):
+    start = critic.init_from_policy(bc_params, jax.random.key(seed))
+    state, _ = placement.sharded_state(
+      policy,
+      config.loss,
+      config.optimizer,
+      bc_params,
+      {objective.VALUE: (critic, start)},
+      mesh_config,
+      mesh,
     )
-    if fresh and config.evaluate_first:
-      run.evaluate(state)
-    state = run.iterations(state)
-    if progress.best_step is None:
-      raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
-    best = store.restore_params(progress.best_step, state.params)
-  return run.summary(state, best)
+    state = loop.resume(state)
+    with interruption.deferred():
+      loop.evaluate_first(state, config.evaluate_first)
+      state = loop.iterations(state)
+    best = loop.best(state.params)
+  return loop.summary(state, best)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Iterations(loop_lib.Loop[_Progress]):
   """The plain loop, with what it carries from iteration to iteration."""
 
-  config: config_lib.PPOConfig
-  policy: policy_lib.Policy
-  bc_params: types.Params
-  environment: rollout.Environment
-  num_draws: int
-  num_iterations: int
-  evaluate_fn: trainer_lib.EvaluateFn
-  mesh_config: mesh_lib.MeshConfig
-  mesh: jax.sharding.Mesh
-  seed: int
-  store: checkpoints_lib.Checkpoints
-  journal: journal_lib.Journal
-  seen: distinct.SeenSamples
-  progress: _Progress
+  unit = 'iteration'
+
+  def __init__(
+    self,
+    config: config_lib.PPOConfig,
+    policy: policy_lib.Policy,
+    bc_params: types.Params,
+    environment: rollout.Environment,
+    mesh_config: mesh_lib.MeshConfig,
+    *,
+    num_samples: int,
+    seed: int,
+    **arguments: Any,
+  ):
+    self._num_draws = config.num_draws(num_samples)
+    self._num_iterations = -(-self._num_draws // config.sources_per_iteration)
+    super().__init__(
+      progress=_Progress(),
+      num_steps=self._num_iterations,
+      max_bad_steps=config.max_bad_steps,
+      **arguments,
+    )
+    self._config = config
+    self._policy = policy
+    self._bc_params = bc_params
+    self._environment = environment
+    self._mesh_config = mesh_config
+    self._mesh = mesh_config.build()
+    self._seed = seed
+
+  def number(self, state: step_lib.TrainState) -> int:
+    del state
+    return self.progress.iteration
+
+  def resume(
+    self,
+    state: step_lib.TrainState,
+    given: Mapping[str, types.Params] | None = None,
+  ) -> step_lib.TrainState:
+    state = super().resume(state, given)
+    self._seen = None  # The main process counts.
+    if processes.is_main():
+      self._seen = distinct.SeenSamples(
+        self.directory / HASHES_FILE, self.progress.cost.samples
+      )
+    return state
 
   def iterations(self, state: step_lib.TrainState) -> step_lib.TrainState:
     """Samples and updates until all is drawn."""
     progress = self.progress
-    rates = self.config.optimizer.learning_rates(self.num_iterations)
-    with interruption.deferred() as is_interrupted:
-      while progress.iteration < self.num_iterations:
-        hypotheses, rewards = self._sample(state)
-        with progress.cost.timed('train'):
-          columns, metrics = self._credit(state, hypotheses, rewards)
-          state, updated = self._update(
-            state, hypotheses, columns, rates[progress.iteration]
-          )
-        progress.iteration += 1
-        self.journal.write('train', progress.iteration, {**metrics, **updated})
-        self.journal.advance(progress.iteration)
-        is_last = progress.iteration == self.num_iterations
-        if is_last or progress.iteration % self.config.evaluate_every == 0:
-          self.evaluate(state)
-        if is_interrupted():
-          if self.store.latest_step != int(state.step):
-            self._save(state)
-          break
+    rates = self._config.optimizer.learning_rates(self._num_iterations)
+    agreement = stopping.Agreement(progress.iteration)
+    while progress.iteration < self._num_iterations:
+      hypotheses, rewards = self._sample(state)
+      with progress.cost.timed('train'):
+        columns, metrics = self._credit(state, hypotheses, rewards)
+        state, updated = self._update(
+          state, hypotheses, columns, rates[progress.iteration]
+        )
+      progress.iteration += 1
+      self.journal.write('train', progress.iteration, {**metrics, **updated})
+      self.journal.advance(progress.iteration)
+      is_last = progress.iteration == self._num_iterations
+      if is_last or progress.iteration % self._config.evaluate_every == 0:
+        self.evaluate(state)
+      signal = agreement.number(
+        progress.iteration, interruption.number(), (), is_meeting=True
+      )
+      if signal is not None:
+        self.stop(state, signal)
+        break
     return state
 
   def _sample(
     self, state: step_lib.TrainState
   ) -> tuple[rollout.Hypotheses, np.ndarray]:
     """Draws and scores the hypotheses of one iteration."""
-    environment, cost = self.environment, self.progress.cost
-    each = self.config.sources_per_iteration
+    environment, cost = self._environment, self.progress.cost
+    each = self._config.sources_per_iteration
     first = self.progress.iteration * each
     with cost.timed('sample'):
       hypotheses = environment.draw(
-        state.params, first, min(each, self.num_draws - first)
+        state.params, first, min(each, self._num_draws - first)
       )
       texts = environment.texts(hypotheses)
-      self.seen.add(hypotheses.rows, texts)
+      if self._seen is not None:
+        self._seen.add(hypotheses.rows, texts)
     with cost.timed('score'):
-      rewards = environment.rewards(hypotheses, texts)
-    lengths = environment.pairs.source_tokens.lengths[hypotheses.rows]
-    paired = int(lengths.sum())
+      rewards = processes.by_main(
+        'rewards', lambda: environment.rewards(hypotheses, texts).tolist()
+      )
+    rewards = np.asarray(rewards, np.float32)
+    if not np.isfinite(rewards).all():
+      raise FloatingPointError(
+        f'a reward of {self._environment.reward.name} is not finite in iteration '
+        f'{self.progress.iteration + 1}. The latest checkpoint is intact.'
+      )
+    paired = hypotheses.num_source_tokens(environment.pairs)
     cost.samples += len(hypotheses)
     cost.sampled_tokens += hypotheses.tokens.num_tokens
     cost.paired_source_tokens += paired
-    cost.source_tokens += paired // self.config.decode.num_samples_per_source
+    cost.source_tokens += paired // self._config.decode.num_samples_per_source
     return hypotheses, rewards
 
   def _credit(
@@ -230,26 +241,25 @@ class _Run:
     rewards: np.ndarray,
   ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Returns what `ClippedObjective` reads of each token, and metrics."""
-    config, environment = self.config, self.environment
-    value_model = scalar.ScalarModel(self.policy.config)
+    config, environment = self._config, self._environment
+    value_model = scalar.ScalarModel(self._policy.config)
     old, bc, values = (
-      config.batching(self.mesh).per_token(
+      config.batching(self._mesh).per_token(
         environment.pairs,
         hypotheses,
         functools.partial(function, model, params),
-        self.mesh,
+        self._mesh,
       )
       for function, model, params in (
-        (rollout.log_probs, self.policy, state.params),
-        (rollout.log_probs, self.policy, self.bc_params),
+        (rollout.log_probs, self._policy, state.params),
+        (rollout.log_probs, self._policy, self._bc_params),
         (rollout.values, value_model, state.auxiliary.learned[objective.VALUE]),
       )
     )
     is_token = hypotheses.is_token(old.shape[1])
-    arrays = map(jnp.asarray, (old, bc, values, rewards, is_token))
-    credited, returns = jax.device_get(
-      learner.credit(
-        *arrays,
+    credited, returns = processes.fetch(
+      credit(
+        *(old, bc, values, rewards, is_token),
         kl_coefficient=config.kl_coefficient,
         discount=config.discount,
         gae_lambda=config.gae_lambda,
@@ -281,84 +291,64 @@ class _Run:
     learning_rate: np.ndarray,
   ) -> tuple[step_lib.TrainState, dict[str, float]]:
     """Passes `epochs` times over the hypotheses."""
-    config, progress = self.config, self.progress
-    pairs = self.environment.pairs
-    seed = np.random.SeedSequence([self.seed, progress.iteration, 1])
-    batches = config.batching(self.mesh).plan(
+    config, cost = self._config, self.progress.cost
+    iteration = self.progress.iteration
+    pairs = self._environment.pairs
+    seed = np.random.SeedSequence([self._seed, iteration, 1])
+    batches = config.batching(self._mesh).plan(
       pairs, hypotheses, columns, int(seed.generate_state(1)[0])
     )
-    step = learner.jitted_step(
-      self.policy,
+    step = trainer_lib.jitted_step(
+      self._policy,
       config.loss,
       config.optimizer.without_schedule(),
-      config.value_learning_rate_factor,
+      None,
       config.accumulation_steps,
-      self.mesh_config,
+      self._mesh_config,
+      config.max_bad_steps > 0,
+      config.value_learning_rate_factor,
     )
-    rate, expected = jax.device_put(
-      (learning_rate, np.float32(batches.expected_normalizer)),
-      mesh_lib.replicated(self.mesh),
+    everywhere = mesh_lib.replicated(self._mesh)
+    rate = processes.place(learning_rate, everywhere)
+    expected = processes.place(
+      np.float32(batches.expected_normalizer), everywhere
     )
     waiting = []
     for index in range(config.epochs * batches.batches_per_epoch):
-      batch = batches[index]
-      progress.cost.optimizer_steps += 1
-      progress.cost.trained_target_tokens += int(
-        np.count_nonzero(batch['decoder_target_tokens'])
-      )
-      progress.cost.trained_source_tokens += int(
-        np.count_nonzero(batch['encoder_input_tokens'])
-      )
-      state, metrics = step(
-        state, mesh_lib.put_batch(batch, self.mesh), rate, None, expected
-      )
+      batch = mesh_lib.put_batch(batches[index], self._mesh)
+      state, metrics = step(state, batch, rate, None, expected)
       waiting.append(metrics)
-    fetched = jax.device_get(waiting)
-    for metrics in fetched:
-      for name in ('loss', 'gradient_norm'):
-        if not np.isfinite(metrics[name]):
-          raise FloatingPointError(
-            f'{name} is {metrics[name]} in iteration {progress.iteration + 1}. '
-            'Lower the learning rate; the latest checkpoint is intact.'
-          )
-    return state, step_lib.mean_metrics(fetched)
+    cost.optimizer_steps += len(waiting)
+    cost.trained_target_tokens += config.epochs * hypotheses.tokens.num_tokens
+    cost.trained_source_tokens += config.epochs * hypotheses.num_source_tokens(
+      pairs
+    )
+    where = f' of iteration {iteration + 1}'
+    updated = step_lib.mean_metrics(self.good_steps(waiting, batches, 1, where))
+    if config.max_bad_steps:
+      updated['bad_steps'] = self.progress.bad_steps
+    return state, updated
 
-  def evaluate(self, state: step_lib.TrainState) -> None:
-    """Evaluates, notes the result and saves a checkpoint."""
-    progress, step = self.progress, int(state.step)
-    with progress.cost.timed('evaluate'):
-      metrics = {
-        name: float(value)
-        for name, value in self.evaluate_fn(
-          state.params, progress.iteration
-        ).items()
-      }
-    for name, value in metrics.items():
-      if not math.isfinite(value):
-        raise FloatingPointError(
-          f'evaluation at iteration {progress.iteration}: {name} is {value}. '
-          'Nothing was saved; the checkpoint before is intact.'
-        )
+  def noted(
+    self, state: step_lib.TrainState, metrics: dict[str, float], seconds: float
+  ) -> None:
+    progress, found = self.progress, self._num_distinct()
+    progress.cost.add_seconds('evaluate', seconds)
     metrics['samples'] = float(progress.cost.samples)
-    metrics['distinct_samples'] = float(self.seen.count())
-    progress.note(step, metrics)
+    metrics['distinct_samples'] = float(found)
+    super().noted(state, metrics, seconds)
     progress.cost.note_memory()
     progress.course.append(
       {
         'objective': metrics[checkpoints_lib.OBJECTIVE],
-        'distinct_samples': self.seen.count(),
+        'distinct_samples': found,
         **self._cost(state, state.params),
       }
     )
-    self.journal.write('validation', progress.iteration, metrics)
-    self._save(state, metrics[checkpoints_lib.OBJECTIVE])
 
-  def _save(
-    self, state: step_lib.TrainState, objective: float | None = None
-  ) -> None:
-    record = dataclasses.asdict(self.progress)
-    self.store.save(state, record=record, objective=objective)
-    remote.push()
+  def _num_distinct(self) -> int:
+    seen = self._seen
+    return processes.by_main('distinct', lambda: seen.count() if seen else 0)
 
   def summary(
     self, state: step_lib.TrainState, best: types.Params
@@ -376,7 +366,7 @@ class _Run:
         'seconds': cost['seconds']['total'],
         'params_digest': digests.digest(best),
       },
-      'cost': {**cost, 'distinct_samples': self.seen.count()},
+      'cost': {**cost, 'distinct_samples': self._num_distinct()},
       'course': progress.course,
     }
 
@@ -385,3 +375,28 @@ class _Run:
   ) -> dict[str, Any]:
     critic = state.auxiliary.learned[objective.VALUE]
     return self.progress.cost.report(params, critic)
+
+
+@functools.partial(
+  jax.jit, static_argnames=('kl_coefficient', 'discount', 'gae_lambda')
+)
+def credit(
+  log_probs: Float[Array, 'n T'],
+  bc_log_probs: Float[Array, 'n T'],
+  values: Float[Array, 'n T'],
+  rewards: Float[Array, ' n'],
+  is_token: Bool[Array, 'n T'],
+  *,
+  kl_coefficient: float,
+  discount: float,
+  gae_lambda: float,
+) -> tuple[Float[Array, 'n T'], Float[Array, 'n T']]:
+  """Returns whitened advantages and the critic's targets G_t = A_t + V(s_t).
+
+  See `ops.penalised_rewards` and `ops.gae` for the arguments; numbers after the last token are 0.
+  """
+  token_rewards = ops.penalised_rewards(
+    rewards, log_probs - bc_log_probs, is_token, kl_coefficient
+  )
+  found = ops.gae(token_rewards, values, is_token, discount, gae_lambda)
+  return ops.whiten(found, is_token), found + values

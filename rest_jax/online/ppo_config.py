@@ -51,6 +51,7 @@ class PPOConfig:
     tokens_per_batch: tokens a side of a batch, padding included.
     buckets: rising lengths that batches are padded to.
     accumulation_steps: micro-batches an update.
+    max_bad_steps: as in `TrainerConfig`.
   """
 
   decode: sampler_lib.DecodeConfig
@@ -68,6 +69,8 @@ class PPOConfig:
   tokens_per_batch: int = 4096
   buckets: tuple[int, ...] = (16, 32, 64, 128)
   accumulation_steps: int = 1
+  # Not a difference to folders that were made without it.
+  max_bad_steps: int = settings.recorded(default=0)
 
   def __post_init__(self):
     if isinstance(self.buckets, int):
@@ -88,7 +91,7 @@ class PPOConfig:
       'accumulation_steps',
     )
     settings.inside(self, '[0, 1]', 'discount', 'gae_lambda')
-    settings.at_least(self, 0, 'kl_coefficient')
+    settings.at_least(self, 0, 'kl_coefficient', 'max_bad_steps')
     settings.positive(self, 'value_learning_rate_factor')
     if self.decode.temperature <= 0:
       raise ValueError(
@@ -122,4 +125,5 @@ class PPOConfig:
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.buckets,
       row_multiple=mesh_lib.num_parts(mesh) * self.accumulation_steps,
+      rows_here=mesh_lib.rows_here(mesh),
     )

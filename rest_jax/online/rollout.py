@@ -13,6 +13,7 @@ from rest_jax.data import pair_store, ragged, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
@@ -37,6 +38,10 @@ class Hypotheses:
 
   def __len__(self) -> int:
     return len(self.rows)
+
+  def num_source_tokens(self, pairs: pair_store.PairStore) -> int:
+    """Tokens of their sources, each source once for each hypothesis."""
+    return int(pairs.source_tokens.lengths[self.rows].sum())
 
   def is_token(self, length: int) -> Bool[np.ndarray, 'n T']:
     """Which of `length` positions hold a token."""
@@ -156,11 +161,13 @@ class Batching:
     tokens_per_batch: tokens a side of a batch, padding included.
     buckets: rising lengths that batches are padded to.
     row_multiple: rows of a batch are a multiple of it.
+    rows_here: see `mesh.rows_here`.
   """
 
   tokens_per_batch: int
   buckets: tuple[int, ...]
   row_multiple: int
+  rows_here: Callable[[int], np.ndarray] | None = None
 
   def plan(
     self,
@@ -190,6 +197,7 @@ class Batching:
       buckets=self.buckets,
       seed=seed,
       row_multiple=self.row_multiple,
+      rows_here=self.rows_here,
     )
 
   def per_token(
@@ -213,13 +221,12 @@ class Batching:
     batches = self.plan(pairs, hypotheses, {}, seed=0)
     waiting = []
     for index in range(batches.batches_per_epoch):
-      batch = batches[index]
-      numbers = batch.pop(_NUMBERS)
-      waiting.append((numbers, function(mesh_lib.put_batch(batch, mesh))))
+      batch = mesh_lib.put_batch(batches[index], mesh)
+      waiting.append((batch.pop(_NUMBERS), function(batch)))
     result = np.zeros((len(hypotheses), self.buckets[-1]), np.float32)
-    for numbers, computed in waiting:
+    for numbers, computed in map(processes.fetch, waiting):
       real = numbers > 0
-      computed = np.asarray(computed)[real]
+      computed = computed[real]
       result[numbers[real] - 1, : computed.shape[1]] = computed
     return np.where(hypotheses.is_token(result.shape[1]), result, 0.0)
 

@@ -25,6 +25,7 @@ def error(
   step: int,
   metrics: Mapping[str, float],
   batches: loader.BucketedBatches,
+  where: str = '',
 ) -> FloatingPointError:
   """Keeps the batch of a step that stops a training, and names it.
 
@@ -35,6 +36,7 @@ def error(
     step: number of the step, from 1.
     metrics: of the step.
     batches: what is trained on.
+    where: more words on where the step is.
 
   Returns:
     What to raise.
@@ -51,8 +53,8 @@ def error(
   more = ', ...' if len(rows) > _SHOWN else ''
   shown = ', '.join(map(str, rows[:_SHOWN].tolist()))
   return FloatingPointError(
-    f'{name} is {metrics[name]} at step {step}, on {len(rows)} rows ({shown}'
-    f'{more}). The batch is in {path}; the latest checkpoint is intact. Lower the '
+    f'{name} is {metrics[name]} at step {step}{where}, on {len(rows)} rows '
+    f'({shown}{more}). The batch is in {path}; the latest checkpoint is intact. Lower the '
     'learning rate, look at the batch, or allow some such steps: '
-    'TrainerConfig.max_bad_steps.'
+    'max_bad_steps.'
   )

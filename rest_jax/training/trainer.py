@@ -4,8 +4,7 @@ It is handed a model, a loss, batches and a function that evaluates parameters;
 it imports none of them.
 """
 
-from collections.abc import Callable, Mapping
-import contextlib
+from collections.abc import Mapping
 import dataclasses
 import functools
 import math
@@ -13,7 +12,6 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-from absl import logging
 import jax
 import numpy as np
 
@@ -22,20 +20,16 @@ from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption, profiling
-from rest_jax.storage import remote
 from rest_jax.training import (
-  bad_steps,
   digests,
   loader,
   optimizers,
   placement,
 )
-from rest_jax.training import checkpoints as checkpoints_lib
-from rest_jax.training import journal as journal_lib
+from rest_jax.training import loop as loop_lib
 from rest_jax.training import step as step_lib
 
-# Evaluates parameters at a step; the result has 'objective', higher is better.
-EvaluateFn = Callable[[types.Params, int], dict[str, float]]
+EvaluateFn = loop_lib.EvaluateFn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,47 +164,16 @@ _SIDES = {
 
 
 @dataclasses.dataclass
-class _Progress:
-  """The bookkeeping that a checkpoint's record carries."""
+class _Progress(loop_lib.Progress):
+  """What a checkpoint's record carries beside the evaluations."""
 
-  best_step: int | None = None
-  best_objective: float = -math.inf
-  best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-  evaluations_since_best: int = 0
   seconds: float = 0.0
   target_tokens: int = 0
   source_tokens: int = 0
-  bad_steps: int = 0
   evaluation_seconds: float = 0.0
   # Of a training that was interrupted: metrics of steps since the last line of
-  # the journal, and whether its evaluation was cut off.
+  # the journal.
   unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
-  awaits_evaluation: bool = False
-
-  def note(self, step: int, metrics: dict[str, float]) -> None:
-    objective = metrics[checkpoints_lib.OBJECTIVE]
-    is_better = objective > self.best_objective
-    # Of equal checkpoints Orbax keeps the newest, so the newest is the best.
-    if objective >= self.best_objective:
-      self.best_step, self.best_objective = step, objective
-      self.best_metrics = metrics
-    self.evaluations_since_best = (
-      0 if is_better else self.evaluations_since_best + 1
-    )
-
-  def record(self) -> dict[str, Any]:
-    record = dataclasses.asdict(self)
-    if self.best_step is None:
-      record['best_objective'] = None
-    return record
-
-  @classmethod
-  def of(cls, record: dict[str, Any]) -> '_Progress':
-    names = {field.name for field in dataclasses.fields(cls)}
-    values = {key: value for key, value in record.items() if key in names}
-    if values['best_objective'] is None:
-      values['best_objective'] = -math.inf
-    return cls(**values)
 
 
 def train(
@@ -258,34 +221,23 @@ def train(
   """
   loss = loss.for_training(config.least_steps)
   mesh = mesh_config.build()
-  store = checkpoints_lib.Checkpoints(directory)
-  with contextlib.ExitStack() as stack:
-    stack.callback(store.close)
-    stack.enter_context(mesh_lib.use(mesh, mesh_config.rules))
+  has_dropout = config.dropout and model.config.dropout_rate > 0
+  with (
+    _Steps(
+      config,
+      batches,
+      directory=directory,
+      evaluate_fn=evaluate_fn,
+      description=description,
+    ) as loop,
+    profiling.Trace(directory, 'train') as trace,
+    mesh_lib.use(mesh, mesh_config.rules),
+  ):
     state, others = placement.sharded_state(
       model, loss, config.optimizer, params, given, mesh_config, mesh
     )
-    progress, fresh = _Progress(), True
-    saved = store.restore_latest(state, others)
-    if saved is not None:
-      state, record = saved
-      progress, fresh = _Progress.of(record), False
-      logging.info(
-        '%s: resumes at step %d of %s', description, int(state.step), directory
-      )
-    journal = stack.enter_context(
-      journal_lib.Journal(
-        directory,
-        first_step=int(state.step),
-        num_steps=config.max_steps,
-        description=description,
-        # A line may be there without the checkpoint that was to follow it.
-        is_evaluated=not (fresh or progress.awaits_evaluation),
-      )
-    )
-    trace = stack.enter_context(profiling.Trace(directory, 'train'))
-    run = _Run(config, evaluate_fn, store, journal, progress, batches, trace)
-    train_step = jitted_step(
+    state = loop.resume(state, others)
+    step = jitted_step(
       model,
       loss,
       config.optimizer.without_schedule(),
@@ -294,15 +246,12 @@ def train(
       mesh_config,
       config.max_bad_steps > 0,
     )
-    has_dropout = config.dropout and model.config.dropout_rate > 0
+    take = functools.partial(trace.step, step)
     with interruption.deferred():
-      if progress.awaits_evaluation or (fresh and config.evaluate_first):
-        run.evaluate(state)
-      state = run.steps(train_step, state, others, mesh, has_dropout)
-    if progress.best_step is None:
-      raise FileNotFoundError(f'{directory} has no evaluated checkpoint')
-    best = store.restore_params(progress.best_step, state.params)
-  return TrainResult(best, run.summary(state, best))
+      loop.evaluate_first(state, config.evaluate_first)
+      state = loop.steps(take, state, others, mesh, has_dropout)
+    best = loop.best(state.params)
+  return TrainResult(best, loop.summary(state, best))
 
 
 @functools.lru_cache(maxsize=16)
@@ -314,6 +263,7 @@ def jitted_step(
   accumulation_steps,
   mesh_config,
   skip_bad,
+  learned_rate_factor=1.0,
 ):
   """One jitted step for all trainings alike: Improve steps compile once."""
   del mesh_config  # Of the key alone: tracing reads its rules from the context.
@@ -321,6 +271,7 @@ def jitted_step(
     model=model,
     loss=loss,
     optimizer=optimizer_config.direction(),
+    learned_rate_factor=learned_rate_factor,
     row_filter=row_filter,
     accumulation_steps=accumulation_steps,
     skip_bad=skip_bad,
@@ -328,26 +279,29 @@ def jitted_step(
   return jax.jit(train_step, donate_argnums=0)
 
 
-class _Run:
+class _Steps(loop_lib.Loop[_Progress]):
   """The plain loop, with what it carries from step to step."""
 
-  def __init__(
-    self, config, evaluate_fn, store, journal, progress, batches, trace
-  ):
+  def __init__(self, config, batches, **arguments):
+    super().__init__(
+      progress=_Progress(),
+      num_steps=config.max_steps,
+      max_bad_steps=config.max_bad_steps,
+      **arguments,
+    )
     self._config = config
     self._batches = batches
-    self._evaluate_fn = evaluate_fn
-    self._store = store
-    self._journal = journal
-    self._progress = progress
-    self._trace = trace
-    self._started = time.monotonic() - progress.seconds
     # Tokens since the last checkpoint, of this process's rows.
     self._read = dict.fromkeys(_SIDES, 0)
     self._num_readers = 1
 
-  def steps(self, train_step, state, given, mesh, has_dropout):
-    config, progress = self._config, self._progress
+  def resume(self, state, given=None):
+    state = super().resume(state, given)
+    self._started = time.monotonic() - self.progress.seconds
+    return state
+
+  def steps(self, take, state, given, mesh, has_dropout):
+    config, progress = self._config, self.progress
     learning_rates = config.optimizer.learning_rates(config.max_steps)
     everywhere = mesh_lib.replicated(mesh)
     expected = processes.place(
@@ -368,8 +322,7 @@ class _Run:
       for side, name in _SIDES.items():
         self._read[side] += int(np.count_nonzero(batch[name]))
       rate = processes.place(learning_rates[step], everywhere)
-      state, metrics = self._trace.step(
-        train_step,
+      state, metrics = take(
         state,
         mesh_lib.put_batch(batch, mesh),
         rate,
@@ -386,58 +339,26 @@ class _Run:
       if is_logged:
         self._log(step, waiting)
         waiting = []
-      self._journal.advance(step)
+      self.journal.advance(step)
       if is_due:
         self.evaluate(state)
       signal = agreement.number(
         step, interruption.number(), metrics, is_meeting=is_logged
       )
       if signal is not None:
-        if self._store.latest_step != step:
-          progress.unlogged = _floats(waiting)
-          self._save(state)
-        # It may have been sent to another process.
-        interruption.request(signal)
+        progress.unlogged = loop_lib.floats(waiting)
+        self.stop(state, signal)
         break
     return state
 
-  def evaluate(self, state) -> None:
-    """Evaluates, notes the result and saves a checkpoint."""
-    step = int(state.step)
-    is_saved = self._progress.awaits_evaluation
-    began = time.monotonic()
-    try:
-      with _interruptible():
-        metrics = {
-          name: float(value)
-          for name, value in self._evaluate_fn(state.params, step).items()
-        }
-      # They decide what is done next, so they are the same to the last bit.
-      metrics = processes.by_main('metrics', lambda: metrics)
-    except interruption.Interrupted:
-      self._progress.awaits_evaluation = True
-      if not is_saved:
-        self._save(state)
-      raise
-    self._progress.awaits_evaluation = False
-    self._progress.evaluation_seconds += time.monotonic() - began
-    for name, value in metrics.items():
-      if not math.isfinite(value):
-        raise FloatingPointError(
-          f'evaluation at step {step}: {name} is {value}. Nothing was saved; '
-          'the checkpoint before is intact.'
-        )
-    self._progress.note(step, metrics)
-    self._journal.write('validation', step, metrics)
-    # An interruption has saved this step; the next save notes the result.
-    if not is_saved:
-      self._save(state, metrics[checkpoints_lib.OBJECTIVE])
+  def noted(self, state, metrics, seconds) -> None:
+    super().noted(state, metrics, seconds)
+    self.progress.evaluation_seconds += seconds
 
-  def _save(self, state, objective: float | None = None) -> None:
-    self._progress.seconds = time.monotonic() - self._started
+  def save(self, state, objective: float | None = None) -> None:
+    self.progress.seconds = time.monotonic() - self._started
     self._count_tokens()
-    self._store.save(state, record=self._progress.record(), objective=objective)
-    remote.push()
+    super().save(state, objective)
 
   def _count_tokens(self) -> None:
     """Adds what all processes have read since the last checkpoint."""
@@ -446,36 +367,26 @@ class _Run:
     )
     for side in _SIDES:
       read = sum(int(part[side]) for part in parts) // self._num_readers
-      total = getattr(self._progress, side) + read
-      setattr(self._progress, side, total)
+      total = getattr(self.progress, side) + read
+      setattr(self.progress, side, total)
     self._read = dict.fromkeys(_SIDES, 0)
 
   def _is_stopped(self) -> bool:
     patience = self._config.patience
     return (
-      patience is not None and self._progress.evaluations_since_best >= patience
+      patience is not None and self.progress.evaluations_since_best >= patience
     )
 
   def _log(self, step, waiting) -> None:
     """Writes the mean metrics of the last steps, `step` being the last."""
-    good = []
-    for number, metrics in enumerate(_floats(waiting), step - len(waiting) + 1):
-      if not bad_steps.is_bad(metrics):
-        good.append(metrics)
-        continue
-      self._progress.bad_steps += 1
-      if self._progress.bad_steps > self._config.max_bad_steps:
-        raise bad_steps.error(
-          self._store.directory, number, metrics, self._batches
-        )
-      logging.warning('step %d is passed over: %s', number, metrics)
+    good = self.good_steps(waiting, self._batches, step - len(waiting) + 1)
     mean = step_lib.mean_metrics(good)
     if self._config.max_bad_steps:
-      mean['bad_steps'] = self._progress.bad_steps
-    self._journal.write('train', step, mean)
+      mean['bad_steps'] = self.progress.bad_steps
+    self.journal.write('train', step, mean)
 
   def summary(self, state, best) -> dict[str, Any]:
-    progress = self._progress
+    progress = self.progress
     training = max(progress.seconds - progress.evaluation_seconds, 1e-9)
     return {
       'steps': int(state.step),
@@ -496,21 +407,6 @@ class _Run:
 
 def _dropout_key(seed) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), 1)
-
-
-def _interruptible() -> contextlib.AbstractContextManager:
-  """Lets a signal stop an evaluation, unless other processes wait in it."""
-  if processes.count() > 1:
-    return contextlib.nullcontext()
-  return interruption.immediate()
-
-
-def _floats(waiting) -> list[dict[str, float]]:
-  """Fetches the metrics of some steps."""
-  return [
-    {name: float(value) for name, value in metrics.items()}
-    for metrics in jax.device_get(waiting)
-  ]
 
 
 def nll_evaluation(

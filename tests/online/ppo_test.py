@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax.online import learner, objective, ppo
+from rest_jax.online import objective, ppo
 from rest_jax.online import ppo_config as config_lib
-from rest_jax.training import checkpoints, digests, journal
+from rest_jax.runtime import interruption
+from rest_jax.training import checkpoints, digests, journal, trainer
 from tests.online import toy
 from tests.training import toy as training_toy
 
@@ -81,6 +82,20 @@ def test_a_training_cut_off_at_an_evaluation_ends_the_same(tmp_path, cut):
   assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
 
 
+def test_an_evaluation_that_a_signal_stops_is_made_again(tmp_path):
+  whole = toy.train(tmp_path / 'whole')
+  with pytest.raises(interruption.Interrupted):
+    toy.train(tmp_path / 'cut', cut=2, cut_by=interruption.Interrupted(15))
+  # What was trained is kept: two iterations of six updates.
+  store = checkpoints.Checkpoints(tmp_path / 'cut', read_only=True)
+  assert store.latest_step == 12
+  store.close()
+  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
+  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
+    tmp_path / 'cut'
+  )
+
+
 def test_a_training_cut_off_within_an_iteration_ends_the_same(tmp_path):
   whole = toy.train(tmp_path / 'whole')
   # Iterations 1 and 2 are saved, the fourth fails after it has sampled.
@@ -122,7 +137,7 @@ def test_the_budget_is_kept_and_counted(tmp_path):
 
 
 def test_updates_divide_by_the_mean_tokens_of_a_batch(tmp_path, monkeypatch):
-  original, seen = learner.jitted_step, []
+  original, seen = trainer.jitted_step, []
 
   def recording(*arguments):
     step = original(*arguments)
@@ -134,7 +149,7 @@ def test_updates_divide_by_the_mean_tokens_of_a_batch(tmp_path, monkeypatch):
 
     return one
 
-  monkeypatch.setattr(learner, 'jitted_step', recording)
+  monkeypatch.setattr(trainer, 'jitted_step', recording)
   toy.train(tmp_path, toy.config(epochs=2), num_samples=32)
   # 32 rows in two batches of 16, twice.
   expected, counted = np.transpose(seen)

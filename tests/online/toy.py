@@ -90,7 +90,9 @@ def config(**changes) -> ppo.PPOConfig:
 
 def environment(policy, settings, reward=None, seed=3) -> rollout.Environment:
   return rollout.Environment(
-    sampler=sampler_lib.Sampler(policy, settings.decode, MESH.build()),
+    sampler=sampler_lib.Sampler(
+      policy, settings.decode, MESH.build(), is_shared=True
+    ),
     pairs=Pairs(),
     num_sources=NUM_SOURCES,
     vocabulary=Vocabulary(),
@@ -107,6 +109,7 @@ def train(
   num_samples=128,
   reward=None,
   cut=None,
+  cut_by=KeyboardInterrupt,
   objectives=None,
 ):
   """Trains the toy.
@@ -117,6 +120,7 @@ def train(
     num_samples: hypotheses to draw.
     reward: of the training; the evaluation has one of its own.
     cut: an iteration whose evaluation is cut off.
+    cut_by: what cuts it off.
     objectives: by iteration, instead of an evaluation.
   """
   settings = settings or config()
@@ -125,7 +129,7 @@ def train(
 
   def evaluate(params, iteration):
     if iteration == cut:
-      raise KeyboardInterrupt
+      raise cut_by
     if objectives is not None:
       return {'objective': objectives[iteration]}
     drawn = judged.draw(params, 0, NUM_SOURCES)

@@ -1,4 +1,4 @@
-"""Tests of the train state of policy and critic."""
+"""Tests of the updates of policy and critic."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 
 from rest_jax.losses import ops
 from rest_jax.models import scalar
-from rest_jax.online import learner, objective
+from rest_jax.online import objective, ppo
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.training import loader, optimizers
+from rest_jax.training import loader, optimizers, placement, trainer
 from tests.online import toy
 from tests.training import toy as training_toy
 
@@ -19,19 +19,32 @@ def start(settings):
   mesh = toy.MESH.build()
   params = _POLICY.init(jax.random.key(0))
   with mesh_lib.use(mesh):
-    state = learner.initial_state(settings, _POLICY, params, toy.MESH, mesh, 2)
+    critic = scalar.ScalarModel(_POLICY.config)
+    start = critic.init_from_policy(params, jax.random.key(2))
+    state, models = placement.sharded_state(
+      _POLICY,
+      settings.loss,
+      settings.optimizer,
+      params,
+      {objective.VALUE: (critic, start)},
+      toy.MESH,
+      mesh,
+    )
+  assert not models  # The critic is no frozen model.
   return state, params
 
 
 def step_once(settings, batch):
   state, params = start(settings)
-  step = learner.jitted_step(
+  step = trainer.jitted_step(
     _POLICY,
     settings.loss,
     settings.optimizer.without_schedule(),
-    settings.value_learning_rate_factor,
+    None,
     settings.accumulation_steps,
     toy.MESH,
+    False,
+    settings.value_learning_rate_factor,
   )
   mesh = toy.MESH.build()
   with mesh_lib.use(mesh):
@@ -121,7 +134,7 @@ def test_credit_is_its_parts():
   )
   rewards = jnp.asarray([0.2, 0.9, 0.5])
   settings = {'kl_coefficient': 0.1, 'discount': 0.99, 'gae_lambda': 0.9}
-  white, returns = learner.credit(
+  white, returns = ppo.credit(
     log_probs, bc, values, rewards, is_token, **settings
   )
   found = ops.gae(
@@ -134,7 +147,7 @@ def test_credit_is_its_parts():
   np.testing.assert_allclose(returns, found + values, atol=1e-6)
   np.testing.assert_allclose(white, ops.whiten(found, is_token), atol=1e-5)
   # Without a penalty, discount or bootstrap the critic is to learn R.
-  _, returns = learner.credit(
+  _, returns = ppo.credit(
     log_probs,
     bc,
     values,

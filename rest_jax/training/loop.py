@@ -1,0 +1,267 @@
+"""What every training does around its steps: resume, evaluate, save, stop."""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import math
+import pathlib
+import time
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from absl import logging
+import jax
+
+from rest_jax import types
+from rest_jax.parallel import processes
+from rest_jax.runtime import interruption
+from rest_jax.storage import remote
+from rest_jax.training import bad_steps, loader
+from rest_jax.training import checkpoints as checkpoints_lib
+from rest_jax.training import journal as journal_lib
+from rest_jax.training import step as step_lib
+
+# Evaluates parameters at a step; the result has 'objective', higher is better.
+EvaluateFn = Callable[[types.Params, int], dict[str, float]]
+
+
+@dataclasses.dataclass
+class Progress:
+  """The bookkeeping that a checkpoint's record carries.
+
+  Attributes:
+    best_step: step of the best checkpoint.
+    best_objective: its objective.
+    best_metrics: metrics of its evaluation.
+    evaluations_since_best: evaluations in a row without a new best.
+    awaits_evaluation: whether the evaluation of this step was cut off.
+    bad_steps: steps that were passed over.
+  """
+
+  best_step: int | None = None
+  best_objective: float | None = None
+  best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+  evaluations_since_best: int = 0
+  awaits_evaluation: bool = False
+  bad_steps: int = 0
+
+  def note(self, step: int, metrics: dict[str, float]) -> bool:
+    """Notes an evaluation; returns whether its checkpoint is the best."""
+    found, best = metrics[checkpoints_lib.OBJECTIVE], self.best_objective
+    self.evaluations_since_best += 1
+    if best is None or found > best:
+      self.evaluations_since_best = 0
+    # Of equal checkpoints Orbax keeps the newest, so the newest is the best.
+    if best is not None and found < best:
+      return False
+    self.best_step, self.best_objective = step, found
+    self.best_metrics = metrics
+    return True
+
+  @classmethod
+  def of(cls, record: Mapping[str, Any]) -> Self:
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{key: record[key] for key in record if key in names})
+
+
+P = TypeVar('P', bound=Progress)
+
+
+class Loop(Generic[P]):
+  """The part of a training that all share; a context manager.
+
+  A training that was cut off goes on from its latest checkpoint. A signal (see
+  `interruption`) stops an evaluation, which is made again; of several processes
+  an evaluation is finished before they stop.
+
+  Class attributes:
+    unit: what `number` counts, for messages.
+  """
+
+  unit: ClassVar[str] = 'step'
+
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    progress: P,
+    *,
+    evaluate_fn: EvaluateFn,
+    num_steps: int,
+    max_bad_steps: int,
+    description: str,
+  ):
+    """Describes the training.
+
+    Args:
+      directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
+        TensorBoard events.
+      progress: that of a training which begins.
+      evaluate_fn: evaluates parameters; the checkpoint of the highest 'objective'
+        is kept.
+      num_steps: of the progress bar; what `number` counts to.
+      max_bad_steps: steps that may be passed over.
+      description: the word before the progress bar.
+    """
+    self.directory = pathlib.Path(directory)
+    self.progress = progress
+    self._evaluate_fn = evaluate_fn
+    self._num_steps = num_steps
+    self._max_bad_steps = max_bad_steps
+    self._description = description
+    self._stack = contextlib.ExitStack()
+
+  def __enter__(self) -> Self:
+    self.store = checkpoints_lib.Checkpoints(self.directory)
+    self._stack.callback(self.store.close)
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    self._stack.__exit__(*exception)
+
+  def number(self, state: step_lib.TrainState) -> int:
+    """What journal and evaluations count by: optimiser steps."""
+    return int(state.step)
+
+  def resume(
+    self,
+    state: step_lib.TrainState,
+    given: Mapping[str, types.Params] | None = None,
+  ) -> step_lib.TrainState:
+    """Returns the latest state that was saved, or `state`; opens the journal.
+
+    Args:
+      state: what training starts from.
+      given: see `Checkpoints.restore`.
+    """
+    saved = self.store.restore_latest(state, given)
+    self.is_fresh = saved is None
+    if saved is not None:
+      state, record = saved
+      self.progress = type(self.progress).of(record)
+      logging.info(
+        '%s: resumes at %s %d of %s',
+        self._description,
+        self.unit,
+        self.number(state),
+        self.directory,
+      )
+    self.journal = self._stack.enter_context(
+      journal_lib.Journal(
+        self.directory,
+        first_step=self.number(state),
+        num_steps=self._num_steps,
+        description=self._description,
+        # A line may be there without the checkpoint that was to follow it.
+        is_evaluated=not (self.is_fresh or self.progress.awaits_evaluation),
+      )
+    )
+    return state
+
+  def evaluate_first(self, state: step_lib.TrainState, is_wanted: bool) -> None:
+    """Makes an evaluation that was cut off, and one before the first step."""
+    if self.progress.awaits_evaluation or (self.is_fresh and is_wanted):
+      self.evaluate(state)
+
+  def evaluate(self, state: step_lib.TrainState) -> None:
+    """Evaluates, notes the result and saves a checkpoint."""
+    progress, number = self.progress, self.number(state)
+    is_saved = progress.awaits_evaluation
+    began = time.monotonic()
+    try:
+      with _interruptible():
+        metrics = {
+          name: float(value)
+          for name, value in self._evaluate_fn(state.params, number).items()
+        }
+      # They decide what is done next, so they are the same to the last bit.
+      metrics = processes.by_main('metrics', lambda: metrics)
+    except interruption.Interrupted:
+      progress.awaits_evaluation = True
+      if not is_saved:
+        self.save(state)
+      raise
+    progress.awaits_evaluation = False
+    for name, value in metrics.items():
+      if not math.isfinite(value):
+        raise FloatingPointError(
+          f'evaluation at {self.unit} {number}: {name} is {value}. Nothing was '
+          'saved; the checkpoint before is intact.'
+        )
+    self.noted(state, metrics, time.monotonic() - began)
+    self.journal.write('validation', number, metrics)
+    # An interruption has saved this step; the next save notes the result.
+    if not is_saved:
+      self.save(state, metrics[checkpoints_lib.OBJECTIVE])
+
+  def noted(
+    self, state: step_lib.TrainState, metrics: dict[str, float], seconds: float
+  ) -> None:
+    """Notes an evaluation in the bookkeeping; may add to its metrics."""
+    del seconds
+    self.progress.note(int(state.step), metrics)
+
+  def save(
+    self, state: step_lib.TrainState, objective: float | None = None
+  ) -> None:
+    record = dataclasses.asdict(self.progress)
+    self.store.save(state, record=record, objective=objective)
+    remote.push()
+
+  def stop(self, state: step_lib.TrainState, signal: int) -> None:
+    """Saves a state that is not saved yet, and has the program end."""
+    if self.store.latest_step != int(state.step):
+      self.save(state)
+    # It may have been sent to another process.
+    interruption.request(signal)
+
+  def good_steps(
+    self,
+    waiting: Sequence[Any],
+    batches: loader.BucketedBatches,
+    first: int,
+    where: str = '',
+  ) -> list[dict[str, float]]:
+    """Fetches the metrics of steps and counts those that were passed over.
+
+    Args:
+      waiting: metrics of some steps, on devices.
+      batches: that they were taken on.
+      first: number of the first of them among the batches, from 1.
+      where: more words on where the steps are.
+
+    Returns:
+      Metrics of the steps whose loss and gradient are finite.
+
+    Raises:
+      FloatingPointError: more were not than may be passed over.
+    """
+    good = []
+    for number, metrics in enumerate(floats(waiting), first):
+      if not bad_steps.is_bad(metrics):
+        good.append(metrics)
+        continue
+      self.progress.bad_steps += 1
+      if self.progress.bad_steps > self._max_bad_steps:
+        raise bad_steps.error(self.directory, number, metrics, batches, where)
+      logging.warning('step %d%s is passed over: %s', number, where, metrics)
+    return good
+
+  def best(self, like: types.Params) -> types.Params:
+    """Returns the parameters of the best checkpoint."""
+    if self.progress.best_step is None:
+      raise FileNotFoundError(f'{self.directory} has no evaluated checkpoint')
+    return self.store.restore_params(self.progress.best_step, like)
+
+
+def floats(waiting: Sequence[Any]) -> list[dict[str, float]]:
+  """Fetches the metrics of some steps."""
+  return [
+    {name: float(value) for name, value in metrics.items()}
+    for metrics in jax.device_get(waiting)
+  ]
+
+
+def _interruptible() -> contextlib.AbstractContextManager:
+  """Lets a signal stop an evaluation, unless other processes wait in it."""
+  if processes.count() > 1:
+    return contextlib.nullcontext()
+  return interruption.immediate()
