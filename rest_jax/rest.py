@@ -19,16 +19,9 @@ def rest(run: run_lib.Run) -> None:
     run: the stages of an experiment.
 
   Raises:
-    ValueError: if several processes are to train the online baseline or to
-      refresh the reward.
+    ValueError: if several processes are to refresh the reward.
   """
   settings = run.experiment
-  if settings.online is not None and processes.count() > 1:
-    raise ValueError(
-      'the online baseline is trained by one process; got '
-      f'{processes.count()}. Leave the file of gin_configs/online/ out, and run '
-      '--run_mode=online afterwards without --distributed.'
-    )
   if settings.refresh is not None and processes.count() > 1:
     raise ValueError(
       f'the reward is refreshed by one process; got {processes.count()}. Run '

@@ -34,6 +34,7 @@ _SHARED_MODES = (
   'grow',
   'value',
   'improve',
+  'online',
   'evaluate',
 )
 

@@ -249,7 +249,7 @@ def test_steps_of_a_profile_are_read_before_anything_runs(tmp_path, capsys):
   assert not list((tmp_path / 'run').rglob('*.gin'))
 
 
-@pytest.mark.parametrize('mode', ['sample', 'online', 'compare', 'rate'])
+@pytest.mark.parametrize('mode', ['sample', 'refresh', 'compare', 'rate'])
 def test_what_one_process_does_is_refused_to_several(mode, tmp_path):
   with pytest.raises(app.UsageError, match=f'{mode} is for one process'):
     _run(
