@@ -6,6 +6,7 @@ import shutil
 
 from rest_jax import experiment, rest
 from rest_jax import run as run_lib
+from rest_jax.config import gin_files as gin_lib
 from rest_jax.config import registry
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
@@ -18,7 +19,7 @@ def settings(
   *overrides: str, gin_files: tuple[str, ...] = ()
 ) -> experiment.Experiment:
   registry.register()
-  return gin_files.parse_and_build(
+  return gin_lib.parse_and_build(
     [GIN_FILE, *gin_files], overrides, root=registry.ROOT
   )
 
