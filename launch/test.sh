@@ -6,8 +6,9 @@
 # Makes .venv once. The fast tier leaves out the tests marked `full`; --full runs
 # them too. A test that is skipped is listed with its reason. All checks run,
 # whatever the earlier ones said; the exit status is 0 if all of them pass.
-# The tests run in two processes, a file in one of them: most of their time is
-# compilation, which uses one core. TEST_PROCESSES=0 runs them in one. A test that
+# The tests run in two processes, a file in one of them. TEST_PROCESSES=0 runs
+# them in one. Compiled programs are kept in ~/.cache/rest_jax/tests (or in
+# JAX_COMPILATION_CACHE_DIR): the first run on a machine takes longer. A test that
 # takes more than ten minutes (an hour with --full) fails the run, and so does a
 # process that dies: within a minute, without the tests that are left.
 set -euo pipefail
@@ -41,7 +42,8 @@ check 'ruff format' "$VENV_PYTHON" -m ruff format --check .
 check 'lint-imports' .venv/bin/lint-imports
 check 'pyright' "$VENV_PYTHON" -m pyright --pythonpath "$VENV_PYTHON"
 check 'pytest' "$VENV_PYTHON" -m pytest -rs --durations=10 \
-  -n "${TEST_PROCESSES:-2}" --dist loadfile --max-worker-restart=0 \
+  -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder \
+  --max-worker-restart=0 \
   "${tier[@]}" ${arguments[@]+"${arguments[@]}"}
 
 if ((${#failed[@]})); then

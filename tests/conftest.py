@@ -1,7 +1,8 @@
 """Settings of every test.
 
-Tests run on the CPU unless JAX_PLATFORMS says otherwise, in 32 bits. To reuse
-compiled functions from run to run, set JAX_COMPILATION_CACHE_DIR.
+Tests run on the CPU unless JAX_PLATFORMS says otherwise, in 32 bits. Workers,
+the programs they start and later runs share one cache of compiled programs:
+JAX_COMPILATION_CACHE_DIR, or a folder of the user's cache.
 """
 
 import os
@@ -9,6 +10,14 @@ import pathlib
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['JAX_ENABLE_X64'] = '0'
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  os.path.expanduser(
+    f'{os.environ.get("XDG_CACHE_HOME") or "~/.cache"}/rest_jax/tests'
+  ),
+)
+# Most programs of tests are small, and there are thousands of them.
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import jaxtyping
 import pytest
@@ -26,11 +35,40 @@ _CHECKED = (
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+# The files that take longest begin first, so that no worker ends alone. Those
+# of every other place need no smoke run, which the first worker makes.
+_LONGEST = (
+  'cli/main',
+  'training/trainer',
+  'rest',
+  'parallel/mesh',
+  'cli/verification',
+  'cli/convert',
+  'stages/online',
+  'sampling/sampler',
+  'stages/refresh',
+  'api',
+  'stages/value',
+  'cli/compare',
+  'parallel/rest',
+  'parallel/processes',
+  'stages/reward',
+  'benchmarks',
+  'workers',
+)
 
 
 def pytest_configure(config):
   config.pluginmanager.register(workers.Memory())
   config.pluginmanager.register(workers.LostWorkers())
+  cache = pathlib.Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+  config.pluginmanager.register(workers.Programs(cache))
+
+
+def pytest_collection_modifyitems(items):
+  files = [_ROOT / 'tests' / f'{name}_test.py' for name in _LONGEST]
+  place = {path: number for number, path in enumerate(files)}
+  items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope='session')

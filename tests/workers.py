@@ -2,6 +2,7 @@
 
 import _thread
 import faulthandler
+import pathlib
 import resource
 import sys
 import threading
@@ -108,3 +109,35 @@ class LostWorkers:
   def pytest_unconfigure(self):
     if self._timer is not None:
       faulthandler.cancel_dump_traceback_later()
+
+
+class Programs:
+  """Keeps the cache of compiled programs small, and whole.
+
+  Args:
+    folder: the cache.
+    max_bytes: its size when a run begins; the oldest programs beyond it are
+      removed.
+  """
+
+  def __init__(self, folder: pathlib.Path, max_bytes: int = 2**32):
+    self._folder = folder
+    self._max_bytes = max_bytes
+
+  def pytest_sessionstart(self, session):
+    if hasattr(session.config, 'workerinput'):
+      return
+    files = {path: path.stat() for path in self._folder.glob('*-cache')}
+    size = 0
+    for path in sorted(files, key=lambda path: -files[path].st_mtime_ns):
+      size += files[path].st_size
+      if size > self._max_bytes:
+        path.unlink()
+
+  def pytest_warning_recorded(self, warning_message):
+    if 'persistent compilation cache' not in str(warning_message.message):
+      return
+    # Here: most runs of tests need none of what it imports.
+    from rest_jax.cli import modes
+
+    modes._forget_damaged_program(lambda *_: None, warning_message.message)

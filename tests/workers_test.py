@@ -6,6 +6,10 @@ import re
 import subprocess
 import sys
 import time
+import types
+
+from rest_jax.cli import modes
+from tests import workers
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -98,3 +102,28 @@ def test_memory_of_each_worker_is_reported(tmp_path):
     assert re.search(
       rf'{worker}: peak \d+\.\d GiB; memory maps: [\d,]+ at the end', output
     )
+
+
+def test_the_oldest_programs_beyond_a_size_are_removed(tmp_path):
+  for number in range(3):
+    path = tmp_path / f'{number}-cache'
+    path.write_bytes(b'x' * 10)
+    os.utime(path, (number, number))
+  programs = workers.Programs(tmp_path, max_bytes=20)
+  worker = types.SimpleNamespace(config=types.SimpleNamespace(workerinput={}))
+  programs.pytest_sessionstart(worker)
+  assert len(list(tmp_path.iterdir())) == 3
+  programs.pytest_sessionstart(types.SimpleNamespace(config=object()))
+  assert {path.name for path in tmp_path.iterdir()} == {'1-cache', '2-cache'}
+
+
+def test_a_program_that_cannot_be_read_is_removed(tmp_path, monkeypatch):
+  for name in ('jit_step-1a-cache', 'jit_other-2b-cache'):
+    (tmp_path / name).write_bytes(b'half')
+  stub = types.SimpleNamespace(values={'jax_compilation_cache_dir': tmp_path})
+  monkeypatch.setattr(modes.jax, 'config', stub)
+  message = "Error reading persistent compilation cache entry for 'jit_step': E"
+  workers.Programs(tmp_path).pytest_warning_recorded(
+    types.SimpleNamespace(message=UserWarning(message))
+  )
+  assert [path.name for path in tmp_path.iterdir()] == ['jit_other-2b-cache']

@@ -21,13 +21,16 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 def eight():
   """What tests/parallel/eight_devices.py found on 8 simulated devices."""
   result = subprocess.run(
-    [sys.executable, '-W', 'error', '-m', 'tests.parallel.eight_devices'],
+    [
+      sys.executable, '-W', 'error', '-W', 'default:Error reading persistent',
+      '-m', 'tests.parallel.eight_devices',
+    ],
     cwd=_ROOT,
     env=spawn.environment(8),
     capture_output=True,
     text=True,
     check=False,
-  )
+  )  # fmt: skip
   assert result.returncode == 0, result.stderr
   return json.loads(result.stdout.splitlines()[-1])
 
