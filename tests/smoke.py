@@ -1,6 +1,8 @@
 """One tiny run of everything, shared by the tests of what it leaves."""
 
+import fcntl
 import functools
+import os
 import pathlib
 import shutil
 
@@ -12,6 +14,7 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
 from rest_jax.storage import files
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
 
@@ -26,9 +29,22 @@ def settings(
 
 @functools.cache
 def finished(folder: pathlib.Path) -> run_lib.Run:
-  """A finished run in `folder`, made once in a session. Do not change it."""
+  """A finished run in `folder`, made once in a session. Do not change it.
+
+  The first of xdist's workers makes it for all; each has a copy.
+  """
   run = run_lib.Run(settings(), folder / 'smoke')
-  rest.rest(run)
+  if 'PYTEST_XDIST_WORKER' not in os.environ:
+    rest.rest(run)
+    return run
+  made = run_lib.Run(run.experiment, folder.parent / 'smoke')
+  with open(folder.parent / 'smoke.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    mark = folder.parent / 'smoke.made'
+    if not mark.exists():
+      rest.rest(made)
+      mark.touch()
+    shutil.copytree(made.model_dir, run.model_dir)
   return run
 
 
