@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import contextlib
+import ctypes
 import dataclasses
 import json
 import multiprocessing
@@ -28,6 +29,9 @@ _ALLOCATOR = {
     }.items()
   )
 }
+
+# Of prctl(2).
+_PR_SET_PDEATHSIG = 1
 
 # Prepares a system in its own process; returns what does the work once and says
 # how much was done (tokens, examples).
@@ -210,7 +214,14 @@ class _Worker:
       os.kill(self._process.pid, number)
 
 
+def _end_with_parent() -> None:
+  """Has Linux kill this process, stopped or not, when its parent ends."""
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _serve(prepare: Prepare, pipe) -> None:
+  _end_with_parent()
   try:
     run = prepare()
     while pipe.recv() == 'run':

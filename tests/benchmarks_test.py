@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -92,6 +93,43 @@ def test_systems_that_take_turns():
     assert len(one.rounds) == 3 and one.work == 10
     assert 0.05 <= min(one.rounds) <= one.seconds <= max(one.rounds)
     assert one.rate == pytest.approx(10 / one.seconds)
+
+
+_KILLED = """
+import time
+from benchmarks import harness
+from tests import benchmarks_test
+worker = harness._Worker(benchmarks_test._System())
+worker.run()
+print(worker._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux can do it')
+def test_a_killed_benchmark_leaves_no_stopped_process():
+  with subprocess.Popen(
+    [sys.executable, '-c', _KILLED],
+    env={**os.environ, 'PYTHONPATH': '.'},
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    try:
+      path = pathlib.Path('/proc', process.stdout.readline().strip(), 'stat')
+      assert _comes_to(path, 'T')
+    finally:
+      process.kill()
+  # Dead, and perhaps not yet noticed by who has inherited it.
+  assert _comes_to(path, 'Z')
+
+
+def _comes_to(path: pathlib.Path, state: str) -> bool:
+  """Whether a process gets to a state, or ends, in a while."""
+  for _ in range(600):
+    if not path.exists() or f') {state} ' in path.read_text():
+      return True
+    time.sleep(0.05)
+  return False
 
 
 def test_a_ratio_is_the_median_over_rounds():

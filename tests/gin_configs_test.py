@@ -7,6 +7,7 @@ import sys
 import jax
 import pytest
 
+from rest_jax import comparison
 from rest_jax import run as run_lib
 from rest_jax.cli import compare, dry_run
 from rest_jax.config import gin_files, registry
@@ -133,7 +134,7 @@ def test_every_comparison_dry_runs(path, tmp_path):
 
   def read(files, overrides):
     return gin_files.parse_and_build(
-      [str(path), *files], overrides, root=compare.Comparison
+      [str(path), *files], overrides, root=comparison.Comparison
     )
 
   compared = read([], [])

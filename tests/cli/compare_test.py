@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rest_jax import comparison
 from rest_jax.cli import compare
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
@@ -26,11 +27,11 @@ from tests.report import page_reader
 )
 def test_wrong_settings(arguments, message):
   with pytest.raises(ValueError, match=message):
-    compare.Comparison(experiment=smoke.settings(), **arguments)
+    comparison.Comparison(experiment=smoke.settings(), **arguments)
 
 
 def test_files_and_settings_of_a_variant_are_told_apart():
-  compared = compare.Comparison(
+  compared = comparison.Comparison(
     experiment=smoke.settings(),
     variants=(('a', 'x/y.gin', 'N=3', 'z.gin', "PATH='u.gin'"),),
   )
@@ -50,7 +51,7 @@ def test_files_and_settings_of_a_variant_are_told_apart():
 def test_a_variant_that_changes_what_is_shared_is_refused(
   tmp_path, change, field
 ):
-  compared = compare.Comparison(
+  compared = comparison.Comparison(
     experiment=smoke.settings(), variants=(('other', change),)
   )
   with pytest.raises(ValueError, match=f'variant other changes {field},'):
@@ -64,8 +65,16 @@ def test_a_variant_that_changes_what_is_shared_is_refused(
 
 
 def test_variants_share_what_is_before_them(tmp_path):
-  base = smoke.settings('NUM_GROW_STEPS=1', 'NUM_IMPROVE_STEPS=1')
-  compared = compare.Comparison(
+  # A given reward: what is shared before a variant is BC, data and D_1.
+  overrides = (
+    'NUM_GROW_STEPS=1',
+    'NUM_IMPROVE_STEPS=1',
+    'Task.ratings=None',
+    'ImproveConfig.include_references=False',
+  )
+  chrf = 'gin_configs/rewards/chrf.gin'
+  base = smoke.settings(*overrides, gin_files=(chrf,))
+  compared = comparison.Comparison(
     experiment=base,
     variants=(
       ('plain',),
@@ -75,9 +84,7 @@ def test_variants_share_what_is_before_them(tmp_path):
   )
 
   def build(spec):
-    return smoke.settings(
-      'NUM_GROW_STEPS=1', 'NUM_IMPROVE_STEPS=1', gin_files=spec.gin_files
-    )
+    return smoke.settings(*overrides, gin_files=(chrf, *spec.gin_files))
 
   results = compare.run(compared, build=build, model_dir=tmp_path)
   page = page_reader.read(tmp_path / 'report' / 'index.html')
@@ -95,7 +102,7 @@ def test_variants_share_what_is_before_them(tmp_path):
     'REWARD_WEIGHTED_BC (G=1, I=1) weighted',
   ]
   assert all(variant.seeds == (0, 5) for variant in validation)
-  # One BC, reward and Grow a seed; other seeds, other policies; one data set.
+  # One BC and Grow a seed; other seeds, other policies; one data set.
   digests = [
     folder_lib.read_manifest(tmp_path / f'seed_{seed}' / 'bc')['training'][
       'params_digest'

@@ -17,7 +17,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = r"""
 import time
 from absl import logging
-from rest_jax import progress, terminal
+from rest_jax.runtime import progress, terminal
 logging.use_absl_handler()
 terminal.set_up_log(VERBOSITY)
 with progress.Progress('outer', 4, 'stage') as outer:
@@ -154,7 +154,7 @@ def test_show_prints_lines_as_they_are(capsys, text):
 
 _UTF8 = """
 import sys
-from rest_jax import terminal
+from rest_jax.runtime import terminal
 terminal.use_utf8()
 print(sys.argv[1], sys.getfilesystemencoding(), sys.stdout.encoding)
 terminal.show('1 ± 2 …')
