@@ -81,7 +81,7 @@ def files(tmp_path):
 def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
   if path.stem in ('de_en_small', 'de_en_news', 'zh_en_news'):
     return [f'DATA={files}']
-  if path.stem in ('demo', 'smoke'):
+  if path.stem in ('demo', 'demo_learned', 'smoke'):
     return []
   overrides = [f'DATA={files}']
   if path.stem != 'summarise_small':
@@ -164,7 +164,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = ['MODEL_DEVICES=1']
   if path.stem == 'multislice':
     overrides = ['SLICES=1']
-  demo = GIN / 'experiments/demo.gin'
+  demo = GIN / 'experiments/demo_learned.gin'
   assert 'plan of' in described([demo, path], overrides, files / 'run')
 
 
@@ -194,7 +194,7 @@ def metricx_folder(files: pathlib.Path) -> pathlib.Path:
 def test_a_given_reward_needs_no_ratings(stem, files):
   experiments = GIN / 'experiments'
   given = [f'METRICX_DIR={metricx_folder(files)}'] if stem == 'metricx' else []
-  for name in ('demo', 'iwslt14_de_en'):
+  for name in ('demo_learned', 'iwslt14_de_en'):
     path = experiments / f'{name}.gin'
     overrides = [
       override
@@ -212,7 +212,7 @@ def test_a_given_reward_needs_no_ratings(stem, files):
 
 def test_consensus_by_another_scorer_and_beside_likelihood(files):
   registry.register()
-  path = GIN / 'experiments/demo.gin'
+  path = GIN / 'experiments/demo_learned.gin'
   built = gin_files.parse_and_build(
     [path, GIN / 'rewards/consensus.gin'],
     ['Consensus.similarity=@Bleu()', 'NUM_EVIDENCE_SAMPLES=3'],
@@ -281,7 +281,7 @@ def test_any_seqio_task_by_its_name():
   registry.register()
   task = gin_files.parse_and_build(
     [
-      str(GIN / 'experiments/demo.gin'),
+      str(GIN / 'experiments/demo_learned.gin'),
       str(GIN / 'tasks/seqio.gin'),
       str(GIN / 'rewards/chrf.gin'),
     ],
@@ -308,7 +308,10 @@ def test_a_learned_reward_needs_ratings():
   registry.register()
   with pytest.raises(ValueError, match=r'task\.ratings must name'):
     gin_files.parse_and_build(
-      [str(GIN / 'experiments/demo.gin'), str(GIN / 'rewards/guarded.gin')],
+      [
+        str(GIN / 'experiments/demo_learned.gin'),
+        str(GIN / 'rewards/guarded.gin'),
+      ],
       ['Task.ratings=None'],
       root=registry.ROOT,
     )
@@ -318,7 +321,7 @@ def test_a_guard_may_stand_around_any_reward(files):
   path = files / 'around.gin'
   path.write_text('GUARDED_REWARD = @Chrf()\nREWARD_FLOOR = -1.0\n')
   text = described(
-    [GIN / 'experiments/demo.gin', GIN / 'rewards/guarded.gin', path],
+    [GIN / 'experiments/demo_learned.gin', GIN / 'rewards/guarded.gin', path],
     ['Task.ratings=None'],
     files / 'run',
   )
@@ -335,7 +338,7 @@ def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_what_must_be_given_is_named(path):
-  if path.stem in ('demo', 'smoke'):
+  if path.stem in ('demo', 'demo_learned', 'smoke'):
     pytest.skip('the built-in task needs nothing')
   registry.register()
   with pytest.raises(gin_files.ConfigError, match=r'DATA|TRAIN_SOURCES'):
@@ -344,7 +347,7 @@ def test_what_must_be_given_is_named(path):
 
 def test_a_misspelt_macro_suggests_the_nearest():
   registry.register()
-  demo = str(GIN / 'experiments/demo.gin')
+  demo = str(GIN / 'experiments/demo_learned.gin')
   with pytest.raises(gin_files.ConfigError, match='NUM_GROW_STEPS'):
     gin_files.parse_and_build([demo], ['NUM_GROW_STEP=3'], root=registry.ROOT)
 
@@ -358,7 +361,10 @@ def test_the_paper_s_numbers():
   }
   for name, expected in sizes.items():
     built = gin_files.parse_and_build(
-      [str(GIN / 'experiments/demo.gin'), str(GIN / f'models/{name}.gin')],
+      [
+        str(GIN / 'experiments/demo_learned.gin'),
+        str(GIN / f'models/{name}.gin'),
+      ],
       [],
       root=registry.ROOT,
     ).network
@@ -373,7 +379,7 @@ def test_the_paper_s_numbers():
 
 def test_noisy_ratings_are_noisier():
   registry.register()
-  demo = GIN / 'experiments/demo.gin'
+  demo = GIN / 'experiments/demo_learned.gin'
   noisy = GIN / 'rewards/learned_noisy_ratings.gin'
   ratings = [
     gin_files.parse_and_build(
