@@ -1,68 +1,194 @@
-"""Reinforced Self-Training: Algorithm 1 as resumable stages.
+"""Reinforced Self-Training: Algorithm 1 as a list of stages.
 
 Source: Gulcehre et al., Reinforced Self-Training (ReST) for Language Modeling,
 arXiv 2308.08998.
 """
 
-from collections.abc import Iterator
+import pathlib
+from typing import TypeVar
 
-from rest_jax import run as run_lib
-from rest_jax.parallel import processes
-from rest_jax.runtime import compilation
-from rest_jax.runtime import progress as progress_lib
+from rest_jax import experiment as experiment_lib
+from rest_jax import stage_builder
+from rest_jax.rewards import base as rewards_base
+from rest_jax.stages import base, evaluate, prepare, run_reward
+from rest_jax.stages import context as context_lib
+from rest_jax.storage import files
+
+_Kind = TypeVar('_Kind', bound=base.Stage)
 
 
-def rest(run: run_lib.Run) -> None:
-  """Runs Algorithm 1; finished stages are used as they are.
+def stages(
+  experiment: experiment_lib.Experiment, model_dir: str | pathlib.Path
+) -> list[base.Stage]:
+  """Returns the stages of Algorithm 1, in the order in which they are made.
 
   Args:
-    run: the stages of an experiment.
+    experiment: the settings.
+    model_dir: the folder of the run.
 
-  Raises:
-    ValueError: if several processes are to refresh the reward.
+  Returns:
+    The stages, among them those that only their own run mode makes.
   """
-  settings = run.experiment
-  if settings.refresh is not None and processes.count() > 1:
-    raise ValueError(
-      f'the reward is refreshed by one process; got {processes.count()}. Run '
-      'the stages one by one, --run_mode=refresh without --distributed.'
-    )
-  num_stages = 4 + (settings.online is not None)
-  num_stages += 2 * settings.num_grow_steps + settings.total_improve_steps
-  if settings.refresh is not None:
-    num_stages += settings.num_grow_steps - 1
-  with progress_lib.Progress('rest', num_stages, 'stage') as progress:
-    for done in _stages(run):
-      compilation.bound()  # Variants of a comparison share a process.
-      progress.note(done=done)
-      progress.advance(1)
+  new = stage_builder.StageBuilder(experiment, pathlib.Path(model_dir))
+  new.prepare()
+  policy = new.bc()  # pi_theta, trained on D by Eq. 1
+  new.reward()  # R(x, y)
+  new.evidence()  # what all policies are judged by, if R needs samples
 
-
-def _stages(run: run_lib.Run) -> Iterator[str]:
-  """Algorithm 1; yields the name of each stage after it."""
-  settings = run.experiment
-  run.prepare()
-  yield 'prepare'
-  policy = run.bc()  # pi_theta, trained on D by Eq. 1
-  yield 'bc'
-  run.reward()  # R(x, y)
-  yield 'reward'
-
-  for g in range(1, settings.num_grow_steps + 1):
-    d_g = run.grow(g, policy)  # samples of pi_theta and D, scored once
-    yield f'grow {g}'
-    run.value(g, d_g)  # V(x, y_<t), if the loss asks for it
-    yield f'value {g}'
-    for i in range(1, settings.improve_steps(g) + 1):
+  for g in range(1, experiment.num_grow_steps + 1):
+    d_g = new.grow(g, policy)  # samples of pi_theta and D, scored once
+    v = new.value(g, d_g) if experiment.needs_value else None  # V(x, y_<t)
+    for i in range(1, experiment.improve_steps(g) + 1):
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
-      policy = run.improve(g, i, d_g, policy)
-      yield f'improve {g}.{i}'
-    if settings.refresh is not None and g < settings.num_grow_steps:
-      run.refresh(g, policy)  # R(x, y) learns what its raters say of pi_theta
-      yield f'refresh {g}'
+      policy = new.improve(g, i, d_g, policy, v)
+    if experiment.refresh is not None and g < experiment.num_grow_steps:
+      new.refresh(g, policy)  # R(x, y) learns what raters say of pi_theta
 
-  if settings.online is not None:
-    run.online()  # a baseline beside Algorithm 1, if it is asked for
-    yield 'online'
-  run.evaluate()  # with controls: BC trained on, BC as sure as the last policy
-  yield 'evaluate'
+  if experiment.online is not None:
+    new.online(experiment.online)  # a baseline beside Algorithm 1
+  new.evaluations(new.policies)
+  if experiment.controls:
+    new.evaluations(new.controls(policy))
+  new.probe()
+  return new.made
+
+
+class Layout:
+  """The stages of one experiment in one folder."""
+
+  def __init__(
+    self,
+    experiment: experiment_lib.Experiment,
+    model_dir: str | pathlib.Path,
+    *,
+    overwrite: bool = False,
+  ):
+    """Lays the stages out; nothing is read or written.
+
+    Args:
+      experiment: the settings.
+      model_dir: the folder of the run.
+      overwrite: make a stage again whose settings changed, instead of refusing.
+
+    Raises:
+      ValueError: `model_dir` is an address.
+    """
+    files.check_local('model_dir', model_dir)
+    self.experiment = experiment
+    self.model_dir = pathlib.Path(model_dir)
+    self.variant_dir = stage_builder.variant_dir(experiment, self.model_dir)
+    self.stages = stages(experiment, self.model_dir)
+    given = {
+      'BC_DIR': experiment.bc_dir,
+      'BC_INIT_DIR': None if experiment.bc_dir else experiment.bc.init_dir,
+      'REWARD_DIR': experiment.reward_dir,
+      'GROW_DIR': experiment.grow_dir,
+      'DATA_DIR': experiment.data_dir,
+    }
+    self.context = context_lib.Context(
+      data_folder=self.folder('data'),
+      bc_folder=self.folder('bc'),
+      network=experiment.network,
+      mesh=experiment.mesh,
+      reward=experiment.reward,
+      loss=experiment.improve.loss,
+      vocabulary=experiment.task.vocabulary,
+      given={name: folder for name, folder in given.items() if folder},
+      overwrite=overwrite,
+    )
+
+  def stage(self, name: str) -> base.Stage:
+    """Returns a stage by its name, such as 'improve_1_2'.
+
+    Raises:
+      ValueError: the run has no such stage.
+    """
+    for stage in self.stages:
+      if stage.name == name:
+        return stage
+    raise ValueError(
+      f'the stage must be one of {", ".join(s.name for s in self.stages)}; got '
+      f'{name!r}.'
+    )
+
+  def folder(self, name: str) -> pathlib.Path:
+    """Returns the folder of a stage by its name."""
+    return self.stage(name).folder
+
+  def policies(self) -> list[base.PolicyStage]:
+    """Returns all policies of the run but controls, in the order of making."""
+    return [p for p in self._policy_stages() if not p.control]
+
+  def controls(self) -> list[base.PolicyStage]:
+    """Returns the controls that are evaluated beside the policies."""
+    return [p for p in self._policy_stages() if p.control]
+
+  def _policy_stages(self) -> list[base.PolicyStage]:
+    return [s for s in self.stages if isinstance(s, base.PolicyStage)]
+
+  def reported(self) -> list[base.PolicyStage]:
+    """Returns all policies, and after them the controls that are there."""
+    controls = [policy for policy in self.controls() if policy.is_finished]
+    return [*self.policies(), *controls]
+
+  def policy_named(self, name: str = '') -> base.PolicyStage:
+    """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
+
+    Args:
+      name: '' for the last finished one, but for the online baseline.
+
+    Raises:
+      ValueError: for an unknown policy.
+    """
+    policies = self.policies()
+    if not name:
+      offline = [policy for policy in policies if not policy.is_online]
+      finished = [policy for policy in offline if policy.is_finished]
+      return (finished or offline[:1])[-1]
+    for policy in policies:
+      if policy.policy_name == name:
+        return policy
+    names = ', '.join(policy.policy_name for policy in policies)
+    raise ValueError(
+      f'policy must be one of {names}; got {name!r}. Variants have policies of '
+      'their own: --gin.VARIANT=...'
+    )
+
+  def folders(self) -> dict[pathlib.Path, bool]:
+    """Returns all stages' folders, and whether this run may make each again."""
+    found: dict[pathlib.Path, bool] = {}
+    for stage in self.stages:
+      for each in (*stage.inputs.values(), stage):
+        found.setdefault(each.folder, not each.is_given)
+    return found
+
+  def of_kind(self, kind: type[_Kind]) -> list[_Kind]:
+    """Returns the stages of a class, in order."""
+    return [stage for stage in self.stages if isinstance(stage, kind)]
+
+  def evaluation(
+    self, policy: base.PolicyStage, split: str
+  ) -> evaluate.Evaluate:
+    """Returns the evaluation of a policy of the run on a split."""
+    for stage in self.of_kind(evaluate.Evaluate):
+      if stage.policy.name == policy.name and stage.split == split:
+        return stage
+    raise ValueError(
+      f'{policy.name} must be evaluated on one of the splits '
+      f'{self.experiment.evaluate.splits}; got {split!r}.'
+    )
+
+  @property
+  def data(self) -> prepare.PreparedData:
+    """The prepared data."""
+    return self.context.data
+
+  @property
+  def reward(self) -> run_reward.RunReward:
+    """The reward of the last Grow step and of all evaluations."""
+    return self.of_kind(evaluate.Evaluate)[0].reward
+
+  @property
+  def reward_model(self) -> rewards_base.Reward:
+    """The same, loaded."""
+    return self.reward.load(self.context)

@@ -225,10 +225,10 @@ def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
   def start(store):
     with remote.kept(_mirrored(store, work)):
       again = run_lib.Run(run.experiment, work)
-      again.grow(1, again.directory('bc'))
+      again.make('grow_1')
 
   for name in ('data', 'bc', 'reward'):
-    shutil.copytree(run.directory(name), work / name)
+    shutil.copytree(run.folder(name), work / name)
   store = object_store.ObjectStore()
 
   def fault(operation, path):
@@ -250,9 +250,7 @@ def test_a_grow_goes_on_where_its_machine_and_folder_are_gone(run, tmp_path):
     for operation, path in store.log
     if operation == 'move' and path in before
   ]
-  assert not list(
-    chaos_differences.find(run.grow_directory(1), work / 'grow_1')
-  )
+  assert not list(chaos_differences.find(run.folder('grow_1'), work / 'grow_1'))
   assert not folder_lib.damages(work / 'grow_1', 'full')
 
 

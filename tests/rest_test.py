@@ -8,7 +8,6 @@ import pathlib
 import numpy as np
 import pytest
 
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
@@ -62,7 +61,7 @@ def test_results_are_complete_and_consistent(run):
 
 
 def test_the_store_holds_every_sample_and_reference(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1), verify='full')
+  store = sample_store.SampleStore.open(run.folder('grow_1'), verify='full')
   pairs = run.data.pairs('train')
   assert len(store) == 5 * len(pairs)
   np.testing.assert_array_equal(
@@ -83,27 +82,29 @@ def test_the_store_holds_every_sample_and_reference(run):
 
 def test_rows_of_the_network_without_a_piece_are_never_drawn(run):
   pieces = run.data.vocabulary.size
-  assert pieces < run.policy.config.vocab_size
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  assert pieces < run.context.policy.config.vocab_size
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   assert max(row.max() for row in store.tokens) < pieces
 
 
 def test_stored_log_probs_are_those_of_teacher_forcing(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   pairs = run.data.pairs('train')
-  params = policies.load(run.directory('bc'), run.policy, run.experiment.mesh)
+  params = policies.load(
+    run.folder('bc'), run.context.policy, run.experiment.mesh
+  )
   rows = np.random.default_rng(0).choice(len(store), 64, replace=False)
   batch = loader.decoder_batch(
     pairs.source_tokens.pad(store.source_id[rows], 48),
     store.tokens.pad(rows, 48),
   )
-  expected = run.policy.sequence_log_probs(params, batch)
+  expected = run.context.policy.sequence_log_probs(params, batch)
   np.testing.assert_allclose(store.log_prob[rows], expected, atol=1e-4)
 
 
 def test_the_second_grow_uses_the_first_normaliser_and_other_draws(run):
-  first = folder_lib.read_manifest(run.grow_directory(1))
-  second = folder_lib.read_manifest(run.grow_directory(2))
+  first = folder_lib.read_manifest(run.folder('grow_1'))
+  second = folder_lib.read_manifest(run.folder('grow_2'))
   assert first['normalizer'] == second['normalizer']
   assert first['grow_step'] == 1 and second['grow_step'] == 2
 
@@ -111,11 +112,11 @@ def test_the_second_grow_uses_the_first_normaliser_and_other_draws(run):
 def test_each_improve_step_starts_from_the_previous_policy(run):
   steps = run.policies()
   for before, step in itertools.pairwise(steps):
-    made = folder_lib.read_manifest(step.directory)['settings']
-    assert made['init'] == policies.digest(before.directory)
+    made = folder_lib.read_manifest(step.policy_folder)['settings']
+    assert made['init'] == policies.digest(before.policy_folder)
     rate = made['improve']['trainer']['optimizer']['learning_rate']
     first = run.experiment.improve.trainer.optimizer.learning_rate
-    assert rate == pytest.approx(first * 0.5 ** (step.improve - 1))
+    assert rate == pytest.approx(first * 0.5 ** (step.improve_step - 1))
 
 
 def test_a_finished_run_is_left_alone(run):
@@ -129,7 +130,7 @@ def test_a_finished_run_is_left_alone(run):
     }
 
   before, results = state(), read(run.model_dir / 'results.json')
-  rest.rest(run)
+  run.rest()
   assert state() == before
   assert read(run.model_dir / 'results.json') == results
 
@@ -140,15 +141,15 @@ def test_other_settings_are_refused_with_the_difference(run):
   with pytest.raises(
     folder_lib.SettingsChangedError, match=r'grow\.decode\.temperature: 0\.8'
   ):
-    changed.grow(1, changed.directory('bc'))
+    changed.make('grow_1')
 
 
 def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
   again = type(run)(
     smoke.settings(
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
     ),
     tmp_path,
   )
@@ -163,10 +164,10 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
 
   monkeypatch.setattr(sample_store, 'write_shard', cut_after_one)
   with pytest.raises(KeyboardInterrupt):
-    again.grow(1, again.directory('bc'))
+    again.make('grow_1')
   monkeypatch.undo()
   with pytest.raises(FileNotFoundError):
-    sample_store.SampleStore.open(again.grow_directory(1))
+    sample_store.SampleStore.open(again.folder('grow_1'))
 
   # Then once more while it scores.
   write_raw = score_samples._write_raw
@@ -178,11 +179,11 @@ def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
 
   monkeypatch.setattr(score_samples, '_write_raw', cut_at_the_third)
   with pytest.raises(KeyboardInterrupt):
-    again.grow(1, again.directory('bc'))
+    again.make('grow_1')
   monkeypatch.undo()
-  again.grow(1, again.directory('bc'))
+  again.make('grow_1')
 
-  whole, resumed = run.grow_directory(1), again.grow_directory(1)
+  whole, resumed = run.folder('grow_1'), again.folder('grow_1')
   arrows = sorted(path.relative_to(whole) for path in whole.rglob('*.arrow'))
   assert arrows == sorted(
     path.relative_to(resumed) for path in resumed.rglob('*.arrow')
@@ -197,10 +198,10 @@ def test_an_improve_step_cut_off_ends_with_the_same_arrays(
 ):
   again = type(run)(
     smoke.settings(
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
-      f'GROW_DIR={run.grow_directory(1)}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'GROW_DIR={run.folder("grow_1")}',
     ),
     tmp_path,
   )
@@ -214,13 +215,12 @@ def test_an_improve_step_cut_off_ends_with_the_same_arrays(
     return save(self, state, **kwargs)
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_second)
-  arguments = (1, 1, again.grow_directory(1), again.directory('bc'))
   with pytest.raises(KeyboardInterrupt):
-    again.improve(*arguments)
+    again.make('improve_1_1')
   monkeypatch.undo()
-  again.improve(*arguments)
-  whole = folder_lib.read_manifest(run.improve_directory(1, 1))
-  resumed = folder_lib.read_manifest(again.improve_directory(1, 1))
+  again.make('improve_1_1')
+  whole = folder_lib.read_manifest(run.folder('improve_1_1'))
+  resumed = folder_lib.read_manifest(again.folder('improve_1_1'))
   for name in ('params_digest', 'best_step', 'steps', 'evaluation'):
     assert whole['training'][name] == resumed['training'][name]
   assert whole['kept'] == resumed['kept']
@@ -228,16 +228,16 @@ def test_an_improve_step_cut_off_ends_with_the_same_arrays(
 
 def test_a_damaged_shard_is_named(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
-  shard = next(copy.grow_directory(1).glob('samples-00001*'))
+  shard = next(copy.folder('grow_1').glob('samples-00001*'))
   content = bytearray(shard.read_bytes())
   shard.write_bytes(content[: len(content) // 2])
   with pytest.raises(ValueError, match='samples-00001'):
-    sample_store.SampleStore.open(copy.grow_directory(1))
+    sample_store.SampleStore.open(copy.folder('grow_1'))
 
 
 @pytest.mark.parametrize('references', [False, True])
 def test_a_first_threshold_below_the_mean_reward_is_a_warning(run, references):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   _, rewards = store.rewards(run.reward_model.name)
   # The mean is of the rows that may be trained on.
   eligible = store.finished & (references | (store.sample_id >= 0))
@@ -256,7 +256,7 @@ def test_a_first_threshold_below_the_mean_reward_is_a_warning(run, references):
       config,
       grow_step=grow_step,
       improve_step=improve_step,
-      grow_directory=run.grow_directory(1),
+      grow_directory=run.folder('grow_1'),
       reward_name=run.reward_model.name,
       data=run.data,
       warn=messages.append,
@@ -278,7 +278,7 @@ def test_a_first_threshold_below_the_mean_reward_is_a_warning(run, references):
 def test_missing_stages_are_named(run, tmp_path):
   empty = type(run)(run.experiment, tmp_path)
   with pytest.raises(FileNotFoundError, match='data'):
-    empty.bc()
+    empty.make('bc')
 
 
 @pytest.mark.parametrize(
@@ -299,18 +299,22 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   variant = type(run)(
     smoke.settings(
       *(('VALUE_STEPS=4',) if needs_value else ()),
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
-      f'GROW_DIR={run.grow_directory(1)}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'GROW_DIR={run.folder("grow_1")}',
       gin_files=(f'gin_configs/losses/{loss}.gin',),
     ),
     tmp_path,
   )
   # From a policy that is not BC, which the loss keeps beside it.
-  before = run.improve_directory(1, 1)
-  assert bool(variant.value(1, variant.grow_directory(1))) == needs_value
-  folder = variant.improve(1, 2, variant.grow_directory(1), before)
+  if needs_value:
+    variant.make('value_1')
+  folder = variant.make(
+    dataclasses.replace(
+      variant.stage('improve_1_2'), start=run.stage('improve_1_1')
+    )
+  )
   assert folder.relative_to(tmp_path).parts[:2] == ('variants', loss)
   lines = (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
   found = [
@@ -325,7 +329,7 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   assert ('bc' in settings) == (loss in ('gold_p', 'gold_s', 'dpo', 'bvmpo'))
   assert ('value' in settings) == needs_value
   if needs_value:
-    value = read(variant.value_directory(1) / 'manifest.json')
+    value = read(variant.folder('value_1') / 'manifest.json')
     assert settings['value'] == value['training']['params_digest']
 
 
@@ -334,21 +338,23 @@ def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(
 ):
   variant = type(run)(
     smoke.settings(
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
-      f'GROW_DIR={run.grow_directory(1)}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'GROW_DIR={run.folder("grow_1")}',
       gin_files=('gin_configs/losses/reward_conditioned.gin',),
     ),
     tmp_path,
   )
-  folder = variant.improve(
-    1, 1, variant.grow_directory(1), variant.policy_before(1, 1)
+  folder = variant.make('improve_1_1')
+  grown = variant.make(
+    dataclasses.replace(
+      variant.stage('grow_2'), policy=variant.stage('improve_1_1')
+    )
   )
-  grown = variant.grow(2, folder)
   store = sample_store.SampleStore.open(grown)
   rows = np.flatnonzero(store.sample_id >= 0)[:40]
-  policy = variant.policy
+  policy = variant.context.policy
   params = policies.load(folder, policy, variant.experiment.mesh)
 
   def log_probs(start):
@@ -365,7 +371,7 @@ def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(
   np.testing.assert_allclose(log_probs(best), stored, atol=1e-3)
   assert np.abs(log_probs(0) - stored).max() > 0.1
   # BC and the first Grow are as they are without it.
-  assert variant.policy.decoder_start == 0
+  assert variant.context.policy.decoder_start == 0
 
 
 def test_bleu_may_be_that_of_beam_search(run, tmp_path):
@@ -378,12 +384,12 @@ def test_bleu_may_be_that_of_beam_search(run, tmp_path):
     (copy.model_dir / 'beam').mkdir(exist_ok=True)
     (copy.model_dir / name).rename(copy.model_dir / 'beam' / name)
   [bc] = [step for step in beam.policies() if step.is_bc]
-  beam.evaluate([bc])
-  folder = beam.evaluation_directory(bc, 'validation')
+  beam.evaluate()  # No other policy is finished there.
+  folder = beam.evaluation(bc, 'validation').folder
   outputs = (folder / 'beam_3.txt').read_text(encoding='utf-8').splitlines()
-  greedy = (
-    run.evaluation_directory(bc, 'validation') / 'greedy.txt'
-  ).read_text(encoding='utf-8')
+  greedy = (run.evaluation(bc, 'validation').folder / 'greedy.txt').read_text(
+    encoding='utf-8'
+  )
   assert len(outputs) == len(greedy.splitlines())
   assert outputs != greedy.splitlines()
   [found] = results_lib.read(beam.model_dir / 'results.json').variants
@@ -406,13 +412,13 @@ def test_bleu_may_be_that_of_beam_search(run, tmp_path):
 
 def test_compiled_programs_are_bounded_after_every_stage(tmp_path, monkeypatch):
   order = []
-
-  def stages(run):
-    for stage in ('bc', 'grow 1', 'improve 1.1'):
-      order.append(stage)
-      yield stage
-
-  monkeypatch.setattr(rest, '_stages', stages)
+  monkeypatch.setattr(run_lib.Run, 'make', lambda _, stage: order.append(stage))
+  monkeypatch.setattr(run_lib.Run, 'report', lambda _: order.append('report'))
   monkeypatch.setattr(compilation, 'bound', lambda: order.append('bound'))
-  rest.rest(run_lib.Run(smoke.settings(), tmp_path))
-  assert order == ['bc', 'bound', 'grow 1', 'bound', 'improve 1.1', 'bound']
+  run = run_lib.Run(smoke.settings(), tmp_path)
+  run.rest()
+  made = [stage for stage in run.stages if not stage.is_extra]
+  assert len(made) == 3 + 2 * 3 + 5 * 2
+  assert order == [
+    *(step for stage in made for step in (stage, 'bound')), 'report',
+  ]  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 
-from rest_jax import experiment, rest
+from rest_jax import experiment
 from rest_jax import run as run_lib
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.config import registry
@@ -35,14 +35,14 @@ def finished(folder: pathlib.Path) -> run_lib.Run:
   """
   run = run_lib.Run(settings(), folder / 'smoke')
   if 'PYTEST_XDIST_WORKER' not in os.environ:
-    rest.rest(run)
+    run.rest()
     return run
   made = run_lib.Run(run.experiment, folder.parent / 'smoke')
   with open(folder.parent / 'smoke.lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     mark = folder.parent / 'smoke.made'
     if not mark.exists():
-      rest.rest(made)
+      made.rest()
       mark.touch()
     shutil.copytree(made.model_dir, run.model_dir)
   return run

@@ -21,6 +21,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import guards, learned_references
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
+from rest_jax.stages import reward as reward_stage
 from rest_jax.synthetic import corpus
 
 # Pairs of a split that are looked at, and those that judge and reward score.
@@ -62,7 +63,7 @@ def check(run: run_lib.Run) -> Found:
   text_metrics.check_tokenizer(
     'EvaluateConfig.bleu_tokenize', experiment.evaluate.bleu_tokenize
   )
-  run.check_vocabularies()
+  run.context.check_vocabularies()
   _check_folders(run)
   pairs = {split: list(found) for split, found in _pairs(run)}
   _check_references(experiment.reward, pairs)
@@ -104,7 +105,7 @@ def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
   splits = [prepare.TRAIN, prepare.VALIDATION, prepare.TEST]
   if task.grow is not None:
     splits.append(prepare.GROW)
-  is_prepared = (run.directory('data') / folder_lib.MANIFEST).exists()
+  is_prepared = run.context.is_prepared
   for split in splits:
     if is_prepared:
       yield split, _stored(run.data, split)
@@ -283,7 +284,7 @@ def _check_ratings(run: run_lib.Run) -> int | None:
   """
   experiment = run.experiment
   stage, ratings = experiment.trained_reward, experiment.task.ratings
-  is_made = (run.directory('reward') / folder_lib.MANIFEST).exists()
+  is_made = any(s.is_finished for s in run.of_kind(reward_stage.TrainReward))
   if stage is None or ratings is None or experiment.reward_dir is not None:
     return None
   if is_made and experiment.refresh is None:

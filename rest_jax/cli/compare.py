@@ -12,7 +12,6 @@ from absl import logging
 
 from rest_jax import comparison as comparison_lib
 from rest_jax import experiment as experiment_lib
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.cli import checks, verification
 from rest_jax.evaluation import costs
@@ -60,17 +59,17 @@ def run(
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
   base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
   for of_seeds in runs.values():
-    of_seeds[0].check_vocabularies()
-  verification.check(base, verify, only={base.directory('data')})
+    of_seeds[0].context.check_vocabularies()
+  verification.check(base, verify, only={base.folder('data')})
   # Of the others, what is checked is the same.
   checks.check(next(iter(runs.values()))[0])
-  base.prepare()
+  base.make('data')
   for of_seeds in runs.values():
     for one in of_seeds:
       logging.info('compare: %s', one.variant_dir)
       with lock.held(one.model_dir):
         verification.check(one, verify)
-        rest.rest(one)
+        one.rest()
   return write(list(runs.values()), base)
 
 

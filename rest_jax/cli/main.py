@@ -213,7 +213,7 @@ def _run(experiment) -> int:
     terminal.show(dry_run.describe(run, mode))
     if mode == 'sample':
       terminal.show(
-        f'    of {run.policy_named(options.POLICY.value).directory}'
+        f'    of {run.policy_named(options.POLICY.value).policy_folder}'
       )
     return 0
   if mode == 'plan':

@@ -17,7 +17,6 @@ from absl import logging
 import jax
 
 from rest_jax import comparison as comparison_lib
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.cli import checks, dry_run, rate, verification
 from rest_jax.cli import compare as compare_lib
@@ -28,6 +27,8 @@ from rest_jax.planning import described
 from rest_jax.planning import plan as plan_lib
 from rest_jax.runtime import terminal, tracking
 from rest_jax.stages import answers as sample_stage
+from rest_jax.stages import export as export_stage
+from rest_jax.stages import grow as grow_stage
 from rest_jax.storage import files, inventory
 
 _DAMAGED_PROGRAM = re.compile(
@@ -42,54 +43,32 @@ def stage(
 
   Args:
     run: the stages of an experiment.
-    mode: `rest`, or which stage.
-    grow_step: g of `grow`, `value`, `improve` and `refresh`.
-    improve_step: i of `improve`.
+    mode: `rest`, or the mode of a stage.
+    grow_step: g, for modes of one Grow step.
+    improve_step: i, for modes of one Improve step.
 
   Returns:
     Whether what was asked for is good: False only for a reward that failed the
     test of `test_reward`.
 
   Raises:
-    ValueError: a value function is asked for that the loss does not read, or a
-      worker of a Grow step is to do something else.
+    ValueError: the experiment has no such stage, or a worker of a Grow step is
+      to do something else.
   """
-  if run.experiment.grow.worker is not None and mode != 'grow':
+  grow = grow_stage.Grow.run_mode
+  if run.experiment.grow.worker is not None and mode != grow:
     raise ValueError(
-      f'GROW_WORKER is for --run_mode=grow, on its own; got {mode!r}. Once all '
-      'workers are done, run without it.'
+      f'GROW_WORKER is for --run_mode={grow}, on its own; got {mode!r}. Once '
+      'all workers are done, run without it.'
     )
   if mode == 'rest':
-    rest.rest(run)
-  elif mode == 'grow':
-    run.grow(grow_step, run.policy_before(grow_step, 1))
-  elif mode == 'value':
-    if run.value(grow_step, run.grow_directory(grow_step)) is None:
-      raise ValueError(
-        f'the loss {run.experiment.improve.loss.name} reads no value function; '
-        'add one that does: --gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
-      )
-  elif mode == 'improve':
-    run.improve(
-      grow_step,
-      improve_step,
-      run.grow_directory(grow_step),
-      run.policy_before(grow_step, improve_step),
-    )
-  elif mode == 'refresh':
-    run.refresh(grow_step, run.last_policy_of(grow_step))
-  elif mode == 'test_reward':
-    return run.test_reward()
+    run.rest()
+  elif mode == 'rate':
+    rate.run(run)
+  elif mode == 'report':
+    run.report()
   else:
-    {
-      'prepare': run.prepare,
-      'bc': run.bc,
-      'reward': run.reward,
-      'online': run.online,
-      'evaluate': run.evaluate_finished,
-      'rate': lambda: rate.run(run),
-      'report': run.report,
-    }[mode]()
+    return run.make_mode(mode, grow_step, improve_step)
   return True
 
 
@@ -105,10 +84,10 @@ def verify(
   """Checks the finished stages that a mode reads; see `verification.check`."""
   only = None
   if mode == 'sample':
-    only = {run.directory('data'), run.directory('reward')}
-    only |= {run.grow_directory(1), run.policy_named(policy).directory}
+    only = {stage.folder for stage in run.reward.inputs.values()}
+    only |= {run.context.data_folder, run.policy_named(policy).policy_folder}
   elif mode == 'export':
-    only = {run.directory('data'), run.grow_directory(grow_step)}
+    only = {run.context.data_folder, _grow(run, grow_step).folder}
   # Another worker may be writing what would be removed here.
   repairs = repairs and run.experiment.grow.worker is None
   processes.by_main(
@@ -148,7 +127,22 @@ def export(run: run_lib.Run, grow_step: int, output: str | None) -> None:
   """Writes D_g as Parquet files to the folder `output`."""
   if not output:
     raise ValueError('--output must name the folder to export to; got none.')
-  run.export(grow_step, pathlib.Path(output))
+  num_rows = export_stage.run(
+    grow_directory=_grow(run, grow_step).folder,
+    reward_name=run.experiment.reward.name,
+    data=run.data,
+    directory=pathlib.Path(output),
+  )
+  logging.info('export: %d rows to %s', num_rows, output)
+
+
+def _grow(run: run_lib.Run, grow_step: int) -> grow_stage.Grow:
+  grows = run.of_kind(grow_stage.Grow)
+  if grow_step > len(grows):
+    raise ValueError(
+      f'grow_step must be at most G={len(grows)}; got {grow_step}.'
+    )
+  return grows[grow_step - 1]
 
 
 def sample(

@@ -5,38 +5,9 @@ from typing import Literal
 
 from absl import app, flags
 
-RUN_MODES = (
-  'rest',
-  'prepare',
-  'bc',
-  'reward',
-  'test_reward',
-  'grow',
-  'value',
-  'improve',
-  'refresh',
-  'online',
-  'evaluate',
-  'sample',
-  'export',
-  'compare',
-  'rate',
-  'report',
-  'plan',
-)
+from rest_jax.cli import run_modes
 
-# What several processes can do together.
-_SHARED_MODES = (
-  'rest',
-  'prepare',
-  'bc',
-  'reward',
-  'grow',
-  'value',
-  'improve',
-  'online',
-  'evaluate',
-)
+_MODES = run_modes.all_modes()
 
 # They change nothing that a run reads: ratings have a store of their own.
 READING_MODES = ('sample', 'export', 'rate', 'plan')
@@ -44,25 +15,11 @@ READING_MODES = ('sample', 'export', 'rate', 'plan')
 # They read finished stages alone, and nothing has to be checked for others.
 FINISHED_MODES = (*READING_MODES, 'report')
 
-# What --profile can trace.
-_PROFILED_MODES = (
-  'rest',
-  'bc',
-  'reward',
-  'grow',
-  'value',
-  'improve',
-  'refresh',
-  'evaluate',
-  'compare',
-)
-
 RUN_MODE = flags.DEFINE_enum(
   'run_mode',
   'rest',
-  RUN_MODES,
-  'All of Algorithm 1, one stage of it, a comparison of several variants, or '
-  'the page on which people rate outputs.',
+  [mode.name for mode in _MODES],
+  run_modes.describe(_MODES),
 )
 MODEL_DIR = flags.DEFINE_string(
   'model_dir',
@@ -95,11 +52,14 @@ VERIFY = flags.DEFINE_enum(
 GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
-  'g of --run_mode=grow, value, improve, refresh, export; from 1.',
+  'g of a --run_mode of one Grow step, from 1.',
   lower_bound=1,
 )
 IMPROVE_STEP = flags.DEFINE_integer(
-  'improve_step', 1, 'i of --run_mode=improve, from 1.', lower_bound=1
+  'improve_step',
+  1,
+  'i of a --run_mode of one Improve step, from 1.',
+  lower_bound=1,
 )
 COMPARE = flags.DEFINE_list(
   'compare',
@@ -200,14 +160,14 @@ def check(argv: list[str]) -> None:
     raise app.UsageError('--compare is for --run_mode=report')
   if not GIN_FILE.value and not COMPARE.value:
     raise app.UsageError('--gin_file must name an experiment; see gin_configs/')
-  if is_distributed() and RUN_MODE.value not in _SHARED_MODES:
+  [mode] = [mode for mode in _MODES if mode.name == RUN_MODE.value]
+  if is_distributed() and not mode.is_shared:
     raise app.UsageError(
       f'--run_mode={RUN_MODE.value} is for one process, without --distributed'
     )
-  if PROFILE.value and RUN_MODE.value not in _PROFILED_MODES:
-    raise app.UsageError(
-      f'--profile is for --run_mode={", ".join(_PROFILED_MODES)}'
-    )
+  if PROFILE.value and not mode.is_profiled:
+    profiled = ', '.join(each.name for each in _MODES if each.is_profiled)
+    raise app.UsageError(f'--profile is for --run_mode={profiled}')
   if PROFILE_ALL.value and not PROFILE.value:
     raise app.UsageError('--profile_all needs --profile, such as 10:15')
   is_planned = RUN_MODE.value == 'plan'

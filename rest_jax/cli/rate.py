@@ -7,22 +7,25 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import export, order, scores
 from rest_jax.rating import store as store_lib
 from rest_jax.report import rating_table, summary
 from rest_jax.runtime import terminal
+from rest_jax.stages import base
+from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 
 
-def run(run: Any) -> None:
+def run(run: rest.Layout) -> None:
   """Serves the rating page of a run until it is interrupted.
 
   Then writes the ratings as TSV and prints what they say.
 
   Args:
-    run: an `run.Run` whose policies were evaluated.
+    run: a run whose policies were evaluated.
 
   Raises:
     ValueError: if the page's libraries are not installed, or the policies are
@@ -53,11 +56,11 @@ def run(run: Any) -> None:
   )
 
 
-def items(run: Any) -> list[store_lib.Item]:
+def items(run: rest.Layout) -> list[store_lib.Item]:
   """Returns what raters are shown: a sample of each policy for each source.
 
   Args:
-    run: an `run.Run`.
+    run: the run.
 
   Returns:
     The items; which of a source's samples is shown is not chosen by anything.
@@ -68,7 +71,7 @@ def items(run: Any) -> list[store_lib.Item]:
   digests = [store.manifest['settings']['policy'] for store in stores]
   if digests[0] == digests[1]:
     raise ValueError(
-      f'policies must differ; {_folder(steps[0])} and {_folder(steps[1])} have '
+      f'policies must differ; {steps[0].policy_name} and {steps[1].policy_name} have '
       'the same weights: no Improve step found better ones. Choose others: '
       "--gin.RatingConfig.policies=\"('bc', 'improve_1_1')\""
     )
@@ -93,11 +96,11 @@ def items(run: Any) -> list[store_lib.Item]:
   ]
 
 
-def policies(run: Any) -> list[Any]:
+def policies(run: rest.Layout) -> list[base.PolicyStage]:
   """Returns the two policies that are compared.
 
   Args:
-    run: an `run.Run`.
+    run: the run.
 
   Raises:
     ValueError: if the settings name policies that the run does not have.
@@ -106,7 +109,7 @@ def policies(run: Any) -> list[Any]:
   names = run.experiment.rating.policies
   if not names:
     return [steps[0], [step for step in steps if not step.is_online][-1]]
-  by_name = {_folder(step): step for step in steps}
+  by_name = {step.policy_name: step for step in steps}
   for name in names:
     if name not in by_name:
       raise ValueError(
@@ -116,47 +119,53 @@ def policies(run: Any) -> list[Any]:
   return [by_name[name] for name in names]
 
 
-def describe(run: Any) -> list[str]:
+def describe(run: rest.Layout) -> list[str]:
   """Returns lines for the plan of `--dry_run`; see `policies`."""
   config = run.experiment.rating
   steps = policies(run)
+  names = ' and '.join(step.policy_name for step in steps)
   lines = [
-    f'  rate      {" and ".join(map(_folder, steps))}: {config.num_items} '
-    f'sources of {config.split}, {config.kind}, at {config.host} port '
-    f'{config.port}'
+    f'  rate      {names}: {config.num_items} sources of {config.split}, '
+    f'{config.kind}, at {config.host} port {config.port}'
   ]
   for step in steps:
-    directory = run.evaluation_directory(step, config.split)
+    directory = _folder(run, step)
     is_finished = (directory / folder_lib.MANIFEST).exists()
     state = 'finished' if is_finished else 'missing, run evaluate first'
     lines.append(f'    {state}: {directory}')
   return lines
 
 
-def _evaluation(run: Any, step: Any) -> sample_store.SampleStore:
-  split = run.experiment.rating.split
-  directory = run.evaluation_directory(step, split)
+def _evaluation(
+  run: rest.Layout, step: base.PolicyStage
+) -> sample_store.SampleStore:
+  directory, split = _folder(run, step), run.experiment.rating.split
   if not (directory / folder_lib.MANIFEST).exists():
     raise FileNotFoundError(
-      f'{directory} must hold samples of {_folder(step)} to be rated; it has no '
-      f'{folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} in '
+      f'{directory} must hold samples of {step.policy_name} to be rated; it has '
+      f'no {folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} in '
       'EvaluateConfig.splits.'
     )
   return sample_store.SampleStore.open(directory)
 
 
+def _folder(run: rest.Layout, step: base.PolicyStage) -> pathlib.Path:
+  """The folder of the evaluation that raters are shown samples of."""
+  split = run.experiment.rating.split
+  [first, *_] = [
+    e for e in run.of_kind(evaluate_stage.Evaluate) if e.policy is step
+  ]
+  return first.folder.with_name(f'{step.policy_name}-{split}')
+
+
 def _outputs(
-  run: Any, store: sample_store.SampleStore, chosen: Sequence[int]
+  run: rest.Layout, store: sample_store.SampleStore, chosen: Sequence[int]
 ) -> list[str]:
   """The first sample of each source: samples are alike before they are seen."""
   rows = np.searchsorted(store.source_id, chosen)
   return run.data.vocabulary.decode_batch(
     [store.tokens[int(row)] for row in rows]
   )
-
-
-def _folder(step: Any) -> str:
-  return 'bc' if step.is_bc else pathlib.Path(step.directory).name
 
 
 def _app() -> Any:

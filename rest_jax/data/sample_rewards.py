@@ -45,6 +45,8 @@ def write_rewards(
   num_shards: int,
   raw: np.ndarray,
   reward: np.ndarray,
+  *,
+  samples_in: _PathLike | None = None,
 ) -> sample_shards.ShardInfo:
   """Writes the rewards of a shard's rows, in their order.
 
@@ -52,12 +54,13 @@ def write_rewards(
   are never taken for these.
 
   Args:
-    directory: folder of the store; the shard must be there.
+    directory: the folder to write to.
     name: name of the reward.
     shard: which shard, in [0, num_shards).
     num_shards: number of shards of the store.
     raw: rewards as the reward model gives them, higher is better; [n].
     reward: the same, normalised; [n].
+    samples_in: folder of the store, which has the shard; None for `directory`.
 
   Returns:
     The file's name, rows and checksum.
@@ -67,7 +70,9 @@ def write_rewards(
     ValueError: if a reward is missing or no finite number.
   """
   path = rewards_path(directory, name, shard, num_shards)
-  samples = sample_shards.shard_path(directory, shard, num_shards)
+  samples = sample_shards.shard_path(
+    directory if samples_in is None else samples_in, shard, num_shards
+  )
   num_rows = len(sample_shards.Shard(samples))
   columns = {}
   for label, given in (('raw', raw), ('reward', reward)):
@@ -131,13 +136,17 @@ def read_rewards(
 
 
 def finished_rewards(
-  directory: _PathLike, name: str, num_shards: int
+  directory: _PathLike,
+  name: str,
+  num_shards: int,
+  *,
+  samples_in: _PathLike | None = None,
 ) -> set[int]:
   """Returns the shards whose rewards are there, whole, and of these samples."""
-  done = set()
-  for shard in sample_shards.finished_shards(directory, num_shards):
+  done, store = set(), directory if samples_in is None else samples_in
+  for shard in sample_shards.finished_shards(store, num_shards):
     info = sample_shards.shard_info(
-      sample_shards.shard_path(directory, shard, num_shards)
+      sample_shards.shard_path(store, shard, num_shards)
     )
     path = rewards_path(directory, name, shard, num_shards)
     try:

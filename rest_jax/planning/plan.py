@@ -12,8 +12,7 @@ from absl import logging
 import jax
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import run as run_lib
-from rest_jax import settings
+from rest_jax import rest, settings
 from rest_jax.data import sources as sources_lib
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.losses import regression
@@ -26,7 +25,6 @@ from rest_jax.planning import meshes, sampling_programs
 from rest_jax.planning import programs as programs_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import metricx
-from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import reward as reward_stage
 
@@ -122,7 +120,7 @@ class Plan:
     }
 
 
-def make(run: run_lib.Run, settings: Settings) -> Plan:
+def make(run: rest.Layout, settings: Settings) -> Plan:
   """Compiles every program of an experiment.
 
   Args:
@@ -175,7 +173,7 @@ def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
       run.experiment,
       {each.name: each for each in measured if each.fits},
       num_sources=num_sources,
-      vocabulary_size=run.vocabulary_size,
+      vocabulary_size=run.context.vocabulary_size,
       chip=where.chip,
       num_chips=where.num_chips,
     )
@@ -183,11 +181,11 @@ def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
 
 
 def programs_of(
-  run: run_lib.Run, target: programs_lib.Target
+  run: rest.Layout, target: programs_lib.Target
 ) -> list[programs_lib.Program]:
   """All programs of an experiment, in the order that a run needs them."""
   experiment = run.experiment
-  size = run.vocabulary_size
+  size = run.context.vocabulary_size
   policy = policy_of(run)
   return [
     *(each.program(target) for each in trainings(experiment, policy)),
@@ -196,10 +194,10 @@ def programs_of(
   ]
 
 
-def policy_of(run: run_lib.Run) -> policy_lib.Policy:
+def policy_of(run: rest.Layout) -> policy_lib.Policy:
   """The network of a run whose data need not be there."""
   return policy_lib.Policy(
-    run.experiment.network.with_vocab(run.vocabulary_size)
+    run.experiment.network.with_vocab(run.context.vocabulary_size)
   )
 
 
@@ -328,12 +326,12 @@ def _shapes(program: programs_lib.Program) -> str:
   )
 
 
-def _num_sources(run: run_lib.Run, given: int | None) -> int | None:
+def _num_sources(run: rest.Layout, given: int | None) -> int | None:
   """Sources of a Grow: of prepared data, as given, or as the text has lines."""
   experiment = run.experiment
   most = experiment.grow.max_sources
   count = given
-  if (run.directory('data') / folder_lib.MANIFEST).exists():
+  if run.context.is_prepared:
     count = len(run.data.pairs(run.data.grow_split))
   if count is None:
     task = experiment.task

@@ -3,8 +3,8 @@
 from importlib import metadata
 import pathlib
 import platform
-from typing import Any
 
+from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import (
@@ -19,23 +19,27 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import samples as samples_lib
-from rest_jax.rewards import probe_results
+from rest_jax.stages import base
 from rest_jax.stages import evaluate as evaluate_stage
-from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import probe as probe_stage
+from rest_jax.stages import refresh as refresh_stage
+from rest_jax.stages import reward as reward_stage
 
 INDEX_FILE = 'index.html'
 _PACKAGES = ('rest_jax', 'jax', 'flax', 'optax', 'numpy')
 
 
 def write(
-  run: Any,
+  run: rest.Layout,
   results: results_lib.Results,
-  names: dict[Any, str],
+  names: dict[base.PolicyStage, str],
 ) -> pathlib.Path:
   """Writes the page of a run, and pictures of the rewards of its Grow steps.
 
   Args:
-    run: an `run.Run`.
+    run: the run.
     results: all that its `results.json` holds, at least one policy.
     names: of the run's policies in results, by their steps.
 
@@ -49,14 +53,14 @@ def write(
     title=f'{results.task}, {run.model_dir.resolve().name}',
     facts=_facts(run),
     results=results,
-    stage_warnings=gather_stages.warnings(stages(run, names)),
+    stage_warnings=gather_stages.warnings(finished(run, names)),
     grown=_grown(run, directory),
     kept=gather_stages.kept(run.model_dir),
     trust=_trust(run, judged, names),
     trust_tables=_trust_tables(run, judged),
     training=_training(names),
     samples=_samples(run, evaluations),
-    costs=gather_stages.costs(stages(run, names)),
+    costs=gather_stages.costs(finished(run, names)),
     commands=_commands(run),
     versions=_versions(),
     listings=_listings(run.model_dir),
@@ -92,20 +96,20 @@ def write_pooled(
   return path
 
 
-def _evaluations(run: Any, names: dict[Any, str]) -> dict[str, pathlib.Path]:
+def _evaluations(
+  run: rest.Layout, names: dict[base.PolicyStage, str]
+) -> dict[str, pathlib.Path]:
   """Finished evaluations of the first split, by the policy's name."""
   split = run.experiment.evaluate.splits[0]
-  return dict(
-    gather_stages.finished(
-      [
-        (name, run.evaluation_directory(step, split))
-        for step, name in names.items()
-      ]
-    )
-  )
+  return {
+    name: evaluation.folder
+    for step, name in names.items()
+    for evaluation in [run.evaluation(step, split)]
+    if evaluation.is_finished
+  }
 
 
-def _facts(run: Any) -> dict[str, str]:
+def _facts(run: rest.Layout) -> dict[str, str]:
   experiment = run.experiment
   facts = {
     'task': experiment.task.name,
@@ -119,9 +123,9 @@ def _facts(run: Any) -> dict[str, str]:
     'reward': experiment.reward.name,
     'seed': str(experiment.seed),
   }
-  grow = run.grow_directory(1)
-  if (grow / folder_lib.MANIFEST).exists():
-    found = folder_lib.read_manifest(grow)
+  grow = run.of_kind(grow_stage.Grow)[0]
+  if grow.is_finished:
+    found = grow.manifest()
     facts['D_1'] = (
       f'{found["num_rows"]:,} rows, {found["num_sources"]:,} sources'
     )
@@ -133,26 +137,25 @@ def _facts(run: Any) -> dict[str, str]:
   return facts
 
 
-def _improve_directories(run: Any, grow_step: int) -> dict[int, pathlib.Path]:
-  steps = range(1, run.experiment.improve_steps(grow_step) + 1)
-  found = {i: run.improve_directory(grow_step, i) for i in steps}
+def _improved(run: rest.Layout, grow_step: int) -> dict[int, pathlib.Path]:
+  """Folders of the finished Improve steps of a Grow step."""
   return {
-    i: directory
-    for i, directory in found.items()
-    if (directory / folder_lib.MANIFEST).exists()
+    stage.improve_step: stage.folder
+    for stage in run.of_kind(improve_stage.Improve)
+    if stage.grow_step == grow_step and stage.is_finished
   }
 
 
-def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
+def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
   """Figures of every finished Grow; the histograms are files as well."""
   found = []
   config = run.experiment.improve
   name = run.experiment.reward.name
-  for g in range(1, run.experiment.num_grow_steps + 1):
-    grow = run.grow_directory(g)
-    if not (grow / folder_lib.MANIFEST).exists():
+  for stage in run.of_kind(grow_stage.Grow):
+    if not stage.is_finished:
       continue
-    improved = _improve_directories(run, g)
+    g, grow = stage.grow_step, stage.folder
+    improved = _improved(run, g)
     distribution = gather_rewards.distribution(
       grow,
       name,
@@ -184,13 +187,15 @@ def _grown(run: Any, directory: pathlib.Path) -> list[exhibits.Exhibit]:
 
 
 def _trust(
-  run: Any, judged: dict[str, evidence.Judged], names: dict[Any, str]
+  run: rest.Layout,
+  judged: dict[str, evidence.Judged],
+  names: dict[base.PolicyStage, str],
 ) -> list[exhibits.Exhibit]:
   found = []
-  probe = run.probe_directory()
-  if (probe / folder_lib.MANIFEST).exists():
-    config = run.experiment.probe
-    report = probe_results.from_json(folder_lib.read_manifest(probe)['report'])
+  for probe in run.of_kind(probe_stage.Probe):
+    if not probe.is_finished:
+      continue
+    config, report = probe.config, probe.report()
     if any(answer.share is not None for answer in report.probed):
       title = f'{run.experiment.task.name}, {config.split}'
       found.append(evidence.of_probes(report, title, config.minimum))
@@ -204,7 +209,7 @@ def _trust(
 
 
 def _judged(
-  run: Any, evaluations: dict[str, pathlib.Path]
+  run: rest.Layout, evaluations: dict[str, pathlib.Path]
 ) -> dict[str, evidence.Judged]:
   """Scores of the policies that the judge has seen."""
   found = {}
@@ -221,59 +226,45 @@ def _judged(
 
 
 def _trust_tables(
-  run: Any, judged: dict[str, evidence.Judged]
+  run: rest.Layout, judged: dict[str, evidence.Judged]
 ) -> list[table.Cells]:
-  found = []
-  if run.experiment.trained_reward is not None:
-    found.append(gather_stages.agreement(run.directory('reward')))
-  if run.experiment.refresh is not None:
-    found += [
-      gather_stages.agreement(
-        run.reward_directory(g), f'the reward refreshed after Grow {g - 1}'
-      )
-      for g in range(2, run.experiment.num_grow_steps + 1)
-    ]
+  found = [
+    gather_stages.agreement(stage.folder)
+    for stage in run.of_kind(reward_stage.TrainReward)
+  ]
+  found += [
+    gather_stages.agreement(
+      stage.reward_folder, f'the reward refreshed after Grow {stage.grow_step}'
+    )
+    for stage in run.of_kind(refresh_stage.Refresh)
+  ]
   if judged:
     found.append(evidence.correlations(judged))
   return [cells for cells in found if cells is not None]
 
 
-def stages(run: Any, names: dict[Any, str]) -> gather_stages.Stages:
-  """Finished stages of the run, in the order in which they are made."""
-  found = [('data', run.directory('data')), ('bc', run.directory('bc'))]
-  if run.experiment.trained_reward is not None:
-    found.append(('reward', run.directory('reward')))
-  for g in range(1, run.experiment.num_grow_steps + 1):
-    found.append((f'grow {g}', run.grow_directory(g)))
-    found.append((f'value {g}', run.value_directory(g)))
-    found += [
-      (f'improve {g}.{i}', directory)
-      for i, directory in _improve_directories(run, g).items()
-    ]
-    found.append((f'refresh {g}', run.refresh_directory(g)))
-  found += [
-    ('online', step.directory) for step in run.policies() if step.is_online
-  ]
-  for step in run.controls():
-    made = step.temperature_directory or step.directory
-    found.append((made.name.replace('_', ' '), made))
-  found += [
-    (f'evaluate {name}, {split}', run.evaluation_directory(step, split))
-    for split in run.experiment.evaluate.splits
-    for step, name in names.items()
-  ]
-  return gather_stages.finished(found)
+def finished(
+  run: rest.Layout, names: dict[base.PolicyStage, str]
+) -> gather_stages.Stages:
+  """Returns the finished stages of the run, in the order they are made."""
+
+  def title(stage: base.Stage) -> str:
+    if isinstance(stage, evaluate_stage.Evaluate) and stage.policy in names:
+      return f'evaluate {names[stage.policy]}, {stage.split}'
+    return stage.title
+
+  return [(title(s), s.folder) for s in run.stages if s.is_finished]
 
 
-def _training(names: dict[Any, str]) -> list[exhibits.Exhibit]:
+def _training(names: dict[base.PolicyStage, str]) -> list[exhibits.Exhibit]:
   curves = gather_stages.curves(
-    [(name, step.directory) for step, name in names.items()]
+    [(name, step.policy_folder) for step, name in names.items()]
   )
   return [evidence.of_training(curves)] if curves else []
 
 
 def _samples(
-  run: Any, evaluations: dict[str, pathlib.Path]
+  run: rest.Layout, evaluations: dict[str, pathlib.Path]
 ) -> samples_lib.Samples | None:
   if not evaluations:
     return None
@@ -287,7 +278,7 @@ def _samples(
   )
 
 
-def _commands(run: Any) -> list[str]:
+def _commands(run: rest.Layout) -> list[str]:
   if not (run.model_dir / 'operative_config.gin').exists():
     return []
   return [

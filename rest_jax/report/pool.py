@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rest_jax import rest
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
@@ -17,12 +18,12 @@ from rest_jax.stages import outputs as outputs_stage
 
 
 def variants(
-  runs: Sequence[Any],
+  runs: Sequence[rest.Layout],
 ) -> Iterator[results_lib.Variant]:
   """Yields the policies of one variant on every split, over all seeds.
 
   Args:
-    runs: a finished `run.Run` for each seed.
+    runs: a finished run for each seed.
   """
   gathered = [summary.gather(run) for run in runs]
   people = [summary.read_people(run) for run in runs]
@@ -64,21 +65,21 @@ def variants(
       )
       previous = own
       # Without a judge, people may have rated, at the temperature of them all.
-      if 'human' not in own and step.temperature_directory is None:
+      if 'human' not in own and step.temperature() is None:
         pooled = _with_people(pooled, runs, people, number)
       yield pooled
 
 
 def _with_people(
   variant: results_lib.Variant,
-  runs: Sequence[Any],
+  runs: Sequence[rest.Layout],
   people: Sequence[scores_lib.People],
   number: int,
 ) -> results_lib.Variant:
   """Puts in what people said of a policy, over the seeds they rated."""
   split = variant.split
 
-  def digest(run: Any, of: int) -> str:
+  def digest(run: rest.Layout, of: int) -> str:
     return evaluate_stage.policy_digest(_evaluation(run, of, split))
 
   rated = [
@@ -97,9 +98,9 @@ def _with_people(
   )
 
 
-def _evaluation(run: Any, number: int, split: str) -> pathlib.Path:
+def _evaluation(run: rest.Layout, number: int, split: str) -> pathlib.Path:
   """Returns the evaluation's folder of one of the run's policies."""
-  return run.evaluation_directory(run.reported()[number], split)
+  return run.evaluation(run.reported()[number], split).folder
 
 
 def _renamed(variant: results_lib.Variant) -> results_lib.Variant:
@@ -171,7 +172,7 @@ class Scores(NamedTuple):
   @classmethod
   def read(
     cls,
-    runs: Sequence[Any],
+    runs: Sequence[rest.Layout],
     number: int,
     split: str,
     name: str,

@@ -1,39 +1,41 @@
 """What a run has spent, from the manifests of its stages."""
 
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from rest_jax import types
+from rest_jax import rest, types
 from rest_jax.data import sample_store
 from rest_jax.evaluation import costs
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import cost as online_cost
-from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import base
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import value as value_stage
 
 COSTS_FILE = 'costs.json'
 
 
-def gather(run: Any) -> list[costs.Reached]:
+def gather(run: rest.Layout) -> list[costs.Reached]:
   """Compares what the finished policies of a run have cost.
 
   Args:
-    run: an `run.Run` with an online baseline.
+    run: a run with an online baseline.
 
   Returns:
     The Improve steps in their order and the online baseline last; empty unless
     all are finished.
   """
   steps = [step for step in run.policies() if not step.is_bc]
-  if not all((s.directory / folder_lib.MANIFEST).exists() for s in steps):
+  if not all(step.is_finished for step in steps):
     return []
-  course = _course(run.online_directory())
+  [online_stage] = [step for step in steps if step.is_online]
+  course = _course(online_stage)
   reached, total = [], costs.Cost()
   for step in steps:
-    training = folder_lib.read_manifest(step.directory)['training']
+    training = step.manifest()['training']
     reward = 100 * training['best_objective']
     if step.is_online:
       name, cost, online = (
@@ -43,10 +45,10 @@ def gather(run: Any) -> list[costs.Reached]:
       )
       assert cost is not None  # Its best evaluation is one of its course.
     else:
-      if step.improve == 1:
-        total += _grow(run, step.grow)
-      total += _trained(step.directory, run.policy)
-      name = f'G={step.grow}, I={step.improve}'
+      if step.improve_step == 1:
+        total += _grow(run, step.grow_step)
+      total += _trained(step, run.context.policy)
+      name = f'G={step.grow_step}, I={step.improve_step}'
       cost, online = total, costs.first_with(reward, course)
     reached.append(
       costs.Reached(policy=name, reward=reward, cost=cost, online=online)
@@ -54,13 +56,15 @@ def gather(run: Any) -> list[costs.Reached]:
   return reached
 
 
-def _online_name(run: Any) -> str:
-  return run.experiment.online.name.upper()
+def _online_name(run: rest.Layout) -> str:
+  config = run.experiment.online
+  assert config is not None  # The run has an online baseline.
+  return config.name.upper()
 
 
-def _course(directory: pathlib.Path) -> list[tuple[float, costs.Cost]]:
+def _course(online: base.Stage) -> list[tuple[float, costs.Cost]]:
   """Rewards and costs of the online baseline's evaluations."""
-  course = folder_lib.read_manifest(directory)['course']
+  course = online.manifest()['course']
   return [(100 * found['objective'], _spent(found)) for found in course]
 
 
@@ -77,11 +81,13 @@ def _spent(found: dict[str, Any]) -> costs.Cost:
   )
 
 
-def _grow(run: Any, grow_step: int) -> costs.Cost:
+def _grow(run: rest.Layout, grow_step: int) -> costs.Cost:
   """A Grow step, and its value function where there is one."""
-  directory = run.grow_directory(grow_step)
-  manifest = folder_lib.read_manifest(directory)
-  store = sample_store.SampleStore.open(directory)
+  [grown] = [
+    s for s in run.of_kind(grow_stage.Grow) if s.grow_step == grow_step
+  ]
+  manifest = grown.manifest()
+  store = sample_store.SampleStore.open(grown.folder)
   is_sample = store.sample_id != sample_store.REFERENCE_SAMPLE_ID
   ids = np.asarray(store.source_id)[is_sample]
   hashes = store.tokens.hashes[is_sample]
@@ -95,22 +101,23 @@ def _grow(run: Any, grow_step: int) -> costs.Cost:
     distinct_samples=min(len(ids), 1) + int(is_new.sum()),
     sampled_tokens=sampled,
     flops=online_cost.forward_flops(
-      _shapes(run.policy), int(sources[np.unique(ids)].sum()), sampled
+      _shapes(run.context.policy), int(sources[np.unique(ids)].sum()), sampled
     ),
     seconds=sum(manifest['seconds'].values()),
     peak_rss_mb=manifest['peak_rss_mb'],
   )
-  if run.experiment.needs_value:
-    value = scalar.ScalarModel(run.policy.config)
-    cost += _trained(run.value_directory(grow_step), value)
+  for value in run.of_kind(value_stage.Value):
+    if value.grow_step == grow_step:
+      model = scalar.ScalarModel(run.context.policy.config)
+      cost += _trained(value, model)
   return cost
 
 
 def _trained(
-  directory: pathlib.Path, model: policy_lib.Policy | scalar.ScalarModel
+  stage: base.Stage, model: policy_lib.Policy | scalar.ScalarModel
 ) -> costs.Cost:
   """A training: three times its forward passes, as in `online.cost`."""
-  manifest = folder_lib.read_manifest(directory)
+  manifest = stage.manifest()
   training = manifest['training']
   tokens = training['source_tokens'], training['target_tokens']
   return costs.Cost(

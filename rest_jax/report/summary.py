@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import logging
 
+from rest_jax import rest
 from rest_jax.evaluation import costs, metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
@@ -22,10 +23,13 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import run_costs as costs_stage
-from rest_jax.rewards import probe_results
 from rest_jax.runtime import terminal
+from rest_jax.stages import base
+from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import outputs as outputs_stage
+from rest_jax.stages import probe as probe_stage
 from rest_jax.storage import files
 
 RESULTS_FILE = 'results.json'
@@ -33,12 +37,11 @@ EVALUATION_FILE = 'evaluation.json'
 _RATING = 'rating'
 
 
-def write(run: Any) -> str:
+def write(run: rest.Layout) -> str:
   """Gathers a run's finished evaluations.
 
   Args:
-    run: an `run.Run`; policies without a finished evaluation are left
-      out.
+    run: its policies without a finished evaluation are left out.
 
   Returns:
     The table that was printed.
@@ -61,7 +64,7 @@ def write(run: Any) -> str:
   names = {step: policy_name(run, step) for step in run.reported()}
   page = index_page.write(run, results, names)
   text = table.render(
-    results, gather_stages.warnings(index_page.stages(run, names))
+    results, gather_stages.warnings(index_page.finished(run, names))
   )
   if run.experiment.online is not None:
     reached = costs_stage.gather(run)
@@ -76,12 +79,12 @@ def write(run: Any) -> str:
   return text
 
 
-def ratings_file(run: Any) -> pathlib.Path:
+def ratings_file(run: rest.Layout) -> pathlib.Path:
   """Returns the path of what people answered on a run's rating page."""
   return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
 
 
-def read_people(run: Any) -> scores.People:
+def read_people(run: rest.Layout) -> scores.People:
   """Returns a run's ratings by people, none if there is no such file."""
   kind = run.experiment.rating.kind
   path = ratings_file(run)
@@ -95,12 +98,12 @@ def read_people(run: Any) -> scores.People:
 
 
 def gather(
-  run: Any, people: scores.People | None = None
+  run: rest.Layout, people: scores.People | None = None
 ) -> dict[str, list[results_lib.Variant]]:
   """Returns a run's finished evaluations by split, in the policies' order.
 
   Args:
-    run: an `run.Run`.
+    run: the run.
     people: ratings, which are `human` where the task has no judge.
   """
   people = people or scores.People(rating_config.SCORES, ())
@@ -108,51 +111,54 @@ def gather(
   for split in run.experiment.evaluate.splits:
     bc: dict[str, Any] = {}
     variants[split] = [
-      _variant(run, step, split, directory, bc, people)
+      _variant(run, evaluation, bc, people)
       for step in run.reported()
-      for directory in [run.evaluation_directory(step, split)]
-      if (directory / folder_lib.MANIFEST).exists()
+      for evaluation in [run.evaluation(step, split)]
+      if evaluation.is_finished
     ]
   return variants
 
 
-def write_probes(run: Any, report: probe_results.Report) -> bool:
+def write_probes(run: rest.Layout, probe: probe_stage.Probe) -> bool:
   """Prints and draws how the reward answered to probes.
 
   Args:
-    run: an `run.Run`.
-    report: the answers.
+    run: the run.
+    probe: its finished probes.
 
   Returns:
     Whether no probe missed the run's minimum.
   """
-  config = run.experiment.probe
+  config, report = probe.config, probe.report()
   title = f'{run.experiment.task.name}, {config.split}'
   terminal.show(probe_table.render(report, title, config.minimum))
   path = run.model_dir / 'report' / 'probes.png'
   drawing.save(
     figures.probe_shares(report, title=title, minimum=config.minimum), path
   )
-  logging.info('probes: %s, figure: %s', run.probe_directory(), path)
+  logging.info('probes: %s, figure: %s', probe.folder, path)
   return config.minimum is None or not report.missed(config.minimum)
 
 
-def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
+def _variant(
+  run: rest.Layout,
+  evaluation: evaluate_stage.Evaluate,
+  bc: dict[str, Any],
+  people: scores.People,
+) -> results_lib.Variant:
   """One policy on one split; the first one seen is BC.
 
   Args:
-    run: an `run.Run`.
-    step: a policy of it.
-    split: of the sources.
-    directory: its finished evaluation.
+    run: the run.
+    evaluation: a finished evaluation of it.
     bc: what BC is compared by, which BC itself puts in.
     people: ratings, which are `human` where the task has no judge.
   """
-  experiment = run.experiment
-  manifest = folder_lib.read_manifest(directory)
+  experiment, step, split = run.experiment, evaluation.policy, evaluation.split
+  manifest = evaluation.manifest()
   measured = manifest['measured']
-  made = folder_lib.read_manifest(step.directory)
-  outputs = _outputs(step, directory, measured, bc)
+  made = folder_lib.read_manifest(step.policy_folder)
+  outputs = _outputs(step, evaluation.folder, measured, bc)
   if outputs_stage.HUMAN not in measured and people.ratings:
     rated = _rated(step, split, manifest['settings']['policy'], people, bc)
     outputs[outputs_lib.SAMPLES] = dataclasses.replace(
@@ -163,16 +169,16 @@ def _variant(run, step, split, directory, bc, people) -> results_lib.Variant:
   decode = manifest['settings']['decode']
   curve = measured['best_of_n']
   kept, row_filter = made.get('kept'), None
-  if step.grow:
+  if step.improve_step:
     row_filter = results_lib.Filter(
       kind=experiment.improve.filter.kind,
-      value=experiment.improve.filter.at(step.improve, step.grow),
+      value=experiment.improve.filter.at(step.improve_step, step.grow_step),
     )
   return results_lib.Variant(
     name=policy_name(run, step),
     loss=_loss(run, step),
-    grow=step.grow,
-    improve=step.improve,
+    grow=step.grow_step,
+    improve=step.improve_step,
     seed=experiment.seed,
     filter=row_filter,
     split=split,
@@ -243,7 +249,7 @@ def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
 
 def _rated(step, split, policy, people, bc) -> dict[str, Any]:
   """What people said of a policy's samples, as fields of `Output`."""
-  if step.temperature_directory is not None:
+  if step.temperature() is not None:
     return {}  # They rated samples at the temperature of the others.
   if step.is_bc:
     bc[_RATING] = policy
@@ -256,21 +262,24 @@ def _rated(step, split, policy, people, bc) -> dict[str, Any]:
   }
 
 
-def policy_name(run: Any, step: Any) -> str:
-  """Returns how results call a policy of an `run.Run`."""
+def policy_name(run: rest.Layout, step: base.PolicyStage) -> str:
+  """Returns how results call a policy of a run."""
   experiment = run.experiment
   loss = _loss(run, step)
   if step.is_bc:
     return results_lib.variant_name(loss, 0, 0)
   if step.control:
-    name = results_lib.control_name(step.control, run.temperature_of(step))
+    temperature = step.temperature()
+    if temperature is None:
+      temperature = experiment.evaluate.decode.temperature
+    name = results_lib.control_name(step.control, temperature)
     # Those of several variants stand in one file.
     is_default = experiment.variant_name == loss
     return name if is_default else f'{name} {experiment.variant_name}'
   if step.is_online:
     name = loss.upper()
   else:
-    name = results_lib.variant_name(loss, step.grow, step.improve)
+    name = results_lib.variant_name(loss, step.grow_step, step.improve_step)
   # Variants of one loss are told apart by the name that the user gave.
   if experiment.variant_name != experiment.improve.loss.name:
     name = f'{name} {experiment.variant_name}'
@@ -294,9 +303,13 @@ def _seconds(run, step, made) -> results_lib.Seconds:
     return results_lib.Seconds(
       grow=sample, score=score, improve=improve - sample - score
     )
-  if not step.grow:
+  if not step.grow_step:
     return results_lib.Seconds(improve=improve)
-  grown = folder_lib.read_manifest(run.grow_directory(step.grow))['seconds']
+  [grown] = [
+    stage.manifest()['seconds']
+    for stage in run.of_kind(grow_stage.Grow)
+    if stage.grow_step == step.grow_step
+  ]
   return results_lib.Seconds(
     grow=grown['grow'], score=grown['score'], improve=improve
   )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 import json
-from typing import Any, TextIO
+from typing import TextIO
 import unicodedata
 
 from absl import logging
@@ -20,7 +20,8 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, policies, seeds
+from rest_jax.stages import base, draw_samples, policies, run_reward, seeds
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 
 OUTPUTS = ('best', 'tsv', 'jsonl')
@@ -251,62 +252,75 @@ class Answerer:
     return self._scorer(sources, hypotheses).tolist()
 
 
-def of_run(run: Any, policy: str, *, at_once: bool = False) -> Answerer:
+def of_policy(
+  config: SampleConfig,
+  *,
+  policy: base.PolicyStage,
+  reward: run_reward.RunReward,
+  context: context_lib.Context,
+  run_seed: int,
+  at_once: bool = False,
+) -> Answerer:
   """Returns what answers with a policy of a run.
 
   Args:
-    run: an `run.Run`.
-    policy: see `Run.policy_named`.
+    config: see `SampleConfig`.
+    policy: the policy.
+    reward: the reward of the run.
+    context: what the stages of the run share.
+    run_seed: seed of the run.
     at_once: one line at a time is answered, not many.
 
   Raises:
     FileNotFoundError: if the policy is not finished.
     ValueError: if there is no reward to compare N samples by.
   """
-  experiment, step = run.experiment, run.policy_named(policy)
-  folder_lib.read_manifest(step.directory)
-  decode = experiment.sample.decode
+  folder_lib.read_manifest(policy.policy_folder)
+  decode = config.decode
   if at_once:
     decode = dataclasses.replace(decode, block_sources=1)
-  network = run.policy_of(step)
-  logging.info('sample: %s', step.directory)
+  network, vocabulary = policy.network(context), context.data.vocabulary
+  logging.info('sample: %s', policy.policy_folder)
   return Answerer(
-    draw_samples.policy_sampler(
-      network, decode, experiment.mesh, run.data.vocabulary
-    ),
-    policies.load(step.directory, network, experiment.mesh),
-    run.data.vocabulary,
-    _scorer_of(run, decode.num_samples_per_source),
-    seed=seeds.seed_for(experiment.seed, seeds.Purpose.SAMPLE),
+    draw_samples.policy_sampler(network, decode, context.mesh, vocabulary),
+    policies.load(policy.policy_folder, network, context.mesh),
+    vocabulary,
+    _scorer(config, reward, context),
+    seed=seeds.seed_for(run_seed, seeds.Purpose.SAMPLE),
   )
 
 
-def _scorer_of(run: Any, num_samples: int) -> Scorer | None:
+def _scorer(
+  config: SampleConfig,
+  reward: run_reward.RunReward,
+  context: context_lib.Context,
+) -> Scorer | None:
   """R on the run's scale, or consensus; None if one sample does without."""
-  reward, config = run.experiment.reward, run.experiment.sample
+  num_samples = config.decode.num_samples_per_source
   if config.choose == 'consensus':
     if num_samples == 1:
       return None
-    resources = run.resources(run.directory('reward'))
-    loaded = config.consensus.load(resources)
+    loaded = config.consensus.load(context.resources(reward.trained))
     return Scorer(loaded, normalize.Normalizer(0.0, 1.0))
-  lacking = ''
-  if rewards_base.needs_samples(reward) and num_samples == 1:
+  settings, lacking = context.reward, ''
+  if settings is None:  # For type checkers.
+    raise ValueError('reward must be the settings of a reward; got None')
+  if rewards_base.needs_samples(settings) and num_samples == 1:
     lacking = 'compares samples with each other, and there is one'
-  elif reward.needs_references:
+  elif settings.needs_references:
     lacking = 'compares with references, which new text has none of'
-  elif not (run.grow_directory(1) / folder_lib.MANIFEST).exists():
+  elif reward.scale is None or not reward.scale.is_finished:
     lacking = 'has no scale before the first Grow is finished'
   if not lacking:
-    return Scorer(run.reward_model, run.normalizer())
+    return Scorer(reward.load(context), reward.normalizer())
   if num_samples > 1:
     raise ValueError(
-      f'the reward {reward.name!r} {lacking}, so the best of {num_samples} '
+      f'the reward {settings.name!r} {lacking}, so the best of {num_samples} '
       'samples is not known. Ask for the one that the others agree with most: '
       '--gin.SAMPLE_CHOICE=consensus; or for one: --gin.BEST_OF=1 '
       '--gin.BEST_OF_TEMPERATURE=0.'
     )
-  logging.warning('sample: without rewards; %r %s', reward.name, lacking)
+  logging.warning('sample: without rewards; %r %s', settings.name, lacking)
   return None
 
 

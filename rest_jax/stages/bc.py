@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,12 +10,12 @@ import numpy as np
 from rest_jax import settings as settings_lib
 from rest_jax import types
 from rest_jax.data import pair_store
-from rest_jax.losses import base
+from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import base, policies, prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import policies, prepare
 from rest_jax.training import loader
 from rest_jax.training import trainer as trainer_lib
 
@@ -31,93 +32,98 @@ class BCConfig:
   """
 
   trainer: trainer_lib.TrainerConfig
-  loss: base.Loss = bc_loss.BC()
+  loss: losses_base.Loss = bc_loss.BC()
   # What counts is the digest of its parameters, not where it lies.
   init_dir: str | None = settings_lib.recorded(default=None)
 
 
-def run(
-  config: BCConfig,
-  *,
-  policy: policy_lib.Policy,
-  data: prepare.PreparedData,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-  evaluate_fn: trainer_lib.EvaluateFn | None = None,
-  evaluation_settings: dict | None = None,
-  description: str = 'bc',
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class BC(base.PolicyStage):
   """Trains by maximum likelihood on D.
 
   Source: ReST (arXiv 2308.08998), Eq. 1 and the first line of Algorithm 1.
 
-  Args:
+  Attributes:
     config: see `BCConfig`.
-    policy: the network.
     data: the prepared data.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of the initialisation.
-    overwrite: see `folder.begin`.
-    evaluate_fn: chooses the checkpoint; None for the validation NLL.
-    evaluation_settings: what feeds it, for the record.
-    description: the words before the progress bar.
-
-  Returns:
-    The finished folder.
+    seed: seed for the initialisation.
   """
-  settings = {
-    'bc': config,
-    'network': policy.config,
-    'seed': seed,
-    'data': data.digest,
-  }
-  origins = {'data': data.directory}
-  if config.init_dir is not None:
-    settings['init'] = policies.digest(config.init_dir)
-    origins['init'] = pathlib.Path(config.init_dir)
-  if evaluate_fn is not None:
-    settings['evaluation'] = evaluation_settings
-  folder = folder_lib.begin(
-    directory, settings, overwrite=overwrite, origins=origins
-  )
-  if folder.is_finished:
-    return folder.path
-  mesh = mesh_config.build()
-  train = config.trainer.batches(
-    **pair_batches(data.pairs(prepare.TRAIN)),
-    mesh=mesh,
-    packable=config.loss.packable,
-  )
-  if evaluate_fn is None:
-    # The validation NLL is a sum over tokens, whatever the loss is.
-    validation = config.trainer.batches(
-      **pair_batches(data.pairs(prepare.VALIDATION)),
+
+  config: BCConfig
+  data: base.Stage
+  seed: int
+
+  run_mode = 'bc'
+  help = 'Trains the first policy on D by behavioural cloning.'
+  pattern = 'bc'
+  own_name = 'bc'
+  given_as = 'policy'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    if self.config.init_dir is None:
+      return {'data': self.data}
+    init = base.Given(folder=pathlib.Path(self.config.init_dir))
+    return {'data': self.data, 'init': init}
+
+  def training(self) -> BCConfig:
+    """Returns the settings of the training."""
+    return self.config
+
+  def evaluation(
+    self, context: context_lib.Context
+  ) -> tuple[trainer_lib.EvaluateFn | None, dict[str, Any]]:
+    """Returns what chooses the checkpoint, None for the NLL; its settings."""
+    del context
+    return None, {}
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    config, (_, evaluation) = self.training(), self.evaluation(context)
+    settings = {
+      'bc': config,
+      'network': context.policy.config,
+      'seed': self.seed,
+      'data': context.data.digest,
+    }
+    if config.init_dir is not None:
+      settings['init'] = policies.digest(config.init_dir)
+    return settings | evaluation
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    config, policy, data = self.training(), context.policy, context.data
+    mesh = context.mesh.build()
+    evaluate_fn, _ = self.evaluation(context)
+    train = config.trainer.batches(
+      **pair_batches(data.pairs(prepare.TRAIN)),
       mesh=mesh,
-      packable=True,
+      packable=config.loss.packable,
     )
-    evaluate_fn = trainer_lib.nll_evaluation(policy, validation, mesh_config)
-  result = trainer_lib.train(
-    config.trainer,
-    model=policy,
-    loss=config.loss,
-    batches=train,
-    mesh_config=mesh_config,
-    params=_first_params(config, policy, mesh_config, seed),
-    directory=folder.path,
-    evaluate_fn=evaluate_fn,
-    description=description,
-  )
-  folder.finish(
-    {
+    if evaluate_fn is None:
+      # The validation NLL is a sum over tokens, whatever the loss is.
+      validation = config.trainer.batches(
+        **pair_batches(data.pairs(prepare.VALIDATION)),
+        mesh=mesh,
+        packable=True,
+      )
+      evaluate_fn = trainer_lib.nll_evaluation(policy, validation, context.mesh)
+    result = trainer_lib.train(
+      config.trainer,
+      model=policy,
+      loss=config.loss,
+      batches=train,
+      mesh_config=context.mesh,
+      params=_first_params(config, policy, context.mesh, self.seed),
+      directory=output.path,
+      evaluate_fn=evaluate_fn,
+      description=self.title,
+    )
+    return {
       'training': result.summary,
       'num_params': policy_lib.num_params(result.params),
       'vocabulary': data.described_vocabulary,
     }
-  )
-  return folder.path
 
 
 def _first_params(config, policy, mesh_config, seed) -> types.Params:

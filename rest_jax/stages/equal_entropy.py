@@ -10,19 +10,23 @@ is the control that shows it. H is measured by teacher forcing over draws at a f
 temperatures, and T is interpolated.
 """
 
+from collections.abc import Callable, Sequence
 import dataclasses
 import pathlib
+from typing import Any
 
 from absl import logging
 import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store
+from rest_jax.evaluation import results
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import diagnostics, policies, prepare
+from rest_jax.stages import base, diagnostics, policies, prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import teacher_forcing
 
@@ -32,100 +36,112 @@ _FACTORS = (0.1, 0.4, 0.7, 1.0, 1.3)
 _REFINEMENTS = 2
 
 
-def run(
-  decode: sampler_lib.DecodeConfig,
-  *,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  bc_policy: policy_lib.Policy,
-  bc_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  max_sources: int | None,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EqualEntropy(base.PolicyStage):
   """Finds the temperature of BC for validation sources.
 
-  Args:
+  As a policy it is BC, sampled at that temperature.
+
+  Attributes:
     decode: how the policy is sampled; its temperature is above 0.
-    policy: the network as the policy uses it.
-    policy_directory: a finished `improve` folder.
-    bc_policy: the network as BC uses it.
-    bc_directory: the folder of BC.
+    policy: the policy that BC is to be as sure as.
+    bc: finished BC.
     data: the prepared data.
     max_sources: number of validation sources, evenly spread; None for all.
-    mesh_config: devices and rules.
-    directory: the folder to write.
     seed: sampling seed.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder; `temperature` reads what was found.
+    after: policies that are made first.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'decode': decode,
-      'max_sources': max_sources,
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'bc': policies.digest(bc_directory),
-      'data': data.digest,
+
+  decode: sampler_lib.DecodeConfig
+  policy: base.PolicyStage
+  bc: base.PolicyStage
+  data: base.Stage
+  max_sources: int | None
+  seed: int
+  after: Sequence[base.Stage] = ()
+
+  run_mode = 'evaluate'
+  pattern = 'equal_entropy'
+  control = results.EQUAL_ENTROPY
+
+  @property
+  def policy_name(self) -> str:
+    return 'bc_equal_entropy'
+
+  @property
+  def policy_folder(self) -> pathlib.Path:
+    return self.bc.policy_folder
+
+  @property
+  def is_finished(self) -> bool:
+    return super().is_finished and self.bc.is_finished
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {
+      'data': self.data,
+      'bc': self.bc,
+      'policy': self.policy,
+      **{stage.name: stage for stage in self.after},
+    }
+
+  def temperature(self) -> float:
+    return self.manifest()['temperature']
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    return {
+      'decode': self.decode,
+      'max_sources': self.max_sources,
+      'network': self.policy.network(context).config,
+      'policy': policies.digest(self.policy.policy_folder),
+      'bc': policies.digest(self.bc.folder),
+      'data': context.data.digest,
       'factors': _FACTORS,
       'refinements': _REFINEMENTS,
-      'seed': seed,
-    },
-    overwrite=overwrite,
-    origins={
-      'policy': policy_directory,
-      'bc': bc_directory,
-      'data': data.directory,
-    },
-  )
-  if folder.is_finished:
-    return folder.path
-  common = {
-    'data': data,
-    'max_sources': max_sources,
-    'mesh_config': mesh_config,
-    'seed': seed,
-  }
-  wanted = entropy(
-    decode,
-    policy=policy,
-    params=policies.load(policy_directory, policy, mesh_config),
-    **common,
-  )
-  bc_params = policies.load(bc_directory, bc_policy, mesh_config)
+      'seed': self.seed,
+    }
 
-  def of_bc(temperature: float) -> float:
-    at = dataclasses.replace(decode, temperature=temperature)
-    return entropy(at, policy=bc_policy, params=bc_params, **common)
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    decode = self.decode
 
-  measured = {
-    temperature: of_bc(temperature)
-    for factor in _FACTORS
-    for temperature in [factor * decode.temperature]
-  }
-  found = interpolate(measured, wanted)
-  for _ in range(_REFINEMENTS):
-    if found not in measured:
-      measured[found] = of_bc(found)
-      found = interpolate(measured, wanted)
-  if not min(measured.values()) <= wanted <= max(measured.values()):
-    folder.warn(
-      f'the entropy of the last policy, {wanted:.3f} nats per token, is not among '
-      f'those of BC, {min(measured.values()):.3f} to '
-      f'{max(measured.values()):.3f}: BC is sampled at T={found:.2f}, the nearest '
-      'temperature that was measured.'
+    def entropy_of(policy: base.PolicyStage) -> Callable[[float], float]:
+      network = policy.network(context)
+      params = policies.load(policy.policy_folder, network, context.mesh)
+      return lambda temperature: entropy(
+        dataclasses.replace(decode, temperature=temperature),
+        policy=network,
+        params=params,
+        data=context.data,
+        max_sources=self.max_sources,
+        mesh_config=context.mesh,
+        seed=self.seed,
+      )
+
+    wanted = entropy_of(self.policy)(decode.temperature)
+    of_bc = entropy_of(self.bc)
+    measured = {
+      temperature: of_bc(temperature)
+      for factor in _FACTORS
+      for temperature in [factor * decode.temperature]
+    }
+    found = interpolate(measured, wanted)
+    for _ in range(_REFINEMENTS):
+      if found not in measured:
+        measured[found] = of_bc(found)
+        found = interpolate(measured, wanted)
+    if not min(measured.values()) <= wanted <= max(measured.values()):
+      output.warn(
+        f'the entropy of the last policy, {wanted:.3f} nats per token, is not '
+        f'among those of BC, {min(measured.values()):.3f} to '
+        f'{max(measured.values()):.3f}: BC is sampled at T={found:.2f}, the '
+        'nearest temperature that was measured.'
+      )
+    logging.info(
+      'equal entropy: %.3f nats per token, BC at T=%.3f', wanted, found
     )
-  logging.info(
-    'equal entropy: %.3f nats per token, BC at T=%.3f', wanted, found
-  )
-  folder.finish(
-    {
+    return {
       'temperature': found,
       'entropy': wanted,
       'entropies': [
@@ -133,13 +149,9 @@ def run(
         for temperature, of_it in sorted(measured.items())
       ],
     }
-  )
-  return folder.path
 
-
-def temperature(directory: str | pathlib.Path) -> float:
-  """Returns the temperature that a finished stage has found."""
-  return folder_lib.read_manifest(directory)['temperature']
+  def lines(self) -> list[str]:
+    return ['  control   BC, sampled at the temperature of equal entropy']
 
 
 def interpolate(measured: dict[float, float], entropy: float) -> float:

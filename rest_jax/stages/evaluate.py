@@ -18,17 +18,23 @@ from rest_jax.data import pair_store, sample_store
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import text_metrics
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import normalize, reference_text
+from rest_jax.rewards import reference_text
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import (
+  base,
+  policies,
+  prepare,
+  run_reward,
+  score_samples,
+  unfinished,
+)
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import evaluation as evaluation_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs as outputs_stage
-from rest_jax.stages import policies, prepare, score_samples, unfinished
 
 HUMAN = outputs_stage.HUMAN
 _LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
@@ -125,120 +131,119 @@ class EvaluateConfig:
     )
 
 
-def run(
-  config: EvaluateConfig,
-  *,
-  split: str,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  bc_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  reward: rewards_base.Reward,
-  normalizer: normalize.Normalizer,
-  judge: task_lib.Judge | None,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  evidence: evidence_lib.StoredEvidence | None = None,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluate(base.Stage):
   """Samples, scores and measures one policy on one split.
 
-  Args:
+  Attributes:
     config: see `EvaluateConfig`.
     split: which pairs.
-    policy: the network.
-    policy_directory: a finished `bc` or `improve` folder.
-    bc_directory: that of BC, from which the policy's distance is measured.
+    policy: the policy.
+    bc: BC, from which the policy's distance is measured.
     data: the prepared data.
-    reward: R.
-    normalizer: of the run.
+    reward: R, and the scale of the run.
     judge: the independent judge, where there is one.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of the draws; not that by which checkpoints were chosen.
-    evidence: stored samples by which a reward that needs some judges.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder.
+    evidence: the samples by which a reward that needs some judges; None for
+      others.
+    seed: sampling seed; not that by which checkpoints were chosen.
   """
-  pairs = data.pairs(split)
-  tokenize = config.bleu_tokenize
-  if tokenize is None:
-    tokenize = reference_text.bleu_tokenizer(_some_references(pairs))
-  folder = folder_lib.begin(
-    directory,
-    {
+
+  config: EvaluateConfig
+  split: str
+  policy: base.PolicyStage
+  bc: base.PolicyStage
+  data: base.Stage
+  reward: run_reward.RunReward
+  judge: task_lib.Judge | None
+  evidence: evidence_lib.Evidence | None
+  seed: int
+
+  run_mode = 'evaluate'
+  help = 'Evaluates the policies that are finished, and writes the results.'
+  pattern = r'evaluate/[^/]+'
+
+  @property
+  def name(self) -> str:
+    return f'evaluate_{self.policy.policy_name}_{self.split}'
+
+  @property
+  def title(self) -> str:
+    policy = folder_lib.in_words(self.policy.policy_name).replace('_', ' ')
+    return f'evaluate {policy}, {self.split}'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    found = {'data': self.data, 'bc': self.bc, 'policy': self.policy}
+    if self.evidence is not None:
+      found['judged by'] = self.evidence
+    return {**found, **self.reward.inputs}
+
+  @property
+  def decode(self) -> sampler_lib.DecodeConfig:
+    """How the policy is sampled."""
+    temperature = self.policy.temperature()
+    if temperature is None:
+      return self.config.decode
+    return dataclasses.replace(self.config.decode, temperature=temperature)
+
+  def _tokenize(self, pairs: pair_store.PairStore) -> str:
+    if self.config.bleu_tokenize is not None:
+      return self.config.bleu_tokenize
+    return reference_text.bleu_tokenizer(_some_references(pairs))
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    config = dataclasses.replace(self.config, decode=self.decode)
+    return {
       'decode': config.decode,
       'decodes': config.decodes,
       'max_sources': config.max_sources,
       'max_diagnostic_sources': config.max_diagnostic_sources,
-      'bleu_tokenize': tokenize,
+      'bleu_tokenize': self._tokenize(context.data.pairs(self.split)),
       **_beam_settings(config),
-      **evidence_lib.described(evidence),
-      'split': split,
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'bc': policies.digest(bc_directory),
-      'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward.digest},
-      'normalizer': normalizer.to_json(),
-      'judge': None if judge is None else judge.name,
+      **evidence_lib.described(evidence_lib.load(self.evidence, context)),
+      'split': self.split,
+      'network': self.policy.network(context).config,
+      'policy': policies.digest(self.policy.policy_folder),
+      'bc': policies.digest(self.bc.folder),
+      'data': context.data.digest,
+      'reward': self.reward.described(context),
+      'normalizer': self.reward.normalizer().to_json(),
+      'judge': None if self.judge is None else self.judge.name,
       'kl_temperature': config.decode.untempered().temperature,
-      'seed': seed,
-    },
-    overwrite=overwrite,
-    origins={
-      'policy': policy_directory,
-      'bc': bc_directory,
-      'data': data.directory,
-    },
-  )
-  if folder.is_finished:
-    return folder.path
-  score_samples.check_references(reward, pairs, split)
-  evaluation = evaluation_lib.Evaluation(
-    path=folder.path,
-    decode=config.decode,
-    searches=config.searches(),
-    text=config.text_name,
-    choices=config.choices(),
-    max_diagnostic_sources=config.max_diagnostic_sources,
-    policy=policy,
-    params=policies.load(policy_directory, policy, mesh_config),
-    data=data,
-    mesh_config=mesh_config,
-    seed=seed,
-    scorer=outputs_stage.Scorer(
-      reward=reward,
-      normalizer=normalizer,
-      judge=judge,
-      evidence=evidence,
-      pairs=pairs,
-      rows=pair_store.spread_rows(len(pairs), config.max_sources),
-      tokenize=tokenize,
-    ),
-  )
-  seconds = evaluation.sample(None if judge is None else _Judged(judge))
-  samples = evaluation.samples()
-  made = evaluation.outputs(samples, seconds)
-  scores = {name: evaluation.scorer.score(one) for name, one in made.items()}
-  distance = evaluation.distance_to_bc(policy_directory, bc_directory)
-  if processes.is_main():
-    evaluation.write(made, scores)
-  measured = evaluation.measure(samples, made, scores)
-  texts, references = made[config.text_name].texts, evaluation.references
-  _warn_of_tokenizer(folder, tokenize, measured['bleu'], texts, references)
-  num_samples = samples.rewards.size
-  if split == config.splits[0]:  # Once a policy.
-    _warn_of_length(folder, config, measured['unfinished'], num_samples)
-  if evidence is not None:
-    measured['collapse'] = evidence_lib.measure_collapse(
-      folder, evaluation.entries, evidence, data.vocabulary
+      'seed': self.seed,
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    config = dataclasses.replace(self.config, decode=self.decode)
+    data, judge, split = context.data, self.judge, self.split
+    pairs = data.pairs(split)
+    evidence = evidence_lib.load(self.evidence, context)
+    evaluation = self._evaluation(context, output.path, config, evidence)
+    score_samples.check_references(evaluation.scorer.reward, pairs, split)
+    seconds = evaluation.sample(None if judge is None else _Judged(judge))
+    samples = evaluation.samples()
+    made = evaluation.outputs(samples, seconds)
+    scores = {name: evaluation.scorer.score(one) for name, one in made.items()}
+    distance = evaluation.distance_to_bc(
+      self.policy.policy_folder, self.bc.folder
     )
-  folder.finish(
-    {
+    if processes.is_main():
+      evaluation.write(made, scores)
+    measured = evaluation.measure(samples, made, scores)
+    texts, references = made[config.text_name].texts, evaluation.references
+    _warn_of_tokenizer(
+      output, evaluation.scorer.tokenize, measured['bleu'], texts, references
+    )
+    num_samples = samples.rewards.size
+    if split == config.splits[0]:  # Once a policy.
+      _warn_of_length(output, config, measured['unfinished'], num_samples)
+    if evidence is not None:
+      measured['collapse'] = evidence_lib.measure_collapse(
+        output, evaluation.entries, evidence, data.vocabulary
+      )
+    return {
       'schema_version': sample_store.SCHEMA_VERSION,
       'num_sources': len(pairs),
       'num_rows': num_samples,
@@ -247,8 +252,38 @@ def run(
       'measured': measured,
       'diagnostics': {**evaluation.diagnostics(), **distance},
     }
-  )
-  return folder.path
+
+  def _evaluation(
+    self,
+    context: context_lib.Context,
+    directory: pathlib.Path,
+    config: EvaluateConfig,
+    evidence: evidence_lib.StoredEvidence | None,
+  ) -> evaluation_lib.Evaluation:
+    policy = self.policy.network(context)
+    pairs = context.data.pairs(self.split)
+    return evaluation_lib.Evaluation(
+      path=directory,
+      decode=config.decode,
+      searches=config.searches(),
+      text=config.text_name,
+      choices=config.choices(),
+      max_diagnostic_sources=config.max_diagnostic_sources,
+      policy=policy,
+      params=policies.load(self.policy.policy_folder, policy, context.mesh),
+      data=context.data,
+      mesh_config=context.mesh,
+      seed=self.seed,
+      scorer=outputs_stage.Scorer(
+        reward=self.reward.load(context),
+        normalizer=self.reward.normalizer(),
+        judge=self.judge,
+        evidence=evidence,
+        pairs=pairs,
+        rows=pair_store.spread_rows(len(pairs), config.max_sources),
+        tokenize=self._tokenize(pairs),
+      ),
+    )
 
 
 class _Judged:

@@ -131,9 +131,8 @@ class Evaluation:
     self, reward: rewards_base.Reward, normalizer: normalize.Normalizer
   ) -> None:
     score_samples.score(
-      self.path,
+      score_samples.Store(self.path, len(self.shards)),
       reward=reward,
-      num_shards=len(self.shards),
       pairs=self.pairs,
       vocabulary=self.data.vocabulary,
       normalizer=normalizer,

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import sample_store, vocabularies
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.data import pair_store, sample_store, vocabularies
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, policies, prepare
+from rest_jax.stages import base, draw_samples, policies
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 
 _SOURCES_PER_SHARD = 2048
@@ -56,7 +55,7 @@ class StoredEvidence:
     directory: str | pathlib.Path,
     vocabulary: vocabularies.Vocabulary,
   ):
-    """Opens a folder that `run` has finished."""
+    """Opens a finished folder of this stage."""
     self.digest = folder_lib.content_digest(folder_lib.read_manifest(directory))
     self._store = sample_store.SampleStore.open(directory)
     self._vocabulary = vocabulary
@@ -124,84 +123,107 @@ def measure_collapse(
   return found
 
 
-def run(
-  config: EvidenceConfig,
-  *,
-  split: str,
-  rows: np.ndarray,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> StoredEvidence:
-  """Draws the evidence of a split, unless it is there.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence(base.Stage):
+  """Draws samples of BC for the sources of a split.
 
-  Args:
+  Attributes:
     config: see `EvidenceConfig`.
     split: which pairs.
-    rows: int [n], rows of the split to draw for, rising.
-    policy: the network.
-    policy_directory: finished BC, which draws.
+    limits: for each user of the evidence, the number of sources, evenly spread,
+      that it looks at; None for all.
+    bc: finished BC, which draws.
     data: the prepared data.
-    mesh_config: devices and rules.
-    directory: the folder to write; shards that are there are kept.
     seed: sampling seed, another than that of evaluations.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    What gives the samples of a source.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'decode': config.decode,
-      'split': split,
+
+  config: EvidenceConfig
+  split: str
+  limits: Sequence[int | None]
+  bc: base.PolicyStage
+  data: base.Stage
+  seed: int
+
+  run_mode = 'evaluate'
+  pattern = r'evidence/[^/]+'
+  is_on_demand = True
+
+  @property
+  def name(self) -> str:
+    return f'evidence_{self.split}'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {'data': self.data, 'policy': self.bc}
+
+  def rows(self, pairs: pair_store.PairStore) -> np.ndarray:
+    """Returns the rows of the split to draw for, int [n], rising."""
+    return np.unique(
+      np.concatenate(
+        [pair_store.spread_rows(len(pairs), n) for n in self.limits]
+      )
+    )
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    rows = self.rows(context.data.pairs(self.split))
+    return {
+      'decode': self.config.decode,
+      'split': self.split,
       'sources': {
         'number': len(rows),
         'digest': hashlib.sha256(np.asarray(rows, '<i8').tobytes()).hexdigest(),
       },
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'data': data.digest,
-      'seed': seed,
-    },
-    overwrite=overwrite,
-    origins={'policy': policy_directory, 'data': data.directory},
-  )
-  if not folder.is_finished:
-    pairs = data.pairs(split)
+      'network': context.policy.config,
+      'policy': policies.digest(self.bc.folder),
+      'data': context.data.digest,
+      'seed': self.seed,
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    data, policy = context.data, context.policy
+    pairs = data.pairs(self.split)
+    rows = self.rows(pairs)
     shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
     draw_samples.sample(
-      folder.path,
+      output.path,
       sampler=draw_samples.policy_sampler(
-        policy, config.decode, mesh_config, data.vocabulary, is_shared=False
+        policy,
+        self.config.decode,
+        context.mesh,
+        data.vocabulary,
+        is_shared=False,
       ),
-      params=policies.load(policy_directory, policy, mesh_config),
+      params=policies.load(self.bc.folder, policy, context.mesh),
       policy=policy,
-      mesh_config=mesh_config,
+      mesh_config=context.mesh,
       pairs=pairs,
       rows=rows,
       shards=shards,
-      seed=seed,
+      seed=self.seed,
       grow_step=0,
       with_references=False,
-      description=f'evidence {split}: sample',
+      description=f'evidence {self.split}: sample',
     )
     processes.barrier('sampled')
-    entries = sample_store.shard_entries(folder.path, len(shards))
-    folder.finish(
-      {
-        'schema_version': sample_store.SCHEMA_VERSION,
-        'num_sources': len(pairs),
-        'num_rows': sum(entry['rows'] for entry in entries),
-        'shards': entries,
-        'split': split,
-      }
-    )
-  return StoredEvidence(folder.path, data.vocabulary)
+    entries = sample_store.shard_entries(output.path, len(shards))
+    return {
+      'schema_version': sample_store.SCHEMA_VERSION,
+      'num_sources': len(pairs),
+      'num_rows': sum(entry['rows'] for entry in entries),
+      'shards': entries,
+      'split': self.split,
+    }
+
+
+def load(
+  evidence: Evidence | None, context: context_lib.Context
+) -> StoredEvidence | None:
+  """Returns what gives the samples of a source; None where there is none."""
+  if evidence is None:
+    return None
+  return StoredEvidence(evidence.folder, context.data.vocabulary)
 
 
 def collapse(

@@ -7,6 +7,7 @@ inventory of all files by which `damages` finds what changed later.
 """
 
 from collections.abc import Iterable, Mapping
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -33,26 +34,14 @@ _DIGEST = re.compile("'[0-9a-f]{16,}'")
 _VERBS = {'policy': 'starts from', 'init': 'starts from'}
 
 
-# The folders of stages, and the modes that make them.
-_ROOT = r'(?:(?P<root>.*?)/)?'
-_VARIANT = _ROOT + r'(?:variants/[^/]+/)?'
-_MODES = (
-  (_ROOT + 'data', 'prepare'),
-  (_ROOT + 'bc', 'bc'),
-  (_VARIANT + r'refresh_(?P<grow_step>\d+)(?:/reward)?', 'refresh'),
-  (_ROOT + 'reward', 'reward'),
-  (_VARIANT + r'grow_(?P<grow_step>\d+)', 'grow'),
-  (_VARIANT + r'value_(?P<grow_step>\d+)', 'value'),
-  (
-    _VARIANT + r'improve_(?P<grow_step>\d+)_(?P<improve_step>\d+)',
-    'improve',
-  ),
-  (_VARIANT + r'online_\w+', 'online'),
-  (_VARIANT + 'probe', 'test_reward'),
-  (_VARIANT + '(?:bc_trained_on|equal_entropy)', 'evaluate'),
-  (_VARIANT + r'evaluate/[^/]+', 'evaluate'),
-  (_ROOT + r'evidence/[^/]+', 'evaluate'),
-)
+# Patterns of the folders of stages, and the modes that make them.
+_MODES: list[tuple[re.Pattern[str], str]] = []
+
+
+def register(pattern: str, mode: str) -> None:
+  """Has errors say which mode makes folders of a pattern, below a run."""
+  below = r'(?:(?P<root>.*?)/)?(?:variants/[^/]+/)?'
+  _MODES.append((re.compile(below + pattern), mode))
 
 
 class SettingsChangedError(ValueError):
@@ -70,6 +59,7 @@ class StageFolder:
     began: when it was opened, on the monotonic clock.
     warnings: what `warn` was told; the manifest holds them.
     origins: see `begin`; as seen from the folder.
+    held: what is kept until the folder is finished, such as a lock.
   """
 
   path: pathlib.Path
@@ -78,6 +68,9 @@ class StageFolder:
   began: float = dataclasses.field(default_factory=time.monotonic)
   warnings: list[str] = dataclasses.field(default_factory=list)
   origins: dict[str, str] = dataclasses.field(default_factory=dict)
+  held: contextlib.ExitStack = dataclasses.field(
+    default_factory=contextlib.ExitStack
+  )
 
   def warn(self, message: str) -> None:
     """Logs a warning, which the manifest and the report repeat.
@@ -92,22 +85,17 @@ class StageFolder:
   def manifest(self) -> dict[str, Any]:
     return read_manifest(self.path)
 
-  def finish(
-    self, manifest: dict[str, Any], beside: Iterable[pathlib.Path] = ()
-  ) -> None:
+  def finish(self, manifest: dict[str, Any]) -> None:
     """Marks the folder complete; nothing may be written to it afterwards.
 
     Args:
       manifest: what to say of it.
-      beside: files that the stage wrote into other folders.
     """
     processes.by_main(
-      f'finish {self.path.name}', lambda: self._finish(manifest, beside)
+      f'finish {self.path.name}', lambda: self._finish(manifest)
     )
 
-  def _finish(
-    self, manifest: dict[str, Any], beside: Iterable[pathlib.Path]
-  ) -> None:
+  def _finish(self, manifest: dict[str, Any]) -> None:
     known = {
       **{
         entry['file']: entry['sha256'] for entry in manifest.get('shards', ())
@@ -124,7 +112,6 @@ class StageFolder:
           self.path,
           without=(MANIFEST, _SETTINGS),
           known=known,
-          beside=beside,
         ),
         # Of the last start alone, if the stage was cut off.
         'stage_seconds': time.monotonic() - self.began,
@@ -250,8 +237,11 @@ def _in_words(
 
 
 def _name(path: pathlib.Path, origin: str) -> str:
-  """The words for a folder: 'improve_1_2' is 'improve 1.2'."""
-  name = pathlib.Path(os.path.normpath(path / origin)).name
+  return in_words(pathlib.Path(os.path.normpath(path / origin)).name)
+
+
+def in_words(name: str) -> str:
+  """Returns the words for a folder: 'improve_1_2' is 'improve 1.2'."""
   stage, *numbers = name.split('_')
   if numbers and all(number.isdigit() for number in numbers):
     return f'{stage} {".".join(numbers)}'
@@ -358,18 +348,22 @@ def read_manifest(
 
 def _command(path: pathlib.Path) -> str:
   """Returns what to run for the folder of a stage; '' for an unknown one."""
-  for pattern, mode in _MODES:
-    found = re.fullmatch(pattern, path.as_posix())
-    if found is None:
-      continue
-    named = {key: value for key, value in found.groupdict().items() if value}
-    root = named.pop('root', '.')
-    steps = ''.join(f' --{key}={value}' for key, value in named.items())
-    return (
-      f' With the same --gin_file and --gin flags: --run_mode={mode}{steps} '
-      f'--model_dir={root} (or --run_mode=rest for all stages).'
-    )
-  return ''
+  found = [
+    (mode, matched.groupdict())
+    for pattern, mode in _MODES
+    for matched in [pattern.fullmatch(path.as_posix())]
+    if matched
+  ]
+  if not found:
+    return ''
+  # A folder within a stage's is made with it.
+  mode, named = min(found, key=lambda each: len(each[1]['root'] or ''))
+  root = named.pop('root') or '.'
+  steps = ''.join(f' --{key}={value}' for key, value in named.items())
+  return (
+    f' With the same --gin_file and --gin flags: --run_mode={mode}{steps} '
+    f'--model_dir={root} (or --run_mode=rest for all stages).'
+  )
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

@@ -12,20 +12,20 @@ import numpy as np
 
 from rest_jax import settings as settings_lib
 from rest_jax.data import sample_store
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
+  base,
   draw_samples,
   policies,
-  prepare,
+  run_reward,
   sample_events,
   score_samples,
   unfinished,
 )
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import lock
 
@@ -67,145 +67,201 @@ class GrowConfig:
       )
 
 
-def run(
-  config: GrowConfig,
-  *,
-  grow_step: int,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  reward: rewards_base.Reward,
-  normalizer: normalize.Normalizer | None,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Grow(base.Stage):
   """Makes D_g: N samples of every source, the references, and their rewards.
+
+  The folder stays unfinished if this is a worker and shards of others are
+  missing: a later run, of all or of the last worker, finishes it.
 
   Source: ReST (arXiv 2308.08998), section 3 "Grow" and Algorithm 1.
 
-  Args:
+  Attributes:
     config: see `GrowConfig`.
-    grow_step: g, from 1.
-    policy: the network.
-    policy_directory: a finished `bc` or `improve` folder; its best policy
-      samples.
+    policy: the latest policy, which samples.
+    reward: scores every distinct (source, text) once. Without a scale at the
+      first Grow, which fixes it from the 0.5 and 99.5 percentiles of D_1.
     data: the prepared data.
-    reward: scores every distinct (source, text) once.
-    normalizer: of the run; None at the first Grow, which fixes it from the 0.5
-      and 99.5 percentiles of D_1.
-    mesh_config: devices and rules.
-    directory: the folder to write; shards that are there are kept.
-    seed: of the draws.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The folder: finished, unless this is a worker and shards of others are
-    missing. A later run, of all or of the last worker, finishes it.
-
-  Raises:
-    ValueError: if a worker is to overwrite, or runs as several processes.
+    seed: sampling seed.
   """
-  if config.worker is not None and (overwrite or processes.count() > 1):
-    raise ValueError(
-      'a worker shares its folder with others, so that it neither overwrites nor '
-      'is one of several processes. Leave --overwrite and --distributed out, or '
-      'GROW_WORKER.'
-    )
-  folder = folder_lib.begin(
-    directory,
-    {
-      'grow': config,
-      'grow_step': grow_step,
-      'seed': seed,
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward.digest},
+
+  config: GrowConfig
+  policy: base.PolicyStage
+  reward: run_reward.RunReward
+  data: base.Stage
+  seed: int
+
+  run_mode = 'grow'
+  help = 'Samples D_g from the latest policy and scores it; see --grow_step.'
+  pattern = r'grow_(?P<grow_step>\d+)'
+  given_as = 'grow'
+
+  @property
+  def name(self) -> str:
+    return f'grow_{self.grow_step}'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {'data': self.data, 'policy': self.policy, **self.reward.inputs}
+
+  @property
+  def _normalizer(self) -> normalize.Normalizer | None:
+    return None if self.reward.scale is None else self.reward.normalizer()
+
+  def check(self, context: context_lib.Context) -> None:
+    self.reward.check_agreement()
+    is_several = context.overwrite or processes.count() > 1
+    if self.config.worker is not None and not self.is_given and is_several:
+      raise ValueError(
+        'a worker shares its folder with others, so that it neither overwrites '
+        'nor is one of several processes. Leave --overwrite and --distributed '
+        'out, or GROW_WORKER.'
+      )
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    normalizer = self._normalizer
+    return {
+      'grow': self.config,
+      'grow_step': self.grow_step,
+      'seed': self.seed,
+      'network': self.policy.network(context).config,
+      'policy': policies.digest(self.policy.policy_folder),
+      'data': context.data.digest,
+      'reward': self.reward.described(context),
       'normalizer': None if normalizer is None else normalizer.to_json(),
       'platform': jax.default_backend(),
-    },
-    overwrite=overwrite,
-    origins={'policy': policy_directory, 'data': data.directory},
-  )
-  if folder.is_finished:
-    return folder.path
-  pairs = data.pairs(data.grow_split)
-  score_samples.check_references(reward, pairs, data.grow_split)
-  num_sources = len(pairs)
-  if config.max_sources is not None:
-    num_sources = min(num_sources, config.max_sources)
-  shards = sample_store.shard_ranges(num_sources, config.sources_per_shard)
-  share = processes.share()
-  if config.worker is not None:
-    share = processes.Share(config.worker, config.num_workers)
-  started = time.monotonic()
-  draw_samples.sample(
-    folder.path,
-    sampler=draw_samples.policy_sampler(
-      policy, config.decode, mesh_config, data.vocabulary, is_shared=False
-    ),
-    params=policies.load(policy_directory, policy, mesh_config),
-    policy=policy,
-    mesh_config=mesh_config,
-    pairs=pairs,
-    rows=np.arange(num_sources),
-    shards=shards,
-    seed=seed,
-    grow_step=grow_step,
-    with_references=pairs.reference_tokens is not None,
-    description=f'grow {grow_step}: sample',
-    share=share,
-  )
-  processes.barrier('sampled')
-  sampled = time.monotonic()
-  scoring = {
-    'reward': reward,
-    'num_shards': len(shards),
-    'pairs': pairs,
-    'vocabulary': data.vocabulary,
-    'description': f'grow {grow_step}: score',
-  }
-  with contextlib.ExitStack() as stack:
-    if config.worker is not None:
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any] | None:
+    data, reward = context.data, self.reward.load(context)
+    pairs = data.pairs(data.grow_split)
+    score_samples.check_references(reward, pairs, data.grow_split)
+    num_sources = len(pairs)
+    if self.config.max_sources is not None:
+      num_sources = min(num_sources, self.config.max_sources)
+    shards = sample_store.shard_ranges(
+      num_sources, self.config.sources_per_shard
+    )
+    share = processes.share()
+    if self.config.worker is not None:
+      share = processes.Share(self.config.worker, self.config.num_workers)
+    started = time.monotonic()
+    self._sample(context, output.path, shards, share)
+    sampled = time.monotonic()
+    store = score_samples.Store(output.path, len(shards))
+    scoring = {
+      'reward': reward,
+      'pairs': pairs,
+      'vocabulary': data.vocabulary,
+      'description': f'grow {self.grow_step}: score',
+    }
+    if self.config.worker is not None:
       own = [shard for shard in range(len(shards)) if shard in share]
-      score_samples.score_raw(folder.path, shards=own, **scoring)
-      if not _is_last(stack, folder.path, reward.name, len(shards)):
-        logging.info('grow %d: this worker has done its shards', grow_step)
-        return folder.path
+      score_samples.score_raw(store, shards=own, **scoring)
+      if not _is_last(output.held, output.path, reward.name, len(shards)):
+        logging.info('grow %d: this worker has done its shards', self.grow_step)
+        return None
     normalizer = score_samples.score(
-      folder.path, normalizer=normalizer, **scoring
+      store, normalizer=self._normalizer, **scoring
     )
-    _finish(
-      folder,
-      grow_step=grow_step,
-      reward=reward,
-      data=data,
-      num_shards=len(shards),
-      manifest={
-        'num_sources': num_sources,
-        'num_samples_per_source': config.decode.num_samples_per_source,
-        'grow_step': grow_step,
-        'split': data.grow_split,
-        'seed': seed,
-        'temperature': config.decode.temperature,
-        'max_target_length': config.decode.max_target_length,
-        'block_sources': config.decode.block_sources,
-        'dtype': policy.config.dtype,
-        'platform': jax.default_backend(),
-        'policy_digest': policies.digest(policy_directory),
-        'vocabulary_digest': data.vocabulary.digest,
-        'rewards': rewards_base.describe(reward),
-        'normalizer': normalizer.to_json(),
-        # Of the last start alone, if the stage was cut off.
-        'seconds': {
-          'grow': sampled - started,
-          'score': time.monotonic() - sampled,
-        },
+    scored = time.monotonic()
+    return {
+      **self._of_shards(context, output, len(shards)),
+      'num_sources': num_sources,
+      'num_samples_per_source': self.config.decode.num_samples_per_source,
+      'grow_step': self.grow_step,
+      'split': data.grow_split,
+      'seed': self.seed,
+      'temperature': self.config.decode.temperature,
+      'max_target_length': self.config.decode.max_target_length,
+      'block_sources': self.config.decode.block_sources,
+      'dtype': context.policy.config.dtype,
+      'platform': jax.default_backend(),
+      'policy_digest': policies.digest(self.policy.policy_folder),
+      'vocabulary_digest': data.vocabulary.digest,
+      'rewards': rewards_base.describe(reward),
+      'normalizer': normalizer.to_json(),
+      # Of the last start alone, if the stage was cut off.
+      'seconds': {
+        'grow': sampled - started,
+        'score': scored - sampled,
       },
+    }
+
+  def _sample(
+    self,
+    context: context_lib.Context,
+    directory: pathlib.Path,
+    shards: draw_samples.Shards,
+    share: processes.Share,
+  ) -> None:
+    """Draws the samples of the shards that are missing."""
+    data, policy = context.data, self.policy.network(context)
+    pairs = data.pairs(data.grow_split)
+    draw_samples.sample(
+      directory,
+      sampler=draw_samples.policy_sampler(
+        policy,
+        self.config.decode,
+        context.mesh,
+        data.vocabulary,
+        is_shared=False,
+      ),
+      params=policies.load(self.policy.policy_folder, policy, context.mesh),
+      policy=policy,
+      mesh_config=context.mesh,
+      pairs=pairs,
+      rows=np.arange(shards[-1][1] if shards else 0),
+      shards=shards,
+      seed=self.seed,
+      grow_step=self.grow_step,
+      with_references=pairs.reference_tokens is not None,
+      description=f'grow {self.grow_step}: sample',
+      share=share,
     )
-  return folder.path
+    processes.barrier('sampled')
+
+  def _of_shards(
+    self,
+    context: context_lib.Context,
+    output: folder_lib.StageFolder,
+    num_shards: int,
+  ) -> dict[str, Any]:
+    """Returns what the manifest says of all shards; writes their events."""
+    entries = sample_store.shard_entries(output.path, num_shards)
+    if processes.is_main():
+      data = context.data
+      sample_events.write(
+        output.path,
+        entries,
+        reward_name=self.reward.load(context).name,
+        pairs=data.pairs(data.grow_split),
+        vocabulary=data.vocabulary,
+        step=self.grow_step,
+      )
+    opened = [
+      sample_store.Shard(output.path / entry['file']) for entry in entries
+    ]
+    is_sample = [
+      shard.sample_id != sample_store.REFERENCE_SAMPLE_ID for shard in opened
+    ]
+    num_unfinished = int(sum((~shard.finished).sum() for shard in opened))
+    message = unfinished.message(
+      num_unfinished,
+      int(sum(rows.sum() for rows in is_sample)),
+      self.config.decode.max_target_length,
+    )
+    if message:
+      output.warn(message)
+    return {
+      'schema_version': sample_store.SCHEMA_VERSION,
+      'num_rows': sum(entry['rows'] for entry in entries),
+      'num_unfinished': num_unfinished,
+      'num_tokens': int(sum(shard.tokens.lengths.sum() for shard in opened)),
+      'shards': entries,
+    }
 
 
 def _is_last(
@@ -226,49 +282,3 @@ def _is_last(
     return False
   # Another may have finished it in between.
   return not (directory / folder_lib.MANIFEST).exists()
-
-
-def _finish(
-  folder: folder_lib.StageFolder,
-  *,
-  grow_step: int,
-  reward: rewards_base.Reward,
-  data: prepare.PreparedData,
-  num_shards: int,
-  manifest: dict[str, Any],
-) -> None:
-  """Writes what is of all shards: events, and the manifest at last."""
-  entries = sample_store.shard_entries(folder.path, num_shards)
-  if processes.is_main():
-    sample_events.write(
-      folder.path,
-      entries,
-      reward_name=reward.name,
-      pairs=data.pairs(data.grow_split),
-      vocabulary=data.vocabulary,
-      step=grow_step,
-    )
-  opened = [
-    sample_store.Shard(folder.path / entry['file']) for entry in entries
-  ]
-  is_sample = [
-    shard.sample_id != sample_store.REFERENCE_SAMPLE_ID for shard in opened
-  ]
-  num_unfinished = int(sum((~shard.finished).sum() for shard in opened))
-  message = unfinished.message(
-    num_unfinished,
-    int(sum(rows.sum() for rows in is_sample)),
-    manifest['max_target_length'],
-  )
-  if message:
-    folder.warn(message)
-  folder.finish(
-    {
-      'schema_version': sample_store.SCHEMA_VERSION,
-      'num_rows': sum(entry['rows'] for entry in entries),
-      'num_unfinished': num_unfinished,
-      'num_tokens': int(sum(shard.tokens.lengths.sum() for shard in opened)),
-      **manifest,
-      'shards': entries,
-    }
-  )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 from absl import logging
 import numpy as np
@@ -14,9 +15,10 @@ from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.stages import base, improve_rows, policies, prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import improve_rows, policies, prepare
+from rest_jax.stages import selection as selection_lib
 from rest_jax.stages import value as value_stage
 from rest_jax.training import trainer as trainer_lib
 
@@ -76,25 +78,8 @@ class ImproveConfig:
     )
 
 
-def run(
-  config: ImproveConfig,
-  *,
-  grow_step: int,
-  improve_step: int,
-  policy: policy_lib.Policy,
-  init_directory: str | pathlib.Path,
-  bc_directory: str | pathlib.Path,
-  value_directory: str | pathlib.Path | None,
-  grow_directory: str | pathlib.Path,
-  reward_name: str,
-  data: prepare.PreparedData,
-  evaluate_fn: trainer_lib.EvaluateFn,
-  evaluation_settings: dict,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Improve(base.PolicyStage):
   """Maximises Eq. 2 from a given policy while sampled reward improves.
 
   With the loss BC, its gradient is that of Eq. 3,
@@ -111,58 +96,112 @@ def run(
 
   Source: ReST (arXiv 2308.08998), section 3 "Improve", Eq. 2 and 3, A.9.
 
-  Args:
+  Attributes:
     config: see `ImproveConfig`.
-    grow_step: g, from 1.
-    improve_step: i, from 1.
-    policy: the network.
-    init_directory: finished stage whose best policy training starts from.
-    bc_directory: finished BC, for losses that need it.
-    value_directory: the finished value function of D_g, likewise.
-    grow_directory: a finished Grow: D_g and its rewards.
+    start: the policy that training starts from.
+    bc: finished BC, for losses that need it.
+    value: the value function of D_g, for losses that need it; None for others.
+    grow: the finished Grow: D_g and its rewards.
     reward_name: which of its rewards to filter by.
-    data: the prepared data.
-    evaluate_fn: sampled validation reward.
-    evaluation_settings: what feeds it, for the record.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of batch order and dropout.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder.
+    selection: what chooses the checkpoint.
+    seed: seed for batch order and dropout.
   """
-  grown = folder_lib.read_manifest(grow_directory)
-  trainer = config.trainer_at(improve_step, seed)
-  needed = _needed(config.loss, bc_directory, value_directory)
-  folder = folder_lib.begin(
-    directory,
-    {
-      **{name: policies.digest(path) for name, path in needed.items()},
-      'improve': dataclasses.replace(config, trainer=trainer),
-      'grow_step': grow_step,
-      'improve_step': improve_step,
-      'network': policy.config,
-      'init': policies.digest(init_directory),
+
+  config: ImproveConfig
+  start: base.PolicyStage
+  bc: base.PolicyStage
+  value: base.Stage | None
+  grow: base.Stage
+  reward_name: str
+  selection: selection_lib.Selection
+  seed: int
+
+  run_mode = 'improve'
+  help = (
+    'Fine-tunes on the rows of D_g that pass the filter; see --grow_step and '
+    '--improve_step.'
+  )
+  pattern = r'improve_(?P<grow_step>\d+)_(?P<improve_step>\d+)'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    found = {'init': self.start, 'grow': self.grow, 'bc': self.bc}
+    if self.value is not None:
+      found['value'] = self.value
+    return {**found, **self.selection.inputs}
+
+  @property
+  def trainer(self) -> trainer_lib.TrainerConfig:
+    return self.config.trainer_at(self.improve_step, self.seed)
+
+  def network(self, context: context_lib.Context) -> policy_lib.Policy:
+    return context.improved_policy
+
+  def needed(self) -> dict[str, pathlib.Path]:
+    """Returns the folders of the models that the loss asks for."""
+    folders = {'bc': self.bc.policy_folder}
+    if self.value is not None:
+      folders['value'] = self.value.folder
+    loss = self.config.loss
+    for name in loss.needs:
+      if name not in folders:
+        raise ValueError(
+          f'the loss {loss.name} needs {losses_base.GIVEN[name]}; its folder '
+          'is missing'
+        )
+    return {name: folders[name] for name in loss.needs}
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    grown = self.grow.manifest()
+    return {
+      **{name: policies.digest(path) for name, path in self.needed().items()},
+      'improve': dataclasses.replace(self.config, trainer=self.trainer),
+      'grow_step': self.grow_step,
+      'improve_step': self.improve_step,
+      'network': self.network(context).config,
+      'init': policies.digest(self.start.policy_folder),
       'grow': folder_lib.content_digest(grown),
-      'reward': reward_name,
-      'evaluation': evaluation_settings,
-    },
-    overwrite=overwrite,
-    origins={**needed, 'init': init_directory, 'grow': grow_directory},
-  )
-  if folder.is_finished:
-    return folder.path
-  rows = select_rows(
-    config,
-    grow_step=grow_step,
-    improve_step=improve_step,
-    grow_directory=grow_directory,
-    reward_name=reward_name,
-    data=data,
-    warn=folder.warn,
-  )
-  _report(grow_step, improve_step, rows.statistics)
+      'reward': self.reward_name,
+      'evaluation': self.selection.settings(context),
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    rows = select_rows(
+      self.config,
+      grow_step=self.grow_step,
+      improve_step=self.improve_step,
+      grow_directory=self.grow.folder,
+      reward_name=self.reward_name,
+      data=context.data,
+      warn=output.warn,
+    )
+    _report(self.grow_step, self.improve_step, rows.statistics)
+    result = _train(self, rows, context, output.path)
+    return {
+      'training': result.summary,
+      'kept': rows.statistics,
+      'vocabulary': context.data.described_vocabulary,
+    }
+
+  def lines(self) -> list[str]:
+    value = self.config.filter.at(self.improve_step, self.grow_step)
+    rate = self.trainer.optimizer.learning_rate
+    return [
+      f'    {self.grow_step}.{self.improve_step}       at {value:g}, learning '
+      f'rate {rate:g}'
+    ]
+
+
+def _train(
+  stage: Improve,
+  rows: improve_rows.ImproveRows,
+  context: context_lib.Context,
+  directory: pathlib.Path,
+) -> trainer_lib.TrainResult:
+  config, trainer, mesh_config = stage.config, stage.trainer, context.mesh
+  policy, needed = stage.network(context), stage.needed()
   batches = trainer.batches(
     source_lengths=rows.source_lengths,
     target_lengths=rows.target_lengths,
@@ -171,30 +210,22 @@ def run(
     mesh=mesh_config.build(),
     packable=config.loss.packable,
   )
-  result = trainer_lib.train(
+  return trainer_lib.train(
     trainer,
     model=policy,
     loss=config.loss,
     batches=batches,
     mesh_config=mesh_config,
-    params=policies.load(init_directory, policy, mesh_config),
-    directory=folder.path,
-    evaluate_fn=evaluate_fn,
+    params=policies.load(stage.start.policy_folder, policy, mesh_config),
+    directory=directory,
+    evaluate_fn=stage.selection.evaluate_fn(context, policy),
     row_filter=row_filter(config.filter.is_inclusive),
     given={
       name: _LOADERS[name](path, policy, mesh_config)
       for name, path in needed.items()
     },
-    description=f'improve {grow_step}.{improve_step}',
+    description=stage.title,
   )
-  folder.finish(
-    {
-      'training': result.summary,
-      'kept': rows.statistics,
-      'vocabulary': data.described_vocabulary,
-    }
-  )
-  return folder.path
 
 
 def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:
@@ -204,18 +235,6 @@ def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:
 
 
 _LOADERS = {'bc': _load_bc, 'value': value_stage.load}
-
-
-def _needed(loss, bc_directory, value_directory) -> dict[str, pathlib.Path]:
-  """The folders of the models that a loss asks for."""
-  folders = {'bc': bc_directory, 'value': value_directory}
-  for name in loss.needs:
-    if folders[name] is None:
-      raise ValueError(
-        f'the loss {loss.name} needs {losses_base.GIVEN[name]}; its folder is '
-        'missing'
-      )
-  return {name: pathlib.Path(folders[name]) for name in loss.needs}
 
 
 @functools.cache

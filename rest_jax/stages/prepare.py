@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dataclasses
 import hashlib
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -14,8 +14,12 @@ from rest_jax.data import task as task_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
+from rest_jax.stages import base
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import files
+
+if TYPE_CHECKING:
+  from rest_jax.stages import context as context_lib
 
 VOCABULARY_FILE = 'vocab.model'
 TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
@@ -58,41 +62,46 @@ class PreparedData:
     return GROW if GROW in counts else TRAIN
 
 
-def run(
-  task: task_lib.Task, *, directory: str | pathlib.Path, overwrite: bool = False
-) -> PreparedData:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prepare(base.Stage):
   """Reads the task's text, makes the vocabulary and stores tokenised pairs.
 
-  Args:
+  Attributes:
     task: what to read, and the limits on pairs.
-    directory: the folder to write, `data/` of a run.
-    overwrite: see `folder.begin`.
 
-  Returns:
-    The prepared data.
-
-  Raises:
-    ValueError: for unreadable or misaligned input; see `data.sources`.
+  `make` raises ValueError for unreadable or misaligned input; see `data.sources`.
   """
-  # Ratings and judge feed later stages only.
-  feeding = dataclasses.replace(task, ratings=None, judge=None)
-  folder = folder_lib.begin(directory, {'task': feeding}, overwrite=overwrite)
-  if folder.is_finished:
-    return load(folder.path)
-  counts = processes.by_main('prepare', lambda: _make(task, folder.path))
-  for split, found in counts.items():
-    for message in _warnings(task, split, found):
-      folder.warn(f'{split}: {message}')
-  vocabulary = vocabularies.Vocabulary(folder.path / VOCABULARY_FILE)
-  written = sorted(folder.path.glob('pairs-*'))
-  folder.finish(
-    {
+
+  task: task_lib.Task
+
+  run_mode = 'prepare'
+  help = 'Reads the text, makes the vocabulary and stores tokenised pairs.'
+  is_profiled = False
+  pattern = 'data'
+  own_name = 'data'
+  given_as = 'data'
+
+  def check(self, context: 'context_lib.Context') -> None:
+    context.check_vocabularies()
+
+  def settings(self, context: 'context_lib.Context') -> dict[str, Any]:
+    # Ratings and judge feed later stages only.
+    return {'task': dataclasses.replace(self.task, ratings=None, judge=None)}
+
+  def make(
+    self, context: 'context_lib.Context', output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    counts = processes.by_main('prepare', lambda: _make(self.task, output.path))
+    for split, found in counts.items():
+      for message in _warnings(self.task, split, found):
+        output.warn(f'{split}: {message}')
+    vocabulary = vocabularies.Vocabulary(output.path / VOCABULARY_FILE)
+    written = sorted(output.path.glob('pairs-*'))
+    return {
       'splits': counts,
       'vocabulary': {'size': vocabulary.size, 'digest': vocabulary.digest},
       'files': {file.name: files.sha256(file) for file in written},
     }
-  )
-  return load(folder.path)
 
 
 def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:

@@ -1,72 +1,94 @@
 """Stage `probe`: whether the reward can be trusted, on the user's own pairs."""
 
-from collections.abc import Mapping
 import dataclasses
+import functools
 import pathlib
+from typing import Any
 
 from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import held_out, probe_results, probes
+from rest_jax.stages import base, run_reward
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
+from rest_jax.stages import reward as reward_stage
 
 _REPORT = 'report'
 
 
-def run(
-  config: probes.ProbeConfig,
-  *,
-  data: prepare.PreparedData,
-  reward: rewards_base.Reward,
-  reward_config: rewards_base.RewardConfig,
-  ratings: Mapping[str, ratings_lib.Ratings],
-  directory: str | pathlib.Path,
-  seed: int,
-  evidence: evidence_lib.StoredEvidence | None = None,
-  overwrite: bool = False,
-) -> probe_results.Report:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Probe(base.Stage):
   """Probes a reward with changed references, and held-out ratings.
 
   Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
 
-  Args:
+  Attributes:
     config: which probes of which pairs.
     data: the prepared data.
     reward: R.
     reward_config: its settings.
-    ratings: by what is written before the names of their splits; those of dev
-      and test are compared with.
-    directory: the folder to write.
-    seed: of the changes.
-    evidence: stored samples by which a reward that needs some judges.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The answers, also in the folder's manifest.
+    ratings: the task's ratings; None for none. Those of dev and test are
+      compared with.
+    rated: the folder of stage `reward`, which may hold ratings of samples.
+    seed: seed for the changes.
+    evidence: the samples by which a reward that needs some judges; None for
+      others.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'probe': config,
-      'data': data.digest,
-      'reward': {'name': reward.name, 'digest': reward.digest},
-      'ratings': {name: len(rated) for name, rated in ratings.items()},
-      'seed': seed,
-      **evidence_lib.described(evidence),
-    },
-    overwrite=overwrite,
-    origins={'data': data.directory},
-  )
-  if not folder.is_finished:
-    pairs = data.pairs(config.split)
+
+  config: probes.ProbeConfig
+  data: base.Stage
+  reward: run_reward.RunReward
+  reward_config: rewards_base.RewardConfig
+  ratings: ratings_lib.RatingsSource | None
+  rated: pathlib.Path
+  seed: int
+  evidence: evidence_lib.Evidence | None = None
+
+  run_mode = 'test_reward'
+  help = 'Tests whether the reward can be trusted, by probes and ratings.'
+  is_profiled = False
+  pattern = 'probe'
+  alone = 'the reward is tested by one process; got {count}.'
+  is_extra = True
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    found = {'data': self.data, **self.reward.inputs}
+    found.pop('scale', None)  # Raw rewards are compared.
+    if self.evidence is not None:
+      found['judged by'] = self.evidence
+    return found
+
+  @functools.cached_property
+  def _read(self) -> dict[str, ratings_lib.Ratings]:
+    if self.ratings is None:
+      return {}
+    return reward_stage.read_ratings(self.ratings, self.rated)
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    return {
+      'probe': self.config,
+      'data': context.data.digest,
+      'reward': self.reward.described(context),
+      'ratings': {name: len(rated) for name, rated in self._read.items()},
+      'seed': self.seed,
+      **evidence_lib.described(evidence_lib.load(self.evidence, context)),
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    config, reward = self.config, self.reward.load(context)
+    pairs = context.data.pairs(config.split)
     rows = pair_store.spread_rows(len(pairs), config.max_sources)
+    evidence = evidence_lib.load(self.evidence, context)
     report = probe_results.measure(
       config,
       reward,
       *pair_store.texts_of(pairs, rows),
-      seed=seed,
+      seed=self.seed,
       evidence=None
       if evidence is None
       else lambda place: evidence(int(rows[place])),
@@ -74,10 +96,13 @@ def run(
     count = config.max_sources
     report = dataclasses.replace(
       report,
-      agreement=held_out.measure(reward, ratings, max_sources=count),
+      agreement=held_out.measure(reward, self._read, max_sources=count),
       weights=held_out.weights(
-        reward_config, reward, ratings, max_sources=count
+        self.reward_config, reward, self._read, max_sources=count
       ),
     )
-    folder.finish({_REPORT: probe_results.to_json(report)})
-  return probe_results.from_json(folder.manifest()[_REPORT])
+    return {_REPORT: probe_results.to_json(report)}
+
+  def report(self) -> probe_results.Report:
+    """Returns the answers of the finished folder."""
+    return probe_results.from_json(self.manifest()[_REPORT])

@@ -9,37 +9,35 @@ over-optimisation and leaves a refreshed reward model as future work; the recipe
 is ours.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import pathlib
-import types
-
-from jaxtyping import Float32
-import numpy as np
+from typing import Any
 
 from rest_jax import settings
-from rest_jax.data import annotations, sample_store
+from rest_jax.data import annotations
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import acquisition, learned_rows, learned_texts, normalize
+from rest_jax.rewards import acquisition, learned_rows, learned_texts
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import (
+  base,
   policies,
-  prepare,
   refresh_samples,
   refresh_targets,
+  run_reward,
   score_samples,
 )
+from rest_jax.stages import context as context_lib
+from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
 from rest_jax.storage import files
 from rest_jax.training import trainer as trainer_lib
 
 TO_RATE, RATED = annotations.TO_RATE, annotations.RATED
 REWARD = 'reward'
+RESCORED = 'rescored'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,21 +90,8 @@ class RefreshConfig:
       )
 
 
-def run(
-  config: RefreshConfig,
-  *,
-  grow_step: int,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  present: refresh_samples.Present,
-  load: Callable[[pathlib.Path], rewards_base.Reward],
-  grow_directories: Mapping[int, pathlib.Path],
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Refresh(base.Stage):
   """Refreshes the reward after Grow step g and its Improve steps.
 
   The scale. A normaliser maps the raw reward of D_1 at its 0.5 and 99.5
@@ -121,108 +106,163 @@ def run(
   where a text stands among D_1, before and after. Order is the new model's:
   thresholds keep their place on the scale, not the rows that they select.
 
-  Args:
+  `reward` in the folder is like the folder of stage `reward`; the manifest has
+  the new normaliser, what was rated for which reason, and the agreement with
+  ratings before and after. If people have not rated yet, `make` raises
+  FileNotFoundError and says what to do; for ratings that cannot be used
+  ValueError, naming the row.
+
+  Attributes:
     config: see `RefreshConfig`.
-    grow_step: g, from 1.
-    policy: the network of the latest policy.
-    policy_directory: a finished Improve step, the last of Grow step g.
+    policy: the last policy of Grow step g.
+    reward: the reward that the policy was improved by.
+    reward_config: its settings.
+    ratings: the ratings of the task.
+    rated: the folder of stage `reward`, which may hold ratings of samples.
+    earlier: the refreshes before this one.
+    grows: finished Grow steps 1 ... g, which are scored by the refreshed model
+      into `rescored` of this folder; the first makes the scale.
     data: the prepared data.
-    present: the reward that the policy was improved by.
-    load: loads the whole reward around a folder of its trained part.
-    grow_directories: finished Grow steps 1 ... g by number. Each gets rewards
-      by the refreshed model under a new name, beside those it has.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of draws, choice and training.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder. `reward` in it is like the folder of stage `reward`;
-    the manifest has the new normaliser, what was rated for which reason, and
-    the agreement with ratings before and after.
-
-  Raises:
-    FileNotFoundError: if people have not rated yet; the message says what to
-      do.
-    ValueError: for ratings that cannot be used, naming the row.
+    seed: seed for draws, choice and training.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'refresh': config,
-      'grow_step': grow_step,
-      'seed': seed,
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'data': data.digest,
-      'reward': {'name': present.reward.name, 'digest': present.reward.digest},
-      'normalizer': present.normalizer.to_json(),
+
+  config: RefreshConfig
+  policy: base.PolicyStage
+  reward: run_reward.RunReward
+  reward_config: rewards_base.RewardConfig
+  ratings: ratings_lib.RatingsSource
+  rated: pathlib.Path
+  earlier: Sequence[base.Stage]
+  grows: Sequence[base.Stage]
+  data: base.Stage
+  seed: int
+
+  run_mode = 'refresh'
+  help = 'Fine-tunes the reward model on ratings of the latest policy.'
+  pattern = r'refresh_(?P<grow_step>\d+)(?:/reward)?'
+  alone = (
+    'the reward is refreshed by one process; got {count}. Run the stages one by '
+    'one, --run_mode=refresh without --distributed.'
+  )
+  missing = (
+    'Experiment.refresh must say how the reward is refreshed; got None. Add '
+    '--gin_file=gin_configs/rewards/refreshed.gin.'
+  )
+
+  @property
+  def reward_folder(self) -> pathlib.Path:
+    """The folder of the refreshed model, like one of stage `reward`."""
+    return self.folder / REWARD
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {
+      'data': self.data,
+      'policy': self.policy,
+      **self.reward.inputs,
+      **{stage.name: stage for stage in (*self.grows, *self.earlier)},
+    }
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    return {
+      'refresh': self.config,
+      'grow_step': self.grow_step,
+      'seed': self.seed,
+      'network': self.policy.network(context).config,
+      'policy': policies.digest(self.policy.policy_folder),
+      'data': context.data.digest,
+      'reward': self.reward.described(context),
+      'normalizer': self.reward.normalizer().to_json(),
       'grow': {
-        str(g): folder_lib.content_digest(folder_lib.read_manifest(path))
-        for g, path in grow_directories.items()
+        str(stage.grow_step): folder_lib.content_digest(stage.manifest())
+        for stage in self.grows
       },
-    },
-    overwrite=overwrite,
-    origins={
-      'policy': policy_directory,
-      'data': data.directory,
-      'reward.digest': present.directory,
-      **{f'grow.{g}': path for g, path in grow_directories.items()},
-    },
-  )
-  if folder.is_finished:
-    _check_unchanged(folder)
-    return folder.path
-  refresh_samples.choose(
-    config.choose,
-    decode=config.decode,
-    num_sources=config.num_sources,
-    directory=folder.path,
-    grow_step=grow_step,
-    policy=policy,
-    policy_directory=policy_directory,
-    data=data,
-    present=present,
-    mesh_config=mesh_config,
-    seed=seed,
-  )
-  new = annotations.collect(
-    config.raters, refresh_samples.items(folder.path), folder.path
-  )
-  trained = _finetune(
-    config, folder, present, new, data, mesh_config, seed, overwrite
-  )
-  for message in folder_lib.read_manifest(trained).get(folder_lib.WARNINGS, ()):
-    folder.warn(message)
-  reward = load(trained)
-  # Variants refresh otherwise, and may share D_1.
-  named = _Renamed(
-    reward, f'{reward.name}.refreshed_{grow_step}.{reward.digest[:8]}'
-  )
-  normalizer = None
-  for g, path in sorted(grow_directories.items()):
-    normalizer = _rescore(named, path, g, data, normalizer)
-  if normalizer is None:
-    raise ValueError('grow_directories must have Grow step 1; got none.')
-  folder.finish(
-    {
+    }
+
+  def origins(self, settings: dict[str, Any]) -> dict[str, pathlib.Path]:
+    return {
+      **super().origins(settings),
+      'reward.digest': self.reward.trained,
+      **{f'grow.{stage.grow_step}': stage.folder for stage in self.grows},
+    }
+
+  def check_finished(self, context: context_lib.Context) -> None:
+    _check_unchanged(self.folder)
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    config, data, present = self.config, context.data, self._present(context)
+    refresh_samples.choose(
+      config.choose,
+      decode=config.decode,
+      num_sources=config.num_sources,
+      directory=output.path,
+      grow_step=self.grow_step,
+      policy=self.policy.network(context),
+      policy_directory=self.policy.policy_folder,
+      data=data,
+      present=present,
+      mesh_config=context.mesh,
+      seed=self.seed,
+    )
+    new = annotations.collect(
+      config.raters, refresh_samples.items(output.path), output.path
+    )
+    trained = _finetune(self, context, output, present, new)
+    warnings = folder_lib.read_manifest(trained).get(folder_lib.WARNINGS, ())
+    for message in warnings:
+      output.warn(message)
+    reward = context.load_reward(trained)
+    normalizer = None
+    for stage in self.grows:
+      normalizer = score_samples.score(
+        score_samples.Store(
+          stage.folder,
+          len(stage.manifest()['shards']),
+          rewards_in=output.path / RESCORED / stage.name,
+        ),
+        reward=reward,
+        pairs=data.pairs(stage.manifest()['split']),
+        vocabulary=data.vocabulary,
+        normalizer=normalizer,
+        description=f'refresh: score {stage.title}',
+      )
+    if normalizer is None:
+      raise ValueError('grows must have Grow step 1; got none.')
+    return {
       'normalizer': normalizer.to_json(),
       'rated': {
         'file': RATED,
-        'sha256': files.sha256(folder.path / RATED),
+        'sha256': files.sha256(output.path / RATED),
         'rows': len(new),
       },
-      'annotated': refresh_samples.by_reason(folder.path, new),
-      'rescored_as': named.name,
+      'annotated': refresh_samples.by_reason(output.path, new),
       'reward': rewards_base.describe(reward),
-    },
-    beside=[
-      file
-      for path in grow_directories.values()
-      for file in _rewards_files(path, named.name)
-    ],
-  )  # fmt: skip
-  return folder.path
+    }
+
+  def _present(self, context: context_lib.Context) -> refresh_samples.Present:
+    """The reward before the refresh."""
+    return refresh_samples.Present(
+      config=self.reward_config,
+      reward=self.reward.load(context),
+      directory=self.reward.trained,
+      normalizer=self.reward.normalizer(),
+      read_ratings=lambda: ratings_lib.join(
+        [
+          *reward_stage.read_ratings(self.ratings, self.rated).values(),
+          *(ratings_of(stage.folder) for stage in self.earlier),
+        ]
+      ),
+    )
+
+  def lines(self) -> list[str]:
+    raters = self.config.raters
+    by = 'people' if raters is None else type(raters).__name__
+    return [
+      f'  refresh   {self.config.choose.size} samples a Grow step, rated by '
+      f'{by}'
+    ]
 
 
 def ratings_of(directory: str | pathlib.Path) -> ratings_lib.Ratings:
@@ -231,31 +271,29 @@ def ratings_of(directory: str | pathlib.Path) -> ratings_lib.Ratings:
   return annotations.read(path / RATED, refresh_samples.items(path))
 
 
-def _check_unchanged(folder: folder_lib.StageFolder) -> None:
+def _check_unchanged(folder: pathlib.Path) -> None:
   """Raises ValueError if ratings were changed after they were learned from."""
-  path, learned = folder.path / RATED, folder.manifest()['rated']
+  path, learned = folder / RATED, folder_lib.read_manifest(folder)['rated']
   if files.sha256(path) != learned['sha256']:
     raise ValueError(
       f'{path} must be as it was when the reward model learned from it; it was '
       f'changed since. Put it back. To learn from it as it is, keep a copy, '
-      f'remove {folder.path}, and lay the copy there when it is asked for: the '
+      f'remove {folder}, and lay the copy there when it is asked for: the '
       'same rows will be.'
     )
 
 
 def _finetune(
-  config: RefreshConfig,
+  stage: Refresh,
+  context: context_lib.Context,
   folder: folder_lib.StageFolder,
   present: refresh_samples.Present,
   new: ratings_lib.Ratings,
-  data: prepare.PreparedData,
-  mesh_config: mesh_lib.MeshConfig,
-  seed: int,
-  overwrite: bool,
 ) -> pathlib.Path:
   """Fits the trained part to old and new ratings; returns its folder."""
+  config = stage.config
   before = folder_lib.read_manifest(present.directory)
-  trainer = dataclasses.replace(config.finetune, seed=seed)
+  trainer = dataclasses.replace(config.finetune, seed=stage.seed)
   inner = folder_lib.begin(
     folder.path / REWARD,
     {
@@ -265,12 +303,12 @@ def _finetune(
       'rated': files.sha256(folder.path / RATED),
       'num_old': len(present.ratings),
     },
-    overwrite=overwrite,
+    overwrite=context.overwrite,
   )
   if inner.is_finished:
     return inner.path
   fitter, params = reward_stage.restore(
-    present.directory, data.vocabulary, mesh_config
+    present.directory, context.data.vocabulary, context.mesh
   )
   part = reward_stage.trained(present.config)
   if part is None:  # `Experiment` refuses it; for type checkers.
@@ -322,61 +360,3 @@ def _finetune(
     }
   )
   return inner.path
-
-
-def _rescore(
-  reward: '_Renamed',
-  directory: pathlib.Path,
-  grow_step: int,
-  data: prepare.PreparedData,
-  normalizer: normalize.Normalizer | None,
-) -> normalize.Normalizer:
-  """Scores a stored D_g; the first one makes the scale."""
-  manifest = folder_lib.read_manifest(directory)
-  return score_samples.score(
-    directory,
-    reward=reward,
-    num_shards=len(manifest['shards']),
-    pairs=data.pairs(manifest['split']),
-    vocabulary=data.vocabulary,
-    normalizer=normalizer,
-    description=f'refresh: score grow {grow_step}',
-  )
-
-
-def _rewards_files(directory: pathlib.Path, name: str) -> list[pathlib.Path]:
-  """The files of one reward of a stored D_g."""
-  num_shards = len(folder_lib.read_manifest(directory)['shards'])
-  return [
-    sample_store.rewards_path(directory, name, shard, num_shards)
-    for shard in range(num_shards)
-  ]
-
-
-class _Renamed:
-  """A reward with one column in the store, under another name."""
-
-  needs_references = False
-  scales: Mapping[str, normalize.Normalizer] = types.MappingProxyType({})
-
-  def __init__(self, reward: rewards_base.Reward, name: str):
-    self.name = name
-    self.digest = reward.digest
-    self.floor = rewards_base.floor(reward)
-    self._reward = reward
-
-  def score(
-    self,
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: rewards_base.References = None,
-  ) -> Float32[np.ndarray, ' n']:
-    return self._reward.score(sources, hypotheses, references)
-
-  def columns(
-    self,
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: rewards_base.References = None,
-  ) -> dict[str, Float32[np.ndarray, ' n']]:
-    return {self.name: self.score(sources, hypotheses, references)}

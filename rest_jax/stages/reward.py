@@ -29,7 +29,8 @@ from rest_jax.rewards import (
 from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, policies, prepare
+from rest_jax.stages import base, draw_samples, policies, prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.training import checkpoints
@@ -182,18 +183,8 @@ def trained_network(
   return dataclasses.replace(network, dropout_rate=config.dropout_rate)
 
 
-def run(
-  config: RewardStage,
-  *,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
-  data: prepare.PreparedData,
-  ratings: ratings_lib.RatingsSource,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainReward(base.Stage):
   """Trains a reference-free reward model and measures its agreement.
 
   The policy's weights with a scalar head learn to tell graded corruptions of
@@ -206,42 +197,70 @@ def run(
   Note: how the paper's reward model was trained is not published. This recipe
   is ours, after BLEURT (arXiv 2004.04696).
 
-  Args:
+  The manifest has agreement with the ratings of dev and test under 'agreement',
+  and with those of samples by 'sampled dev' and 'sampled test'; see
+  `agreement.agreement`. Ratings without a train or dev split, or that do not
+  vary, are a ValueError.
+
+  Attributes:
     config: see `RewardStage`.
-    policy: the network of the BC policy.
-    policy_directory: a finished `bc` folder, whose policy it starts from.
+    ratings: the ratings, with the splits train and dev, and test if there is
+      one; None only for a folder of another run.
+    bc: finished BC, whose policy it starts from.
     data: the prepared data.
-    ratings: with the splits train and dev, and test if there is one.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of the new head, corruptions and samples.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder. Its manifest has agreement with the ratings of dev and
-    test under 'agreement', and with those of samples by 'sampled dev' and
-    'sampled test'; see `agreement.agreement`.
-
-  Raises:
-    ValueError: for ratings without a train or dev split, or that do not vary;
-      for a reward that does not agree with them, see `check_agreement`.
+    seed: seed for the new head, corruptions and samples.
   """
-  folder = folder_lib.begin(
-    directory,
-    {
-      'reward': config,
-      'network': policy.config,
-      'policy': policies.digest(policy_directory),
-      'data': data.digest,
-      'ratings': ratings,
-      'seed': seed,
-    },
-    overwrite=overwrite,
-    origins={'policy': policy_directory, 'data': data.directory},
-  )
-  if folder.is_finished:
-    check_agreement(config, folder.path)
-    return folder.path
+
+  config: RewardStage
+  ratings: ratings_lib.RatingsSource | None
+  bc: base.PolicyStage
+  data: base.Stage
+  seed: int
+
+  run_mode = 'reward'
+  help = 'Trains the reward model on ratings, if the reward is learned.'
+  pattern = 'reward'
+  own_name = 'reward'
+  given_as = 'reward'
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {'data': self.data, 'policy': self.bc}
+
+  def check(self, context: context_lib.Context) -> None:
+    if self.is_given:
+      check_agreement(self.config, self.folder)
+
+  def check_finished(self, context: context_lib.Context) -> None:
+    check_agreement(self.config, self.folder)
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    return {
+      'reward': self.config,
+      'network': context.policy.config,
+      'policy': policies.digest(self.bc.folder),
+      'data': context.data.digest,
+      'ratings': self.ratings,
+      'seed': self.seed,
+    }
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    if self.ratings is None:  # `Experiment` refuses it; for type checkers.
+      raise ValueError('task.ratings must name ratings; got None')
+    return _train(self, self.ratings, context, output)
+
+
+def _train(
+  stage: TrainReward,
+  ratings: ratings_lib.RatingsSource,
+  context: context_lib.Context,
+  folder: folder_lib.StageFolder,
+) -> dict[str, Any]:
+  """Trains and measures; returns the manifest."""
+  config, seed, policy_directory = stage.config, stage.seed, stage.bc.folder
+  policy, data, mesh_config = context.policy, context.data, context.mesh
   policy_params = policies.load(policy_directory, policy, mesh_config)
   parts = {'': ratings.read()}
   # Before hours of pre-training, not after.
@@ -305,31 +324,42 @@ def run(
   found = _agreements(fitter, params, parts, config.num_resamples)
   for message in agreement_lib.warnings(found):
     folder.warn(message)
-  folder.finish(
-    {
-      'agreement': found,
-      'params_digest': summary['params_digest'],
-      'training': summary,
-      'rating_scale': dataclasses.asdict(scale),
-      'ratings': {
-        name + TRAIN: part.split.count(TRAIN) for name, part in parts.items()
-      },
-      'pretraining': pretraining,
-      'corruptions': learned_texts.probe(
-        functools.partial(fitter.score, params),
-        _corruptor(config, data, prepare.VALIDATION, seed),
-        config.max_selection_rows,
-      ),
-      'network': settings_lib.describe(fitter.model.config),
-      'pooling': fitter.model.pooling,
-      'num_params': policy_lib.num_params(params),
-      'scoring': settings_lib.describe(config.scoring),
-      'vocabulary': {'digest': data.vocabulary.digest, **covered},
-      'policy_digest': policies.digest(policy_directory),
-    }
-  )
-  check_agreement(config, folder.path)
-  return folder.path
+  return {
+    'agreement': found,
+    'params_digest': summary['params_digest'],
+    'training': summary,
+    'rating_scale': dataclasses.asdict(scale),
+    'ratings': {
+      name + TRAIN: part.split.count(TRAIN) for name, part in parts.items()
+    },
+    'pretraining': pretraining,
+    'corruptions': learned_texts.probe(
+      functools.partial(fitter.score, params),
+      _corruptor(config, data, prepare.VALIDATION, seed),
+      config.max_selection_rows,
+    ),
+    'network': settings_lib.describe(fitter.model.config),
+    'pooling': fitter.model.pooling,
+    'num_params': policy_lib.num_params(params),
+    'scoring': settings_lib.describe(config.scoring),
+    'vocabulary': {'digest': data.vocabulary.digest, **covered},
+    'policy_digest': policies.digest(policy_directory),
+  }
+
+
+def read_ratings(
+  ratings: ratings_lib.RatingsSource, directory: pathlib.Path
+) -> dict[str, ratings_lib.Ratings]:
+  """Reads the task's ratings, and those of samples in a folder of this stage.
+
+  Returns:
+    Ratings by what is written before the names of their splits.
+  """
+  found = {'': ratings.read()}
+  sampled_ratings = rated_samples_lib.read(directory)
+  if sampled_ratings is not None:
+    found[SAMPLED] = sampled_ratings
+  return found
 
 
 def check_agreement(config: RewardStage, directory: str | pathlib.Path) -> None:

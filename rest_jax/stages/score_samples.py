@@ -5,6 +5,7 @@ A shard that is scored is never scored again.
 
 from collections.abc import Iterable, Mapping, Sequence
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 import zipfile
@@ -77,11 +78,30 @@ def check_references(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Store:
+  """Where samples are, and where their rewards go.
+
+  Attributes:
+    directory: the store's folder; its shards are complete.
+    num_shards: number of shards.
+    rewards_in: the folder that receives the rewards; None for that of the
+      samples.
+  """
+
+  directory: pathlib.Path
+  num_shards: int
+  rewards_in: pathlib.Path | None = None
+
+  @property
+  def output(self) -> pathlib.Path:
+    return self.rewards_in or self.directory
+
+
 def score(
-  directory: pathlib.Path,
+  store: Store,
   *,
   reward: rewards_base.Reward,
-  num_shards: int,
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
   normalizer: normalize.Normalizer | None,
@@ -96,9 +116,8 @@ def score(
   A reward that is made of others has a file for each of them as well.
 
   Args:
-    directory: the store's folder, all shards complete.
+    store: the samples.
     reward: scores each distinct (source, text) once.
-    num_shards: number of shards.
     pairs: the sources.
     vocabulary: to turn tokens into text.
     normalizer: the run's; None makes it from all raw rewards of this store but
@@ -110,9 +129,12 @@ def score(
     The normaliser.
   """
   name, scales = reward.name, rewards_base.scales(reward)
+  directory, num_shards = store.directory, store.num_shards
   done = set.intersection(
     *(
-      sample_store.finished_rewards(directory, column, num_shards)
+      sample_store.finished_rewards(
+        store.output, column, num_shards, samples_in=directory
+      )
       for column in (name, *scales)
     )
   )
@@ -120,14 +142,13 @@ def score(
     return normalizer
   share = processes.share()
   score_raw(
-    directory,
+    store,
     reward=reward,
     shards=[
       shard
       for shard in range(num_shards)
       if shard in share and shard not in done
     ],
-    num_shards=num_shards,
     pairs=pairs,
     vocabulary=vocabulary,
     description=description,
@@ -135,9 +156,9 @@ def score(
   )
   processes.barrier(description)
   raws = [
-    _scored(directory, (name, *scales), shard, num_shards)
+    _scored(store, (name, *scales), shard)
     if shard in done
-    else _read_raw(_raw_path(directory, name, shard))
+    else _read_raw(_raw_path(store.output, name, shard))
     for shard in range(num_shards)
   ]
   if normalizer is None:
@@ -149,22 +170,27 @@ def score(
       continue
     for column, scale in {name: normalizer, **scales}.items():
       sample_store.write_rewards(
-        directory, column, shard, num_shards, raw[column], scale(raw[column])
+        store.output,
+        column,
+        shard,
+        num_shards,
+        raw[column],
+        scale(raw[column]),
+        samples_in=directory,
       )
   processes.barrier(f'{description}: written')
   processes.by_main(
     f'{description}: done',
-    lambda: shutil.rmtree(_scratch(directory, name), ignore_errors=True),
+    lambda: shutil.rmtree(_scratch(store.output, name), ignore_errors=True),
   )
   return normalizer
 
 
 def score_raw(
-  directory: pathlib.Path,
+  store: Store,
   *,
   reward: rewards_base.Reward,
   shards: Sequence[int],
-  num_shards: int,
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
   description: str,
@@ -173,10 +199,9 @@ def score_raw(
   """Scores some shards of a store, whose raw rewards wait for the others'.
 
   Args:
-    directory: the store's folder; these shards of it are complete.
+    store: the samples; only `shards` have to be complete.
     reward: scores each distinct (source, text) once.
-    shards: which of them.
-    num_shards: number of shards of the store.
+    shards: which shards.
     pairs: the sources.
     vocabulary: to turn tokens into text.
     description: the words before the progress bar.
@@ -184,9 +209,10 @@ def score_raw(
       for those of the store itself, all of which lie in one shard; a reference
       is judged by them and is not one of them.
   """
+  directory, num_shards = store.directory, store.num_shards
   with progress_lib.Progress(description, len(shards), 'shard') as progress:
     for shard in shards:
-      path = _raw_path(directory, reward.name, shard)
+      path = _raw_path(store.output, reward.name, shard)
       if not _is_raw(path):
         sources, hypotheses = texts(
           directory, shard, num_shards, pairs, vocabulary
@@ -239,16 +265,15 @@ def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
   return normalize.Normalizer.from_raw(raw)
 
 
-def _scored(
-  directory: pathlib.Path, names: Iterable[str], shard: int, num_shards: int
-) -> Columns:
+def _scored(store: Store, names: Iterable[str], shard: int) -> Columns:
   """Raw rewards of a shard whose reward files are there and whole."""
+  num_shards = store.num_shards
   info = sample_store.shard_info(
-    sample_store.shard_path(directory, shard, num_shards)
+    sample_store.shard_path(store.directory, shard, num_shards)
   )
   return {
     name: sample_rewards.read_rewards(
-      sample_store.rewards_path(directory, name, shard, num_shards),
+      sample_store.rewards_path(store.output, name, shard, num_shards),
       rows=info.rows,
       samples_sha256=info.sha256,
     )[0]

@@ -13,14 +13,15 @@ from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import metrics
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
-from rest_jax.losses import base
+from rest_jax.losses import base as losses_base
 from rest_jax.losses import value as value_loss
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
+from rest_jax.stages import base, improve_rows, policies, prepare, run_reward
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import improve_rows, policies, prepare
 from rest_jax.training import checkpoints, loader
 from rest_jax.training import trainer as trainer_lib
 
@@ -69,20 +70,8 @@ class ValueStage:
     )
 
 
-def run(
-  config: ValueStage,
-  *,
-  policy: policy_lib.Policy,
-  bc_directory: str | pathlib.Path,
-  reward_directory: str | pathlib.Path,
-  grow_directory: str | pathlib.Path,
-  reward_name: str,
-  data: prepare.PreparedData,
-  mesh_config: mesh_lib.MeshConfig,
-  directory: str | pathlib.Path,
-  seed: int,
-  overwrite: bool = False,
-) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Value(base.Stage):
   """Fits V(x, y_<t) to the Monte-Carlo returns of all finished samples of D_g.
 
   The value function estimates what the policy that made D_g earns from a
@@ -95,41 +84,76 @@ def run(
   are reported: before the last token (EOS), where V has read all of y, and
   before the first, where it has read x alone.
 
-  Args:
-    config: see `ValueStage`.
-    policy: whose sizes the value function has.
-    bc_directory: a finished BC.
-    reward_directory: a finished reward.
-    grow_directory: a finished Grow: D_g and its rewards.
-    reward_name: which of its rewards to predict.
-    data: the prepared data.
-    mesh_config: devices and rules.
-    directory: the folder to write.
-    seed: of the head and of batch order.
-    overwrite: see `folder.begin`.
+  The manifest has, under 'agreement', for the rows of 'train' and 'heldout':
+  rows, kendall and spearman of V with R at 'last' and 'first' position, and the
+  mean squared error.
 
-  Returns:
-    The finished folder. Its manifest has, under 'agreement', for the rows of
-    'train' and 'heldout': rows, kendall and spearman of V with R at 'last' and
-    'first' position, and the mean squared error.
+  Attributes:
+    config: see `ValueStage`.
+    bc: finished BC.
+    reward: the reward that D_g was scored by.
+    reward_name: which of the rewards of D_g to predict.
+    grow: the finished Grow: D_g and its rewards.
+    seed: seed for the head and for batch order.
   """
-  grown = folder_lib.read_manifest(grow_directory)
-  trainer = dataclasses.replace(config.trainer, seed=seed)
-  start = bc_directory if config.init == 'policy' else reward_directory
-  folder = folder_lib.begin(
-    directory,
-    {
-      'value': dataclasses.replace(config, trainer=trainer),
-      'network': policy.config,
-      'init': policies.digest(start),
-      'grow': folder_lib.content_digest(grown),
-      'reward': reward_name,
-    },
-    overwrite=overwrite,
-    origins={'init': start, 'grow': grow_directory},
+
+  config: ValueStage
+  bc: base.PolicyStage
+  reward: run_reward.RunReward
+  reward_name: str
+  grow: base.Stage
+  seed: int
+
+  run_mode = 'value'
+  help = 'Trains the value function of D_g, for losses that read one.'
+  pattern = r'value_(?P<grow_step>\d+)'
+  missing = (
+    'the loss reads no value function; add one that does: '
+    '--gin_file=gin_configs/losses/oac.gin or bvmpo.gin'
   )
-  if folder.is_finished:
-    return folder.path
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {'grow': self.grow, 'bc': self.bc, **self.reward.inputs}
+
+  @property
+  def start(self) -> pathlib.Path:
+    """The folder of the weights that the training starts from."""
+    if self.config.init == 'policy':
+      return self.bc.policy_folder
+    return self.reward.trained
+
+  @property
+  def _trainer(self) -> trainer_lib.TrainerConfig:
+    return dataclasses.replace(self.config.trainer, seed=self.seed)
+
+  def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    grown = self.grow.manifest()
+    return {
+      'value': dataclasses.replace(self.config, trainer=self._trainer),
+      'network': context.policy.config,
+      'init': policies.digest(self.start),
+      'grow': folder_lib.content_digest(grown),
+      'reward': self.reward_name,
+    }
+
+  def origins(self, settings: dict[str, Any]) -> dict[str, pathlib.Path]:
+    return {**super().origins(settings), 'init': self.start}
+
+  def make(
+    self, context: context_lib.Context, output: folder_lib.StageFolder
+  ) -> dict[str, Any]:
+    return _fit(self, self._trainer, context, output)
+
+
+def _fit(
+  stage: Value,
+  trainer: trainer_lib.TrainerConfig,
+  context: context_lib.Context,
+  folder: folder_lib.StageFolder,
+) -> dict[str, Any]:
+  """Trains and measures; returns the manifest."""
+  config, policy, mesh_config = stage.config, context.policy, context.mesh
   model = scalar.ScalarModel(policy.config)
   mesh = mesh_config.build()
   train_rows, heldout_rows = (
@@ -140,7 +164,9 @@ def run(
       normalizers=rows.normalizers,
       mesh=mesh,
     )
-    for rows in _rows(config, grow_directory, reward_name, data)
+    for rows in _rows(
+      config, stage.grow.folder, stage.reward_name, context.data
+    )
   )
   evaluations = {
     TRAIN: _Evaluation(
@@ -158,7 +184,9 @@ def run(
     loss=config.loss(),
     batches=train_rows,
     mesh_config=mesh_config,
-    params=_initial(config, policy, model, start, mesh_config, seed),
+    params=_initial(
+      config, policy, model, stage.start, mesh_config, stage.seed
+    ),
     directory=folder.path,
     evaluate_fn=evaluations[config.choose_by],
     description=folder.path.name.replace('_', ' '),
@@ -171,8 +199,7 @@ def run(
     logging.info('%s: %s: %s', folder.path.name, split, found)
   if message := _disagreement(agreement[HELDOUT]):
     folder.warn(message)
-  folder.finish({'training': result.summary, 'agreement': agreement})
-  return folder.path
+  return {'training': result.summary, 'agreement': agreement}
 
 
 def load(
@@ -272,7 +299,7 @@ class _Evaluation:
     @jax.jit
     def measure(params, batch):
       values = model.values(params, batch)
-      output = loss(base.Inputs(model=model, params=params, batch=batch))
+      output = loss(losses_base.Inputs(model=model, params=params, batch=batch))
       weights = batch['decoder_loss_weights']
       last = scalar.last_value(values, weights)
       by_row = last, values[:, 0], batch['rewards'], weights.max(axis=1) > 0

@@ -5,7 +5,7 @@ TensorBoard's events. So are hidden ones, which are work in progress, and the
 manifest that an inventory stands in.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import os
 import pathlib
 from typing import Any, Literal, NamedTuple
@@ -39,7 +39,6 @@ def take(
   *,
   without: Collection[str] = (),
   known: Mapping[str, str] | None = None,
-  beside: Iterable[str | os.PathLike[str]] = (),
 ) -> Inventory:
   """Lists the files of a folder.
 
@@ -47,15 +46,14 @@ def take(
     directory: the folder.
     without: names of files at its top to leave out.
     known: checksums that need not be computed again, by name.
-    beside: files of other folders that belong to this one.
 
   Returns:
     Its files, in the order of their names.
   """
   directory, known = pathlib.Path(directory), known or {}
   found: Inventory = {}
-  for path in (*_files(directory), *map(pathlib.Path, beside)):
-    name = pathlib.Path(os.path.relpath(path, directory)).as_posix()
+  for path in _files(directory):
+    name = path.relative_to(directory).as_posix()
     if name not in without:
       checksum = known.get(name) or files.sha256(path)
       found[name] = (path.stat().st_size, checksum)

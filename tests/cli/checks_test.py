@@ -185,7 +185,7 @@ class _Unreadable:
 
 
 def test_what_is_finished_is_not_read_again(tmp_path):
-  run_lib.Run(_smoke(), tmp_path).prepare()
+  run_lib.Run(_smoke(), tmp_path).make('data')
   run = run_lib.Run(_smoke(validation=_Unreadable()), tmp_path)
   found = checks.check(run)
   assert set(found.first) == {'train', 'validation', 'test'}

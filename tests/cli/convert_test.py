@@ -1,5 +1,6 @@
 """Policies of other libraries: into a run, and out of one."""
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -17,7 +18,6 @@ from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
-from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import imported, policies
 from rest_jax.training import trainer
@@ -63,7 +63,7 @@ def _train(path, size) -> pathlib.Path:
 def vocabulary(tmp_path_factory):
   """That of the text of the runs here, 400 pieces."""
   folder = tmp_path_factory.mktemp('vocabulary')
-  run_lib.Run(smoke.settings(), folder).prepare()
+  run_lib.Run(smoke.settings(), folder).make('data')
   return (folder / 'data/vocab.model').rename(folder / 'spiece.model')
 
 
@@ -152,14 +152,15 @@ def run(stage, tmp_path_factory):
   """ReST from an imported policy, up to its evaluation."""
   settings = _settings(stage, f'BC_DIR={stage}')
   run = run_lib.Run(settings, tmp_path_factory.mktemp('run'))
-  run.prepare()
-  run.improve(1, 1, run.grow(1, run.bc()), run.bc())
+  run.make('data')
+  for stage in ('bc', 'grow_1', 'improve_1_1'):
+    run.make(stage)
   run.evaluate()
   return run
 
 
 def test_a_run_starts_from_an_imported_policy(run, stage):
-  settings = folder_lib.read_manifest(run.grow_directory(1))['settings']
+  settings = folder_lib.read_manifest(run.folder('grow_1'))['settings']
   assert policies.digest(stage) in json.dumps(settings)
   assert not (run.model_dir / 'bc').exists()
   results = json.loads((run.model_dir / 'results.json').read_text())
@@ -167,11 +168,11 @@ def test_a_run_starts_from_an_imported_policy(run, stage):
 
 
 def test_a_policy_of_the_run_goes_out_with_its_results(run, tmp_path):
-  step = run.improve_directory(1, 1)
+  step = run.folder('improve_1_1')
   assert _convert(step, tmp_path / 'hf', format='huggingface') == 0
   config, params = huggingface.load_policy(tmp_path / 'hf')
-  assert config == run.policy.config
-  _same(policies.load(step, run.policy, mesh.MeshConfig()), params)
+  assert config == run.context.policy.config
+  _same(policies.load(step, run.context.policy, mesh.MeshConfig()), params)
   vocabulary = run.model_dir / 'data' / 'vocab.model'
   exported = tmp_path / 'hf' / tokenizer_files.VOCABULARY_FILE
   assert exported.read_bytes() == vocabulary.read_bytes()
@@ -195,7 +196,7 @@ def test_a_vocabulary_is_named_or_left_out(
     assert (folder / tokenizer_files.TOKENIZER_FILE).exists() == is_written
     said = 'no tokenizer is written' in capsys.readouterr().err
     assert said != is_written
-  step = run.improve_directory(1, 1)
+  step = run.folder('improve_1_1')
   assert (
     _convert(step, tmp_path / 'off', format='huggingface', vocabulary='') == 0
   )
@@ -226,13 +227,14 @@ def test_bc_starts_from_what_it_is_given(
   monkeypatch.setattr(trainer, 'train', train)
   settings = _settings(stage, *[f'BC_INIT_DIR={stage}'] * given)
   with pytest.raises(_Stop):
-    bc_stage.run(
-      settings.bc,
-      policy=run.policy,
-      data=run.data,
-      mesh_config=settings.mesh,
-      directory=tmp_path / 'bc',
-      seed=3,
+    run.make(
+      dataclasses.replace(
+        run.stage('bc'),
+        config=settings.bc,
+        folder=tmp_path / 'bc',
+        is_given=False,
+        seed=3,
+      )
     )
   recorded = json.loads((tmp_path / 'bc/settings.json').read_text())
   assert 'init_dir' not in recorded['bc']
@@ -240,7 +242,7 @@ def test_bc_starts_from_what_it_is_given(
     _same(seen['params'], model[1])
     assert recorded['init'] == policies.digest(stage)
   else:
-    _same(seen['params'], run.policy.init(jax.random.key(3)))
+    _same(seen['params'], run.context.policy.init(jax.random.key(3)))
     assert 'init' not in recorded
 
 
@@ -324,18 +326,18 @@ def test_another_vocabulary_is_refused_before_anything_is_made(stage, tmp_path):
       with pytest.raises(ValueError, match=message):
         dry_run.describe(run, 'rest')
       with pytest.raises(ValueError, match=message):
-        run.prepare()
+        run.make('data')
       assert not (tmp_path / 'run').exists()
 
 
 def test_another_vocabulary_is_refused_where_data_are_prepared(stage, tmp_path):
   other = _train(tmp_path / 'other.model', 40)
   override = f'VocabularyConfig.model_file={other}'
-  run_lib.Run(_settings(stage, override), tmp_path / 'run').prepare()
+  run_lib.Run(_settings(stage, override), tmp_path / 'run').make('data')
   settings = _settings(stage, override, f'BC_INIT_DIR={stage}')
   run = run_lib.Run(settings, tmp_path / 'run')
   with pytest.raises(ValueError, match='BC_INIT_DIR'):
-    run.bc()
+    run.make('bc')
   assert not (tmp_path / 'run/bc').exists()
   # As another run that uses these data.
   directory = tmp_path / 'run/data'

@@ -66,9 +66,7 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
   tmp_path, tmp_path_factory
 ):
   run = smoke.finished(tmp_path_factory.getbasetemp())
-  command = _command(
-    tmp_path / 'run', f'--gin.DATA_DIR={run.directory("data")}'
-  )
+  command = _command(tmp_path / 'run', f'--gin.DATA_DIR={run.folder("data")}')
   metrics = tmp_path / 'run' / 'bc' / journal.METRICS_FILE
   saved = []
   for _ in range(2):

@@ -39,7 +39,7 @@ def test_items_are_samples_of_the_stored_evaluations(run):
   first, last = run.policies()[0], run.policies()[-1]
   for step, name in ((first, 'first'), (last, 'second')):
     store = sample_store.SampleStore.open(
-      run.evaluation_directory(step, 'validation')
+      run.evaluation(step, 'validation').folder
     )
     for item in items:
       rows = np.flatnonzero(store.source_id == item.source_id)
@@ -47,7 +47,9 @@ def test_items_are_samples_of_the_stored_evaluations(run):
         [store.tokens[int(row)] for row in rows]
       )
       assert getattr(item, f'{name}_output') == samples[0]
-      assert getattr(item, f'{name}_policy') == policies.digest(step.directory)
+      assert getattr(item, f'{name}_policy') == policies.digest(
+        step.policy_folder
+      )
   pairs = run.data.pairs('validation')
   for item in items:
     assert item.source == pairs.source_text(item.source_id)
@@ -72,14 +74,14 @@ def test_policies_are_named_by_their_folders(run):
 
 def test_one_policy_under_two_names_is_refused(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
-  give_weights(copy, copy.policies()[-1], policies.digest(copy.directory('bc')))
+  give_weights(copy, copy.policies()[-1], policies.digest(copy.folder('bc')))
   with pytest.raises(ValueError, match='bc and improve_2_2 have the same weig'):
     rate.items(copy)
 
 
 def give_weights(run, step, digest):
   """Lets the evaluation of a policy be one of weights of that digest."""
-  path = run.evaluation_directory(step, 'validation') / 'manifest.json'
+  path = run.evaluation(step, 'validation').folder / 'manifest.json'
   manifest = files.read_json(path)
   manifest['settings']['policy'] = digest
   files.write_json(path, manifest, sealed=True)
@@ -96,7 +98,7 @@ def answer(run, items, scores):
 
 def without_judge(run):
   for directory in (
-    run.evaluation_directory(step, split)
+    run.evaluation(step, split).folder
     for step in run.policies()
     for split in run.experiment.evaluate.splits
   ):
@@ -215,12 +217,12 @@ def test_a_reward_model_learns_from_the_export(run, tmp_path):
     smoke.settings(
       'Task.ratings=@RatingsFile()',
       f"RatingsFile.path='{exported}'",
-      f'DATA_DIR={run.directory("data")}',
-      f'BC_DIR={run.directory("bc")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'BC_DIR={run.folder("bc")}',
     ),
     tmp_path / 'learning',
   )
-  manifest = folder_lib.read_manifest(learning.reward())
+  manifest = folder_lib.read_manifest(learning.make('reward'))
   # Of 30 sources three are for dev and three for test, with two outputs each.
   assert manifest['agreement']['dev']['rows'] == 6
   assert manifest['agreement']['test']['rows'] == 6

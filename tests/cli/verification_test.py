@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.cli import verification
 from rest_jax.evaluation import results
@@ -96,7 +95,7 @@ def test_every_damaged_file_is_named(copy, damage):
 
 
 def test_a_cut_or_missing_file_is_named_without_being_read(copy):
-  shard = next(copy.grow_directory(1).glob('samples-00001*'))
+  shard = next(copy.folder('grow_1').glob('samples-00001*'))
   content = shard.read_bytes()
   shard.write_bytes(content[:-1])
   outputs = next(copy.model_dir.glob('evaluate/*/greedy.txt'))
@@ -125,9 +124,9 @@ def _tree(run) -> dict[str, bytes]:
 
 def _digests(run) -> dict[str, str]:
   return {
-    str(step.directory): folder_lib.read_manifest(step.directory)['training'][
-      'params_digest'
-    ]
+    str(step.policy_folder): folder_lib.read_manifest(step.policy_folder)[
+      'training'
+    ]['params_digest']
     for step in run.policies()
   }
 
@@ -135,14 +134,14 @@ def _digests(run) -> dict[str, str]:
 def test_what_is_damaged_is_made_again_alone(copy, caplog):
   draw = random.Random(1)
   before, digests = _tree(copy), _digests(copy)
-  first, second = copy.grow_directory(1), copy.grow_directory(2)
+  first, second = copy.folder('grow_1'), copy.folder('grow_2')
   parameters = next(
-    (copy.improve_directory(1, 1) / 'checkpoints').glob('*/params/d/*')
+    (copy.folder('improve_1_1') / 'checkpoints').glob('*/params/d/*')
   )
   damaged = [
     next(first.glob('samples-00001*')),
     next(second.glob('rewards/learned-00002*')),
-    next(copy.directory('data').glob('pairs-validation*')),
+    next(copy.folder('data').glob('pairs-validation*')),
     next(copy.model_dir.glob('evaluate/bc-test/outputs.npz')),
     parameters,
   ]
@@ -160,7 +159,7 @@ def test_what_is_damaged_is_made_again_alone(copy, caplog):
   for path in damaged:
     assert f'{path} does not have its checksum' in caplog.text
     assert not path.exists()
-  rest.rest(copy)
+  copy.rest()
   assert _tree(copy) == before
   assert _digests(copy) == digests
   assert {path: path.stat().st_mtime_ns for path in others} == times
@@ -168,7 +167,7 @@ def test_what_is_damaged_is_made_again_alone(copy, caplog):
 
 
 def test_what_cannot_be_made_again_ends_the_run(copy):
-  bc = copy.directory('bc')
+  bc = copy.folder('bc')
   manifest = files.read_json(bc / folder_lib.MANIFEST)
   manifest['inventory']['rated.tsv'] = (3, '')
   files.write_json(bc / folder_lib.MANIFEST, manifest, sealed=True)
@@ -180,7 +179,7 @@ def test_what_cannot_be_made_again_ends_the_run(copy):
 @pytest.mark.parametrize('verify', ['fast', 'full'])
 @pytest.mark.parametrize('added', [b'x', b'5', b'\xff', b'{}\n'])
 def test_what_no_stage_reads_only_warns(copy, caplog, verify, added):
-  path = copy.directory('bc') / 'metrics.jsonl'
+  path = copy.folder('bc') / 'metrics.jsonl'
   whole = path.read_bytes()
   lines = journal.read_metrics(path.parent)
   path.write_bytes(whole + added)
@@ -194,24 +193,24 @@ def test_what_no_stage_reads_only_warns(copy, caplog, verify, added):
 
 
 def test_folders_of_other_runs_are_not_changed(copy, tmp_path):
-  shard = next(copy.grow_directory(1).glob('samples-00001*'))
+  shard = next(copy.folder('grow_1').glob('samples-00001*'))
   shard.write_bytes(b'')
   other = run_lib.Run(
-    smoke.settings(f'GROW_DIR={copy.grow_directory(1)}'), tmp_path / 'other'
+    smoke.settings(f'GROW_DIR={copy.folder("grow_1")}'), tmp_path / 'other'
   )
   with pytest.raises(verification.DamagedError, match=str(shard)):
     verification.check(other, 'fast')
   assert shard.exists()
-  assert (copy.grow_directory(1) / folder_lib.MANIFEST).exists()
+  assert (copy.folder('grow_1') / folder_lib.MANIFEST).exists()
 
 
 def test_a_mode_that_reads_a_part_is_not_stopped_by_the_rest(copy):
   next(copy.model_dir.glob('evaluate/*/greedy.txt')).unlink()
-  verification.check(copy, 'full', only={copy.directory('data')}, repairs=False)
+  verification.check(copy, 'full', only={copy.folder('data')}, repairs=False)
 
 
 def test_a_folder_without_checksums_cannot_be_verified(copy):
-  path = copy.directory('bc') / folder_lib.MANIFEST
+  path = copy.folder('bc') / folder_lib.MANIFEST
   manifest = files.read_json(path)
   del manifest['inventory']
   files.write_json(path, manifest, sealed=True)
@@ -225,7 +224,7 @@ def test_a_folder_without_checksums_cannot_be_verified(copy):
 
 def test_what_killed_programs_left_is_removed(copy):
   left = [
-    copy.grow_directory(1) / '.samples-00001-of-00004.arrow.12.tmp',
+    copy.folder('grow_1') / '.samples-00001-of-00004.arrow.12.tmp',
     copy.model_dir / '.results.json.12.tmp',
   ]
   for path in left:
@@ -237,4 +236,4 @@ def test_what_killed_programs_left_is_removed(copy):
   assert all(path.exists() for path in (*left, removed))
   verification.check(copy, 'fast')
   assert not any(path.exists() for path in (*left, removed))
-  assert copy.directory('bc').exists()
+  assert copy.folder('bc').exists()

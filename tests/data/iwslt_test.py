@@ -338,7 +338,7 @@ def test_a_task_of_it_is_prepared(folder, tmp_path):
   text = dry_run.describe(run, 'prepare')
   assert 'IwsltArchive: Niemand: Über nichts' in text
   assert not run.model_dir.exists()
-  run.prepare()
+  run.make('data')
   counts = {
     split: len(run.data.pairs(split))
     for split in (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)

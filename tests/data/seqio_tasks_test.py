@@ -8,11 +8,10 @@ import pytest
 from rest_jax.data import seqio_tasks, sources, stored_rows, vocabularies
 from rest_jax.data import task as task_lib
 from rest_jax.losses import bc
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh
 from rest_jax.stages import bc as bc_stage
-from rest_jax.stages import prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.training import journal, optimizers, trainer
+from tests import single_stage
 from tests.data import small_run
 from tests.models import tiny
 
@@ -185,7 +184,7 @@ def test_a_task_of_tfds_that_is_not_there_says_what_to_run_where(tmp_path):
 def test_a_mixture_of_two_tasks_trains(tmp_path):
   mixed = seqio_tasks.SeqioPairs(task='pairs_mixed', limit=40)
   few = seqio_tasks.SeqioPairs(task='pairs_tokenized')
-  data = prepare.run(
+  data = single_stage.prepared(
     task_lib.Task(
       name='mixed',
       train=mixed,
@@ -193,11 +192,15 @@ def test_a_mixture_of_two_tasks_trains(tmp_path):
       test=few,
       vocabulary=vocabularies.VocabularyConfig(size=30),
     ),
-    directory=tmp_path / 'data',
+    tmp_path / 'data',
   )
   assert len(data.pairs('train')) == 40
-  policy = policy_lib.Policy(tiny.config(vocab_size=30))
-  bc_stage.run(
+  context = context_lib.Context(
+    data_folder=data.directory,
+    bc_folder=tmp_path / 'bc',
+    network=tiny.config(vocab_size=30),
+  )
+  single_stage.trained(
     bc_stage.BCConfig(
       loss=bc.BC(),
       trainer=trainer.TrainerConfig(
@@ -209,11 +212,7 @@ def test_a_mixture_of_two_tasks_trains(tmp_path):
         optimizer=optimizers.OptimizerConfig(learning_rate=0.02),
       ),
     ),
-    policy=policy,
-    data=data,
-    mesh_config=mesh.MeshConfig(),
-    directory=tmp_path / 'bc',
-    seed=0,
+    context,
   )
   losses = [
     line['loss'] for line in journal.read_metrics(tmp_path / 'bc')

@@ -6,6 +6,7 @@ import numpy as np
 
 from rest_jax.data import sample_store, sources, task, vocabularies
 from rest_jax.stages import prepare
+from tests import single_stage
 
 NUM_SOURCES = 6
 SAMPLES = 4  # The reference and three samples of each source.
@@ -39,7 +40,7 @@ def write(folder: pathlib.Path) -> prepare.PreparedData:
     sources=texts(NUM_SOURCES), references=texts(NUM_SOURCES, 1)
   )
   validation = sources.TextPairs(sources=texts(3, 2), references=texts(3, 3))
-  data = prepare.run(
+  data = single_stage.prepared(
     task.Task(
       name='small',
       train=split,
@@ -47,7 +48,7 @@ def write(folder: pathlib.Path) -> prepare.PreparedData:
       test=validation,
       vocabulary=vocabularies.VocabularyConfig(size=24),
     ),
-    directory=folder / 'data',
+    folder / 'data',
   )
   write_grow(folder / 'grow_1', data)
   return data

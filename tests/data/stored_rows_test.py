@@ -10,8 +10,9 @@ import pytest
 from rest_jax.data import sample_store, sources, stored_rows, task, vocabularies
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
-from rest_jax.stages import improve_rows, prepare
+from rest_jax.stages import improve_rows
 from rest_jax.storage import files
+from tests import single_stage
 from tests.data import small_run
 
 
@@ -45,7 +46,7 @@ def test_sources_alone_have_no_targets(tmp_path):
   pairs = sources.TextPairs(
     sources=small_run.texts(6), references=small_run.texts(6, 1)
   )
-  prepare.run(
+  single_stage.prepared(
     task.Task(
       name='t',
       train=pairs,
@@ -54,7 +55,7 @@ def test_sources_alone_have_no_targets(tmp_path):
       grow=sources.TextPairs(sources=small_run.texts(4, 2)),
       vocabulary=vocabularies.VocabularyConfig(size=24),
     ),
-    directory=tmp_path,
+    tmp_path,
   )
   rows = stored_rows.of_pairs(tmp_path).splits['grow']
   assert rows.count == 4

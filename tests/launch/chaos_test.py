@@ -31,7 +31,7 @@ def test_moments_are_drawn_from_the_seed():
 
 def test_equal_runs_have_no_differences(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
-  path = copy.directory('bc') / 'manifest.json'
+  path = copy.folder('bc') / 'manifest.json'
   manifest = files.read_json(path)
   manifest['stage_seconds'] += 1
   files.write_json(path, manifest, sealed=True)
@@ -52,7 +52,7 @@ def _change_results(run):
 
 
 def _change_arrays(run):
-  folder = run.directory('bc') / 'checkpoints' / '30'
+  folder = run.folder('bc') / 'checkpoints' / '30'
   for path in folder.glob('params/**/d/*'):
     _flip(path)
 
@@ -61,11 +61,11 @@ def _change_arrays(run):
   'change, what',
   [
     (
-      lambda run: _flip(next(run.grow_directory(1).glob('samples-00001*'))),
+      lambda run: _flip(next(run.folder('grow_1').glob('samples-00001*'))),
       'grow_1/samples-00001-of-00004.arrow has other bytes',
     ),
     (
-      lambda run: next(run.grow_directory(2).glob('rewards/*00003*')).unlink(),
+      lambda run: next(run.folder('grow_2').glob('rewards/*00003*')).unlink(),
       '00003-of-00004.arrow is missing',
     ),
     (_change_results, 'results.json has another content'),

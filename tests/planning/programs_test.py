@@ -79,7 +79,7 @@ def test_a_batch_of_improve_is_that_of_the_stage(
   rows = improve_stage.select_rows(
     experiment.improve,
     improve_step=1,
-    grow_directory=run.grow_directory(1),
+    grow_directory=run.folder('grow_1'),
     reward_name=experiment.reward.name,
     data=run.data,
   )
@@ -98,7 +98,7 @@ def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
   experiment = _settings('oac')
   rows, _ = value_stage._rows(
     experiment.value,
-    run.grow_directory(1),
+    run.folder('grow_1'),
     experiment.reward.name,
     run.data,
   )

@@ -30,7 +30,7 @@ def other(run, tmp_path):
 
 
 def last(run):
-  return run.evaluation_directory(run.policies()[-1], 'validation')
+  return run.evaluation(run.policies()[-1], 'validation').folder
 
 
 def edit(folder, change):
@@ -90,7 +90,7 @@ def test_a_difference_is_paired_by_source(run, other):
   rescore(last(other), 'learned', lambda raw: raw + noise.astype(np.float32))
   side = compare_runs.compare([run.model_dir, other.model_dir])
   _, second = cells(side, 'reward ×100')[LAST]
-  scale = run.normalizer()
+  scale = run.reward.normalizer()
   sources = sample_store.SampleStore.open(last(run)).source_id
   expected = metrics.clustered_mean(
     noise / (scale.high - scale.low), sources
@@ -109,7 +109,7 @@ def test_another_scale_of_the_same_reward_is_undone(run, other):
   for step in other.policies():
     for split in ('validation', 'test'):
       edit(
-        other.evaluation_directory(step, split),
+        other.evaluation(step, split).folder,
         lambda settings: settings.update(normalizer={'low': -9.0, 'high': 9.0}),
       )
   side = compare_runs.compare([run.model_dir, other.model_dir])

@@ -89,7 +89,7 @@ def test_the_samples_are_those_of_the_stores(run):
   assert len(data['policies']) == len(steps)
   pairs = run.data.pairs('validation')
   for index in (0, len(steps) - 1):
-    directory = run.evaluation_directory(steps[index], 'validation')
+    directory = run.evaluation(steps[index], 'validation').folder
     store = sample_store.SampleStore.open(directory)
     rewards = store.rewards('learned')[1]
     for source in (data['sources'][0], data['sources'][-1]):
@@ -108,7 +108,7 @@ def test_the_samples_are_those_of_the_stores(run):
 
 class TestRewards:
   def test_counts_and_thresholds(self, run):
-    directory = run.grow_directory(1)
+    directory = run.folder('grow_1')
     store = sample_store.SampleStore.open(directory)
     rewards = store.rewards('learned')[1]
     found = gather_rewards.distribution(directory, 'learned', [0.5])
@@ -117,7 +117,7 @@ class TestRewards:
     assert found.mean == pytest.approx(rewards.mean(dtype='float64'))
 
   def test_a_global_threshold_is_drawn_as_it_was(self, run):
-    steps = {i: run.improve_directory(1, i) for i in (1, 2)}
+    steps = {i: run.folder(f'improve_1_{i}') for i in (1, 2)}
     made = [
       folder_lib.read_manifest(folder)['kept']['threshold']
       for folder in steps.values()
@@ -135,11 +135,11 @@ class TestRewards:
     assert 'a threshold for each source' not in read(run).text
 
   def kept(self, run, grow_step=1):
-    steps = {i: run.improve_directory(grow_step, i) for i in (1, 2)}
+    steps = {i: run.folder(f'improve_{grow_step}_{i}') for i in (1, 2)}
     config = run.experiment.improve
     found, what = gather_rewards.kept(
       config,
-      directory=run.grow_directory(grow_step),
+      directory=run.folder(f'grow_{grow_step}'),
       reward_name='learned',
       improve_directories=steps,
       edges=np.linspace(-1, 2, 7),
@@ -160,7 +160,7 @@ class TestRewards:
     whole, _, _ = self.kept(run)
     monkeypatch.setattr(gather_rewards, '_MAX_FILTERED_ROWS', 700)
     some, what, _ = self.kept(run)
-    shards = folder_lib.read_manifest(run.grow_directory(1))['shards']
+    shards = folder_lib.read_manifest(run.folder('grow_1'))['shards']
     assert len(shards) == 4 and '2 of 4 shards' in what
     read_rows = shards[0]['rows'] + shards[3]['rows']
     assert f'{read_rows:,} of ' in what
@@ -176,13 +176,13 @@ class TestStages:
     seconds = [float(row[1].replace(',', '')) for row in rows]
     assert seconds[-1] == pytest.approx(sum(seconds[:-1]), abs=1)
     assert [row[0] for row in rows][:4] == ['data', 'bc', 'reward', 'grow 1']
-    made = folder_lib.read_manifest(run.directory('bc'))
+    made = folder_lib.read_manifest(run.folder('bc'))
     assert rows[1][1] == f'{made["stage_seconds"]:,.1f}'
     assert f'{made["training"]["steps"]} steps' in rows[1][3]
 
   def test_what_filters_kept(self, run):
     cells = gather_stages.kept(run.model_dir)
-    made = folder_lib.read_manifest(run.improve_directory(1, 2))['kept']
+    made = folder_lib.read_manifest(run.folder('improve_1_2'))['kept']
     row = dict(zip(cells.header, cells.rows[1], strict=True))
     assert row['policy'] == 'bc, G=1, I=2'
     assert row['samples kept'] == f'{made["samples"]:,}'
@@ -218,7 +218,7 @@ class TestMissing:
       shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for split in ('validation', 'test'):
       for step in copy.policies():
-        folder = copy.evaluation_directory(step, split)
+        folder = copy.evaluation(step, split).folder
         for path in (folder / 'rewards').glob('human-*'):
           path.unlink()
         manifest = folder_lib.read_manifest(folder)
@@ -230,9 +230,9 @@ class TestMissing:
     # Seconds of a Grow are of every policy that follows it.
     later = [s for s in copy.policies() if s.grow == 1]
     for step in later:
-      shutil.rmtree(step.directory)
+      shutil.rmtree(step.policy_folder)
       for split in ('validation', 'test'):
-        shutil.rmtree(copy.evaluation_directory(step, split))
+        shutil.rmtree(copy.evaluation(step, split).folder)
     copy.report()
     found = read(copy)
     assert ids(found, 'section') == [
@@ -267,10 +267,10 @@ class TestMissing:
 def test_a_veto_counts_as_in_training(run):
   """`samples_of` drops vetoed rows, for the report as for the Improve step."""
   config = run.experiment.improve
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   raw, rewards = store.rewards('learned')
   floor = float(np.median(raw))
-  vetoed = sample_store.SampleStore.open(run.grow_directory(1))
+  vetoed = sample_store.SampleStore.open(run.folder('grow_1'))
   vetoed.manifest = {**store.manifest, 'rewards': {'learned': {'floor': floor}}}
   plain = improve_stage.samples_of(config, store, 'learned', raw, rewards)
   some = improve_stage.samples_of(config, vetoed, 'learned', raw, rewards)

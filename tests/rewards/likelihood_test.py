@@ -87,19 +87,21 @@ def test_a_run_scores_by_its_own_bc_policy(tmp_path_factory):
       mesh=run.experiment.mesh,
       vocabulary=run.data.vocabulary,
       pairs=run.data.pairs('train'),
-      network=run.policy.config,
-      policy=run.directory('bc'),
-      trained=run.directory('reward'),
+      network=run.context.policy.config,
+      policy=run.folder('bc'),
+      trained=run.folder('reward'),
     )
   )
   assert reward.name == 'likelihood'
-  assert reward.digest == policies.digest(run.directory('bc'))
+  assert reward.digest == policies.digest(run.folder('bc'))
   pairs = run.data.pairs('validation')
   sources = [pairs.source_text(row) for row in range(4)]
   references = [pairs.reference_text(row) for row in range(4)]
-  params = policies.load(run.directory('bc'), run.policy, run.experiment.mesh)
+  params = policies.load(
+    run.folder('bc'), run.context.policy, run.experiment.mesh
+  )
   expected = [
-    _mean_log_prob(run.policy, params, run.data.vocabulary, *pair)
+    _mean_log_prob(run.context.policy, params, run.data.vocabulary, *pair)
     for pair in zip(sources, references, strict=True)
   ]
   rewards = reward.score(sources, references)

@@ -52,14 +52,14 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
     [np.append(run.data.vocabulary.encode(lines[i]), 1) for i in filled]
   )
   assert len(set(np.digitize(tokens.lengths, (8.5, 12.5)))) > 1
-  directory = run.improve_directory(1, 2)
+  directory = run.folder('improve_1_2')
   block = sampler_lib.Sampler(
-    run.improved_policy,
+    run.context.improved_policy,
     run.experiment.sample.decode,
     run.experiment.mesh.build(),
     vocabulary_size=run.data.vocabulary.size,
   ).sample_all(
-    policies.load(directory, run.improved_policy, run.experiment.mesh),
+    policies.load(directory, run.context.improved_policy, run.experiment.mesh),
     tokens,
     np.array(filled) + 7,
     seed=seeds.seed_for(run.experiment.seed, seeds.Purpose.SAMPLE),
@@ -69,7 +69,7 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
   for at, i in enumerate(filled):
     texts = run.data.vocabulary.decode_batch(block.tokens[at])
     raw = run.reward_model.score([lines[i]] * 8, texts)
-    rewards = run.normalizer()(raw)
+    rewards = run.reward.normalizer()(raw)
     # Finished ones first, by reward.
     order = np.lexsort((-rewards, ~block.finished[at]))
     assert answers[i].samples[0].hypothesis == texts[order[0]]
@@ -160,7 +160,7 @@ def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
   counts = answers.write_answers(
     greedy.answerer(), sources(run), 'best', written
   )
-  folder = run.evaluation_directory(step, prepare.VALIDATION)
+  folder = run.evaluation(step, prepare.VALIDATION).folder
   expected = (folder / 'greedy.txt').read_text(encoding='utf-8')
   assert written.getvalue() == expected
   assert counts == {'lines': len(sources(run)), 'empty': 0, 'cut': 0}
@@ -396,13 +396,13 @@ def test_standard_input_is_named_with_line_and_byte():
 
 
 def test_policies_by_name(run, tmp_path):
-  assert run.policy_named().directory == run.improve_directory(2, 2)
-  assert run.policy_named('bc').directory == run.directory('bc')
+  assert run.policy_named().policy_folder == run.folder('improve_2_2')
+  assert run.policy_named('bc').policy_folder == run.folder('bc')
   with pytest.raises(ValueError, match=r'one of bc, improve_1_1,.*improve_9_9'):
     run.policy_named('improve_9_9')
   copy = smoke.copied(run, tmp_path)
-  (copy.improve_directory(2, 2) / folder_lib.MANIFEST).unlink()
-  assert copy.policy_named().directory == copy.improve_directory(2, 1)
+  (copy.folder('improve_2_2') / folder_lib.MANIFEST).unlink()
+  assert copy.policy_named().policy_folder == copy.folder('improve_2_1')
   with pytest.raises(FileNotFoundError, match='improve_2_2'):
     copy.answerer('improve_2_2')
 

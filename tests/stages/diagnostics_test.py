@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 
 def measured(run, step, split='validation'):
-  directory = run.evaluation_directory(step, split)
+  directory = run.evaluation(step, split).folder
   return folder_lib.read_manifest(directory)['diagnostics']
 
 
@@ -46,10 +46,12 @@ def distance(run, step, decode):
   pairs = run.data.pairs('validation')
   return diagnostics.distance_to_bc(
     decode,
-    params=policies.load(step.directory, run.policy, run.experiment.mesh),
-    policy=run.policy,
-    policy_directory=step.directory,
-    bc_directory=run.directory('bc'),
+    params=policies.load(
+      step.policy_folder, run.context.policy, run.experiment.mesh
+    ),
+    policy=run.context.policy,
+    policy_directory=step.policy_folder,
+    bc_directory=run.folder('bc'),
     data=run.data,
     pairs=pairs,
     rows=np.arange(len(pairs)),
@@ -76,11 +78,11 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
   mesh = run.experiment.mesh
   decode = run.experiment.evaluate.decode.untempered()
   ours, bc = (
-    policies.load(folder, run.policy, mesh)
-    for folder in (step.directory, run.directory('bc'))
+    policies.load(folder, run.context.policy, mesh)
+    for folder in (step.policy_folder, run.folder('bc'))
   )
   sampler = draw_samples.policy_sampler(
-    run.policy, decode, mesh, run.data.vocabulary
+    run.context.policy, decode, mesh, run.data.vocabulary
   )
   blocks = list(
     sampler.sample(
@@ -98,7 +100,9 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
   )
 
   def probabilities(params):
-    weights = np.exp(np.asarray(run.policy.logits(params, batch), np.float64))
+    weights = np.exp(
+      np.asarray(run.context.policy.logits(params, batch), np.float64)
+    )
     return weights / weights.sum(-1, keepdims=True)
 
   p, q = probabilities(ours), probabilities(bc)
@@ -113,7 +117,7 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
 
 def test_the_counts_are_those_of_the_scores(run):
   for step in run.policies():
-    directory = run.evaluation_directory(step, 'test')
+    directory = run.evaluation(step, 'test').folder
     scores = folder_lib.read_manifest(directory)['measured']
     greedy = outputs.read(directory)['greedy']
     for name in ('bleu', 'chrf'):
@@ -138,7 +142,7 @@ def test_differences_are_those_of_the_scores(run):
 
 def test_fewer_sources_are_evenly_spread(run):
   step = run.policies()[0]
-  directory = run.evaluation_directory(step, 'validation')
+  directory = run.evaluation(step, 'validation').folder
   manifest = folder_lib.read_manifest(directory)
   pairs = run.data.pairs('validation')
   arguments = {

@@ -41,7 +41,9 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize('top_k', [None, 3])
 def test_entropies_are_those_of_the_logits(run, top_k):
-  params = policies.load(run.directory('bc'), run.policy, run.experiment.mesh)
+  params = policies.load(
+    run.folder('bc'), run.context.policy, run.experiment.mesh
+  )
   pairs = run.data.pairs('validation')
   targets = ragged.Ragged.from_lists([[5, 9, 1], [7, 1]])
   decode = dataclasses.replace(
@@ -52,11 +54,13 @@ def test_entropies_are_those_of_the_logits(run, top_k):
     sources=(pairs.source_tokens, rows),
     targets=(targets, rows),
     mesh_config=run.experiment.mesh,
-  ).entropies(run.policy, params, decode)
+  ).entropies(run.context.policy, params, decode)
   batch = loader.decoder_batch(
     pairs.source_tokens.pad(rows, 48), targets.pad(rows, 48)
   )
-  logits = np.asarray(run.policy.logits(params, batch), np.float64) / 0.5
+  logits = (
+    np.asarray(run.context.policy.logits(params, batch), np.float64) / 0.5
+  )
   if top_k is not None:
     logits = np.sort(logits, -1)[..., -top_k:]
   log_q = np.asarray(jax.nn.log_softmax(logits))
@@ -66,20 +70,17 @@ def test_entropies_are_those_of_the_logits(run, top_k):
 
 
 def test_bc_has_its_own_entropy_at_its_own_temperature(run, tmp_path):
-  directory = equal_entropy.run(
-    run.experiment.evaluate.decode,
-    policy=run.policy,
-    policy_directory=run.directory('bc'),
-    bc_policy=run.policy,
-    bc_directory=run.directory('bc'),
-    data=run.data,
+  stage = equal_entropy.EqualEntropy(
+    decode=run.experiment.evaluate.decode,
+    policy=run.stage('bc'),
+    bc=run.stage('bc'),
+    data=run.stage('data'),
     max_sources=20,
-    mesh_config=run.experiment.mesh,
-    directory=tmp_path / 'equal_entropy',
     seed=3,
+    folder=tmp_path / 'equal_entropy',
   )
-  found = folder_lib.read_manifest(directory)
-  assert equal_entropy.temperature(directory) == pytest.approx(0.8)
+  found = folder_lib.read_manifest(run.make(stage))
+  assert stage.temperature() == pytest.approx(0.8)
   entropies = [point['entropy'] for point in found['entropies']]
   assert entropies == sorted(entropies) and entropies[0] < 0.5 * entropies[-1]
 
@@ -90,17 +91,18 @@ def controlled(run, tmp_path_factory):
   copy = smoke.copied(run, tmp_path_factory.mktemp('controls'))
   settings = smoke.settings('CONTROLS=True')
   found = run_lib.Run(settings, copy.model_dir)
-  found.evaluate_finished()
+  found.evaluate()
   return found
 
 
 def test_controls_are_planned_and_can_be_left_out(run, tmp_path):
   asked = run_lib.Run(smoke.settings('CONTROLS=True'), tmp_path)
-  assert [step.name for step in asked.controls()] == [
+  assert [step.policy_name for step in asked.controls()] == [
     'bc_trained_on',
     'bc_equal_entropy',
   ]
-  assert asked.policies() == run_lib.Run(run.experiment, tmp_path).policies()
+  without = run_lib.Run(run.experiment, tmp_path).policies()
+  assert [p.name for p in asked.policies()] == [p.name for p in without]
   assert asked.reported() == asked.policies()  # None is finished.
   plan = dry_run.describe(asked, 'rest')
   assert f'to do     bc trained on: {asked.variant_dir}/bc_trained_on' in plan
@@ -112,21 +114,20 @@ def test_controls_are_planned_and_can_be_left_out(run, tmp_path):
 def test_more_training_is_as_long_as_all_improve_steps(controlled):
   manifest = folder_lib.read_manifest(controlled.variant_dir / 'bc_trained_on')
   steps = sum(
-    folder_lib.read_manifest(step.directory)['training']['steps']
+    folder_lib.read_manifest(step.policy_folder)['training']['steps']
     for step in controlled.policies()
-    if step.grow
+    if step.grow_step
   )
   assert manifest['training']['steps'] == steps
-  improve = folder_lib.read_manifest(controlled.improve_directory(1, 1))
+  improve = folder_lib.read_manifest(controlled.folder('improve_1_1'))
   assert manifest['settings']['evaluation'] == improve['settings']['evaluation']
-  bc = policies.digest(controlled.directory('bc'))
+  bc = policies.digest(controlled.folder('bc'))
   assert manifest['settings']['init'] == bc
 
 
 def test_controls_are_in_results_table_and_page(controlled):
   results = results_lib.read(controlled.model_dir / 'results.json')
-  directory = controlled.variant_dir / 'equal_entropy'
-  temperature = equal_entropy.temperature(directory)
+  temperature = controlled.stage('equal_entropy').temperature()
   names = ['BC trained on', f'BC at T={temperature:.2f}']
   for split in ('validation', 'test'):
     found = {v.name: v for v in results.of_split(split)}
@@ -146,7 +147,7 @@ def test_controls_are_in_results_table_and_page(controlled):
 
 
 def test_finished_controls_are_used_as_they_are(controlled, monkeypatch):
-  before = controlled.make_controls()
+  before = controlled.controls()
   assert controlled.reported()[-2:] == before
   monkeypatch.setattr(
     evaluation, 'Evaluation', lambda **_: pytest.fail('evaluated again')

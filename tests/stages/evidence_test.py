@@ -35,15 +35,19 @@ def finished(tmp_path_factory):
 def run(finished, tmp_path_factory):
   settings = smoke.settings(
     *OVERRIDES,
-    f'DATA_DIR={finished.directory("data")}',
-    f'BC_DIR={finished.directory("bc")}',
+    f'DATA_DIR={finished.folder("data")}',
+    f'BC_DIR={finished.folder("bc")}',
     gin_files=CONSENSUS,
   )
   run = run_lib.Run(settings, tmp_path_factory.mktemp('consensus'))
-  grown = run.grow(1, run.directory('bc'))
-  run.improve(1, 1, grown, run.directory('bc'))
+  run.make('grow_1')
+  run.make('improve_1_1')
   run.evaluate()
   return run
+
+
+def stored(run, split):
+  return evidence_lib.load(run.stage(f'evidence_{split}'), run.context)
 
 
 def texts(run, store):
@@ -51,7 +55,7 @@ def texts(run, store):
 
 
 def test_a_grow_is_judged_by_its_own_samples(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   found, hypotheses = store.rewards('consensus')[0], texts(run, store)
   for number in (0, 7):
     rows = np.flatnonzero((store.source_id == number) & (store.sample_id >= 0))
@@ -68,10 +72,10 @@ def test_a_grow_is_judged_by_its_own_samples(run):
 
 @pytest.mark.parametrize('split', ['validation', 'test'])
 def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
-  evidence = run.evidence(split)
+  evidence = stored(run, split)
   assert len(evidence(0)) == 2
   for step in run.policies():
-    directory = run.evaluation_directory(step, split)
+    directory = run.evaluation(step, split).folder
     store = sample_store.SampleStore.open(directory)
     hypotheses = texts(run, store)
     expected = run.reward_model.score(
@@ -83,8 +87,8 @@ def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
     manifest = folder_lib.read_manifest(directory)
     assert manifest['settings']['evidence'] == evidence.digest
     assert manifest['measured']['collapse']['collapsed'] < 0.5
-  improved = folder_lib.read_manifest(run.improve_directory(1, 1))
-  chosen_by = run.evidence('validation').digest
+  improved = folder_lib.read_manifest(run.folder('improve_1_1'))
+  chosen_by = stored(run, 'validation').digest
   assert improved['settings']['evaluation']['evidence'] == chosen_by
   results = json.loads((run.model_dir / 'results.json').read_text())
   assert {v['improve'] for v in results['variants']} == {0, 1}
@@ -92,9 +96,9 @@ def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
 
 def test_the_evidence_is_drawn_anew(run):
   """Not what BC is evaluated on, which would agree with itself."""
-  evidence = run.evidence('test')
+  evidence = stored(run, 'test')
   store = sample_store.SampleStore.open(
-    run.evaluation_directory(run.policies()[0], 'test')
+    run.evaluation(run.policies()[0], 'test').folder
   )
   drawn = texts(run, store)
   own = base.Peers.own(store.source_id, drawn).samples
@@ -106,9 +110,9 @@ def test_the_evidence_is_drawn_anew(run):
 
 
 def test_finished_evidence_is_used_and_other_settings_are_refused(run):
-  folder = run.evidence_directory('test')
+  folder = run.folder('evidence_test')
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
-  assert run_lib.Run(run.experiment, run.model_dir).evidence('test')
+  assert run_lib.Run(run.experiment, run.model_dir).make('evidence_test')
   assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
   assert folder in run.folders()
   decode = run.experiment.evidence.decode
@@ -119,24 +123,24 @@ def test_finished_evidence_is_used_and_other_settings_are_refused(run):
     ),
   )
   with pytest.raises(folder_lib.SettingsChangedError, match='num_samples'):
-    run_lib.Run(other, run.model_dir).evidence('test')
+    run_lib.Run(other, run.model_dir).make('evidence_test')
 
 
 def test_a_reward_of_single_hypotheses_has_none(finished):
-  assert finished.evidence('test') is None
+  assert not finished.of_kind(evidence_lib.Evidence)
   assert not (finished.model_dir / 'evidence').exists()
 
 
 def test_probes_and_the_plan(run):
-  run.test_reward()
-  report = folder_lib.read_manifest(run.probe_directory())
-  assert report['settings']['evidence'] == run.evidence('validation').digest
+  run.make_mode('test_reward')
+  report = folder_lib.read_manifest(run.folder('probe'))
+  assert report['settings']['evidence'] == stored(run, 'validation').digest
   plan = dry_run.describe(run, 'rest')
-  assert f'finished  evidence test: {run.evidence_directory("test")}' in plan
+  assert f'finished  evidence test: {run.folder("evidence_test")}' in plan
 
 
 def test_a_policy_of_one_output_is_warned_of(run, tmp_path):
-  evidence = run.evidence('test')
+  evidence = stored(run, 'test')
   number = 12
   columns = sample_store.SampleRows(
     source_id=np.repeat(np.arange(number), 2),

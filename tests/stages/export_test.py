@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 def export_to(run, folder: pathlib.Path, **changes) -> int:
   settings = {
-    'grow_directory': run.grow_directory(1),
+    'grow_directory': run.folder('grow_1'),
     'reward_name': 'learned',
     'data': run.data,
     **changes,
@@ -33,7 +33,7 @@ def export_to(run, folder: pathlib.Path, **changes) -> int:
 
 def test_every_row_of_the_store_is_there(run, tmp_path):
   num_rows = export_to(run, tmp_path / 'out')
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   written = sorted((tmp_path / 'out').iterdir())
   num_shards = len(store.manifest['shards'])
   assert num_shards > 1
@@ -107,7 +107,7 @@ def test_the_command_line(run, tmp_path, capsys):
   with flagsaver.flagsaver(**given, output=str(tmp_path / 'out')):
     assert main.main(['rest_jax'], []) == 0
   table = pyarrow.dataset.dataset(tmp_path / 'out').to_table()
-  store = sample_store.SampleStore.open(run.grow_directory(2))
+  store = sample_store.SampleStore.open(run.folder('grow_2'))
   np.testing.assert_array_equal(
     table['reward'].to_numpy(), store.rewards('learned')[1]
   )

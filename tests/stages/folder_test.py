@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from rest_jax import rest
 from rest_jax.stages import folder
 from rest_jax.storage import remote
 
@@ -203,6 +204,7 @@ def test_content_digest_ignores_time_only():
 def test_what_is_not_finished_says_what_to_run(
   tmp_path, monkeypatch, path, command
 ):
+  assert rest.stages  # With it, all kinds of stages are imported.
   monkeypatch.chdir(tmp_path)
   with pytest.raises(FileNotFoundError, match='Run it first') as caught:
     folder.read_manifest(path)

@@ -42,11 +42,10 @@ def run(tmp_path_factory):
     gin_files=(str(folder / 'reward.gin'),),
   )
   run = run_lib.Run(settings, folder / 'run')
-  run.prepare()
-  policy = run.bc()
-  assert run.reward() is None
-  grown = run.grow(1, policy)
-  run.improve(1, 1, grown, policy)
+  run.make('data')
+  run.make('bc')
+  run.make('grow_1')
+  run.make('improve_1_1')
   run.evaluate()
   return run
 
@@ -56,16 +55,16 @@ def columns(store):
 
 
 def test_each_part_has_a_column(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   assert set(store.reward_names()) == COLUMNS
-  manifest = folder_lib.read_manifest(run.grow_directory(1))
+  manifest = folder_lib.read_manifest(run.folder('grow_1'))
   assert set(manifest['rewards']) == COLUMNS
   assert manifest['rewards']['guarded']['floor'] == -5.0
   assert not (run.model_dir / 'reward').exists()
 
 
 def test_the_columns_are_what_the_rewards_say(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   found = columns(store)
   pairs = run.data.pairs('train')
   hypotheses = run.data.vocabulary.decode_batch(list(store.tokens))
@@ -90,7 +89,7 @@ def test_the_columns_are_what_the_rewards_say(run):
 
 
 def test_the_scale_is_of_what_passes(run):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   raw, reward = store.rewards('guarded')
   passing = raw > -5.0
   low, high = np.percentile(raw[passing].astype(np.float64), [0.5, 99.5])
@@ -111,11 +110,11 @@ def test_what_is_vetoed_is_never_trained_on(run, monkeypatch):
   improve_stage.select_rows(
     run.experiment.improve,
     improve_step=1,
-    grow_directory=run.grow_directory(1),
+    grow_directory=run.folder('grow_1'),
     reward_name='guarded',
     data=run.data,
   )
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   raw, _ = store.rewards('guarded')
   allowed = np.asarray(store.finished) & (store.sample_id != -1)
   assert (allowed & (raw == -5.0)).any()
@@ -125,16 +124,16 @@ def test_what_is_vetoed_is_never_trained_on(run, monkeypatch):
 def test_results_and_improve_use_the_whole(run):
   results = json.loads((run.model_dir / 'results.json').read_text())
   assert {v['improve'] for v in results['variants']} == {0, 1}
-  made = folder_lib.read_manifest(run.improve_directory(1, 1))
+  made = folder_lib.read_manifest(run.folder('improve_1_1'))
   assert made['settings']['reward'] == 'guarded'
   assert made['settings']['evaluation']['reward'] == run.reward_model.digest
 
 
 def test_a_finished_grow_is_used_again(run):
   again = run_lib.Run(run.experiment, run.model_dir)
-  before = {p: p.stat().st_mtime_ns for p in run.grow_directory(1).rglob('*')}
-  again.grow(1, again.directory('bc'))
-  after = {p: p.stat().st_mtime_ns for p in run.grow_directory(1).rglob('*')}
+  before = {p: p.stat().st_mtime_ns for p in run.folder('grow_1').rglob('*')}
+  again.make('grow_1')
+  after = {p: p.stat().st_mtime_ns for p in run.folder('grow_1').rglob('*')}
   assert before == after
 
 
@@ -143,8 +142,8 @@ def test_references_that_are_missing_stop_before_sampling(
 ):
   settings = dataclasses.replace(
     run.experiment,
-    data_dir=str(run.directory('data')),
-    bc_dir=str(run.directory('bc')),
+    data_dir=str(run.folder('data')),
+    bc_dir=str(run.folder('bc')),
   )
   again = run_lib.Run(settings, tmp_path)
   # Its guards learn from D before D loses its references.
@@ -153,5 +152,5 @@ def test_references_that_are_missing_stop_before_sampling(
   pairs.has_references = False
   monkeypatch.setattr(type(run.data), 'pairs', lambda self, split: pairs)
   with pytest.raises(ValueError, match='the train split has none'):
-    again.grow(1, again.directory('bc'))
-  assert not list(again.grow_directory(1).glob('*.arrow'))
+    again.make('grow_1')
+  assert not list(again.folder('grow_1').glob('*.arrow'))

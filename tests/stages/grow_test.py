@@ -60,7 +60,7 @@ def experiment(tmp_path_factory):
     'Task.ratings=None',
     gin_files=('gin_configs/rewards/chrf.gin',),
   )
-  run_lib.Run(made, folder).prepare()
+  run_lib.Run(made, folder).make('data')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
       draw_samples,
@@ -85,7 +85,7 @@ def grown(experiment, folder, worker=None, **arguments):
   run = run_lib.Run(
     dataclasses.replace(experiment, grow=config), folder, **arguments
   )
-  return run.grow(1, run.directory('bc'))
+  return run.make('grow_1')
 
 
 def files(directory):

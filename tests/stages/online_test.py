@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
@@ -33,7 +32,7 @@ def online(run, tmp_path_factory):
   copy = smoke.copied(run, tmp_path_factory.mktemp('online'))
   settings = smoke.settings(*_SETTINGS, gin_files=_PPO)
   made = run_lib.Run(settings, copy.model_dir)
-  rest.rest(made)
+  made.rest()
   return made
 
 
@@ -65,8 +64,8 @@ def test_it_stands_beside_bc_and_rest(run, online):
 
 
 def test_its_budget_is_that_of_a_grow(online):
-  grown = folder_lib.read_manifest(online.grow_directory(1))
-  manifest = folder_lib.read_manifest(online.online_directory())
+  grown = folder_lib.read_manifest(online.folder('grow_1'))
+  manifest = folder_lib.read_manifest(online.folder('online_ppo'))
   cost = manifest['cost']
   assert cost['samples'] == grown['num_sources'] * 4 == 960
   assert 0 < cost['distinct_samples'] <= cost['samples']
@@ -76,7 +75,7 @@ def test_its_budget_is_that_of_a_grow(online):
   assert cost['peak_rss_mb'] > 0
   evaluation = manifest['training']['evaluation']
   assert evaluation['kl_sequence'] >= evaluation['kl_token'] >= 0
-  lines = journal.read_metrics(online.online_directory())
+  lines = journal.read_metrics(online.folder('online_ppo'))
   assert [line['step'] for line in lines if line['split'] == 'validation'] == [
     0, 2, 4,
   ]  # fmt: skip
@@ -90,7 +89,7 @@ def test_what_it_cost_stands_beside_what_rest_cost(online):
   assert [one['policy'] for one in found] == [
     'G=1, I=1', 'G=1, I=2', 'G=2, I=1', 'G=2, I=2', 'PPO',
   ]  # fmt: skip
-  store = sample_store.SampleStore.open(online.grow_directory(1))
+  store = sample_store.SampleStore.open(online.folder('grow_1'))
   is_sample = store.sample_id >= 0
   drawn = [
     (int(source), tuple(store.tokens[int(row)].tolist()))
@@ -106,7 +105,7 @@ def test_what_it_cost_stands_beside_what_rest_cost(online):
   assert second['trained_tokens'] > first['trained_tokens'] > 0
   assert grown_again['samples'] == 2 * first['samples']
   assert last['flops'] > grown_again['flops'] > second['flops'] > first['flops']
-  manifest = folder_lib.read_manifest(online.online_directory())
+  manifest = folder_lib.read_manifest(online.folder('online_ppo'))
   evaluated = manifest['course']
   assert [entry['samples'] for entry in evaluated] == [0, 480, 960]
   best = max(entry['objective'] for entry in evaluated)
@@ -122,7 +121,7 @@ def test_what_it_cost_stands_beside_what_rest_cost(online):
 
 
 def test_the_cost_of_an_improve_step_by_hand(online):
-  directory = online.improve_directory(1, 1)
+  directory = online.folder('improve_1_1')
   training = folder_lib.read_manifest(directory)['training']
   lines = journal.read_metrics(directory)
   # Every row is a hypothesis with a weight for each token: BC's normaliser.
@@ -137,11 +136,11 @@ def test_the_cost_of_an_improve_step_by_hand(online):
 
 
 def test_its_policy_is_the_best_checkpoint(online):
-  directory = online.online_directory()
+  directory = online.folder('online_ppo')
   params = policies.load(directory, online.policy, online.experiment.mesh)
   assert digests.digest(params) == policies.digest(directory)
   settings = folder_lib.read_manifest(directory)['settings']
-  assert settings['init'] == policies.digest(online.directory('bc'))
+  assert settings['init'] == policies.digest(online.folder('bc'))
 
 
 def test_cut_off_it_ends_with_the_same_arrays(
@@ -150,10 +149,10 @@ def test_cut_off_it_ends_with_the_same_arrays(
   again = run_lib.Run(
     smoke.settings(
       *_SETTINGS,
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
-      f'GROW_DIR={run.grow_directory(1)}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'GROW_DIR={run.folder("grow_1")}',
       gin_files=_PPO,
     ),
     tmp_path,
@@ -169,20 +168,20 @@ def test_cut_off_it_ends_with_the_same_arrays(
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_third)
   with pytest.raises(KeyboardInterrupt):
-    again.online()
+    again.make('online_ppo')
   monkeypatch.undo()
-  assert not (again.online_directory() / 'manifest.json').exists()
-  again.online()
+  assert not (again.folder('online_ppo') / 'manifest.json').exists()
+  again.make('online_ppo')
 
-  whole = folder_lib.read_manifest(online.online_directory())
-  resumed = folder_lib.read_manifest(again.online_directory())
+  whole = folder_lib.read_manifest(online.folder('online_ppo'))
+  resumed = folder_lib.read_manifest(again.folder('online_ppo'))
   for name in ('params_digest', 'best_step', 'steps', 'evaluation'):
     assert whole['training'][name] == resumed['training'][name]
   for name in ('samples', 'distinct_samples', 'sampled_tokens', 'flops'):
     assert whole['cost'][name] == resumed['cost'][name]
   assert whole['settings'] == resumed['settings']
-  assert journal.read_metrics(online.online_directory()) == (
-    journal.read_metrics(again.online_directory())
+  assert journal.read_metrics(online.folder('online_ppo')) == (
+    journal.read_metrics(again.folder('online_ppo'))
   )
 
 
@@ -192,7 +191,7 @@ def test_other_settings_are_refused(online):
   with pytest.raises(
     folder_lib.SettingsChangedError, match=r'online\.kl_coefficient: 0\.'
   ):
-    changed.online()
+    changed.make('online_ppo')
 
 
 def test_a2c_and_named_variants_have_folders_and_names_of_their_own(tmp_path):
@@ -201,15 +200,15 @@ def test_a2c_and_named_variants_have_folders_and_names_of_their_own(tmp_path):
   )
   step = a2c.policies()[-1]
   assert step.is_online and not step.is_bc
-  assert step.directory == tmp_path / 'variants/bc/online_a2c'
-  assert a2c.evaluation_directory(step, 'test').name == 'online_a2c-test'
+  assert step.policy_folder == tmp_path / 'variants/bc/online_a2c'
+  assert a2c.evaluation(step, 'test').folder.name == 'online_a2c-test'
   named = run_lib.Run(
     smoke.settings('VARIANT=no_kl', 'ONLINE_KL=0.0', gin_files=_PPO), tmp_path
   )
-  assert named.online_directory() == tmp_path / 'variants/no_kl/online_ppo'
+  assert named.folder('online_ppo') == tmp_path / 'variants/no_kl/online_ppo'
 
 
 def test_without_a_gin_file_there_is_none(run):
   assert not any(step.is_online for step in run.policies())
   with pytest.raises(ValueError, match=r'gin_configs/online/ppo\.gin'):
-    run.online()
+    run.make('online_ppo')

@@ -158,14 +158,14 @@ def test_entries_of_a_run_agree_with_their_outputs(run):
 
 def test_greedy_outputs_are_judged_one_by_one(run):
   step = run.policies()[-1]
-  directory = run.evaluation_directory(step, 'test')
+  directory = run.evaluation(step, 'test').folder
   texts = (directory / 'greedy.txt').read_text(encoding='utf-8').splitlines()
   pairs = run.data.pairs('test')
   sources = [pairs.source_text(row) for row in range(len(pairs))]
   found = outputs.read(directory)[outputs_lib.GREEDY]
   judged = run.experiment.task.judge.scores(sources, texts)
   np.testing.assert_allclose(found.human, judged)
-  rewards = run.normalizer()(run.reward_model.score(sources, texts))
+  rewards = run.reward.normalizer()(run.reward_model.score(sources, texts))
   np.testing.assert_allclose(found.reward, rewards, atol=1e-4)
   measured = folder_lib.read_manifest(directory)['measured']['outputs']
   assert measured['greedy']['human']['mean'] == pytest.approx(

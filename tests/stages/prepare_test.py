@@ -6,8 +6,8 @@ import pytest
 
 from rest_jax.data import sources, task, vocabularies
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
+from tests import single_stage
 
 
 def _texts(count, seed=0):
@@ -32,7 +32,7 @@ def _prepare(tmp_path, train, **limits):
       references=[reference for _, reference in texts],
     )
 
-  prepare.run(
+  single_stage.prepared(
     task.Task(
       name='small',
       train=train if hasattr(train, 'read') else pairs(train),
@@ -43,7 +43,7 @@ def _prepare(tmp_path, train, **limits):
       ),
       **limits,
     ),
-    directory=tmp_path / 'data',
+    tmp_path / 'data',
   )
   manifest = folder_lib.read_manifest(tmp_path / 'data')
   return manifest[folder_lib.WARNINGS]

@@ -21,8 +21,8 @@ def probe_run(run, folder, *overrides):
   """A run in another folder that uses the data and the reward of a run."""
   return run_lib.Run(
     smoke.settings(
-      f'DATA_DIR={run.directory("data")}',
-      f'REWARD_DIR={run.directory("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'REWARD_DIR={run.folder("reward")}',
       *overrides,
     ),
     folder,
@@ -31,7 +31,7 @@ def probe_run(run, folder, *overrides):
 
 def test_every_probe_is_answered(run, tmp_path, capsys):
   probing = probe_run(run, tmp_path)
-  assert probing.test_reward()
+  assert probing.make_mode('test_reward')
   manifest = folder_lib.read_manifest(tmp_path / 'probe')
   report = manifest['report']
   names = [answer['name'] for answer in report['probed']]
@@ -50,7 +50,7 @@ def test_every_probe_is_answered(run, tmp_path, capsys):
 
 
 def test_the_numbers_are_those_of_the_reward(run, tmp_path):
-  probe_run(run, tmp_path).test_reward()
+  probe_run(run, tmp_path).make_mode('test_reward')
   report = folder_lib.read_manifest(tmp_path / 'probe')['report']
   answer = next(a for a in report['probed'] if a['name'] == 'copied_source')
   pairs = run.data.pairs('validation')
@@ -70,7 +70,7 @@ def test_the_numbers_are_those_of_the_reward(run, tmp_path):
 def test_the_same_run_gives_the_same_answers(run, tmp_path):
   reports = []
   for folder in (tmp_path / 'a', tmp_path / 'b'):
-    probe_run(run, folder).test_reward()
+    probe_run(run, folder).make_mode('test_reward')
     reports.append(folder_lib.read_manifest(folder / 'probe')['report'])
   assert reports[0] == reports[1]
 
@@ -85,16 +85,16 @@ def test_a_wrong_reward_fails_and_is_named(run, tmp_path, capsys):
       return np.asarray([len(text) for text in hypotheses], np.float32)
 
   probing = probe_run(run, tmp_path, 'ProbeConfig.minimum=0.9')
-  probing.reward_model = Longest()
-  assert not probing.test_reward()
+  probing.context.load_reward = lambda _: Longest()
+  assert not probing.make_mode('test_reward')
   last = capsys.readouterr().out.strip().split('\n')[-1]
   assert last.startswith('FAILED minimum 90 %: repeated 0.0 %')
   assert 'empty' not in last
   # The minimum is asked of the same answers.
   before = (tmp_path / 'probe/manifest.json').read_bytes()
   lower = probe_run(run, tmp_path, 'ProbeConfig.minimum=0.0')
-  lower.reward_model = Longest()
-  assert lower.test_reward()
+  lower.context.load_reward = lambda _: Longest()
+  assert lower.make_mode('test_reward')
   assert (tmp_path / 'probe/manifest.json').read_bytes() == before
 
 
@@ -111,8 +111,8 @@ def test_the_exit_status(run, tmp_path, monkeypatch, minimum, status):
     found = main.main(
       ['rest_jax'],
       [
-        f'DATA_DIR={run.directory("data")}',
-        f'REWARD_DIR={run.directory("reward")}',
+        f'DATA_DIR={run.folder("data")}',
+        f'REWARD_DIR={run.folder("reward")}',
         f'ProbeConfig.minimum={minimum}',
       ],
     )
@@ -124,7 +124,7 @@ def test_the_exit_status(run, tmp_path, monkeypatch, minimum, status):
 
 def test_an_unfinished_reward_is_named(run, tmp_path):
   empty = run_lib.Run(
-    smoke.settings(f'DATA_DIR={run.directory("data")}'), tmp_path
+    smoke.settings(f'DATA_DIR={run.folder("data")}'), tmp_path
   )
   with pytest.raises(FileNotFoundError, match='reward'):
-    empty.test_reward()
+    empty.make_mode('test_reward')

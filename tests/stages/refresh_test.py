@@ -7,10 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import rest
 from rest_jax import run as run_lib
 from rest_jax.cli import modes, verification
-from rest_jax.data import sample_store
+from rest_jax.data import sample_rewards, sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import refresh as refresh_stage
@@ -53,36 +52,61 @@ def _copied(run, model_dir, *overrides, gin_files=_FILES):
 
 @pytest.fixture(scope='session')
 def run(plain, tmp_path_factory):
-  """A whole run with a refresh between its two Grow steps. Do not change it."""
-  made = _copied(plain, tmp_path_factory.mktemp('refreshed'))
-  rest.rest(made)
+  """A whole run with a refresh between its two Grow steps. Do not change it.
+
+  Its first Grow step is that of another run.
+  """
+  grown = plain.folder('grow_1')
+  made = _copied(
+    plain, tmp_path_factory.mktemp('refreshed'), f'GROW_DIR={grown}'
+  )
+  before = {p: p.stat().st_mtime_ns for p in grown.rglob('*')}
+  made.rest()
+  assert {p: p.stat().st_mtime_ns for p in grown.rglob('*')} == before
   return made
 
 
-def _stored(run, name):
-  store = sample_store.SampleStore.open(run.grow_directory(1))
-  return store.rewards(name)
+def _reward(run, grow_step):
+  """R as a Grow step is scored by it."""
+  return run.stage(f'grow_{grow_step}').reward.load(run.context)
+
+
+def _rescored(run, name):
+  """Raw and normalised rewards of D_1 by the refreshed model."""
+  entries = run.stage('grow_1').manifest()['shards']
+  columns = [
+    sample_rewards.read_rewards(
+      sample_store.rewards_path(
+        run.folder('refresh_1') / 'rescored/grow_1', name, shard, len(entries)
+      ),
+      rows=entry['rows'],
+      samples_sha256=entry['sha256'],
+    )
+    for shard, entry in enumerate(entries)
+  ]
+  return tuple(map(np.concatenate, zip(*columns, strict=True)))
 
 
 def test_d_1_keeps_its_percentiles_at_0_and_1(run):
-  manifest = folder_lib.read_manifest(run.refresh_directory(1))
-  raw, rewards = _stored(run, manifest['rescored_as'])
+  manifest = folder_lib.read_manifest(run.folder('refresh_1'))
+  raw, rewards = _rescored(run, 'learned')
   np.testing.assert_allclose(
     np.percentile(rewards.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
   )
   low, high = np.percentile(raw.astype(np.float64), [0.5, 99.5])
   assert manifest['normalizer'] == pytest.approx({'low': low, 'high': high})
   # The model is another one, and what it was is still there.
-  old_raw, old = _stored(run, 'learned')
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
+  old_raw, old = store.rewards('learned')
   assert np.abs(raw - old_raw).max() > 1e-3
   np.testing.assert_allclose(
     np.percentile(old.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
   )
   # Raw rewards are those of the refreshed model.
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   rows = np.flatnonzero(store.sample_id >= 0)[:30]
   pairs = run.data.pairs('train')
-  scored = run.reward_model_at(2).score(
+  scored = _reward(run, 2).score(
     [pairs.source_text(int(store.source_id[row])) for row in rows],
     run.data.vocabulary.decode_batch([store.tokens[int(r)] for r in rows]),
   )
@@ -90,26 +114,26 @@ def test_d_1_keeps_its_percentiles_at_0_and_1(run):
 
 
 def test_the_next_grow_and_all_evaluations_use_the_refreshed_reward(run):
-  first, second = (run.reward_model_at(g).digest for g in (1, 2))
+  first, second = (_reward(run, g).digest for g in (1, 2))
   assert first != second
-  trained = folder_lib.read_manifest(run.refresh_directory(1) / 'reward')
+  trained = folder_lib.read_manifest(run.folder('refresh_1') / 'reward')
   assert second == trained['params_digest']
-  normalizer = folder_lib.read_manifest(run.refresh_directory(1))['normalizer']
+  normalizer = folder_lib.read_manifest(run.folder('refresh_1'))['normalizer']
 
   def settings(path):
     return folder_lib.read_manifest(path)['settings']
 
-  grown = [settings(run.grow_directory(g)) for g in (1, 2)]
+  grown = [settings(run.folder(f'grow_{g}')) for g in (1, 2)]
   assert [of['reward']['digest'] for of in grown] == [first, second]
   assert [of['normalizer'] for of in grown] == [None, normalizer]
-  improved = [settings(run.improve_directory(g, 1)) for g in (1, 2)]
+  improved = [settings(run.folder(f'improve_{g}_1')) for g in (1, 2)]
   assert [of['evaluation']['reward'] for of in improved] == [first, second]
   for step in run.policies():
-    found = settings(run.evaluation_directory(step, 'validation'))
+    found = settings(run.evaluation(step, 'validation').folder)
     assert found['reward']['digest'] == second
     assert found['normalizer'] == normalizer
   # BC is compared on the same scale, in a folder that no other variant uses.
-  bc = run.evaluation_directory(run.policies()[0], 'validation')
+  bc = run.evaluation(run.policies()[0], 'validation').folder
   assert bc.is_relative_to(run.variant_dir)
   variants = results_lib.read(run.model_dir / 'results.json').variants
   assert sorted((v.grow, v.improve) for v in variants) == [
@@ -118,7 +142,7 @@ def test_the_next_grow_and_all_evaluations_use_the_refreshed_reward(run):
 
 
 def test_raters_are_asked_for_distinct_samples_of_each_kind(run):
-  folder = run.refresh_directory(1)
+  folder = run.folder('refresh_1')
   manifest = folder_lib.read_manifest(folder)
   assert {k: v['rows'] for k, v in manifest['annotated'].items()} == {
     'uniform': 20, 'uncertain': 20, 'high_reward': 20
@@ -137,7 +161,9 @@ def test_raters_are_asked_for_distinct_samples_of_each_kind(run):
   pairs = run.data.pairs('train')
   hypotheses = run.data.vocabulary.decode_batch(list(sampled.tokens))
   sources = [pairs.source_text(int(row)) for row in sampled.source_id]
-  scores = run.normalizer(1)(run.reward_model_at(1).score(sources, hypotheses))
+  scores = run.stage('refresh_1').reward.normalizer()(
+    _reward(run, 1).score(sources, hypotheses)
+  )
   rewards = {
     texts: score
     for texts, score in zip(
@@ -155,7 +181,7 @@ def test_raters_are_asked_for_distinct_samples_of_each_kind(run):
   assert (
     folder_lib.read_manifest(folder)['settings']['policy']
     == (
-      folder_lib.read_manifest(run.improve_directory(1, 2))['training'][
+      folder_lib.read_manifest(run.folder('improve_1_2'))['training'][
         'params_digest'
       ]
     )
@@ -166,9 +192,9 @@ def test_raters_are_asked_for_distinct_samples_of_each_kind(run):
 
 
 def test_old_and_new_ratings_are_learned_from(run):
-  trained = folder_lib.read_manifest(run.refresh_directory(1) / 'reward')
+  trained = folder_lib.read_manifest(run.folder('refresh_1') / 'reward')
   old = run.experiment.task.ratings.read()
-  new = refresh_stage.ratings_of(run.refresh_directory(1))
+  new = refresh_stage.ratings_of(run.folder('refresh_1'))
   assert trained['trained_on'] == {
     'old': old.split.count('train'),
     'new': new.split.count('train'),
@@ -176,7 +202,7 @@ def test_old_and_new_ratings_are_learned_from(run):
   assert 30 < new.split.count('train') < 60
   assert set(trained['agreement']) >= {'dev', 'test'}
   assert trained['agreement']['dev']['rows'] == old.split.count('dev')
-  before = folder_lib.read_manifest(run.directory('reward'))
+  before = folder_lib.read_manifest(run.folder('reward'))
   # The unit of the raw reward is that of the first training.
   assert trained['rating_scale'] == before['rating_scale']
   found = trained['agreement_before']['test']['pearson']['value']
@@ -185,7 +211,7 @@ def test_old_and_new_ratings_are_learned_from(run):
 
 
 def test_a_finished_refresh_is_left_alone(run):
-  folder = run.refresh_directory(1)
+  folder = run.folder('refresh_1')
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
   assert modes.stage(run, 'refresh', 1, 1)
   assert before == {
@@ -207,24 +233,21 @@ def test_a_refresh_cut_off_ends_with_the_same_reward(
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_second)
   with pytest.raises(KeyboardInterrupt):
-    again.refresh(1, again.last_policy_of(1))
+    again.make('refresh_1')
   monkeypatch.undo()
-  assert not (again.refresh_directory(1) / 'manifest.json').exists()
-  again.refresh(1, again.last_policy_of(1))
+  assert not (again.folder('refresh_1') / 'manifest.json').exists()
+  again.make('refresh_1')
   whole, resumed = (
-    folder_lib.read_manifest(of.refresh_directory(1)) for of in (run, again)
+    folder_lib.read_manifest(of.folder('refresh_1')) for of in (run, again)
   )
-  for name in ('normalizer', 'rated', 'annotated', 'reward', 'rescored_as'):
+  for name in ('normalizer', 'rated', 'annotated', 'reward'):
     assert whole[name] == resumed[name]
 
 
 def test_damaged_rewards_of_a_refresh_are_named_and_made_again(run, tmp_path):
   copy = smoke.copied(run, tmp_path)
-  folder = copy.refresh_directory(1)
-  name = folder_lib.read_manifest(folder)['rescored_as']
-  grown = copy.grow_directory(1)
-  num_shards = len(folder_lib.read_manifest(grown)['shards'])
-  path = sample_store.rewards_path(grown, name, 0, num_shards)
+  folder = copy.folder('refresh_1')
+  path = next(folder.glob('rescored/grow_1/rewards/learned-00000-of-*'))
   whole = path.read_bytes()
   flipped = bytearray(whole)
   flipped[len(whole) // 2] ^= 1
@@ -234,17 +257,16 @@ def test_damaged_rewards_of_a_refresh_are_named_and_made_again(run, tmp_path):
   assert damage.path.resolve() == path.resolve()
   verification.check(copy, 'full')
   assert not path.exists()
-  copy.refresh(1, copy.last_policy_of(1))
+  copy.make('refresh_1')
   assert path.read_bytes() == whole
   assert not folder_lib.damages(folder, 'full')
 
 
 def test_people_are_waited_for_and_their_table_is_checked(plain, tmp_path):
   waiting = _copied(plain, tmp_path, 'RATERS=None')
-  folder = waiting.refresh_directory(1)
-  policy = waiting.last_policy_of(1)
+  folder = waiting.folder('refresh_1')
   with pytest.raises(FileNotFoundError, match=r'rated\.tsv must hold .* 60'):
-    waiting.refresh(1, policy)
+    waiting.make('refresh_1')
   lines = (folder / 'to_rate.tsv').read_text(encoding='utf-8').splitlines()
 
   def fill_in(scores, rows=lines[1:]):
@@ -263,19 +285,19 @@ def test_people_are_waited_for_and_their_table_is_checked(plain, tmp_path):
   ):
     fill_in(scores)
     with pytest.raises(ValueError, match=message):
-      waiting.refresh(1, policy)
+      waiting.make('refresh_1')
   fill_in([*good, '0.1'], [*lines[1:], lines[1]])
   with pytest.raises(ValueError, match="'g1-00001' is in line 2 too"):
-    waiting.refresh(1, policy)
+    waiting.make('refresh_1')
   # Nothing was lost, and most of the rows are enough.
   fill_in(good[:50], lines[1:51])
-  waiting.refresh(1, policy)
+  waiting.make('refresh_1')
   manifest = folder_lib.read_manifest(folder)
   assert manifest['rated']['rows'] == 50
   # What was learned from must stay as it was.
   fill_in(good[10:], lines[11:])
   with pytest.raises(ValueError, match='changed since'):
-    waiting.refresh(1, policy)
+    waiting.make('refresh_1')
 
 
 @pytest.mark.parametrize(
@@ -305,13 +327,13 @@ def test_what_cannot_be_refreshed_is_refused(overrides, files, message):
 
 
 def test_a_grow_step_without_another_after_it_is_refused(run):
-  with pytest.raises(ValueError, match='grow_step must be below G=2'):
-    run.refresh(2, run.last_policy_of(2))
+  with pytest.raises(ValueError, match=r'grow_step 2.* has --grow_step=1'):
+    run.make_mode('refresh', 2)
 
 
 def test_a_run_without_settings_says_what_to_add(plain):
   with pytest.raises(ValueError, match=r'rewards/refreshed\.gin'):
-    plain.refresh(1, plain.last_policy_of(1))
+    plain.make_mode('refresh')
 
 
 def test_a_flaw_beside_the_trained_part_is_fitted_against(plain, tmp_path):
@@ -329,22 +351,20 @@ def test_a_flaw_beside_the_trained_part_is_fitted_against(plain, tmp_path):
     ),
     tmp_path,
   )
-  rest.rest(flawed)
-  folder = flawed.refresh_directory(1)
-  manifest = folder_lib.read_manifest(folder)
-  _, rewards = _stored(flawed, manifest['rescored_as'])
-  assert manifest['rescored_as'].startswith('flawed.refreshed_1.')
+  flawed.rest()
+  folder = flawed.folder('refresh_1')
+  _, rewards = _rescored(flawed, 'flawed')
   np.testing.assert_allclose(
     np.percentile(rewards.astype(np.float64), [0.5, 99.5]), [0, 1], atol=1e-5
   )
-  store = sample_store.SampleStore.open(flawed.grow_directory(2))
+  store = sample_store.SampleStore.open(flawed.folder('grow_2'))
   assert store.reward_names() == ['flawed', 'learned', 'verbosity']
   # Agreement is that of the whole reward, not of its trained part.
   rated = flawed.experiment.task.ratings.read().select('dev')
   trained = folder_lib.read_manifest(folder / 'reward')
   for name, reward in (
-    ('agreement_before', flawed.reward_model_at(1)),
-    ('agreement', flawed.reward_model_at(2)),
+    ('agreement_before', _reward(flawed, 1)),
+    ('agreement', _reward(flawed, 2)),
   ):
     scores = reward.score(rated.source, rated.hypothesis)
     expected = np.corrcoef(scores, rated.score)[0, 1]

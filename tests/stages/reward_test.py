@@ -14,12 +14,13 @@ from rest_jax.data import task as task_lib
 from rest_jax.data import vocabularies
 from rest_jax.losses import within_source
 from rest_jax.models import network as network_lib
-from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions, learned_references
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import bc, folder, prepare, rated_samples, reward
+from rest_jax.stages import base, bc, folder, rated_samples, reward
+from rest_jax.stages import context as context_lib
 from rest_jax.training import optimizers, trainer
+from tests import single_stage
 
 # Each source word has one translation; sentences are translated word by word.
 _GERMAN = ('hund', 'katze', 'sieht', 'mag', 'rot', 'blau', 'haus', 'wald')
@@ -124,7 +125,7 @@ def start(tmp_path_factory):
   alphabet.write_text(
     f'{string.ascii_letters} . , ; : ! ?\nnot no never\n', encoding='utf-8'
   )
-  data = prepare.run(
+  data = single_stage.prepared(
     task_lib.Task(
       name='toy',
       train=_Pairs(400, 0),
@@ -136,44 +137,46 @@ def start(tmp_path_factory):
       max_source_length=24,
       max_target_length=24,
     ),
-    directory=root / 'data',
+    root / 'data',
   )
-  policy = policy_lib.Policy(
-    network_lib.NetworkConfig(
+  context = context_lib.Context(
+    data_folder=data.directory,
+    bc_folder=root / 'bc',
+    network=network_lib.NetworkConfig(
       emb_dim=32,
       num_heads=2,
       head_dim=16,
       num_encoder_layers=1,
       num_decoder_layers=1,
       mlp_dim=48,
-    ).with_vocab(data.vocabulary.size)
+    ),
   )
-  bc.run(
-    bc.BCConfig(trainer=_trainer(300)),
-    policy=policy,
-    data=data,
-    mesh_config=mesh_lib.MeshConfig(),
-    directory=root / 'bc',
+  made = single_stage.trained(bc.BCConfig(trainer=_trainer(300)), context)
+  return {'bc': made, 'ratings': _Ratings(), 'context': context}
+
+
+def _run(config, *, directory, bc, ratings, context):
+  stage = reward.TrainReward(
+    config=config,
+    ratings=ratings,
+    bc=bc,
+    data=bc.data,
     seed=0,
+    folder=directory,
   )
-  return {
-    'policy': policy,
-    'policy_directory': root / 'bc',
-    'data': data,
-    'ratings': _Ratings(),
-    'mesh_config': mesh_lib.MeshConfig(),
-    'seed': 0,
-  }
+  return base.run_stage(stage, context)
 
 
 @pytest.fixture(scope='module')
 def finished(start, tmp_path_factory):
   directory = tmp_path_factory.mktemp('reward') / 'reward'
-  return reward.run(_config(), directory=directory, **start)
+  return _run(_config(), directory=directory, **start)
 
 
 def _load(directory, start):
-  return reward.load(directory, start['data'].vocabulary, mesh_lib.MeshConfig())
+  return reward.load(
+    directory, start['context'].data.vocabulary, mesh_lib.MeshConfig()
+  )
 
 
 def test_it_learns_to_prefer_clean_to_corrupted(finished, start):
@@ -216,7 +219,9 @@ def test_the_manifest_says_what_was_made(finished, start):
   rated = _Ratings().read().select('train')
   assert manifest['rating_scale']['mean'] == pytest.approx(rated.score.mean())
   assert manifest['rating_scale']['std'] == pytest.approx(rated.score.std())
-  assert manifest['vocabulary']['digest'] == start['data'].vocabulary.digest
+  assert (
+    manifest['vocabulary']['digest'] == start['context'].data.vocabulary.digest
+  )
   assert manifest['vocabulary']['unknown_share'] < 0.005
   assert manifest['network']['dropout_rate'] == 0.0
   model = _load(finished, start)
@@ -237,10 +242,10 @@ def test_agreement_is_that_of_the_loaded_model(finished, start):
 
 def test_a_finished_folder_is_used_as_it_is(finished, start):
   before = (finished / 'manifest.json').stat().st_mtime_ns
-  assert reward.run(_config(), directory=finished, **start) == finished
+  assert _run(_config(), directory=finished, **start) == finished
   assert (finished / 'manifest.json').stat().st_mtime_ns == before
   with pytest.raises(folder.SettingsChangedError, match='num_corruptions'):
-    reward.run(_config(num_corruptions=7), directory=finished, **start)
+    _run(_config(num_corruptions=7), directory=finished, **start)
 
 
 def test_a_reward_at_chance_stops_the_run_until_a_setting_says_otherwise(
@@ -257,9 +262,9 @@ def test_a_reward_at_chance_stops_the_run_until_a_setting_says_otherwise(
   short = {'pretrain': None, 'finetune': _trainer(2)}
   for _ in range(2):
     with pytest.raises(ValueError, match='of split dev it has pairs of one'):
-      reward.run(_config(must_agree=True, **short), **where)
+      _run(_config(must_agree=True, **short), **where)
   # It is finished all the same, and can be used without another training.
-  assert reward.run(_config(must_agree=False, **short), **where).exists()
+  assert _run(_config(must_agree=False, **short), **where).exists()
   found = folder.read_manifest(tmp_path / 'reward')['agreement']['dev']
   assert found['pairwise_accuracy']['low'] <= 0.5
 
@@ -290,7 +295,7 @@ def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
       cache_stages=(12,),
     ),
   )
-  directory = reward.run(config, directory=tmp_path / 'reward', **start)
+  directory = _run(config, directory=tmp_path / 'reward', **start)
   assert len(scored) == 12
   translations = dict(_sentences(400, 0))
   assert all(
@@ -336,7 +341,7 @@ def test_samples_of_the_policy_are_rated_and_learned_from(start, tmp_path):
   )
   where = {'directory': tmp_path / 'reward'} | start
   with pytest.raises(FileNotFoundError, match=r'to_rate\.tsv'):
-    reward.run(config, **where)
+    _run(config, **where)
   path = tmp_path / 'reward'
   table = (path / 'to_rate.tsv').read_text().splitlines()
   items = [line.split('\t')[1:4] for line in table[1:]]
@@ -361,7 +366,7 @@ def test_samples_of_the_policy_are_rated_and_learned_from(start, tmp_path):
       for line, score, count in zip(table[1:], scores, annotators, strict=True)
     )
   )
-  manifest = folder.read_manifest(reward.run(config, **where))
+  manifest = folder.read_manifest(_run(config, **where))
   assert set(manifest['agreement']) == {
     'dev', 'test', 'sampled dev', 'sampled test',
   }  # fmt: skip
@@ -424,7 +429,7 @@ def test_references_of_ratings_teach_where_raters_say_nothing(start, tmp_path):
       finetune=_trainer(150, 2e-3),
       references=learned_references.RatedReferences(weight=weight),
     )
-    directory = reward.run(
+    directory = _run(
       config,
       directory=tmp_path / f'reward {weight}',
       **(start | {'ratings': Given()}),
@@ -444,9 +449,9 @@ def test_the_same_seed_gives_the_same_rewards(start, tmp_path):
     pretrain=_trainer(3), finetune=_trainer(2), num_corruptions=50
   )
   digests = [
-    folder.read_manifest(
-      reward.run(config, directory=tmp_path / name, **start)
-    )['params_digest']
+    folder.read_manifest(_run(config, directory=tmp_path / name, **start))[
+      'params_digest'
+    ]
     for name in ('first', 'second')
   ]
   assert digests[0] == digests[1]
@@ -455,7 +460,7 @@ def test_the_same_seed_gives_the_same_rewards(start, tmp_path):
 def test_pretraining_may_be_left_out(start, tmp_path):
   config = _config(pretrain=None, finetune=_trainer(2))
   ratings = _Ratings(splits=('train', 'dev'))
-  directory = reward.run(
+  directory = _run(
     config, directory=tmp_path / 'reward', **(start | {'ratings': ratings})
   )
   manifest = folder.read_manifest(directory)
@@ -476,7 +481,7 @@ def test_unfit_ratings_are_refused_before_any_training(
   start, tmp_path, ratings, message
 ):
   with pytest.raises(ValueError, match=message):
-    reward.run(
+    _run(
       _config(), directory=tmp_path / 'reward', **(start | {'ratings': ratings})
     )
   assert not (tmp_path / 'reward' / 'pretrain').exists()

@@ -31,9 +31,9 @@ def read(directory):
 
 @pytest.mark.parametrize('which', ['grow', 'evaluate'])
 def test_histograms_hold_all_rows(run, which):
-  folder = run.grow_directory(2)
+  folder = run.folder('grow_2')
   if which == 'evaluate':
-    folder = run.evaluation_directory(run.policies()[-1], 'test')
+    folder = run.evaluation(run.policies()[-1], 'test').folder
   store = sample_store.SampleStore.open(folder)
   values = read(folder)
   assert {step for step, _ in values.values()} == {2 if which == 'grow' else 0}
@@ -49,7 +49,7 @@ def test_histograms_hold_all_rows(run, which):
 
 
 def test_texts_are_there_best_first(run):
-  folder = run.grow_directory(1)
+  folder = run.folder('grow_1')
   values = read(folder)
   text = values['samples/text/text_summary'][1].tensor.string_val[0].decode()
   tables = text.split('\n\n')

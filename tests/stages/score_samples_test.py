@@ -66,9 +66,8 @@ def reward(needs_references=False, raw=RAW):
 
 def score(folder, scored, normalizer=None, evidence=None):
   found = score_samples.score(
-    folder.path,
+    score_samples.Store(folder.path, len(SHARDS)),
     reward=scored,
-    num_shards=len(SHARDS),
     pairs=PAIRS,
     vocabulary=VOCABULARY,
     normalizer=normalizer,
@@ -201,9 +200,8 @@ def test_any_sharding_gives_the_same_consensus(tmp_path, num_shards):
     )
     sample_store.write_shard(tmp_path, shard, num_shards, columns, 128)
   score_samples.score(
-    tmp_path,
+    score_samples.Store(tmp_path, num_shards),
     reward=consensus.Consensus().load(fakes.resources()),
-    num_shards=num_shards,
     pairs=types.SimpleNamespace(source_text=str),
     vocabulary=types.SimpleNamespace(
       decode_batch=lambda rows: [names[chr(int(row[0]))] for row in rows]

@@ -25,10 +25,10 @@ def run(tmp_path_factory):
 def _variant(run, folder, *overrides):
   return run_lib.Run(
     smoke.settings(
-      f'BC_DIR={run.directory("bc")}',
-      f'REWARD_DIR={run.directory("reward")}',
-      f'DATA_DIR={run.directory("data")}',
-      f'GROW_DIR={run.grow_directory(1)}',
+      f'BC_DIR={run.folder("bc")}',
+      f'REWARD_DIR={run.folder("reward")}',
+      f'DATA_DIR={run.folder("data")}',
+      f'GROW_DIR={run.folder("grow_1")}',
       *overrides,
       gin_files=_GIN,
     ),
@@ -39,8 +39,8 @@ def _variant(run, folder, *overrides):
 def test_every_finished_row_is_trained_on_or_held_out(run):
   config = smoke.settings(gin_files=_GIN).value
   name = run.reward_model.name
-  train, heldout = value._rows(config, run.grow_directory(1), name, run.data)
-  store = sample_store.SampleStore.open(run.grow_directory(1))
+  train, heldout = value._rows(config, run.folder('grow_1'), name, run.data)
+  store = sample_store.SampleStore.open(run.folder('grow_1'))
   finished = int(np.sum(store.finished))
   sizes = [len(part.target_lengths) for part in (train, heldout)]
   assert sum(sizes) == finished
@@ -60,11 +60,11 @@ def test_it_fits_what_it_is_trained_on(run, tmp_path, init, choose_by):
     f'ValueStage.init={init}',
     f'ValueStage.choose_by={choose_by}',
   )
-  folder = variant.value(1, variant.grow_directory(1))
+  folder = variant.make('value_1')
   manifest = folder_lib.read_manifest(folder)
   train, heldout = (manifest['agreement'][s] for s in ('train', 'heldout'))
   assert train['rows'] > heldout['rows'] > 0
-  _, rewards = sample_store.SampleStore.open(run.grow_directory(1)).rewards(
+  _, rewards = sample_store.SampleStore.open(run.folder('grow_1')).rewards(
     run.reward_model.name
   )
   # Better than the best constant.

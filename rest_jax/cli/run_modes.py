@@ -1,0 +1,82 @@
+"""The run modes: commands, and those that stages declare.
+
+The files of stages are read without being imported, so that --help answers at
+once.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+import pathlib
+from typing import Any, NamedTuple
+
+STAGES = pathlib.Path(__file__).parents[1] / 'stages'
+
+
+class Mode(NamedTuple):
+  """What a value of `--run_mode` does.
+
+  Attributes:
+    name: the value.
+    help: what it does, a sentence.
+    is_shared: whether several processes can do it together.
+    is_profiled: whether --profile traces it.
+  """
+
+  name: str
+  help: str
+  is_shared: bool = False
+  is_profiled: bool = False
+
+
+COMMANDS = (
+  Mode('rest', 'Runs all of Algorithm 1.', True, True),
+  Mode('compare', 'Compares several variants and seeds.', is_profiled=True),
+  Mode('sample', 'Answers text with the best of N.'),
+  Mode('export', 'Writes D_g as Parquet files.'),
+  Mode('rate', 'Serves a page on which people rate outputs.'),
+  Mode('report', 'Writes the results and figures of what is evaluated.'),
+  Mode('plan', 'Compiles the experiment for a TPU slice.'),
+)
+
+
+def all_modes(folders: Sequence[pathlib.Path] = (STAGES,)) -> list[Mode]:
+  """Returns the commands, and a mode for each kind of stage in some folders."""
+  found = {}
+  for folder in folders:
+    for path in sorted(folder.glob('*.py')):
+      for mode in _declared(path):
+        found[mode.name] = mode
+  return [*COMMANDS, *found.values()]
+
+
+def _declared(path: pathlib.Path) -> Iterator[Mode]:
+  """Yields the modes of the stages of a file that have a line of help."""
+  for node in ast.parse(path.read_text(encoding='utf-8')).body:
+    if not isinstance(node, ast.ClassDef):
+      continue
+    values = _literals(node)
+    if values.get('run_mode') and values.get('help'):
+      yield Mode(
+        name=values['run_mode'],
+        help=values['help'],
+        is_shared=not values.get('alone'),
+        is_profiled=values.get('is_profiled', True),
+      )
+
+
+def _literals(node: ast.ClassDef) -> dict[str, Any]:
+  """Returns the strings and booleans that a class body assigns."""
+  return {
+    statement.targets[0].id: statement.value.value
+    for statement in node.body
+    if isinstance(statement, ast.Assign)
+    and isinstance(statement.targets[0], ast.Name)
+    and isinstance(statement.value, ast.Constant)
+  }
+
+
+def describe(modes: Sequence[Mode]) -> str:
+  """Returns the help of `--run_mode`, a line for each mode."""
+  return '\n'.join(
+    ['What to do.', *(f'{mode.name}: {mode.help}' for mode in modes)]
+  )

@@ -1,0 +1,132 @@
+"""What the stages of a run share: its settings, and what is loaded once."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import pathlib
+
+from rest_jax.data import vocabularies
+from rest_jax.losses import base as losses_base
+from rest_jax.losses import bc as bc_loss
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare, vocabulary_record
+
+
+@dataclasses.dataclass(kw_only=True)
+class Context:
+  """What all stages of one run read.
+
+  Attributes:
+    data_folder: the folder of the prepared data.
+    bc_folder: the folder of the BC policy.
+    network: sizes of the network.
+    mesh: devices and sharding rules.
+    reward: settings of R; None where nothing is scored.
+    loss: the loss of the Improve steps, which may have decoding start otherwise.
+    vocabulary: settings of the vocabulary.
+    given: finished folders of other runs, by the names of their settings.
+    overwrite: make a stage again whose settings changed, instead of refusing.
+  """
+
+  data_folder: pathlib.Path
+  bc_folder: pathlib.Path = pathlib.Path('bc')
+  network: network_lib.NetworkConfig = network_lib.NetworkConfig()
+  mesh: mesh_lib.MeshConfig = dataclasses.field(
+    default_factory=mesh_lib.MeshConfig
+  )
+  reward: rewards_base.RewardConfig | None = None
+  loss: losses_base.Loss = bc_loss.BC()
+  vocabulary: vocabularies.VocabularyConfig = dataclasses.field(
+    default_factory=vocabularies.VocabularyConfig
+  )
+  given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  overwrite: bool = False
+  _rewards: dict[pathlib.Path, rewards_base.Reward] = dataclasses.field(
+    default_factory=dict
+  )
+
+  @property
+  def is_prepared(self) -> bool:
+    return (self.data_folder / folder_lib.MANIFEST).exists()
+
+  @functools.cached_property
+  def data(self) -> prepare.PreparedData:
+    return prepare.load(self.data_folder)
+
+  @functools.cached_property
+  def policy(self) -> policy_lib.Policy:
+    """The network as BC uses it."""
+    data = self.data
+    self._check_vocabularies(
+      data.vocabulary.digest,
+      str(data.directory / prepare.VOCABULARY_FILE),
+      data.digest,
+    )
+    return policy_lib.Policy(self.network.with_vocab(data.vocabulary.size))
+
+  @functools.cached_property
+  def improved_policy(self) -> policy_lib.Policy:
+    """The network as the loss of the Improve steps has it used."""
+    config = self.policy.config
+    start = self.loss.decoder_start(config.vocab_size)
+    return policy_lib.Policy(config, decoder_start=start)
+
+  def load_reward(self, trained: pathlib.Path) -> rewards_base.Reward:
+    """Returns R around its trained part, loaded once.
+
+    Args:
+      trained: a finished folder of stage `reward`; not read if no part of R is
+        trained.
+    """
+    if self.reward is None:  # For type checkers.
+      raise ValueError('reward must be the settings of a reward; got None')
+    if trained not in self._rewards:
+      self._rewards[trained] = self.reward.load(self.resources(trained))
+    return self._rewards[trained]
+
+  def resources(self, trained: pathlib.Path) -> rewards_base.Resources:
+    """Returns what rewards may load, with a folder of stage `reward`."""
+    return rewards_base.Resources(
+      mesh=self.mesh,
+      vocabulary=self.data.vocabulary,
+      pairs=self.data.pairs(prepare.TRAIN),
+      network=self.policy.config,
+      policy=self.bc_folder,
+      trained=trained,
+    )
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Pieces of the vocabulary: as prepared, or as the task asks for."""
+    if self.is_prepared:
+      return self.data.vocabulary.size
+    if self.vocabulary.model_file is not None:
+      return vocabularies.Vocabulary(self.vocabulary.model_file).size
+    return self.vocabulary.size
+
+  def check_vocabularies(self) -> None:
+    """Checks that folders of other runs have the vocabulary of this one.
+
+    Raises:
+      ValueError: one has another; the message says which, and what to do.
+    """
+    given = self.vocabulary.model_file
+    if given is not None:
+      # What is prepared may be of an earlier setting.
+      digest, used = vocabularies.Vocabulary(given).digest, str(given)
+    elif self.is_prepared:
+      digest = vocabulary_record.digest(self.data_folder)
+      used = str(self.data_folder / prepare.VOCABULARY_FILE)
+    else:
+      digest, used = None, 'one that it trains'
+    self._check_vocabularies(digest, used)
+
+  def _check_vocabularies(
+    self, digest: str | None, used: str, data: str | None = None
+  ) -> None:
+    for name, directory in self.given.items():
+      vocabulary_record.check(name, directory, digest, used, data)

@@ -1,0 +1,73 @@
+"""Stage `bc_trained_on`: BC trained on for as long as the policies were improved.
+
+The control that shows what more training on D alone would have brought.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from rest_jax.evaluation import results
+from rest_jax.stages import base
+from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import context as context_lib
+from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import selection as selection_lib
+from rest_jax.training import trainer as trainer_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedOn(bc_stage.BC):
+  """Trains BC on D for as many steps as lie between BC and the last policy.
+
+  With the trainer of the first Improve step, and its way to keep a checkpoint.
+
+  Attributes:
+    bc: the finished BC, where the training starts.
+    improve: settings of the Improve steps.
+    improved: the Improve steps that lie between.
+    selection: what chooses the checkpoint.
+    after: policies that are made first.
+  """
+
+  bc: base.PolicyStage
+  improve: improve_stage.ImproveConfig
+  improved: Sequence[base.Stage]
+  selection: selection_lib.Selection
+  after: Sequence[base.Stage] = ()
+
+  run_mode = 'evaluate'
+  pattern = 'bc_trained_on'
+  own_name = 'bc_trained_on'
+  control = results.TRAINED_ON
+
+  @property
+  def inputs(self) -> dict[str, base.Stage]:
+    return {
+      'data': self.data,
+      'init': self.bc,
+      **self.selection.inputs,
+      **{stage.name: stage for stage in (*self.improved, *self.after)},
+    }
+
+  def training(self) -> bc_stage.BCConfig:
+    steps = [stage.manifest()['training']['steps'] for stage in self.improved]
+    trainer = self.improve.trainer_at(1, self.seed)
+    return dataclasses.replace(
+      self.config,
+      trainer=dataclasses.replace(trainer, max_steps=sum(steps), patience=None),
+      init_dir=str(self.bc.policy_folder),
+    )
+
+  def evaluation(
+    self, context: context_lib.Context
+  ) -> tuple[trainer_lib.EvaluateFn, dict[str, Any]]:
+    return (
+      self.selection.evaluate_fn(context, context.policy),
+      {'evaluation': self.selection.settings(context)},
+    )
+
+  def lines(self) -> list[str]:
+    return [
+      '  control   BC, trained on for as many steps as the last policy',
+    ]
