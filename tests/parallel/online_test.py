@@ -16,7 +16,7 @@ def _train(folder, count):
     spawn.start([*module, str(count), str(number), str(folder)], 2 // count)
     for number in range(count)
   ]
-  texts = spawn.outputs(started, 300)
+  texts = spawn.outputs(started, 600)
   assert [process.returncode for process in started] == [0] * count, texts
   return [json.loads(text.splitlines()[-1]) for text in texts]
 
