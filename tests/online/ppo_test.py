@@ -66,47 +66,50 @@ def test_a_penalty_keeps_it_near_bc(tmp_path):
   assert held['kl_sequence'] < 0.5 * free['kl_sequence']
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A training that nothing cuts off, and its folder."""
+  folder = tmp_path_factory.mktemp('whole')
+  return toy.train(folder), folder
+
+
 @pytest.mark.parametrize('cut', [0, 2, 4])
-def test_a_training_cut_off_at_an_evaluation_ends_the_same(tmp_path, cut):
-  whole = toy.train(tmp_path / 'whole')
+def test_a_training_cut_off_at_an_evaluation_ends_the_same(
+  whole, tmp_path, cut
+):
+  result, folder = whole
   with pytest.raises(KeyboardInterrupt):
-    toy.train(tmp_path / 'cut', cut=cut)
-  resumed = toy.train(tmp_path / 'cut')
-  assert counted(whole) == counted(resumed)
-  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
-    tmp_path / 'cut'
-  )
-  for name in ('whole', 'cut'):
-    assert (tmp_path / name / ppo.HASHES_FILE).stat().st_size == 128 * 8
+    toy.train(tmp_path, cut=cut)
+  resumed = toy.train(tmp_path)
+  assert counted(result) == counted(resumed)
+  assert journal.read_metrics(folder) == journal.read_metrics(tmp_path)
+  for place in (folder, tmp_path):
+    assert (place / ppo.HASHES_FILE).stat().st_size == 128 * 8
   # Once more changes nothing.
-  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
+  assert counted(toy.train(tmp_path)) == counted(result)
 
 
-def test_an_evaluation_that_a_signal_stops_is_made_again(tmp_path):
-  whole = toy.train(tmp_path / 'whole')
+def test_an_evaluation_that_a_signal_stops_is_made_again(whole, tmp_path):
+  result, folder = whole
   with pytest.raises(interruption.Interrupted):
-    toy.train(tmp_path / 'cut', cut=2, cut_by=interruption.Interrupted(15))
+    toy.train(tmp_path, cut=2, cut_by=interruption.Interrupted(15))
   # What was trained is kept: two iterations of six updates.
-  store = checkpoints.Checkpoints(tmp_path / 'cut', read_only=True)
+  store = checkpoints.Checkpoints(tmp_path, read_only=True)
   assert store.latest_step == 12
   store.close()
-  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
-  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
-    tmp_path / 'cut'
-  )
+  assert counted(toy.train(tmp_path)) == counted(result)
+  assert journal.read_metrics(folder) == journal.read_metrics(tmp_path)
 
 
-def test_a_training_cut_off_within_an_iteration_ends_the_same(tmp_path):
-  whole = toy.train(tmp_path / 'whole')
+def test_a_training_cut_off_within_an_iteration_ends_the_same(whole, tmp_path):
+  result, folder = whole
   # Iterations 1 and 2 are saved, the fourth fails after it has sampled.
   with pytest.raises(KeyboardInterrupt):
-    toy.train(tmp_path / 'cut', reward=toy.Wanted(fail_at=4))
-  hashes = tmp_path / 'cut' / ppo.HASHES_FILE
+    toy.train(tmp_path, reward=toy.Wanted(fail_at=4))
+  hashes = tmp_path / ppo.HASHES_FILE
   assert hashes.stat().st_size == 128 * 8
-  assert counted(toy.train(tmp_path / 'cut')) == counted(whole)
-  assert (
-    hashes.read_bytes() == (tmp_path / 'whole' / ppo.HASHES_FILE).read_bytes()
-  )
+  assert counted(toy.train(tmp_path)) == counted(result)
+  assert hashes.read_bytes() == (folder / ppo.HASHES_FILE).read_bytes()
 
 
 def test_the_budget_is_kept_and_counted(tmp_path):

@@ -69,8 +69,10 @@ def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
   assert _shapes(planned) == _shapes(batches[0])
 
 
-@pytest.mark.parametrize('packed', ['()', '(48,)'])
-@pytest.mark.parametrize('loss', LOSSES)
+# Only BC packs rows: for the others the setting has no effect.
+@pytest.mark.parametrize(
+  ('loss', 'packed'), [('bc', '()'), *((loss, '(48,)') for loss in LOSSES)]
+)
 def test_a_batch_of_improve_is_that_of_the_stage(
   tmp_path_factory, loss, packed
 ):

@@ -52,6 +52,13 @@ def objectives(by_step, cut_at=None):
   return evaluate
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A training that nothing cuts off, and its folder."""
+  folder = tmp_path_factory.mktemp('whole')
+  return train(folder), folder
+
+
 def trained_digest(result):
   return result.summary['params_digest']
 
@@ -102,19 +109,10 @@ def test_pairs_share_rows_where_asked_and_allowed(
 
 
 @pytest.mark.parametrize('cut_at', [4, 8, 12])
-def test_a_training_cut_off_anywhere_ends_the_same(tmp_path, cut_at):
-  whole = train(tmp_path / 'whole', loss=bc.BC(label_smoothing=0.1))
+def test_a_training_cut_off_anywhere_ends_the_same(whole, tmp_path, cut_at):
   with pytest.raises(Cut):
-    train(
-      tmp_path / 'cut',
-      loss=bc.BC(label_smoothing=0.1),
-      evaluate_fn=objectives({}, cut_at=cut_at),
-    )
-  resumed = train(tmp_path / 'cut', loss=bc.BC(label_smoothing=0.1))
-  assert trained_digest(whole) == trained_digest(resumed)
-  assert journal.read_metrics(tmp_path / 'whole') == journal.read_metrics(
-    tmp_path / 'cut'
-  )
+    train(tmp_path, evaluate_fn=objectives({}, cut_at=cut_at))
+  _assert_resumes_to(whole, tmp_path, [])
 
 
 def _send_sigterm():
@@ -123,8 +121,7 @@ def _send_sigterm():
 
 # With a line of metrics every 2 steps and an evaluation every 4.
 @pytest.mark.parametrize('step', [1, 5, 6, 8, 11, 12])
-def test_a_signal_saves_the_step_at_hand(tmp_path, monkeypatch, step):
-  whole = train(tmp_path / 'whole')
+def test_a_signal_saves_the_step_at_hand(whole, tmp_path, monkeypatch, step):
   advance = journal.Journal.advance
 
   def send(self, at):
@@ -135,8 +132,8 @@ def test_a_signal_saves_the_step_at_hand(tmp_path, monkeypatch, step):
   with monkeypatch.context() as patched:
     patched.setattr(journal.Journal, 'advance', send)
     with interruption.handled(), pytest.raises(interruption.Interrupted):
-      train(tmp_path / 'cut')
-  saved = checkpoints.Checkpoints(tmp_path / 'cut', read_only=True)
+      train(tmp_path)
+  saved = checkpoints.Checkpoints(tmp_path, read_only=True)
   assert saved.latest_step == step
   saved.close()
   first = []
@@ -145,13 +142,10 @@ def test_a_signal_saves_the_step_at_hand(tmp_path, monkeypatch, step):
   assert min(first, default=99) > step - (step % 4 == 0)
 
 
-@pytest.mark.parametrize('step', [4, 8, 12])
-@pytest.mark.parametrize('times', [1, 2])
+@pytest.mark.parametrize(('step', 'times'), [(4, 1), (8, 2), (12, 1)])
 def test_a_signal_stops_an_evaluation_which_is_made_again(
-  tmp_path, step, times
+  whole, tmp_path, step, times
 ):
-  whole = train(tmp_path / 'whole')
-
   def evaluate(params, at):
     if at == step:
       _send_sigterm()
@@ -159,7 +153,7 @@ def test_a_signal_stops_an_evaluation_which_is_made_again(
 
   for _ in range(times):
     with interruption.handled(), pytest.raises(interruption.Interrupted):
-      train(tmp_path / 'cut', evaluate_fn=evaluate)
+      train(tmp_path, evaluate_fn=evaluate)
   evaluated = []
   _assert_resumes_to(whole, tmp_path, evaluated)
   assert evaluated[0] == step
@@ -170,14 +164,13 @@ def _assert_resumes_to(whole, folder, evaluated):
     evaluated.append(step)
     return {'objective': float(step)}
 
-  resumed = train(folder / 'cut', evaluate_fn=evaluate)
-  assert trained_digest(whole) == trained_digest(resumed)
+  result, whole_folder = whole
+  resumed = train(folder, evaluate_fn=evaluate)
+  assert trained_digest(result) == trained_digest(resumed)
   timed = ('seconds', 'evaluation_seconds', 'target_tokens_per_second')
-  for name, value in whole.summary.items():
+  for name, value in result.summary.items():
     assert name in timed or resumed.summary[name] == value, name
-  assert journal.read_metrics(folder / 'whole') == journal.read_metrics(
-    folder / 'cut'
-  )
+  assert journal.read_metrics(whole_folder) == journal.read_metrics(folder)
 
 
 def test_a_loss_with_auxiliary_state_resumes_too(tmp_path):
@@ -399,19 +392,18 @@ def _cut(path):
   [_flip, _cut, lambda path: path.unlink(), lambda path: path.write_bytes(b'')],
   ids=['flipped', 'cut', 'missing', 'empty'],
 )
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
-  whole = train(tmp_path / 'whole')
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, damage, caplog):
   # The best is that of step 4, and the latest that of 8.
   with pytest.raises(Cut):
-    train(tmp_path / 'cut', evaluate_fn=objectives({8: 1.0, 4: 9.0}, cut_at=12))
-  files = _data_files(tmp_path / 'cut', 8)
+    train(tmp_path, evaluate_fn=objectives({8: 1.0, 4: 9.0}, cut_at=12))
+  files = _data_files(tmp_path, 8)
   assert len(files) > 1
   for path in files:
     damage(path)
   with caplog.at_level(logging.WARNING):
-    resumed = train(tmp_path / 'cut')
+    resumed = train(tmp_path)
   assert 'checkpoint 8' in caplog.text
-  assert trained_digest(resumed) == trained_digest(whole)
+  assert trained_digest(resumed) == trained_digest(whole[0])
 
 
 def test_a_checkpoint_that_cannot_be_read_now_is_not_removed(
