@@ -138,6 +138,10 @@ def _settings(stage, *overrides):
     'NUM_IMPROVE_STEPS=1',
     # All of them have the best chrF: no threshold lies between them.
     'ImproveConfig.include_references=False',
+    # One loop to compile in place of a dozen.
+    'DecodeConfig.row_shares=()',
+    'DecodeConfig.cache_stages=(64,)',
+    'DecodeConfig.queue_sources=None',
     f'VocabularyConfig.model_file={stage}/vocab.model',
     *overrides,
     gin_files=(
