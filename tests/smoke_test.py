@@ -3,7 +3,7 @@
 from concurrent import futures
 import time
 
-from rest_jax import rest
+from rest_jax import run as run_lib
 from tests import smoke
 
 
@@ -19,7 +19,7 @@ def test_the_first_worker_makes_it_for_all(tmp_path, monkeypatch):
   # Gin has one state for all threads.
   experiment = smoke.settings()
   monkeypatch.setattr(smoke, 'settings', lambda: experiment)
-  monkeypatch.setattr(rest, 'rest', make)
+  monkeypatch.setattr(run_lib.Run, 'rest', make)
   monkeypatch.setenv('PYTEST_XDIST_WORKER', 'gw0')
   folders = [tmp_path / name for name in ('gw0', 'gw1')]
   for folder in folders:

@@ -1,7 +1,7 @@
 """What is wrong with the settings of a tree of frozen dataclasses.
 
 Settings are followed from the root class through every reference, as gin will
-when it builds the tree. `gin_utils` reads them and builds the tree; this module
+when it builds the tree. `gin_files` reads them and builds the tree; this module
 knows no gin.
 """
 

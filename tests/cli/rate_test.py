@@ -192,7 +192,7 @@ def test_the_export_is_written_when_the_page_ends(
       store.rate('Anna', number, config.kind, 1, 5)
 
   monkeypatch.setattr(app_lib, 'serve', serve)
-  rating_run(copy).rate()
+  rate.run(rating_run(copy))
   assert '12 ratings (scores) by Anna' in capsys.readouterr().out
   exported = copy.model_dir / 'rating' / 'ratings.tsv'
   read = ratings_lib.RatingsFile(path=exported).read()
@@ -234,7 +234,7 @@ def test_missing_libraries_are_named(run, monkeypatch):
   monkeypatch.delattr('rest_jax.rating.app', raising=False)
   monkeypatch.delitem(sys.modules, 'rest_jax.rating.guard', raising=False)
   with pytest.raises(ValueError, match=r"pip install 'rest_jax\[rate\]'"):
-    rating_run(run).rate()
+    rate.run(rating_run(run))
 
 
 def test_the_plan_says_what_is_rated(run):

@@ -1,4 +1,4 @@
-"""Tests of gin_utils: what a configuration builds, and every way it is refused."""
+"""Tests of gin_files: what a configuration builds, and every way it is refused."""
 
 import dataclasses
 import os
@@ -151,9 +151,9 @@ def test_current_folder_wins_over_the_package(build, tmp_path):
 def test_import_registers_a_class_of_ones_own(build, tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'my_losses.py').write_text(
-    'import dataclasses\nfrom rest_jax import gin_utils\n'
+    'import dataclasses\nfrom rest_jax.config import gin_files\n'
     '@dataclasses.dataclass(frozen=True)\nclass Mine:\n  x: int = 1\n'
-    'gin_utils.register(Mine)\n'
+    'gin_files.register(Mine)\n'
   )
   run = build('import my_losses', 'Run.loss = @Mine()\nMine.x = 2')
   assert (type(run.loss).__name__, run.loss.x) == ('Mine', 2)

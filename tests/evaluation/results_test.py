@@ -398,7 +398,7 @@ class TestFaults:
       ),
       (_with(seconds={'grow': -1}), r'\.seconds\.grow must be at least 0'),
       (_with(seconds=None), r'\.seconds must be an object; got None'),
-      (_with(control='x'), r"\.control must be '' or one of"),
+      (_with(control='x'), r"\.control must be one of \('', 'trained on'"),
       (_with(outputs=[]), r'\.outputs must be an object'),
       (_with(outputs={'greedy': {}}), r"\.outputs\['greedy'\]\.reward is miss"),
       (_with(blue=1.0), r"\.blue is not a field of results; .* 'bleu'"),

@@ -238,17 +238,13 @@ class _Kept:
   """As `programs.Program`, with so many bytes to keep."""
 
   name: str
-  num_bytes: int
+  model_bytes: int
   keeps_state: bool
   network: network_lib.NetworkConfig = dataclasses.field(
     default_factory=lambda: network_lib.NetworkConfig(
       num_heads=16, emb_dim=1024
     )
   )
-
-  @property
-  def arguments(self):
-    return ({'a': jax.ShapeDtypeStruct((self.num_bytes,), 'int8')}, 'batch')
 
 
 @pytest.mark.parametrize(

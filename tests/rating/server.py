@@ -14,12 +14,12 @@ import urllib.request
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import signal, sys
-from rest_jax.rating import app, config, store
+from rest_jax.rating import app, rating_config, store
 from tests.rating import made
 # A shell's background processes, and theirs, are born ignoring it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 opened = store.Store(sys.argv[1])
-settings = config.RatingConfig(
+settings = rating_config.RatingConfig(
   port=0, host=sys.argv[3], kind=sys.argv[4], num_items=int(sys.argv[2])
 )
 items = getattr(made, sys.argv[5])(settings.num_items)

@@ -228,7 +228,7 @@ class TestMissing:
         smoke.without_judge(folder)
     (copy.model_dir / 'results.json').unlink()
     # Seconds of a Grow are of every policy that follows it.
-    later = [s for s in copy.policies() if s.grow == 1]
+    later = [s for s in copy.policies() if s.grow_step == 1]
     for step in later:
       shutil.rmtree(step.policy_folder)
       for split in ('validation', 'test'):

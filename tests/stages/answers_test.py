@@ -120,10 +120,10 @@ class Fake:
 def test_a_finished_sample_goes_before_a_better_unfinished_one(caplog):
   # The last sample has the highest reward.
   fake = Fake([1, 1, 0], [1, 0, 0], [1, 1, 1])
-  answers = fake.answerer().answer(['a', 'b', 'c'])
-  best = [[s.hypothesis for s in answer.samples] for answer in answers]
+  found = fake.answerer().answer(['a', 'b', 'c'])
+  best = [[s.hypothesis for s in answer.samples] for answer in found]
   assert best == [['1', '0', '2'], ['0', '2', '1'], ['2', '1', '0']]
-  assert not any(answer.is_unfinished() for answer in answers)
+  assert not any(answer.is_unfinished() for answer in found)
   written = io.StringIO()
   answers.write_answers(fake.answerer(), ['a', 'b', 'c'], 'best', written)
   assert written.getvalue() == '1\n0\n2\n'

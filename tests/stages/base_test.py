@@ -85,7 +85,8 @@ def test_what_one_process_and_profiles_do():
   found = {mode.name: mode for mode in run_modes.all_modes()}
   shared = {name for name, mode in found.items() if mode.is_shared}
   assert shared == {
-    'rest', 'prepare', 'bc', 'reward', 'grow', 'value', 'improve', 'evaluate'
+    'rest', 'prepare', 'bc', 'reward', 'grow', 'value', 'improve', 'online',
+    'evaluate',
   }  # fmt: skip
   assert {name for name, mode in found.items() if mode.is_profiled} == {
     'rest', 'bc', 'reward', 'grow', 'value', 'improve', 'refresh', 'evaluate',

@@ -9,7 +9,7 @@ import pytest
 from rest_jax import run as run_lib
 from rest_jax.cli import dry_run
 from rest_jax.data import sample_store
-from rest_jax.rewards import base, consensus, lexical
+from rest_jax.rewards import base, consensus
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
@@ -65,7 +65,7 @@ def test_a_grow_is_judged_by_its_own_samples(run):
     reference = run.data.pairs('train').reference_text(number)
     [row] = np.flatnonzero((store.source_id == number) & (store.sample_id < 0))
     expected = [
-      lexical.Chrf().score([''], [reference], [hypotheses[r]])[0] for r in rows
+      consensus.CHRF.score([''], [reference], [hypotheses[r]])[0] for r in rows
     ]
     np.testing.assert_allclose(found[row], np.mean(expected), rtol=1e-5)
 

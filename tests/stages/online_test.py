@@ -137,7 +137,9 @@ def test_the_cost_of_an_improve_step_by_hand(online):
 
 def test_its_policy_is_the_best_checkpoint(online):
   directory = online.folder('online_ppo')
-  params = policies.load(directory, online.policy, online.experiment.mesh)
+  params = policies.load(
+    directory, online.context.policy, online.experiment.mesh
+  )
   assert digests.digest(params) == policies.digest(directory)
   settings = folder_lib.read_manifest(directory)['settings']
   assert settings['init'] == policies.digest(online.folder('bc'))
@@ -211,4 +213,4 @@ def test_a2c_and_named_variants_have_folders_and_names_of_their_own(tmp_path):
 def test_without_a_gin_file_there_is_none(run):
   assert not any(step.is_online for step in run.policies())
   with pytest.raises(ValueError, match=r'gin_configs/online/ppo\.gin'):
-    run.make('online_ppo')
+    run.make_mode('online')

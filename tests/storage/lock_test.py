@@ -15,7 +15,7 @@ from rest_jax.storage import files, lock
 
 _HOLD = """
 import sys, time
-from rest_jax.data import lock
+from rest_jax.storage import lock
 worker = int(sys.argv[2]) if sys.argv[2:] else None
 with lock.held(sys.argv[1], worker):
   print('held', flush=True)

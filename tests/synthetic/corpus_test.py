@@ -104,7 +104,7 @@ def test_no_source_twice_and_none_in_two_splits(train, rated):
 
 def test_the_same_in_every_process_and_another_with_another_seed():
   program = (
-    'from rest_jax.data import synthetic\n'
+    'from rest_jax.synthetic import corpus\n'
     'pairs = corpus.SyntheticPairs(split="train", size=60, seed=5).read()\n'
     'rows = corpus.SyntheticRatings(size=40, seed=5).read()\n'
     'print(list(pairs), rows.hypothesis, rows.score.tolist())\n'
