@@ -4,6 +4,7 @@ import _thread
 import faulthandler
 import pathlib
 import resource
+import signal
 import sys
 import threading
 
@@ -79,6 +80,8 @@ class LostWorkers:
     self._lost.append(node.gateway.id)
     if self._timer is None:
       # As Ctrl-C does: what has failed is listed, and all workers are ended.
+      # What a shell starts in the background ignores Ctrl-C.
+      signal.signal(signal.SIGINT, signal.default_int_handler)
       self._timer = threading.Timer(self._grace_seconds, _thread.interrupt_main)
       self._timer.daemon = True
       self._timer.start()

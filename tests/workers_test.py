@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from tests import workers
 
 def pytest_configure(config):
   config.pluginmanager.register(workers.Memory())
-  config.pluginmanager.register(workers.LostWorkers(grace_seconds=1, exit_seconds=200))
+  config.pluginmanager.register(workers.LostWorkers(grace_seconds=1, exit_seconds=90))
 """
 
 _KILLED = """
@@ -65,7 +66,9 @@ def _run(folder: pathlib.Path, files: dict[str, str], *arguments: str):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    timeout=400,
+    # As of what a shell starts in the background.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    timeout=300,
   )
   return result.returncode, result.stdout
 
@@ -78,7 +81,7 @@ def test_a_killed_worker_ends_a_run_whose_other_worker_is_busy(tmp_path):
   assert "crashed while running 'a_test.py::test_that_dies'" in output
   assert 'died while running a_test.py::test_that_dies' in output
   # The other worker would take 1,000; a busy machine takes its time to stop.
-  assert seconds < 200
+  assert seconds < 90
 
 
 def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path):
