@@ -3,7 +3,6 @@
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -48,6 +47,8 @@ def test_that_is_long():
 
 _PASSES = 'def test_that_passes(): pass\n'
 
+# What a shell starts in the background ignores Ctrl-C.
+_IN_THE_BACKGROUND = ('sh', '-c', 'trap "" INT; exec "$@"', 'sh')
 # As launch/test.sh.
 _TWO = ('-n', '2', '--dist', 'loadfile', '--max-worker-restart=0')
 
@@ -60,14 +61,12 @@ def _run(folder: pathlib.Path, files: dict[str, str], *arguments: str):
   # The run that this test is part of may have options of its own.
   outer = {k: v for k, v in os.environ.items() if not k.startswith('PYTEST_')}
   result = subprocess.run(
-    [sys.executable, '-m', 'pytest', *arguments],
+    [*_IN_THE_BACKGROUND, sys.executable, '-m', 'pytest', *arguments],
     cwd=folder,
     env={**outer, 'PYTHONPATH': str(_ROOT)},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    # As of what a shell starts in the background.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     timeout=300,
   )
   return result.returncode, result.stdout
