@@ -21,7 +21,7 @@ class Job:
     model_dir: the folder of the run.
     gin_files: they compose left to right.
     run_mode: one of rest_jax.main's.
-    overrides: `NAME=VALUE`, as gin_utils.split_flags gives them.
+    overrides: `NAME=VALUE`, as gin_files.split_flags gives them.
     arguments: any others, as they are.
     environment: names and values.
     extras: of setup.py, for the environment that is made elsewhere.

@@ -220,7 +220,7 @@ class ConsensusReward:
       weights = self._weights(table[sample_of >= 0], sample_of, counts)
     is_own = (sample_of[:, None] == np.arange(len(counts))) * 1.0
     # A member's own draw, once, is none of the others.
-    taken = is_own[group.at] * np.where(is_member, 1.0, 0.0)[:, None]
+    taken = is_own[group.at] * is_member[:, None]
     others = (counts - taken) * weights
     return (table[group.at] * others).sum(1) / others.sum(1)
 
@@ -253,7 +253,8 @@ def _groups(
     first = int(rows[0])
     samples = collections.Counter(peers.samples[int(peers.group[first])])
     if with_samples:
-      texts.update(dict.fromkeys(samples, 0) | texts)
+      for text in samples:
+        texts.setdefault(text, len(texts))
     yield _Group(
       source=sources[first],
       rows=rows,

@@ -1,4 +1,4 @@
-"""Tests of config_tree: names, suggestions and trees without gin."""
+"""Tests of settings_tree: names, suggestions and trees without gin."""
 
 import dataclasses
 from typing import Any

@@ -239,6 +239,17 @@ def test_references_count_only_if_asked_but_may_pass():
   np.testing.assert_array_equal(counting.select(1, samples).rows, [0])
 
 
+def test_the_best_of_a_source_is_its_reference_or_a_sample():
+  # The first source's reference is its best, the second's is not.
+  samples = make_samples(
+    [9, 1, 3, 2, 5, 4], [0] * 3 + [1] * 3, is_reference=[1, 0, 0] * 2
+  )
+  best = per_source.Percentile(values=(95.0,), count_references=True)
+  np.testing.assert_array_equal(best.select(1, samples).rows, [0, 4])
+  without = per_source.Percentile(values=(95.0,))
+  np.testing.assert_array_equal(without.select(1, samples).rows, [0, 2, 4])
+
+
 def test_a_sample_that_says_what_the_reference_says_counts():
   samples = make_samples(
     [5, 5, 5, 1], [0] * 4, is_reference=[1, 0, 0, 0], text_hashes=[7, 7, 7, 8]
