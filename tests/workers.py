@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from rest_jax.runtime import compilation
+from rest_jax.runtime import compilation, compiled_programs
 
 
 class Memory:
@@ -130,17 +130,7 @@ class Programs:
   def pytest_sessionstart(self, session):
     if hasattr(session.config, 'workerinput'):
       return
-    files = {path: path.stat() for path in self._folder.glob('*-cache')}
-    size = 0
-    for path in sorted(files, key=lambda path: -files[path].st_mtime_ns):
-      size += files[path].st_size
-      if size > self._max_bytes:
-        path.unlink()
+    compiled_programs.prune(self._folder, self._max_bytes)
 
   def pytest_warning_recorded(self, warning_message):
-    if 'persistent compilation cache' not in str(warning_message.message):
-      return
-    # Here: most runs of tests need none of what it imports.
-    from rest_jax.cli import modes
-
-    modes._forget_damaged_program(lambda *_: None, warning_message.message)
+    compiled_programs.forget_damaged(str(warning_message.message))

@@ -8,7 +8,7 @@ import sys
 import time
 import types
 
-from rest_jax.cli import modes
+from rest_jax.runtime import compiled_programs
 from tests import workers
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -123,7 +123,7 @@ def test_a_program_that_cannot_be_read_is_removed(tmp_path, monkeypatch):
   for name in ('jit_step-1a-cache', 'jit_other-2b-cache'):
     (tmp_path / name).write_bytes(b'half')
   stub = types.SimpleNamespace(values={'jax_compilation_cache_dir': tmp_path})
-  monkeypatch.setattr(modes.jax, 'config', stub)
+  monkeypatch.setattr(compiled_programs.jax, 'config', stub)
   message = "Error reading persistent compilation cache entry for 'jit_step': E"
   workers.Programs(tmp_path).pytest_warning_recorded(
     types.SimpleNamespace(message=UserWarning(message))

@@ -1,20 +1,14 @@
 """What each `--run_mode` does, once flags and gin files are read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import functools
-import glob
 import io
 import json
-import os
 import pathlib
-import re
 import sys
 from typing import Any
-import warnings
 
 from absl import logging
-import jax
 
 from rest_jax import comparison as comparison_lib
 from rest_jax import run as run_lib
@@ -25,15 +19,11 @@ from rest_jax.data import text_files
 from rest_jax.parallel import processes
 from rest_jax.planning import described
 from rest_jax.planning import plan as plan_lib
-from rest_jax.runtime import terminal, tracking
+from rest_jax.runtime import compiled_programs, terminal, tracking
 from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import export as export_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.storage import files, inventory
-
-_DAMAGED_PROGRAM = re.compile(
-  "Error reading persistent compilation cache entry for '([^']+)'"
-)
 
 
 def stage(
@@ -168,7 +158,7 @@ def sample(
   at_once = (
     not (input_path or output) and sys.stdin.isatty() and sys.stdout.isatty()
   )
-  _cache_programs(run.model_dir)
+  compiled_programs.keep(run.model_dir / '.jax_cache')
   answerer = run.answerer(policy, at_once=at_once)
   config = run.experiment.sample.output
   if at_once:
@@ -250,35 +240,7 @@ def begun(
     ):
       with files.atomic_write(model_dir / name) as temporary:
         temporary.write_text(text, encoding='utf-8')
-  _cache_programs(model_dir)
+  compiled_programs.keep(model_dir / '.jax_cache')
   project = wandb_project if processes.is_main() else None
   with tracking.wandb(project, model_dir):
     yield
-
-
-def _cache_programs(model_dir: pathlib.Path) -> None:
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    # Programs compiled by one stage or run are there for the next.
-    jax.config.update(
-      'jax_compilation_cache_dir', str(model_dir.absolute() / '.jax_cache')
-    )
-  warnings.showwarning = functools.partial(
-    _forget_damaged_program, warnings.showwarning
-  )
-
-
-def _forget_damaged_program(show: Callable, message: Any, *rest, **more):
-  """Shows a warning; removes a compiled program that JAX cannot read.
-
-  JAX compiles it again, but leaves the file as it is.
-  """
-  found = _DAMAGED_PROGRAM.match(str(message))
-  cache = jax.config.values['jax_compilation_cache_dir']
-  if found is None or cache is None:
-    show(message, *rest, **more)
-    return
-  for path in pathlib.Path(cache).glob(f'{glob.escape(found[1])}-*-cache'):
-    path.unlink(missing_ok=True)
-  logging.warning(
-    '%s was damaged where it was cached: compiled again', found[1]
-  )

@@ -15,7 +15,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 import pytest
 
-from rest_jax.cli import main, modes
+from rest_jax.cli import main
 from rest_jax.storage import files, lock, remote
 from rest_jax.training import checkpoints, journal
 from tests import smoke
@@ -326,30 +326,6 @@ def test_a_disk_that_takes_nothing_is_no_surprise(
   printed = capsys.readouterr().err
   assert '/a/b' in printed and 'not expected' not in printed
   assert not (tmp_path / 'run' / 'traceback.txt').exists()
-
-
-def test_a_damaged_program_is_removed_from_the_cache(
-  tmp_path, monkeypatch, caplog
-):
-  shown = []
-  cache = tmp_path / 'cache'
-  cache.mkdir()
-  for name in (
-    'jit_step-1a-cache',
-    'jit_step-2b-cache',
-    'jit_stepping-3c-cache',
-  ):
-    (cache / name).write_bytes(b'half')
-  stub = types.SimpleNamespace(values={'jax_compilation_cache_dir': cache})
-  monkeypatch.setattr(modes.jax, 'config', stub)
-  message = (
-    "Error reading persistent compilation cache entry for 'jit_step': E: torn"
-  )
-  modes._forget_damaged_program(shown.append, UserWarning(message))
-  assert [path.name for path in cache.iterdir()] == ['jit_stepping-3c-cache']
-  assert not shown and 'jit_step was damaged' in caplog.text
-  modes._forget_damaged_program(shown.append, 'another')
-  assert shown == ['another']
 
 
 @pytest.mark.parametrize('error', [ValueError('wrong'), KeyError('wrong')])
