@@ -99,6 +99,9 @@ class Filter(abc.ABC):
       order they were sampled in, which says nothing of their reward; None for
       all. So that easy sources do not crowd out the others (ReST-EM, arXiv
       2312.06585, section 3).
+    min_advantage: keep only rows with R(x, y) - V(x) of at least this, where V(x)
+      is the mean reward of the source's samples, repeated ones too: sources that
+      the policy does well already are left out. None for all sources.
 
   Class attributes:
     kind: its word in results.
@@ -112,10 +115,14 @@ class Filter(abc.ABC):
   deduplicate: bool = False
   count_references: bool = True
   max_per_source: int | None = None
+  min_advantage: float | None = None
 
   def __post_init__(self):
     settings.make_tuples(self, 'values')
     settings.at_least(self, 1, 'max_per_source', none='all')
+    settings.inside(
+      self, '(-inf, inf)', 'min_advantage', none='any advantage'
+    )
     lists = [v for v in self.values if isinstance(v, list | tuple)]
     if lists and len(lists) < len(self.values):
       raise ValueError(
@@ -224,6 +231,8 @@ class Filter(abc.ABC):
     counting = samples.only(counted)
     tau = self.thresholds(value, counting)
     row_tau = _of_rows(tau, counting.source_ids, samples.source_ids)
+    if self.min_advantage is not None:
+      row_tau = np.maximum(row_tau, _values(samples) + self.min_advantage)
     passes = is_kept(samples.rewards, row_tau, self.is_inclusive)
     kept = np.flatnonzero(passes & candidates)
     if not kept.size:
@@ -337,6 +346,18 @@ def _of_rows(
   tau_of = np.full(starts.shape, np.inf, np.float32)
   tau_of[np.searchsorted(source_ids[starts], counted)] = tau
   return np.repeat(tau_of, np.diff(starts, append=len(source_ids)))
+
+
+def _values(samples: Samples) -> np.ndarray:
+  """Returns V(x) of each row's source, float32 [n]; -inf where none was drawn."""
+  drawn = samples.is_eligible & ~samples.is_reference
+  starts = group_starts(samples.source_ids)
+  counts = np.add.reduceat(drawn, starts, dtype=np.int64)
+  rewards = np.where(drawn, samples.rewards, 0.0)
+  totals = np.add.reduceat(rewards, starts, dtype=np.float64)
+  values = np.full(starts.shape, -np.inf, np.float32)
+  np.divide(totals, counts, out=values, where=counts > 0, casting='same_kind')
+  return np.repeat(values, np.diff(starts, append=len(samples.source_ids)))
 
 
 def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:

@@ -118,6 +118,7 @@ def _filter(
     values=(threshold,),
     deduplicate=row_filter.deduplicate,
     max_per_source=row_filter.max_per_source,
+    min_advantage=row_filter.min_advantage,
   )
   return whole.select(1, samples).rows
 

@@ -250,6 +250,26 @@ def test_the_best_of_a_source_is_its_reference_or_a_sample():
   np.testing.assert_array_equal(without.select(1, samples).rows, [0, 2, 4])
 
 
+def test_the_advantage_is_over_all_samples_of_the_source():
+  samples = make_samples(
+    [9, 1, 1, 4, 5, 5, 4, 7, 1],
+    [0] * 4 + [1] * 3 + [2] * 2,
+    is_reference=[1, 0, 0, 0, 1, 0, 0, 1, 0],
+    is_eligible=[1] * 8 + [0],
+    text_hashes=[8, 7, 7, 6, 5, 4, 3, 2, 1],
+  )
+  best = per_source.Percentile(
+    values=(100.0,), count_references=True, min_advantage=1.0
+  )
+  # V(x): (1 + 1 + 4) / 3 = 2; (5 + 4) / 2 = 4.5; of no sample.
+  kept = best.select(1, samples)
+  np.testing.assert_array_equal(kept.rows, [0, 7])
+  np.testing.assert_array_equal(kept.thresholds, [9.0, 7.0])
+  wide = fixed.Fixed(values=(0.0,), min_advantage=1.5).select(1, samples)
+  np.testing.assert_array_equal(wide.rows, [0, 3, 7])
+  np.testing.assert_array_equal(wide.thresholds, [3.5, 3.5, 0.0])
+
+
 def test_a_sample_that_says_what_the_reference_says_counts():
   samples = make_samples(
     [5, 5, 5, 1], [0] * 4, is_reference=[1, 0, 0, 0], text_hashes=[7, 7, 7, 8]
@@ -428,6 +448,10 @@ def test_nan_rewards_are_an_error():
     (lambda: fixed.Fixed(values=((0.7,), ())), 'values'),
     (lambda: fixed.Fixed(values=((0.7,), (0.9, 0.8))), 'strictly increasing'),
     (lambda: fixed.Quantile(values=((0.5,), (1.0,))), r'\[0, 1\)'),
+    (
+      lambda: fixed.Fixed(values=(0.7,), min_advantage=float('nan')),
+      'min_advantage',
+    ),
   ],
 )
 def test_wrong_settings(make, message):
