@@ -120,9 +120,7 @@ class Filter(abc.ABC):
   def __post_init__(self):
     settings.make_tuples(self, 'values')
     settings.at_least(self, 1, 'max_per_source', none='all')
-    settings.inside(
-      self, '(-inf, inf)', 'min_advantage', none='any advantage'
-    )
+    settings.inside(self, '(-inf, inf)', 'min_advantage', none='any advantage')
     lists = [v for v in self.values if isinstance(v, list | tuple)]
     if lists and len(lists) < len(self.values):
       raise ValueError(
