@@ -1,10 +1,16 @@
 """Describes the package; the settings of the tools are in pyproject.toml."""
 
 import pathlib
+import re
 
 import setuptools
 
 _HERE = pathlib.Path(__file__).parent
+[_VERSION] = re.findall(
+  r"^__version__ = '(.+)'$",
+  (_HERE / 'rest_jax' / '__init__.py').read_text(encoding='utf-8'),
+  re.MULTILINE,
+)
 
 # Lower bounds name the first line that is tested. The versions that the tests
 # ran with are in launch/constraints.txt.
@@ -81,7 +87,7 @@ _EXTRAS_REQUIRE = {
 
 setuptools.setup(
   name='rest_jax',
-  version='0.2.0.dev0',
+  version=_VERSION,
   description='Reinforced Self-Training (ReST) for sequence models, in JAX',
   long_description=(_HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
@@ -94,15 +100,27 @@ setuptools.setup(
     # The gin files stand at the top of the repository and ship inside the
     # package; rest_jax/config/gin_files.py finds them in either place.
     'rest_jax.gin_configs',
+    # What `rest-jax launch` copies to other machines beside the package.
+    'rest_jax.project',
   ],
-  package_dir={'rest_jax.gin_configs': 'gin_configs'},
+  package_dir={'rest_jax.gin_configs': 'gin_configs', 'rest_jax.project': '.'},
   package_data={
+    'rest_jax': ['py.typed'],
     'rest_jax.gin_configs': ['README.md', '**/*.gin'],
+    'rest_jax.project': [
+      'LICENSE',
+      'README.md',
+      'launch/*.sh',
+      'launch/constraints.txt',
+      'pyproject.toml',
+      'setup.py',
+    ],
     'rest_jax.report': ['web/*'],
     'rest_jax.rating': ['static/*', 'templates/*'],
   },
   install_requires=_INSTALL_REQUIRES,
   extras_require=_EXTRAS_REQUIRE,
+  entry_points={'console_scripts': ['rest-jax = rest_jax.cli.console:main']},
   classifiers=[
     'Intended Audience :: Science/Research',
     'Programming Language :: Python :: 3',

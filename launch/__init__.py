@@ -1,1 +1,1 @@
-"""Starts rest_jax here, on Cloud TPU VMs and on GKE; see launch/README.md."""
+"""Scripts that start rest_jax from a checkout; see launch/README.md."""

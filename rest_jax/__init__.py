@@ -7,6 +7,8 @@ docs/api.md shows their use. They are imported when they are first asked for.
 
 from typing import Any
 
+__version__ = '0.2.0.dev0'
+
 
 def __getattr__(name: str) -> Any:
   # Modules, which are in lower case, import each other through here too.

@@ -1,10 +1,6 @@
-"""`python -m rest_jax.convert`: policies to and from other libraries' formats."""
-
-from absl import flags
+"""`python -m rest_jax.convert`: the same as `rest-jax convert`."""
 
 from rest_jax.cli import convert
-
-flags.adopt_module_key_flags(convert)  # For --help.
 
 if __name__ == '__main__':
   convert.entry_point()

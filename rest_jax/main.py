@@ -1,10 +1,6 @@
-"""`python -m rest_jax.main`: trains and evaluates by Reinforced Self-Training."""
+"""`python -m rest_jax.main`: the same as `rest-jax run`."""
 
-from absl import flags
-
-from rest_jax.cli import main, options
-
-flags.adopt_module_key_flags(options)  # For --help.
+from rest_jax.cli import main
 
 if __name__ == '__main__':
   main.entry_point()

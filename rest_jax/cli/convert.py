@@ -1,7 +1,7 @@
-"""Policies to and from other libraries.
+"""`rest-jax convert`: policies to and from other libraries.
 
-`python -m rest_jax.convert --from=FOLDER --to=FOLDER --format=FORMAT`, where the
-first folder is a Hugging Face T5, a T5X checkpoint or a finished stage.
+`rest-jax convert --from=FOLDER --to=FOLDER --format=FORMAT`, where the first
+folder is a Hugging Face T5, a T5X checkpoint or a finished stage.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import sys
 from absl import app, flags
 
 from rest_jax import types
+from rest_jax.config import command
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
@@ -309,10 +310,10 @@ def _made(source: pathlib.Path) -> str:
 
 
 def entry_point() -> None:
-  """Splits gin's flags off and hands the rest to absl."""
+  """Reads the command line and ends with the exit status."""
   terminal.use_utf8()
-  try:
-    argv, overrides = gin_lib.split_flags(sys.argv)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-  app.run(lambda rest: sys.exit(main(rest, overrides)), argv=argv)
+  command.start(
+    lambda rest, overrides: sys.exit(main(rest, overrides)),
+    sys.argv,
+    sys.modules[__name__],
+  )

@@ -1,4 +1,4 @@
-"""The command line: `python -m rest_jax.main --run_mode=... --model_dir=...`.
+"""`rest-jax run`, which is `python -m rest_jax.main` as well.
 
 Kept short: which stages a run mode goes through. Flags are in `options.py`.
 """
@@ -13,11 +13,9 @@ import traceback
 from typing import NoReturn
 import warnings
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from rest_jax.cli import options
-
-flags.adopt_module_key_flags(options)  # For --help.
 
 # The exit status is this and the number of the signal that stopped the program.
 _SIGNALLED = 128
@@ -335,17 +333,15 @@ def _leave(status: int) -> NoReturn:
 
 
 def entry_point() -> None:
-  """Splits gin's flags off and hands the rest to absl."""
+  """Reads the command line and ends with the exit status."""
   from rest_jax.runtime import terminal
 
   terminal.use_utf8()
   sys.unraisablehook = _hide_closed_loops
   # Reads that Orbax had not begun when another failed.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
-  from rest_jax.config import gin_files
+  from rest_jax.config import command
 
-  try:
-    argv, overrides = gin_files.split_flags(sys.argv)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-  app.run(lambda rest: _end(main(rest, overrides)), argv=argv)
+  command.start(
+    lambda rest, overrides: _end(main(rest, overrides)), sys.argv, options
+  )

@@ -1,4 +1,4 @@
-"""What `python -m rest_jax.main` can be asked for, and what of it goes together."""
+"""The flags of `rest-jax run`, and which of them go together."""
 
 import pathlib
 from typing import Literal

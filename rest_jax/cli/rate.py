@@ -175,6 +175,6 @@ def _app() -> Any:
   except ImportError as error:
     raise ValueError(
       f'--run_mode=rate needs Flask and waitress: {error}. Install them: '
-      "pip install 'rest_jax[rate]'"
+      "pip install 'flask>=3.1' 'waitress>=3'"
     ) from error
   return app

@@ -130,7 +130,7 @@ def tokenizer(language: str) -> Any:
   except ImportError as error:
     raise ImportError(
       'the split of IWSLT 2014 is made with the tokeniser of sacremoses, which '
-      "is not installed. Run: pip install 'rest_jax[iwslt]'"
+      'is not installed. Run: pip install sacremoses'
     ) from error
   return sacremoses.MosesTokenizer(language)
 

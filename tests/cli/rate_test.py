@@ -233,7 +233,7 @@ def test_missing_libraries_are_named(run, monkeypatch):
   monkeypatch.delitem(sys.modules, 'rest_jax.rating.app', raising=False)
   monkeypatch.delattr('rest_jax.rating.app', raising=False)
   monkeypatch.delitem(sys.modules, 'rest_jax.rating.guard', raising=False)
-  with pytest.raises(ValueError, match=r"pip install 'rest_jax\[rate\]'"):
+  with pytest.raises(ValueError, match=r"pip install 'flask>=3\.1' 'waitress"):
     rate.run(rating_run(run))
 
 

@@ -9,7 +9,7 @@ import pytest
 from rest_jax.data import iwslt, sources
 from rest_jax.stages import prepare
 
-pytest.importorskip('sacremoses', reason="pip install 'rest_jax[iwslt]'")
+pytest.importorskip('sacremoses', reason='pip install sacremoses')
 
 NUM_TALK_LINES = 50
 HEADER = {

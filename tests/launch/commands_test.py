@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from launch import commands
+from rest_jax.launch import commands
 
 _AWKWARD = ('a b', "it's", '"c"', '$HOME;`x`', '', '*', 'a\nb', '--x=\\')
 _SHOW = (

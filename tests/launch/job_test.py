@@ -2,8 +2,8 @@
 
 import pytest
 
-from launch import commands
-from launch import job as job_lib
+from rest_jax.launch import commands
+from rest_jax.launch import job as job_lib
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
 
@@ -51,7 +51,7 @@ def test_a_folder_that_workers_do_not_share_is_refused(model_dir):
 
 
 def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):
-  monkeypatch.chdir(job_lib.ROOT)
+  monkeypatch.chdir(job_lib.PACKAGE.parent)
   assert _job().own_gin_files() == ()
   # Of whatever the checkout holds beside gin_configs/.
   assert _job(gin_files=('setup.py', _SMOKE)).own_gin_files() == ('setup.py',)
@@ -61,7 +61,7 @@ def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):
     with pytest.raises(commands.LaunchError, match='must be a file in'):
       _job(gin_files=(name,)).own_gin_files()
   with pytest.raises(commands.LaunchError, match=f'as {_SMOKE}'):
-    _job(gin_files=(str(job_lib.ROOT / _SMOKE),)).own_gin_files()
+    _job(gin_files=(str(job_lib.PACKAGE.parent / _SMOKE),)).own_gin_files()
 
 
 def test_variables_are_taken_apart_at_the_first_sign():

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from launch import job as job_lib
+from rest_jax.launch import job as job_lib
 
-_ROOT = job_lib.ROOT
+_ROOT = job_lib.PACKAGE.parent
 _SMOKE = '--gin_file=gin_configs/experiments/smoke.gin'
 _TPU = (
   '--target=tpu_vm', '--model_dir=/mnt/a', '--zone=us-west4-a',

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from launch import commands, processes
+from rest_jax.launch import commands, processes
 
 
 @pytest.fixture(autouse=True)

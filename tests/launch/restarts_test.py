@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from launch import processes, restarts
+from rest_jax.launch import processes, restarts
 
 
 def _ended(worker, status, *, was_stopped=False, last_lines=()):

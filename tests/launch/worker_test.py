@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from launch import worker
+from rest_jax.launch import worker
 
 # Prints, waits for a file called `go`, and ends with a status.
 _WAITS = """

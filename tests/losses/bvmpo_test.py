@@ -80,7 +80,7 @@ def test_against_rlax():
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of its dependencies
     rlax = pytest.importorskip(
-      'rlax', reason="rlax is not installed: pip install 'rest_jax[rlax]'"
+      'rlax', reason='rlax is not installed: pip install rlax'
     )
   theta, cases, given = _case(7, (5, 5))
   loss = bvmpo.BVMPO(initial_coefficient=0.0, final_coefficient=0.0)

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from launch import job as job_lib
-from launch import processes
-from launch.targets import local
+from rest_jax.launch import job as job_lib
+from rest_jax.launch import processes
+from rest_jax.launch.targets import local
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
-_ROOT = job_lib.ROOT
+_ROOT = job_lib.PACKAGE.parent
 
 
 def _job(**changes):
@@ -164,7 +164,7 @@ time.sleep(60)
 """
 _LAUNCHER = """
 import sys
-from launch.targets import local
+from rest_jax.launch.targets import local
 from tests.launch.targets import local_test
 job = local_test._stand_in(local_test._SAVES, sys.argv[1])
 sys.exit(local.Local(job=job, num_processes=2).run())

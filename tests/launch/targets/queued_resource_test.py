@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-from launch import commands, restarts
-from launch import job as job_lib
-from launch.targets import queued_resource, tpu_vm
+from rest_jax.launch import commands, restarts
+from rest_jax.launch import job as job_lib
+from rest_jax.launch.targets import queued_resource, tpu_vm
 
 _END = ('--zone=us-west4-a', '--project=p', '--quiet')
 _QUEUED = ('gcloud', 'compute', 'tpus', 'queued-resources')
@@ -15,7 +15,7 @@ _QUEUED = ('gcloud', 'compute', 'tpus', 'queued-resources')
 
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
-  monkeypatch.chdir(job_lib.ROOT)
+  monkeypatch.chdir(job_lib.PACKAGE.parent)
 
 
 def _target(*, spot=True, **changes):
@@ -206,7 +206,10 @@ def test_workers_of_several_slices_are_numbered_on(stand_ins):
   ]
   lines = target.plan()
   assert stand_ins.calls() == []
-  assert len([line for line in lines if 'launch/worker.py run' in line]) == 2
+  assert (
+    len([line for line in lines if 'rest_jax/launch/worker.py run' in line])
+    == 2
+  )
 
 
 def test_the_loss_of_one_slice_has_all_made_again(stand_ins, cloud):

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from launch import commands, processes, restarts
-from launch import job as job_lib
-from launch.targets import tpu_vm
+from rest_jax.launch import commands, processes, restarts
+from rest_jax.launch import job as job_lib
+from rest_jax.launch.targets import tpu_vm
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
 _AWKWARD = 'X=\'a  b; "c" $HOME `x` \\\\\''
@@ -25,7 +25,7 @@ _END = ('--zone=us-west4-a', '--project=p', '--quiet')
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch):
   monkeypatch.setattr(processes, '_SETTLE_SECONDS', 0.2)
-  monkeypatch.chdir(job_lib.ROOT)
+  monkeypatch.chdir(job_lib.PACKAGE.parent)
 
 
 def _job(**changes):
@@ -96,7 +96,7 @@ def test_describe_and_delete():
 
 def test_copy():
   argv = _target().machine.copy().argv
-  archive = str(job_lib.ROOT / 'build' / 'launch' / 'rest.tar.gz')
+  archive = str(job_lib.PACKAGE.parent / 'build' / 'launch' / 'rest.tar.gz')
   assert argv == (
     'gcloud', *_NAMES, 'scp', archive, 'rest:rest_jax.tar.gz', '--worker=all',
     *_END,
@@ -113,7 +113,7 @@ def test_the_program_of_each_worker():
   remote = shlex.split(argv[7].removeprefix('--command='))
   assert remote == [
     'cd', 'rest_jax', '&&', 'env', 'PYTHONUNBUFFERED=1', "A=b 'c'", 'python3',
-    'launch/worker.py', 'run', 'id', '.venv/bin/python', '-m', 'rest_jax.main',
+    'rest_jax/launch/worker.py', 'run', 'id', '.venv/bin/python', '-m', 'rest_jax.main',
     '--run_mode=rest', '--model_dir=/mnt/a', f'--gin_file={_SMOKE}',
     f'--gin.{_AWKWARD}', '--distributed',
   ]  # fmt: skip
@@ -133,7 +133,7 @@ def test_stop():
   argv = _target(job=job).stops(15, 1)[0].argv
   assert argv[6] == '--worker=all'
   assert shlex.split(argv[7].removeprefix('--command=')) == [
-    'cd', 'rest_jax', '&&', 'python3', 'launch/worker.py', 'stop', '15', '10',
+    'cd', 'rest_jax', '&&', 'python3', 'rest_jax/launch/worker.py', 'stop', '15', '10',
     '.venv/bin/python', '-m', 'rest_jax.main', '--run_mode=rest',
     '--model_dir=/mnt/a', f'--gin_file={_SMOKE}', f'--gin.{_AWKWARD}',
   ]  # fmt: skip

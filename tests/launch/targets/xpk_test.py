@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from launch import commands
-from launch import job as job_lib
-from launch.targets import xpk
+from rest_jax.launch import commands
+from rest_jax.launch import job as job_lib
+from rest_jax.launch.targets import xpk
 from rest_jax.runtime import interruption
 
 _SMOKE = 'gin_configs/experiments/smoke.gin'
@@ -22,7 +22,7 @@ _AWKWARD = 'X=\'a  b; "c" $HOME $(HOME) $$ `x` \\\\\''
 
 @pytest.fixture(autouse=True)
 def _in_the_checkout(monkeypatch):
-  monkeypatch.chdir(job_lib.ROOT)
+  monkeypatch.chdir(job_lib.PACKAGE.parent)
 
 
 def _job(**changes):
@@ -70,7 +70,7 @@ def _expanded(text, variables):
 
 def test_the_workload():
   target = _target(num_slices=2, max_restarts=7)
-  folder = str(job_lib.ROOT / 'build' / 'launch' / 'w')
+  folder = str(job_lib.PACKAGE.parent / 'build' / 'launch' / 'w')
   assert target.create().argv[:-1] == (
     'xpk', 'workload', 'create', '--cluster=c', '--project=p',
     '--zone=us-west4-a', '--workload=w', '--tpu-type=v5litepod-16',
@@ -153,7 +153,7 @@ def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
 
 def test_it_is_submitted_with_its_code_and_waited_for(stand_ins):
   target = _target()
-  folder = job_lib.ROOT / 'build' / 'launch' / 'w'
+  folder = job_lib.PACKAGE.parent / 'build' / 'launch' / 'w'
   shutil.rmtree(folder, ignore_errors=True)
   (folder / 'rest_jax').mkdir(parents=True)
   (folder / 'rest_jax' / 'removed.py').touch()

@@ -1,9 +1,9 @@
 """Runs on a worker: keeps the program going when the connection is lost.
 
-  python3 launch/worker.py run ID PROGRAM ...    starts it, shows its log, ends as it
-  python3 launch/worker.py stop SIGNAL SECONDS PROGRAM ...
+  python3 rest_jax/launch/worker.py run ID PROGRAM ...    starts it, shows its log, ends as it
+  python3 rest_jax/launch/worker.py stop SIGNAL SECONDS PROGRAM ...
                                                  signals it, kills it after SECONDS
-  python3 launch/worker.py is_running            status 0 if any program runs
+  python3 rest_jax/launch/worker.py is_running            status 0 if any program runs
 
 `run` may be called any number of times: a program that runs is followed and not
 started again, and one that ended under the same ID is only reported. So whoever

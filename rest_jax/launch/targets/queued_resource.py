@@ -9,8 +9,8 @@ import dataclasses
 import time
 from typing import Any
 
-from launch import commands
-from launch.targets import tpu_vm
+from rest_jax.launch import commands
+from rest_jax.launch.targets import tpu_vm
 
 # Of the request or of its machine, once it was taken away.
 _OVER = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')

@@ -5,9 +5,9 @@ import dataclasses
 import pathlib
 import re
 
-from launch import commands
+from rest_jax.launch import commands
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 _EXTRAS = re.compile(r'[a-z0-9_]+(,[a-z0-9_]+)*')
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
@@ -78,29 +78,45 @@ class Job:
     self.own_gin_files()
 
   def own_gin_files(self) -> tuple[str, ...]:
-    """Returns the gin files that are neither in gin_configs/ nor elsewhere.
+    """Returns the gin files that are copied beside those of the package.
 
     Raises:
-      LaunchError: if one is not in the checkout, which is what is copied.
+      LaunchError: if one is not below the folder that files are copied from.
     """
     own = []
+    root = files_root()
     for name in self.gin_files:
-      folders = (pathlib.Path(), ROOT)
-      found = [folder / name for folder in folders if (folder / name).is_file()]
-      if not found or not found[0].resolve().is_relative_to(ROOT):
+      found = [
+        folder / name
+        for folder in (pathlib.Path(), root)
+        if (folder / name).is_file()
+      ]
+      if not found and (PACKAGE / name).is_file():
+        continue  # Of the installed package.
+      if not found or not found[0].resolve().is_relative_to(root):
         raise commands.LaunchError(
-          f'--gin_file={name} must be a file in {ROOT}, which is copied to the '
+          f'--gin_file={name} must be a file in {root}, which is copied to the '
           'workers. Put it there.'
         )
-      path = found[0].resolve().relative_to(ROOT).as_posix()
+      path = found[0].resolve().relative_to(root).as_posix()
       if path != name:
         raise commands.LaunchError(
-          f'--gin_file={name} must be given from {ROOT}, as {path}: that is '
+          f'--gin_file={name} must be given from {root}, as {path}: that is '
           'where the workers look.'
         )
-      if not path.startswith('gin_configs/'):
+      if not (is_checkout() and path.startswith('gin_configs/')):
         own.append(path)
     return tuple(own)
+
+
+def is_checkout() -> bool:
+  """Whether the package is that of a checkout, not an installed one."""
+  return (PACKAGE.parent / 'setup.py').is_file()
+
+
+def files_root() -> pathlib.Path:
+  """Returns where gin files of users lie: in the checkout, or in this folder."""
+  return PACKAGE.parent if is_checkout() else pathlib.Path.cwd()
 
 
 def environment(settings: Sequence[str]) -> dict[str, str]:

@@ -6,8 +6,8 @@ import os
 import socket
 import sys
 
-from launch import commands, processes, restarts
-from launch import job as job_lib
+from rest_jax.launch import commands, processes, restarts
+from rest_jax.launch import job as job_lib
 
 _DEVICES = '--xla_force_host_platform_device_count'
 
@@ -82,7 +82,9 @@ class Local:
   def _environment(self) -> dict[str, str]:
     asked = self.job.environment
     before = asked.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))
-    paths = [str(job_lib.ROOT), os.environ.get('PYTHONPATH', '')]
+    paths = [os.environ.get('PYTHONPATH', '')]
+    if job_lib.is_checkout():
+      paths.insert(0, str(job_lib.PACKAGE.parent))
     return {
       # Lines appear when they are written, not when a buffer is full.
       'PYTHONUNBUFFERED': '1',

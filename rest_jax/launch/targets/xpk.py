@@ -9,9 +9,9 @@ import dataclasses
 import re
 import shlex
 
-from launch import archive, commands
-from launch import job as job_lib
-from launch.targets import tpu_vm
+from rest_jax.launch import archive, commands
+from rest_jax.launch import job as job_lib
+from rest_jax.launch.targets import tpu_vm
 from rest_jax.runtime import interruption
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,38}[a-z0-9])?')
@@ -33,7 +33,7 @@ class Xpk:
     num_slices: how many of them.
     base_docker_image: an image with Python 3.11 or newer and bash; xpk adds
       the code to it, and the environment is made as the container starts.
-    docker_image: one that has rest_jax[tpu] already, to be used as it is.
+    docker_image: an image with rest_jax installed, used as it is.
     setup_command: a shell's line for each worker, before the program.
     max_restarts: how often a workload that was cut off is started again.
   """

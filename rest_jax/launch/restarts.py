@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import time
 
-from launch import commands, processes
+from rest_jax.launch import commands, processes
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later.
 CUT_OFF_TOO_OFTEN = 75

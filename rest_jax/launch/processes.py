@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 
-from launch import commands
+from rest_jax.launch import commands
 from rest_jax.runtime import interruption
 
 # Sends a signal to all workers that still run; given by the target.

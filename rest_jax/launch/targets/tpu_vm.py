@@ -2,7 +2,7 @@
 
 The machine is made if it is not there. Code goes to ~/rest_jax of every worker,
 with an environment of its own; then each worker's program is followed over a
-connection of its own. launch/worker.py keeps it going when that breaks.
+connection of its own. rest_jax/launch/worker.py keeps it going when that breaks.
 """
 
 from concurrent import futures
@@ -14,8 +14,8 @@ import shlex
 import time
 from typing import Any
 
-from launch import archive, commands, processes, restarts, worker
-from launch import job as job_lib
+from rest_jax.launch import archive, commands, processes, restarts, worker
+from rest_jax.launch import job as job_lib
 
 # The state of a TPU VM that is in use.
 READY = 'READY'
@@ -30,7 +30,7 @@ _TYPE = re.compile(r'(v\d+[a-z]*)-(\d+)')
 # In the checkout of a worker; its home is where ssh begins.
 _CHECKOUT = 'rest_jax'
 _PYTHON = '.venv/bin/python'
-_WORKER = ('python3', 'launch/worker.py')
+_WORKER = ('python3', 'rest_jax/launch/worker.py')
 _ARCHIVE = 'rest_jax.tar.gz'
 
 

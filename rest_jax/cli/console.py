@@ -1,0 +1,89 @@
+"""The program `rest-jax`: its commands, which are imported when they are called."""
+
+from collections.abc import Sequence
+import difflib
+import importlib
+import sys
+from typing import NamedTuple
+
+import rest_jax
+from rest_jax.cli import run_modes
+
+
+class Command(NamedTuple):
+  """A command of `rest-jax`.
+
+  Attributes:
+    help: what it does, a sentence.
+    module: has `entry_point`, which reads the command line.
+    arguments: what is put before those of the user.
+  """
+
+  help: str
+  module: str
+  arguments: tuple[str, ...] = ()
+
+
+def commands() -> dict[str, Command]:
+  """Returns all commands by name."""
+  found = {
+    'run': Command(
+      'Trains and evaluates by ReST, or makes one stage: --run_mode.',
+      'rest_jax.cli.main',
+    ),
+  }
+  for mode in run_modes.COMMANDS[1:]:
+    # For example `rest-jax rate` is `rest-jax run --run_mode=rate`.
+    found[mode.name] = Command(
+      mode.help, 'rest_jax.cli.main', (f'--run_mode={mode.name}',)
+    )
+  found['convert'] = Command(
+    'Converts policies to and from Hugging Face and T5X.',
+    'rest_jax.cli.convert',
+  )
+  found['launch'] = Command(
+    'Starts a run in local processes, on Cloud TPU VMs or on GKE.',
+    'rest_jax.launch.command_line',
+  )
+  return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Calls a command with the arguments that follow its name.
+
+  Args:
+    argv: the command line; `sys.argv` if None.
+  """
+  arguments = list((sys.argv if argv is None else argv)[1:])
+  known = commands()
+  name = arguments[0] if arguments else ''
+  if name in ('', '--help', '-h', '-help', 'help'):
+    print(_help(known))
+  elif name == '--version':
+    print(f'rest_jax {rest_jax.__version__}')
+  elif name not in known:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f' Did you mean {near[0]}?' if near else ''
+    sys.exit(
+      f'error: rest-jax has no command {name!r}.{hint} It has: '
+      f'{", ".join(known)}. For example: rest-jax run --help'
+    )
+  else:
+    command = known[name]
+    sys.argv = [f'rest-jax {name}', *command.arguments, *arguments[1:]]
+    importlib.import_module(command.module).entry_point()
+
+
+def _help(known: dict[str, Command]) -> str:
+  width = max(map(len, known))
+  return '\n'.join(
+    [
+      f'rest_jax {rest_jax.__version__}: Reinforced Self-Training in JAX.',
+      '',
+      'usage: rest-jax COMMAND [FLAGS]',
+      '',
+      *(f'  {name:{width}}  {known[name].help}' for name in known),
+      '',
+      'rest-jax COMMAND --help lists the flags of a command.',
+    ]
+  )

@@ -1,0 +1,1 @@
+"""The launcher: starts a run here, on Cloud TPU VMs or on GKE."""

@@ -1,0 +1,120 @@
+"""`rest-jax launch`: starts a run here, on Cloud TPU VMs or on GKE.
+
+  rest-jax launch --target=tpu_vm --tpu_name=... --zone=... \\
+    --model_dir=... --gin_file=... [--gin.NAME=VALUE] [-- --other_flag_of_run]
+
+--dry_run prints the commands. launch/README.md has the whole way from an empty
+project of Google Cloud to a finished run.
+"""
+
+import sys
+
+from absl import app, flags
+
+from rest_jax.config import command
+from rest_jax.launch import commands, options
+from rest_jax.launch import job as job_lib
+from rest_jax.launch.targets import local, queued_resource, tpu_vm, xpk
+from rest_jax.runtime import interruption
+
+
+def main(arguments: list[str], overrides: list[str]) -> int:
+  """Does what the flags say; returns the exit status.
+
+  Args:
+    arguments: those after `--`.
+    overrides: gin's, as `NAME=VALUE`.
+  """
+  given = flags.FLAGS
+  try:
+    options.check()
+    target = _target(
+      job_lib.Job(
+        model_dir=given.model_dir,
+        gin_files=tuple(given.gin_file),
+        run_mode=given.run_mode,
+        overrides=tuple(overrides),
+        arguments=tuple(arguments),
+        environment=job_lib.environment(given.env),
+        extras=given.extras,
+      )
+    )
+    if given.dry_run:
+      print('\n'.join(target.plan()))
+      return 0
+    with interruption.handled():
+      return target.run()
+  except commands.LaunchError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except interruption.Interrupted as interrupted:
+    commands.say(f'stopped by {interrupted}; run the same command to resume')
+    return 128 + interrupted.number
+
+
+def _target(
+  job: job_lib.Job,
+) -> local.Local | tpu_vm.TpuVm | xpk.Xpk:
+  """Returns the target that the flags describe."""
+  given = flags.FLAGS
+  restarts = {
+    'max_restarts': given.max_restarts,
+    'restart_seconds': given.restart_seconds,
+    'grace_seconds': given.grace_seconds,
+  }
+  if given.target == 'local':
+    return local.Local(
+      job=job,
+      num_processes=given.num_processes,
+      devices_per_process=given.devices_per_process,
+      **restarts,
+    )
+  if given.target == 'xpk':
+    return xpk.Xpk(
+      job=job,
+      project=given.project,
+      zone=given.zone,
+      cluster=given.cluster,
+      workload=given.workload,
+      tpu_type=given.accelerator_type,
+      num_slices=given.num_slices,
+      base_docker_image=given.base_docker_image,
+      docker_image=given.docker_image,
+      setup_command=given.setup_command,
+      max_restarts=given.max_restarts,
+    )
+  machine = tpu_vm.Machine(
+    project=given.project,
+    zone=given.zone or '',
+    name=given.tpu_name,
+    accelerator_type=given.accelerator_type,
+    runtime_version=given.runtime_version,
+    spot=given.spot,
+    command_timeout=given.command_timeout,
+    poll_seconds=given.poll_seconds,
+  )
+  settings = {
+    'job': job,
+    'machine': machine,
+    'setup_command': given.setup_command,
+    'delete': given.delete,
+    **restarts,
+  }
+  if given.target == 'tpu_vm':
+    return tpu_vm.TpuVm(**settings)
+  return queued_resource.QueuedResource(num_slices=given.num_slices, **settings)
+
+
+def entry_point() -> None:
+  """Splits off what follows `--`, and reads the rest of the command line."""
+  options.define()
+  end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
+
+  def run(rest: list[str], overrides: list[str]) -> None:
+    if len(rest) > 1:
+      raise app.UsageError(
+        f'unknown arguments: {rest[1:]}; those of rest-jax run follow a --'
+      )
+    sys.exit(main(sys.argv[end + 1 :], overrides))
+
+  command.start(run, sys.argv[:end], options)
