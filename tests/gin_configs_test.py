@@ -1,7 +1,9 @@
 """Every experiment, and every file of each axis, builds and dry-runs."""
 
+import dataclasses
 import gzip
 import pathlib
+import re
 import sys
 
 import jax
@@ -12,6 +14,7 @@ from rest_jax import run as run_lib
 from rest_jax.cli import compare, dry_run
 from rest_jax.config import gin_files, registry
 from rest_jax.data import seqio_tasks, vocabularies
+from rest_jax.data import task as task_lib
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
 from rest_jax.rewards import consensus, lexical, metricx
@@ -38,6 +41,7 @@ AXES = sorted(
   )
   for path in (GIN / axis).glob('*.gin')
 )
+TASKS = sorted((GIN / 'tasks').glob('*.gin'))
 RATINGS = (
   'lang_pair\tsplit\tsource\thypothesis\tscore\tannotators\tscore_type'
   '\treference\n'
@@ -80,10 +84,10 @@ def files(tmp_path):
 
 def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
   if path.stem in ('de_en_small', 'de_en_news', 'zh_en_news'):
-    return [f'DATA={files}']
+    return [f'DATA={files}', 'VocabularyConfig.size=16']
   if path.stem in ('demo', 'demo_learned', 'smoke'):
     return []
-  overrides = [f'DATA={files}']
+  overrides = [f'DATA={files}', 'VocabularyConfig.size=16']
   if path.stem != 'summarise_small':
     overrides.append('RATINGS_FILE=ratings.tsv')
   for split in ('TRAIN', 'VALIDATION', 'TEST'):
@@ -345,6 +349,52 @@ def test_what_must_be_given_is_named(path):
     gin_files.parse_and_build([str(path)], [], root=registry.ROOT)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TaskAlone:
+  """The root of a configuration that has a task alone."""
+
+  task: task_lib.Task
+
+
+def read_task(*paths: pathlib.Path) -> task_lib.Task:
+  """Builds the task of some files, with what the last of them requires."""
+  required = re.findall(
+    r'^(\w+) = %gin\.REQUIRED', paths[-1].read_text(), re.MULTILINE
+  )
+  given = [
+    f"{name}=('x',)"
+    if name.endswith(('SOURCES', 'REFERENCES'))
+    else f'{name}=x'
+    for name in required
+  ]
+  return gin_files.parse_and_build(
+    [str(path) for path in paths],
+    ['_TaskAlone.task=%TASK', *given],
+    root=_TaskAlone,
+  ).task
+
+
+@pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)
+def test_a_task_file_replaces_any_other_whole(path):
+  registry.register()
+  alone = read_task(path)
+  for other in TASKS:
+    assert read_task(other, path) == alone, other.stem
+
+
+def test_a_task_file_says_which_settings_a_task_has():
+  """A field that is new has to be reset by every task file, too."""
+  text = (GIN / 'runs/task.gin').read_text()
+  given = set(re.findall(r'^((?:Task|VocabularyConfig)\.\w+) =', text, re.M))
+  fields = {
+    f'{cls.__name__}.{field.name}'
+    for cls in (task_lib.Task, vocabularies.VocabularyConfig)
+    for field in dataclasses.fields(cls)
+  }
+  splits = {f'Task.{name}' for name in ('name', 'train', 'validation', 'test')}
+  assert given == fields - splits
+
+
 def test_a_misspelt_macro_suggests_the_nearest():
   registry.register()
   demo = str(GIN / 'experiments/demo_learned.gin')
@@ -394,6 +444,6 @@ def test_noisy_ratings_are_noisier():
 
 
 def test_files_say_what_they_provide():
-  for path in AXES + sorted((GIN / 'tasks').glob('*.gin')):
+  for path in AXES + TASKS:
     head = path.read_text(encoding='utf-8').split('\n\n')[0]
     assert '# Provides' in head and 'Requires' in head, path

@@ -14,6 +14,7 @@ import numpy as np
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
+from rest_jax.cli import size_checks
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
 from rest_jax.evaluation import text_metrics
@@ -65,6 +66,7 @@ def check(run: run_lib.Run) -> Found:
   )
   run.context.check_vocabularies()
   _check_folders(run)
+  size_checks.check_lengths(run)
   pairs = {split: list(found) for split, found in _pairs(run)}
   _check_references(experiment.reward, pairs)
   _check_raters(experiment, pairs[prepare.TRAIN][:1])

@@ -7,10 +7,11 @@ import jax
 
 from rest_jax import experiment as experiment_lib
 from rest_jax import run as run_lib
-from rest_jax.cli import checks
+from rest_jax.cli import checks, size_checks
 from rest_jax.cli import rate as rate_stage
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
+from rest_jax.stages import folder as folder_lib
 
 
 def describe(run: run_lib.Run, run_mode: str) -> str:
@@ -27,7 +28,8 @@ def describe(run: run_lib.Run, run_mode: str) -> str:
     The plan, some lines of text.
 
   Raises:
-    ValueError: for settings that cannot work.
+    ValueError: for settings that cannot work, or that are not those of a
+      finished stage.
     FileNotFoundError: for a file that is not there.
   """
   return '\n'.join(itertools.chain(_lines(run, run_mode)))
@@ -44,6 +46,9 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
   )
   yield f'  task      {task.name}'
   found = checks.check(run)
+  if not run.context.is_prepared:
+    size_checks.check_vocabulary(experiment)
+  _check_finished(run, run_mode)
   for split, first in found.first.items():
     kind = type(getattr(task, split)).__name__
     yield f'    {split:10} {kind}: {_short(first.source)}'
@@ -87,6 +92,20 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     if not stage.is_extra:
       state = 'finished' if stage.is_finished else 'to do'
       yield f'    {state:9} {stage.title}: {stage.folder}'
+
+
+def _check_finished(run: run_lib.Run, run_mode: str) -> None:
+  """Raises SettingsChangedError for a finished folder that would be refused."""
+  for stage in run.stages:
+    is_asked = stage.run_mode == run_mode or (
+      run_mode == 'rest' and not stage.is_extra
+    )
+    is_fed = all(needed.is_finished for needed in stage.inputs.values())
+    if not (is_asked and is_fed and stage.is_finished) or stage.is_given:
+      continue
+    if not run.context.overwrite:
+      settings = stage.settings(run.context)
+      folder_lib.check(stage.folder, settings, stage.origins(settings))
 
 
 def _reward_lines(

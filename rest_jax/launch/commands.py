@@ -89,12 +89,12 @@ def output(command: Command, timeout: float) -> tuple[int, str, str]:
   Raises:
     CommandFailed: if it takes longer than `timeout` seconds.
   """
-  done = _complete(command, timeout, capture_output=True, text=True)
+  done = _complete(command, timeout, captured=True)
   return done.returncode, done.stdout, done.stderr
 
 
 def _complete(
-  command: Command, timeout: float | None, **options: bool
+  command: Command, timeout: float | None, *, captured: bool = False
 ) -> subprocess.CompletedProcess[str]:
   """Waits for a command, which has nothing to read; its status is not judged."""
   require(command.argv[0])
@@ -104,7 +104,8 @@ def _complete(
       env=command.full_environment(),
       stdin=subprocess.DEVNULL,
       timeout=timeout,
-      **options,
+      capture_output=captured,
+      text=captured,
     )
   except subprocess.TimeoutExpired as error:
     raise CommandFailed(

@@ -151,11 +151,7 @@ def begin(
   """
   path = pathlib.Path(path)
   described = settings_lib.describe(settings)
-  # As seen from here, so that they hold where a run is moved or copied.
-  named = {
-    key: os.path.relpath(folder, path)
-    for key, folder in (origins or {}).items()
-  }
+  named = _seen_from(path, origins or {})
   # Of several processes one looks: what it finds may change at once.
   is_finished = processes.by_main(
     f'begin {path.name}', lambda: _begin(path, described, named, overwrite)
@@ -163,17 +159,38 @@ def begin(
   return StageFolder(path, described, is_finished, origins=named)
 
 
-def _begin(
+def check(
   path: pathlib.Path,
-  described: dict[str, Any],
-  origins: dict[str, str],
-  overwrite: bool,
-) -> bool:
-  """Makes the folder ready; whether it is finished."""
+  settings: dict[str, Any],
+  origins: Mapping[str, str | pathlib.Path],
+) -> None:
+  """Raises SettingsChangedError where `begin` would; changes nothing.
+
+  Args:
+    path: a folder that is finished, or begun.
+    settings: see `begin`.
+    origins: see `begin`.
+  """
+  named = _seen_from(path, origins)
+  changed = _changes(path, settings_lib.describe(settings), named)
+  if changed:
+    raise _changed_error(path, changed)
+
+
+def _seen_from(
+  path: pathlib.Path, origins: Mapping[str, str | pathlib.Path]
+) -> dict[str, str]:
+  """Returns folders relative to another, so that a run may be moved or copied."""
+  return {key: os.path.relpath(folder, path) for key, folder in origins.items()}
+
+
+def _changes(
+  path: pathlib.Path, described: dict[str, Any], origins: dict[str, str]
+) -> list[str] | None:
+  """Returns the settings that differ, in words; None if there is no folder."""
   # In this order: a worker beside this one may finish the folder meanwhile.
-  is_begun, existing, before = (path / _SETTINGS).exists(), None, {}
-  is_finished = (path / MANIFEST).exists()
-  if is_finished:
+  is_begun = (path / _SETTINGS).exists()
+  if (path / MANIFEST).exists():
     manifest = read_manifest(path)
     existing, before = manifest.get('settings'), manifest.get(_ORIGINS, {})
   elif is_begun:
@@ -184,18 +201,42 @@ def _begin(
       f'{path} holds files but neither {MANIFEST} nor {_SETTINGS}, so it is not '
       'the folder of a stage. Choose another --model_dir, or remove it.'
     )
-  if existing is not None and existing != described:
-    changed = [
-      _in_words(path, line, before, origins)
-      for line in settings_lib.differences(existing, described)
-    ]
+  else:
+    return None
+  return [
+    _in_words(path, line, before, origins)
+    for line in settings_lib.differences(existing, described)
+  ]
+
+
+def _changed_error(
+  path: pathlib.Path, changed: list[str]
+) -> SettingsChangedError:
+  # What all variants share cannot be another one's.
+  variant = (
+    ' keep both: give this one a name, --gin.VARIANT=...;'
+    if 'variants' in path.parts
+    else ''
+  )
+  return SettingsChangedError(
+    f'{path} was made with other settings:\n  '
+    + '\n  '.join(changed)
+    + f'\nEither{variant} use another --model_dir; restore the settings; or pass '
+    '--overwrite to remove this folder and make it again.'
+  )
+
+
+def _begin(
+  path: pathlib.Path,
+  described: dict[str, Any],
+  origins: dict[str, str],
+  overwrite: bool,
+) -> bool:
+  """Makes the folder ready; whether it is finished."""
+  changed = _changes(path, described, origins)
+  if changed:
     if not overwrite:
-      raise SettingsChangedError(
-        f'{path} was made with other settings:\n  '
-        + '\n  '.join(changed)
-        + '\nUse another --model_dir, restore the settings, or pass '
-        '--overwrite to remove this folder and make it again.'
-      )
+      raise _changed_error(path, changed)
     logging.warning('%s: removed, its settings changed: %s', path, changed)
     # At once, so that no half of it is taken for a folder.
     removed = path.with_name(f'.{path.name}.removed')
@@ -203,13 +244,12 @@ def _begin(
       shutil.rmtree(removed)
     path.rename(removed)
     shutil.rmtree(removed)
-    is_finished, existing = False, None
-  if existing is None:
+  if changed is None or changed:
     path.mkdir(parents=True, exist_ok=True)
     files.write_json(
       path / _SETTINGS, {**described, _ORIGINS: origins}, sealed=True
     )
-  return is_finished
+  return (path / MANIFEST).exists()
 
 
 def _in_words(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rest_jax import run as run_lib
-from rest_jax.cli import checks, main
+from rest_jax.cli import checks, dry_run, main
 from rest_jax.config import gin_files, registry
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
@@ -216,6 +216,78 @@ def test_a_start_is_checked_before_its_first_stage(tmp_path, capsys, mode):
   assert status == 1
   assert 'EvaluateConfig.bleu_tokenize must be' in capsys.readouterr().err
   assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
+
+
+def with_text(folder: pathlib.Path, num_pairs: int, *overrides: str):
+  """The demo on a few captions in files."""
+  names = {}
+  for side, word in (('SOURCES', 'Haus'), ('REFERENCES', 'house')):
+    path = folder / f'{side}.txt'
+    lines = [f'{word} {number} {number * 7}' for number in range(num_pairs)]
+    path.write_text('\n'.join(lines), encoding='utf-8')
+    names[side] = str(path)
+  experiments = gin_configs_test.GIN / 'experiments/demo.gin'
+  registry.register()
+  return gin_files.parse_and_build(
+    [str(experiments), str(gin_configs_test.GIN / 'tasks/text_pairs.gin')],
+    [
+      f'{split}_{side}=("{path}",)'
+      for split in ('TRAIN', 'VALIDATION', 'TEST')
+      for side, path in names.items()
+    ]
+    + list(overrides),
+    root=registry.ROOT,
+  )
+
+
+SHORT = ('MAX_SOURCE_LENGTH=48', 'MAX_REFERENCE_LENGTH=48')
+
+
+def test_pairs_that_no_bucket_holds_are_named(tmp_path):
+  run = run_lib.Run(with_text(tmp_path, 40), tmp_path / 'run')
+  with pytest.raises(ValueError, match=r'buckets of BCConfig.* 128 tok.*BUCKE'):
+    checks.check(run)
+
+
+def test_sampled_outputs_that_no_bucket_holds_are_named(tmp_path):
+  experiment = with_text(
+    tmp_path, 40, *SHORT, 'MAX_TARGET_LENGTH=56', 'VOCABULARY_SIZE=40'
+  )
+  with pytest.raises(ValueError, match=r'buckets of ImproveConfig.* 56 tok'):
+    checks.check(run_lib.Run(experiment, tmp_path / 'run'))
+
+
+def test_lengths_are_those_of_the_text_once_it_is_prepared(tmp_path):
+  experiment = with_text(tmp_path, 40, 'VOCABULARY_SIZE=40')
+  run = run_lib.Run(experiment, tmp_path / 'run')
+  run.make('data')
+  checks.check(run)
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_is_named(tmp_path):
+  run = run_lib.Run(with_text(tmp_path, 40, *SHORT), tmp_path / 'run')
+  with pytest.raises(ValueError, match=r'VocabularyConfig.* size must be at m'):
+    dry_run.describe(run, 'rest')
+  experiment = with_text(tmp_path, 40, *SHORT, 'VOCABULARY_SIZE=40')
+  assert 'vocabulary 40' in dry_run.describe(
+    run_lib.Run(experiment, tmp_path / 'run'), 'rest'
+  )
+
+
+def test_a_finished_stage_with_other_settings_is_refused_in_advance(
+  tmp_path_factory,
+):
+  folder = smoke.finished(tmp_path_factory.getbasetemp()).model_dir
+  longer = built(
+    gin_configs_test.GIN / 'experiments/smoke.gin', None, 'IMPROVE_STEPS=9'
+  )
+  with pytest.raises(ValueError, match=r'max_steps: 8 -> 9[\s\S]*gin\.VARIANT'):
+    dry_run.describe(run_lib.Run(longer, folder), 'rest')
+  # Not what the mode makes.
+  dry_run.describe(run_lib.Run(longer, folder), 'bc')
+  dry_run.describe(run_lib.Run(longer, folder, overwrite=True), 'rest')
+  variant = dataclasses.replace(longer, variant='longer')
+  dry_run.describe(run_lib.Run(variant, folder), 'rest')
 
 
 def test_rows_of_other_splits_are_allowed():

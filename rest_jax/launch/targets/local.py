@@ -82,13 +82,14 @@ class Local:
   def _environment(self) -> dict[str, str]:
     asked = self.job.environment
     before = asked.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))
-    paths = [os.environ.get('PYTHONPATH', '')]
+    found = {}
     if job_lib.is_checkout():
-      paths.insert(0, str(job_lib.PACKAGE.parent))
+      paths = [str(job_lib.PACKAGE.parent), os.environ.get('PYTHONPATH', '')]
+      found['PYTHONPATH'] = os.pathsep.join(path for path in paths if path)
     return {
       # Lines appear when they are written, not when a buffer is full.
       'PYTHONUNBUFFERED': '1',
-      'PYTHONPATH': os.pathsep.join(path for path in paths if path),
+      **found,
       'JAX_PLATFORMS': 'cpu',
       **asked,
       # The last of several counts is the one that XLA takes.
