@@ -31,6 +31,9 @@ def commands() -> dict[str, Command]:
       'Trains and evaluates by ReST, or makes one stage: --run_mode.',
       'rest_jax.cli.main',
     ),
+    'new': Command(
+      'Writes a gin file for your own text.', 'rest_jax.cli.new_run'
+    ),
   }
   for mode in run_modes.COMMANDS[1:]:
     # For example `rest-jax rate` is `rest-jax run --run_mode=rate`.

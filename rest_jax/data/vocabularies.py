@@ -74,6 +74,18 @@ class VocabularyConfig:
     settings.at_least(self, 1, 'max_texts', 'num_threads')
 
 
+class SizeError(ValueError):
+  """Text cannot fill a vocabulary, or does not fit into it.
+
+  Attributes:
+    bound: the nearest size that is possible.
+  """
+
+  def __init__(self, message: str, bound: int):
+    super().__init__(message)
+    self.bound = bound
+
+
 class Vocabulary:
   """Text to token ids and back; EOS is added by whoever stores a row."""
 
@@ -252,16 +264,18 @@ def _explain(config: VocabularyConfig, error: RuntimeError) -> Exception:
   message = str(error)
   largest = re.search(r'size too high .*<= (\d+)', message)
   if largest:
-    return ValueError(
+    return SizeError(
       f'size must be at most {largest[1]} for this text; got {config.size}. '
-      'Lower it, or add text with extra_files.'
+      'Lower it, or add text with extra_files.',
+      int(largest[1]),
     )
   smallest = re.search(r'smaller than required_chars\. \d+ vs (\d+)', message)
   if smallest:
-    return ValueError(
+    return SizeError(
       f'size must be at least {smallest[1]} to hold every character of this '
       f'text; got {config.size}. Raise it, or lower character_coverage '
-      f'(now {config.character_coverage}).'
+      f'(now {config.character_coverage}).',
+      int(smallest[1]),
     )
   if 'all_chars_count' in message:
     return ValueError(

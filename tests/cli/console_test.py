@@ -21,7 +21,7 @@ def test_help_has_a_line_for_each_command(capsys):
     assert max(map(len, lines)) <= 80
     words = [line.split()[0] for line in lines if line.startswith('  ')]
     assert words == list(console.commands())
-  assert {'run', 'compare', 'rate', 'convert', 'launch'} <= set(words)
+  assert {'run', 'new', 'compare', 'rate', 'convert', 'launch'} <= set(words)
   console.main(['rest-jax', '--version'])
   assert capsys.readouterr().out == f'rest_jax {rest_jax.__version__}\n'
 

@@ -1,0 +1,125 @@
+"""`rest-jax new`: writes a gin file whose settings fit your text and machine."""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+import shlex
+import shutil
+import sys
+
+from rest_jax.own_data import choices
+from rest_jax.own_data import facts as facts_lib
+
+
+def entry_point() -> None:
+  """Reads the command line and ends with the exit status."""
+  from rest_jax.runtime import terminal
+
+  terminal.use_utf8()
+  sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Writes the file and prints what to run; returns the exit status."""
+  given = _parser().parse_args(arguments)
+  # Not before --help, which is to answer at once.
+  from rest_jax.cli import own_run
+  from rest_jax.runtime import terminal
+
+  path = pathlib.Path(given.gin_file)
+  try:
+    files = facts_lib.Files(
+      train=given.train,
+      validation=given.validation,
+      test=given.test,
+      ratings=given.ratings,
+      lang_pair=given.lang_pair,
+      score_type=given.score_type,
+    )
+    _check_new(path, given.overwrite)
+    written = own_run.write(path, files, size=given.size, reward=given.reward)
+  except (ValueError, OSError) as error:
+    terminal.show_error(str(error))
+    return 1
+  terminal.show(_described(written))
+  model_dir = f'runs/{path.stem}'
+  program = shutil.which('rest-jax') and 'rest-jax run'
+  terminal.show(
+    f'Wrote {path}. Train and evaluate with:\n\n'
+    f'  {program or "python -m rest_jax.main"} '
+    + shlex.join([f'--model_dir={model_dir}', f'--gin_file={path}'])
+    + '\n\n--dry_run checks it first; the report will be '
+    f'{model_dir}/report/index.html.'
+  )
+  return 0
+
+
+def _described(written) -> str:
+  facts, chosen = written.facts, written.choices
+  reward = {
+    choices.REFERENCES: 'chrF to references and log-probability',
+    'chrf': 'chrF to references',
+    'learned': f'learned from {facts.num_ratings:,} ratings',
+  }[chosen.reward]
+  return (
+    f'{facts.num_train:,} training pairs, {facts.num_validation:,} validation '
+    f'pairs; vocabulary of {chosen.vocabulary_size:,}; up to '
+    f'{chosen.max_source_length} + {chosen.max_target_length} tokens.\n'
+    f'{chosen.size} network, {chosen.bc_steps:,} steps of BC, 3 x '
+    f'{chosen.improve_steps:,} of Improve, {chosen.num_samples_per_source} '
+    f'samples per source.\nReward: {reward}.'
+  )
+
+
+def _check_new(path: pathlib.Path, overwrite: bool) -> None:
+  if path.suffix != '.gin':
+    raise ValueError(f'the gin file must be called *.gin; got {path}.')
+  if path.exists() and not overwrite:
+    raise ValueError(
+      f'{path} exists. Pass --overwrite to replace it, or choose another name.'
+    )
+  if not path.absolute().parent.is_dir():
+    raise ValueError(f'{path.parent} must be a folder; there is none. Make it.')
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='rest-jax new',
+    description=(
+      'Writes a commented gin file whose settings fit your text and this '
+      'machine, and prints the command that runs it.'
+    ),
+    allow_abbrev=False,
+  )
+  parser.add_argument('gin_file', help='the file to write, such as my_run.gin')
+  for split, help_text, is_needed in (
+    ('train', 'files of sources and references, whose lines correspond', True),
+    ('validation', 'likewise; checkpoints are chosen by them', True),
+    ('test', 'likewise; without, results are of the validation set', False),
+  ):
+    parser.add_argument(
+      f'--{split}',
+      nargs=2,
+      metavar=('SOURCES', 'REFERENCES'),
+      required=is_needed,
+      help=f'{help_text} (UTF-8, one text per line, plain or .gz)',
+    )
+  parser.add_argument(
+    '--ratings',
+    help='a TSV file with the columns split (train, dev, test), source, '
+    'hypothesis and score: the reward is learned from it',
+  )
+  parser.add_argument('--lang_pair', help='read ratings of this pair, de-en')
+  parser.add_argument('--score_type', help='read ratings of this type, DA-z')
+  parser.add_argument(
+    '--size', choices=choices.SIZES, help='of the network; default: what fits'
+  )
+  parser.add_argument(
+    '--reward',
+    choices=tuple(choices.REWARDS),
+    help='default: learned with --ratings, else references_likelihood',
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='replace the file if it exists'
+  )
+  return parser

@@ -1,0 +1,341 @@
+"""Settings that fit measured facts: pure functions, each of one number.
+
+All constants are ours: they are near those of the experiments in gin_configs/,
+and not tuned.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+
+import numpy as np
+
+SIZES = ('tiny', 'small', 'base')
+# By name: the file of gin_configs/rewards/.
+REFERENCES = 'references_likelihood'
+REWARDS = {
+  REFERENCES: 'references_likelihood',
+  'chrf': 'chrf',
+  'learned': 'learned_within_likelihood',
+}
+
+_MULTIPLE = 8
+_LONGEST = 512
+_LONGEST_RATED = 256
+_EPOCHS = 20
+# The most steps of BC on a CPU, and how many more on an accelerator.
+_MOST_STEPS = {'tiny': 2000, 'small': 4000, 'base': 10_000}
+_LEAST_STEPS, _ACCELERATED = 600, 10
+_BC_RATES = {'tiny': 1.5e-2, 'small': 1e-2, 'base': 1e-2}
+_IMPROVE_RATES = {'tiny': 5e-3, 'small': 3e-3, 'base': 1e-3}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lengths:
+  """Tokens of some texts, EOS included.
+
+  Attributes:
+    mean: tokens per text.
+    half: half of the texts have at most so many.
+    most: 90 % have at most so many.
+    nearly_all: 99 % have at most so many.
+    longest: all have at most so many.
+  """
+
+  mean: float
+  half: int
+  most: int
+  nearly_all: int
+  longest: int
+
+  @classmethod
+  def of(cls, lengths: np.ndarray) -> 'Lengths':
+    """Measures int [n], n above 0."""
+    half, most, nearly_all = np.percentile(
+      lengths, (50, 90, 99), method='inverted_cdf'
+    )
+    return cls(
+      mean=float(lengths.mean()),
+      half=int(half),
+      most=int(most),
+      nearly_all=int(nearly_all),
+      longest=int(lengths.max()),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+  """What is measured of text and ratings.
+
+  Attributes:
+    num_train: training pairs with text on both sides.
+    num_validation: validation pairs, likewise.
+    num_characters: distinct characters.
+    vocabulary_size: of the vocabulary by which lengths are measured.
+    folded: share of references that Unicode's NFKC changes.
+    source: lengths of sources.
+    target: lengths of references.
+    longer: lengths of the longer side of each pair.
+    num_ratings: rated hypotheses; 0 for none.
+    rated: lengths of the longer of source and hypothesis; None without ratings.
+  """
+
+  num_train: int
+  num_validation: int
+  num_characters: int
+  vocabulary_size: int
+  folded: float
+  source: Lengths
+  target: Lengths
+  longer: Lengths
+  num_ratings: int = 0
+  rated: Lengths | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+  """What a run is to be made on.
+
+  Attributes:
+    platform: JAX's: 'cpu', 'gpu' or 'tpu'.
+    num_devices: devices of it.
+  """
+
+  platform: str = 'cpu'
+  num_devices: int = 1
+
+  @property
+  def is_accelerated(self) -> bool:
+    return self.platform != 'cpu'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choices:
+  """The settings of a gin file, by the names of their macros there."""
+
+  size: str
+  reward: str
+  vocabulary_size: int
+  character_coverage: float
+  normalization_rule: str
+  max_source_length: int
+  max_target_length: int
+  buckets: tuple[int, ...]
+  tokens_per_batch: int
+  bc_steps: int
+  bc_learning_rate: float
+  improve_steps: int
+  improve_learning_rate: float
+  num_samples_per_source: int
+  block_sources: int
+  max_grow_sources: int | None
+  max_evaluation_sources: int | None
+  max_selection_sources: int
+  reward_max_length: int
+  reward_buckets: tuple[int, ...]
+  reward_pretrain_steps: int
+  reward_steps: int
+  reward_corruptions: int
+  reward_sampled_sources: int
+  dtype: str
+
+
+def choose(
+  facts: Facts,
+  machine: Machine,
+  *,
+  size: str | None = None,
+  reward: str | None = None,
+) -> Choices:
+  """Chooses all settings.
+
+  Args:
+    facts: of the data.
+    machine: what the run is to be made on.
+    size: of the network; None for one that fits.
+    reward: a name of `REWARDS`; None for the one that fits.
+  """
+  size = size or network_size(facts.num_train, machine)
+  reward = reward or ('learned' if facts.num_ratings else REFERENCES)
+  _check(size, reward, facts)
+  source = longest_kept(facts.source)
+  target = longest_kept(facts.target)
+  lengths = buckets(facts.longer, max(source, target), facts.num_train)
+  tokens = tokens_per_batch(size, machine)
+  steps = bc_steps(facts, tokens, size, machine)
+  scored = reward_length(facts.rated, lengths[-1])
+  return Choices(
+    size=size,
+    reward=reward,
+    vocabulary_size=facts.vocabulary_size,
+    character_coverage=character_coverage(facts.num_characters),
+    normalization_rule=normalization_rule(facts.folded),
+    max_source_length=source,
+    max_target_length=target,
+    buckets=lengths,
+    tokens_per_batch=tokens,
+    bc_steps=steps,
+    bc_learning_rate=_BC_RATES[size],
+    improve_steps=improve_steps(steps),
+    improve_learning_rate=_IMPROVE_RATES[size],
+    num_samples_per_source=num_samples(size, machine),
+    block_sources=block_sources(lengths[-1], machine),
+    max_grow_sources=limit(facts.num_train, 200_000, 10_000, machine),
+    max_evaluation_sources=limit(facts.num_validation, 10_000, 1000, machine),
+    max_selection_sources=1000 if machine.is_accelerated else 500,
+    reward_max_length=scored,
+    reward_buckets=tuple(sorted({*lengths, scored})),
+    reward_pretrain_steps=_between(300, steps // 3, 2000),
+    reward_steps=reward_steps(facts, tokens),
+    reward_corruptions=_between(2000, 5 * facts.num_train, 100_000),
+    reward_sampled_sources=min(facts.num_train, 2000),
+    dtype='bfloat16' if machine.is_accelerated else 'float32',
+  )
+
+
+def _check(size: str, reward: str, facts: Facts) -> None:
+  given: Mapping[str, str] = {'size': size, 'reward': reward}
+  for name, known in (('size', SIZES), ('reward', tuple(REWARDS))):
+    if given[name] not in known:
+      raise ValueError(f'{name} must be one of {known}; got {given[name]!r}.')
+  if reward == 'learned' and not facts.num_ratings:
+    raise ValueError(
+      "reward 'learned' is learned from ratings; got none. Give ratings, or "
+      f'leave reward out: {REFERENCES!r} needs no ratings.'
+    )
+
+
+def vocabulary_size(num_pairs: int, num_characters: int) -> int:
+  """Returns the pieces to learn from so many pairs: 25 times their square root.
+
+  Args:
+    num_pairs: training pairs.
+    num_characters: characters that must have a piece.
+  """
+  pieces = _between(300, _rounded(25 * math.sqrt(num_pairs)), 32_000)
+  return max(pieces, 2 * num_characters + 100)
+
+
+def num_frequent(counts: Mapping[str, int], coverage: float) -> int:
+  """Returns how many characters make up a share of all text, commonest first."""
+  left = coverage * sum(counts.values())
+  number = 0
+  for count in sorted(counts.values(), reverse=True):
+    if left <= 0:
+      break
+    left -= count
+    number += 1
+  return number
+
+
+def character_coverage(num_characters: int) -> float:
+  """Returns the share of characters that get a piece; all of an alphabet."""
+  return 1.0 if num_characters <= 500 else 0.9995
+
+
+def normalization_rule(folded: float) -> str:
+  """Returns 'identity' where the usual rule would change many references."""
+  return 'identity' if folded > 0.1 else 'nmt_nfkc'
+
+
+def network_size(num_pairs: int, machine: Machine) -> str:
+  """Returns the size of network that so many pairs can teach on a machine."""
+  if num_pairs < 20_000:
+    return 'tiny'
+  if machine.is_accelerated and num_pairs >= 100_000:
+    return 'base'
+  return 'small'
+
+
+def longest_kept(lengths: Lengths) -> int:
+  """Returns the tokens of the longest text that is not dropped.
+
+  That is the longest there is, unless it is more than twice as long as 99 % of
+  the texts, or than 512 tokens.
+  """
+  return min(up(min(lengths.longest, 2 * lengths.nearly_all)), _LONGEST)
+
+
+def buckets(lengths: Lengths, last: int, num_pairs: int) -> tuple[int, ...]:
+  """Returns lengths that batches are padded to: few, as each is compiled."""
+  middle = [lengths.most]
+  if num_pairs >= 20_000:
+    middle.append(lengths.half)
+  return tuple(
+    sorted({up(length) for length in middle if up(length) < last} | {last})
+  )
+
+
+def tokens_per_batch(size: str, machine: Machine) -> int:
+  """Returns the tokens a side of a batch, padding included."""
+  if not machine.is_accelerated:
+    return 2048
+  each = 8192 if size == 'base' else 4096
+  return min(each * machine.num_devices, 65_536)
+
+
+def bc_steps(facts: Facts, tokens: int, size: str, machine: Machine) -> int:
+  """Returns the steps of 20 epochs, within what a machine can do."""
+  most = _MOST_STEPS[size] * (_ACCELERATED if machine.is_accelerated else 1)
+  # A fifth of a batch is padding, about.
+  epoch = 1.2 * facts.num_train * facts.longer.mean / tokens
+  return _between(_LEAST_STEPS, _rounded(_EPOCHS * epoch), most)
+
+
+def improve_steps(steps: int) -> int:
+  """Returns the steps of an Improve step: a quarter of those of BC."""
+  return _between(100, _rounded(steps / 4), 2000)
+
+
+def reward_steps(facts: Facts, tokens: int) -> int:
+  """Returns the steps of 3 epochs of the ratings."""
+  mean = facts.rated.mean if facts.rated else 0.0
+  return _between(
+    300, _rounded(3 * 1.2 * facts.num_ratings * mean / tokens), 2000
+  )
+
+
+def reward_length(rated: Lengths | None, longest: int) -> int:
+  """Returns the tokens of a text that the reward reads; longer ones are cut."""
+  if rated is None:
+    return longest
+  return max(longest, min(up(rated.nearly_all), _LONGEST_RATED))
+
+
+def num_samples(size: str, machine: Machine) -> int:
+  """Returns N, the samples per source of a Grow step."""
+  if not machine.is_accelerated:
+    return 8
+  return 32 if size == 'base' else 16
+
+
+def block_sources(longest: int, machine: Machine) -> int:
+  """Returns the sources that a device decodes at once."""
+  if machine.is_accelerated:
+    return 64 if longest <= 128 else 32
+  return 32 if longest <= 64 else 16 if longest <= 128 else 8
+
+
+def limit(
+  number: int, accelerated: int, otherwise: int, machine: Machine
+) -> int | None:
+  """Returns what a machine can do of a number of sources; None for all."""
+  most = accelerated if machine.is_accelerated else otherwise
+  return most if number > most else None
+
+
+def up(length: int) -> int:
+  """Returns the next multiple of 8, which devices compute well."""
+  return _MULTIPLE * math.ceil(length / _MULTIPLE)
+
+
+def _rounded(number: float) -> int:
+  """Rounds to two digits, as people write numbers."""
+  if number < 1:
+    return 0
+  digit = 10 ** max(0, math.floor(math.log10(number)) - 1)
+  return round(number / digit) * digit
+
+
+def _between(least: int, number: float, most: int) -> int:
+  return int(min(max(least, number), most))
