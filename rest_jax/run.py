@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import pathlib
+import time
 
 from absl import logging
 
@@ -11,6 +12,7 @@ from rest_jax.report import summary
 from rest_jax.runtime import compilation
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import answers, base, evaluate, probe
+from rest_jax.stages import folder as folder_lib
 
 
 class Run(rest.Layout):
@@ -43,12 +45,21 @@ class Run(rest.Layout):
     for stage in todo:
       if stage.alone and processes.count() > 1:
         raise ValueError(stage.alone.format(count=processes.count()))
-    with progress_lib.Progress('rest', len(todo), 'stage') as progress:
-      for stage in todo:
+    with progress_lib.Stages(len(todo)) as progress:
+      for number, stage in enumerate(todo):
+        before, began = _version(stage), time.monotonic()
+        if before is None:
+          progress.begin(stage.title)
         self.make(stage)
         compilation.bound()  # Variants of a comparison share a process.
-        progress.note(done=stage.title)
-        progress.advance(1)
+        is_made = _version(stage) != before
+        later = [s for s in todo[number + 1 :] if not s.is_finished]
+        progress.end(
+          stage.title,
+          time.monotonic() - began if is_made else None,
+          following=later[0].title if later else '',
+          left=_left(todo, later) if is_made else '',
+        )
     self.report()
 
   def make_mode(
@@ -163,6 +174,32 @@ class Run(rest.Layout):
       run_seed=self.experiment.seed,
       at_once=at_once,
     )
+
+
+def _version(stage: base.Stage) -> int | None:
+  """When the folder of a stage was finished; None if it is not."""
+  if not stage.is_finished:
+    return None
+  return (stage.folder / folder_lib.MANIFEST).stat().st_mtime_ns
+
+
+def _left(stages: Sequence[base.Stage], later: Sequence[base.Stage]) -> str:
+  """Words for the time that later stages take, by finished ones of their kind."""
+  known: dict[type[base.Stage], list[float]] = {}
+  for stage in stages:
+    if stage.is_finished and not stage.is_given:
+      seconds = stage.manifest().get('stage_seconds')
+      if seconds is not None:
+        known.setdefault(type(stage), []).append(seconds)
+  seconds = sum(
+    sum(known[type(stage)]) / len(known[type(stage)])
+    for stage in later
+    if type(stage) in known
+  )
+  if not seconds:
+    return ''
+  is_all = all(type(stage) in known for stage in later)
+  return f'{"about" if is_all else "at least"} {progress_lib.interval(seconds)}'
 
 
 def missing(mode: str) -> str:

@@ -41,3 +41,25 @@ def test_nothing_finished_is_nothing_to_evaluate(tmp_path, monkeypatch):
   monkeypatch.setattr(run, 'make', lambda _: pytest.fail('measured'))
   with pytest.raises(FileNotFoundError, match='--run_mode=bc'):
     run.evaluate()
+
+
+def test_the_time_left_is_that_of_finished_stages_of_the_same_kind():
+  class Improve:
+    is_given = False
+
+    def __init__(self, seconds=None):
+      self.is_finished = seconds is not None
+      self._seconds = seconds
+
+    def manifest(self):
+      return {'stage_seconds': self._seconds}
+
+  class Evaluate(Improve):
+    pass
+
+  later = [Improve(), Improve(), Evaluate()]
+  made = [Improve(20.0), Improve(40.0)]
+  assert run_lib._left([*made, *later], later) == 'at least 01:00'
+  made.append(Evaluate(5.0))
+  assert run_lib._left([*made, *later], later) == 'about 01:05'
+  assert run_lib._left(later, later) == ''

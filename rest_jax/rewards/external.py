@@ -31,6 +31,7 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.rewards import base, blocks, external_scorer
 from rest_jax.runtime import progress as progress_lib
+from rest_jax.runtime import time_spent
 
 # Characters of a program's last words that an error message shows.
 _SHOWN = 2000
@@ -277,7 +278,8 @@ class _Process:
     # A program that does not read must not hold us up beyond the timeout.
     threading.Thread(target=self._write, args=(line,), daemon=True).start()
     try:
-      answer = self._lines.get(timeout=self._config.timeout_s)
+      with time_spent.waiting():
+        answer = self._lines.get(timeout=self._config.timeout_s)
     except queue.Empty:
       error = self._error(
         f'gave no answer within {self._config.timeout_s:g} s. Raise timeout_s, '

@@ -22,11 +22,12 @@ from absl import logging
 
 from rest_jax import settings as settings_lib
 from rest_jax.parallel import processes
-from rest_jax.runtime import progress
+from rest_jax.runtime import progress, time_spent
 from rest_jax.storage import files, inventory, remote
 
 MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.
+SPENT = 'spent_seconds'  # The key of its seconds by kind, see `time_spent`.
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory'
 _ORIGINS = 'origins'
@@ -57,6 +58,7 @@ class StageFolder:
     settings: what feeds the stage, as JSON values (see `settings.describe`).
     is_finished: whether it was finished when it was opened.
     began: when it was opened, on the monotonic clock.
+    spent: what the process had spent by then, see `time_spent`.
     warnings: what `warn` was told; the manifest holds them.
     origins: see `begin`; as seen from the folder.
     held: what is kept until the folder is finished, such as a lock.
@@ -66,6 +68,7 @@ class StageFolder:
   settings: dict[str, Any]
   is_finished: bool
   began: float = dataclasses.field(default_factory=time.monotonic)
+  spent: dict[str, float] = dataclasses.field(default_factory=time_spent.so_far)
   warnings: list[str] = dataclasses.field(default_factory=list)
   origins: dict[str, str] = dataclasses.field(default_factory=dict)
   held: contextlib.ExitStack = dataclasses.field(
@@ -102,19 +105,20 @@ class StageFolder:
       },
       **manifest.get('files', {}),
     }
+    with time_spent.waiting():
+      listed = inventory.take(
+        self.path, without=(MANIFEST, _SETTINGS), known=known
+      )
     files.write_json(
       self.path / MANIFEST,
       {
         **manifest,
         WARNINGS: self.warnings,
         _ORIGINS: self.origins,
-        _INVENTORY: inventory.take(
-          self.path,
-          without=(MANIFEST, _SETTINGS),
-          known=known,
-        ),
+        _INVENTORY: listed,
         # Of the last start alone, if the stage was cut off.
         'stage_seconds': time.monotonic() - self.began,
+        SPENT: time_spent.since(self.spent),
         # Of the process, whatever else it has done before.
         'peak_rss_mb': progress.peak_rss_mb(),
         'settings': self.settings,

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 
 from rest_jax import types
 from rest_jax.parallel import processes
+from rest_jax.runtime import time_spent
 from rest_jax.storage import files
 from rest_jax.training import digests
 from rest_jax.training import step as step_lib
@@ -128,8 +129,9 @@ class Checkpoints:
 
   def _write(self, step: int, **what: Any) -> None:
     try:
-      self._manager.save(step, **what)
-      self._manager.wait_until_finished()
+      with time_spent.waiting():
+        self._manager.save(step, **what)
+        self._manager.wait_until_finished()
     except (OSError, ValueError) as error:
       # TensorStore raises ValueError, with pages around the system's own words.
       number = next((n for n in _DISK if os.strerror(n) in str(error)), None)
@@ -137,6 +139,10 @@ class Checkpoints:
         raise
       path = f'{self._manager.directory}/{step}'
       raise files.disk_error(path, number, _num_bytes(what['args'])) from error
+
+  def _read(self, step: int, **items: Any) -> Any:
+    with time_spent.waiting():
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
 
   @property
   def latest_step(self) -> int | None:
@@ -168,13 +174,11 @@ class Checkpoints:
         auxiliary, carried={**auxiliary.carried, **given}
       )
     rest = {'auxiliary': auxiliary, 'optimizer': like.optimizer}
-    restored = self._manager.restore(
+    restored = self._read(
       step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(_abstract(like.params)),
-        rest=ocp.args.StandardRestore(_abstract(rest)),
-        record=ocp.args.JsonRestore(),
-      ),
+      params=ocp.args.StandardRestore(_abstract(like.params)),
+      rest=ocp.args.StandardRestore(_abstract(rest)),
+      record=ocp.args.JsonRestore(),
     )
     for item in ('params', 'rest'):
       _check(item, restored, step, self._manager.directory)
@@ -240,9 +244,7 @@ class Checkpoints:
 
   def _format(self, step: int) -> int:
     """Returns the format of a checkpoint; raises if it is of no use here."""
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-    )
+    restored = self._read(step, record=ocp.args.JsonRestore())
     found = restored['record'].get('format', 1)
     if found not in _DIGESTS:
       raise FormatError(
@@ -261,12 +263,10 @@ class Checkpoints:
         f'{self._manager.directory} has no checkpoint of step {step}, only of '
         f'{sorted(self._manager.all_steps())}'
       )
-    restored = self._manager.restore(
+    restored = self._read(
       step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(_abstract(like)),
-        record=ocp.args.JsonRestore(),
-      ),
+      params=ocp.args.StandardRestore(_abstract(like)),
+      record=ocp.args.JsonRestore(),
     )
     _check('params', restored, step, self._manager.directory)
     return restored['params']

@@ -19,7 +19,7 @@ from rest_jax import settings, types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
-from rest_jax.runtime import interruption, profiling
+from rest_jax.runtime import interruption, profiling, time_spent
 from rest_jax.training import (
   digests,
   loader,
@@ -318,7 +318,8 @@ class _Steps(loop_lib.Loop[_Progress]):
     iterator = self._batches.iterate(step)
     agreement = stopping.Agreement(step)
     while step < config.max_steps and not self._is_stopped():
-      batch = next(iterator)
+      with time_spent.waiting():
+        batch = next(iterator)
       for side, name in _SIDES.items():
         self._read[side] += int(np.count_nonzero(batch[name]))
       rate = processes.place(learning_rates[step], everywhere)

@@ -67,3 +67,50 @@ def test_short_work_and_failed_work_have_no_line(clock, lines):
   assert lines == []
   # Bars that are over are forgotten.
   assert progress_lib._bars == []
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'words'),
+  [(20, '2.0 seconds a step'), (3000, '05:00 a step')],
+)
+def test_slow_work_is_counted_by_the_time_of_a_unit(
+  clock, lines, seconds, words
+):
+  with progress_lib.Progress('bc', 20, 'step') as progress:
+    clock.now += seconds
+    progress.advance(10)
+  took = progress_lib.interval(seconds)
+  # It ended early.
+  assert lines[-1] == f'bc: 10 of 20 steps, {words}, {took} in all'
+  assert lines[:-1] in ([], [lines[-1].replace('in all', 'left')])
+
+
+def test_all_that_was_to_be_done_has_one_line(clock, lines):
+  with progress_lib.Progress('bc', 10, 'step') as progress:
+    clock.now += 40
+    progress.advance(10)
+  assert lines == ['bc: 10 of 10 steps, 4.0 seconds a step, 00:40 in all']
+
+
+def test_stages_of_a_run(clock, lines):
+  with progress_lib.Stages(4) as progress:
+    progress.end('data', None)  # Finished before: it is not named.
+    clock.now += 65
+    progress.begin('bc')
+    progress.end('bc', 65, 'grow 1')
+    clock.now += 20
+    progress.end('grow 1', 20, 'improve 1.1', 'about 01:05')
+    progress.end('improve 1.1', 3)
+  assert lines == [
+    'run: bc took 01:05; 2 of 4 stages done, next grow 1',
+    'run: grow 1 took 00:20; 3 of 4 stages done, next improve 1.1, about 01:05 '
+    'left',
+    'run: 4 of 4 stages done, 01:25 in all',
+  ]
+
+
+def test_a_run_that_made_nothing_has_no_line(clock, lines):
+  with progress_lib.Stages(1) as progress:
+    clock.now += 65
+    progress.end('data', None)
+  assert lines == []
