@@ -1,22 +1,26 @@
 """What all figures share: panels, colours, the legend, files.
 
 Supervised learning is grey and ReST is purple, darker with each step, as in the
-paper. `matplotlib.pyplot` and its global state are not used.
+paper. `matplotlib.pyplot` and its global state are not used. Matplotlib is imported
+where something is drawn: a run starts without it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 import io
 import math
 import os
 import re
+from typing import TYPE_CHECKING
 
-import matplotlib
-from matplotlib import colors
-from matplotlib import figure as figure_lib
 import numpy as np
 
 from rest_jax.evaluation import results as results_lib
 from rest_jax.storage import files
+
+if TYPE_CHECKING:
+  from matplotlib import figure as figure_lib
 
 GREY = '#7f7f7f'
 _LIGHT_GREYS = ('#a3a3a3', '#c4c4c4')  # Of controls.
@@ -30,6 +34,8 @@ def panels(
   title: str, rows: int, columns: int, width: float
 ) -> tuple[figure_lib.Figure, np.ndarray]:
   """Returns a titled figure with a grid of panels, `width` inches each."""
+  from matplotlib import figure as figure_lib
+
   figure = figure_lib.Figure(
     figsize=(max(width * columns, 4.8), 3.4 * rows), layout='constrained'
   )
@@ -45,6 +51,9 @@ def panels(
 
 def purples(count: int) -> list[str]:
   """Returns purples from light to dark, all of them readable on white."""
+  import matplotlib
+  from matplotlib import colors
+
   colormap = matplotlib.colormaps['Purples']
   levels = np.linspace(0.5, 0.95, count) if count > 1 else [0.75] * count
   return [colors.to_hex(colormap(level)) for level in levels]
@@ -113,6 +122,8 @@ def svg(figure: figure_lib.Figure) -> bytes:
   Args:
     figure: what to write; it loses its title.
   """
+  import matplotlib
+
   figure.suptitle('')
   written = io.BytesIO()
   with matplotlib.rc_context({'svg.hashsalt': 'rest_jax'}):

@@ -1,12 +1,16 @@
 """Figures as a page shows them: pictures, words, and the numbers behind them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import dataclasses
-
-from matplotlib import figure as figure_lib
+from typing import TYPE_CHECKING
 
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import figures, judge_figures, table
+
+if TYPE_CHECKING:
+  from matplotlib import figure as figure_lib
 
 BEHIND = ' The table below has the numbers.'
 

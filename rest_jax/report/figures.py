@@ -5,21 +5,25 @@ paper. Each function returns a `matplotlib` figure that belongs to nobody else:
 pyplot and its global state are not used.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 import math
 import os
 import pathlib
 import textwrap
+from typing import TYPE_CHECKING
 
-from matplotlib import axes as axes_lib
-from matplotlib import figure as figure_lib
-from matplotlib import ticker
 import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing
 from rest_jax.rewards import probe_results
+
+if TYPE_CHECKING:
+  from matplotlib import axes as axes_lib
+  from matplotlib import figure as figure_lib
 
 _FILTER_LABELS = {
   'fixed': 'threshold τ (reward, not ×100)',
@@ -86,6 +90,8 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
   Raises:
     ValueError: there is nothing to draw.
   """
+  from matplotlib import ticker
+
   splits = _splits(results)
   figure, grid = drawing.panels(
     f'{results.task}: reward over Improve steps', 1, len(splits), 4.2
@@ -164,7 +170,7 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
         label=variant.name,
       )
     axes.set_xscale('log', base=2)
-    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
+    axes.xaxis.set_major_formatter('{x:g}')
     axes.set_title(split, fontsize=10)
     axes.set_xlabel('number of samples N (log scale)', fontsize=9)
     axes.set_ylabel('reward of the best of N (×100)', fontsize=9)

@@ -1,14 +1,18 @@
 """Figures that hold the reward against an independent judge."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from __future__ import annotations
 
-from matplotlib import figure as figure_lib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing
+
+if TYPE_CHECKING:
+  from matplotlib import figure as figure_lib
 
 # As many levels as people had in the paper, 0 to 6.
 _LEVELS = 7

@@ -1,12 +1,16 @@
 """Figures of rewards: of D_g, before and after filters, and of training."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
 
-from matplotlib import figure as figure_lib
-from matplotlib import ticker
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from rest_jax.report import distributions, drawing
+
+if TYPE_CHECKING:
+  from matplotlib import figure as figure_lib
 
 _BEFORE = '#cbc9e2'
 
@@ -119,4 +123,4 @@ def _label_counts(axes) -> None:
   axes.set_xlabel('reward (×100)', fontsize=9)
   axes.set_ylabel('number of samples', fontsize=9)
   axes.set_ylim(bottom=0)
-  axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+  axes.yaxis.set_major_formatter('{x:,.0f}')

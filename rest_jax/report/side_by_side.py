@@ -1,14 +1,19 @@
 """Several runs side by side: tables and a figure."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 import dataclasses
 import textwrap
+from typing import TYPE_CHECKING
 
-from matplotlib import figure as figure_lib
 import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.report import drawing, exhibits, table
+
+if TYPE_CHECKING:
+  from matplotlib import figure as figure_lib
 
 _MINUS = '\N{MINUS SIGN}'
 
