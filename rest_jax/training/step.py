@@ -116,34 +116,6 @@ def make_train_step(
     float32 scalars: the loss's own and `loss`, over the batch's own counts, and
     `gradient_norm` and `normalizer`.
   """
-
-  def objective(trained, inputs):
-    auxiliary = inputs.auxiliary.replace(learned=trained['learned'])
-    output = loss(
-      dataclasses.replace(inputs, params=trained['params'], auxiliary=auxiliary)
-    )
-    return output.weighted_sum, output
-
-  gradient_of = jax.grad(objective, has_aux=True)
-
-  def accumulate(trained, inputs, batches, key):
-    def one(micro, batch):
-      micro_key = None if key is None else jax.random.fold_in(key, micro)
-      return gradient_of(
-        trained, dataclasses.replace(inputs, batch=batch, dropout_key=micro_key)
-      )
-
-    if accumulation_steps == 1:
-      return one(0, jax.tree.map(lambda x: x[0], batches))
-
-    def add(total, numbered):
-      return jax.tree.map(jnp.add, total, one(*numbered)), None
-
-    shapes = jax.eval_shape(one, 0, jax.tree.map(lambda x: x[0], batches))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    numbered = (jnp.arange(accumulation_steps), batches)
-    return jax.lax.scan(add, zeros, numbered)[0]
-
   update = _updater(optimizer, loss, learned_rate_factor)
 
   def train_step(
@@ -173,7 +145,9 @@ def make_train_step(
     if dropout_key is not None:
       key = jax.random.fold_in(dropout_key, state.step)
     trained = {'params': state.params, 'learned': state.auxiliary.learned}
-    gradient, output = accumulate(trained, inputs, batches, key)
+    gradient, output = _accumulate(
+      loss, trained, inputs, batches, key, accumulation_steps
+    )
 
     own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
     scale = own
@@ -196,16 +170,44 @@ def make_train_step(
     metrics['gradient_norm'] = optax.tree.norm(gradient)
     new = TrainState(step, trained['params'], auxiliary, states)
     if skip_bad:
-      is_good = jnp.isfinite(metrics['loss'])
-      is_good &= jnp.isfinite(metrics['gradient_norm'])
-      new = jax.tree.map(
-        lambda new, old: jnp.where(is_good, new, old),
-        new,
-        state.replace(step=step),
-      )
+      new = _if_finite(metrics, new, state.replace(step=step))
     return new, metrics
 
   return train_step
+
+
+def _accumulate(loss, trained, inputs, batches, key, num_micro):
+  """The gradient and the loss's output, summed over micro-batches."""
+
+  def objective(trained, inputs):
+    auxiliary = inputs.auxiliary.replace(learned=trained['learned'])
+    output = loss(
+      dataclasses.replace(inputs, params=trained['params'], auxiliary=auxiliary)
+    )
+    return output.weighted_sum, output
+
+  def one(micro, batch):
+    micro_key = None if key is None else jax.random.fold_in(key, micro)
+    return jax.grad(objective, has_aux=True)(
+      trained, dataclasses.replace(inputs, batch=batch, dropout_key=micro_key)
+    )
+
+  if num_micro == 1:
+    return one(0, jax.tree.map(lambda x: x[0], batches))
+
+  def add(total, numbered):
+    return jax.tree.map(jnp.add, total, one(*numbered)), None
+
+  shapes = jax.eval_shape(one, 0, jax.tree.map(lambda x: x[0], batches))
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  return jax.lax.scan(add, zeros, (jnp.arange(num_micro), batches))[0]
+
+
+def _if_finite(metrics, new: TrainState, old: TrainState) -> TrainState:
+  """The new state, or the old one if loss or gradient is not finite."""
+  is_good = jnp.isfinite(metrics['loss'])
+  is_good &= jnp.isfinite(metrics['gradient_norm'])
+  return jax.tree.map(lambda a, b: jnp.where(is_good, a, b), new, old)
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
