@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
+import json
 import pathlib
 import re
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Float32, Int64
 import numpy as np
 
+from rest_jax import settings
 from rest_jax.data import pair_store, vocabularies
 from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
@@ -240,6 +243,27 @@ class RewardConfig(Protocol):
   def load(self, resources: Resources) -> Reward:
     """Makes the reward ready to score; raises what `check` raises."""
     ...
+
+
+class OwnReward:
+  """The base of frozen dataclasses that are settings and reward in one."""
+
+  name: str
+  needs_references = False
+  parts: tuple[RewardConfig, ...] = ()
+
+  def described(self) -> dict[str, Any]:
+    """Returns all that its rewards depend on."""
+    return settings.describe(self)
+
+  @property
+  def digest(self) -> str:
+    text = json.dumps(self.described(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def load(self, resources: Resources) -> Any:
+    del resources
+    return self
 
 
 def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:

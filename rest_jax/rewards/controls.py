@@ -17,27 +17,14 @@ from rest_jax.data import words as words_lib
 from rest_jax.rewards import base
 
 
-class _Control:
-  """What they share: a frozen dataclass that is its own reward."""
-
-  name: str
-  needs_references = False
-  parts: tuple[base.RewardConfig, ...] = ()
+class _Control(base.OwnReward):
+  """What they share."""
 
   def _reward(self, source: str, hypothesis: str) -> float:
     raise NotImplementedError
 
-  @property
-  def digest(self) -> str:
-    text = json.dumps(settings.describe(self), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
   def check(self) -> str:
     return f'{type(self).__name__}, wrong on purpose'
-
-  def load(self, resources: base.Resources) -> base.Reward:
-    del resources
-    return self
 
   def score(
     self,

@@ -7,8 +7,6 @@ own references agree with themselves: in D_g they have the best reward of all.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import hashlib
-import json
 from typing import Any
 
 from absl import logging
@@ -23,12 +21,10 @@ from rest_jax.rewards import base, reference_text
 _LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
 
 
-class _Lexical:
-  """What the three share: a frozen dataclass that is its own reward."""
+class _Lexical(base.OwnReward):
+  """What the three share."""
 
-  name: str
   needs_references = True
-  parts: tuple[base.RewardConfig, ...] = ()
 
   @functools.cached_property
   def _metric(self) -> Any:
@@ -39,18 +35,11 @@ class _Lexical:
     """The metric of one hypothesis on the scale of the reward."""
     return self._metric.sentence_score(hypothesis, [reference]).score / 100.0
 
-  @property
-  def digest(self) -> str:
-    described = settings.describe(self) | {'sacrebleu': sacrebleu.__version__}
-    text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+  def described(self) -> dict[str, Any]:
+    return super().described() | {'sacrebleu': sacrebleu.__version__}
 
   def check(self) -> str:
     return f'{type(self).__name__} to the reference, by sacrebleu'
-
-  def load(self, resources: base.Resources) -> base.Reward:
-    del resources
-    return self
 
   def score(
     self,
