@@ -75,6 +75,21 @@ def test_language():
   assert not passes(strict, 's', 'the small dog does not see the cat')
 
 
+def test_a_language_is_learned_from_pairs_that_are_evenly_spread():
+  class Watched(fakes.Pairs):
+    read = ()
+
+    def source_text(self, row):
+      self.read += (row,)
+      return super().source_text(row)
+
+  pairs = Watched(*[('der Hund', 'the dog')] * 9)
+  guards.Language(max_pairs=3).prepare(pairs)
+  assert pairs.read == (0, 4, 8)
+  guards.Language().prepare(pairs)
+  assert pairs.read[3:] == tuple(range(9))
+
+
 GOOD = 'the small dog does not see the cat'
 BAD = {
   'length_ratio': 'the',

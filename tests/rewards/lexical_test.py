@@ -46,6 +46,12 @@ def test_ter_by_hand():
   )
 
 
+def test_case_counts_where_asked():
+  assert score(lexical.Ter(), ['The cat'], ['the cat']) == 1
+  reward = lexical.Ter(case_sensitive=True)
+  assert score(reward, ['The cat'], ['the cat']) == 1 - 1 / 2
+
+
 def test_as_sacrebleu_says():
   random = np.random.default_rng(0)
   words = ['the', 'cat', 'sat', 'on', 'a', 'mat', '.']
