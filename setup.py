@@ -83,6 +83,8 @@ _EXTRAS_REQUIRE = {
   'metrics': ['huggingface_hub'],
   # The page of --run_mode=rate.
   'rate': _RATE,
+  # The site of the documentation: mkdocs serve.
+  'docs': ['mkdocs-material'],
 }
 
 setuptools.setup(

@@ -267,8 +267,8 @@ _COLUMNS = [
 
 
 _STEP_COLUMNS = [
-  'batch', *_COLUMNS[2:-1], 'FLOP/s of the peak, at most',
-  'tokens a second, at most',
+  'batch', *_COLUMNS[2:-1], 'share of peak FLOP/s, at most',
+  'tokens per second, at most',
 ]  # fmt: skip
 
 
@@ -313,7 +313,7 @@ def _steps(size: str) -> Iterator[str]:
     yield from _table(_STEP_COLUMNS, rows)
   if rates:
     best = max(rates, key=rates.__getitem__)
-    yield from ('', f'Most tokens a second: a batch of {best:,}.')
+    yield from ('', f'Most tokens per second: a batch of {best:,}.')
   if missing:
     yield from ('', f'Not measured: batches of {", ".join(missing)} tokens.')
 
@@ -346,13 +346,12 @@ def _summary() -> Iterator[str]:
   ]
   tried = sum(name.endswith(_REMAT) for _, _, name in done)
   yield (
-    f'Of {len(sections) - tried} programs {len(done) - tried} were compiled so '
-    'far.'
+    f'{len(done) - tried} of {len(sections) - tried} programs were compiled.'
   )
   if remat:
-    yield f'Fit with `{_REMAT_BINDING}` alone: {_listed(remat)}.'
+    yield f'These fit only with `{_REMAT_BINDING}`: {_listed(remat)}.'
   if unfit := [section for section in unfit if section not in remat]:
-    yield f'Do not fit: {_listed(unfit)}.'
+    yield f'These do not fit: {_listed(unfit)}.'
   if done:
     yield f'{"The others" if unfit or remat else "All of these"} fit.'
   blocks = [
@@ -361,8 +360,8 @@ def _summary() -> Iterator[str]:
   if blocks:
     busy = sum(bool(each.collectives) for each in blocks)
     yield (
-      f'Of {len(blocks)} programs of sampling blocks {busy or "none"} '
-      f'{"have" if busy > 1 else "has"} a collective in its HLO.'
+      f'{busy or "None"} of {len(blocks)} sampling blocks '
+      f'{"have" if busy > 1 else "has"} a collective in the HLO.'
     )
 
 
@@ -374,91 +373,89 @@ def _document() -> Iterator[str]:
     yield from ('', f'## {title}')
     for topology in TOPOLOGIES:
       memory = chips.Slice(topology).chip.hbm_bytes / chips.GIB
-      yield from ('', f'### {topology}, {memory:g} GiB a chip', '')
+      yield from ('', f'### {topology}, {memory:g} GiB per chip', '')
       yield from _section(topology, size, list(_rows(topology, size)))
   memory = chips.Slice(_STEP_SLICE).chip.hbm_bytes / chips.GIB
   title = f'## Batches of BC on {_STEP_SLICE}'
-  yield from ('', f'{title}, {memory:g} GiB a chip', '')
+  yield from ('', f'{title}, {memory:g} GiB per chip', '')
   yield from _STEP_NOTE.splitlines()
   for size in _STEP_SIZES:
     yield from ('', f'### {TITLES[size]}', '')
     yield from _steps(size)
   memory = chips.Slice(_SCORER_SLICE).chip.hbm_bytes / chips.GIB
   title = f'## A MetricX of mT5-XXL size on {_SCORER_SLICE}'
-  yield from ('', f'{title}, {memory:g} GiB a chip', '')
+  yield from ('', f'{title}, {memory:g} GiB per chip', '')
   yield from (*_SCORER_NOTE.splitlines(), '')
   yield from _section(_SCORER_SLICE, _SCORER, ['scorer'])
 
 
 _HEAD = """\
-# On TPU
+# TPU
 
-`--run_mode=plan` compiles an experiment for a TPU slice on any machine and prints
-what each of its programs takes there; nothing is executed, and no data have to be
-prepared:
+`--run_mode=plan` compiles an experiment for a TPU slice on any machine and prints what each
+of its programs needs there. Nothing is executed; no TPU and no data are needed.
 
 ```
 pip install -e '.[tpu]' -c launch/constraints.txt
-python -m rest_jax.main --run_mode=plan --topology=v5e:4x4 \\
+rest-jax run --run_mode=plan --topology=v5e:4x4 \\
   --gin_file=gin_configs/experiments/demo.gin --plan_output=plan.json
 ```
+
+It prints memory on a chip, FLOPs, bytes, the bound, the largest batch that fits, a mesh,
+and an estimate of hours.
 
 | flag | |
 |---|---|
 | `--topology` | `v4:2x2x1`, `v5e:4x4`, `v5p:2x2x1`, `v6e:2x2`, …: the chip and the shape of the slice; `2xv5e:4x4`: two such slices, with `--gin_file=gin_configs/meshes/multislice.gin` |
-| `--plan_search=false` | do not look for the largest batch that fits, which is several compilations a program |
-| `--plan_only=bc,sampling` | only programs whose names begin so |
-| `--plan_sources=160000` | sources of a Grow, where the texts are not here to be counted |
-| `--plan_effort=0` | compile as a run does; the default, -1, is several times faster and differs somewhat in memory and bytes |
-| `--plan_output` | a JSON file of all figures |
+| `--plan_search=false` | skip the search for the largest batch that fits, which needs several compilations per program |
+| `--plan_only=bc,sampling` | only programs whose names start with one of these |
+| `--plan_sources=160000` | number of sources of a Grow step, where the texts are not available |
+| `--plan_effort=0` | compile as a run does; the default, -1, is several times faster and differs slightly in memory and bytes |
+| `--plan_output` | a JSON file with all figures |
 
-How to read it:
+How to read the tables:
 
-- **Memory** is arguments, temporaries, outputs that do not take an argument's
-  place, and the program's code, on one chip. A program that the compiler cannot
-  place in the chip's memory "does not fit".
-- What does not fit may do so with `NetworkConfig.remat='full'`, which computes
-  activations again in the backward pass (rows "remat" below); with fewer
-  `TOKENS_PER_BATCH`; or, where parameters and moments are what is large, with
-  `meshes/fsdp.gin`.
-- **GFLOP** are those of all products of matrices in a chip's part, counted by us:
-  XLA's own count has the body of a loop once.
-- **GB accessed** are XLA's, which may count what stays in a chip's fast memory.
-- **Bound**: the longer of FLOPs over the chip's peak and bytes over its bandwidth,
-  in ms, at best. Of a decoding *block* only memory and collectives are given; its
-  work is that of its steps.
-- A run of several hosts samples and scores on each host by itself. XLA compiles no
-  program with a collective for some chips of a v5e or v6e slice, and for some of 32
-  chips of v5e or more no program at all; there each chip has programs of its own, and
-  the plan is of one. A reward model too large for one such chip needs independent
-  workers (`GROW_WORKER`) for whom their host is a slice: not tried.
-- Of several slices, neither the bound nor the hours count what goes over the network
-  of the data centre.
-- **Hours** are an estimate: calls of each program times its bound, of which 40 % is
-  assumed to be reached; every step is taken, every block decodes to the maximum
-  length. Of evaluations only the sampling by which checkpoints are chosen counts;
-  host work and compilation are left out. Not measured on TPU.
-- v4 has two cores a chip. Without being told, the compiler plans each core as a
-  device (`v4:2x2x1` then has 8); here both work as one, as on a TPU VM
-  ("megacore"), and figures are by chip.
-- Figures of chips: Google Cloud's documents "TPU v4", "TPU v5e", "TPU v5p", "TPU
-  v6e" (https://docs.cloud.google.com/tpu/docs/v5e and so on).
+- **Memory** is arguments, temporaries, outputs that do not reuse the memory of an argument,
+  and the program's code, on one chip. A program that the compiler cannot place in the chip's
+  memory "does not fit".
+- A program that does not fit may fit with `NetworkConfig.remat='full'`, which recomputes
+  activations in the backward pass (rows "remat" below); with fewer `TOKENS_PER_BATCH`; or,
+  where parameters and moments are large, with `meshes/fsdp.gin`.
+- **GFLOP** are the FLOPs of all matrix products in a chip's part, counted by us: XLA counts
+  the body of a loop once.
+- **GB accessed** are XLA's, which may include data that stay in a chip's fast memory.
+- **Bound**: the longer of FLOPs over the chip's peak and bytes over its bandwidth, in ms: a
+  lower bound. For a decoding *block* only memory and collectives are given; its work is that
+  of its steps.
+- In a run of several hosts each host samples and scores by itself. XLA compiles no program
+  with a collective for some chips of a v5e or v6e slice, and no program at all for some of
+  32 or more chips of v5e. There each chip has its own programs, and the plan is for one
+  chip. A reward model too large for one such chip needs independent workers (`GROW_WORKER`)
+  whose host is a slice: not tried.
+- For several slices, neither the bound nor the hours include the data-centre network.
+- **Hours** are an estimate: calls of each program times its bound, of which 40 % is assumed
+  to be reached; every step is taken, and every block decodes to the maximum length. Of
+  evaluations only the sampling that chooses checkpoints counts; host work and compilation
+  do not. Not measured on TPU.
+- v4 has two cores per chip. By default the compiler plans each core as a device (`v4:2x2x1`
+  then has 8); here both work as one, as on a TPU VM ("megacore"), and figures are per chip.
+- Chip figures are from Google Cloud's documents "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e"
+  (https://docs.cloud.google.com/tpu/docs/v5e and so on).
 
-The rest of this page is written by `python -m benchmarks.tpu_plan --cache=FOLDER`,
-at effort {effort:g}, with the batches of the gin files, their longest shapes and
-bfloat16 activations. `--cache` keeps the figures of each program, so that the
-command goes on where it was stopped. What was not compiled is listed as not
-measured."""
+The rest of this page is written by `python -m benchmarks.tpu_plan --cache=FOLDER`, at effort
+{effort:g}, with the batches of the gin files, their longest shapes and bfloat16 activations.
+`--cache` stores the figures of each program, so that an interrupted command resumes.
+Programs that were not compiled are listed as not measured."""
 
 _STEP_NOTE = """\
-One v5e-8, data-parallel; a batch is tokens a side on all chips together, padding
-included. Both last columns follow from the bound, which XLA's cost model allows and
-no program quite reaches."""
+One v5e-8, data-parallel; a batch is the number of tokens per side on all chips together,
+padding included. The last two columns follow from the bound, which no program quite
+reaches."""
 
 _SCORER_NOTE = """\
-d_model 4,096, d_ff 10,240, 64 heads of 64, 24+24 layers, vocabulary 250,112;
-inputs of 1,024 tokens; parameters split over as few devices of `model` as will do.
-Compiled for one process that has all chips."""
+d_model 4,096, d_ff 10,240, 64 heads of 64, 24+24 layers, vocabulary 250,112; inputs of 1,024
+tokens; parameters split over as few devices of `model` as fit. Compiled for one process
+that has all chips."""
 
 
 def main(argv) -> None:

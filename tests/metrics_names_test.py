@@ -1,4 +1,4 @@
-"""Every number that is written while training is explained in the README."""
+"""docs/metrics.md explains every number that is written while training."""
 
 import ast
 import json
@@ -18,8 +18,8 @@ def run(tmp_path_factory):
 
 
 def explained() -> set[str]:
-  """Names in the first column of the README's tables."""
-  text = (_ROOT.parent / 'README.md').read_text(encoding='utf-8')
+  """Names in the first column of the page's tables."""
+  text = (_ROOT.parent / 'docs/metrics.md').read_text(encoding='utf-8')
   cells = re.findall(r'^\| ([^|]*) \|', text, re.MULTILINE)
   return {name for cell in cells for name in re.findall(r'`([^`]+)`', cell)}
 
