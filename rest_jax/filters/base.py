@@ -1,9 +1,9 @@
 """The filter F(x, y; tau) of Eq. 2 and what every kind of it shares.
 
-A filter turns the rewards of D_g into a threshold for each row. The jitted train
-step receives rewards and thresholds and applies F itself (`mask_rows`); rows that
-cannot pass are found beforehand by the same comparison (`select`) and not even
-loaded.
+A filter turns the rewards of D_g into a threshold per row. The jitted train
+step receives rewards and thresholds and applies F itself (`mask_rows`). Rows
+that cannot pass are found beforehand by the same comparison (`select`) and are
+not loaded.
 """
 
 import abc
@@ -16,7 +16,7 @@ import numpy as np
 
 from rest_jax import settings, types
 
-# Rows compared at a time: sorting them stays in a cache.
+# Rows compared at a time: few enough for sorting to stay in the CPU's cache.
 _PIECE_ROWS = 65_536
 
 
@@ -24,14 +24,14 @@ class Samples(NamedTuple):
   """The columns of D_g that filters read; rows sorted by source.
 
   Attributes:
-    source_ids: int64 [n], not falling.
+    source_ids: int64 [n], in ascending order.
     rewards: float32 [n], normalised, not clamped.
-    is_reference: bool [n], the row is D's own reference, not a sample.
-    is_eligible: bool [n], may be trained on at all (unfinished samples are not,
-      by default; references only if they are included).
-    text_hashes: uint64 [n], equal for equal tokens; None if nothing that is
-      asked of these rows compares tokens.
-    lengths: int32 [n], tokens with EOS.
+    is_reference: bool [n], whether the row is D's reference, not a sample.
+    is_eligible: bool [n], whether the row may be trained on (by default
+      unfinished samples may not; references only if they are included).
+    text_hashes: uint64 [n], equal for equal tokens; None where no filter
+      compares tokens.
+    lengths: int32 [n], number of tokens with EOS.
   """
 
   source_ids: np.ndarray
@@ -43,7 +43,7 @@ class Samples(NamedTuple):
 
   @property
   def required_hashes(self) -> np.ndarray:
-    """The hashes, for what can not do without."""
+    """The hashes; raises ValueError if they were not computed."""
     if self.text_hashes is None:
       raise ValueError(
         'samples must have text_hashes where equal ones are told apart; got '
@@ -64,11 +64,11 @@ class Samples(NamedTuple):
 
 
 class Kept(NamedTuple):
-  """What a filter keeps, and what to report of it before training.
+  """The rows that a filter keeps, and statistics for the report.
 
   Attributes:
-    rows: int64 [m], indices of rows with F = 1, rising.
-    thresholds: float32 [m], of those rows.
+    rows: int64 [m], indices of rows with F = 1, ascending.
+    thresholds: float32 [m], threshold of each of these rows.
     statistics: JSON values: threshold (None where it differs by source),
       samples, fraction (of eligible rows), sources_without_samples,
       mean_length_before, mean_length_after, mean_reward_before,
@@ -89,23 +89,23 @@ class Filter(abc.ABC):
   """Base of all filters.
 
   Attributes:
-    values: one number for each Improve step, strictly rising; what it means
-      depends on the kind (tau, a quantile, a percentile, gamma). Or a tuple of
-      such numbers for each Grow step.
+    values: one number per Improve step, strictly increasing: tau, a quantile, a
+      percentile or gamma, depending on the kind. Or a tuple of such numbers per
+      Grow step.
     deduplicate: drop repeated (source, tokens) before thresholds are computed,
       and train on one of each only.
-    count_references: whether references take part in computing thresholds.
-    max_per_source: keep at most the first rows of a source that pass, in the
-      order they were sampled in, which says nothing of their reward; None for
-      all. So that easy sources do not crowd out the others (ReST-EM, arXiv
-      2312.06585, section 3).
-    min_advantage: keep only rows with R(x, y) - V(x) of at least this, where V(x)
-      is the mean reward of the source's samples, repeated ones too: sources that
-      the policy does well already are left out. None for all sources.
+    max_per_source: maximum number of rows kept per source, in the order in
+      which they were sampled, which does not depend on their reward; None for
+      all. It keeps easy sources from dominating (ReST-EM, arXiv 2312.06585,
+      section 3).
+    min_advantage: keep only rows with R(x, y) - V(x) of at least this, where
+      V(x) is the mean reward of the source's samples, including repeated ones.
+      It leaves out sources on which the policy is already good. None to keep
+      all sources.
 
   Class attributes:
-    kind: its word in results.
-    is_inclusive: whether F is R >= tau rather than the paper's R > tau.
+    kind: name of the filter in results.
+    is_inclusive: whether F is R >= tau instead of the paper's R > tau.
   """
 
   kind: ClassVar[str] = ''
@@ -179,22 +179,22 @@ class Filter(abc.ABC):
     return values[improve_step - 1]
 
   def asks_for_all(self, value: float, samples: Samples) -> bool:
-    """Whether a value is meant to keep every eligible row of D_g."""
+    """Returns whether a value is meant to keep every eligible row of D_g."""
     del value, samples
     return False
 
   @abc.abstractmethod
   def thresholds(self, value: float, samples: Samples) -> np.ndarray:
-    """Computes the threshold of each row.
+    """Computes the threshold of each source.
 
     Args:
       value: this step's entry of `values`.
-      samples: rows that count (eligible, deduplicated, and references only if
-        `count_references`), without hashes.
+      samples: rows to compute it from (eligible, deduplicated, and references
+        only if `count_references`), without hashes.
 
     Returns:
-      float32, [] for one threshold for all or [number of sources] in the order
-      of the rows.
+      float32, [] for one threshold for all sources, or [number of sources] in
+      the order of the rows.
     """
 
   def select(
@@ -220,7 +220,7 @@ class Filter(abc.ABC):
       candidates = candidates & ~_is_repeated(samples, candidates)
     counted = candidates
     if not self.count_references:
-      # Also a sample that says what the reference says, whose row stands for it.
+      # Includes a sample equal to the reference, which `candidates` lacks.
       counted = samples.is_eligible & ~samples.is_reference
       if self.deduplicate:
         counted = counted & ~_is_repeated(samples, counted)
@@ -276,11 +276,11 @@ class Filter(abc.ABC):
     )
 
   def _advice(self, rewards: np.ndarray, counted: np.ndarray) -> str:
-    """What to do when nothing is kept.
+    """Returns advice for an error: no row is kept.
 
     Args:
-      rewards: of the rows that may be kept.
-      counted: of the rows that the threshold was computed from.
+      rewards: rewards of the rows that may be kept.
+      counted: rewards of the rows that the threshold was computed from.
     """
     del rewards, counted
     return 'Lower its value, or draw more samples for each source.'
@@ -332,22 +332,22 @@ def _of_rows(
   """Returns the threshold of each row, float32 [n].
 
   Args:
-    tau: what `Filter.thresholds` returned.
-    counted_sources: the source of each row that it was given.
-    source_ids: the source of each row.
+    tau: result of `Filter.thresholds`.
+    counted_sources: source of each row that it was computed from.
+    source_ids: source of each row.
   """
   if not tau.ndim:
     return np.broadcast_to(tau, source_ids.shape)
   starts = group_starts(source_ids)
   counted = counted_sources[group_starts(counted_sources)]
-  # A source none of whose rows count keeps none: its threshold is infinite.
+  # A source without counted rows keeps none: its threshold is infinite.
   tau_of = np.full(starts.shape, np.inf, np.float32)
   tau_of[np.searchsorted(source_ids[starts], counted)] = tau
   return np.repeat(tau_of, np.diff(starts, append=len(source_ids)))
 
 
 def _values(samples: Samples) -> np.ndarray:
-  """Returns V(x) of each row's source, float32 [n]; -inf where none was drawn."""
+  """Returns V(x) per row, float32 [n]; -inf for a source without samples."""
   drawn = samples.is_eligible & ~samples.is_reference
   starts = group_starts(samples.source_ids)
   counts = np.add.reduceat(drawn, starts, dtype=np.int64)
@@ -364,7 +364,7 @@ def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
   repeated = np.zeros(source_ids.shape, bool)
   for begin, end in itertools.pairwise(_cuts(source_ids)):
     rows = begin + np.flatnonzero(among[begin:end])
-    # Stable: of equal hashes, those of one source lie side by side.
+    # Stable: equal hashes of one source are adjacent.
     rows = rows[np.argsort(text_hashes[rows], kind='stable')]
     same = (text_hashes[rows[1:]] == text_hashes[rows[:-1]]) & (
       source_ids[rows[1:]] == source_ids[rows[:-1]]
@@ -376,7 +376,7 @@ def _is_repeated(samples: Samples, among: np.ndarray) -> np.ndarray:
 def _first_of_each(
   rows: np.ndarray, source_ids: np.ndarray, count: int
 ) -> np.ndarray:
-  """Returns the rows without those that follow `count` of the same source."""
+  """Returns the first `count` rows of each source."""
   starts = group_starts(source_ids)
   sizes = np.diff(starts, append=len(rows))
   place = np.arange(len(rows)) - np.repeat(starts, sizes)
@@ -384,7 +384,7 @@ def _first_of_each(
 
 
 def _cuts(source_ids: np.ndarray) -> list[int]:
-  """Returns the bounds of pieces of `_PIECE_ROWS` rows, sources kept whole."""
+  """Returns bounds of pieces of about `_PIECE_ROWS` rows with whole sources."""
   starts = np.append(group_starts(source_ids), len(source_ids))
   wanted = np.arange(0, len(source_ids), _PIECE_ROWS)
   cuts = starts[np.searchsorted(starts, wanted)]
@@ -409,17 +409,17 @@ def _statistics(samples, candidates, kept):
 
 
 def group_starts(source_ids: np.ndarray) -> np.ndarray:
-  """Returns the first row of each source, for sorted ids of one row or more."""
+  """Returns the first row of each source, for at least one sorted id."""
   changes = np.flatnonzero(source_ids[1:] != source_ids[:-1]) + 1
   return np.concatenate([np.zeros(1, changes.dtype), changes])
 
 
 def sorted_within(rewards: np.ndarray, counts: np.ndarray) -> np.ndarray:
-  """Returns the rewards with those of each source in rising order.
+  """Returns the rewards, sorted in ascending order within each source.
 
   Args:
-    rewards: float32 [n], without NaN, the rows of a source side by side.
-    counts: int [sources], number of rows of each.
+    rewards: float32 [n], without NaN; rows of a source are adjacent.
+    counts: int [sources], number of rows per source.
   """
   # One sort of 64-bit integers, which is many times faster than sorting rows
   # by two columns: the source's place above, the reward's bits below, changed so

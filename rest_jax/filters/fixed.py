@@ -1,4 +1,4 @@
-"""One threshold for all of D_g: given, or a quantile of its rewards."""
+"""Filters with one threshold for all sources, fixed or a quantile."""
 
 import dataclasses
 from typing import ClassVar
@@ -26,7 +26,7 @@ class Fixed(base.Filter):
     return np.asarray(value, np.float32)
 
   def asks_for_all(self, value: float, samples: base.Samples) -> bool:
-    """Whether `value` lies below the scale, which starts at 0, and all rewards."""
+    """Returns whether `value` is negative and below all rewards."""
     rewards = samples.rewards[samples.is_eligible]
     return value < 0.0 and bool((rewards > value).all())
 
@@ -43,7 +43,8 @@ class Fixed(base.Filter):
 class Quantile(base.Filter):
   """F = 1[R(x, y) > tau], tau the q-quantile of the rewards of D_g.
 
-  `values` are q in [0, 1). With one Improve step a Grow this is RAFT's filter.
+  `values` are q in [0, 1). With one Improve step per Grow step this is RAFT's
+  filter.
 
   Source: RAFT (arXiv 2304.06767); ReST, section 5.
   """
@@ -55,13 +56,13 @@ class Quantile(base.Filter):
       raise ValueError(f'quantiles must be in [0, 1); got {values}')
 
   def thresholds(self, value: float, samples: base.Samples) -> np.ndarray:
-    """Returns the quantile of all rows that count."""
+    """Returns the quantile of the rewards of all counted rows."""
     rewards = samples.rewards.astype(np.float64)  # A copy: it is reordered.
     quantile = np.quantile(rewards, value, overwrite_input=True)
     return np.asarray(quantile, np.float32)
 
   def asks_for_all(self, value: float, samples: base.Samples) -> bool:
-    """Whether `value` is the quantile 0, the lowest reward of all."""
+    """Returns whether `value` is quantile 0, the lowest reward."""
     del samples
     return value == 0.0
 
@@ -70,9 +71,9 @@ class Quantile(base.Filter):
     ties, size = int((counted == counted.max()).sum()), counted.size
     if ties == size:
       return (
-        'No quantile parts rows of equal rewards, and only rewards above it are '
+        'No quantile separates equal rewards, and only rewards above it are '
         f'kept: {size} of {size} rows have the reward {counted.max():.3f}. Draw '
-        'more samples or for more sources, or use the percentile filter '
+        'more samples, use more sources, or use the percentile filter '
         '(gin_configs/filters/percentile.gin), which keeps rewards equal to its '
         'threshold.'
       )

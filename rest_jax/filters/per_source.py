@@ -1,4 +1,4 @@
-"""A threshold for each source, from the rewards of its own samples."""
+"""Filters with a threshold per source, from the rewards of its own samples."""
 
 import dataclasses
 from typing import ClassVar
@@ -14,7 +14,8 @@ class Percentile(base.Filter):
 
   `values` are p in [0, 100], interpolated linearly between ranks. Repeated
   samples are dropped first and the comparison is inclusive: with few distinct
-  outputs a strict one empties the sources that the policy is surest of.
+  outputs, a strict comparison would keep no sample of the sources on which the
+  policy is most confident.
 
   Source: ReST (arXiv 2308.08998), A.7 and Fig. 15.
   """
@@ -39,7 +40,7 @@ class Percentile(base.Filter):
     high = np.minimum(low + 1, counts - 1)
     share = (rank - low).astype(np.float32)
     below, above = ranked[starts + low], ranked[starts + high]
-    # The form that is exact at both ends: tau must not pass its own sample.
+    # This form is exact at both ends: tau must not exceed its own sample.
     return np.minimum(below + share * (above - below), above)
 
 
@@ -47,7 +48,7 @@ class Percentile(base.Filter):
 class Interpolation(base.Filter):
   """F = 1[R >= tau(x)], tau(x) = gamma V_max(x) + (1 - gamma) V_mean(x).
 
-  V_max and V_mean are the largest and the mean reward of the source's samples;
+  V_max and V_mean are the maximum and the mean reward of the source's samples;
   `values` are gamma in [0, 1]. Repeated samples are dropped first and the
   comparison is inclusive, so that gamma = 1 keeps the best sample.
 
@@ -71,6 +72,6 @@ class Interpolation(base.Filter):
     rewards = samples.rewards.astype(np.float64)
     largest = np.maximum.reduceat(rewards, starts)
     mean = np.add.reduceat(rewards, starts) / counts
-    # Rounding may lift the mean of equal rewards over their maximum.
+    # Rounding may make the mean of equal rewards exceed their maximum.
     tau = largest - (1.0 - value) * np.maximum(largest - mean, 0.0)
     return np.minimum(tau, largest).astype(np.float32)

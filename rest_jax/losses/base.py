@@ -1,18 +1,18 @@
-"""The interface of every loss, made for those that need more than a batch.
+"""The interface of all losses.
 
 Eq. 2 is J(theta) = E_{(x,y)~D_g}[F(x,y;tau) L(x,y;theta)]. A loss computes L for
-a batch to which F has been applied already (rows that fail have weight 0). It
-declares up front
+a batch to which F has already been applied (rows that fail have weight 0). It
+declares
 
-  columns    which stored columns it reads beside the tokens
-  needs      which other models it is given beside the policy, and of these
-  reads      those that every step reads and none changes
-  layout     how D_g's rows are grouped into a batch
-  auxiliary  state that lives in the train state beside the policy: `learned`
-             leaves are optimised with it, `carried` ones are updated by rule
-  statistics quantities of the *global* batch, gathered in a first pass
+  columns    the stored columns that it reads besides the tokens
+  needs      the models that it is given besides the policy
+  reads      those of them that every step reads and no step changes
+  layout     how rows of D_g are grouped into a batch
+  auxiliary  its own state in the train state: `learned` leaves are optimised
+             with the policy, `carried` leaves are updated by rule
+  statistics quantities of the *global* batch, computed in a first pass
 
-so that a new loss needs no change in the trainer.
+so a new loss needs no change in the trainer.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,16 +34,16 @@ Metric = tuple[jax.Array, jax.Array]
 
 
 class LossOutput(NamedTuple):
-  """What a loss returns for one micro-batch.
+  """Result of a loss for one micro-batch.
 
   Attributes:
-    weighted_sum: scalar, the sum whose gradient is taken. The step divides it
-      by the normaliser that a batch has on average over an epoch, not by its
-      own: a token, or whatever the normaliser counts, then weighs alike in
-      every batch, whatever its bucket and number of rows.
-    normalizer: scalar, the batch's own: reported losses are divided by it.
-      Summing both before dividing makes micro-batches, padding and hosts add up
-      exactly.
+    weighted_sum: scalar whose gradient is taken. The step divides it by the
+      mean normaliser over the batches of an epoch, not by the batch's own. So
+      every token (or pair, or row) has the same weight in every batch, for any
+      bucket and number of rows.
+    normalizer: scalar of this batch; reported losses are divided by it. Both
+      are summed before dividing, so results do not depend on micro-batches,
+      padding or hosts.
     metrics: name -> (sum, count); reported as sum / count over the global batch.
   """
 
@@ -53,12 +53,12 @@ class LossOutput(NamedTuple):
 
 
 class Layout(enum.Enum):
-  """How rows of D_g are grouped.
+  """How rows of D_g are grouped into rows of a batch.
 
-  ROWS: every sample is a row of its own; decoder arrays are [B, T].
-  BEST_WORST: a row is a source with its best and its worst kept sample; decoder
-    arrays and row columns are [2 * B, ...], best before worst, encoder arrays
-    [B, S].
+  ROWS: every sample is a row; decoder arrays are [B, T].
+  BEST_WORST: a row is a source with its best kept and its worst eligible
+    sample; decoder arrays and row columns are [2 * B, ...], best before worst,
+    encoder arrays [B, S].
   """
 
   ROWS = 'rows'
@@ -71,11 +71,11 @@ class Layout(enum.Enum):
 
 @flax.struct.dataclass
 class Auxiliary:
-  """A loss's own state in the train state.
+  """The part of the train state that belongs to a loss.
 
   Attributes:
-    learned: a tree of arrays that the optimiser updates with the policy.
-    carried: a tree that `update_auxiliary` changes by rule after each step,
+    learned: tree of arrays that the optimiser updates with the policy.
+    carried: tree of arrays that `update_auxiliary` changes after each step,
       such as a lagged policy.
   """
 
@@ -87,14 +87,14 @@ LAGGED = 'lagged'  # The key of a lagged policy in `Auxiliary.carried`.
 
 
 def with_lagged(params: types.Params) -> Auxiliary:
-  """Returns a state that holds a copy of the parameters as the lagged policy."""
+  """Returns a state whose lagged policy is a copy of the parameters."""
   return Auxiliary(carried={LAGGED: jax.tree.map(jnp.array, params)})
 
 
 def renew_lagged(
   auxiliary: Auxiliary, *, params: types.Params, step: jax.Array, lag: int
 ) -> Auxiliary:
-  """Makes the parameters the lagged policy in every `lag`th step."""
+  """Replaces the lagged policy by the parameters in every `lag`th step."""
   is_due = step % lag == 0
   lagged = jax.tree.map(
     lambda new, old: jnp.where(is_due, new, old),
@@ -106,18 +106,17 @@ def renew_lagged(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-  """What a loss computes from: one micro-batch and the models it reads.
+  """Inputs of a loss: one micro-batch and the models that it reads.
 
   Attributes:
-    model: the model that is trained (`Policy`, or `ScalarModel` for a
-      regression).
+    model: the trained model (`Policy`, or `ScalarModel` for a regression).
     params: its parameters; the gradient is taken with respect to them and to
       `auxiliary.learned`.
-    batch: T5X's keys and the declared columns, F applied: the
-      `decoder_loss_weights` of rows that fail are 0.
+    batch: T5X's keys and the declared columns, F applied: rows that fail have
+      `decoder_loss_weights` 0.
     auxiliary: the loss's state.
-    given: parameters of the models named in `Loss.reads`, which no step changes.
-    statistics: what `reduce_statistics` returned, if the loss needs it.
+    given: parameters of the models named in `Loss.reads`.
+    statistics: result of `reduce_statistics`, if the loss needs it.
     dropout_key: typed key, or None for no dropout.
   """
 
@@ -143,35 +142,34 @@ class Inputs:
     return self.targets != types.PAD_ID
 
   def logits(self) -> Float[Array, 'B T V']:
-    """Logits of the model that is trained, with its dropout."""
+    """Logits of the trained model, with dropout."""
     return self.model.logits(
       self.params, self.batch, dropout_key=self.dropout_key
     )
 
   def log_probs(self) -> Float[Array, 'B T']:
-    """log pi(y_t | y_<t, x) of the model that is trained, with its dropout."""
+    """log pi(y_t | y_<t, x) of the trained model, with dropout."""
     return self.model.log_probs(
       self.params, self.batch, dropout_key=self.dropout_key
     )
 
   def values(self, params: types.Params) -> Float[Array, 'B T']:
-    """V(s_t), s_t being the source and the tokens before t, of a value function.
+    """V(s_t) of a value function; s_t is the source and the tokens before t.
 
     Args:
-      params: its parameters; it has the sizes of the model that is trained.
+      params: its parameters; it has the sizes of the trained model.
     """
     return scalar.ScalarModel(self.model.config).values(params, self.batch)
 
 
-# The columns of D_g that a loss may declare, and what they hold.
+# The columns of D_g that a loss may declare.
 COLUMNS = {
   'rewards': 'float32 [B*N], normalised reward R(x, y)',
   'sample_log_probs': 'float32 [B*N], nats, of the policy that sampled y',
   'source_ids': 'int32 [B*N], row of x in the store of its sources',
 }
 
-# The models that a loss may ask for, and whose parameters it is given. All have
-# the sizes of the policy that is trained.
+# The models that a loss may need. All have the sizes of the trained policy.
 GIVEN = {
   'bc': 'the BC policy, a `Policy`',
   'value': 'the value function of D_g, a `ScalarModel`',
@@ -183,13 +181,13 @@ class Loss:
   """Base of all losses; see the module's docstring.
 
   Class attributes:
-    name: the word for it in results and file names.
-    columns: the stored columns it reads, keys of `COLUMNS`.
+    name: name of the loss in results and file names.
+    columns: stored columns that it reads, keys of `COLUMNS`.
     layout: how rows are grouped.
     needs_statistics: whether `batch_statistics` must be called first.
-    needs: the models that it must be given, keys of `GIVEN`.
-    packable: whether several rows of D_g may share a row of the batch: true of
-      a sum over tokens that looks at each of them alone.
+    needs: models that it needs, keys of `GIVEN`.
+    packable: whether several rows of D_g may share a row of the batch: true for
+      a sum of independent token losses.
   """
 
   name: ClassVar[str] = ''
@@ -201,23 +199,23 @@ class Loss:
 
   @property
   def reads(self) -> tuple[str, ...]:
-    """The models of `needs` that a step reads: `Inputs.given`."""
+    """The models of `needs` that every step reads (`Inputs.given`)."""
     return self.needs
 
   def decoder_start(self, vocab_size: int) -> int:
-    """The decoder's first input when the policy it trains is used.
+    """Returns the decoder's first input for sampling from the trained policy.
 
     Args:
-      vocab_size: of the network.
+      vocab_size: vocabulary size of the network.
     """
     del vocab_size
     return types.DECODER_START_ID
 
   def for_training(self, least_steps: int) -> 'Loss':
-    """Returns the loss with the settings that depend on the training's length.
+    """Returns the loss with settings that depend on the length of training.
 
     Args:
-      least_steps: optimiser steps that are taken however early training stops.
+      least_steps: the fewest optimiser steps that training can take.
     """
     del least_steps
     return self
@@ -225,14 +223,14 @@ class Loss:
   def row_normalizers(
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
   ) -> np.ndarray:
-    """What each row of the data adds to the normaliser of a batch.
+    """Returns the contribution of each row to the normaliser of its batch.
 
-    Their sum over the batches of an epoch is that of `LossOutput.normalizer`.
+    The sum over an epoch equals the sum of `LossOutput.normalizer`.
 
     Args:
       lengths: int [n, N], target tokens of the N hypotheses of a row.
-      weights: float32 [n, N], of the hypotheses.
-      rewards: float32 [n, N], of the hypotheses.
+      weights: float32 [n, N], weights of the hypotheses.
+      rewards: float32 [n, N], rewards of the hypotheses.
 
     Returns:
       Float [n]; by default the number of weighted tokens.
@@ -241,23 +239,23 @@ class Loss:
     return (lengths * weights).sum(axis=1)
 
   def learned_optimizer(self) -> optax.GradientTransformation | None:
-    """How `auxiliary.learned` is updated, learning rate included.
+    """Returns the optimiser of `auxiliary.learned`, with its learning rate.
 
     Returns:
       None for the optimiser and learning rate of the model's parameters, with
-      moments and clipping apart from theirs: right for a network. Scalars want
-      an optimiser of their own.
+      separate moments and clipping, which suits a network. Scalars need their
+      own optimiser.
     """
     return None
 
   def init_auxiliary(
     self, params: types.Params, given: Mapping[str, types.Params]
   ) -> Auxiliary:
-    """Makes the auxiliary state.
+    """Returns the initial auxiliary state.
 
     Args:
-      params: parameters that training starts from.
-      given: those of the models that the loss declares in `needs`, by name.
+      params: initial parameters of training.
+      given: parameters of the models in `needs`, by name.
 
     Returns:
       The state; empty by default.
@@ -271,9 +269,9 @@ class Loss:
     """Updates `carried` after an optimiser step.
 
     Args:
-      auxiliary: the state, `learned` already updated by the optimiser.
+      auxiliary: the state; the optimiser has already updated `learned`.
       params: the updated parameters.
-      step: int32 scalar, number of optimiser steps taken.
+      step: int32 scalar, number of optimiser steps so far.
 
     Returns:
       The new state, of the same structure.
@@ -282,25 +280,25 @@ class Loss:
     return auxiliary
 
   def batch_statistics(self, inputs: Inputs) -> Any:
-    """Computes row-wise quantities of one micro-batch (no gradient flows).
+    """Computes quantities per row of one micro-batch, without gradients.
 
     Args:
       inputs: without statistics.
 
     Returns:
-      A tree of arrays whose first axis is that of the decoder arrays; the
-      trainer concatenates those of all micro-batches.
+      A tree of arrays with the first axis of the decoder arrays; the trainer
+      concatenates those of all micro-batches.
     """
     raise NotImplementedError(f'{type(self).__name__} declares no statistics')
 
   def reduce_statistics(self, statistics: Any) -> Any:
-    """Reduces the concatenated row-wise quantities of the global batch.
+    """Reduces the quantities of the global batch.
 
     Args:
-      statistics: the tree of `batch_statistics`, over the whole global batch.
+      statistics: tree of `batch_statistics`, for the whole global batch.
 
     Returns:
-      What every micro-batch's call of the loss receives as `statistics`.
+      `Inputs.statistics` of every micro-batch.
     """
     return statistics
 

@@ -15,8 +15,8 @@ class BC(base.Loss):
 
   L(x, y; theta) = - sum_t log pi_theta(y_t | y_<t, x)
 
-  with two regularisers of T5X, both off in the paper's equation: label smoothing
-  and the z-loss; see `ops.cross_entropy`.
+  with two regularisers of T5X that the paper's equation does not have: label
+  smoothing and the z-loss; see `ops.cross_entropy`.
 
   Source: ReST (arXiv 2308.08998), Eq. 1.
 

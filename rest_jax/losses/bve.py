@@ -15,24 +15,25 @@ from rest_jax.models import policy as policy_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BVE(base.Loss):
-  """Temporal differences of the behaviour's action values.
+  """Temporal-difference loss of the action values of the behaviour policy.
 
   L(x, y; theta) = sum_t (Q_theta(s_t, y_t) - r_t - gamma Q'(s_{t+1}, y_{t+1}))^2
   Q_theta(s, a) = alpha z_theta(s, a),  pi(a | s) = softmax(Q_theta(s, .) / alpha)
 
-  z are the logits. r_t is R at the last token and 0 before, the value after it
-  is 0, and Q' is Q of earlier parameters. Only actions that D_g took are
-  learned, so that nothing keeps the others low: that the result is a poor policy
-  is what the paper reports.
+  z are the logits. r_t is R at the last token and 0 before; the value after the
+  last token is 0, and Q' is Q with lagged parameters. Only actions in D_g are
+  learned, so nothing keeps the values of others low: the paper too reports a
+  poor policy.
 
   Source: Gulcehre et al. (arXiv 2103.09575), section 2; ReST (arXiv 2308.08998),
-  A.2, which starts from BC and gives no other detail. That the policy samples in
-  proportion to exp(Q / alpha) is ours.
+  A.2, which starts from BC and gives no other detail. Sampling in proportion to
+  exp(Q / alpha) is ours.
 
   Attributes:
     discount: gamma, in (0, 1].
-    temperature: alpha > 0, reward a nat.
-    lag: steps, at least 1, after which the parameters of Q' are renewed.
+    temperature: alpha > 0, reward per nat.
+    lag: number of steps, at least 1, after which the parameters of Q' are
+      renewed.
   """
 
   name: ClassVar[str] = 'bve'
@@ -61,7 +62,7 @@ class BVE(base.Loss):
   def action_values(
     self, logits: Float[Array, 'B T V'], targets: Int[Array, 'B T']
   ) -> Float[Array, 'B T']:
-    """Q(s_t, y_t) of the tokens that were taken."""
+    """Returns Q(s_t, y_t) of the target tokens."""
     taken = policy_lib.target_logits(logits.astype(jnp.float32), targets)
     return self.temperature * taken
 

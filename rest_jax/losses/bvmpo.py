@@ -1,4 +1,4 @@
-"""BVMPO: V-MPO on D_g, held near the BC policy."""
+"""BVMPO: V-MPO on D_g with a divergence from the BC policy."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,49 +14,48 @@ from rest_jax import settings, types
 from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
 
-# Without a trainer that says how many steps it takes.
+# Used without a trainer, which would give the number of steps.
 _ANNEAL_STEPS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BVMPO(base.Loss):
-  """Likelihood of the tokens of high advantage, and divergence from BC.
+  """Likelihood of tokens with high advantage, and divergence from BC.
 
   L = - sum_t psi_t log pi(y_t) + eta eps + eta log mean_t exp(A_t / eta)
       + lambda KL(pi_BC || pi)
   psi_t = exp(A_t / eta) / sum_s exp(A_s / eta)
 
-  Sums and the first mean run over the tokens of the *global* batch whose
-  advantage is in its top half, the KL over all of its tokens. eta > 0 is
-  learned, by its own two terms alone and an optimiser of its own; lambda falls
-  geometrically from 1.
+  Sums and the mean run over the tokens of the *global* batch whose advantage is
+  in the top half, the KL over all of its tokens. eta > 0 is learned from its
+  two terms only, with its own optimiser; lambda falls geometrically from 1.
 
-  psi sums to 1 over a batch, so that the first three terms are one estimate a
-  batch. It counts by the batch's tokens, as the KL does: an estimate from few
-  tokens moves the policy less.
+  psi sums to 1 over a batch, so the first three terms are one estimate per
+  batch. It is weighted by the number of tokens of the batch, like the KL: an
+  estimate from few tokens moves the policy less.
 
   Source: ReST (arXiv 2308.08998), Eq. 4 and A.8.1; V-MPO, Song et al. (2020),
   Eq. 3 and 4.
 
   Note: neither V-trace nor V-MPO's own trust region is used; the paper adds the
-  divergence from BC and does not say what becomes of the trust region. eta, its
-  learning rate, eps and the length of lambda's fall are ours; the paper gives
-  none.
+  divergence from BC and does not mention the trust region. The initial eta, its
+  learning rate, eps and the number of steps over which lambda falls are ours;
+  the paper gives none.
 
   Attributes:
     discount: gamma, in (0, 1].
-    top_fraction: share of the tokens that is kept, in (0, 1]. Tokens whose
-      advantage equals that of the last one kept are kept too.
+    top_fraction: share of the tokens that is kept, in (0, 1]; ties with the
+      last one kept are kept too.
     target_divergence: eps > 0, nats; how far psi may be from uniform.
-    initial_temperature: eta at the start, in units of the advantage.
-    temperature_learning_rate: constant learning rate of Adam on log eta: nats
-      that eta moves by in a step, at most about. It has to follow the spread of
-      the advantages, whatever the learning rate of the policy is.
-    initial_coefficient: lambda at the start, at least 0.
-    final_coefficient: lambda at the end of its fall; the paper's 1e-5.
-    anneal_steps: steps over which lambda falls; None for those that training
-      takes at least, so that it is at its end whenever patience stops: see
-      `TrainerConfig.least_steps`.
+    initial_temperature: initial eta, in units of the advantage.
+    temperature_learning_rate: constant learning rate of Adam on log eta: about
+      the largest change of log eta per step. eta must follow the spread of the
+      advantages, whatever the policy's learning rate.
+    initial_coefficient: initial lambda, at least 0.
+    final_coefficient: final lambda; 1e-5 in the paper.
+    anneal_steps: number of steps over which lambda falls; None for the fewest
+      steps that training can take (`TrainerConfig.least_steps`), so that lambda
+      is at its end whenever patience stops training.
   """
 
   name: ClassVar[str] = 'bvmpo'
@@ -108,7 +107,7 @@ class BVMPO(base.Loss):
 
   def learned_optimizer(self) -> optax.GradientTransformation:
     # A short memory: gradients far from the optimum are many times larger, and
-    # remembered for long they would slow eta down on its way.
+    # a long memory of them would slow eta down.
     return optax.adam(self.temperature_learning_rate, b1=0.9, b2=0.9)
 
   def init_auxiliary(
@@ -130,7 +129,7 @@ class BVMPO(base.Loss):
     return dataclasses.replace(auxiliary, carried={'steps': step})
 
   def coefficient(self, steps: jax.Array | int) -> jax.Array:
-    """lambda after a number of steps."""
+    """Returns lambda after a number of steps."""
     if not self.initial_coefficient:
       return jnp.zeros(())
     ratio = self.final_coefficient / self.initial_coefficient

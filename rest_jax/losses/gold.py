@@ -1,4 +1,4 @@
-"""GOLD: off-policy policy gradient with the BC policy as its reward."""
+"""GOLD: off-policy policy gradient with rewards from the BC policy."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,24 +14,25 @@ from rest_jax.losses import base, ops
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Gold(base.Loss):
-  """What GOLD-p and GOLD-s share.
+  """Base of GOLD-p and GOLD-s.
 
   L(x, y; theta) = - sum_t clip(pi~(y_t), u, 1) Q_t log pi_theta(y_t | y_<t, x)
   Q_t = sum_{j=0..k} gamma^j r_{t+j}
 
-  No gradient flows through the weights. pi~ is the policy that is trained, or
-  one that lags behind it; r is of the BC policy's token probabilities, and 0
-  after EOS. The likelihood of the data is not what it maximises: judge it by
+  No gradient flows through the weights. pi~ is the trained policy, or a lagged
+  copy of it; r is computed from the BC policy's token probabilities, and is 0
+  after EOS. GOLD does not maximise the likelihood of the data: evaluate it by
   reward.
 
   Source: Pang and He (2021), Eq. 4 and section 3.2; ReST (arXiv 2308.08998),
   A.8.2.
 
   Attributes:
-    min_importance: u, in [0, 1], the least importance weight.
-    future_steps: k, at least 0, tokens ahead that a token is credited for.
+    min_importance: u, in [0, 1], the smallest importance weight.
+    future_steps: k, at least 0, number of next tokens that a token is credited
+      for.
     discount: gamma, in [0, 1].
-    lag: steps after which pi~ is made the policy again; 0 for the policy itself.
+    lag: number of steps after which pi~ is renewed; 0 for the policy itself.
   """
 
   columns: ClassVar[tuple[str, ...]] = ()
@@ -49,7 +50,7 @@ class _Gold(base.Loss):
   def token_rewards(
     self, bc_log_probs: Float[Array, 'B T']
   ) -> Float[Array, 'B T']:
-    """r of each token, from its log-probability under the BC policy."""
+    """Returns r of each token, from its log-probability under the BC policy."""
     raise NotImplementedError
 
   def init_auxiliary(
@@ -94,8 +95,8 @@ class GoldP(_Gold):
   See `_Gold` for the equation and its other settings.
 
   Attributes:
-    baseline: b, in nats a token; the authors' -10.
-    min_reward: c, the least reward of a token.
+    baseline: b, in nats per token; -10 is the authors' value.
+    min_reward: c, the smallest reward of a token.
   """
 
   name: ClassVar[str] = 'gold_p'
@@ -116,7 +117,7 @@ class GoldS(_Gold):
   See `_Gold` for the equation and its other settings.
 
   Attributes:
-    min_reward: c, in [0, 1], the least reward of a token.
+    min_reward: c, in [0, 1], the smallest reward of a token.
   """
 
   name: ClassVar[str] = 'gold_s'

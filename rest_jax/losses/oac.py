@@ -13,21 +13,21 @@ from rest_jax.losses import base, ops
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OAC(base.Loss):
-  """Policy gradient on D_g with the advantage over its value function.
+  """Policy gradient on D_g with the advantage over the value function.
 
   L(x, y; theta) = - sum_t A_t log pi_theta(y_t | y_<t, x)
   A_t = r_t + gamma V(s_{t+1}) - V(s_t)
 
-  No gradient flows through A. Tokens of a negative advantage are made less
-  likely without bound, so learning rates have to be low.
+  No gradient flows through A. The probability of tokens with a negative
+  advantage is lowered without bound, so learning rates must be low.
 
   Source: Mathieu et al. (2021); ReST (arXiv 2308.08998), A.8.3: V estimates the
-  value of the behaviour in D_g, and there is no V-trace.
+  value of the behaviour policy in D_g, without V-trace.
 
   Attributes:
     discount: gamma, in (0, 1].
-    value_coefficient: c >= 0; with c > 0 the value function is trained on, by
-      c (V(s_t) - gamma^(T-t) R)^2 a token. 0 leaves it as it is.
+    value_coefficient: c >= 0; with c > 0 the value function is trained further,
+      by c (V(s_t) - gamma^(T-t) R)^2 per token. 0 leaves it unchanged.
   """
 
   name: ClassVar[str] = 'oac'

@@ -1,15 +1,15 @@
 """The maths of the losses: arrays in, arrays out.
 
-Every function is pure, may be compiled and differentiated, and takes its masks
-as arguments. Numbers are per token, [B, T], unless it says otherwise; log is
-natural. Nothing here knows of models, batches or columns.
+All functions are pure, can be compiled and differentiated, and take masks as
+arguments. Arrays are per token, [B, T], unless stated otherwise; log is
+natural. Nothing here depends on models, batches or columns.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# Added to the variance before it divides.
+# Added to the variance before dividing by it.
 _EPSILON = 1e-8
 
 
@@ -22,8 +22,8 @@ def cross_entropy(
 ) -> tuple[Float[Array, 'B T'], Float[Array, 'B T']]:
   """Computes the regularised and the plain cross-entropy of the targets.
 
-  Smoothing replaces the target by (1 - s) one_hot + s / (V - 1) elsewhere, less
-  its entropy, so that a perfect model has loss 0; the z-loss adds
+  Smoothing replaces the target by (1 - s) one_hot + s / (V - 1) elsewhere, and
+  subtracts its entropy, so that a perfect model has loss 0. The z-loss adds
   z (log sum_v exp logit_v)^2.
 
   Source: T5X, `cross_entropy_with_logits`.
@@ -37,9 +37,9 @@ def cross_entropy(
   Returns:
     The loss and - log softmax(logits)[target], in nats.
   """
-  # One reduction over the vocabulary serves all three terms.
+  # One reduction over the vocabulary is shared by all three terms.
   log_z = jax.nn.logsumexp(logits, axis=-1)  # [B, T]
-  # A masked sum, not a look-up, whose gradient would be a scatter.
+  # A masked sum: the gradient of a look-up would be a scatter.
   is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
   nll = log_z - jnp.where(is_target, logits, 0.0).sum(-1)
   loss = nll
@@ -60,29 +60,29 @@ def cross_entropy(
 
 
 def entropy(log_probs: Float[Array, '*R V']) -> Float[Array, '*R']:
-  """- sum_v p_v log p_v, in nats; every p_v must be above 0."""
+  """Returns - sum_v p_v log p_v, in nats; every p_v must be above 0."""
   return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
 
 def kl_divergence(
   log_p: Float[Array, '*R V'], log_q: Float[Array, '*R V']
 ) -> Float[Array, '*R']:
-  """KL(p || q) = sum_v p_v (log p_v - log q_v), in nats."""
+  """Returns KL(p || q) = sum_v p_v (log p_v - log q_v), in nats."""
   return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
 def tokens_ahead(is_token: Bool[Array, 'B T']) -> Int[Array, 'B T']:
-  """T - t: how many tokens come after each; -1 after the last."""
+  """Returns T - t, the number of tokens after t; -1 after the last."""
   return jnp.cumsum(is_token[:, ::-1], axis=1)[:, ::-1] - 1
 
 
 def monte_carlo_returns(
   rewards: Float[Array, ' B'], is_token: Bool[Array, 'B T'], discount: float
 ) -> Float[Array, 'B T']:
-  """G_t = gamma^(T-t) R for every token t of a hypothesis, 0 after it.
+  """Returns G_t = gamma^(T-t) R for every token t of a hypothesis, 0 after it.
 
   Args:
-    rewards: R, of each hypothesis.
+    rewards: R of each hypothesis.
     is_token: True up to the last token, False after it.
     discount: gamma.
   """
@@ -93,12 +93,12 @@ def monte_carlo_returns(
 def discounted_sums(
   rewards: Float[Array, 'B T'], future_steps: int, discount: float
 ) -> Float[Array, 'B T']:
-  """Q_t = sum_{j=0..k} gamma^j r_{t+j}, with r = 0 beyond the last position.
+  """Returns Q_t = sum_{j=0..k} gamma^j r_{t+j}, r = 0 after the last position.
 
   Source: GOLD, Pang and He (2021), section 3.2.
 
   Args:
-    rewards: r_t, 0 at positions that are not of the hypothesis.
+    rewards: r_t, 0 outside the hypothesis.
     future_steps: k.
     discount: gamma.
   """
@@ -115,7 +115,7 @@ def gold_credit(
   returns: Float[Array, 'B T'],
   min_importance: float,
 ) -> tuple[Float[Array, 'B T'], Float[Array, 'B T']]:
-  """Returns clip(pi~(y_t), u, 1) Q_t, without gradient, and its first factor.
+  """Returns clip(pi~(y_t), u, 1) Q_t without gradient, and its first factor.
 
   Source: GOLD, Pang and He (2021), Eq. 4.
 
@@ -131,7 +131,7 @@ def gold_credit(
 def last_token_rewards(
   rewards: Float[Array, ' B'], is_token: Bool[Array, 'B T']
 ) -> Float[Array, 'B T']:
-  """r_t = 1[t = T] R: the reward comes with the last token."""
+  """Returns r_t = 1[t = T] R: the last token gets the reward."""
   follows = jnp.pad(is_token[:, 1:], ((0, 0), (0, 1)))
   return jnp.where(follows, 0.0, rewards[:, None])
 
@@ -142,7 +142,7 @@ def penalised_rewards(
   is_token: Bool[Array, 'B T'],
   kl_coefficient: float,
 ) -> Float[Array, 'B T']:
-  """The reward at the last token, less a penalty for leaving BC at each.
+  """Returns the reward at the last token minus a KL penalty at every token.
 
   r_t = 1[t = T] R - kl (log pi(y_t | y_<t, x) - log pi_BC(y_t | y_<t, x))
 
@@ -156,7 +156,7 @@ def penalised_rewards(
     rewards: R(x, y), higher is better.
     log_ratios: log pi - log pi_BC of the sampled tokens, in nats.
     is_token: True up to the last token of a hypothesis, False after it.
-    kl_coefficient: reward a nat, at least 0.
+    kl_coefficient: reward per nat, at least 0.
 
   Returns:
     r_t, 0 after the last token.
@@ -171,16 +171,16 @@ def td_errors(
   is_token: Bool[Array, 'B T'],
   discount: float,
 ) -> Float[Array, 'B T']:
-  """delta_t = r_t + gamma V(s_{t+1}) - V(s_t), 0 after the hypothesis.
+  """Returns delta_t = r_t + gamma V(s_{t+1}) - V(s_t), 0 after the hypothesis.
 
-  The value after the last token is 0, also where a hypothesis was cut at the
-  maximum length: nothing more is earned.
+  The value after the last token is 0, also for hypotheses truncated at the
+  maximum length, which earn nothing more.
 
   Source: ReST (arXiv 2308.08998), A.8.3: no V-trace.
 
   Args:
     rewards: r_t.
-    values: V(s_t), of the source and the tokens before t.
+    values: V(s_t), where s_t is the source and the tokens before t.
     is_token: True up to the last token of a hypothesis, False after it.
     discount: gamma, in [0, 1].
   """
@@ -197,12 +197,12 @@ def gae(
   discount: float,
   gae_lambda: float,
 ) -> Float[Array, 'B T']:
-  """Generalised advantage estimates.
+  """Returns generalised advantage estimates.
 
   A_t = sum_{l >= 0} (gamma lambda)^l delta_{t+l}, delta of `td_errors`
 
-  With lambda = 1 it is the discounted return less V(s_t), with lambda = 0 it is
-  delta_t.
+  With lambda = 1 this is the discounted return minus V(s_t), with lambda = 0 it
+  is delta_t.
 
   Source: Schulman et al., High-Dimensional Continuous Control Using Generalized
   Advantage Estimation (arXiv 1506.02438), Eq. 16.
@@ -235,8 +235,8 @@ def whiten(
   """Shifts and scales to mean 0 and variance 1 over all real tokens.
 
   Args:
-    values: one a token.
-    is_token: which positions count.
+    values: one per token.
+    is_token: positions that count.
 
   Returns:
     The result, 0 elsewhere.
@@ -251,7 +251,7 @@ def whiten(
 def least_of_top(
   advantages: Float[Array, 'B T'], weights: Float[Array, 'B T'], share: float
 ) -> Float[Array, '']:
-  """The lowest advantage among the top share of the tokens that count.
+  """Returns the lowest advantage in the top share of the counted tokens.
 
   Source: V-MPO, Song et al. (2020), section 3.1.
 
@@ -262,7 +262,7 @@ def least_of_top(
   """
   counts = weights > 0
   ordered = jnp.sort(jnp.where(counts, advantages, -jnp.inf).reshape(-1))
-  # The k highest, k at least 1; the order is rising.
+  # The k highest, k at least 1; the order is ascending.
   k = jnp.ceil(share * counts.sum()).astype(jnp.int32)
   return ordered[ordered.size - jnp.maximum(k, 1)]
 
@@ -270,10 +270,10 @@ def least_of_top(
 def weighted_log_sum_exp(
   exponents: Float[Array, '*R'], weights: Float[Array, '*R']
 ) -> Float[Array, '']:
-  """log sum_i w_i exp(e_i) over all elements; 0 if no weight is positive."""
+  """Returns log sum_i w_i exp(e_i), or 0 if no weight is positive."""
   counts = weights > 0
   is_any = counts.any()
-  # Without weight there is still one exponent, so that no gradient is NaN.
+  # Without weights one exponent remains, so that no gradient is NaN.
   safe = jnp.where(counts, exponents, jnp.where(is_any, -jnp.inf, 0.0))
   total = jax.nn.logsumexp(safe, b=jnp.where(is_any, weights, 1.0))
   return jnp.where(is_any, total, 0.0)
@@ -293,7 +293,7 @@ def vmpo_weights(
   Args:
     advantages: A_t.
     weights: w_t.
-    is_top: which tokens are summed over; psi is 0 elsewhere.
+    is_top: tokens of the sum; psi is 0 elsewhere.
     temperature: eta.
     log_sum: `weighted_log_sum_exp` of A / eta over the top of the global batch.
   """
@@ -316,7 +316,7 @@ def vmpo_temperature_loss(
   Args:
     temperature: eta.
     log_sum: as for `vmpo_weights`.
-    top_weight: the sum of the weights that `log_sum` is over; 0 for no token.
+    top_weight: sum of the weights in `log_sum`; 0 if there is no token.
     target_divergence: eps.
   """
   log_mean = log_sum - jnp.log(jnp.where(top_weight > 0, top_weight, 1.0))
@@ -347,7 +347,7 @@ def graded_preferences(
   weights: Float[Array, 'B N'],
   temperature: float,
 ) -> tuple[Float[Array, ''], tuple[Float[Array, ''], Float[Array, '']]]:
-  r"""Compares the order of N hypotheses of a source with that of their scores.
+  r"""Compares the order of N hypotheses of a source with their scores.
 
   sum_b 1 / (n_b - 1) sum_{i != j} h_ij KL(sigma((s_i - s_j) / tau) ||
   sigma((R_i - R_j) / tau)),  h_ij = 2 w_i w_j / (w_i + w_j)
@@ -358,12 +358,12 @@ def graded_preferences(
   Args:
     rewards: R, predicted.
     scores: s, the target.
-    weights: w; a hypothesis of weight 0 is none.
+    weights: w; hypotheses with weight 0 do not count.
     temperature: tau, above 0.
 
   Returns:
-    The sum, and over the pairs that differ in score the sum of h for those in
-    the right order (half for ties) and the sum of h.
+    The sum; and, over pairs with different scores, the sum of h for pairs in
+    the right order (half for ties) and the sum of all h.
   """
 
   def differences(values):

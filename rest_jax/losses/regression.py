@@ -1,4 +1,4 @@
-"""Weighted squared error: how reward models and value functions are fitted."""
+"""Weighted squared error, for reward models."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,8 +16,8 @@ class Regression(base.Loss):
 
   L = sum_b w_b (R_theta(x_b, y_b) - s_b)^2 / sum_b w_b
 
-  with the sum of weights that a batch has on average, so that a row weighs w_b
-  in any batch. The batch has `scores` [B] (standardised by the caller) and
+  where the denominator is the mean over batches, so a row weighs w_b in every
+  batch. The batch has `scores` [B] (standardised by the caller) and
   `score_weights` [B] (such as the number of annotators; 0 for padding rows). R
   is the model's value at the last target position.
   """
@@ -26,7 +26,7 @@ class Regression(base.Loss):
 
   @property
   def hypotheses_per_row(self) -> int:
-    """Hypotheses of one source that share a row of the batch, at most."""
+    """Maximum number of hypotheses of one source per row of the batch."""
     return 1
 
   def row_normalizers(
@@ -45,7 +45,7 @@ class Regression(base.Loss):
   def columns_of(
     self, inputs: base.Inputs
   ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Float[Array, ' B']]:
-    """Predicted rewards in float32, scores, and weights."""
+    """Returns predicted rewards in float32, scores, and weights."""
     predicted = inputs.model.rewards(
       inputs.params, inputs.batch, dropout_key=inputs.dropout_key
     )

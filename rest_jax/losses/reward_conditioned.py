@@ -1,4 +1,4 @@
-"""Behavioural cloning of a policy that is told the reward to reach."""
+"""Behavioural cloning of a policy conditioned on the reward to reach."""
 
 import dataclasses
 from typing import ClassVar
@@ -17,18 +17,17 @@ class RewardConditionedBC(base.Loss):
   L(x, y; theta) = - sum_t log pi_theta(y_t | y_<t, x, c(R))
   c(R) = floor(K R), at least 0 and at most K - 1
 
-  The class stands where the decoder's start token stood: its ids are the last K
-  of the network's, where a vocabulary has its rarest pieces or none. The reward comes with the
-  last token, so that the return to go of a decision transformer is R at every
-  token, and one class says it all. The policy is then sampled with the class
-  `target`.
+  The class replaces the decoder's start token. Its ids are the last K of the
+  network's, where the vocabulary has its rarest pieces or none. The reward
+  comes with the last token, so the return-to-go of a decision transformer is R
+  at every token, and one class is enough. Sampling uses the class `target`.
 
   Source: Chen et al., Decision Transformer (2021); ReST (arXiv 2308.08998), A.2,
   which reports no gain over BC and gives no detail. Classes are ours.
 
   Attributes:
     num_classes: K, at least 2. Normalised rewards of D_1 are mostly in [0, 1].
-    target: the class to sample with, in [0, K); None for the highest.
+    target: class to sample with, in [0, K); None for the highest.
   """
 
   name: ClassVar[str] = 'reward_conditioned'
@@ -49,7 +48,7 @@ class RewardConditionedBC(base.Loss):
   def starts(
     self, rewards: Float[Array, ' B'], vocab_size: int
   ) -> Int[Array, ' B']:
-    """The decoder's first input of each hypothesis."""
+    """Returns the decoder's first input of each hypothesis."""
     classes = jnp.floor(self.num_classes * rewards).astype(jnp.int32)
     classes = jnp.clip(classes, 0, self.num_classes - 1)
     return vocab_size - self.num_classes + classes

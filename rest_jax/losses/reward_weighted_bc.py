@@ -1,4 +1,4 @@
-"""Behavioural cloning in which better samples weigh more."""
+"""Behavioural cloning weighted by the reward."""
 
 import dataclasses
 import math
@@ -18,9 +18,9 @@ class RewardWeightedBC(base.Loss):
   L(x, y; theta) = - w(R) sum_t log pi_theta(y_t | y_<t, x)
   w(R) = min(exp((R - 1) / beta), w_max)
 
-  divided by the weighted number of tokens that a batch has on average, so that
-  only the ratios of weights matter. A large beta is BC; a small one, the best
-  samples alone.
+  divided by the mean weighted number of tokens per batch, so that only ratios
+  of weights matter. A large beta approaches BC; with a small beta only the best
+  samples count.
 
   Source: reward-weighted regression, Peters and Schaal (2007), Eq. 8.
 
@@ -46,8 +46,8 @@ class RewardWeightedBC(base.Loss):
     return (lengths * weights * self._of_reward(np, rewards)).sum(axis=1)
 
   def _of_reward(self, numbers: Any, rewards: Any) -> Any:
-    """w(R), by numpy or jax.numpy."""
-    # Before the exponential, which may overflow.
+    """Returns w(R), with numpy or jax.numpy."""
+    # Clipped before the exponential, which may overflow.
     exponent = (rewards - 1.0) / self.temperature
     return numbers.exp(numbers.minimum(exponent, math.log(self.max_weight)))
 

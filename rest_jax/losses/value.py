@@ -1,4 +1,4 @@
-"""The value function: what is still to be earned from a position on."""
+"""Loss of the value function: the expected return from a position."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,16 +12,16 @@ from rest_jax.losses import base, ops
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValueRegression(base.Loss):
-  """Squared error of a value function to the Monte-Carlo returns of D_g.
+  """Squared error of a value function to the Monte Carlo returns of D_g.
 
   L(x, y; theta) = sum_t w_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x, y)
   w_t = (T - t + 1)^-p
 
-  T is the position of the last token: the reward comes with it, and nothing
-  before it. With p = 0 every token counts alike. The more of y is still to be
-  drawn, the more G_t scatters around what V is to learn: as in weighted least
-  squares, p > 0 trusts the returns that scatter less. What V converges to at a
-  position does not depend on the weights.
+  T is the position of the last token, which gets all of the reward. With p = 0
+  all tokens weigh the same. The more of y is still to come, the larger is the
+  variance of G_t; as in weighted least squares, p > 0 gives more weight to
+  returns with less variance. The limit of V at a position does not depend on
+  the weights.
 
   Source: ReST (arXiv 2308.08998), A.8.4. The weights are ours.
 
@@ -44,7 +44,7 @@ class ValueRegression(base.Loss):
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
   ) -> np.ndarray:
     del rewards
-    # sums[T]: of the weights of a hypothesis of T tokens.
+    # sums[T]: sum of the weights of a hypothesis with T tokens.
     remaining = np.arange(1, int(lengths.max(initial=0)) + 1)
     powers = np.power(remaining, -float(self.remaining_power))
     sums = np.concatenate([[0.0], np.cumsum(powers)])

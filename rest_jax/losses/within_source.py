@@ -1,4 +1,4 @@
-"""Squared error and a logistic loss of pairs of one source: for reward models."""
+"""A pairwise loss within a source beside squared error, for reward models."""
 
 import dataclasses
 from typing import ClassVar
@@ -11,30 +11,30 @@ from rest_jax.losses import base, ops, regression
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WithinSource(regression.Regression):
-  r"""Regression, and the order of the hypotheses of one source beside it.
+  r"""Regression with a pairwise loss on the hypotheses of one source.
 
   With R_i the model's value of hypothesis i of a source, s_i its standardised
-  score, w_i its weight, n the hypotheses of the source in its row of the batch
-  and H the cross-entropy:
+  score, w_i its weight, n the number of hypotheses in the row of the batch and
+  H the cross-entropy:
 
     L = sum_i (a w_i (R_i - s_i)^2 + lambda / (n - 1) sum_{j != i} h_ij
         H(sigma((s_i - s_j) / tau), sigma((R_i - R_j) / tau))) / sum_i w_i
 
   h_ij = 2 w_i w_j / (w_i + w_j) is the precision of a difference of two means
-  over w_i and w_j annotators. The cross-entropy is less the target's entropy, so
-  that L is 0 at R = s.
+  over w_i and w_j annotators. The target's entropy is subtracted from the
+  cross-entropy, so that L is 0 at R = s.
 
   Source: `ops.graded_preferences`; the target of a pair is sigma of its
-  difference, 1 or 0 where it is many times tau.
+  difference, which is 1 or 0 if the difference is many times tau.
 
-  Note: of a source with more than `hypotheses` only pairs within a row of the
-  batch are compared. Which share a row is fixed.
+  Note: if a source has more than `hypotheses`, only pairs within a row of the
+  batch are compared. The assignment to rows is fixed.
 
   Attributes:
     regression: a, at least 0.
     weight: lambda, above 0.
     temperature: tau, above 0, in standard deviations of the scores.
-    hypotheses: n at most; at least 2.
+    hypotheses: maximum of n; at least 2.
   """
 
   name: ClassVar[str] = 'within_source'
