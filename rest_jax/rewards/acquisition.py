@@ -1,4 +1,4 @@
-"""Which samples of a policy people are asked to rate."""
+"""Choice of the samples that people are asked to rate."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ UNIFORM, UNCERTAIN, HIGH_REWARD = 'uniform', 'uncertain', 'high_reward'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Acquisition:
-  """How many samples are rated for which reason.
+  """Number of samples to rate, by reason of choice.
 
-  Samples that are chosen uniformly say how good the policy is; uncertain ones
-  teach a regression most for a rating; those of the highest reward are where a
-  reward that is exploited is most wrong. Each sample is chosen once: uniform
-  ones come first, of all samples, so that they stand for all.
+  Samples chosen uniformly measure the policy; uncertain ones teach a regression
+  most per rating; those with the highest reward are where an exploited reward
+  is most wrong. Each sample is chosen once. Uniform ones are chosen first, so
+  that they represent all samples.
 
   Uncertainty is the standard deviation of the reward over `num_draws` passes of
   the trained model with dropout.
@@ -27,11 +27,11 @@ class Acquisition:
   2308.08998) leaves the refresh of its reward model as future work.
 
   Attributes:
-    num_uniform: samples chosen at random.
-    num_uncertain: those of the highest uncertainty.
-    num_high_reward: those of the highest reward.
-    num_draws: passes with dropout, at least 2.
-    dropout_rate: of these passes, in (0, 1).
+    num_uniform: number of samples chosen at random.
+    num_uncertain: number of samples with the highest uncertainty.
+    num_high_reward: number of samples with the highest reward.
+    num_draws: number of passes with dropout, at least 2.
+    dropout_rate: dropout rate of these passes, in (0, 1).
   """
 
   num_uniform: int = 200
@@ -67,16 +67,16 @@ class Acquisition:
     """Chooses samples.
 
     Args:
-      rewards: of n samples, higher is better.
-      uncertainty: of the same samples; None if `num_uncertain` is 0.
-      seed: of the uniform ones.
+      rewards: rewards of n samples, higher is better.
+      uncertainty: their uncertainty; None if `num_uncertain` is 0.
+      seed: seed for the uniform choice.
 
     Returns:
-      k different rows, k = min(n, size), and the reason of each. Of equal
+      k distinct rows, k = min(n, size), and the reason of each. Among equal
       numbers the first row is taken.
 
     Raises:
-      ValueError: if uncertainty is asked for and missing.
+      ValueError: if uncertainty is needed and missing.
     """
     if self.num_uncertain and uncertainty is None:
       raise ValueError(

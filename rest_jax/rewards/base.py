@@ -1,4 +1,4 @@
-"""The interface of every reward R(x, y), and the checks that all share."""
+"""The interface of all rewards R(x, y), and their common checks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -17,26 +17,25 @@ from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
 
-# Characters of a text that an error message shows.
+# Maximum number of characters of a text in an error message.
 _SHOWN = 120
 
-# A reference for each hypothesis, where a reward compares with one.
+# One reference per hypothesis, for rewards that compare with references.
 References = Sequence[str] | None
 
-# Stored samples of a source, by its row: the same for all policies compared.
+# Stored samples of a source by its row, the same for all compared policies.
 Evidence = Callable[[int], Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peers:
-  """The samples of each source, by which a reward may judge a hypothesis.
+  """The samples of each source, for rewards that compare samples.
 
   Attributes:
-    samples: for each group the samples of one source, repeated as they were
-      drawn.
-    group: int64 [n], the group of each hypothesis.
-    is_member: bool [n], whether a hypothesis is itself one of its group's
-      samples; it is then left out once.
+    samples: the samples of one source per group, repeated as they were drawn.
+    group: int64 [n], group of each hypothesis.
+    is_member: bool [n], whether a hypothesis is one of its group's samples; it
+      is then left out once.
   """
 
   samples: Sequence[Sequence[str]]
@@ -50,13 +49,14 @@ class Peers:
     hypotheses: Sequence[str],
     is_sample: Bool[np.ndarray, ' n'] | None = None,
   ) -> 'Peers':
-    """Takes the hypotheses of each source as their own group.
+    """Makes the hypotheses of each source a group.
 
     Args:
-      ids: int [n], the source of each hypothesis.
+      ids: int [n], source of each hypothesis.
       hypotheses: n texts.
       is_sample: bool [n], which of them are samples; the others, such as
-        references, belong to no group but are judged by it. None for all.
+        references, are compared with the group but not part of it. None for
+        all.
     """
     numbers, group = np.unique(np.asarray(ids), return_inverse=True)
     group = group.astype(np.int64)
@@ -71,11 +71,11 @@ class Peers:
   def fixed(
     cls, ids: Sequence[int] | np.ndarray, evidence: Evidence
   ) -> 'Peers':
-    """Takes stored samples of each source, of which no hypothesis is one.
+    """Makes the stored samples of each source a group without the hypotheses.
 
     Args:
-      ids: int [n], the source of each hypothesis.
-      evidence: gives the samples of a source.
+      ids: int [n], source of each hypothesis.
+      evidence: returns the samples of a source.
     """
     numbers, group = np.unique(np.asarray(ids), return_inverse=True)
     return cls(
@@ -90,17 +90,17 @@ class Reward(Protocol):
 
   @property
   def name(self) -> str:
-    """The word for it in file names and results, such as 'learned'."""
+    """Name of the reward in file names and results, such as 'learned'."""
     ...
 
   @property
   def digest(self) -> str:
-    """Of all that its rewards depend on, for the manifests of what it scored."""
+    """Digest of everything that the rewards depend on, for manifests."""
     ...
 
   @property
   def needs_references(self) -> bool:
-    """Whether `score` has to be given references."""
+    """Whether `score` needs references."""
     ...
 
   def score(
@@ -113,15 +113,15 @@ class Reward(Protocol):
 
     Args:
       sources: n texts.
-      hypotheses: n texts; an empty one is a hypothesis like any other.
-      references: n texts by people, one for each hypothesis; unused by a
-        reward that does not need them.
+      hypotheses: n texts, which may be empty.
+      references: n human texts, one per hypothesis; ignored by rewards that do
+        not need them.
 
     Returns:
-      n finite rewards in the order of the inputs, unit of the reward.
+      n finite raw rewards in the order of the inputs.
 
     Raises:
-      ValueError: if the lists differ in length or hold something but text, or
+      ValueError: if the lists differ in length or contain anything but text, or
         references are missing.
       FloatingPointError: if a reward is not finite; the message names the first
         such hypothesis.
@@ -130,15 +130,15 @@ class Reward(Protocol):
 
 
 class GroupReward(Protocol):
-  """A reward R(x, y | y_1..y_N), which compares the samples of a source.
+  """A reward R(x, y | y_1..y_N) that compares the samples of a source.
 
-  It is a `Reward` but for what `score` takes, and for `needs_samples`, which the
-  settings of such a reward have as well. `score` below calls either.
+  It differs from `Reward` in the arguments of `score` and in `needs_samples`,
+  which its settings have too. The function `score` below calls either kind.
   """
 
   @property
   def needs_samples(self) -> bool:
-    """Whether `score` has to be given the samples of each source."""
+    """Whether `score` needs the samples of each source."""
     ...
 
   def score(
@@ -154,7 +154,7 @@ class GroupReward(Protocol):
       sources: see `Reward.score`.
       hypotheses: see `Reward.score`.
       references: see `Reward.score`.
-      peers: the samples of each source; None is refused.
+      peers: samples of each source; required.
 
     Returns:
       See `Reward.score`.
@@ -167,16 +167,16 @@ class GroupReward(Protocol):
 
 @runtime_checkable
 class Composed(Protocol):
-  """What a reward made of others has beside `Reward`."""
+  """Additional members of a reward that consists of others."""
 
   @property
   def scales(self) -> Mapping[str, normalize.Normalizer]:
-    """The scale of each column but its own, by name."""
+    """The scale of each column except its own, by name."""
     ...
 
   @property
   def floor(self) -> float | None:
-    """The reward of what is vetoed, below all others; None without vetoes."""
+    """The reward of vetoed samples, below all others; None without vetoes."""
     ...
 
   def columns(
@@ -186,21 +186,21 @@ class Composed(Protocol):
     references: References = None,
     peers: Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
-    """Its own rewards by its name, then all that they were made of."""
+    """Returns its rewards by its name, then those of its parts."""
     ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources:
-  """What a run offers to the rewards that it loads.
+  """Parts of a run that rewards may load.
 
   Attributes:
-    mesh: devices and rules.
-    vocabulary: of the policy.
+    mesh: devices and sharding rules.
+    vocabulary: vocabulary of the policy.
     pairs: D.
     network: sizes of the policy.
-    policy: the folder of BC, finished.
-    trained: the folder of stage `reward`; finished where a reward is trained.
+    policy: finished folder of BC.
+    trained: folder of stage `reward`; finished if a reward is trained.
   """
 
   mesh: mesh_lib.MeshConfig
@@ -225,23 +225,23 @@ class RewardConfig(Protocol):
 
   @property
   def parts(self) -> tuple['RewardConfig', ...]:
-    """The rewards that it is made of; empty for most."""
+    """The rewards that it consists of; empty for most."""
     ...
 
   def check(self) -> str:
-    """Looks at all that it reads, without loading it.
+    """Checks all files and settings without loading them.
 
     Returns:
       A few words for the plan of a run.
 
     Raises:
-      ValueError: for files or settings that cannot work.
-      FileNotFoundError: for a file that is not there.
+      ValueError: if files or settings cannot work.
+      FileNotFoundError: if a file is missing.
     """
     ...
 
   def load(self, resources: Resources) -> Reward:
-    """Makes the reward ready to score; raises what `check` raises."""
+    """Loads the reward for scoring; raises the errors of `check`."""
     ...
 
 
@@ -267,18 +267,18 @@ class OwnReward:
 
 
 def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:
-  """Yields a reward's settings, and those of all that it is made of."""
+  """Yields a reward's settings and those of all its parts."""
   yield config
   for part in config.parts:
     yield from all_parts(part)
 
 
 def check_names(config: RewardConfig) -> None:
-  """Raises unless all parts are rewards that files can tell apart.
+  """Raises unless all parts are rewards with distinct names.
 
   Raises:
-    TypeError: if a part is no reward.
-    ValueError: if a name is taken twice, or no name for a file.
+    TypeError: if a part is not a reward.
+    ValueError: if a name is used twice, or is not a valid file name.
   """
   for part in config.parts:
     if not isinstance(part, RewardConfig):
@@ -302,7 +302,7 @@ def check_names(config: RewardConfig) -> None:
 
 
 def needs_samples(reward: Any) -> bool:
-  """Whether a reward, or that of settings, compares samples of a source."""
+  """Returns whether a reward or its settings need samples of a source."""
   return getattr(reward, 'needs_samples', False)
 
 
@@ -313,7 +313,7 @@ def score(
   references: References = None,
   peers: Peers | None = None,
 ) -> Float32[np.ndarray, ' n']:
-  """Scores by a `Reward` or a `GroupReward`, which alone is given peers."""
+  """Scores with a `Reward`, or with a `GroupReward` and peers."""
   if needs_samples(reward):
     return reward.score(sources, hypotheses, references, peers)
   return reward.score(sources, hypotheses, references)
@@ -326,10 +326,10 @@ def columns(
   references: References = None,
   peers: Peers | None = None,
 ) -> dict[str, Float32[np.ndarray, ' n']]:
-  """All columns of the store that a reward has something for, its own first.
+  """Returns the columns that a reward writes to the store, its own first.
 
   Raises:
-    FloatingPointError: if any number is not finite; see `check_finite`.
+    FloatingPointError: if a number is not finite; see `check_finite`.
   """
   if not isinstance(reward, Composed):
     found = {reward.name: score(reward, sources, hypotheses, references, peers)}
@@ -343,17 +343,17 @@ def columns(
 
 
 def scales(reward: Reward) -> Mapping[str, normalize.Normalizer]:
-  """The scale of each column of `columns` but the reward's own."""
+  """Returns the scale of each column of `columns` except the reward's own."""
   return reward.scales if isinstance(reward, Composed) else {}
 
 
 def floor(reward: Reward) -> float | None:
-  """The reward of what is vetoed; None where nothing is."""
+  """Returns the reward of vetoed samples; None without vetoes."""
   return reward.floor if isinstance(reward, Composed) else None
 
 
 def describe(reward: Reward) -> dict[str, dict[str, Any]]:
-  """What the manifest of a store says of each of its columns."""
+  """Returns the description of each column for the manifest of a store."""
   own: dict[str, Any] = {'digest': reward.digest}
   if floor(reward) is not None:
     own['floor'] = floor(reward)
@@ -368,7 +368,7 @@ def check_texts(
   hypotheses: Sequence[str],
   references: References = None,
 ) -> None:
-  """Raises ValueError unless all are lists of text of one length."""
+  """Raises ValueError unless all are lists of texts of equal length."""
   given = {'sources': sources, 'hypotheses': hypotheses}
   if references is not None:
     given['references'] = references
@@ -400,7 +400,7 @@ def check_texts(
 
 
 def needed(name: str, references: References) -> Sequence[str]:
-  """Returns references, or raises ValueError where a reward lacks them."""
+  """Returns references; raises ValueError if they are missing."""
   if references is None:
     raise ValueError(
       f'reward {name!r} compares with references, and needs one for each '
@@ -413,11 +413,11 @@ def needed(name: str, references: References) -> Sequence[str]:
 def needed_peers(
   name: str, peers: Peers | None, hypotheses: Sequence[str]
 ) -> Peers:
-  """Returns peers, or raises ValueError where a reward lacks them.
+  """Returns peers; raises ValueError if they are missing.
 
   Args:
     name: name of the reward.
-    peers: the samples of each source, if there are any.
+    peers: samples of each source, if given.
     hypotheses: n texts.
   """
   if peers is None:
@@ -443,11 +443,11 @@ def check_finite(
 ) -> None:
   """Raises FloatingPointError if a reward is NaN or infinite.
 
-  A missing reward is never read as 0: on a normalised scale that is a rating
-  like any other.
+  A missing reward must not count as 0, which is a valid reward on the
+  normalised scale.
 
   Args:
-    name: of the reward.
+    name: name of the reward.
     sources: n texts.
     hypotheses: n texts.
     rewards: n numbers.

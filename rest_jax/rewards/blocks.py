@@ -1,9 +1,9 @@
-"""Distinct texts, and the fixed-shape calls in which they are scored.
+"""Distinct texts, and the fixed-shape calls that score them.
 
-A block is many sources of one length bucket, encoded once and held. Calls then
-score its candidates: one of C hypotheses for each of G held sources, all of one
-length bucket. Since a call may bring any sources of the block together, only
-the last call of each shape has to be filled up.
+A block is many sources of one length bucket, which are encoded once and held.
+Calls score its candidates: each has C hypotheses for each of G held sources,
+all of one length bucket. A call may combine any sources of the block, so only
+the last call of each shape needs padding rows.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -17,11 +17,11 @@ import numpy as np
 from rest_jax import settings, types
 from rest_jax.data import ragged
 
-# A text, or several that belong together.
+# A text, or several texts that are read together.
 _Text = TypeVar('_Text', bound=Hashable)
-# Stands for "no source" and "no candidate" where a block is filled up.
+# A padding source or candidate of a block.
 NONE = -1
-_MAX_CUT = 0.1  # Share of texts.
+_MAX_CUT = 0.1  # Share of truncated texts above which there is a warning.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,18 @@ class ScoringConfig:
   """The compiled shapes of scoring.
 
   Attributes:
-    max_source_length: tokens with EOS; longer sources are cut and counted.
-    max_target_length: tokens with EOS; longer hypotheses are cut and counted.
-    length_buckets: rising lengths that both sides are padded to. The number of
-      shapes to compile grows with the pairs of lengths that occur.
-    candidate_buckets: rising values of C, the first of them 1.
-    tokens_per_call: tokens that a call computes on, about, on each device: what
-      a device computes, and so how it rounds, does not depend on their number.
-      The last call of each shape is filled up, so few texts want small calls; a
-      CPU multiplies as fast from some hundred tokens on, accelerators want
-      thousands.
-    held_tokens: encoded tokens that are held at a time, about.
-    calls_in_flight: calls handed to the device ahead of the one awaited.
+    max_source_length: maximum tokens with EOS; longer sources are truncated and
+      counted.
+    max_target_length: the same for hypotheses.
+    length_buckets: ascending lengths that both sides are padded to. The number
+      of shapes to compile grows with the pairs of lengths that occur.
+    candidate_buckets: ascending values of C, the first of them 1.
+    tokens_per_call: approximate number of tokens per call and device; rounding
+      on a device does not depend on the number of devices. The last call of
+      each shape is padded, so few texts need small calls. A CPU reaches full
+      speed at some hundred tokens, accelerators at thousands.
+    held_tokens: approximate number of encoded tokens held at a time.
+    calls_in_flight: calls submitted to the device ahead of the awaited one.
   """
 
   max_source_length: int = 128
@@ -71,7 +71,7 @@ class ScoringConfig:
 
 
 class Encoder(Protocol):
-  """The part of a vocabulary that scoring needs."""
+  """The methods of a vocabulary that scoring needs."""
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
 
@@ -80,9 +80,9 @@ class Call(NamedTuple):
   """C candidates for each of G held sources.
 
   Attributes:
-    slots: [G], places in the block's `sources`.
+    slots: [G], positions in the block's `sources`.
     candidates: [G, C], positions among the candidates, or NONE.
-    length: T, what they are padded to.
+    length: T, padded length.
   """
 
   slots: Int64[np.ndarray, ' G']
@@ -96,8 +96,8 @@ class Block(NamedTuple):
   Attributes:
     sources: [chunks, B], positions among the sources, or NONE; a row is encoded
       in one call. The number of chunks does not depend on how many are real.
-    length: S, what they are padded to.
-    calls: what to score of them.
+    length: S, padded length.
+    calls: calls that score their candidates.
   """
 
   sources: Int64[np.ndarray, 'chunks B']
@@ -110,13 +110,13 @@ class Plan:
   """Distinct (source, hypothesis) texts as tokens, and how to score them.
 
   Attributes:
-    source_tokens: a row for each distinct source, with EOS.
-    candidate_tokens: a row for each distinct candidate, with EOS, those of one
-      source together and the shorter ones first.
-    candidate_of: int [n], the candidate that each of the n inputs stands for.
-    starts: int [sources + 1], where each source's candidates begin.
-    truncated_sources: distinct sources that were cut.
-    truncated_candidates: distinct candidates that were cut.
+    source_tokens: one row per distinct source, with EOS.
+    candidate_tokens: one row per distinct candidate, with EOS, grouped by
+      source, shorter ones first.
+    candidate_of: int [n], candidate of each of the n inputs.
+    starts: int [sources + 1], first candidate of each source.
+    truncated_sources: number of distinct sources that were truncated.
+    truncated_candidates: number of distinct candidates that were truncated.
     config: the shapes.
   """
 
@@ -129,10 +129,10 @@ class Plan:
   config: ScoringConfig
 
   def blocks(self, num_devices: int = 1) -> Iterator[Block]:
-    """Yields the blocks; each source is in one, each candidate in one call.
+    """Yields blocks; each source is in one block, each candidate in one call.
 
     Args:
-      num_devices: over which B and G are divided.
+      num_devices: number of devices that B and G are divided over.
     """
     config = self.config
     lengths = bucket(config.length_buckets, self.source_tokens.lengths)
@@ -148,7 +148,7 @@ class Plan:
         yield Block(sources.reshape(chunks, size), int(length), calls)
 
   def _calls(self, sources: np.ndarray, num_devices: int) -> Iterator[Call]:
-    """Deals out the candidates of a block's sources."""
+    """Assigns the candidates of a block's sources to calls."""
     counts = self.starts[sources + 1] - self.starts[sources]
     slots = np.repeat(np.arange(len(sources)), counts)
     candidates = _ranges(self.starts[sources], counts)
@@ -190,9 +190,9 @@ def plan(
 
   Args:
     config: shapes and lengths.
-    vocabulary: that of the reward model.
+    vocabulary: vocabulary of the reward model.
     sources: n texts, n at least 1.
-    hypotheses: n texts; an empty one is EOS alone.
+    hypotheses: n texts; an empty text becomes EOS.
 
   Returns:
     The plan.
@@ -203,8 +203,8 @@ def plan(
     vocabulary, source_texts, config.max_source_length
   )
   tokens, cut_texts = encode(vocabulary, texts, config.max_target_length)
-  # Pairs are told apart by one number, and sorted by it: by source, then by
-  # the rank of the text's length.
+  # One number identifies a pair and sorts by source, then by the rank of the
+  # text's length.
   by_length = np.argsort([len(row) for row in tokens], kind='stable')
   rank = np.empty(len(texts), np.int64)
   rank[by_length] = np.arange(len(texts))
@@ -231,12 +231,13 @@ def encode(
   """Encodes texts as a reward model reads them.
 
   Args:
-    vocabulary: that of the model.
+    vocabulary: vocabulary of the model.
     texts: n texts.
-    max_length: tokens with EOS.
+    max_length: maximum tokens with EOS.
 
   Returns:
-    The tokens of each with EOS, at most `max_length`; and which were cut.
+    Tokens of each text with EOS, at most `max_length`; and which texts were
+    truncated.
   """
   rows = vocabulary.encode_batch(texts)
   end = np.asarray([types.EOS_ID], np.int32)
@@ -247,7 +248,7 @@ def encode(
 def pad(
   tokens: ragged.Ragged, rows: Int[np.ndarray, ' R'], length: int
 ) -> Int[np.ndarray, 'R T']:
-  """Pads rows; NONE becomes a lone EOS, which no computation stumbles over."""
+  """Pads rows; NONE becomes a row with EOS only."""
   padded = np.full((len(rows), length), types.PAD_ID, np.int32)
   padded[:, 0] = types.EOS_ID
   real = np.flatnonzero(rows != NONE)
@@ -256,12 +257,12 @@ def pad(
 
 
 def warn_of_cut(name: str, cut: int, total: int) -> None:
-  """Warns once in a process where many texts were cut before they were judged.
+  """Warns once per process if many texts were truncated before scoring.
 
   Args:
-    name: of the reward.
-    cut: texts that are longer than the reward reads.
-    total: all texts.
+    name: name of the reward.
+    cut: number of truncated texts.
+    total: number of all texts.
   """
   if cut > _MAX_CUT * total:
     logging.log_first_n(
@@ -277,24 +278,24 @@ def warn_of_cut(name: str, cut: int, total: int) -> None:
 
 
 def distinct(texts: Sequence[_Text]) -> tuple[list[_Text], np.ndarray]:
-  """Returns the distinct texts, and the number of each of `texts` in them."""
+  """Returns the distinct texts, and the index of each of `texts` in them."""
   numbers: dict[_Text, int] = {}
   of = [numbers.setdefault(text, len(numbers)) for text in texts]
   return list(numbers), np.asarray(of, np.int64)
 
 
 def bucket(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
-  """The first bucket that holds each length."""
+  """Returns the smallest bucket that holds each length."""
   bounds = np.asarray(buckets)
   return bounds[np.searchsorted(bounds, lengths)]
 
 
 def call_rows(wanted: int, num_devices: int) -> int:
-  """Rows of a call with `wanted` on each device, at least one."""
+  """Returns the rows of a call: `wanted` per device, at least one."""
   return max(1, int(wanted)) * num_devices
 
 
 def _ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-  """Joins the ranges begin, begin + 1, ... of `counts` numbers each."""
+  """Concatenates the ranges begin, begin + 1, ... of `counts` numbers each."""
   ends = np.cumsum(counts)
   return np.repeat(begins - (ends - counts), counts) + np.arange(counts.sum())

@@ -2,7 +2,7 @@
 
 For each order n, C[i, g] counts n-gram g in text i. The matches of i and j are
 sum_g min(C[i, g], C[j, g]) = sum_{g, k >= 1} [C[i, g] >= k] [C[j, g] >= k]: the
-bits that the rows of one table of bits share.
+number of bits that two rows of a bit table share.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
-# Words of 64 bits that are compared at once, or one row of them.
+# Number of 64-bit words compared at once (at least one row).
 _WORDS_AT_ONCE = 1 << 16
 
 
@@ -23,9 +23,9 @@ def chrf(
 ) -> Float[np.ndarray, 'h r']:
   """Returns chrF of each hypothesis to each reference, in [0, 1].
 
-  As sacrebleu's sentence chrF without words: precision and recall are means over
-  the orders that both texts have, and white space does not count. A text without
-  characters has chrF 0 to every text.
+  Equals sacrebleu's sentence chrF without words: precision and recall are means
+  over the orders that both texts have, and white space does not count. A text
+  without characters has chrF 0 to every text.
 
   Source: Popović, chrF: character n-gram F-score (2015).
 
@@ -74,7 +74,7 @@ def chrf(
 def _characters(
   texts: Sequence[str],
 ) -> tuple[Int[np.ndarray, ' c'], Int[np.ndarray, ' t']]:
-  """Code points of all texts without white space, and characters per text."""
+  """Returns code points of all texts without white space, and their lengths."""
   stripped = [''.join(text.split()) for text in texts]
   encoded = ''.join(stripped).encode('utf-32-le', 'surrogatepass')
   lengths = np.asarray([len(text) for text in stripped], np.int64)
@@ -85,7 +85,7 @@ def _matches(counts: Int[np.ndarray, 't g'], split: int) -> np.ndarray:
   """Sums the smaller count of each n-gram, for all pairs of rows.
 
   Args:
-    counts: how often each n-gram is in each text.
+    counts: number of occurrences of each n-gram in each text.
     split: number of hypotheses, which are the first rows.
 
   Returns:
@@ -99,7 +99,7 @@ def _matches(counts: Int[np.ndarray, 't g'], split: int) -> np.ndarray:
   words = _words(columns, len(counts))
   hypotheses, references = words[:split], words[split:]
   matches = np.empty((split, len(references)), np.int64)
-  # Some hypotheses at a time, so that what is compared stays in the cache.
+  # A few hypotheses at a time, so that the data stays in the CPU's cache.
   step = max(1, _WORDS_AT_ONCE // max(references.size, 1))
   for start in range(0, split, step):
     shared = hypotheses[start : start + step, None] & references[None]

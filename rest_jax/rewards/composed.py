@@ -1,12 +1,12 @@
-"""Several rewards at once: their weighted mean, or the worst of them.
+"""Combined rewards: the weighted mean or the minimum of several.
 
-Each component is first put on a common scale by two numbers of its own, so that
-a MetricX of [-25, 0] and a chrF of [0, 1] can be compared:
+Each component is first put on a common scale by its own `low` and `high`, so
+that a MetricX of [-25, 0] and a chrF of [0, 1] can be compared:
 
   s_k(x, y) = (R_k(x, y) - low_k) / (high_k - low_k)
 
-It is not clamped. Each component keeps a column of its own in the store: its raw
-reward R_k, and s_k.
+s_k is not clamped. The store has a column for each component: its raw reward
+R_k, and s_k.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ class Component:
   Attributes:
     reward: its settings.
     weight: w_k of an `Ensemble`, above 0; a `Minimum` has no weights.
-    low: its raw reward that becomes 0.
-    high: its raw reward that becomes 1.
+    low: raw reward that becomes 0.
+    high: raw reward that becomes 1.
   """
 
   reward: base.RewardConfig
@@ -44,7 +44,7 @@ class Component:
         f'reward must be the settings of a reward; got {self.reward!r}.'
       )
     settings.positive(self, 'weight')
-    normalize.Normalizer(self.low, self.high)  # Refuses an unfit scale.
+    normalize.Normalizer(self.low, self.high)  # Raises for an invalid scale.
 
   @property
   def scale(self) -> normalize.Normalizer:
@@ -53,11 +53,11 @@ class Component:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Several:
-  """What `Ensemble` and `Minimum` share.
+  """Base of `Ensemble` and `Minimum`.
 
   Attributes:
-    components: two rewards or more, each of a name of its own.
-    name: of the whole.
+    components: at least two rewards with distinct names.
+    name: name of the combined reward.
   """
 
   components: tuple[Component, ...]
@@ -120,7 +120,7 @@ class Ensemble(_Several):
 class Minimum(_Several):
   """The worst of its components: min_k s_k, a conservative reward.
 
-  What pleases one model alone gains nothing.
+  A hypothesis that only one model likes gains nothing.
   """
 
   name: str = 'minimum'
@@ -154,11 +154,11 @@ class ComposedReward:
     """Takes loaded rewards.
 
     Args:
-      name: of the whole.
-      components: their settings.
-      rewards: one for each component.
+      name: name of the combined reward.
+      components: settings of the components.
+      rewards: one reward per component.
       combine: float64 [components, n] on the common scale -> [n].
-      settings: says how they are combined, for the digest.
+      settings: how the rewards are combined, for the digest.
     """
     self.name = name
     self.needs_references = any(reward.needs_references for reward in rewards)
@@ -206,5 +206,5 @@ class ComposedReward:
 
 
 def digest(*described: Any) -> str:
-  """A digest of plain values."""
+  """Returns a digest of plain values."""
   return hashlib.sha256(json.dumps(described).encode()).hexdigest()

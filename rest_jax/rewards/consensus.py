@@ -2,13 +2,13 @@
 
   R(x, y_i | y_1..y_N) = sum_{j != i} w_j similarity(y_i, y_j) / sum_{j != i} w_j
 
-with w_j = 1, or exp(k c_j) with c_j the mean similarity of y_j to the others: what
-few agree with says less of what is right.
+with w_j = 1, or exp(k c_j) with c_j the mean similarity of y_j to the others,
+so that outliers count less.
 
-What a policy says again and again in other words is what it is surest of. As a
-decision rule, the sample of the highest R, this is minimum Bayes risk decoding;
-see `choose`. A policy's samples agree more when they differ less, so policies are
-only compared by agreement with the samples of one of them: `base.Peers.fixed`.
+A policy is most confident of what many of its samples say. Choosing the sample
+with the highest R is minimum Bayes risk decoding; see `choose`. Samples of a
+policy agree more when they differ less, so policies are compared by agreement
+with the samples of one policy only: `base.Peers.fixed`.
 
 Source: Kumar & Byrne, Minimum Bayes-Risk Decoding for Statistical Machine
 Translation (2004); Eikema & Aziz (arXiv 2108.04718), with samples.
@@ -24,9 +24,9 @@ import numpy as np
 
 from rest_jax.rewards import base, chrf_table, composed, lexical
 
-# Precision counts as much as recall: by beta = 2, what says too much agrees with all.
+# Precision counts as much as recall: with beta = 2, long texts agree with all.
 CHRF = lexical.Chrf(beta=1)
-# Pairs of texts that a scorer other than chrF is given at once, or somewhat more.
+# Approximate number of text pairs per call of a scorer other than chrF.
 _PAIRS_AT_ONCE = 1 << 16
 
 
@@ -35,16 +35,16 @@ class Consensus:
   """Mean similarity of a sample to the other samples of its source.
 
   Attributes:
-    similarity: a reward that compares with references; each other sample takes
-      the place of the reference. By chrF, with beta = 1, it is in [0, 1].
-    concentration: k above, at least 0; 0 lets all other samples count alike.
+    similarity: a reward that compares with references; each other sample serves
+      as the reference. With chrF, beta = 1, it is in [0, 1].
+    concentration: k, at least 0; 0 weights all other samples equally.
     name: name of the reward.
   """
 
   similarity: base.RewardConfig = CHRF
   concentration: float = 0.0
   name: str = 'consensus'
-  # The similarity is of pairs of samples: no column of a store holds it.
+  # Similarities are of pairs of samples, so they have no column in a store.
   parts = ()
   needs_references = False
   needs_samples = True
@@ -83,12 +83,12 @@ class _Group(NamedTuple):
   """Distinct hypotheses and samples of one source.
 
   Attributes:
-    source: its text.
+    source: text of the source.
     rows: rows of the hypotheses, int [n].
-    at: which of `texts` each row is, int [n].
-    texts: distinct texts: the hypotheses, and all samples after them if they are
-      to be compared with each other.
-    samples: distinct texts, and how often each was drawn.
+    at: index in `texts` of each row, int [n].
+    texts: distinct texts: the hypotheses, then all samples if they are compared
+      with each other.
+    samples: distinct samples and their counts.
   """
 
   source: str
@@ -109,7 +109,7 @@ class ConsensusReward:
   ):
     """Takes a loaded reward that compares with references; see `Consensus`."""
     self.name = name
-    # Equal weights are what the digests of earlier versions stand for.
+    # Digests of earlier versions stand for equal weights.
     weighted = (concentration,) if concentration else ()
     self.digest = composed.digest('consensus', similarity.digest, *weighted)
     self._similarity = similarity
@@ -127,7 +127,7 @@ class ConsensusReward:
     Each distinct pair of texts of a source is compared once.
 
     Raises:
-      ValueError: also if a source has no sample but the hypothesis itself.
+      ValueError: also if a source has no sample except the hypothesis.
     """
     del references
     base.check_texts(sources, hypotheses)
@@ -173,7 +173,7 @@ class ConsensusReward:
   def _compared(
     self, groups: Sequence[_Group]
   ) -> Iterator[tuple[_Group, Float[np.ndarray, 'h r']]]:
-    """Has the similarity score all pairs of some groups in one call."""
+    """Scores all pairs of some groups in one call of the similarity."""
     pairs = [
       (group.source, hypothesis, sample)
       for group in groups
@@ -197,7 +197,7 @@ class ConsensusReward:
     table: Float[np.ndarray, 'h r'],
     is_member: Bool[np.ndarray, ' n'],
   ) -> Float[np.ndarray, ' n']:
-    """Mean similarity of each row's hypothesis to the other samples."""
+    """Returns the mean similarity of each hypothesis to the other samples."""
     counts = np.fromiter(group.samples.values(), np.float64)
     if not (counts.sum() - is_member > 0).all():
       raise ValueError(
@@ -206,7 +206,7 @@ class ConsensusReward:
         'two outputs for each source (NUM_SAMPLES_PER_SOURCE).'
       )
     place = {text: index for index, text in enumerate(group.samples)}
-    # Which sample each text is; -1 for none.
+    # Index of the sample equal to each text; -1 for none.
     sample_of = np.array([place.get(text, -1) for text in group.texts])
     lost = is_member & (sample_of[group.at] < 0)
     if lost.any():
@@ -219,7 +219,7 @@ class ConsensusReward:
     if self._concentration:
       weights = self._weights(table[sample_of >= 0], sample_of, counts)
     is_own = (sample_of[:, None] == np.arange(len(counts))) * 1.0
-    # A member's own draw, once, is none of the others.
+    # A member is left out of its own samples once.
     taken = is_own[group.at] * is_member[:, None]
     others = (counts - taken) * weights
     return (table[group.at] * others).sum(1) / others.sum(1)
@@ -230,7 +230,7 @@ class ConsensusReward:
     sample_of: np.ndarray,
     counts: np.ndarray,
   ) -> np.ndarray:
-    """exp(k c) of each distinct sample, c its mean similarity to the others."""
+    """Returns exp(k c) per distinct sample, c its similarity to the others."""
     among = np.empty_like(table)
     among[sample_of[sample_of >= 0]] = table
     agreement = (among @ counts - among.diagonal()) / max(counts.sum() - 1, 1)
@@ -268,7 +268,7 @@ def utilities(texts: Sequence[str]) -> Float32[np.ndarray, ' n']:
   """Returns mean chrF (beta = 1) of each sample to the others, in [0, 1].
 
   Args:
-    texts: at least two samples of one source, repeated as they were drawn.
+    texts: at least two samples of one source, including repeated ones.
   """
   reward = ConsensusReward('consensus', CHRF)
   peers = base.Peers.own([0] * len(texts), texts)
@@ -278,14 +278,14 @@ def utilities(texts: Sequence[str]) -> Float32[np.ndarray, ' n']:
 def choose(
   texts: Sequence[str], finished: Sequence[bool] | np.ndarray | None = None
 ) -> int:
-  """Returns the index of the sample that the others agree with most, by chrF.
+  """Returns the index of the sample with the highest mean chrF to the others.
 
   This is minimum Bayes risk decoding with the samples as hypotheses and as
-  evidence. An unfinished sample is chosen only where none is finished; it is
-  evidence like any other. Of equals the first is chosen.
+  evidence. An unfinished sample counts as evidence, but is chosen only if none
+  is finished. Ties go to the first.
 
   Args:
-    texts: samples of one source, repeated as they were drawn.
+    texts: samples of one source, including repeated ones.
     finished: bool [n], whether each ends with EOS; None if all do.
   """
   if not len(texts):

@@ -1,7 +1,7 @@
-"""Rewards that are wrong on purpose: what a method is tried against.
+"""Deliberately bad rewards, to test methods and diagnostics.
 
-A method that gains by them, or whose diagnostics stay silent, is not to be
-trusted with a real one.
+A method that gains by them, or whose diagnostics do not warn, cannot be trusted
+with a real reward.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from rest_jax.rewards import base
 
 
 class _Control(base.OwnReward):
-  """What they share."""
+  """Base of the rewards of this module."""
 
   def _reward(self, source: str, hypothesis: str) -> float:
     raise NotImplementedError
@@ -43,14 +43,14 @@ class _Control(base.OwnReward):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomReward(_Control):
-  """A number in [0, 1) for each source and hypothesis, equal for equal texts.
+  """A random number in [0, 1), equal for equal sources and hypotheses.
 
-  It says nothing of the text: what a method gains by it is noise, or what its
-  filter does to lengths and numbers of samples.
+  It does not depend on quality: gains by it are noise, or effects of the filter
+  on lengths and numbers of samples.
 
   Attributes:
-    seed: of the numbers.
-    name: of the reward.
+    seed: seed of the numbers.
+    name: name of the reward.
   """
 
   seed: int = 0
@@ -64,14 +64,14 @@ class RandomReward(_Control):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verbosity(_Control):
-  """Words of the hypothesis over those of the source, up to a limit.
+  """Words of the hypothesis over words of the source, up to a limit.
 
-  Added to a reward by an `Ensemble` it plants the best-known flaw of learned
+  Added to a reward in an `Ensemble`, it plants the best-known flaw of learned
   rewards: longer is better.
 
   Attributes:
-    limit: from which on more words gain nothing, above 0.
-    name: of the reward.
+    limit: ratio beyond which more words gain nothing, above 0.
+    name: name of the reward.
   """
 
   limit: float = 2.0

@@ -1,8 +1,8 @@
-"""The kinds of corruption: each makes the words of a reference worse.
+"""The kinds of corruption, each of which makes a reference worse.
 
-A kind is a function (words, draw, context) -> words. It leaves its input alone,
-and returns it where it cannot do its work, such as exchanging the words of a
-text of one word.
+A kind is a function (words, draw, context) -> words. It does not change its
+input, and returns it if the change does not apply, such as exchanging words in
+a text of one word.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import random
 import re
 
 _DIGIT = re.compile(r'\d')
-# Draws of other digits, which may turn out the same.
+# Attempts to draw other digits, which may come out equal.
 _TRIES = 10
 _PUNCTUATION = '.,;:!?。，；：！？'
 
@@ -20,12 +20,12 @@ Words = list[str]
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What a corruption may take words from.
+  """Where a corruption may take words from.
 
   Attributes:
-    source: the words of the source.
+    source: words of the source.
     draw_reference: returns the words of another source's reference.
-    negations: words that turn a sentence round.
+    negations: words that negate a sentence.
     number_words: numbers written as words.
   """
 
@@ -39,13 +39,13 @@ Kind = Callable[[Words, random.Random, Context], Words]
 
 
 def another_row(row: int, num_rows: int, draw: random.Random) -> int:
-  """A random row that is not `row`; there are at least two."""
+  """Returns a random row other than `row`, of at least two."""
   other = draw.randrange(num_rows - 1)
   return other + (other >= row)
 
 
 def _span(words: Words, draw: random.Random, most: float) -> tuple[int, int]:
-  """A random span of at least one word and at most a share of all words."""
+  """Returns a random span of one word up to a share of all words."""
   size = draw.randint(1, max(1, round(most * len(words))))
   size = min(size, len(words))
   start = draw.randint(0, len(words) - size)
@@ -67,7 +67,7 @@ def _repeat(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _exchange(words: Words, draw: random.Random, context: Context) -> Words:
-  """Two words, such as two entities, change places."""
+  """Exchanges two words, such as two entities."""
   if len(words) < 2:
     return words
   first, second = draw.sample(range(len(words)), 2)
@@ -77,7 +77,7 @@ def _exchange(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _move(words: Words, draw: random.Random, context: Context) -> Words:
-  """A span goes to another place."""
+  """Moves a span to another place."""
   if len(words) < 2:
     return words
   start, stop = _span(words, draw, 0.4)
@@ -96,7 +96,7 @@ def _shuffle(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _replace(words: Words, draw: random.Random, context: Context) -> Words:
-  """A span gives way to as many words of another reference."""
+  """Replaces a span by as many words of another reference."""
   if not words:
     return words
   start, stop = _span(words, draw, 0.25)
@@ -109,7 +109,7 @@ def _replace(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _untranslated(words: Words, draw: random.Random, context: Context) -> Words:
-  """A span gives way to the source's words of about the same place."""
+  """Replaces a span by the source's words at about the same place."""
   source = context.source
   if not words or not source:
     return words
@@ -125,7 +125,7 @@ def _truncate(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _extend(words: Words, draw: random.Random, context: Context) -> Words:
-  """A clause of another reference is added at the end."""
+  """Adds a clause of another reference at the end."""
   other = context.draw_reference()
   start, stop = _span(other, draw, 0.8)
   return words + other[start:stop]
@@ -138,7 +138,7 @@ def _insert(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _misspell(words: Words, draw: random.Random, context: Context) -> Words:
-  """A character of a word is lost, doubled or exchanged with the next."""
+  """Drops or doubles a character of a word, or exchanges it with the next."""
   if not words:
     return words
   position = draw.randrange(len(words))
@@ -155,10 +155,10 @@ def _misspell(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _recase(words: Words, draw: random.Random, context: Context) -> Words:
-  """Words in lower or upper case, or with a capital.
+  """Changes the case of a few words.
 
-  Few at a time: chrF calls a sentence in capitals another language, a reader
-  does not.
+  Few at a time: to chrF a sentence in capitals is another language, to a reader
+  it is not.
   """
   if not words:
     return words
@@ -168,7 +168,7 @@ def _recase(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _punctuate(words: Words, draw: random.Random, context: Context) -> Words:
-  """A mark is lost where there is one, or set where there is none."""
+  """Removes a punctuation mark where there is one, or adds one."""
   if not words:
     return words
   marked = [i for i, word in enumerate(words) if word[-1] in _PUNCTUATION]
@@ -182,17 +182,17 @@ def _punctuate(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def numbers(words: Words) -> list[int]:
-  """Positions of words with a digit."""
+  """Returns positions of words with a digit."""
   return [i for i, word in enumerate(words) if _DIGIT.search(word)]
 
 
 def redraw_digits(word: str, draw: random.Random) -> str:
-  """The word with its digits drawn anew; by chance they stay the same."""
+  """Returns the word with random digits, which may equal the old ones."""
   return _DIGIT.sub(lambda _: str(draw.randrange(10)), word)
 
 
 def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
-  """A number becomes another; where there is none, a word is replaced."""
+  """Changes a number; where there is none, replaces a word."""
   found = numbers(words)
   if not found:
     return _replace(words, draw, context)
@@ -202,12 +202,12 @@ def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def positions_of(wanted: tuple[str, ...], words: Words) -> list[int]:
-  """Positions of words that, in small letters, are among the wanted ones."""
+  """Returns positions of words whose lower-case form is wanted."""
   return [i for i, word in enumerate(words) if word.lower() in wanted]
 
 
 def _negate(words: Words, draw: random.Random, context: Context) -> Words:
-  """A negation is lost where there is one, or comes in where there is none."""
+  """Removes a negation where there is one, or adds one."""
   if not context.negations:
     return _replace(words, draw, context)
   found = positions_of(context.negations, words)
@@ -219,7 +219,7 @@ def _negate(words: Words, draw: random.Random, context: Context) -> Words:
 
 
 def _recount(words: Words, draw: random.Random, context: Context) -> Words:
-  """A number, in digits or as a word, becomes another one."""
+  """Changes a number, in digits or as a word."""
   digits = numbers(words)
   spelled = positions_of(context.number_words, words)
   if not digits and not spelled:
@@ -243,7 +243,7 @@ def _another(word: str, redraw: Callable[[], str]) -> str:
 
 
 def _rename(words: Words, draw: random.Random, context: Context) -> Words:
-  """A word with a capital inside the text gives way to one of another text."""
+  """Replaces a capitalised word inside the text by one of another text."""
   found = _names(words)
   others = [
     word
@@ -266,16 +266,16 @@ def _names(words: Words) -> list[int]:
 
 
 def _permute(words: Words, draw: random.Random, context: Context) -> Words:
-  """All words in another order."""
+  """Permutes all words."""
   return draw.sample(words, len(words))
 
 
 def _add_sentence(words: Words, draw: random.Random, context: Context) -> Words:
-  """The whole of another reference is added at the end."""
+  """Adds another whole reference at the end."""
   return words + context.draw_reference()
 
 
-# Those that a reader minds more than chrF does: most characters stay.
+# Kinds that chrF underrates, since most characters stay the same.
 SEVERE_KINDS: tuple[Kind, ...] = (
   _recount,
   _negate,
@@ -284,7 +284,8 @@ SEVERE_KINDS: tuple[Kind, ...] = (
   _add_sentence,
 )
 
-# Drawn evenly; omissions and wrong words, a policy's commonest faults, twice.
+# Drawn uniformly; omissions and wrong words, the most common errors of
+# policies, are listed twice.
 KINDS: tuple[Kind, ...] = (
   _drop,
   _drop,

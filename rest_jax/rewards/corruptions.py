@@ -1,14 +1,14 @@
-"""Graded corruptions of references, scored by chrF: what reward models read first.
+"""Corruptions of references, scored by chrF, to pre-train reward models.
 
 Human ratings are few and noisy. A reward model therefore first learns from
-references made worse on purpose, by nothing at all up to many corruptions, with
-the similarity to the untouched reference as the score. As in BLEURT, hypotheses
-sampled from a policy can be scored the same way and added.
+references with zero or more corruptions; the score is the similarity to the
+original reference. As in BLEURT, samples of a policy can be scored in the same
+way and added.
 
 Source: Sellam et al., BLEURT (arXiv 2004.04696), section 4, for pre-training on
 perturbed sentences with automatic scores; the kinds follow the "unit tests" of
-ReST (arXiv 2308.08998), A.4. The paper does not say how its reward model was
-trained.
+ReST (arXiv 2308.08998), A.4. The ReST paper does not say how its reward model
+was trained.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from rest_jax.rewards import corruption_kinds
 
 
 class ScoredTexts(NamedTuple):
-  """Hypotheses with the score that a reward model shall give them.
+  """Hypotheses with the scores that a reward model should learn.
 
   Attributes:
     sources: n texts.
@@ -51,15 +51,16 @@ class CorruptionConfig:
   """How references are made worse, and how that is scored.
 
   Attributes:
-    max_corruptions: a hypothesis gets 0 up to this many, drawn uniformly.
-    unrelated_share: share of hypotheses, in [0, 1], that are no translation at
-      all: another source's reference, the source itself, the reference said
-      twice, or nothing. Said twice scores 0, where chrF would give 0.67: a
-      reward model that puts up with it pays the policy for repeating itself.
-    negations: words that turn a sentence round, in the references' language;
-      empty for none.
-    chrf_beta: weight of recall against precision in chrF. At 1 saying too much
-      costs as much as saying too little; at 2, sacrebleu's default, less.
+    max_corruptions: maximum number of corruptions; the number is drawn
+      uniformly from 0 to this.
+    unrelated_share: share of hypotheses, in [0, 1], that are not translations:
+      another source's reference, the source, the reference twice, or the empty
+      text. The reference twice scores 0, where chrF would give 0.67: a reward
+      model that accepts it rewards repetition.
+    negations: words that negate a sentence, in the references' language; empty
+      for none.
+    chrf_beta: weight of recall against precision in chrF. At 1 superfluous text
+      costs as much as missing text; at 2, sacrebleu's default, less.
   """
 
   max_corruptions: int = 6
@@ -75,17 +76,17 @@ class CorruptionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SevereCorruptionConfig(CorruptionConfig):
-  """Corruptions among which some are worse than chrF says.
+  """Corruptions that include severe ones, which chrF underrates.
 
-  A severe one is a single change of another number, a negation more or less,
-  another name, all words in another order, or another sentence added: chrF
-  takes these lightly, readers do not. They are the changes that probes try
-  too (`probes.py`); a reward that has learned from them passes those more
-  easily than it earns trust, so look at other probes as well.
+  A severe corruption is a single change: another number, a negation more or
+  less, another name, all words in another order, or an added sentence. chrF
+  penalises these little, readers do not. Probes (`probes.py`) make the same
+  changes, and a reward that learned from them passes those probes more easily
+  than it deserves, so look at other probes as well.
 
   Attributes:
-    severe_share: share of hypotheses, in [0, 1], that are severely wrong.
-    severe_factor: what their chrF is multiplied by, in [0, 1].
+    severe_share: share of hypotheses, in [0, 1], with a severe corruption.
+    severe_factor: factor on their chrF, in [0, 1].
     number_words: numbers written as words, in the references' language.
   """
 
@@ -113,7 +114,7 @@ class Chrf:
     self._metric = sacrebleu_metrics.CHRF(beta=beta)
 
   def __call__(self, hypothesis: str, reference: str) -> float:
-    """Similarity of character n-grams up to 6; 1 for equal texts."""
+    """Returns chrF of character n-grams up to 6; 1 for equal texts."""
     if hypothesis == reference and reference.strip():
       return 1.0
     score = self._metric.sentence_score(hypothesis, [reference]).score
@@ -121,7 +122,7 @@ class Chrf:
 
 
 class Corruptor:
-  """Makes hypotheses of graded quality; each depends on (seed, index) alone."""
+  """Makes hypotheses of graded quality, which depend on (seed, index) only."""
 
   def __init__(
     self,
@@ -137,11 +138,11 @@ class Corruptor:
       config: see `CorruptionConfig`.
       sources: n texts.
       references: n texts, none of them empty.
-      seed: of all draws.
+      seed: seed of all corruptions.
 
     Raises:
-      ValueError: if there are not at least two pairs, the lists differ in
-        length, or a reference is empty.
+      ValueError: if there are fewer than two pairs, the lists differ in length,
+        or a reference is empty.
     """
     if len(sources) != len(references) or len(references) < 2:
       raise ValueError(
@@ -161,20 +162,20 @@ class Corruptor:
     self._sources = sources
     self._references = references
     self._seed = seed
-    # Any count of hypotheses is spread over the whole corpus.
+    # Any number of hypotheses is spread over the whole corpus.
     self._order = np.random.default_rng((seed, 0)).permutation(len(references))
     self._chrf = Chrf(config.chrf_beta)
 
   def row(self, index: int) -> int:
-    """The row of the reference that hypothesis `index` is made of."""
+    """Returns the row of the reference that hypothesis `index` is made from."""
     return int(self._order[index % len(self._order)])
 
   def reference(self, index: int) -> str:
-    """The reference that hypothesis `index` is made of."""
+    """Returns the reference that hypothesis `index` is made from."""
     return self._references[self.row(index)]
 
   def hypothesis(self, index: int) -> str:
-    """Returns hypothesis number `index`, at least 0; there is no last one."""
+    """Returns hypothesis `index`, at least 0, without upper limit."""
     row = self.row(index)
     draw = random.Random(f'{self._seed}/{index}')
     point = draw.random()
@@ -197,7 +198,7 @@ class Corruptor:
     return words_lib.join_words(words)
 
   def context(self, row: int, draw: random.Random) -> corruption_kinds.Context:
-    """What the corruptions of a row's reference may take words from."""
+    """Returns where corruptions of a row's reference may take words from."""
     return corruption_kinds.Context(
       source=words_lib.split_words(self._sources[row]),
       draw_reference=lambda: words_lib.split_words(self._another(row, draw)),
@@ -206,7 +207,7 @@ class Corruptor:
     )
 
   def scored(self, count: int) -> ScoredTexts:
-    """Returns hypotheses 0 ... count - 1 with their scores, mostly chrF."""
+    """Returns hypotheses 0 ... count - 1 with their scores."""
     hypotheses = [self.hypothesis(index) for index in range(count)]
     scores = [
       self._score(index, hypothesis)
@@ -224,19 +225,19 @@ class Corruptor:
       return 0.0
     score = self._chrf(hypothesis, reference)
     point = random.Random(f'{self._seed}/{index}').random()
-    # Where no kind applies the reference is left, and right.
+    # If no kind applies, the reference stays as it is.
     if self._severe and self._is_severe(point) and hypothesis != reference:
       score *= self._severe.severe_factor
     return score
 
   def _is_severe(self, point: float) -> bool:
-    """Whether the first draw of a hypothesis makes it severely wrong."""
+    """Returns whether a hypothesis gets a severe corruption."""
     start = self._config.unrelated_share
     share = self._severe.severe_share if self._severe else 0.0
     return start <= point < start + share
 
   def _severely_wrong(self, row: int, draw: random.Random) -> str:
-    """One change of a kind that applies to the reference."""
+    """Returns the reference after one severe change that applies to it."""
     context = self.context(row, draw)
     words = words_lib.split_words(self._references[row])
     kinds = corruption_kinds.SEVERE_KINDS
@@ -246,7 +247,7 @@ class Corruptor:
     return self._references[row]
 
   def _another(self, row: int, draw: random.Random) -> str:
-    """The reference of a random row that is not `row`."""
+    """Returns the reference of a random row other than `row`."""
     other = corruption_kinds.another_row(row, len(self._references), draw)
     return self._references[other]
 
@@ -262,7 +263,7 @@ class Corruptor:
 
 
 def twice(text: str) -> str:
-  """The text, said twice."""
+  """Returns the text twice."""
   return words_lib.join_words([text, text])
 
 
@@ -272,7 +273,7 @@ def score_samples(
   """Scores sampled hypotheses by chrF to their references.
 
   Args:
-    samples: (source, hypothesis, reference), such as those of the BC policy.
+    samples: (source, hypothesis, reference) per sample.
     chrf_beta: see `CorruptionConfig`.
 
   Returns:

@@ -1,13 +1,13 @@
-"""Rewards of other programs: a process that answers JSON lines.
+"""Rewards computed by another program, which answers JSON lines.
 
-For metrics whose packages do not live beside JAX, such as COMET and BLEURT: they
-run under an interpreter of their own. The protocol is one line for one batch:
+For metrics whose packages cannot be installed beside JAX, such as COMET and
+BLEURT: they run in their own interpreter. The protocol has one line per batch:
 
   to it    {"batch": 0, "sources": [...], "hypotheses": [...],
             "references": [...] or null}
   from it  {"batch": 0, "rewards": [...]}, higher is better; or {"error": "..."}
 
-It starts when something is first scored, and ends when its stdin is closed.
+The program starts at the first scoring, and ends when its stdin is closed.
 """
 
 from collections.abc import Sequence
@@ -33,16 +33,16 @@ from rest_jax.rewards import base, blocks, external_scorer
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.runtime import time_spent
 
-# Characters of a program's last words that an error message shows.
+# Maximum number of characters of a program's stderr in an error message.
 _SHOWN = 2000
 
 
 class ExternalRewardError(ValueError):
-  """The program of a reward failed, or gave something else than rewards."""
+  """The program of a reward failed, or did not return rewards."""
 
 
 class _Program:
-  """What all external rewards share; the settings of a reward."""
+  """Base of the settings of all external rewards."""
 
   name: str
   batch_size: int
@@ -57,7 +57,7 @@ class _Program:
 
   @property
   def install(self) -> str:
-    """What to do where the program or its packages are missing."""
+    """Advice for an error: the program or its packages are missing."""
     raise NotImplementedError
 
   def __post_init__(self):
@@ -83,12 +83,12 @@ class External(_Program):
   """Any program that speaks the protocol of this module.
 
   Attributes:
-    program: it and its arguments. All that its rewards depend on should be
-      among them, since its digest is of these words.
-    needs_references: whether it is given references.
-    batch_size: hypotheses a line.
-    timeout_s: seconds for one batch, starting included.
-    name: of the reward.
+    program: the program and its arguments. They should include everything that
+      the rewards depend on, since the digest is computed from them.
+    needs_references: whether it gets references.
+    batch_size: hypotheses per line.
+    timeout_s: seconds per batch, including the start.
+    name: name of the reward.
   """
 
   program: tuple[str, ...]
@@ -116,7 +116,7 @@ class External(_Program):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Python(_Program):
-  """A metric that `external_scorer` calls, under its own interpreter."""
+  """A metric called by `external_scorer` in its own interpreter."""
 
   python: str
   model: str
@@ -142,12 +142,12 @@ class Comet(_Python):
   """A COMET model; with reference or (CometKiwi) without.
 
   Attributes:
-    python: interpreter of an environment that has unbabel-comet.
-    model: a name on the Hugging Face hub, or the path of a checkpoint.
+    python: interpreter of an environment with unbabel-comet.
+    model: name on the Hugging Face hub, or path of a checkpoint.
     needs_references: whether the model reads references.
-    batch_size: hypotheses a line.
-    timeout_s: seconds for one batch, loading the model included.
-    name: of the reward.
+    batch_size: hypotheses per line.
+    timeout_s: seconds per batch, including loading the model.
+    name: name of the reward.
   """
 
   needs_references: bool = True
@@ -159,12 +159,12 @@ class Bleurt(_Python):
   """A BLEURT checkpoint; it compares with the reference and reads no source.
 
   Attributes:
-    python: interpreter of an environment that has BLEURT.
-    model: the folder of the checkpoint.
-    needs_references: yes.
-    batch_size: hypotheses a line.
-    timeout_s: seconds for one batch, loading the checkpoint included.
-    name: of the reward.
+    python: interpreter of an environment with BLEURT.
+    model: folder of the checkpoint.
+    needs_references: always True.
+    batch_size: hypotheses per line.
+    timeout_s: seconds per batch, including loading the checkpoint.
+    name: name of the reward.
   """
 
   needs_references: bool = True
@@ -186,7 +186,7 @@ class ExternalReward:
     self._config = config
     described: Any = [settings.describe(config), *config.command[1:]]
     if isinstance(config, _Python):
-      # Neither where the interpreter lies nor where this package does.
+      # Not the paths of the interpreter and of this package.
       del described[0]['python'], described[1]
     self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
@@ -205,8 +205,8 @@ class ExternalReward:
     """Scores each hypothesis; see `base.Reward.score`.
 
     Raises:
-      ExternalRewardError: if the program ends, is silent for too long, or
-        answers with anything but one number for each hypothesis.
+      ExternalRewardError: if the program ends, exceeds the timeout, or does not
+        answer with one number per hypothesis.
     """
     if self.needs_references:
       base.needed(self.name, references)
@@ -237,7 +237,7 @@ class _Process:
 
   def __init__(self, config: _Program):
     self._config = config
-    # Its last words, for error messages.
+    # Its stderr, for error messages.
     self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
     self._asked = 0
     try:
@@ -258,7 +258,7 @@ class _Process:
     self._reader.start()
 
   def _read(self) -> None:
-    """Hands its lines over; an empty one says that there are no more."""
+    """Passes its lines on; an empty line marks the end."""
     assert self._process.stdout is not None
     for line in self._process.stdout:
       self._lines.put(line)
@@ -266,7 +266,7 @@ class _Process:
 
   def _write(self, line: str) -> None:
     assert self._process.stdin is not None
-    # If it has ended, the reader says so.
+    # If it has ended, the reader reports it.
     with contextlib.suppress(OSError, ValueError):
       self._process.stdin.write(line)
       self._process.stdin.flush()
@@ -275,7 +275,7 @@ class _Process:
     """Sends one batch and returns its rewards."""
     number, self._asked = self._asked, self._asked + 1
     line = json.dumps({'batch': number, **request}) + '\n'
-    # A program that does not read must not hold us up beyond the timeout.
+    # A program that does not read must not block beyond the timeout.
     threading.Thread(target=self._write, args=(line,), daemon=True).start()
     try:
       with time_spent.waiting():
@@ -331,7 +331,7 @@ class _Process:
     )
 
   def stop(self) -> None:
-    """Ends the program, by force if it does not end by itself."""
+    """Ends the program; kills it if it does not end by itself."""
     process = self._process
     if process.poll() is None:
       process.terminate()
@@ -342,7 +342,7 @@ class _Process:
         process.wait()
     self._reader.join(timeout=10)
     for pipe in (process.stdin, process.stdout):
-      # What was not yet written has no reader.
+      # Unwritten input has no reader.
       with contextlib.suppress(OSError):
         if pipe is not None:
           pipe.close()

@@ -1,10 +1,10 @@
-"""The other end of `external`: COMET or BLEURT as a program.
+"""COMET or BLEURT as a program for `external`.
 
   python external_scorer.py comet MODEL
   python external_scorer.py bleurt CHECKPOINT
 
-It runs under an interpreter that has the metric and needs nothing of this
-package, so it imports the standard library alone.
+It runs in an interpreter that has the metric but not this package, so it
+imports only the standard library and the metric.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Score = Callable[[dict[str, Any]], list[float]]
 
 
 def comet(model: str) -> Score:
-  """COMET: its name on the hub, or the path of a checkpoint."""
+  """Loads COMET by its name on the hub, or the path of a checkpoint."""
   import comet as package  # pyright: ignore[reportMissingImports]
   import torch  # pyright: ignore[reportMissingImports]
 
@@ -53,7 +53,7 @@ def comet(model: str) -> Score:
 
 
 def bleurt(model: str) -> Score:
-  """BLEURT: the folder of a checkpoint."""
+  """Loads BLEURT from the folder of a checkpoint."""
   from bleurt import score as package  # pyright: ignore[reportMissingImports]
 
   scorer = package.BleurtScorer(model)
@@ -67,7 +67,7 @@ def bleurt(model: str) -> Score:
 
 def main(kind: str, model: str) -> int:
   """Answers each line of stdin with one line."""
-  # What packages print must not come between the answers.
+  # Output printed by packages must not mix with the answers.
   answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
   os.dup2(2, 1)
 

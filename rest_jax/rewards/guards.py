@@ -1,10 +1,10 @@
-"""Guards: simple rules that veto what a reward model may be fooled by.
+"""Guards: simple rules that veto hypotheses which may fool a reward model.
 
-Each looks for one known failure: a hypothesis too long or too short, one that
-repeats itself, that copies the source, or that is in the source's language.
+Each detects one known failure: a hypothesis that is too long or too short,
+repeats itself, copies the source, or is in the source's language.
 
 Source: ReST (arXiv 2308.08998), A.4, lists such failures as "unit tests" of a
-reward model. That they veto samples is ours.
+reward model. Vetoing samples by them is ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from rest_jax.data import pair_store
 from rest_jax.data import words as words_lib
 from rest_jax.rewards import base, composed, language, normalize
 
-# Sources and hypotheses -> which hypotheses pass, bool [n].
+# (sources, hypotheses) -> whether each hypothesis passes, bool [n].
 Passes = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
@@ -29,16 +29,16 @@ class Guard(Protocol):
 
   @property
   def name(self) -> str:
-    """The word for it in the names of columns."""
+    """Name of the guard in column names."""
     ...
 
   def prepare(self, pairs: pair_store.PairStore) -> Passes:
-    """Learns what it needs from D; returns what tells who passes."""
+    """Prepares the guard from D; returns the function that applies it."""
     ...
 
 
 class _Rule:
-  """A guard that looks at one source and hypothesis at a time."""
+  """A guard that checks one source and hypothesis at a time."""
 
   def prepare(self, pairs: pair_store.PairStore) -> Passes:
     del pairs
@@ -56,9 +56,9 @@ class LengthRatio(_Rule):
   """Vetoes by characters of the hypothesis over characters of the source.
 
   Attributes:
-    low: passes from here, at least 0.
-    high: passes up to here. Languages differ: English has about three times the
-      characters of the same text in Chinese.
+    low: smallest ratio that passes, at least 0.
+    high: largest ratio that passes. Languages differ: English has about three
+      times the characters of the same text in Chinese.
   """
 
   low: float = 0.4
@@ -79,14 +79,14 @@ class LengthRatio(_Rule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Repetition(_Rule):
-  """Vetoes a hypothesis too many of whose word n-grams were there before.
+  """Vetoes a hypothesis with too many repeated word n-grams.
 
-  The share is (n-grams - distinct n-grams) / n-grams; with fewer than two n-grams
-  it is 0. Characters of scripts without spaces are words.
+  The share is (n-grams - distinct n-grams) / n-grams, or 0 with fewer than two
+  n-grams. Characters of scripts without spaces count as words.
 
   Attributes:
     order: n.
-    max_share: passes up to this share, in [0, 1).
+    max_share: largest share that passes, in [0, 1).
   """
 
   order: int = 2
@@ -109,11 +109,11 @@ class Repetition(_Rule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceCopy(_Rule):
-  """Vetoes a hypothesis too many of whose words stand in the source.
+  """Vetoes a hypothesis with too many words of the source.
 
   Attributes:
-    max_share: passes up to this share of its words, in [0, 1).
-    min_words: hypotheses of fewer words pass; a name alone is its own
+    max_share: largest share of its words that passes, in [0, 1).
+    min_words: hypotheses with fewer words pass, since a name is often its own
       translation.
   """
 
@@ -135,17 +135,17 @@ class SourceCopy(_Rule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Language:
-  """Vetoes a hypothesis that looks like the sources of D, not the references.
+  """Vetoes a hypothesis in the language of the sources.
 
-  A naive Bayes classifier of character n-grams, learned from the two sides of
-  D; see `language.TwoSides`. A third language it does not know.
+  A naive Bayes classifier of character n-grams, trained on the two sides of D;
+  see `language.TwoSides`. It does not know third languages.
 
   Attributes:
-    order: of the n-grams.
-    min_evidence: passes from this log-odds for the references' language, in
-      nats an n-gram.
-    min_characters: shorter hypotheses pass; they are little evidence.
-    max_pairs: of D to learn from, evenly spread.
+    order: length of the n-grams.
+    min_evidence: smallest log-odds for the references' language that passes, in
+      nats per n-gram.
+    min_characters: shorter hypotheses pass, since they are little evidence.
+    max_pairs: number of pairs of D to train on, evenly spread.
   """
 
   order: int = 3
@@ -182,18 +182,18 @@ class Language:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guarded:
-  """A reward under guards; what one of them vetoes gets `floor`.
+  """A reward under guards; a vetoed hypothesis gets `floor`.
 
-  A vetoed sample is below all others and never trained on. Rewards reported as
-  means count it at `floor`; the scale of the run is made without it. Each guard
-  has a column in the store, `<name>_<guard>`: 1 where it lets pass, else 0.
+  A vetoed sample is below all others and never trained on. Mean rewards include
+  it at `floor`; the scale of the run does not. Each guard has a column in the
+  store, `<name>_<guard>`: 1 if the sample passes, otherwise 0.
 
   Attributes:
-    reward: of what passes.
-    guards: at least one.
-    floor: raw reward of what is vetoed. A reward that is not above it stops the
-      stage: where `reward` has no bound, leave some room.
-    name: of the whole.
+    reward: reward of hypotheses that pass.
+    guards: at least one guard.
+    floor: raw reward of vetoed hypotheses. A reward that is not above it stops
+      the stage; if `reward` has no bound, leave a margin.
+    name: name of the guarded reward.
   """
 
   reward: base.RewardConfig
@@ -249,7 +249,7 @@ class GuardedReward:
   def __init__(
     self, config: Guarded, reward: base.Reward, guards: dict[str, Passes]
   ):
-    """Takes a loaded reward and prepared guards, by their columns' names."""
+    """Takes a loaded reward and prepared guards by column name."""
     self.name = config.name
     self.needs_references = reward.needs_references
     self.needs_samples = base.needs_samples(reward)
@@ -285,7 +285,7 @@ class GuardedReward:
     references: base.References = None,
     peers: base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
-    """The guarded reward; the reward and its parts; who passes which guard."""
+    """Returns the guarded reward, the reward and its parts, and each guard."""
     found = base.columns(self._reward, sources, hypotheses, references, peers)
     passed = {
       name: passes(sources, hypotheses).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How a whole reward and its parts agree with held-out ratings."""
+"""Agreement of a reward and its parts with held-out ratings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,16 +24,14 @@ def measure(
   """Compares each column of a reward with the ratings of dev and test.
 
   Args:
-    reward: R; nothing is measured of one that needs references where the
-      ratings have none.
-    ratings: by what is written before the names of their splits.
-    max_sources: compare on as many sources of a split, evenly spread; None for
-      all.
-    num_resamples: of the bootstrap intervals.
+    reward: R; skipped if it needs references that the ratings do not have.
+    ratings: ratings by the prefix of the names of their splits.
+    max_sources: number of sources per split, evenly spread; None for all.
+    num_resamples: number of resamples for the bootstrap intervals.
 
   Returns:
-    By split, then by the name of the reward and those of its parts, what
-    `agreement.agreement` says.
+    Results of `reward_agreement.agreement` by split and by name of the reward
+    and its parts.
   """
   found: dict[str, dict[str, Any]] = {}
   for name, split, rated in _held_out(ratings):
@@ -60,21 +58,21 @@ def weights(
   *,
   max_sources: int | None,
 ) -> dict[str, float]:
-  """Weights of an `Ensemble` by which it orders the dev ratings best.
+  """Returns the weights of an `Ensemble` that order the dev ratings best.
 
-  They are those of a logistic regression on pairs of one source, see
-  `within_source.fit_weights`, on the common scale of the components.
+  They are fitted by logistic regression on pairs of one source, on the common
+  scale of the components; see `within_source.fit_weights`.
 
   Args:
-    config: of the reward; an `Ensemble`, maybe under guards.
+    config: settings of the reward: an `Ensemble`, possibly under guards.
     reward: R.
     ratings: as in `measure`.
     max_sources: as in `measure`.
 
   Returns:
-    `Component.weight` of each component by its reward's name, with mean 1; 0
-    for one that is better left out. Empty for another reward, or without
-    ratings that it can score.
+    `Component.weight` by name of the component's reward, with mean 1; 0 for a
+    component that is better left out. Empty for other rewards, or if no ratings
+    can be scored.
   """
   while isinstance(config, guards.Guarded):
     config = config.reward
@@ -103,7 +101,7 @@ def weights(
 
 
 def _held_out(ratings: Mapping[str, ratings_lib.Ratings]):
-  """Yields what is before a split's name, its name, and its ratings."""
+  """Yields the prefix, name and ratings of each held-out split."""
   for name, rated in ratings.items():
     for split in _SPLITS:
       if split in rated.split:
@@ -113,7 +111,7 @@ def _held_out(ratings: Mapping[str, ratings_lib.Ratings]):
 def _columns(
   reward: base.Reward, rated: ratings_lib.Ratings, max_sources: int | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
-  """Rewards of some rows, and which rows; None where references are missing."""
+  """Returns rewards of some rows and the rows, or None without references."""
   groups = agreement_lib.grouped(rated.source)
   chosen = pair_store.spread_rows(int(groups.max()) + 1, max_sources)
   rows = np.flatnonzero(np.isin(groups, chosen))

@@ -1,4 +1,4 @@
-"""Which of two languages a text is in, by its character n-grams."""
+"""Classification of a text into two languages by character n-grams."""
 
 import collections
 from collections.abc import Iterable
@@ -9,12 +9,11 @@ class TwoSides:
   """Naive Bayes between the two sides of parallel text.
 
   With counts c_s, c_t of the n-grams of sources and references, their totals
-  N_s, N_t, and V distinct n-grams and one for all unseen:
+  N_s, N_t, and V distinct n-grams, including one for all unseen ones:
 
     log-odds(g) = log (c_t(g) + 1) / (N_t + V) - log (c_s(g) + 1) / (N_s + V)
 
-  Texts are case-folded and stand between spaces, so that the beginnings of
-  words count.
+  Texts are case-folded and put between spaces, so that word boundaries count.
   """
 
   def __init__(
@@ -23,8 +22,8 @@ class TwoSides:
     """Counts n-grams.
 
     Args:
-      sources: texts in the one language.
-      references: texts in the other.
+      sources: texts in one language.
+      references: texts in the other language.
       order: length of the n-grams.
 
     Raises:
@@ -52,14 +51,14 @@ class TwoSides:
     }
 
   def evidence(self, text: str) -> float:
-    """Mean log-odds an n-gram, in nats.
+    """Returns the mean log-odds per n-gram, in nats.
 
     Args:
       text: any text.
 
     Returns:
-      Above 0 if it looks like the references, below if like the sources; 0 for
-      a text without n-grams.
+      Above 0 if the text resembles the references, below 0 if it resembles the
+      sources, 0 for a text without n-grams.
     """
     grams = self._grams(text)
     if not grams:

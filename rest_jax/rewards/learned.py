@@ -1,9 +1,9 @@
 """A learned, reference-free reward: a network that reads text.
 
-The source is in the encoder and the hypothesis in the decoder; the reward is
-the value of a scalar model at the target EOS, or what another model says of the
-hypothesis. It scores text, not tokens: a policy may sample a segmentation that
-the vocabulary would not choose, and one text has one reward.
+The encoder reads the source and the decoder the hypothesis; the reward is the
+value of a scalar model at EOS, or the result of another `TextModel`. It scores
+text, not tokens: a policy may sample a segmentation that the vocabulary would
+not choose, and one text has one reward.
 """
 
 import collections
@@ -25,22 +25,22 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
 from rest_jax.runtime import progress as progress_lib
 
-# Seconds that a call must take to have a line of its own.
+# A scoring that takes longer than this, in seconds, is logged.
 _LOG_FROM = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoringStatistics:
-  """What a call of `Scorer.score` did.
+  """Statistics of a call of `Scorer.score`.
 
   Attributes:
-    hypotheses: rewards that were asked for.
+    hypotheses: number of requested rewards.
     candidates: distinct (source, hypothesis) texts, each scored once.
     sources: distinct sources, each encoded once.
-    truncated_sources: distinct sources cut at the maximum length.
-    truncated_candidates: distinct candidates cut at the maximum length.
-    real_token_share: real tokens / tokens computed on, both sides, in (0, 1].
-    seconds: wall time on the device, compilation included.
+    truncated_sources: distinct sources truncated at the maximum length.
+    truncated_candidates: distinct candidates truncated at the maximum length.
+    real_token_share: real tokens / computed tokens, both sides, in (0, 1].
+    seconds: wall time on the device, including compilation.
   """
 
   hypotheses: int
@@ -57,9 +57,9 @@ class ScoringStatistics:
 
 
 class TextModel(Protocol):
-  """A network that reads a source and says a number of a hypothesis.
+  """A network that reads a source and returns a number per hypothesis.
 
-  It can be hashed, since what is compiled for it is kept by it.
+  It must be hashable, as the key of its compiled functions.
   """
 
   @property
@@ -78,18 +78,18 @@ class TextModel(Protocol):
     hidden: Float[Array, 'R T D'],
     targets: Int[Array, 'R T'],
   ) -> Float[Array, ' R']:
-    """The number for each row, from the states of a decoder that has read it.
+    """Returns one number per row from the decoder's states.
 
     Args:
-      params: of the network.
-      hidden: the decoder's states; the one at t has read the tokens before t.
-      targets: tokens, padded behind EOS.
+      params: parameters of the network.
+      hidden: the decoder's states; the state at t has read the tokens before t.
+      targets: tokens, padded after EOS.
     """
     ...
 
 
 class Scorer:
-  """Scores prepared texts under any parameters of one model."""
+  """Scores prepared texts with any parameters of one model."""
 
   def __init__(
     self,
@@ -102,9 +102,9 @@ class Scorer:
 
     Args:
       model: the network.
-      mesh_config: devices and rules; blocks are sharded over 'data'. Of several
-        processes each scores by itself, on its `build_each_local` in turn.
-      name: of the reward, for the log.
+      mesh_config: devices and sharding rules; blocks are sharded over 'data'.
+        Each of several processes scores by itself, on its own meshes in turn.
+      name: name of the reward, for the log.
     """
     self._model = model
     self._mesh_config = mesh_config
@@ -112,7 +112,7 @@ class Scorer:
     self._name = name
 
   def place(self, params: types.Params) -> list[types.Params]:
-    """Puts parameters on the devices by the rules, for each mesh."""
+    """Places parameters on the devices of each mesh."""
     axes, rules = self._model.logical_axes(), self._mesh_config.rules
     return [
       mesh_lib.put_params(params, axes, mesh, rules) for mesh in self._meshes
@@ -124,12 +124,12 @@ class Scorer:
     """Scores every candidate of a plan once.
 
     Args:
-      placed: parameters of the model, of `place`.
-      plan: of `blocks.plan`.
+      placed: parameters of the model, from `place`.
+      plan: result of `blocks.plan`.
 
     Returns:
-      The reward of each input of the plan in their order, not checked for NaN,
-      and what was done.
+      The reward of each input of the plan in order, not checked for NaN, and
+      statistics.
     """
     began = time.monotonic()
     rewards = np.full(len(plan.candidate_tokens), np.nan, np.float32)
@@ -169,7 +169,7 @@ class Scorer:
     self, placed: Sequence[types.Params], plan: blocks.Plan
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
     """Yields candidates [R], their rewards [R] and the tokens computed on."""
-    # Each block goes to the mesh that is first done with the one before.
+    # Each block goes to the mesh that finishes its previous block first.
     every = plan.blocks(mesh_lib.num_parts(self._meshes[0]))
     lanes = collections.deque(
       self._calls(mesh, params, plan, every)
@@ -189,7 +189,7 @@ class Scorer:
     plan: blocks.Plan,
     every: Iterator[blocks.Block],
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
-    """As `_dispatch`, of the blocks that one mesh takes."""
+    """As `_dispatch`, for the blocks of one mesh."""
 
     def put(rows: np.ndarray) -> jax.Array:
       return mesh_lib.put_batch({'rows': rows}, mesh)['rows']
@@ -215,7 +215,7 @@ class Scorer:
         sources = blocks.pad(plan.source_tokens, flat[slots], block.length)
         rows = candidates.reshape(-1)  # [G, C] -> [G * C]
         targets = blocks.pad(plan.candidate_tokens, rows, length)
-        # Not around `yield`: the caller has a mesh of its own.
+        # Not around `yield`: the caller may have another mesh.
         with mesh_lib.use(mesh, self._mesh_config.rules):
           rewards = rewards_of(
             self._model,
@@ -237,9 +237,9 @@ def encode(
   start: int,
   sources: Int[Array, 'B S'],
 ) -> Float[Array, 'R S D']:
-  """Encodes B sources into the rows of `held` from `start` on."""
+  """Encodes B sources into rows of `held`, beginning at `start`."""
   encoded = model.module.apply({'params': params}, sources, method='encode')
-  # Every device holds all of them, so that any call can take any of them.
+  # Every device holds all of them, so that any call can use any of them.
   encoded = jax.lax.with_sharding_constraint(
     encoded, jax.sharding.PartitionSpec()
   )
@@ -255,7 +255,7 @@ def rewards_of(
   sources: Int[Array, 'G S'],
   targets: Int[Array, 'GC T'],
 ) -> Float[Array, ' GC']:
-  """The rewards of C hypotheses for each of G held sources."""
+  """Returns the rewards of C hypotheses for each of G held sources."""
   encoded = jnp.take(held, slots, axis=0, mode='clip')  # [G, S, D]
   inputs = jnp.pad(
     targets[:, :-1], ((0, 0), (1, 0)), constant_values=types.DECODER_START_ID
@@ -275,9 +275,9 @@ class LearnedReward:
   """The reward of one set of parameters; see `base.Reward`.
 
   Attributes:
-    name: of the reward.
-    digest: of its parameters, for the manifests of what it scored.
-    needs_references: no.
+    name: name of the reward.
+    digest: digest of its parameters, for manifests.
+    needs_references: always False.
     config: shapes and lengths of scoring.
   """
 
@@ -294,16 +294,16 @@ class LearnedReward:
     name: str = 'learned',
     digest: str = '',
   ):
-    """Puts the parameters on the devices.
+    """Places the parameters on the devices.
 
     Args:
       model: the network.
       params: its parameters.
-      vocabulary: that which the model was trained with.
-      mesh_config: devices and rules.
+      vocabulary: vocabulary that the model was trained with.
+      mesh_config: devices and sharding rules.
       config: shapes; the defaults suit a CPU.
-      name: of the reward.
-      digest: of the parameters.
+      name: name of the reward.
+      digest: digest of the parameters.
     """
     self.name = name
     self.digest = digest
@@ -325,14 +325,14 @@ class LearnedReward:
   def measured_score(
     self, sources: Sequence[str], hypotheses: Sequence[str]
   ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics | None]:
-    """As `score`, with what it took; None where there was nothing to do."""
+    """As `score`, with statistics; None if there was nothing to score."""
     base.check_texts(sources, hypotheses)
     if not len(sources):
       return np.zeros(0, np.float32), None
     plan = blocks.plan(self.config, self._vocabulary, sources, hypotheses)
     rewards, statistics = self._scorer.score(self._params, plan)
     base.check_finite(self.name, sources, hypotheses, rewards)
-    # Online training scores little at a time, and thousands of times.
+    # Online training scores few texts at a time, thousands of times.
     level = logging.INFO if statistics.seconds > _LOG_FROM else logging.DEBUG
     logging.log(
       level,

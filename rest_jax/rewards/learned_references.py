@@ -1,9 +1,9 @@
-"""What the references beside ratings teach a reward model that reads none.
+"""References of ratings as a teacher for a reward model that reads none.
 
-One rater's judgement of a sentence is noisy. Where ratings come with references,
+One rater's judgement of a sentence is noisy. If ratings come with references,
 chrF to the reference is a second judgement of the same hypothesis. The model
-learns from it and does without references when it scores: learning with
-privileged information (Lopez-Paz et al., arXiv 1511.03643).
+learns from it, and needs no references when it scores: learning with privileged
+information (Lopez-Paz et al., arXiv 1511.03643).
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ class RatedReferences:
   """How a reward model learns from the references of its ratings.
 
   Attributes:
-    pretrain: whether pre-training has the rated hypotheses of the train split,
-      scored by chrF to their references, beside the corruptions.
-    weight: w, at least 0, of chrF in what is fitted to ratings,
-      standardise(standardise(rating) + w * standardise(chrF)). 0 fits the
-      ratings as they are.
+    pretrain: whether pre-training includes the rated hypotheses of the train
+      split, scored by chrF to their references, besides the corruptions.
+    weight: w, at least 0, in the fitted score
+      standardise(standardise(rating) + w * standardise(chrF)); 0 fits the
+      ratings.
   """
 
   pretrain: bool = True
@@ -42,16 +42,16 @@ class RatedReferences:
 def teach(
   config: RatedReferences, rated: ratings_lib.Ratings, *, chrf_beta: int
 ) -> tuple[corruptions.ScoredTexts, corruptions.ScoredTexts | None]:
-  """What a reward model is fitted to, given the references of its ratings.
+  """Returns the texts that a reward model is fitted to, with references.
 
   Args:
-    config: how to use them.
+    config: how to use the references.
     rated: n ratings of the train split.
     chrf_beta: see `CorruptionConfig`.
 
   Returns:
-    The rated hypotheses with what is fitted to ratings, and with chrF in [0, 1]
-    for pre-training; None in its place where the config says so.
+    The rated hypotheses with the scores to fit, and with chrF in [0, 1] for
+    pre-training, or None without `config.pretrain`.
 
   Raises:
     ValueError: if a row has no reference, or ratings or chrF do not vary.
@@ -89,12 +89,12 @@ def check(rated: ratings_lib.Ratings, where: str = 'the ratings') -> None:
 def blended(
   ratings: np.ndarray, chrf: np.ndarray, *, weight: float
 ) -> np.ndarray:
-  """Ratings and chrF in one score of the ratings' mean and deviation.
+  """Combines ratings and chrF, keeping the ratings' mean and deviation.
 
   Args:
     ratings: float [n].
-    chrf: float [n], of the same hypotheses.
-    weight: of chrF, see `RatedReferences`.
+    chrf: float [n], chrF of the same hypotheses.
+    weight: weight of chrF, see `RatedReferences`.
 
   Returns:
     float32 [n].

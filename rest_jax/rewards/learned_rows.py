@@ -1,4 +1,4 @@
-"""Scored texts as rows that a reward model is trained on."""
+"""Training rows of reward models, from scored texts."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -12,8 +12,8 @@ from rest_jax.data import words as words_lib
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.training import loader
 
-# Beyond these the vocabulary does not fit the ratings: meaning is lost to UNK,
-# or sentences to the maximum length.
+# Above these the vocabulary does not fit the ratings: UNK hides meaning, or
+# sentences exceed the maximum length.
 _MAX_UNKNOWN_SHARE = 0.005
 _MAX_PIECES_PER_WORD = 2.0
 _MAX_TRUNCATED_SHARE = 0.01
@@ -22,7 +22,7 @@ NONE = -1
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """Mean and standard deviation of the scores that a model is trained on."""
+  """Mean and standard deviation of a model's training scores."""
 
   mean: float
   std: float
@@ -32,7 +32,7 @@ class Scale:
     """Measures scores.
 
     Args:
-      what: what they are, for an error.
+      what: name of the scores, for an error.
       scores: float [n].
 
     Raises:
@@ -48,7 +48,7 @@ class Scale:
     return cls(float(scores.mean()), float(scores.std()))
 
   def __call__(self, scores: np.ndarray) -> np.ndarray:
-    """Standardises scores: float32, mean 0 and deviation 1 on those of `of`."""
+    """Standardises scores to float32; those given to `of` get mean 0, std 1."""
     return ((np.asarray(scores, np.float64) - self.mean) / self.std).astype(
       np.float32
     )
@@ -59,13 +59,13 @@ class RewardRows:
   """Training rows of a reward model: n texts, N of a source in each row.
 
   Attributes:
-    source_tokens: of each text, with EOS.
-    target_tokens: of each text, with EOS.
+    source_tokens: source tokens of each text, with EOS.
+    target_tokens: target tokens of each text, with EOS.
     scores: float32 [n], standardised.
     weights: float32 [n], mean 1.
-    truncated: number of texts of which a side was cut at the maximum length.
-    members: int64 [rows, N], the texts in each row, all of one source; behind
-      the last of them `NONE`.
+    truncated: number of texts with a side truncated at the maximum length.
+    members: int64 [rows, N], texts of each row, all of one source, padded with
+      `NONE`.
   """
 
   source_tokens: ragged.Ragged
@@ -88,17 +88,17 @@ class RewardRows:
     hypotheses_per_row: int = 1,
     warn: Callable[[str], None] | None = None,
   ) -> 'RewardRows':
-    """Encodes texts as scoring will.
+    """Encodes texts in the same way as scoring.
 
     Args:
-      what: what they are, for a warning.
-      texts: with their scores.
-      scale: of the scores.
-      vocabulary: of the model.
-      scoring: gives the maximum lengths.
-      weights: float [n], such as numbers of annotators; None weighs all alike.
-      hypotheses_per_row: N, at most.
-      warn: is told that many rows were cut; None logs it.
+      what: name of the texts, for a warning.
+      texts: texts with scores.
+      scale: scale of the scores.
+      vocabulary: vocabulary of the model.
+      scoring: maximum lengths.
+      weights: float [n], such as numbers of annotators; None for equal weights.
+      hypotheses_per_row: maximum of N.
+      warn: called if many rows were truncated; None logs it.
 
     Returns:
       The rows.
@@ -132,16 +132,16 @@ class RewardRows:
 
   @property
   def source_lengths(self) -> np.ndarray:
-    """Tokens of the source of each row."""
+    """Returns the number of source tokens per row."""
     return self.source_tokens.lengths[self.members[:, 0]]
 
   @property
   def target_lengths(self) -> np.ndarray:
-    """Tokens of the longest hypothesis of each row."""
+    """Returns the number of tokens of the longest hypothesis per row."""
     return self.of_members(self.target_tokens.lengths).max(axis=1)
 
   def of_members(self, values: np.ndarray) -> np.ndarray:
-    """Values of the texts in each row, [rows, N]; 0 where there is none."""
+    """Returns the values of the texts of each row, [rows, N], padded with 0."""
     return np.where(self.members == NONE, 0, values[self.members])
 
   def load(
@@ -161,7 +161,7 @@ class RewardRows:
 
 
 def _members(sources: Sequence[str], at_most: int) -> np.ndarray:
-  """Deals the texts of each source out to rows of about equal size."""
+  """Distributes the texts of each source over rows of about equal size."""
   of_source: dict[str, list[int]] = {}
   for row, text in enumerate(sources):
     of_source.setdefault(text, []).append(row)
@@ -184,16 +184,16 @@ def coverage(
 ) -> dict[str, float]:
   """Measures how well a vocabulary covers texts, and warns if it does not.
 
-  A vocabulary trained on captions cuts news into two and a half pieces a word.
+  A vocabulary trained on captions splits news into 2.5 pieces per word.
 
   Args:
-    vocabulary: of the policy and the reward model.
-    texts: that the reward model shall read.
-    warn: is told of it; None logs it.
+    vocabulary: vocabulary of the policy and the reward model.
+    texts: texts for the reward model.
+    warn: called with the warning; None logs it.
 
   Returns:
-    unknown_share: UNK among the pieces, in [0, 1]; pieces_per_word: pieces over
-    words, where characters of scripts without spaces count as words.
+    unknown_share: share of UNK among the pieces, in [0, 1]; pieces_per_word:
+    pieces over words, where characters of scripts without spaces are words.
   """
   rows = vocabulary.encode_batch(sorted(set(texts)))
   words = sum(len(words_lib.split_words(text)) for text in set(texts))

@@ -1,4 +1,4 @@
-"""The texts that a reward model is trained on, chosen by and probed with."""
+"""Texts to train, select and probe a reward model."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,17 +21,16 @@ def corruptor(
   per_reference: int,
   seed: int,
 ) -> corruptions_lib.Corruptor:
-  """Makes a corruptor over references of pairs.
+  """Makes a corruptor of references.
 
   Args:
-    config: how references are made worse.
-    pairs: with references.
-    count: corruptions that will be made.
-    per_reference: of them of each reference, or more where there are fewer
-      references.
-    seed: of the corruptions.
+    config: how references are corrupted.
+    pairs: pairs with references.
+    count: number of corruptions.
+    per_reference: corruptions per reference; more if there are few references.
+    seed: seed of the corruptions.
   """
-  # No more references are read than are corrupted.
+  # Reads only the references that are corrupted.
   rows = pair_store.spread_rows(len(pairs), max(count // per_reference, 2))
   sources, references = pair_store.texts_of(pairs, rows)
   return corruptions_lib.Corruptor(config, sources, references, seed=seed)
@@ -50,13 +49,13 @@ def samples(
   """Draws samples for training sources, scored by chrF to the reference.
 
   Args:
-    sampler: of the policy.
-    params: of the policy.
-    pairs: the training sources.
-    vocabulary: to turn tokens into text.
-    num_sources: of them that are sampled for, evenly spread.
+    sampler: sampler of the policy.
+    params: parameters of the policy.
+    pairs: training pairs.
+    vocabulary: decodes tokens.
+    num_sources: number of sources to sample for, evenly spread.
     chrf_beta: see `CorruptionConfig`.
-    seed: of the draws.
+    seed: sampling seed.
   """
   drawn = sampler.sample(
     params,
@@ -75,7 +74,7 @@ def samples(
 
 
 def rated(ratings: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
-  """Ratings as scored texts."""
+  """Converts ratings to scored texts."""
   return corruptions_lib.ScoredTexts(
     ratings.source, ratings.hypothesis, ratings.score
   )
@@ -84,7 +83,7 @@ def rated(ratings: ratings_lib.Ratings) -> corruptions_lib.ScoredTexts:
 def spread(
   texts: corruptions_lib.ScoredTexts, limit: int
 ) -> corruptions_lib.ScoredTexts:
-  """The texts of sources that are evenly spread, about `limit` at most."""
+  """Returns the texts of evenly spread sources, at most about `limit`."""
   rows = spread_rows(texts.sources, limit)
   return corruptions_lib.ScoredTexts(
     [texts.sources[row] for row in rows],
@@ -94,7 +93,7 @@ def spread(
 
 
 def spread_rows(sources: Sequence[str], limit: int) -> np.ndarray:
-  """All rows of sources that are evenly spread, about `limit` rows at most."""
+  """Returns all rows of evenly spread sources, at most about `limit` rows."""
   groups = reward_agreement.grouped(sources)
   count = int(groups.max()) + 1
   chosen = pair_store.spread_rows(count, max(1, count * limit // len(groups)))
@@ -109,13 +108,13 @@ def probe(
   """Measures how a model ranks corruptions of references.
 
   Args:
-    score: of texts.
-    corruptor: over the references.
-    count: corruptions.
+    score: scores texts.
+    corruptor: corruptor of the references.
+    count: number of corruptions.
 
   Returns:
     pearson: correlation with chrF to the reference; prefers_reference: share of
-    the corruptions to which their reference is preferred.
+    corruptions that score below their reference.
   """
   texts = corruptor.scored(count)
   references = [

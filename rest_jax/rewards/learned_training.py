@@ -19,19 +19,19 @@ from rest_jax.rewards import base, blocks, corruptions, learned, learned_rows
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.training import trainer as trainer_lib
 
-# Of a pass with dropout, on each device.
+# Rows per device in a pass with dropout.
 _UNCERTAINTY_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitter:
-  """A scalar model, and what its trainings and measurements share.
+  """Trains a scalar model and scores texts with it.
 
   Attributes:
     model: the model.
-    vocabulary: what it reads text with.
+    vocabulary: its vocabulary.
     scoring: maximum lengths, and shapes of scoring.
-    mesh_config: devices and rules.
+    mesh_config: devices and sharding rules.
   """
 
   model: scalar.ScalarModel
@@ -58,26 +58,25 @@ class Fitter:
     """Fits standardised scores.
 
     Args:
-      trainer: length, optimiser, batches.
-      params: where to start from.
-      texts: what to fit.
-      weights: float [n], one for each text; None weighs all alike.
-      scale: of the scores.
-      loss: weighted least squares, or order within a source beside it.
+      trainer: number of steps, optimiser, batches.
+      params: initial parameters.
+      texts: texts and scores to fit.
+      weights: float [n], one per text; None for equal weights.
+      scale: scale of the scores.
+      loss: weighted least squares, alone or with order within a source.
       chosen_by: held-out texts; the checkpoint that agrees best with their
         scores is kept.
-      within_source: whether that is by pairs of one source in their order,
-        where enough sources have any; by Pearson's correlation otherwise.
-      directory: of the training.
-      description: the words before the progress bar.
-      beside: what other rewards add to that of each text of `chosen_by`, in
-        standard deviations of `scale`: the sums are correlated. None for
-        nothing.
-      warn: is told that many rows were cut; None logs it.
+      within_source: measure agreement by pairs of one source, if enough sources
+        have such pairs; otherwise by Pearson's correlation.
+      directory: folder of the training.
+      description: label of the progress bar.
+      beside: other rewards to add to that of each text of `chosen_by` before
+        measuring agreement, in standard deviations of `scale`; None for none.
+      warn: called if many rows were truncated; None logs it.
 
     Returns:
-      The parameters of the best checkpoint and a summary, which says too how
-      many rows were `truncated`.
+      The parameters of the best checkpoint, and a summary with the number of
+      `truncated` rows.
     """
     rows = learned_rows.RewardRows.of_texts(
       description,
@@ -89,7 +88,8 @@ class Fitter:
       hypotheses_per_row=loss.hypotheses_per_row,
       warn=warn,
     )
-    # A batch has as many target tokens, whatever the hypotheses per row.
+    # The number of target tokens per batch does not depend on hypotheses per
+    # row.
     trainer = dataclasses.replace(
       trainer,
       tokens_per_batch=max(
@@ -138,17 +138,17 @@ class Fitter:
     num_draws: int,
     seed: int,
   ) -> np.ndarray:
-    """The standard deviation of each text's reward under dropout.
+    """Returns the standard deviation of each text's reward under dropout.
 
     Source: Gal and Ghahramani, Dropout as a Bayesian Approximation (arXiv
     1506.02142), section 4.
 
     Args:
-      params: of the model.
-      texts: n texts; their scores are not read.
+      params: parameters of the model.
+      texts: n texts; their scores are ignored.
       dropout_rate: in (0, 1).
-      num_draws: passes, at least 2.
-      seed: of the passes.
+      num_draws: number of passes, at least 2.
+      seed: seed of the passes.
 
     Returns:
       float32 [n], in the unit of the reward.
@@ -196,7 +196,7 @@ class Fitter:
     beside: np.ndarray | None,
     within_source: bool,
   ) -> trainer_lib.EvaluateFn:
-    """Judges parameters by agreement with the scores of texts."""
+    """Measures the agreement of parameters with the scores of texts."""
     added = np.zeros(len(texts.sources)) if beside is None else beside
     scorer = learned.Scorer(self.model, self.mesh_config)
     plan = self._plan(texts)

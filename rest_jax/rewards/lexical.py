@@ -1,7 +1,7 @@
-"""chrF, BLEU and TER to the reference, by sacrebleu, as rewards.
+"""chrF, BLEU and TER to the reference as rewards, computed with sacrebleu.
 
-They need a reference for each source, so they are for Grow steps on pairs. D's
-own references agree with themselves: in D_g they have the best reward of all.
+They need a reference per source, so Grow needs pairs. D's own references equal
+themselves, so they have the highest reward in D_g.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ from sacrebleu import metrics as sacrebleu_metrics
 from rest_jax import settings
 from rest_jax.rewards import base, reference_text
 
-_LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
+_LOOKED_AT = 1_000  # References from which BLEU's tokeniser is chosen.
 
 
 class _Lexical(base.OwnReward):
-  """What the three share."""
+  """Base of the metrics of this module."""
 
   needs_references = True
 
   @functools.cached_property
   def _metric(self) -> Any:
-    """Sacrebleu's metric of these settings."""
+    """Returns sacrebleu's metric with these settings."""
     raise NotImplementedError
 
   def _reward(self, hypothesis: str, reference: str) -> float:
-    """The metric of one hypothesis on the scale of the reward."""
+    """Returns the metric of one hypothesis on the scale of the reward."""
     return self._metric.sentence_score(hypothesis, [reference]).score / 100.0
 
   def described(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class _Lexical(base.OwnReward):
     """Scores each hypothesis; see `base.Reward.score`."""
     references = base.needed(self.name, references)
     base.check_texts(sources, hypotheses, references)
-    # Each distinct pair once: samples of a source are often the same text.
+    # Each distinct pair once: samples of a source are often equal.
     known: dict[tuple[str, str], float] = {}
     rewards = np.empty(len(hypotheses), np.float32)
     for row, pair in enumerate(zip(hypotheses, references, strict=True)):
@@ -63,16 +63,16 @@ class _Lexical(base.OwnReward):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chrf(_Lexical):
-  """chrF of a sentence over 100: in [0, 1], 1 for equal texts.
+  """Sentence chrF / 100: in [0, 1], 1 for equal texts.
 
   Source: Popović, chrF: character n-gram F-score (2015).
 
   Attributes:
     char_order: longest character n-grams.
     word_order: longest word n-grams; 2 is chrF++.
-    beta: weight of recall against precision. At 1 saying too much costs as much
-      as saying too little; at 2, sacrebleu's default, less.
-    name: of the reward.
+    beta: weight of recall against precision. At 1 superfluous text costs as
+      much as missing text; at 2, sacrebleu's default, less.
+    name: name of the reward.
   """
 
   char_order: int = 6
@@ -93,17 +93,17 @@ class Chrf(_Lexical):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bleu(_Lexical):
-  """BLEU of a sentence over 100: in [0, 1], 1 for equal texts.
+  """Sentence BLEU / 100: in [0, 1], 1 for equal texts.
 
-  Smoothed ('exp'), and without the orders that a short hypothesis cannot have,
-  as sacrebleu's `sentence_bleu` is.
+  Smoothed ('exp') and with effective order for short hypotheses, like
+  sacrebleu's `sentence_bleu`.
 
   Source: Papineni et al., BLEU (2002).
 
   Attributes:
-    tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None follows
-      the script of D's references once it is loaded.
-    name: of the reward.
+    tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None chooses
+      it by the script of D's references on loading.
+    name: name of the reward.
   """
 
   tokenize: str | None = None
@@ -136,10 +136,10 @@ class Bleu(_Lexical):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ter(_Lexical):
-  """1 - TER: 1 for equal texts, 0 where every word has to be edited.
+  """1 - TER: 1 for equal texts, 0 if every word has to be edited.
 
-  It falls below 0 for hypotheses much longer than the reference. It is not
-  clamped, since a clamp makes ties.
+  It is negative for hypotheses much longer than the reference, and not clamped,
+  since clamping makes ties.
 
   Source: Snover et al., A Study of Translation Edit Rate (2006).
 
@@ -148,7 +148,7 @@ class Ter(_Lexical):
     asian_support: split Chinese, Japanese and Korean into characters; needs
       `normalized`.
     case_sensitive: whether case counts.
-    name: of the reward.
+    name: name of the reward.
   """
 
   normalized: bool = False
@@ -186,7 +186,7 @@ class Ter(_Lexical):
 
 
 def _references(resources: base.Resources) -> list[str]:
-  """References of D, evenly spread."""
+  """Returns some references of D, evenly spread."""
   pairs = resources.pairs
   rows = range(0, len(pairs), -(-len(pairs) // _LOOKED_AT))
   return [pairs.reference_text(row) for row in rows]

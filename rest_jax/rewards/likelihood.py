@@ -1,10 +1,10 @@
-"""The log-probability that a policy gives a text, as a reward.
+"""The log-probability of a text under a policy, as a reward.
 
 What a translation model finds unlikely is often wrong, whoever wrote it.
 
 Source: Prism (arXiv 2004.14564), which scores any text by a translation model's
-log-probability a token; Fomicheva et al. (arXiv 2005.10608), who score a system's
-outputs by its own.
+log-probability per token; Fomicheva et al. (arXiv 2005.10608), who score a
+system's outputs by its own.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from rest_jax.models import policy as policy_lib
 
 @dataclasses.dataclass(frozen=True)
 class MeanLogProb:
-  """A policy that says log pi(y | x) / |y| of y, in nats; EOS counts.
+  """Returns log pi(y | x) / |y| of a policy, in nats; |y| includes EOS.
 
   Attributes:
     policy: the network.
@@ -44,7 +44,7 @@ class MeanLogProb:
     hidden: Float[Array, 'R T D'],
     targets: Int[Array, 'R T'],
   ) -> Float[Array, ' R']:
-    """At most 0; see `learned.TextModel`."""
+    """Returns numbers of at most 0; see `learned.TextModel`."""
     logits = self.module.apply({'params': params}, hidden, method='logits')
     log_probs = policy_lib.target_log_probs(jnp.asarray(logits), targets)
     real = targets != types.PAD_ID

@@ -1,12 +1,11 @@
 """MetricX-23 and MetricX-24 as a reward, in JAX.
 
-MetricX is an mT5 that reads source, candidate and perhaps reference as one text
-and answers with one number: the logit of the piece `<extra_id_10>` at the
-decoder's first step, clamped to [0, 25], an error score. The reward is its
-negative.
+MetricX is an mT5 that reads source, candidate and optionally reference as one
+text. Its score is the logit of the piece `<extra_id_10>` at the decoder's first
+step, clamped to [0, 25]: an error score. The reward is its negative.
 
-Source: Juraska et al., MetricX-23 (WMT 2023) and MetricX-24 (WMT 2024). The
-numbers are checked against those that the authors' model computes.
+Source: Juraska et al., MetricX-23 (WMT 2023) and MetricX-24 (WMT 2024). Tests
+compare the scores with those of the authors' model.
 """
 
 import collections
@@ -53,21 +52,21 @@ class MetricX:
   """A released MetricX checkpoint.
 
   Attributes:
-    directory: a folder of Hugging Face with `config.json` and safetensors.
-    version: 23 or 24: how the parts of an input are joined.
+    directory: Hugging Face folder with `config.json` and safetensors.
+    version: 23 or 24, which determines the format of inputs.
     with_reference: whether it reads the reference; False for quality estimation
-      ('QE', and all of MetricX-24's hybrid models may go without).
+      ('QE' models; MetricX-24's hybrid models support both).
     vocabulary_file: mT5's sentencepiece model; None for `spiece.model` in the
       folder.
-    dtype: of parameters and activations, 'float32' or 'bfloat16'; the score is
-      float32 always.
-    max_input_length: tokens with EOS. Longer inputs are cut and counted. The
-      EOS is then dropped, as MetricX was trained.
-    length_buckets: rising lengths that inputs are padded to; each is compiled
-      once. The last holds `max_input_length`.
-    tokens_per_call: tokens that a call computes on, about, on each device.
-    calls_in_flight: calls handed to the device ahead of the one awaited.
-    name: of the reward, in files and results.
+    dtype: type of parameters and activations, 'float32' or 'bfloat16'; the
+      score is always float32.
+    max_input_length: maximum tokens with EOS. Longer inputs are truncated and
+      counted. EOS is then dropped, as in the training of MetricX.
+    length_buckets: ascending lengths that inputs are padded to; each is
+      compiled once. The last must hold `max_input_length`.
+    tokens_per_call: approximate number of tokens per call and device.
+    calls_in_flight: calls submitted to the device ahead of the awaited one.
+    name: name of the reward in files and results.
   """
 
   directory: str
@@ -111,7 +110,7 @@ class MetricX:
     return pathlib.Path(self.directory) / VOCABULARY_FILE
 
   def check(self) -> str:
-    """Reads the vocabulary, and of the checkpoint names and shapes alone."""
+    """Reads the vocabulary, and names and shapes of the checkpoint."""
     folder = safetensors_folder.Folder(self.directory)
     config = huggingface.check_scalar_model(folder, SCORE_PIECE)
     vocabulary = vocabularies.Vocabulary(self.vocabulary_path)
@@ -134,20 +133,20 @@ class MetricX:
     return f'MetricX-{self.version} of {self.directory}, {kind}, {self.dtype}'
 
   def load(self, resources: base.Resources) -> 'MetricXReward':
-    """Checks the checkpoint; its weights are read when something is scored."""
+    """Checks the checkpoint; weights are read at the first scoring."""
     return MetricXReward(self, resources.mesh)
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """What a call of `MetricXReward.measured_score` did.
+  """Statistics of a call of `MetricXReward.measured_score`.
 
   Attributes:
-    hypotheses: rewards that were asked for.
+    hypotheses: number of requested rewards.
     inputs: distinct inputs, each scored once.
-    truncated: distinct inputs that were cut at the maximum length.
-    real_token_share: real tokens / tokens computed on, in (0, 1].
-    seconds: wall time, compilation included.
+    truncated: distinct inputs truncated at the maximum length.
+    real_token_share: real tokens / computed tokens, in (0, 1].
+    seconds: wall time, including compilation.
   """
 
   hypotheses: int
@@ -165,14 +164,14 @@ class MetricXReward:
   """The negative of a MetricX score, in [-25, 0]; see `base.Reward`.
 
   Attributes:
-    name: of the reward.
-    digest: of settings, vocabulary and the checkpoint's files.
+    name: name of the reward.
+    digest: digest of settings, vocabulary and the checkpoint's files.
     needs_references: whether the score reads references.
     config: the settings.
   """
 
   def __init__(self, config: MetricX, mesh_config: mesh_lib.MeshConfig):
-    """Checks the folder; see `MetricX.check` for what is refused."""
+    """Checks the folder; raises the errors of `MetricX.check`."""
     config.check()
     self.name = config.name
     self.needs_references = config.needs_references
@@ -196,7 +195,7 @@ class MetricXReward:
   @functools.cached_property
   def digest(self) -> str:
     described = settings.describe(self.config)
-    # Where the files lie does not change what they say.
+    # The digest does not depend on the path of the files.
     for name in ('directory', 'vocabulary_file'):
       del described[name]
     described['vocabulary'] = self._vocabulary.digest
@@ -208,7 +207,7 @@ class MetricXReward:
 
   @functools.cached_property
   def _params(self) -> types.Params:
-    """The parameters on the devices, read when first needed."""
+    """Returns the parameters on the devices, read at the first call."""
     params = huggingface.load_scalar_model(
       self._folder, SCORE_PIECE, dtype=self.config.dtype
     )
@@ -231,7 +230,7 @@ class MetricXReward:
     hypotheses: Sequence[str],
     references: base.References = None,
   ) -> tuple[Float32[np.ndarray, ' n'], Statistics | None]:
-    """As `score`, with what it took; None where there was nothing to do."""
+    """As `score`, with statistics; None if there was nothing to score."""
     base.check_texts(sources, hypotheses, references)
     if not len(sources):
       return np.zeros(0, np.float32), None
@@ -270,7 +269,7 @@ class MetricXReward:
     hypotheses: Sequence[str],
     references: base.References = None,
   ) -> list[str]:
-    """The text that the encoder reads, for each hypothesis."""
+    """Returns the encoder's text for each hypothesis."""
     form = FORMS[self.config.version, self.config.with_reference]
     if self.config.with_reference:
       references = base.needed(self.name, references)
@@ -284,19 +283,19 @@ class MetricXReward:
     ]
 
   def encode(self, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
-    """Tokens of each input without EOS, and how many inputs were cut."""
+    """Returns tokens per input without EOS, and how many were truncated."""
     rows = self._vocabulary.encode_batch(texts)
-    # With its EOS an input has at most `max_input_length` tokens; then the EOS
-    # goes.
+    # An input has at most `max_input_length` tokens with EOS; then EOS is
+    # dropped.
     longest = self.config.max_input_length - 1
     return [row[:longest] for row in rows], sum(len(r) > longest for r in rows)
 
   def scores(self, tokens: Sequence[np.ndarray]) -> Float32[np.ndarray, ' n']:
-    """MetricX's own scores of token ids: in [0, 25], lower is better.
+    """Returns MetricX's own scores: in [0, 25], lower is better.
 
     Args:
-      tokens: n inputs, each at least one token, without EOS; at most the
-        largest of `length_buckets`.
+      tokens: n inputs of token ids without EOS, with at least one token and at
+        most the largest of `length_buckets`.
 
     Returns:
       n scores.
@@ -306,7 +305,7 @@ class MetricXReward:
   def _scores(
     self, tokens: ragged.Ragged
   ) -> tuple[Float32[np.ndarray, ' n'], int]:
-    """Scores inputs; returns them and the number of tokens computed on."""
+    """Returns the scores of inputs and the number of computed tokens."""
     scores = np.full(len(tokens), np.nan, np.float32)
     waiting = collections.deque()
     padded = 0
@@ -333,13 +332,13 @@ class MetricXReward:
           fetch()
       while waiting:
         fetch()
-    # NaN stays NaN, for the caller to name.
+    # NaN stays NaN; the caller reports it.
     return np.clip(scores, 0.0, WORST_SCORE), padded
 
   def _calls(
     self, lengths: Int[np.ndarray, ' n']
   ) -> Iterator[tuple[Int[np.ndarray, ' B'], int]]:
-    """Yields the inputs of each call, filled up with NONE, and its length."""
+    """Yields the inputs of each call, padded with NONE, and its length."""
     padded = blocks.bucket(self.config.length_buckets, lengths)
     for length in np.unique(padded):
       members = np.flatnonzero(padded == length)
@@ -358,8 +357,8 @@ class MetricXReward:
 def first_values(
   model: scalar.ScalarModel, params: types.Params, inputs: Int[Array, 'B S']
 ) -> Float[Array, ' B']:
-  """The scalar of each input at the decoder's first position."""
+  """Returns the scalar of each input at the decoder's first position."""
   start = jnp.full((inputs.shape[0], 1), types.DECODER_START_ID, jnp.int32)
-  # Without targets: the one position is read, whatever would come next.
+  # No targets: only the first position is read.
   values = model.module.apply({'params': params}, inputs, start)
   return jnp.asarray(values)[:, 0]

@@ -1,4 +1,4 @@
-"""The affine scale on which rewards are filtered and reported."""
+"""The affine scale of normalised rewards."""
 
 import dataclasses
 import math
@@ -14,16 +14,16 @@ class Normalizer:
 
   R(x, y) = (raw - low) / (high - low)
 
-  It is made once a run, from the rewards of the first D_g, and then stays as it
-  is, so that thresholds and results of all steps have one scale. The result is
-  not clamped: a clamp makes ties among the best samples, which filters compare.
+  It is computed once per run, from the rewards of D_1, so that thresholds and
+  results of all steps have one scale. The result is not clamped: clamping makes
+  ties among the best samples, which filters compare.
 
-  Note: the paper reports rewards between 0 and 1 (x 100 in its figures) and
-  does not say how they were scaled; this scale is ours.
+  Note: the paper reports rewards between 0 and 1 (x 100 in its figures) without
+  saying how they are scaled; this scale is ours.
 
   Attributes:
-    low: the raw reward that becomes 0.
-    high: the raw reward that becomes 1, above `low`.
+    low: raw reward that becomes 0.
+    high: raw reward that becomes 1, above `low`.
   """
 
   low: float
@@ -51,22 +51,22 @@ class Normalizer:
     low_percentile: float = 0.5,
     high_percentile: float = 99.5,
   ) -> 'Normalizer':
-    """Makes the scale of a set of raw rewards.
+    """Computes the scale from raw rewards.
 
-    Percentiles rather than the extremes: one strange sample among millions
-    must not set the scale.
+    It uses percentiles instead of extremes, so that one outlier among millions
+    of samples does not determine the scale.
 
     Args:
       raw: raw rewards of D_1.
-      low_percentile: in [0, 100); the raw reward there becomes 0.
-      high_percentile: in (low_percentile, 100]; it becomes 1.
+      low_percentile: in [0, 100); this percentile becomes 0.
+      high_percentile: in (low_percentile, 100]; this percentile becomes 1.
 
     Returns:
       The normaliser.
 
     Raises:
-      ValueError: if there are none, one is not finite, or both percentiles
-        agree.
+      ValueError: if there are no rewards, one is not finite, or both
+        percentiles are equal.
     """
     if not 0.0 <= low_percentile < high_percentile <= 100.0:
       raise ValueError(
@@ -86,17 +86,17 @@ class Normalizer:
     return cls(float(low), float(high))
 
   def __call__(self, raw: Float[np.ndarray, '*n']) -> Float32[np.ndarray, '*n']:
-    """Normalises raw rewards; NaN stays NaN, for the store to refuse."""
+    """Normalises raw rewards; NaN stays NaN, and the store refuses it."""
     raw = np.asarray(raw, np.float64)
     return ((raw - self.low) / (self.high - self.low)).astype(np.float32)
 
   def to_json(self) -> dict[str, float]:
-    """Returns what a manifest records."""
+    """Returns the JSON values for a manifest."""
     return {'low': self.low, 'high': self.high}
 
   @classmethod
   def from_json(cls, content: dict[str, Any]) -> 'Normalizer':
-    """Reads what `to_json` returned."""
+    """Reads the result of `to_json`."""
     try:
       return cls(content['low'], content['high'])
     except (KeyError, TypeError) as error:

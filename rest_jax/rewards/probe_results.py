@@ -1,4 +1,4 @@
-"""How a reward answers to probes: shares of cases that it orders rightly."""
+"""Results of reward probes: shares of cases in the right order."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -9,24 +9,24 @@ import numpy as np
 from rest_jax.evaluation import shares
 from rest_jax.rewards import base, probes
 
-# Of the cases that a reward got most wrong, for people to read.
+# Number of worst cases to keep for people to read.
 _NUM_EXAMPLES = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probed:
-  """The answer to one probe or control.
+  """Result of one probe or control.
 
   Attributes:
-    name: of the probe.
-    is_control: whether the reward should not move.
+    name: name of the probe.
+    is_control: whether the reward should not change.
     count: number of references that the change applies to; 0 tested nothing.
-    share: of them, with R(x, reference) > R(x, changed), clustered by source;
-      None for a control, or without cases.
+    share: share of cases with R(x, reference) > R(x, changed), clustered by
+      source; None for a control, or without cases.
     mean_drop: mean of R(x, reference) - R(x, changed), in the reward's unit;
-      of a control the mean of its size. None without cases.
-    examples: cases of the smallest drop (of a control the largest move), each
-      with source, reference, changed and drop.
+      for a control of its absolute value. None without cases.
+    examples: cases with the smallest drop (for a control the largest change),
+      each with source, reference, changed and drop.
   """
 
   name: str
@@ -39,19 +39,19 @@ class Probed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-  """The answers to all probes.
+  """Results of all probes.
 
   Attributes:
     reward: name of the reward.
-    num_pairs: references that were to be changed.
-    mean: R(x, reference), mean over them, in the reward's unit.
-    std: its standard deviation: what a drop is large or small against.
-    probed: an answer for each probe.
-    agreement: with held-out ratings, by split, then by the name of the reward
-      and those of its parts: statistics by name, those within a source first,
+    num_pairs: number of references.
+    mean: mean R(x, reference), in the reward's unit.
+    std: its standard deviation, the unit to judge a drop by.
+    probed: one result per probe.
+    agreement: agreement with held-out ratings by split and by name of the
+      reward and its parts: statistics by name, those within a source first,
       each with value, low and high.
-    weights: of an ensemble's components by the names of their rewards, fitted
-      to the dev ratings.
+    weights: weights of an ensemble's components by reward name, fitted to the
+      dev ratings.
   """
 
   reward: str
@@ -65,7 +65,7 @@ class Report:
   weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def missed(self, minimum: float) -> list[Probed]:
-    """The probes with cases whose share is below a minimum."""
+    """Returns the probes with cases whose share is below a minimum."""
     return [
       probed
       for probed in self.probed
@@ -74,7 +74,7 @@ class Report:
 
   @property
   def untested(self) -> list[Probed]:
-    """Probes and controls that found no case."""
+    """Returns probes and controls without cases."""
     return [probed for probed in self.probed if not probed.count]
 
 
@@ -91,23 +91,23 @@ def measure(
 
   Args:
     config: which probes.
-    reward: R. One that is given references has seen the right answer: only how
-      much a change costs says something of it.
+    reward: R. If it reads references, it has seen the right answer: then only
+      the size of a drop is informative.
     sources: n texts.
     references: n texts, n at least 2.
-    seed: of the changes.
-    evidence: gives the samples of each position of `sources` to a reward that
-      needs them.
+    seed: seed of the changes.
+    evidence: returns the samples of each position of `sources`, for a reward
+      that needs them.
 
   Returns:
-    The answers, in the order of the configuration. A tie is no right answer.
+    The results, in the order of the configuration. A tie is not a right answer.
   """
   cases = probes.cases(config, sources, references, seed=seed)
   hypotheses, rows_asked = list(references), list(range(len(references)))
   for found in cases.values():
     hypotheses += found.texts
     rows_asked += found.rows
-  # One call: a learned reward encodes each source once.
+  # In one call, so that a learned reward encodes each source once.
   answered = base.score(
     reward,
     [sources[row] for row in rows_asked],
@@ -175,7 +175,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> Report:
-  """Reads what `to_json` gives."""
+  """Reads the result of `to_json`."""
   answers = [
     {
       **entry,

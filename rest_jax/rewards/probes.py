@@ -1,11 +1,11 @@
-"""The "unit tests" of a reward: one change to a reference, with a known effect.
+"""Reward probes: "unit tests" that change a reference with a known effect.
 
 A probe makes a reference worse in one way that a reward must notice: R(x,
 reference) > R(x, changed). A control changes what carries no meaning, and the
-reward should hardly move.
+reward should hardly change.
 
-Source: ReST (arXiv 2308.08998), A.4, which names such tests of a reward model
-and not what they are; these are ours.
+Source: ReST (arXiv 2308.08998), A.4, which mentions such tests of a reward
+model without listing them; these are ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from rest_jax import settings
 from rest_jax.data import words as words_lib
 from rest_jax.rewards import corruption_kinds, corruptions
 
-# Draws of a changed text or of another pair that may turn out the same.
+# Attempts to draw a changed text or another pair, which may come out equal.
 _TRIES = 10
 _SPLITS = ('train', 'validation', 'test')
 _SENTENCE_END = re.compile(r'[.!?:]\W*$')
@@ -39,23 +39,23 @@ _CONTRACTIONS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-  """Which probes are made of which pairs. Words are in small letters.
+  """Settings of the probes. Words are in lower case.
 
-  The word lists' defaults are for English references; those for German are in
-  `gin_configs/probes/german.gin`. An empty list switches its probe off.
+  The default word lists are English; `gin_configs/probes/german.gin` has German
+  ones. An empty list disables its probe.
 
   Attributes:
-    minimum: the least share of cases in which a probe's change must lower the
-      reward, in [0, 1]; None asks for nothing.
-    split: the pairs whose references are changed.
-    max_sources: change this many references, evenly spread, and compare with
-      the ratings of as many sources of a split; None for all.
+    minimum: smallest share of cases in which a probe's change must lower the
+      reward, in [0, 1]; None for no minimum.
+    split: split of the pairs whose references are changed.
+    max_sources: number of references to change, evenly spread, and of rated
+      sources per split to compare with; None for all.
     names: which of PROBES and CONTROLS.
-    negations: words that turn a sentence round; the first one is put in.
-    auxiliaries: words after which a negation may be put.
-    number_words: numbers written as words, exchanged for one another.
-    not_names: words with a capital inside a sentence that are no names.
-    contractions: (full, short) phrases that mean the same.
+    negations: words that negate a sentence; the first one is inserted.
+    auxiliaries: words after which a negation may be inserted.
+    number_words: numbers written as words, exchanged for each other.
+    not_names: capitalised words inside a sentence that are not names.
+    contractions: (full, short) phrases with the same meaning.
   """
 
   minimum: float | None = settings.recorded(default=None)
@@ -93,15 +93,15 @@ class ProbeConfig:
 
 
 class Texts(NamedTuple):
-  """What a probe may use.
+  """Texts that a probe may use.
 
   Attributes:
     source: x.
     reference: the text to change.
-    other_source: that of another pair, with other texts on both sides; empty
-      if there is none.
-    other_reference: likewise.
-    entities: words with a capital, of all references.
+    other_source: source of another pair with different texts; empty if there is
+      none.
+    other_reference: reference of that pair.
+    entities: capitalised words of all references.
   """
 
   source: str
@@ -111,7 +111,7 @@ class Texts(NamedTuple):
   entities: Sequence[str]
 
 
-# Returns the reference where the change does not apply.
+# Returns the reference if the change does not apply.
 Probe = Callable[[Texts, random.Random, ProbeConfig], str]
 
 
@@ -119,8 +119,8 @@ class Cases(NamedTuple):
   """The references to which a probe applies.
 
   Attributes:
-    rows: their numbers, rising.
-    texts: what the probe made of each.
+    rows: their indices, ascending.
+    texts: the changed text of each.
   """
 
   rows: list[int]
@@ -137,7 +137,7 @@ def _permuted(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
 
 
 def _truncated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  """The first half, rounded down; of one word nothing is left but `empty`."""
+  """Returns the first half of the words; one word is not changed."""
   spans = words_lib.spans(texts.reference)
   if len(spans) < 2:
     return texts.reference
@@ -153,7 +153,7 @@ def _copied_source(
 def _wrong_language(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
-  """Another pair's source: the source's language, and another meaning."""
+  """Returns another pair's source: the wrong language and another meaning."""
   return texts.other_source or texts.reference
 
 
@@ -174,7 +174,7 @@ def _added_sentence(
 def _changed_number(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
-  """Digits first, else a number word, as "Two," becomes "Six,"."""
+  """Changes digits, else a number word: "Two," becomes "Six,"."""
   text = texts.reference
   words = words_lib.split_words(text)
   if found := corruption_kinds.numbers(words):
@@ -192,7 +192,7 @@ def _changed_number(
 def _dropped_negation(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
-  """Short forms are written out first: "isn't" becomes "is"."""
+  """Removes a negation; contractions are expanded first: "isn't" to "is"."""
   text = texts.reference
   for full, short in _negative(config):
     text = _rewrite(text, short, full)
@@ -206,7 +206,7 @@ def _dropped_negation(
 def _added_negation(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
-  """After an auxiliary, where there is no negation yet."""
+  """Inserts a negation after an auxiliary, if there is none yet."""
   text = texts.reference
   words = words_lib.split_words(text)
   cores = [words_lib.split_marks(word)[1] for word in words]
@@ -224,7 +224,7 @@ def _added_negation(
 def _swapped_entity(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
-  """A word with a capital gives way to one of another reference."""
+  """Replaces a capitalised word by one of another reference."""
   words = words_lib.split_words(texts.reference)
   found = _entities(words, config)
   present = {words_lib.split_marks(word)[1] for word in words}
@@ -235,13 +235,13 @@ def _swapped_entity(
 
 
 def _first_case(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  """The first letter in the other case."""
+  """Changes the case of the first letter."""
   text = texts.reference
   return text[:1].swapcase() + text[1:]
 
 
 def _final_mark(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  """Without the full stop at the end, or with one where no mark is."""
+  """Removes the final full stop, or adds one where there is no mark."""
   text = texts.reference.rstrip()
   if text.endswith(('.', '。')):
     return text[:-1].rstrip()
@@ -251,7 +251,7 @@ def _final_mark(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
 
 
 def _contraction(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  """A phrase in its other form, as "is not" becomes "isn't"."""
+  """Changes between "is not" and "isn't"."""
   rewritten = [
     _rewrite(texts.reference, old, new)
     for pair in config.contractions
@@ -291,19 +291,19 @@ def cases(
 ) -> dict[str, Cases]:
   """Changes every reference in every way that applies to it.
 
-  A changed text depends on the pairs, the probe, the row and the seed alone.
+  A changed text depends only on the pairs, the probe, the row and the seed.
 
   Args:
     config: see `ProbeConfig`.
     sources: n texts.
     references: n texts, n at least 2.
-    seed: of all draws.
+    seed: seed of all changes.
 
   Returns:
-    For each name of the configuration the references that it changes.
+    The changed references by name of the probe.
 
   Raises:
-    ValueError: if there are not at least two pairs.
+    ValueError: if there are fewer than two pairs.
   """
   if len(sources) != len(references) or len(references) < 2:
     raise ValueError(
@@ -339,7 +339,7 @@ def _another_pair(
   references: Sequence[str],
   draw: random.Random,
 ) -> tuple[str, str]:
-  """A random pair whose texts are not those of `row`, or two empty texts."""
+  """Returns a random pair that differs from `row`, or two empty texts."""
   for _ in range(_TRIES):
     other = corruption_kinds.another_row(row, len(references), draw)
     if sources[other] != sources[row] and references[other] != references[row]:
@@ -350,7 +350,7 @@ def _another_pair(
 def _changed(
   probe: Probe, texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str | None:
-  """What a probe makes of a reference; None if it stays the same."""
+  """Returns the changed reference; None if it stays the same."""
   kept = words_lib.split_words(texts.reference)
   for _ in range(_TRIES):
     text = probe(texts, draw, config)
@@ -360,7 +360,7 @@ def _changed(
 
 
 def _entities(words: Sequence[str], config: ProbeConfig) -> list[int]:
-  """Positions of words with a capital that do not begin a sentence."""
+  """Returns positions of capitalised words inside a sentence."""
   found = []
   for index in range(1, len(words)):
     core = words_lib.split_marks(words[index])[1]
@@ -374,7 +374,7 @@ def _entities(words: Sequence[str], config: ProbeConfig) -> list[int]:
 
 
 def _negative(config: ProbeConfig) -> list[tuple[str, str]]:
-  """The contractions that hold a negation."""
+  """Returns the contractions that contain a negation."""
   return [
     (full, short)
     for full, short in config.contractions
@@ -383,7 +383,7 @@ def _negative(config: ProbeConfig) -> list[tuple[str, str]]:
 
 
 def _rewrite(text: str, old: str, new: str) -> str:
-  """Replaces whole words wherever they stand, and keeps a capital."""
+  """Replaces whole words everywhere, and keeps capitals."""
   pattern = re.escape(old).replace("'", "['’]")
   return re.sub(
     rf'(?<!\w){pattern}(?!\w)',
@@ -394,12 +394,12 @@ def _rewrite(text: str, old: str, new: str) -> str:
 
 
 def _replace_core(text: str, position: int, new: str) -> str:
-  """Replaces a word, but not the marks before and after it."""
+  """Replaces a word and keeps the punctuation around it."""
   word = words_lib.split_words(text)[position]
   before, _, after = words_lib.split_marks(word)
   return words_lib.replace_word(text, position, f'{before}{new}{after}')
 
 
 def _like(model: str, text: str) -> str:
-  """The text, with a capital if the model has one."""
+  """Returns the text, capitalised if the model is."""
   return text[:1].upper() + text[1:] if model[:1].isupper() else text

@@ -1,4 +1,4 @@
-"""What references look like: their script, and whether they are tokenised."""
+"""Properties of references: their script, and whether they are tokenised."""
 
 from collections.abc import Sequence
 import re
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from absl import logging
 from sacrebleu import metrics as sacrebleu_metrics
 
-# Scripts in which spaces do not part words, or part long ones (Korean).
+# Scripts whose words are not separated by spaces, or are long (Korean).
 _LETTERS = {
   'Chinese': '\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af',
   'Japanese': '\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f',
@@ -21,18 +21,18 @@ _LETTERS = {
 _PATTERNS = {
   name: re.compile(f'[{letters}]') for name, letters in _LETTERS.items()
 }
-# One of these characters says as much as some Latin letters.
+# One of these characters carries as much as several Latin letters.
 _LEAST_SHARE = 0.3
-# Japanese has many Chinese characters, Chinese hardly any kana.
+# Japanese has many Chinese characters; Chinese has hardly any kana.
 _KANA_SHARE = 0.1
 _TOKENIZERS = {
   'Chinese': ('zh',),
   'Japanese': ('ja-mecab', 'char'),
   'Korean': ('ko-mecab', 'char'),
 }
-# They find words by spaces and marks.
+# These split at spaces and punctuation.
 _BY_SPACES = ('13a', 'intl', 'none')
-# A mark with a space before it; what Moses' tokeniser or BPE leave behind.
+# A mark after a space; traces of Moses' tokeniser or BPE.
 _TOKENISED = re.compile(
   r'\s[.,](?:\s|$)|@-@|@@(?:\s|$)|&(?:apos|quot|amp|lt|gt|#\d+);'
 )
@@ -43,7 +43,7 @@ class Script(NamedTuple):
 
   Attributes:
     name: 'Chinese', 'Japanese', ...; '' for scripts with spaces.
-    share: of all letters; 0 for scripts with spaces.
+    share: its share of all letters; 0 for scripts with spaces.
   """
 
   name: str
@@ -57,7 +57,7 @@ def script_of(texts: Sequence[str]) -> Script:
     texts: references, or a sample of them.
 
   Returns:
-    The most frequent one, if 30 % of the letters or more are of such a script.
+    The most frequent one, if at least 30 % of the letters are of such scripts.
   """
   text = ''.join(texts)
   counts = {
@@ -86,8 +86,8 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
     references: texts, or a sample of them.
 
   Returns:
-    '13a' for scripts with spaces, 'zh' for Chinese; for Japanese and Korean
-    MeCab's where it is installed, otherwise 'char', as for Thai, Lao, Khmer,
+    '13a' for scripts with spaces, 'zh' for Chinese; MeCab's for Japanese and
+    Korean if it is installed, otherwise 'char', as for Thai, Lao, Khmer,
     Burmese and Tibetan.
   """
   script = script_of(references)
@@ -109,7 +109,7 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
 
 
 def is_unfit(tokenize: str, script: Script) -> bool:
-  """Whether a tokeniser of sacrebleu takes a sentence of a script for a word."""
+  """Returns whether a tokeniser reads a sentence of a script as one word."""
   if not script.name:
     return False
   return tokenize in _BY_SPACES or (
@@ -118,7 +118,7 @@ def is_unfit(tokenize: str, script: Script) -> bool:
 
 
 def tokenised_share(texts: Sequence[str]) -> float:
-  """Share of texts that look tokenised or escaped, such as 'So , he left .'."""
+  """Returns the share of texts that look tokenised, as 'So , he left .'."""
   if not texts:
     return 0.0
   return sum(bool(_TOKENISED.search(text)) for text in texts) / len(texts)

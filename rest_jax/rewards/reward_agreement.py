@@ -1,4 +1,4 @@
-"""How well a reward agrees with ratings that it was not trained on.
+"""Agreement of a reward with held-out ratings.
 
 ReST compares hypotheses of one source, so agreement within a source comes first.
 """
@@ -10,16 +10,16 @@ import numpy as np
 
 from rest_jax.evaluation import metrics, within_source
 
-# With fewer sources whose hypotheses were rated differently, accuracy within
-# sources says nothing.
+# Fewer sources with different ratings give no meaningful accuracy within a
+# source.
 MIN_PAIRED_SOURCES = 10
-# Intervals are of sources drawn again.
+# Intervals are from resampled sources.
 _MIN_SOURCES = 5
 _UNMEASURED = (
   f'fewer than {metrics.MIN_CORRELATED} rows, or {_MIN_SOURCES} sources, say '
   'nothing'
 )
-# The names of statistics in order of what they say about Improve steps.
+# Names of statistics, the most relevant for Improve steps first.
 WITHIN = ('pairwise_accuracy', 'pearson_within_source', 'best_of_n')
 LENGTH = ('reward_and_length', 'rating_and_length')
 OVERALL = ('pearson', 'spearman', 'kendall', 'pairwise_accuracy_all')
@@ -38,16 +38,16 @@ def agreement(
   Args:
     rewards: float [n].
     ratings: float [n], higher is better, any scale.
-    sources: n texts; those of one source are drawn together.
-    num_resamples: of the bootstrap.
-    seed: of the bootstrap.
+    sources: n texts; rows of one source are resampled together.
+    num_resamples: number of bootstrap resamples.
+    seed: seed of the bootstrap.
 
   Returns:
-    rows, sources, and, of `metrics.MIN_CORRELATED` rows and 5 sources or more,
-    for each statistic its value and the ends low and high of a 95 % interval,
-    in this order. Where 10 sources have hypotheses of different ratings:
-    pairs (their number), pairwise_accuracy, pearson_within_source and best_of_n
-    of `within_source.Ranking`. reward_and_length and rating_and_length: Pearson
+    rows and sources; with at least `metrics.MIN_CORRELATED` rows and 5 sources,
+    also value, low and high (a 95 % interval) of each statistic, in this order.
+    If 10 sources have hypotheses with different ratings: pairs (their number),
+    pairwise_accuracy, pearson_within_source and best_of_n of
+    `within_source.Ranking`. reward_and_length and rating_and_length: Pearson
     correlations of a source's mean with its length in characters. Over all rows:
     pearson, spearman, kendall (tau-b) and pairwise_accuracy_all.
   """
@@ -92,7 +92,7 @@ def agreement(
 
 
 def grouped(sources: Sequence[str]) -> np.ndarray:
-  """Numbers equal texts alike, from 0 in order of appearance; int64 [n]."""
+  """Numbers distinct texts from 0 in order of appearance; int64 [n]."""
   names: dict[str, int] = {}
   return np.asarray(
     [names.setdefault(text, len(names)) for text in sources], np.int64
@@ -116,7 +116,7 @@ def _entry(value: float, interval: tuple[float, float]) -> dict[str, float]:
 
 
 def line(result: dict[str, Any]) -> str:
-  """Returns the numbers of `agreement` in one line."""
+  """Formats the result of `agreement` in one line."""
   shown = [
     f'{name.replace("_", " ")} {_with_interval(found)}'
     for name, found in result.items()
@@ -128,15 +128,15 @@ def line(result: dict[str, Any]) -> str:
 
 
 def failure(result: Mapping[str, Any]) -> str | None:
-  """Says how a reward is not above chance on held-out ratings.
+  """Returns a message if a reward is at chance on held-out ratings.
 
   Args:
-    result: what `agreement` returned.
+    result: result of `agreement`.
 
   Returns:
-    The number and what it should be, by pairs of one source or, where there are
-    too few, by Pearson over all; None for a reward above chance, or where
-    neither is measured.
+    The number and what it should be: pairs of one source or, if there are too
+    few, Pearson over all rows. None for a reward above chance, or if neither is
+    measured.
   """
   for name, what, chance in (
     ('pairwise_accuracy', 'pairs of one source ordered as rated', 0.5),
@@ -151,13 +151,13 @@ def failure(result: Mapping[str, Any]) -> str | None:
 
 
 def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
-  """Says where a reward does not agree with ratings it was not trained on.
+  """Returns warnings about poor agreement with held-out ratings.
 
   Args:
-    found: what `agreement` returned, by split.
+    found: results of `agreement` by split.
 
   Returns:
-    At most one message for each kind of trouble, order within a source first.
+    At most one message per kind of problem, order within a source first.
   """
   troubles: dict[str, list[str]] = {}
   for split, result in found.items():
@@ -208,7 +208,7 @@ _MESSAGES = {
 
 
 def _trouble(result: Mapping[str, Any]) -> tuple[str | None, str]:
-  """Which of `_MESSAGES` a split's agreement asks for, and the number in it."""
+  """Returns the key in `_MESSAGES` for a split, and the number in it."""
   pearson, within = result.get('pearson'), result.get('pairwise_accuracy')
   if pearson is None:
     return (
@@ -231,7 +231,7 @@ def _with_interval(found: Mapping[str, float]) -> str:
 
 
 def _of_resample(statistic: Callable[..., float]) -> Callable[..., float]:
-  """A statistic that takes a resample of equal values for no agreement."""
+  """Makes a statistic count a resample of equal values as no agreement."""
   chance = 0.5 if statistic is metrics.pairwise_accuracy else 0.0
 
   def measure(rewards: np.ndarray, ratings: np.ndarray, *groups) -> float:

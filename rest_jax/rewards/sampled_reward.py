@@ -1,4 +1,4 @@
-"""The mean reward of sampled outputs: what Improve steps are chosen by."""
+"""The mean reward of sampled outputs, which chooses checkpoints of Improve."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,22 +16,21 @@ from rest_jax.sampling import sampler as sampler_lib
 
 @dataclasses.dataclass(frozen=True)
 class SampledReward:
-  """Evaluates a policy by the reward of what it samples.
+  """Evaluates a policy by the reward of its samples.
 
-  V(theta) = E_{x ~ D_eval, y ~ pi_theta(.|x)} [R(x, y)], estimated with the same
-  draws (common random numbers) at every call, so that checkpoints are compared
-  on equal terms.
+  V(theta) = E_{x ~ D_eval, y ~ pi_theta(.|x)} [R(x, y)], estimated with common
+  random numbers at every call, so that checkpoints are comparable.
 
   Attributes:
-    sampler: draws the outputs.
+    sampler: sampler of the policy.
     pairs: D_eval.
-    rows: the sources of it that are used.
-    vocabulary: to turn tokens into text.
+    rows: rows of the sources to use.
+    vocabulary: decodes tokens.
     reward: R.
-    normalizer: of the run.
-    seed: of the draws; differs from that of the reported evaluation.
-    evidence: gives the samples of a source by which a reward that needs them
-      judges; the same at every call.
+    normalizer: scale of the run.
+    seed: sampling seed; differs from that of the reported evaluation.
+    evidence: returns the samples of a source, for a reward that needs them; the
+      same at every call.
   """
 
   sampler: sampler_lib.Sampler
@@ -44,10 +43,10 @@ class SampledReward:
   evidence: rewards_base.Evidence | None = None
 
   def __call__(self, params: types.Params, step: int) -> dict[str, float]:
-    """Returns `objective` and `reward` (the same, normalised) and companions.
+    """Returns `objective` and `reward` (equal, normalised) and other metrics.
 
     Args:
-      params: of the policy.
+      params: parameters of the policy.
       step: not used.
 
     Returns:

@@ -1,1 +1,1 @@
-"""N samples for each source from an encoder-decoder policy."""
+"""Sampling of N outputs per source from an encoder-decoder policy."""

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest hypotheses that a few beams find."""
+"""Beam search."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from rest_jax.sampling import decode as decode_lib
 
 
 class Hypotheses(NamedTuple):
-  """K hypotheses of each source, the best first; a score of -inf is none."""
+  """K hypotheses per source, best first; a score of -inf marks an empty one."""
 
   scores: Float[Array, 'B K']
   log_probs: Float[Array, 'B K']
@@ -33,16 +33,16 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Beam:
-  """All that is fixed when beam search is compiled, but for array shapes.
+  """The compile-time settings of beam search.
 
-  A beam goes on by every token; of all continuations of a source's K beams the K
-  best without EOS live on, and those with EOS are kept by
+  Every beam is extended by every token. Of all continuations of a source's K
+  beams, the K best without EOS continue, and the K best with EOS are kept by
 
-    score(y) = log pi(y | x) / ((5 + |y|) / 6)^alpha,
+    score(y) = log pi(y | x) / ((5 + |y|) / 6)^alpha.
 
-  the K best of them. A source is done when none that lives can come to a better
-  score than those that are finished, or at the maximum length. Finished
-  hypotheses come before those that are not.
+  A source is done when no live beam can reach a better score than the finished
+  ones, or at the maximum length. Finished hypotheses come before unfinished
+  ones.
 
   Source: Wu et al., Google's Neural Machine Translation System (arXiv
   1609.08144), Eq. 14; the rule for stopping is T5X's `beam_search`.
@@ -51,8 +51,8 @@ class Beam:
     policy: the network.
     max_target_length: T.
     beam_size: K.
-    length_penalty: alpha, at least 0; the larger, the longer the outputs.
-    forbidden: token ids that no hypothesis has.
+    length_penalty: alpha, at least 0; larger values give longer outputs.
+    forbidden: token ids that are never generated.
   """
 
   policy: policy_lib.Policy
@@ -71,8 +71,8 @@ class Beam:
   ) -> decode_lib.BlockOutputs:
     """Decodes one block on one device; see `decode.Program.decode`.
 
-    Nothing is drawn, so key and temperature are not read. Each source has as many
-    outputs as `inputs.active` has columns, at most K, the best first.
+    Key and temperature are ignored. Each source has as many outputs as
+    `inputs.active` has columns, at most K, best first.
     """
     del key, inverse_temperature
     tokens = inputs.encoder_input_tokens
@@ -107,7 +107,7 @@ class Beam:
         (*shape, self.max_target_length), types.PAD_ID, jnp.int32
       ),
     )
-    # All beams are alike as yet, so that one is enough.
+    # All beams are equal at first, so one is enough.
     first = none.log_probs.at[:, 0].set(0.0)
     return State(
       position=jnp.int32(0),
@@ -124,7 +124,7 @@ class Beam:
   def _is_done(
     self, state: State, is_wanted: Bool[Array, ' B']
   ) -> Bool[Array, ' B']:
-    # Log-probabilities fall and the penalty rises as a hypothesis grows.
+    # Log-probabilities fall and the penalty rises with the length.
     best = state.live.log_probs[:, 0] / self._penalty(self.max_target_length)
     is_beaten = state.finished.scores[:, -1] >= best
     return is_beaten | ~is_wanted | (state.position >= self.max_target_length)
@@ -149,10 +149,10 @@ class Beam:
     )  # [B * K, V]
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     log_probs = log_probs.at[:, jnp.asarray(self.forbidden)].set(-jnp.inf)
-    # Of one beam no more than 2 K tokens can be among the 2 K best of all.
+    # At most 2 K tokens per beam can be among the 2 K best of all.
     found, token = lax.top_k(log_probs, min(2 * num_beams, logits.shape[-1]))
     found = found.reshape(*shape, -1) + live.log_probs[..., None]
-    # At most K of the 2 K best end by EOS, so that K live on.
+    # At most K of the 2 K best end with EOS, so K remain.
     best, chosen = lax.top_k(found.reshape(shape[0], -1), 2 * num_beams)
     beam = chosen // found.shape[-1]  # [B, 2 K]
     token = jnp.take_along_axis(token.reshape(shape[0], -1), chosen, axis=1)
@@ -178,7 +178,7 @@ class Beam:
     self, state: State, active: Bool[Array, 'B N']
   ) -> decode_lib.BlockOutputs:
     both = _joined(state.finished, state.live)
-    # Each kind is in order already; those that are not finished come after.
+    # Each kind is sorted already; unfinished ones come last.
     rank = jnp.arange(2 * self.beam_size, 0, -1.0)
     rank = jnp.where(jnp.isfinite(both.scores), rank, -jnp.inf)
     both, chosen = _best(both._replace(scores=rank), active.shape[1])
@@ -200,7 +200,7 @@ def _joined(one: Hypotheses, other: Hypotheses) -> Hypotheses:
 def _best(
   hypotheses: Hypotheses, count: int
 ) -> tuple[Hypotheses, Int[Array, 'B C']]:
-  """The best by score, and which of the given they are."""
+  """Returns the best by score, and their indices."""
   scores, chosen = lax.top_k(hypotheses.scores, count)
   return Hypotheses(
     scores=scores,

@@ -1,11 +1,10 @@
-"""Tokens drawn from logits, one uniform number a token.
+"""Sampling of tokens from logits with one uniform number per token.
 
-A token is found by inverting the cumulative distribution on two levels: the
-weights are summed over blocks of the vocabulary, the block that holds the
-uniform number is found first, the token inside it second. This reads the
-logits three times (maximum, normaliser, block sums) and writes nothing of
-their size, where Gumbel noise would need a random number for each entry of
-the vocabulary.
+The cumulative distribution is inverted on two levels: weights are summed over
+blocks of the vocabulary; then the block that contains the uniform number is
+found, and the token inside it. This reads the logits three times (maximum,
+normaliser, block sums) and writes nothing of their size; Gumbel noise would
+need one random number per entry of the vocabulary.
 """
 
 from collections.abc import Sequence
@@ -22,16 +21,16 @@ _MAX_WORD = 2**32
 # Uniform numbers are midpoints of 2^23 equal cells: exact in float32, never 0
 # or 1, and symmetric about one half.
 _UNIFORM_BITS = 23
-# Tokens of a block: whole vector registers on TPU where the vocabulary allows.
+# Tokens per block: whole vector registers on TPU if the vocabulary allows it.
 _BLOCK_SIZES = range(64, 1025)
 _LANES = 128
 
 
 def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
-  """High and low 32-bit words of 64-bit ids, as `uniforms` folds them.
+  """Splits 64-bit ids into high and low 32-bit words for `uniforms`.
 
-  Arrays inside a compiled function hold 32 bits only, so that ids that differ
-  by a multiple of 2^32 would silently share their samples.
+  Arrays inside a compiled function have 32 bits, so ids that differ by a
+  multiple of 2^32 would silently share their samples.
 
   Args:
     ids: [n] integers in [0, 2^63).
@@ -40,7 +39,7 @@ def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
     uint32 [n, 2].
 
   Raises:
-    ValueError: an id is negative or is no integer.
+    ValueError: an id is negative or not an integer.
   """
   ids = np.asarray(ids)
   if ids.size and not np.issubdtype(ids.dtype, np.integer):
@@ -58,17 +57,17 @@ def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
 
 
 def base_key(seed: int, grow_step: int) -> Key[Array, '']:
-  """The key of a Grow step, before sources and samples are folded in.
+  """Returns the key of a Grow step, before folding in sources and samples.
 
   Args:
     seed: in [0, 2^32).
     grow_step: in [0, 2^32).
 
   Returns:
-    A threefry key: other generators' numbers depend on the array's layout.
+    A threefry key: numbers of other generators depend on the array's layout.
 
   Raises:
-    ValueError: a number outside its range.
+    ValueError: a number is outside its range.
   """
   for name, value in (('seed', seed), ('grow_step', grow_step)):
     if not 0 <= value < _MAX_WORD:
@@ -86,17 +85,17 @@ def uniforms(
   sample_ids: UInt32[Array, ' N'],
   num_steps: int,
 ) -> Float[Array, 'num_steps B N']:
-  """Uniform numbers that depend on (key, source, sample, step) alone.
+  """Returns uniform numbers that depend only on (key, source, sample, step).
 
-  Two threefry hashes make a number: one of the source's id under `key` gives
-  the source's key, and one of (sample, step) under that gives the bits. All
-  steps are drawn at once, which costs less than a call in the decoding loop.
+  Each number takes two threefry hashes: one of the source's id with `key` gives
+  the source's key, and one of (sample, step) with that key gives the bits. All
+  steps are computed at once, which is cheaper than a call in the decoding loop.
 
   Args:
-    key: of `base_key`.
-    source_words: of `split_words`.
-    sample_ids: which samples of each source.
-    num_steps: the number of tokens.
+    key: result of `base_key`.
+    source_words: result of `split_words`.
+    sample_ids: indices of the samples of each source.
+    num_steps: number of tokens.
 
   Returns:
     float32 in (0, 1).
@@ -128,19 +127,20 @@ def draw(
   """Draws tokens by a two-level inverse CDF.
 
   The token is the first v with Σ_{w ≤ v} p(w) > u, where p ∝ exp(logits / τ)
-  over the tokens that are not forbidden. Whatever the rounding of the sums, a
-  token of probability zero (forbidden, or a logit of −∞) is never drawn.
+  over the tokens that are not forbidden. A token with probability zero
+  (forbidden, or with a logit of −∞) is never drawn, however the sums are
+  rounded.
 
   Args:
     logits: float32; each row has a finite entry that is not forbidden.
-    uniform: in [0, 1], one a draw.
+    uniform: in [0, 1], one per draw.
     inverse_temperature: 1/τ > 0.
     forbidden: token ids in [0, V).
-    row_of: the row that each draw is from; None for one draw a row.
+    row_of: row of each draw; None for one draw per row.
 
   Returns:
-    int32 token ids, and log softmax(logits) of them in nats: over all tokens,
-    forbidden ones too, and at τ = 1.
+    int32 token ids, and their log softmax(logits) in nats at τ = 1 over all
+    tokens, including forbidden ones.
   """
   blocks = _Blocks(logits, forbidden)
   maxima = blocks.maxima()
@@ -173,26 +173,26 @@ def draw_likeliest(
   forbidden: Sequence[int] = (),
   row_of: Int[Array, ' draws'] | None = None,
 ) -> tuple[Int[Array, ' draws'], Float[Array, ' draws']]:
-  """Draws as `draw` does, from the likeliest tokens alone.
+  """Draws from the most likely tokens (top-k and nucleus sampling).
 
-  Those are first the `top_k` likeliest, then of these the fewest, likeliest
-  first, that have at least `top_p` of their probability at temperature τ. It
-  sorts each row, which costs more than `draw`.
+  First the `top_k` most likely tokens are kept; then the smallest set of the
+  most likely of these with at least `top_p` of their probability at temperature
+  τ. This sorts each row, which costs more than `draw`.
 
   Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020),
   section 3.1 (nucleus).
 
   Args:
     logits: float32; each row has a finite entry that is not forbidden.
-    uniform: in [0, 1], one a draw.
+    uniform: in [0, 1], one per draw.
     inverse_temperature: 1/τ > 0.
     top_k: at least 1; None for all tokens.
     top_p: in (0, 1].
     forbidden: token ids in [0, V).
-    row_of: the row that each draw is from; None for one draw a row.
+    row_of: row of each draw; None for one draw per row.
 
   Returns:
-    int32 token ids, and log softmax(logits) of them, as `draw` does.
+    int32 token ids and their log softmax(logits), as `draw` does.
   """
   blocks = _Blocks(logits, forbidden)
   normalizer = blocks.log_normalizer(blocks.maxima())
@@ -205,7 +205,7 @@ def draw_likeliest(
   if top_p < 1:
     before = jnp.cumsum(weights, -1) - weights
     enough = before >= top_p * jnp.sum(weights, -1, keepdims=True)
-    # Rounding must not lose the first.
+    # Rounding must not drop the first.
     weights = jnp.where(enough.at[:, 0].set(False), 0, weights)
   if row_of is not None:
     values, tokens, weights, normalizer = (
@@ -222,7 +222,7 @@ def likeliest(
   top_k: int | None = None,
   top_p: float = 1.0,
 ) -> Float[Array, '*rows k']:
-  """Logits of the tokens that `draw_likeliest` draws from, others at −∞.
+  """Returns the logits for `draw_likeliest`, excluded tokens at −∞.
 
   Args:
     logits: float32, divided by the temperature.
@@ -230,7 +230,8 @@ def likeliest(
     top_p: in (0, 1].
 
   Returns:
-    The logits as they are where all tokens are drawn from; else falling.
+    The logits unchanged if all tokens are kept; otherwise sorted in descending
+    order.
   """
   if top_k is None and top_p == 1:
     return logits
@@ -245,17 +246,17 @@ def likeliest(
 def greedy(
   logits: Float[Array, 'rows V'], *, forbidden: Sequence[int] = ()
 ) -> tuple[Int[Array, ' rows'], Float[Array, ' rows']]:
-  """The likeliest token of each row; the lowest id among equals.
+  """Returns the most likely token of each row; ties go to the lowest id.
 
-  What `argmax` gives, whose compiled form on CPU is many times slower than
-  the maxima of blocks.
+  Equals `argmax`, whose compiled form on CPU is many times slower than the
+  maxima of blocks.
 
   Args:
     logits: float32.
     forbidden: token ids in [0, V).
 
   Returns:
-    int32 token ids, and log softmax(logits) of them in nats, as `draw` does.
+    int32 token ids and their log softmax(logits) in nats, as `draw` does.
   """
   blocks = _Blocks(logits, forbidden)
   maxima = blocks.maxima()
@@ -267,15 +268,16 @@ def greedy(
 
 
 class _Blocks:
-  """Logits as [rows, blocks, size], read as if forbidden ones were −∞.
+  """Logits as [rows, blocks, size], with forbidden tokens treated as −∞.
 
-  The logits themselves are neither masked nor copied: only the few blocks
-  that hold a forbidden token are reduced a second time.
+  The logits are neither masked nor copied: only the few blocks with a forbidden
+  token are reduced a second time.
   """
 
   def __init__(self, logits, forbidden: Sequence[int]):
     self.size = _block_size(logits.shape[-1])
-    # Seen on TPU: otherwise the logits are copied to be cut into blocks.
+    # Compiled for TPU, the logits are otherwise copied to split them into
+    # blocks.
     logits = lax.platform_dependent(logits, cpu=lambda x: x, default=_rows_last)
     missing = -logits.shape[-1] % self.size
     if missing:
@@ -283,38 +285,38 @@ class _Blocks:
     self._logits = logits.reshape(logits.shape[0], -1, self.size)
     self._allowed = np.ones(self._logits.shape[1:], bool)
     self._allowed.flat[list(forbidden)] = False
-    # Runs of blocks that hold a forbidden token, as slices are cheaper to read
+    # Runs of blocks with a forbidden token, as slices are cheaper to read
     # than blocks of given numbers.
     touched = np.flatnonzero(~self._allowed.all(-1))
     runs = np.split(touched, np.flatnonzero(np.diff(touched) > 1) + 1)
     self._touched = [(run[0], run[-1] + 1) for run in runs if run.size]
 
   def maxima(self):
-    """The maximum of each block: [rows, blocks]."""
-    # Seen on CPU: a reduction of all blocks at once would replace this one
+    """Returns the maximum of each block: [rows, blocks]."""
+    # Compiled for CPU, a reduction of all blocks at once would replace this one
     # where only the whole is asked for, and read the logits another time.
     top = lax.optimization_barrier(jnp.max(self._logits, -1))
     return self._masked(top, jnp.max)
 
   def reduce(self, function):
-    """`function(values, axis)` over each block: [rows, blocks]."""
+    """Applies `function(values, axis)` to each block: [rows, blocks]."""
     return self._masked(function(self._logits, -1), function)
 
   def log_normalizer(self, maxima):
-    """log Σ_v exp(logits_v) of each row over all tokens, in nats."""
+    """Returns log Σ_v exp(logits_v) of each row over all tokens, in nats."""
     top = jnp.max(maxima, -1)
-    # Forbidden tokens are not among the maxima, and may be greater.
+    # Forbidden tokens are not in the maxima, and may be greater.
     for start, stop in self._touched:
       part = self._logits[:, start:stop]
       top = jnp.maximum(top, jnp.max(part, (1, 2)))
     weights = jnp.exp(self._logits - top[:, None, None])
-    # Seen on TPU: sums of blocks share a pass over the logits with what else
-    # reads them; those of whole rows take one of their own.
+    # Compiled for TPU, sums of blocks share a pass over the logits with other
+    # reads of them; sums of whole rows need their own pass.
     sums = lax.optimization_barrier(jnp.sum(weights, -1))
     return top + jnp.log(jnp.sum(sums, -1))
 
   def _masked(self, result, function):
-    """`result` with the blocks that hold a forbidden token reduced again."""
+    """Recomputes the blocks of `result` that contain a forbidden token."""
     for start, stop in self._touched:
       masked = jnp.where(
         self._allowed[start:stop], self._logits[:, start:stop], -jnp.inf
@@ -323,7 +325,7 @@ class _Blocks:
     return result
 
   def take(self, block, row_of=None):
-    """One block for each row, or of the rows given: [n] -> [n, size]."""
+    """Returns one block per row, or per given row: [n] -> [n, size]."""
     if row_of is None:
       chosen = lax.platform_dependent(
         self._logits, block, cpu=_gathered, default=_picked
@@ -334,7 +336,7 @@ class _Blocks:
 
 
 def _rows_last(logits):
-  """Has rows in the lanes, so that cutting columns into blocks moves nothing."""
+  """Puts rows into lanes, so that splitting columns moves no data."""
   order = layout.Layout(major_to_minor=(1, 0))
   return layout.with_layout_constraint(logits, order)
 
@@ -344,20 +346,20 @@ def _gathered(logits, block):
 
 
 def _picked(logits, block):
-  """As `_gathered`, by a pass over all logits: a TPU would copy them to gather."""
+  """As `_gathered`, in a pass over all logits: gathering on TPU copies them."""
   index = lax.broadcasted_iota(jnp.int32, logits.shape[1:], 0)
   hit = index == block[:, None, None]
   return jnp.sum(jnp.where(hit, logits, 0), axis=1)
 
 
 def _at(values, index):
-  """`values[row, index[row]]` of few columns: [rows, n] -> [rows]."""
+  """Returns `values[row, index[row]]` for few columns: [rows, n] -> [rows]."""
   column = lax.broadcasted_iota(jnp.int32, values.shape, 1)
   return jnp.sum(jnp.where(column == index[:, None], values, 0), -1)
 
 
 def _block_size(vocab_size: int) -> int:
-  """A block size near √V that divides V, so that nothing is filled up."""
+  """Returns a block size near √V that divides V, to avoid padding."""
   divisors = [size for size in _BLOCK_SIZES if vocab_size % size == 0]
   aligned = [size for size in divisors if size % _LANES == 0]
   return min(
@@ -367,27 +369,27 @@ def _block_size(vocab_size: int) -> int:
 
 
 def _first_maximum(values):
-  """The first index of each row's maximum: [rows, n] -> [rows]."""
+  """Returns the first index of each row's maximum: [rows, n] -> [rows]."""
   index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
   top = jnp.max(values, -1, keepdims=True)
   first = jnp.min(jnp.where(values == top, index, values.shape[1]), -1)
-  # Rows with NaN equal nothing; stay inside the array.
+  # Rows with NaN match nothing; stay inside the array.
   return jnp.minimum(first, values.shape[1] - 1)
 
 
 def _first_above(weights, target):
-  """The first index whose running sum exceeds the target, weight positive.
+  """Returns the first index whose running sum exceeds the target.
 
-  A parallel running sum need not be monotone in floating point, nor reach the
-  total that the target was scaled by: indices of weight zero are passed over,
-  and the last positive one is taken where no sum exceeds the target.
+  A parallel running sum may be non-monotone in floating point, and may not
+  reach the total that the target was scaled by. So indices with weight zero are
+  skipped, and the last positive one is taken if no sum exceeds the target.
 
   Args:
     weights: [rows, n], not negative.
     target: [rows].
 
   Returns:
-    The index [rows], and the target less the weights before it.
+    The index [rows], and the target minus the sum of weights before it.
   """
   running = jnp.cumsum(weights, -1)
   index = lax.broadcasted_iota(jnp.int32, weights.shape, 1)

@@ -1,7 +1,8 @@
-"""Hypotheses that are still open, taken out of a block into a smaller one.
+"""Moves the unfinished ("open") hypotheses of a block into a smaller block.
 
-Attention reads the caches of all hypotheses of a block, those that are done too.
-Once few are open they go on alone, and are put back where they were at the end.
+Attention reads the caches of all hypotheses of a block, including finished
+ones. Once few are open, they continue in a smaller block, and are put back at
+the end.
 """
 
 import math
@@ -17,22 +18,22 @@ class Open(NamedTuple):
   """The open hypotheses of a block [B, N], as a block [C, 1].
 
   Attributes:
-    number: b * N + n of each; B * N where fewer are open.
+    number: b * N + n of each, padded with B * N.
   """
 
   number: Int[Array, ' C']
 
   def take(self, x: Array) -> Array:
-    """[B, N, ...] -> [C, 1, ...]; where fewer are open, any."""
+    """Gathers [B, N, ...] -> [C, 1, ...]; padding rows are arbitrary."""
     flat = x.reshape(-1, *x.shape[2:])
     return jnp.take(flat, self.number, axis=0, mode='clip')[:, None]
 
   def done(self, done: Bool[Array, 'B N']) -> Bool[Array, 'C 1']:
-    """Which are done: where fewer are open, all that are too many."""
+    """Returns which are done, including padding rows."""
     return self.take(done) | (self.number == done.size)[:, None]
 
   def put(self, x: Array, taken: Array) -> Array:
-    """[B, N, ...] with [C, 1, ...] where they were taken from."""
+    """Scatters [C, 1, ...] back into [B, N, ...]."""
     flat = x.reshape(-1, *x.shape[2:])
     flat = flat.at[self.number].set(jnp.squeeze(taken, 1), mode='drop')
     return flat.reshape(x.shape)
@@ -40,10 +41,10 @@ class Open(NamedTuple):
   def rows(
     self, shape: tuple[int, ...], before: rows_lib.CompactRows | None
   ) -> rows_lib.CompactRows:
-    """The rows of their steps.
+    """Returns the rows of their steps.
 
     Args:
-      shape: (B, N) of the block that they were taken from.
+      shape: (B, N) of the original block.
       before: the rows of that block, if it was compact itself.
     """
     number = self.number
@@ -60,6 +61,6 @@ class Open(NamedTuple):
 
 
 def first(done: Bool[Array, 'B N'], size: int) -> Open:
-  """The first C = `size` hypotheses that are not done."""
+  """Returns the first C = `size` hypotheses that are not done."""
   (number,) = jnp.nonzero(~done.reshape(-1), size=size, fill_value=done.size)
   return Open(number.astype(jnp.int32))

@@ -1,4 +1,4 @@
-"""One block of sources decoded on one device: the loop and its compiled form."""
+"""Decoding of one block of sources on one device."""
 
 from collections.abc import Callable
 import dataclasses
@@ -21,14 +21,13 @@ from rest_jax.sampling import sharing as sharing_lib
 
 
 class BlockInputs(NamedTuple):
-  """What a block is decoded from.
+  """Inputs of a block.
 
   Attributes:
-    encoder_input_tokens: sources, padded; rows to fill a block up hold a
-      token too.
+    encoder_input_tokens: padded sources; padding rows have a token too.
     source_words: ids of the sources, see `categorical.split_words`.
-    sample_ids: which samples of each source.
-    active: rows that are wanted; the others take part in no step.
+    sample_ids: indices of the samples of each source.
+    active: requested rows; the others take part in no step.
   """
 
   encoder_input_tokens: Int[Array | np.ndarray, 'B S']
@@ -41,10 +40,10 @@ class BlockOutputs(NamedTuple):
   """Decoded hypotheses.
 
   Attributes:
-    tokens: PAD after the last; uint16 where the vocabulary allows it.
-    lengths: tokens of each hypothesis, EOS included.
-    log_probs: summed over tokens, in nats, of the untempered model.
-    finished: EOS was drawn.
+    tokens: token ids, PAD after the last; uint16 if the vocabulary allows it.
+    lengths: number of tokens per hypothesis, with EOS.
+    log_probs: sum over tokens, in nats, of the untempered model.
+    finished: whether EOS was drawn.
   """
 
   tokens: Shaped[Array | np.ndarray, 'B N T']
@@ -55,7 +54,7 @@ class BlockOutputs(NamedTuple):
 
 @runtime_checkable
 class Decodes(Protocol):
-  """A program that `compiled` compiles; hashable."""
+  """A hashable program for `compiled`."""
 
   policy: policy_lib.Policy
 
@@ -70,17 +69,17 @@ class Decodes(Protocol):
 
 
 class Given(NamedTuple):
-  """What the steps of a block read and never change.
+  """The constant inputs of the steps of a block.
 
   Attributes:
-    params: of the policy.
-    turned_embeddings: of the network's method of that name.
+    params: parameters of the policy.
+    turned_embeddings: transposed embeddings, see the network's method.
     inverse_temperature: 1/τ.
     encoder_input_tokens: the sources.
-    cross_caches: of the sources.
-    uniforms: one a token; None if greedy.
-    rows: of a compact block, whose hypotheses are not those of the sources.
-    ring_positions: of `Transformer.decode_step`.
+    cross_caches: cross-attention keys and values of the sources.
+    uniforms: one uniform number per token; None if greedy.
+    rows: rows of a compact block, whose hypotheses differ from the sources'.
+    ring_positions: see `Transformer.decode_step`.
   """
 
   params: types.Params
@@ -94,7 +93,7 @@ class Given(NamedTuple):
 
 
 class State(NamedTuple):
-  """A block between two steps; a compact one has B = C and N = 1."""
+  """State of a block between two steps; a compact block has B = C and N = 1."""
 
   position: Int[Array, '']
   previous: Int[Array, 'B N']
@@ -109,20 +108,20 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-  """All that is fixed when decoding is compiled, but for array shapes.
+  """The compile-time settings of decoding.
 
   Attributes:
     policy: the network.
     max_target_length: T.
     cache_stages: `DecodeConfig.stages`.
-    greedy: take the likeliest token.
+    greedy: take the most likely token.
     forbidden: token ids that are never drawn.
     row_capacities: `DecodeConfig.row_capacities`.
     compact_sizes: `DecodeConfig.compact_sizes`.
-    grows_caches: whether a stage's caches have its length and are copied for the
-      next. Otherwise they have the longest from the start, of which a stage
-      reads its part: right where a part is read without a copy of it, see
-      `compiled`.
+    grows_caches: whether caches have the length of their stage and are copied
+      for the next. Otherwise they have full length from the start, and a stage
+      reads a part of them, which suits devices that read a part without copying
+      it; see `compiled`.
     top_k: `DecodeConfig.top_k`.
     top_p: `DecodeConfig.top_p`.
   """
@@ -148,22 +147,22 @@ class Program:
   ) -> BlockOutputs:
     """Decodes one block on one device.
 
-    Every source is encoded once and its cross-attention keys and values are
-    made once, whatever N is. What is read of the self-attention cache grows
-    from stage to stage; the loop of a stage ends as soon as all rows are done,
-    and no later stage takes a step then. So it does where few hypotheses are open,
-    which then go on in a compact block.
+    Every source is encoded once, and its cross-attention keys and values are
+    computed once, for any N. Later stages read more of the self-attention
+    cache. The loop of a stage ends as soon as all rows are done, and then no
+    later stage takes a step. It also ends when few hypotheses are open, which
+    continue in a compact block.
 
     Args:
-      params: of the policy.
-      key: of `categorical.base_key`.
-      inverse_temperature: 1/τ; not read if greedy.
+      params: parameters of the policy.
+      key: result of `categorical.base_key`.
+      inverse_temperature: 1/τ; ignored if greedy.
       inputs: the block.
-      turned_embeddings: of the function of that name, made for many blocks; None
-        to make them here.
+      turned_embeddings: result of `turned_embeddings`, shared by many blocks;
+        None to compute it here.
 
     Returns:
-      The hypotheses, rows that are not active empty.
+      The hypotheses; inactive rows are empty.
     """
     # Sharding names mean nothing inside one device, and raise under
     # `shard_map`.
@@ -197,7 +196,7 @@ class Program:
     params: types.Params,
     encoder_input_tokens: Int[Array | np.ndarray, 'B S'],
   ) -> network.CrossCaches:
-    """What steps attend to of sources."""
+    """Returns the cross-attention keys and values of the sources."""
     encoded = self._apply(params, 'encode', encoder_input_tokens)
     return self._apply(params, 'cross_attention_cache', encoded)
 
@@ -209,7 +208,7 @@ class Program:
     )
 
   def initial(self, inputs: BlockInputs) -> State:
-    """Nothing drawn, empty caches."""
+    """Returns the initial state: no tokens, empty caches."""
     stages = self.cache_stages
     num_sources, num_samples = rows = inputs.active.shape
     done = jnp.logical_not(inputs.active)
@@ -231,7 +230,7 @@ class Program:
     )
 
   def _run(self, given: Given, state: State) -> State:
-    """Decodes a block to its end; leaves no caches."""
+    """Decodes a block to the end; returns no caches."""
     step = functools.partial(self.step, given)
     if self.grows_caches:
       state = self._run_growing(step, state, self.cache_stages)
@@ -266,7 +265,7 @@ class Program:
     state: State,
     stages: tuple[int, ...],
   ) -> State:
-    """Runs the loop of the first stage, then the others if rows are left."""
+    """Runs the loop of the first stage, then later stages if rows are left."""
     stage, later = stages[0], stages[1:]
 
     def grown(state):
@@ -279,9 +278,10 @@ class Program:
     return lax.cond(self._has_many(state), grown, self._left, state)
 
   def _left(self, state: State) -> State:
-    """The state with the caches that a compact block goes on with.
+    """Returns the state with the caches for a compact block.
 
-    They are of the longest stage, as branches return arrays of one shape.
+    They have the length of the longest stage, since branches return arrays of
+    one shape.
     """
     if not self.compact_sizes:
       return state._replace(caches=())
@@ -291,14 +291,14 @@ class Program:
     return state._replace(caches=caches)
 
   def _run_compact(self, given: Given, state: State) -> State:
-    """Runs the open hypotheses of a block alone, and puts them back."""
+    """Runs the open hypotheses of a block separately, and puts them back."""
     few = compaction.first(state.done, self.compact_sizes[0])
     each = jax.vmap(few.take)  # of [T, B, N]
     done = few.done(state.done)
     last = self.cache_stages[-1]
     end = dataclasses.replace(
       self,
-      # Fewer to compile, where there is little to read.
+      # Fewer programs to compile where caches are short.
       cache_stages=(*(n for n in self.cache_stages[1::2] if n < last), last),
       grows_caches=False,
       row_capacities=(),
@@ -337,8 +337,8 @@ class Program:
   ) -> State:
     """Draws the token at `state.position` for all hypotheses.
 
-    `capacity` is the number of rows to compute, at least as many as there are;
-    None for one for each hypothesis. `length` is that of the stage.
+    `capacity` is the number of rows to compute, at least the number of rows;
+    None for one row per hypothesis. `length` is the length of the stage.
     """
     shape = state.previous.shape
     rows, row_of = given.rows or rows_lib.OwnRows(*shape), None
@@ -358,8 +358,8 @@ class Program:
       length,
       given.ring_positions,
     )  # [R, V]
-    # Log-probabilities are over all tokens, forbidden ones too, as teacher
-    # forcing gives them.
+    # Log-probabilities are over all tokens, including forbidden ones, as in
+    # teacher forcing.
     if self.greedy:
       token, log_prob = categorical.greedy(logits, forbidden=self.forbidden)
       if row_of is not None:
@@ -386,7 +386,7 @@ class Program:
     done = state.done | ended
     position, written = state.position + 1, token
     if given.ring_positions is not None:
-      # There is no room for one more; and what is done stays as it is until its
+      # There is no room for one more; finished rows stay unchanged until their
       # place is given to another source, which may be after a turn of the ring.
       done |= (given.ring_positions + 1 >= length)[:, None]
       position %= length
@@ -417,19 +417,19 @@ def steps_by_rows(
   go_on: Callable[[Any], Bool[Array, '']],
   step: Callable[..., Any],
 ) -> Callable[[Any], Any]:
-  """The body of a loop: steps of the capacity that rows need.
+  """Returns a loop body whose steps have the smallest sufficient capacity.
 
-  A loop for each capacity, not a branch for each in one loop: what loops
-  carry is updated where it lies, what branches return is copied.
+  It uses one loop per capacity instead of branches in one loop: loop carries
+  are updated in place, while results of branches are copied.
 
   Args:
-    capacities: rows that a step may compute, increasing; besides all.
-    num_rows: how many there are, of what the loop carries.
-    go_on: whether there is another step, of the same.
-    step: takes the same and `capacity`, None for all.
+    capacities: row counts that a step may compute, ascending, besides all rows.
+    num_rows: returns the number of rows for a loop carry.
+    go_on: returns whether there is another step for a loop carry.
+    step: takes a loop carry and `capacity`, None for all rows.
 
   Returns:
-    A function from what the loop carries to what it carries later.
+    A function from a loop carry to a later one.
   """
   if not capacities:
     return functools.partial(step, capacity=None)
@@ -453,35 +453,35 @@ def steps_by_rows(
 
 @functools.partial(jax.jit, static_argnums=0)
 def turned_embeddings(policy: policy_lib.Policy, params: types.Params) -> Any:
-  """The embeddings [D, V] as a kernel of the logits, None if those have their own."""
+  """Returns transposed embeddings [D, V]; None if logits have a kernel."""
   return policy.module.apply({'params': params}, method='turned_embeddings')
 
 
 def within_block(policy, params, turned):
-  """`turned_embeddings`, made here if they were not given."""
+  """Returns `turned_embeddings`, computed here if not given."""
   if turned is not None:
     return turned
-  # Not to be turned again in each step.
+  # Otherwise transposed again in each step.
   return lax.optimization_barrier(turned_embeddings(policy, params))
 
 
 @functools.lru_cache(maxsize=64)
 def compiled(program: Decodes, mesh: jax.sharding.Mesh):
-  """`program.decode` on every device of a mesh, each looping alone.
+  """Compiles `program.decode` for every device of a mesh, each looping alone.
 
-  Kept for the life of the process, so that all samplers of one shape, and
-  all policies of one size, share what has been compiled.
+  Cached for the life of the process, so that all samplers of one shape, and all
+  policies of one size, share compiled programs.
 
   Args:
-    program: what to run.
-    mesh: with one axis, 'data'.
+    program: the program.
+    mesh: mesh with one axis, 'data'.
 
   Returns:
     A compiled function of the arguments of `Decodes.decode` whose inputs and
-    outputs hold one block a device, joined along the first axis.
+    outputs hold one block per device, concatenated along the first axis.
   """
   if isinstance(program, Program) and mesh.devices.flat[0].platform == 'tpu':
-    # A step on TPU reads the part of a cache where it lies; on CPU that is
+    # A step on TPU reads a part of a cache in place; on CPU that is
     # copied for the products. Caches that grow take the memory of all stages
     # together: XLA frees none of them before the end.
     program = dataclasses.replace(program, grows_caches=False, compact_sizes=())

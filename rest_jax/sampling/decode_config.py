@@ -1,4 +1,4 @@
-"""How hypotheses are sampled: settings that gin may name."""
+"""Settings of sampling."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,9 +7,9 @@ import math
 
 from rest_jax import settings
 
-# Positions of a ring, as vector units read them.
+# Granularity of ring positions, for vector units.
 _MULTIPLE = 8
-# Fewer rows take a step about as long: it reads the weights.
+# With fewer rows a step takes about as long, since it reads all weights.
 _FEWEST_ROWS = 32
 
 
@@ -18,51 +18,52 @@ class DecodeConfig:
   """How hypotheses are sampled.
 
   The block shape (`block_sources`, `samples_per_block`, the lists of lengths)
-  is part of the result: matrix kernels of another shape round otherwise, and
-  a row may then draw another token. `blocks_in_flight` never matters.
+  affects results: matrix kernels of another shape round differently, so a row
+  may draw another token. `blocks_in_flight` never does.
 
   Attributes:
     num_samples_per_source: N.
-    temperature: τ of softmax(logits / τ); 0 takes the likeliest token.
-    top_k: draw from the k likeliest tokens alone; None for all, as in the paper.
-    top_p: draw from the fewest likeliest tokens that have at least this share
-      of the probability, in (0, 1]; 1 for all.
-    beam_size: beams of each source, for beam search instead of draws, whose
-      `num_samples_per_source` best hypotheses are given; see `beam.Beam`. Needs
+    temperature: τ of softmax(logits / τ); 0 for greedy decoding.
+    top_k: sample from the k most likely tokens; None for all, as in the paper.
+    top_p: sample from the smallest set of most likely tokens with at least this
+      share of the probability, in (0, 1]; 1 for all.
+    beam_size: number of beams per source, for beam search, which returns the
+      `num_samples_per_source` best hypotheses; see `beam.Beam`. Needs
       temperature 0. The settings of rows and cache stages are not used.
     length_penalty: alpha of beam search, at least 0.
-    max_target_length: tokens of a hypothesis at most, EOS included; one that
-      gets there without EOS is unfinished.
-    block_sources: sources that a device decodes at once. Lower it where
+    max_target_length: maximum tokens of a hypothesis, with EOS; a hypothesis
+      that reaches it without EOS is unfinished.
+    block_sources: sources that a device decodes at once. Lower it if
       block_sources * samples_per_block rows do not fit into memory.
-    samples_per_block: hypotheses of each source that are decoded at once;
-      None for all N. With fewer, the source is encoded once for each group.
-    source_length_buckets: lengths that sources are padded to, increasing;
-      each is compiled once.
-    row_shares: parts of block_sources * samples_per_block rows, increasing,
-      below 1. Hypotheses of a source that agree so far share a row, those that
-      are done have none, and a step computes the least share that holds all
-      rows. Each share is compiled; none are used if it is empty.
-    compact_shares: parts of block_sources * samples_per_block, decreasing, below
-      1. Once no more hypotheses are open, these alone go on in a block of that
-      size, whose caches take that part of the memory besides. Each is compiled.
-      Not used where `row_shares` is empty, nor on TPU. Measured on CPU alone.
-    cache_stages: lengths of the self-attention cache, increasing; a step
-      attends over the first that holds it. Lengths of `max_target_length`
-      and above are replaced by `max_target_length`.
+    samples_per_block: hypotheses per source that are decoded at once; None for
+      all N. With fewer, the source is encoded once per group.
+    source_length_buckets: ascending lengths that sources are padded to; each is
+      compiled once.
+    row_shares: ascending shares of block_sources * samples_per_block rows,
+      below 1. Hypotheses of a source that are equal so far share a row,
+      finished ones have none, and a step computes the smallest share that holds
+      all rows. Each share is compiled; an empty tuple disables sharing.
+    compact_shares: descending shares of block_sources * samples_per_block,
+      below 1. Once so few hypotheses are open, they continue in a block of that
+      size, whose caches take that share of the memory in addition. Each is
+      compiled. Not used if `row_shares` is empty, nor on TPU. Measured on CPU
+      only.
+    cache_stages: ascending lengths of the self-attention cache; a step attends
+      over the first that holds it. Lengths of `max_target_length` and above are
+      replaced by `max_target_length`.
     weights_dtype: 'float32', or 'bfloat16' to sample with kernels and embeddings
-      rounded to it, summing in float32. The log-probabilities are then those of
-      the rounded policy.
-    blocks_in_flight: blocks, or queues, a device is given before the first is
+      rounded to it, summing in float32. Log-probabilities are then those of the
+      rounded policy.
+    blocks_in_flight: blocks or queues submitted to a device before the first is
       fetched.
-    queue_sources: sources that a device is given at once where a bucket has many,
-      see `refill.Refill`: whenever all hypotheses of a source are done, the next
-      source takes its place. None for blocks alone. Used where caches are at most
-      half as long as `max_target_length`, and on CPU alone, as it was measured
-      nowhere else.
-    queue_length: what a queue has room for, tokens of a hypothesis for each token
-      of its bucket. Hypotheses that get longer are drawn anew, in blocks, from the
-      same random numbers: raise it where targets are longer than sources.
+    queue_sources: sources submitted to a device at once where a bucket has
+      many, see `refill.Refill`: when all hypotheses of a source are finished,
+      the next source takes its slot. None for blocks only. Used if caches are
+      at most half as long as `max_target_length`, and on CPU only, where it was
+      measured.
+    queue_length: capacity of a queue's slots, in tokens of a hypothesis per
+      token of the bucket. Longer hypotheses are sampled again in blocks, from
+      the same random numbers: raise it if targets are longer than sources.
   """
 
   num_samples_per_source: int
@@ -150,10 +151,10 @@ class DecodeConfig:
       )
 
   def untempered(self) -> 'DecodeConfig':
-    """Returns settings that draw from the policy itself.
+    """Returns settings that sample from the untempered policy.
 
-    At temperature 1 and from all tokens, which compiles nothing new unless
-    `top_k` or `top_p` was set.
+    Temperature 1 and all tokens; this compiles nothing new unless `top_k` or
+    `top_p` was set.
     """
     return dataclasses.replace(
       self, temperature=1.0, top_k=None, top_p=1.0, beam_size=None
@@ -161,28 +162,28 @@ class DecodeConfig:
 
   @property
   def block_samples(self) -> int:
-    """Hypotheses of each source in one block."""
+    """Hypotheses per source in one block."""
     return self.samples_per_block or self.num_samples_per_source
 
   @property
   def stages(self) -> tuple[int, ...]:
-    """The cache lengths that are used, `max_target_length` last."""
+    """The used cache lengths, `max_target_length` last."""
     last = self.max_target_length
     return (*(n for n in self.cache_stages if n < last), last)
 
   @property
   def row_capacities(self) -> tuple[int, ...]:
-    """Rows that a step may compute, fewer than one for each hypothesis."""
+    """Row counts that a step may compute, below one per hypothesis."""
     return self._parts(self.row_shares)
 
   def queue_shape(self, source_length: int) -> tuple[int, int]:
-    """B and M of a queue: places, and tokens that there is room for.
+    """Returns B and M of a queue: the number of slots and their capacity.
 
-    Its caches take no more memory than a block's, and it has up to 4 times the
-    sources of one.
+    Its caches take at most the memory of a block's, and it has up to 4 times
+    the sources of a block.
 
     Args:
-      source_length: of a bucket.
+      source_length: length of a bucket.
     """
     length = _MULTIPLE * math.ceil(
       self.queue_length * source_length / _MULTIPLE
@@ -192,7 +193,7 @@ class DecodeConfig:
     return min(math.floor(places), self.queue_sources or 1), length
 
   def queue_capacities(self, num_places: int) -> tuple[int, ...]:
-    """As `row_capacities`, more of them: one loop has them, not one a stage.
+    """As `row_capacities`, but finer, since there is one loop for all stages.
 
     Args:
       num_places: B of the queue.
@@ -205,7 +206,7 @@ class DecodeConfig:
 
   @property
   def compact_sizes(self) -> tuple[int, ...]:
-    """Hypotheses of the blocks that open ones go on in, decreasing."""
+    """Sizes of compact blocks, descending."""
     shares = self.compact_shares if self.row_shares else ()
     return self._parts(shares)[::-1]
 

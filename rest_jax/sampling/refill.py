@@ -1,11 +1,12 @@
-"""A queue of sources decoded in the places of a block, which are never long empty.
+"""Decoding of a queue of sources in slots that are refilled when finished.
 
-A place holds the N hypotheses of one source. Once these are done, the next source of
-the queue takes the place, while other places go on: a step has about as many rows at
-any time, and waits for no longest hypothesis but at the end of the queue.
+A slot ("place") holds the N hypotheses of one source. When all of them are
+finished, the next source of the queue takes the slot while other slots
+continue. So all steps have about the same number of rows, and only the end of
+the queue waits for the longest hypotheses.
 
-All places step together, each at a position of its own, so that caches are rings: a
-step writes the same place of all of them.
+All slots step together, each at its own position, so caches are ring buffers: a
+step writes the same ring position of all of them.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from rest_jax.sampling import sharing as sharing_lib
 
 
 class Sources(NamedTuple):
-  """What sources are decoded from, along an axis of E or B of them."""
+  """Decoding inputs of sources, along an axis of E or B sources."""
 
   encoder_input_tokens: Int[Array | np.ndarray, 'B S']
   cross_caches: network.CrossCaches
@@ -36,13 +37,13 @@ class Sources(NamedTuple):
 
 
 class Places(NamedTuple):
-  """A block whose sources began at different times.
+  """A block whose sources started at different times.
 
   Attributes:
-    number: in the queue, of the source of each place; Q where there is none.
-    ring_positions: steps since it began.
-    sources: of the places, whose uniforms lie as the rings do.
-    state: of the hypotheses, whose `position` is that of the rings.
+    number: index in the queue of each slot's source; Q for an empty slot.
+    ring_positions: steps since each slot's source started.
+    sources: inputs of the slots' sources, with uniforms in ring order.
+    state: state of the hypotheses; its `position` is that of the rings.
   """
 
   number: Int[Array, ' B']
@@ -53,16 +54,16 @@ class Places(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refill:
-  """All that is fixed when decoding of a queue is compiled, but for array shapes.
+  """The compile-time settings of decoding a queue.
 
   Attributes:
-    program: how a step is taken. Its stages and compact sizes are not read, and
-      its row capacities are those of the places.
-    num_places: B, sources that are decoded at once; it divides those of a queue.
-    length: M, positions of the rings. Hypotheses that reach it without EOS come
-      back unfinished.
-    num_waiting: places that are empty before sources are taken in. Each time costs
-      a pass over what is kept of the sources, and each empty place the reading of
+    program: settings of a step. Its stages and compact sizes are not used, and
+      its row capacities are those of the slots.
+    num_places: B, number of slots; it divides the number of sources of a queue.
+    length: M, positions of the rings. Hypotheses that reach it without EOS are
+      returned unfinished.
+    num_waiting: number of empty slots before new sources are loaded. Each
+      loading costs a pass over the stored inputs, and each empty slot a read of
       its caches.
   """
 
@@ -85,18 +86,19 @@ class Refill:
   ) -> decode_lib.BlockOutputs:
     """Decodes the sources of a queue of Q, in order, on one device.
 
-    As many sources as there are places are encoded at once, just before the first
-    of them is needed, so that a queue takes no more memory the longer it is.
+    As many sources as slots are encoded at once, just before the first of them
+    is needed, so that memory does not grow with the length of the queue.
 
     Args:
-      params: of the policy.
-      key: of `categorical.base_key`.
-      inverse_temperature: 1/τ; not read if greedy.
+      params: parameters of the policy.
+      key: result of `categorical.base_key`.
+      inverse_temperature: 1/τ; ignored if greedy.
       inputs: the queue; sources without an active hypothesis are last.
-      turned_embeddings: of `decode_lib.turned_embeddings`; None to make them here.
+      turned_embeddings: result of `decode_lib.turned_embeddings`; None to
+        compute it here.
 
     Returns:
-      The hypotheses, of up to M tokens.
+      The hypotheses, with up to M tokens.
     """
     with nn.logical_axis_rules(()):
       return self._run(
@@ -113,7 +115,7 @@ class Refill:
       )
 
   def _sources(self, params, key, inputs, first) -> Sources:
-    """The E = B sources of a queue from one on."""
+    """Encodes the E = B sources of a queue from `first` on."""
     part = functools.partial(
       lax.dynamic_slice_in_dim, start_index=first, slice_size=self.num_places
     )
@@ -152,7 +154,7 @@ class Refill:
     num_wanted = jnp.sum(jnp.any(inputs.active, 1))
 
     def decode_part(carry):
-      """Takes in the sources that are encoded together, and steps between."""
+      """Loads the sources that are encoded together, and steps in between."""
       places, outputs, following = carry
       encoded, first = sources_from(following), following
       stop = jnp.minimum(first + self.num_places, num_wanted)
@@ -202,11 +204,11 @@ class Refill:
   def _given_out(
     self, places: Places, outputs: decode_lib.BlockOutputs
   ) -> tuple[Places, decode_lib.BlockOutputs]:
-    """Outputs with the hypotheses of places that are done, which get empty."""
+    """Moves hypotheses of finished slots to the outputs and empties them."""
     num_sources, state = outputs.lengths.shape[0], places.state
     is_done = jnp.all(state.done, 1)
     at = jnp.where(is_done, places.number, num_sources)
-    # [M, B]: where in the ring each position lies.
+    # [M, B]: position in the ring.
     first = state.position - places.ring_positions
     lies = (first + jnp.arange(self.length)[:, None]) % self.length
     tokens = jnp.take_along_axis(state.tokens, lies[..., None], axis=0)
@@ -225,9 +227,9 @@ class Refill:
   def _taken_in(
     self, places: Places, inputs, encoded: Sources, first, following, stop
   ) -> tuple[Places, Int[Array, '']]:
-    """Empty places with the following sources, and the one after these.
+    """Loads the next sources into empty slots; returns the source after them.
 
-    `encoded` are the sources from `first` to `stop`.
+    `encoded` has the sources from `first` to `stop`.
     """
     state, num_sources = places.state, inputs.active.shape[0]
     empty = places.number == num_sources
@@ -245,7 +247,7 @@ class Refill:
       return chosen(jnp.take(new, number - first, axis, mode='clip'), old, axis)
 
     def rolled(new, old):
-      """Along axis 0, as the rings are; sources along axis 1."""
+      """Rolls axis 0 into ring order; sources are along axis 1."""
       return taken(jnp.roll(new, state.position, axis=0), old, axis=1)
 
     before = places.sources
@@ -277,7 +279,7 @@ class Refill:
     return places, following + jnp.sum(is_new)
 
   def _steps(self, given, go_on, places: Places) -> Places:
-    """Steps while sources are neither to be taken in nor all done."""
+    """Steps until sources must be loaded or all are done."""
     sources = places.sources
     given = functools.partial(
       given,

@@ -1,14 +1,14 @@
-"""N samples for each source, the same whatever the layout.
+"""Sampling of N hypotheses per source, independent of the device layout.
 
-Sources are sorted by length into buckets and cut into blocks of one compiled
-shape, or, where there are many and the device is a CPU, into queues, see `refill`.
-Each device decodes a block or a queue at a time in a loop of its own. A sample
-depends on the parameters, the block shape, and the seed, Grow step, source id
-and sample id that its random numbers are made of: not on the blocks in flight
-or the number of devices. The sources beside it decide how many rows its steps
-compute (`DecodeConfig.row_shares` and `compact_shares`) and when it takes a place in
-a queue, and so how its logits are rounded; blocks and queues are cut from the sources
-of one call, so one call always gives the same.
+Sources are sorted by length into buckets and split into blocks of one compiled
+shape, or, where there are many and the device is a CPU, into queues; see
+`refill`. Each device decodes one block or queue at a time in its own loop. A
+sample depends on the parameters, the block shape, and the seed, Grow step,
+source id and sample id of its random numbers. It does not depend on the blocks
+in flight or the number of devices. The other sources of the block determine how
+many rows a step computes (`DecodeConfig.row_shares` and `compact_shares`) and
+when a source enters a queue, and thereby how logits are rounded. Blocks and
+queues contain sources of one call only, so equal calls give equal samples.
 """
 
 import collections
@@ -34,7 +34,7 @@ from rest_jax.sampling import decode_config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
 
-# Parameters that enter products of matrices, by their names in T5X's tree.
+# Parameters of matrix products, by their names in T5X's tree.
 _ROUNDED = ('kernel', 'embedding')
 
 
@@ -43,11 +43,11 @@ class SampleBlock:
   """Samples of some sources.
 
   Attributes:
-    source_ids: of the sources.
-    tokens: for each source N arrays of token ids, EOS last where finished.
-    log_probs: log π(y | x) of the untempered model, summed over tokens, EOS
-      included, in nats.
-    finished: EOS was drawn within the maximum length.
+    source_ids: ids of the sources.
+    tokens: N arrays of token ids per source, ending with EOS if finished.
+    log_probs: log π(y | x) of the untempered model, summed over tokens with
+      EOS, in nats.
+    finished: whether EOS was drawn within the maximum length.
   """
 
   source_ids: Int[np.ndarray, ' b']
@@ -57,15 +57,15 @@ class SampleBlock:
 
 
 class _Item(NamedTuple):
-  """What a device is given at once: a block, or a queue.
+  """A unit of work for a device: a block or a queue.
 
   Attributes:
-    length: of the bucket.
-    positions: of the sources in the call.
-    sample_ids: which samples of each.
-    room: for how many sources it is compiled.
-    queue: how it is decoded if it is one.
-    longer: where what a block draws anew is waited for; None otherwise.
+    length: length of the bucket.
+    positions: positions of the sources in the call.
+    sample_ids: indices of the samples per source.
+    room: number of sources that it is compiled for.
+    queue: settings of a queue; None for a block.
+    longer: the queue that a block completes; None otherwise.
   """
 
   length: int
@@ -77,19 +77,19 @@ class _Item(NamedTuple):
 
   @property
   def kind(self) -> tuple[int, refill.Refill | None]:
-    """Items of one kind are decoded by one program."""
+    """Items of one kind use the same program."""
     return self.length, self.queue
 
 
 @dataclasses.dataclass(kw_only=True)
 class _Longer:
-  """Hypotheses of a queue that had no room there, and are drawn in blocks.
+  """Hypotheses too long for a queue, which are sampled again in blocks.
 
   Attributes:
     item: the queue.
     outputs: its hypotheses, [b, N, T].
-    unfinished: bool [b, N], which had no room.
-    missing: blocks that are not in `outputs` yet.
+    unfinished: bool [b, N], which hypotheses were too long.
+    missing: number of blocks that are not in `outputs` yet.
   """
 
   item: _Item
@@ -98,11 +98,11 @@ class _Longer:
   missing: int
 
   def rows(self, block: _Item) -> np.ndarray:
-    """Where the sources of a block are in the queue."""
+    """Returns the positions of a block's sources in the queue."""
     return np.flatnonzero(np.isin(self.item.positions, block.positions))
 
   def put(self, block: _Item, outputs: decode.BlockOutputs):
-    """Puts what a block has drawn where it belongs."""
+    """Puts the hypotheses of a block into the outputs of the queue."""
     rows = self.rows(block)
     drawn = self.unfinished[rows]
     for whole, part in zip(self.outputs, outputs, strict=True):
@@ -115,9 +115,9 @@ class _Longer:
 class Sampler:
   """Samples hypotheses from a policy.
 
-  Samplers of equal settings and policies of equal sizes share what has been
-  compiled. Parameters are held whole on each device: a mesh axis that splits
-  them in training gives its devices to sampling instead.
+  Samplers with equal settings and policies of equal sizes share compiled
+  programs. Each device holds all parameters: devices of a mesh axis that splits
+  them in training sample independently.
   """
 
   def __init__(
@@ -133,16 +133,16 @@ class Sampler:
 
     Args:
       policy: the network.
-      config: how to sample.
+      config: settings of sampling.
       mesh: its devices on this process are used, whatever its axes.
-      vocabulary_size: pieces of the vocabulary, if the network has room for
-        more: ids from it on are never drawn.
+      vocabulary_size: number of pieces, if the network has more
+        ids: the surplus is never drawn.
       is_shared: several processes share the work of each call, and each gets
-        all samples. Otherwise a call is this process's own.
+        all samples. Otherwise each call belongs to this process.
 
     Raises:
-      ValueError: `vocabulary_size` leaves nothing to draw, or is larger than
-        the network.
+      ValueError: `vocabulary_size` is too small to draw anything, or larger
+        than the network.
     """
     self.config = config
     self._is_shared = is_shared and processes.count() > 1
@@ -164,30 +164,29 @@ class Sampler:
   ) -> Iterator[SampleBlock]:
     """Draws N hypotheses for each source.
 
-    Results are buffered until they can be given in the order of `source_ids`;
-    call it with one shard of a store at a time.
+    Results are buffered until they can be returned in the order of
+    `source_ids`; call it with one shard of a store at a time.
 
     Args:
-      params: of the policy, on any devices.
+      params: parameters of the policy, on any devices.
       source_tokens: token ids with EOS.
       source_ids: ids in [0, 2^63); part of the random key.
       seed: in [0, 2^32).
       grow_step: in [0, 2^32).
-      rows: [n] rows of `source_tokens` of these sources, where they differ from
-        their ids.
-      progress: called with the number of sources that were finished since the
-        last call.
-      trace: of the stage, whose steps are launches of a block on each device.
+      rows: [n] rows of these sources in `source_tokens`, if they differ from
+        the ids.
+      progress: called with the number of sources finished since the last call.
+      trace: trace of the stage; its steps are launches of a block per device.
 
     Returns:
       An iterator over blocks of up to `block_sources` sources.
 
     Raises:
-      ValueError: ids, seed or lengths out of range; while iterating, if the
-        policy gives log-probabilities that are not finite.
+      ValueError: ids, seed or lengths are out of range; while iterating, if the
+        policy's log-probabilities are not finite.
     """
-    # Not a generator itself: a wrong argument is to fail here, not when the
-    # first block is asked for.
+    # Not a generator itself, so that wrong arguments fail here and not at the
+    # first block.
     source_ids = np.asarray(source_ids)
     rows = source_ids if rows is None else np.asarray(rows)
     if rows.shape != source_ids.shape or source_ids.ndim != 1:
@@ -220,7 +219,7 @@ class Sampler:
     rows: np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
   ) -> SampleBlock:
-    """Draws as `sample` does, and gives all sources as one block."""
+    """As `sample`, but returns all sources as one block."""
     blocks = list(
       self.sample(
         params,
@@ -245,17 +244,17 @@ class Sampler:
     )
 
   def _arguments(self, params, key, mesh) -> dict[str, Any]:
-    """Of `Decodes.decode`, those that all blocks of a call share."""
+    """Returns the arguments of `Decodes.decode` shared by a call's blocks."""
     params = self._place(params, mesh)
     turned = None
     if mesh.devices.flat[0].platform == 'cpu':
-      # Seen there: a tenth of the time of a block of 256 hypotheses.
+      # Observed on CPU: a tenth of the time of a block of 256 hypotheses.
       with jax.set_mesh(mesh):
         turned = decode.turned_embeddings(self._program.policy, params)
     return {
       'params': params,
       'key': jax.device_put(key, _sharding(mesh)),
-      # Greedy decoding does not read it.
+      # Greedy decoding ignores it.
       'inverse_temperature': np.float32(1.0 / (self.config.temperature or 1.0)),
       'turned_embeddings': jax.device_put(turned, _sharding(mesh)),
     }
@@ -263,7 +262,7 @@ class Sampler:
   def _place(
     self, params: types.Params, mesh: jax.sharding.Mesh
   ) -> types.Params:
-    """Parameters whole on every device, rounded if that is asked for."""
+    """Places all parameters on every device, rounded if requested."""
     everywhere = jax.tree.map(lambda _: _sharding(mesh), params)
     params = processes.place(params, everywhere)
     if self.config.weights_dtype == 'bfloat16':
@@ -272,10 +271,10 @@ class Sampler:
     return params
 
   def _plan(self, source_tokens, rows) -> list[_Item]:
-    """Cuts the sources into blocks of neighbours in length, longest first.
+    """Splits the sources into blocks of similar length, longest first.
 
-    Long ones first: what does not fit into memory fails at once, and devices
-    are left waiting for a short block at the end, not a long one.
+    Longest first, so that blocks that do not fit into memory fail at once, and
+    devices wait for a short block at the end.
     """
     config = self.config
     lengths = source_tokens.lengths[rows]
@@ -314,7 +313,7 @@ class Sampler:
     return items
 
   def _queue(self, length: int, num_sources: int) -> refill.Refill | None:
-    """How a bucket's sources are decoded if not in blocks."""
+    """Returns the settings of a bucket's queue; None for blocks."""
     config, program = self.config, self._program
     if (
       config.queue_sources is None
@@ -323,8 +322,8 @@ class Sampler:
     ):
       return None
     num_places, queue_length = config.queue_shape(length)
-    # Seen to be slower otherwise: caches much longer than hypotheses, and a queue
-    # that is at its end as soon as it has begun.
+    # Queues were slower with caches much longer than hypotheses, and with few
+    # sources.
     if num_places < 2 * config.block_sources or num_sources < 2 * num_places:
       return None
     return refill.Refill(
@@ -340,7 +339,7 @@ class Sampler:
     )
 
   def _run(self, call: '_Call', items: list[_Item]):
-    """Decodes items, several in flight: yields each with its outputs."""
+    """Decodes items, several in flight; yields each with its outputs."""
     waiting = collections.deque()
     for launched in self._launches(items):
       while len(waiting) >= self.config.blocks_in_flight:
@@ -350,16 +349,16 @@ class Sampler:
       yield from self._finish(call, waiting)
 
   def _launches(self, items: list[_Item]) -> Iterator[list[_Item]]:
-    """Items that one program decodes, one a device."""
+    """Yields groups of items for one program, one item per device."""
     for _, same in itertools.groupby(items, lambda item: item.kind):
       same = list(same)
       for start in range(0, len(same), self._num_devices):
         yield same[start : start + self._num_devices]
 
   def _finish(self, call: '_Call', waiting: collections.deque):
-    """Waits for the first launch, and yields what is whole.
+    """Waits for the first launch, and yields complete items.
 
-    Hypotheses that had no room in a queue are launched again.
+    Hypotheses that were too long for a queue are launched again.
     """
     again = []
     for item, outputs in self._fetch(*waiting.popleft()):
@@ -376,7 +375,7 @@ class Sampler:
       waiting.append((launched, self._traced(call, launched, before=waiting)))
 
   def _longer(self, item: _Item, outputs: decode.BlockOutputs) -> list[_Item]:
-    """Blocks that draw what had no room in a queue."""
+    """Returns blocks for the hypotheses that were too long for a queue."""
     unfinished = np.logical_not(outputs.finished)
     more = self.config.max_target_length - outputs.tokens.shape[-1]
     if not more or not unfinished.any():
@@ -400,7 +399,7 @@ class Sampler:
     ]
 
   def _run_shared(self, call: '_Call', items: list[_Item]):
-    """As `_run`, each process decoding a part of the items."""
+    """As `_run`, with the items divided among processes."""
     share = processes.share()
     numbers = [number for number in range(len(items)) if number in share]
     places = {id(items[number]): number for number in numbers}
@@ -457,7 +456,7 @@ class Sampler:
     return launched
 
   def _fetch(self, items: list[_Item], launched: list[decode.BlockOutputs]):
-    """Waits for a launch: yields each item with its rows of the outputs."""
+    """Waits for a launch; yields each item with its rows of the outputs."""
     outputs = decode.BlockOutputs(
       *(np.concatenate(arrays) for arrays in zip(*launched, strict=True))
     )
@@ -478,7 +477,7 @@ class Sampler:
       )
 
   def _inputs(self, call: '_Call', item: _Item) -> decode.BlockInputs:
-    """Arrays of one item, filled up to the compiled shape."""
+    """Returns the arrays of one item, padded to the compiled shape."""
     sources, samples = item.room, self.config.block_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
     tokens = np.full((sources, item.length), types.PAD_ID, np.int32)
@@ -499,7 +498,7 @@ class Sampler:
     return decode.BlockInputs(tokens, words, sample_ids, active)
 
   def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:
-    """Puts results back into the order of the call."""
+    """Restores the order of the call."""
     shape = (len(source_ids), self.config.num_samples_per_source)
     tokens: list[Any] = [[None] * shape[1] for _ in range(shape[0])]
     log_probs = np.zeros(shape, np.float32)
@@ -517,7 +516,7 @@ class Sampler:
       missing[item.positions] -= stop - first
       if progress is not None:
         progress(int(np.sum(missing[item.positions] == 0)))
-      # Block by block, as far as nothing is missing.
+      # Block by block, up to the first missing one.
       while given < shape[0]:
         part = slice(given, given + self.config.block_sources)
         if missing[part].any():
@@ -533,7 +532,7 @@ class Sampler:
 
 
 class _Call(NamedTuple):
-  """What the blocks of one call share."""
+  """State shared by the blocks of one call."""
 
   words: np.ndarray
   source_tokens: ragged.Ragged
@@ -543,13 +542,13 @@ class _Call(NamedTuple):
 
 
 def meshes(mesh: jax.sharding.Mesh) -> list[jax.sharding.Mesh]:
-  """The devices that this process has of a mesh, as blocks are launched on.
+  """Returns this process's devices of a mesh, grouped for launches.
 
   Args:
-    mesh: of any axes.
+    mesh: mesh with any axes.
 
   Returns:
-    Meshes of one axis, 'data'; see `mesh.groups`.
+    Meshes with one axis, 'data'; see `mesh.groups`.
   """
   return [
     jax.sharding.Mesh(np.array(group), ('data',))
@@ -568,7 +567,7 @@ def program(
   config: DecodeConfig,
   vocabulary_size: int | None = None,
 ) -> decode.Program | beam.Beam:
-  """What `decode.compiled` compiles for these settings; see `Sampler`."""
+  """Returns the program of `decode.compiled` for these settings."""
   vocab = policy.config.vocab_size
   if vocabulary_size is None:
     vocabulary_size = vocab
@@ -602,7 +601,7 @@ def program(
 
 @jax.jit
 def rounded(params: types.Params) -> types.Params:
-  """Kernels and embeddings in bfloat16; scales and position biases as given."""
+  """Rounds kernels and embeddings, but not scales and position biases."""
 
   def one(path, leaf):
     name = path[-1].key
@@ -616,7 +615,7 @@ def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _ragged(tokens: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-  """Rows without padding: [b, N, T], [b, N] -> b * N arrays of int32."""
+  """Removes padding: [b, N, T], [b, N] -> b * N arrays of int32."""
   flat = tokens[np.arange(tokens.shape[-1]) < lengths[..., None]]
   flat = flat.astype(np.int32)
   stops = np.cumsum(lengths.reshape(-1)).tolist()

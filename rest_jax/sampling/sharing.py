@@ -1,8 +1,8 @@
-"""Which hypotheses of a block still agree, and so share a row of computation.
+"""Rows shared by hypotheses of a block that are equal so far.
 
-The next token's distribution depends on the source and the prefix. Samples of
-one source begin alike, and those of a trained policy stay alike for long: each
-distinct prefix that is still open is one row.
+The distribution of the next token depends on the source and the prefix. Samples
+of one source start equal, and those of a trained policy stay equal for long.
+Each distinct unfinished prefix is one row.
 """
 
 from typing import NamedTuple
@@ -19,10 +19,9 @@ class Sharing(NamedTuple):
   """The rows of the next step.
 
   Attributes:
-    row_of: the row of each hypothesis; 0 for those that are done.
-    hypothesis_of: a hypothesis b * N + n of each row, the first; 0 from
-      `num_rows` on.
-    num_rows: distinct prefixes that are not done.
+    row_of: row of each hypothesis; 0 for finished ones.
+    hypothesis_of: first hypothesis b * N + n of each row; 0 from `num_rows` on.
+    num_rows: number of distinct unfinished prefixes.
   """
 
   row_of: Int[Array, 'B N']
@@ -30,12 +29,12 @@ class Sharing(NamedTuple):
   num_rows: Int[Array, '']
 
   def rows(self, capacity: int) -> rows_lib.SharedRows:
-    """The map for a step that computes `capacity` rows, `num_rows` at least."""
+    """Returns the map for a step with `capacity` rows, at least `num_rows`."""
     return rows_lib.SharedRows(self.row_of, self.hypothesis_of[:capacity])
 
 
 def first(done: Bool[Array, 'B N']) -> Sharing:
-  """The rows of the first step: the hypotheses of a source are all alike."""
+  """Returns the rows of the first step: one per source."""
   alike = jnp.zeros_like(done, jnp.int32)
   return after(alike, alike, done)
 
@@ -43,19 +42,19 @@ def first(done: Bool[Array, 'B N']) -> Sharing:
 def after(
   prefix: Int[Array, 'B N'], token: Int[Array, 'B N'], done: Bool[Array, 'B N']
 ) -> Sharing:
-  """The rows once another token was drawn.
+  """Returns the rows after another token was drawn.
 
   Args:
-    prefix: equal for two hypotheses of a source just if their prefixes are.
-    token: what was appended.
-    done: hypotheses that take no further step.
+    prefix: equal for two hypotheses of a source exactly if their prefixes are.
+    token: the appended tokens.
+    done: finished hypotheses.
 
   Returns:
     Rows in the order of their first hypotheses.
   """
   num_sources, num_samples = prefix.shape
   sample = jnp.arange(num_samples)
-  # [B, N, N]: hypothesis n goes on like n', which is not done.
+  # [B, N, N]: hypothesis n equals n', which is not done.
   alike = (prefix[:, :, None] == prefix[:, None, :]) & (
     token[:, :, None] == token[:, None, :]
   )
@@ -67,12 +66,12 @@ def after(
   row_of = jnp.take_along_axis(
     number, jnp.minimum(leader, num_samples - 1), axis=1
   )
-  # Row r belongs to the first hypothesis through which there are r + 1 rows.
+  # Row r belongs to the first hypothesis at which r + 1 rows are reached.
   size = num_sources * num_samples
   before = jnp.searchsorted(
     through,
     jnp.arange(1, size + 1),
-    # Counting is quick on a vector machine while it is few.
+    # Counting is fast on a vector unit while there are few.
     method='compare_all' if size <= _COUNTED else 'scan',
   )
   return Sharing(
