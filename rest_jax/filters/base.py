@@ -46,8 +46,8 @@ class Samples(NamedTuple):
     """The hashes; raises ValueError if they were not computed."""
     if self.text_hashes is None:
       raise ValueError(
-        'samples must have text_hashes where equal ones are told apart; got '
-        'None. Gather them with hashes.'
+        'samples must have text_hashes to be compared; got None. Read them '
+        'with hashes.'
       )
     return self.text_hashes
 
@@ -124,14 +124,16 @@ class Filter(abc.ABC):
     lists = [v for v in self.values if isinstance(v, list | tuple)]
     if lists and len(lists) < len(self.values):
       raise ValueError(
-        'values must be numbers, or a tuple of numbers for each Grow step; got '
-        f'both: {self.values}'
+        'values must be numbers, or a tuple of numbers per Grow step; got both: '
+        f'{self.values}.'
       )
     if lists:
       object.__setattr__(self, 'values', tuple(map(tuple, lists)))
     for values in self.lists:
       if not values:
-        raise ValueError('values must name a threshold for each Improve step')
+        raise ValueError(
+          'values must have one threshold per Improve step; got none.'
+        )
       numbers = np.asarray(values, np.float64)
       if np.isnan(numbers).any() or np.any(np.diff(numbers) <= 0):
         raise ValueError(
@@ -162,8 +164,8 @@ class Filter(abc.ABC):
     if not 1 <= grow_step <= len(lists):
       raise ValueError(
         f'the {self.kind} filter has values for {len(lists)} Grow steps, '
-        f'{self.values}, but Grow step {grow_step} was asked for; give a tuple '
-        'for each Grow step, or one list for all'
+        f'{self.values}, but Grow step {grow_step} needs one; give a tuple per '
+        'Grow step, or one list for all.'
       )
     return lists[grow_step - 1]
 
@@ -172,9 +174,9 @@ class Filter(abc.ABC):
     values = self.values_at(grow_step)
     if not 1 <= improve_step <= len(values):
       raise ValueError(
-        f'the {self.kind} filter has {len(values)} values {values} but Improve '
-        f'step {improve_step} of Grow step {grow_step} was asked for; give one '
-        'value for each step'
+        f'the {self.kind} filter has {len(values)} values {values}, but Improve '
+        f'step {improve_step} of Grow step {grow_step} needs one; give one value '
+        'per Improve step.'
       )
     return values[improve_step - 1]
 
@@ -319,8 +321,8 @@ def _check(samples: Samples) -> None:
   if np.isnan(samples.rewards).any():
     row = int(np.flatnonzero(np.isnan(samples.rewards))[0])
     raise ValueError(
-      f'the reward of row {row} (source {int(samples.source_ids[row])}) is NaN; '
-      'score D_g again'
+      f'rewards must not be NaN; got NaN in row {row} (source '
+      f'{int(samples.source_ids[row])}). Score D_g again.'
     )
   if np.any(samples.source_ids[1:] < samples.source_ids[:-1]):
     raise ValueError('rows of D_g must be sorted by source')

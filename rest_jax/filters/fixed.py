@@ -78,6 +78,6 @@ class Quantile(base.Filter):
         'threshold.'
       )
     return (
-      f'{ties} of {size} rows have the highest reward, so that it is the '
-      f'quantile itself: lower the quantile below {(size - ties) / (size - 1):.3f}.'
+      f'{ties} of {size} rows have the highest reward, which is therefore the '
+      f'quantile: lower the quantile below {(size - ties) / (size - 1):.3f}.'
     )

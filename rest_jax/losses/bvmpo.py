@@ -98,8 +98,8 @@ class BVMPO(base.Loss):
       return dataclasses.replace(self, anneal_steps=least_steps)
     if self.anneal_steps > least_steps and self.initial_coefficient:
       logging.warning(
-        'BVMPO: lambda reaches its end after anneal_steps=%d, but patience may '
-        'stop training after %d steps. Leave anneal_steps out for the latter.',
+        'BVMPO: lambda falls over anneal_steps=%d steps, but patience may stop '
+        'training after %d steps. Leave anneal_steps out to use the latter.',
         self.anneal_steps,
         least_steps,
       )

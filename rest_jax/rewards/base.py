@@ -296,7 +296,7 @@ def check_names(config: RewardConfig) -> None:
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise ValueError(
-      'each part of a reward needs a name of its own for its column of the '
+      'parts of a reward must have distinct names for their columns in the '
       f'store; got {twice[0]!r} more than once. Set the name of one.'
     )
 
@@ -428,7 +428,7 @@ def needed_peers(
     )
   if not len(peers.group) == len(peers.is_member) == len(hypotheses):
     raise ValueError(
-      'peers must say the group of each hypothesis, and whether it is a member; '
+      'peers must have a group and is_member for each hypothesis; '
       f'got {len(peers.group)} and {len(peers.is_member)} for '
       f'{len(hypotheses)} hypotheses.'
     )

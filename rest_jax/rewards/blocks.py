@@ -59,8 +59,8 @@ class ScoringConfig:
     )
     if self.candidate_buckets[0] != 1:
       raise ValueError(
-        'candidate_buckets must begin with 1, for what is left of a source; '
-        f'got {self.candidate_buckets}.'
+        'candidate_buckets must begin with 1, for the last candidates of a '
+        f'source; got {self.candidate_buckets}.'
       )
     for name in ('max_source_length', 'max_target_length'):
       if not 2 <= getattr(self, name) <= self.length_buckets[-1]:
@@ -267,8 +267,8 @@ def warn_of_cut(name: str, cut: int, total: int) -> None:
   if cut > _MAX_CUT * total:
     logging.log_first_n(
       logging.WARNING,
-      'reward %s: %d of %d texts (%.0f %%) are longer than it reads and were cut, '
-      'so that their ends are not judged. Raise its maximum lengths.',
+      'reward %s: %d of %d texts (%.0f %%) exceed its maximum length and were '
+      'truncated, so their ends do not count. Raise its maximum lengths.',
       1,
       name,
       cut,

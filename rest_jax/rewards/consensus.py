@@ -212,7 +212,7 @@ class ConsensusReward:
     if lost.any():
       text = group.texts[group.at[np.argmax(lost)]]
       raise ValueError(
-        'a member of a group must be among its samples; of the source '
+        'a member of a group must be among its samples; for the source '
         f'{group.source[:80]!r} the hypothesis {text[:80]!r} is not.'
       )
     weights = np.ones(len(counts))

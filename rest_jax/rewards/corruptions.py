@@ -102,8 +102,8 @@ class SevereCorruptionConfig(CorruptionConfig):
     settings.inside(self, '[0, 1]', 'severe_share', 'severe_factor')
     if self.unrelated_share + self.severe_share > 1.0:
       raise ValueError(
-        'severe_share and unrelated_share are parts of all hypotheses; got '
-        f'{self.severe_share} and {self.unrelated_share}, more than 1 together.'
+        'severe_share + unrelated_share must be at most 1; got '
+        f'{self.severe_share} + {self.unrelated_share}.'
       )
 
 

@@ -67,7 +67,7 @@ class _Program:
   def check(self) -> str:
     if shutil.which(self.command[0]) is None:
       raise FileNotFoundError(
-        f'the program of reward {self.name!r} must be there; there is no '
+        f'the program of reward {self.name!r} was not found: there is no '
         f'{self.command[0]}. {self.install}'
       )
     return f'the program {" ".join(self.command)}'
@@ -111,7 +111,7 @@ class External(_Program):
 
   @property
   def install(self) -> str:
-    return 'Install it, or give its whole path in External.program.'
+    return 'Install it, or give its full path in External.program.'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

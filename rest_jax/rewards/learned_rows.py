@@ -208,7 +208,7 @@ def coverage(
     or result['pieces_per_word'] > _MAX_PIECES_PER_WORD
   ):
     (warn or _log)(
-      'the vocabulary fits the text of the ratings badly: '
+      'the vocabulary does not fit the text of the ratings: '
       f'{100 * result["unknown_share"]:.2f} % of its pieces are UNK, and a word '
       f"has {result['pieces_per_word']:.2f} pieces. Name text of the ratings' "
       'domain in extra_files of VocabularyConfig, or raise its size.'

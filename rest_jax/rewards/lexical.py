@@ -196,8 +196,8 @@ def _warn_of_words(
   name: str, script: reference_text.Script, remedy: str
 ) -> None:
   logging.warning(
-    'reward %s: %.0f %% of the letters of the references are %s, whose '
-    'sentences it takes for one word (%s)',
+    'reward %s: %.0f %% of the letters of the references are %s, and the '
+    'metric reads a sentence of that script as one word (%s)',
     name,
     100 * script.share,
     script.name,

@@ -119,7 +119,7 @@ class MetricX:
       vocabularies.Vocabulary(own).digest
     ):
       raise ValueError(
-        f'vocabulary_file must be {own}, which lies beside the weights; '
+        f'vocabulary_file must be {own}, which is beside the weights; '
         f'{self.vocabulary_file} is another vocabulary. Leave vocabulary_file '
         'out.'
       )
@@ -250,8 +250,8 @@ class MetricXReward:
       seconds=time.monotonic() - began,
     )
     logging.info(
-      'reward %s: %d hypotheses, %d distinct inputs in %.1f s (%.0f a second, '
-      '%.0f %% real tokens); %d cut at the maximum length',
+      'reward %s: %d hypotheses, %d distinct inputs in %.1f s (%.0f per second, '
+      '%.0f %% real tokens); %d truncated at the maximum length',
       self.name,
       statistics.hypotheses,
       statistics.inputs,

@@ -75,7 +75,7 @@ class Normalizer:
       )
     raw = np.asarray(raw, np.float64)
     if raw.size == 0:
-      raise ValueError('raw must hold rewards to make a scale of; got none.')
+      raise ValueError('raw must have at least one reward; got none.')
     if not np.isfinite(raw).all():
       first = int(np.flatnonzero(~np.isfinite(raw))[0])
       raise ValueError(

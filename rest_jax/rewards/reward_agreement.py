@@ -173,25 +173,24 @@ def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
 
 _MESSAGES = {
   'within reversed': (
-    'the reward orders the hypotheses of one source the wrong way round: {} of '
-    'pairs as rated, where chance is 0.5. Check that higher scores are better '
-    'in the ratings.'
+    'the reward reverses the order of the hypotheses of one source: {} of pairs '
+    'as rated, where chance is 0.5. Check that higher scores are better in the '
+    'ratings.'
   ),
   'at chance': (
-    'the reward does not order the hypotheses of one source, by which '
-    'samples are filtered: {} of pairs as rated, where chance is 0.5. Rate '
-    'several hypotheses of each source, of systems near the policy '
+    'the reward does not order the hypotheses of one source, and filtering '
+    'depends on that order: {} of pairs as rated, where chance is 0.5. Rate '
+    'several hypotheses per source, from systems similar to the policy '
     '(RewardStage.rated_samples).'
   ),
   'reversed': (
-    'the reward is the wrong way round: its correlation with held-out ratings '
-    'is below zero (Pearson {}). Check that higher scores are better in the '
-    'ratings.'
+    'the reward is reversed: its correlation with held-out ratings is below '
+    'zero (Pearson {}). Check that higher scores are better in the ratings.'
   ),
   'unrelated': (
-    'the reward has learned nothing that can be measured: its correlation with '
-    'held-out ratings is not above zero (Pearson {}), so Improve steps would '
-    'follow noise. Check the ratings, rate more, or train longer '
+    'the reward has learned nothing measurable: its correlation with held-out '
+    'ratings is not above zero (Pearson {}), so Improve steps would follow '
+    'noise. Check the ratings, collect more, or train longer '
     '(RewardStage.pretrain, RewardStage.finetune).'
   ),
   'between': (

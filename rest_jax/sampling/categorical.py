@@ -50,7 +50,7 @@ def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
   if ids.size and ids.min() < 0:
     raise ValueError(
       f'source ids must not be negative; got {ids.min()}. '
-      'Negative ids mark rows that are no sample and cannot be sampled.'
+      'Negative ids mark rows that are not samples.'
     )
   words = ids.astype(np.uint64)
   return np.stack([words >> 32, words & (_MAX_WORD - 1)], -1).astype(np.uint32)

@@ -136,7 +136,7 @@ class DecodeConfig:
   def _check_beam(self, beam_size: int):
     if self.temperature != 0 or self.samples_per_block is not None:
       raise ValueError(
-        'beam_size is for temperature=0 and samples_per_block=None; got '
+        'beam_size needs temperature=0 and samples_per_block=None; got '
         f'{self.temperature} and {self.samples_per_block}.'
       )
     if beam_size < self.num_samples_per_source:

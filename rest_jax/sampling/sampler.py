@@ -464,7 +464,7 @@ class Sampler:
     if wrong.any():
       raise ValueError(
         "the policy's log-probabilities must be finite; got "
-        f'{wrong.sum()} of {wrong.size} hypotheses where they are not. Its '
+        f'{wrong.sum()} of {wrong.size} hypotheses with others. Its '
         'parameters have diverged, or are not those of this network.'
       )
     for device, item in enumerate(items):

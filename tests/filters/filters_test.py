@@ -427,7 +427,7 @@ def test_no_eligible_row_is_an_error():
 
 def test_nan_rewards_are_an_error():
   samples = make_samples([0.1, np.nan], [0, 4])
-  with pytest.raises(ValueError, match=r'row 1 \(source 4\) is NaN'):
+  with pytest.raises(ValueError, match=r'NaN in row 1 \(source 4\)'):
     fixed.Fixed(values=(0.0,)).select(1, samples)
 
 

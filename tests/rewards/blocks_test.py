@@ -196,4 +196,4 @@ def test_many_cut_texts_are_said(monkeypatch):
   assert not said
   blocks.warn_of_cut('learned', 18, 25)
   assert len(said) == 1
-  assert said[0].startswith('reward learned: 18 of 25 texts (72 %) are longer')
+  assert said[0].startswith('reward learned: 18 of 25 texts (72 %) exceed')

@@ -113,7 +113,7 @@ def test_bleu_follows_the_script_of_the_pairs(references, tokenize, caplog):
   assert lexical.Bleu(tokenize='13a').load(resources).tokenize == '13a'
   lexical.Ter(normalized=True, asian_support=True).load(resources)
   lexical.Ter().load(resources)
-  warned = [text for text in caplog.messages if 'for one word' in text]
+  warned = [text for text in caplog.messages if 'as one word' in text]
   assert len(warned) == (2 if tokenize == 'zh' else 0)
 
 
