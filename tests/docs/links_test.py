@@ -54,6 +54,20 @@ def test_a_link_to_nothing_is_found():
   assert broken(path, text) == ['no.md', 'rewards.md#no', '#no']
 
 
+def test_every_gin_file_that_is_named_exists():
+  folders = '|'.join(path.name for path in (ROOT / 'gin_configs').glob('*/'))
+  named = {
+    name
+    for path in DOCUMENTS
+    if path.name != 'CHANGELOG.md'  # It names files of earlier versions.
+    for name in re.findall(
+      rf'\b(?:{folders})/\w+\.gin\b', path.read_text(encoding='utf-8')
+    )
+  }
+  assert len(named) > 30
+  assert not [n for n in named if not (ROOT / 'gin_configs' / n).is_file()]
+
+
 def test_the_navigation_has_every_page_once():
   text = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
   navigation = yaml.safe_load(text[text.index('\nnav:') :])['nav']
