@@ -1,1 +1,1 @@
-"""The device mesh and the rules that shard arrays over it."""
+"""The device mesh, its sharding rules, and runs of several processes."""

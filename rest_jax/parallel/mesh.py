@@ -1,8 +1,8 @@
-"""One device mesh with axes `data` and `model`, and how arrays lie on it.
+"""The device mesh with axes `data` and `model`, and sharding of arrays on it.
 
-Where slices are connected by a slower network, the data-centre's (DCN), an axis
-`slice` comes before them: batches are split over `slice` and `data` together, and
-nothing else over `slice`.
+If slices are connected by a slower network (the data-centre network, DCN), an
+axis `slice` comes first: batches are split over `slice` and `data`, and nothing
+else is split over `slice`.
 """
 
 import collections
@@ -26,9 +26,9 @@ Rules = tuple[tuple[str, str | None], ...]
 
 SLICE = 'slice'
 
-# Which mesh axis splits which logical axis. The first rule of a name whose
-# mesh axis is not yet taken by the array holds. A last pair
-# ('embed', 'data') would split the parameters over `data` too.
+# Which mesh axis splits which logical axis. The first rule of a name whose mesh
+# axis is not yet used by the array applies. A final pair ('embed', 'data')
+# would also split the parameters over `data`.
 DEFAULT_RULES: Rules = (
   ('batch', 'data'),
   ('vocab', 'model'),
@@ -44,7 +44,7 @@ DEFAULT_RULES: Rules = (
 
 
 class Model(Protocol):
-  """What initialisation needs of a model: `Policy` and `ScalarModel` fit."""
+  """The interface for initialisation, of `Policy` and `ScalarModel`."""
 
   def init(self, key: Array) -> types.Params: ...
 
@@ -53,16 +53,16 @@ class Model(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-  """Shape of the mesh, and the rules that place logical axes on it.
+  """Shape of the mesh, and sharding rules.
 
   Attributes:
-    data: devices along `data`, of all slices, which splits batches; -1 for all
-      that remain.
-    model: devices along `model`, which splits heads, feed-forward blocks and
-      vocabulary.
-    slices: parts of `data`, one after the other, that only the data-centre's
-      network connects. Batches are split over all; what else `rules` map to
-      `data` is split within each slice alone, and the same in all of them.
+    data: number of devices along `data`, of all slices; splits batches. -1 for
+      all remaining devices.
+    model: number of devices along `model`; splits heads, feed-forward blocks
+      and vocabulary.
+    slices: number of consecutive parts of `data` that only the data-centre
+      network connects. Batches are split over all slices; everything else that
+      `rules` map to `data` is split within each slice and equal in all of them.
     rules: pairs of a logical axis and `data`, `model` or None.
   """
 
@@ -100,11 +100,11 @@ class MeshConfig:
     # JAX exports the class in a way that type checkers take for a variable.
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
   ) -> jax.sharding.Mesh:
-    """The mesh over `devices`, or over all there are.
+    """Returns the mesh over `devices`, by default all devices.
 
     Raises:
-      ValueError: the devices do not fill data * model, or are not of `slices`
-        slices.
+      ValueError: the number of devices does not fit data * model, or they do
+        not form `slices` slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     data = len(devices) // self.model if self.data == -1 else self.data
@@ -140,23 +140,23 @@ class MeshConfig:
     self,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
   ) -> jax.sharding.Mesh:
-    """The first of `build_each_local`, for work that is too small for all."""
+    """Returns the first of `build_each_local`, for small work."""
     return self.build_each_local(devices)[0]
 
   def build_each_local(
     self,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
   ) -> list[jax.sharding.Mesh]:
-    """Meshes of one process's devices, for work without the other processes.
+    """Returns meshes of one process's devices, for independent work.
 
     Args:
-      devices: of all processes; those of the first one's are taken. None for
-        what is here.
+      devices: devices of all processes; those of the first process are used.
+        None for the devices of this process.
 
     Returns:
-      A mesh for each of `groups`, which work at the same time. The axis `model`
-      is as long as `model` where a group has that many devices, or as a part of
-      it.
+      One mesh per group of `groups`; they can work concurrently. The axis
+      `model` has `model` devices if a group has that many, otherwise a divisor
+      of it.
     """
     everything = jax.devices() if devices is None else list(devices)
     if devices is None:
@@ -174,24 +174,24 @@ class MeshConfig:
     ]
 
 
-# TPUs whose network connects any chips of a slice; of others, all or none.
+# TPUs on which any chips of a slice can communicate; on others, all or none.
 _ROUTED = ('TPU v4', 'TPU v5', 'TPU v5p')
 
 
 def groups(own: Sequence[Any], num_devices: int) -> list[list[Any]]:
-  """Parts a process's devices so that programs can run on each part alone.
+  """Groups a process's devices so that programs can run on each group.
 
-  XLA compiles no program with a collective for some chips of a v5e or v6e slice,
-  and for some of 32 chips of v5e or more no program at all, unless it is for one
-  of them (tests/planning/chips_test.py).
+  XLA compiles no program with a collective for some chips of a v5e or v6e
+  slice, and, for some of 32 or more chips of v5e, only programs for a single
+  chip (tests/planning/chips_test.py).
 
   Args:
     own: devices of one process.
-    num_devices: of all processes.
+    num_devices: number of devices of all processes.
 
   Returns:
-    All together; or each by itself where they are some of a slice's chips whose
-    network does not allow the former.
+    One group; or one group per device, if the process has only some chips of
+    such a slice.
   """
   first = own[0]
   if (
@@ -233,7 +233,7 @@ def _slice_of(device: Any) -> int:
 
 
 def _by_slices(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-  """Devices as [slices, data, model], each slice's by its own wiring."""
+  """Returns devices as [slices, data, model], ordered by their wiring."""
   if devices[0].platform == 'cpu':
     return np.array(devices).reshape(shape)
   slices, *within = shape
@@ -246,7 +246,7 @@ def _by_slices(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
 def use(
   mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
 ) -> Iterator[jax.sharding.Mesh]:
-  """Makes logical constraints in models hold on this mesh."""
+  """Applies this mesh to the logical constraints in models."""
   with jax.set_mesh(mesh), nn.logical_axis_rules(_rules_on(mesh, rules)):
     yield mesh
 
@@ -256,16 +256,16 @@ def shardings(
   logical_axes: types.Params,
   rules: Rules = DEFAULT_RULES,
 ) -> types.Params:
-  """The sharding of each parameter, from the names of its axes."""
+  """Returns the sharding of each parameter from its axis names."""
   return nn.logical_to_mesh_sharding(logical_axes, mesh, _rules_on(mesh, rules))
 
 
 def _rules_on(mesh: jax.sharding.Mesh, rules: Rules) -> Sequence[Any]:
-  """The rules with batches split over slices too, where there are some.
+  """Returns the rules with batches also split over slices, if there are any.
 
-  Embeddings are then gathered within a slice before tokens are looked up: of a
-  table that is split over `data` XLA would look up all slices' tokens (seen), and
-  send what it found from slice to slice.
+  Embeddings are then gathered within a slice before the look-up. With a table
+  that is split over `data`, XLA would look up the tokens of all slices and send
+  the results from slice to slice (observed).
   """
   lookup = None if SLICE in mesh.shape else dict(reversed(rules)).get('embed')
   return (
@@ -282,30 +282,30 @@ def _batch_axes(mesh: jax.sharding.Mesh) -> str | tuple[str, ...]:
 
 
 def num_parts(mesh: jax.sharding.Mesh) -> int:
-  """How many parts a batch is split into."""
+  """Returns the number of parts of a batch."""
   return mesh.shape.get(SLICE, 1) * mesh.shape['data']
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """The sharding of an array that every device holds whole."""
+  """Returns the sharding of an array that every device holds completely."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """The sharding of a batch: the first axis split over `data` of all slices."""
+  """Returns the sharding of a batch: axis 0 split over `data` of all slices."""
   spec = jax.sharding.PartitionSpec(_batch_axes(mesh))
   return jax.sharding.NamedSharding(mesh, spec)
 
 
 def rows_here(mesh: jax.sharding.Mesh) -> Callable[[int], np.ndarray] | None:
-  """Says which rows of a batch this process reads.
+  """Returns which rows of a batch this process reads.
 
   Args:
-    mesh: of `MeshConfig.build`.
+    mesh: result of `MeshConfig.build`.
 
   Returns:
-    A function from the number of a batch's rows to those, rising, that lie on
-    devices of this process; None if all do.
+    A function from the number of rows of a batch to the ascending rows on
+    devices of this process; None if all are.
   """
   if jax.process_count() == 1:
     return None
@@ -319,7 +319,7 @@ def _rows_here(mesh: jax.sharding.Mesh, num_rows: int) -> np.ndarray:
 
 
 def num_readers(mesh: jax.sharding.Mesh) -> int:
-  """How many processes read each row: several if `model` spans them."""
+  """Returns how many processes read each row: several if `model` spans them."""
   parts = num_parts(mesh)
   return processes.count() * len(_rows_here(mesh, parts)) // parts
 
@@ -330,9 +330,9 @@ def put_batch(
   """Puts a batch onto the mesh, rows split over `data`.
 
   Args:
-    batch: arrays whose first axis is rows; the rows of the whole batch on
-      one process, those of `rows_here` on several.
-    mesh: of `MeshConfig.build`.
+    batch: arrays with rows along the first axis: all rows with one process, the
+      rows of `rows_here` with several.
+    mesh: result of `MeshConfig.build`.
 
   Returns:
     The same keys with global arrays.
@@ -361,12 +361,12 @@ def init_sharded(
   mesh: jax.sharding.Mesh,
   rules: Rules = DEFAULT_RULES,
 ) -> types.Params:
-  """Initial parameters, each made where it belongs and never in one place.
+  """Returns initial parameters, computed directly in shards.
 
   Args:
     model: a `Policy` or `ScalarModel`.
-    key: typed threefry key: the values do not depend on the mesh.
-    mesh: of `MeshConfig.build`.
+    key: typed threefry key; the values do not depend on the mesh.
+    mesh: result of `MeshConfig.build`.
     rules: logical axes to mesh axes.
 
   Returns:
@@ -385,7 +385,7 @@ def init_sharded(
 def abstract_params(
   model: Model, mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
 ) -> Any:
-  """Shapes, types and shardings of a model's parameters; nothing is made."""
+  """Returns shapes, types and shardings of a model's parameters."""
   axes = model.logical_axes()
   layout = shardings(mesh, axes, rules)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
@@ -414,7 +414,7 @@ def put_params(
 def check_divides(
   shapes: Any, logical_axes: types.Params, layout: types.Params
 ):
-  """Raises ValueError naming the first parameter axis that cannot split."""
+  """Raises ValueError naming the first parameter axis that does not divide."""
 
   def check(path, leaf, names, sharding):
     mesh_axes = sharding.spec

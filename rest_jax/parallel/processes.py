@@ -1,11 +1,10 @@
-"""Several processes of one run: who does what, and how they agree.
+"""Coordination of several processes of one run.
 
-Every process runs the same program over one global mesh. The first of them, the
-main one, alone writes what there is one of: manifests, metrics, results. What
-they tell each other goes through the coordination service of `jax.distributed`,
-not through the devices: waiting has no time limit there, signals still arrive,
-and the service ends all processes when one has died. With one process nothing
-here costs anything.
+Every process runs the same program over one global mesh. Only the first, the
+main process, writes manifests, metrics and results. Processes communicate
+through the coordination service of `jax.distributed`, not through the devices:
+waiting has no time limit there, signals still arrive, and the service ends all
+processes when one dies. With one process nothing here has a cost.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,29 +22,29 @@ from typing import Any
 from absl import logging
 import jax
 
-# What `jax.distributed` keeps; Orbax reads it from there too.
+# The state of `jax.distributed`; Orbax reads it too.
 from jax._src import distributed
 import numpy as np
 
 from rest_jax.parallel import rendezvous
 from rest_jax.runtime import interruption
 
-# How long a wait goes on before Python may handle signals, and waits again.
+# Length of a wait, after which Python handles signals and waits again.
 _WAIT_MS = 5_000
-# Seconds until a process that says nothing counts as dead.
+# Seconds without a heartbeat until a process counts as dead.
 _HEARTBEAT_SECONDS = 30
-# By so much JAX's timeout, which aborts, is later than ours.
+# JAX's timeout, which aborts the process, is later than ours by this.
 _ABORT_SECONDS = 600
-# How long one that was told to stop waits for the others to leave with it.
+# How long a process that was told to stop waits for the others.
 _LEAVE_SECONDS = 15.0
-# Tells the number of the signal that has ended one of them.
+# Key of the signal number that ended one of the processes.
 _STOPPED = 'rest_jax/stopped'
 
 _numbers = itertools.count()
 
 
 class OtherProcessError(RuntimeError):
-  """What the main process failed at, told in the others."""
+  """An error of the main process, raised in the others."""
 
 
 def initialize(
@@ -54,18 +53,18 @@ def initialize(
   process_id: int | None = None,
   timeout_s: float = 300.0,
 ) -> None:
-  """Joins the processes of a run; before anything else is done with JAX.
+  """Joins the processes of a run; call it before any other use of JAX.
 
   Args:
-    coordinator_address: host:port of process 0; None where JAX finds out by
-      itself, as on TPU VMs. All three are given, or none.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+    coordinator_address: host:port of process 0; None if JAX finds it by itself,
+      as on TPU VMs. Either all three are given, or none.
+    num_processes: number of processes.
+    process_id: index of this process, from 0.
     timeout_s: how long to wait for the others, in seconds.
 
   Raises:
-    ValueError: some are given and others are not, or they are out of range.
-    MeetingError: the others did not come.
+    ValueError: only some are given, or they are out of range.
+    MeetingError: some processes did not start.
   """
   given = (coordinator_address, num_processes, process_id)
   if any(value is not None for value in given):
@@ -89,7 +88,7 @@ def initialize(
 
 
 def _initialize_jax(given: tuple[Any, ...], timeout_s: float) -> None:
-  """Initialises JAX in a thread, so that waiting can end in Python.
+  """Initialises JAX in a thread, so that Python can end the wait.
 
   JAX's own timeout aborts the process.
   """
@@ -135,20 +134,20 @@ def index() -> int:
 
 
 def is_main() -> bool:
-  """Whether this process writes what there is one of."""
+  """Returns whether this is the main process, which writes common files."""
   return index() == 0
 
 
 def end(status: int, signal: int | None = None) -> None:
-  """Ends this process after an error, or after a signal.
+  """Ends this process after an error or a signal.
 
-  An orderly end would wait for the others, which wait for this one: after an
-  error they notice that it is gone, and end too. After a signal they are told, and
-  those that end of it as well, as all do in a training, leave together.
+  A normal exit would wait for the others, which wait for this one. After an
+  error the others notice that it is gone and end too. After a signal they are
+  told, and those that also end, as all do in a training, exit together.
 
   Args:
     status: exit status.
-    signal: that ended the program; None for none.
+    signal: signal that ended the program; None for none.
   """
   if count() == 1:
     return
@@ -166,10 +165,10 @@ def end(status: int, signal: int | None = None) -> None:
 
 
 def barrier(name: str) -> None:
-  """Waits until all processes are here.
+  """Waits until all processes arrive.
 
   Args:
-    name: what is done; the same everywhere.
+    name: name of the barrier; the same in all processes.
   """
   if count() == 1:
     return
@@ -183,17 +182,17 @@ def barrier(name: str) -> None:
 
 
 def by_main(name: str, do: Callable[[], Any]) -> Any:
-  """Has the main process do something, while the others wait for it.
+  """Calls a function in the main process while the others wait.
 
   Args:
-    name: what is done; the same everywhere.
-    do: does it; returns a JSON value.
+    name: name of the call; the same in all processes.
+    do: the function; returns a JSON value.
 
   Returns:
-    What it returned, in every process.
+    Its result, in every process.
 
   Raises:
-    OtherProcessError: it failed, in the processes that waited.
+    OtherProcessError: in the waiting processes, if it failed.
   """
   if count() == 1:
     return do()
@@ -215,11 +214,11 @@ def by_main(name: str, do: Callable[[], Any]) -> Any:
 def gather(
   name: str, arrays: Mapping[str, np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
-  """Gives each process the arrays of all.
+  """Sends the arrays of each process to all.
 
   Args:
-    name: what they are; the same everywhere.
-    arrays: of this process.
+    name: name of the arrays; the same in all processes.
+    arrays: arrays of this process.
 
   Returns:
     The arrays of each process, in the order of their indices.
@@ -242,11 +241,11 @@ def gather(
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """Which parts of a work are this process's own.
+  """This process's share of some work.
 
   Attributes:
-    index: of those who share it, from 0.
-    count: how many they are.
+    index: index of this process among those that share the work, from 0.
+    count: number of processes that share it.
   """
 
   index: int = 0
@@ -257,32 +256,32 @@ class Share:
 
 
 def share() -> Share:
-  """The share of this process in what all processes do."""
+  """Returns this process's share of work done by all processes."""
   return Share(index(), count())
 
 
 def is_spread(array: Any) -> bool:
-  """Whether an array lies on devices of other processes too."""
+  """Returns whether an array is also on devices of other processes."""
   return isinstance(array, jax.Array) and not array.is_fully_addressable
 
 
 def fetch(tree: Any) -> Any:
-  """Returns arrays whole, as NumPy arrays, in every process.
+  """Returns complete arrays as NumPy arrays, in every process.
 
-  All processes must call it where an array is spread over several.
+  All processes must call it if an array is spread over several.
   """
   return jax.tree.map(lambda leaf: np.asarray(_own(leaf)), tree)
 
 
 def place(tree: Any, shardings: Any) -> Any:
-  """Puts arrays onto devices, of this process or of all.
+  """Places arrays on devices of this process or of all.
 
   Args:
-    tree: arrays: spread over the processes, or the same in each.
-    shardings: a sharding for each.
+    tree: arrays that are spread over the processes, or equal in each.
+    shardings: one sharding per array.
 
   Returns:
-    The arrays as the shardings say.
+    The arrays with these shardings.
   """
   return jax.tree.map(_place, tree, shardings)
 
@@ -299,7 +298,7 @@ def _place(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _own(array: Any) -> Any:
-  """The whole of an array where this process can read it."""
+  """Returns a complete array if this process can read it."""
   if not is_spread(array):
     return array
   if not array.is_fully_replicated:
@@ -314,7 +313,7 @@ def _same(array: jax.Array) -> jax.Array:
 
 
 def _key(name: str) -> str:
-  """A name that no other meeting of the processes has."""
+  """Returns a unique key for one communication of the processes."""
   return f'rest_jax/{next(_numbers)}/{name}'
 
 
@@ -323,10 +322,10 @@ def _tell(key: str, value: bytes) -> None:
 
 
 def _hear(key: str) -> bytes:
-  """Waits for what another process tells.
+  """Waits for a message of another process.
 
   Raises:
-    Interrupted: a signal has ended some process, which may be that one.
+    Interrupted: a signal has ended a process, perhaps that one.
   """
   while True:
     try:

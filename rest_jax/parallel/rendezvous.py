@@ -1,9 +1,9 @@
-"""Waits until all processes of a run have started, and says which are missing.
+"""Waits until all processes of a run have started, and reports missing ones.
 
-JAX's coordination service tells neither, and its client ends a process that has
-waited too long by an abort in C++. So the processes meet beforehand, at the port
-that the service takes afterwards: each connects to process 0 and says its number;
-process 0 says who is missing, and at the end that all are there.
+JAX's coordination service does neither, and its client aborts a process in C++
+after a timeout. So the processes meet first, at the port that the service uses
+afterwards: each connects to process 0 and sends its index; process 0 reports
+who is missing, and finally that all are there.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ import time
 
 from absl import logging
 
-# Seconds between two lines of the log that say who is missing.
+# Seconds between log lines about missing processes.
 TELL_SECONDS = 30.0
 _RETRY_SECONDS = 0.2
 _GREETING = 'rest_jax'
@@ -23,22 +23,22 @@ _MAX_LINE = 4096
 
 
 class MeetingError(RuntimeError):
-  """The processes of a run did not all come together."""
+  """Not all processes of a run have started."""
 
 
 def meet(
   address: str, num_processes: int, process_id: int, timeout_s: float
 ) -> None:
-  """Returns once all processes are there.
+  """Returns when all processes have started.
 
   Args:
     address: host:port of process 0.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+    num_processes: number of processes.
+    process_id: index of this process, from 0.
     timeout_s: how long to wait, in seconds.
 
   Raises:
-    MeetingError: some did not come, or do not fit; the message says which.
+    MeetingError: some did not start, or do not fit; the message says which.
     ValueError: the address has no port.
   """
   host, _, port = address.rpartition(':')
@@ -81,7 +81,7 @@ def _host(
           connection, where = server.accept()
           stack.callback(connection.close)
           _greet(connection, where[0], num_processes, there, selector)
-        else:  # One that said who it is has closed: it comes again, or not.
+        else:  # A known process has disconnected; it may come again.
           selector.unregister(key.fileobj)
           there.pop(key.data, None)
       missing = others - there.keys()
@@ -116,13 +116,13 @@ def _greet(
   there: dict[int, socket.socket],
   selector: selectors.BaseSelector,
 ) -> None:
-  """Notes who has connected, or says why it does not fit."""
+  """Registers a connection, or answers why it is inconsistent."""
   connection.settimeout(1.0)
   try:
     name, number, count = connection.recv(_MAX_LINE).decode().split()
     process, their_count = int(number), int(count)
   except (OSError, ValueError):
-    return  # Nobody of ours.
+    return  # Not one of our processes.
   if name != _GREETING:
     return
   if their_count != num_processes or not 0 < process < num_processes:
@@ -147,7 +147,7 @@ def _join(
   greeting: str,
   timeout_s: float,
 ) -> None:
-  """Any other process: goes to process 0 until that says that all are there."""
+  """Any other process: contacts process 0 until all are there."""
   began, told = time.monotonic(), time.monotonic()
   problem = 'no answer'
   while True:
@@ -176,14 +176,14 @@ def _wait(
   began: float,
   timeout_s: float,
 ) -> str:
-  """Reads what process 0 says; returns 'go', or why the connection ended."""
+  """Reads the answer of process 0: 'go', or why the connection ended."""
   opened.settimeout(max(began + timeout_s - time.monotonic(), 0.0) or None)
   missing, told = 'others', began
   try:
     with opened.makefile('rb') as lines:
       while line := lines.readline(_MAX_LINE):
         if line[0] < ord(' '):
-          return _GO  # JAX's service, as after a restart of this one alone.
+          return _GO  # JAX's service, as after a restart of this process only.
         word, _, rest = line.decode(errors='replace').strip().partition(' ')
         if word == _REFUSED:
           raise MeetingError(f'{me} cannot go on: {rest}')
@@ -218,7 +218,7 @@ def _server(address: str, port: int) -> socket.socket:
 
 
 def _send(connection: socket.socket, line: str) -> None:
-  with contextlib.suppress(OSError):  # It has gone; it comes again, or not.
+  with contextlib.suppress(OSError):  # It has gone; it may come again.
     connection.sendall(f'{line}\n'.encode())
 
 

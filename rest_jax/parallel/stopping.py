@@ -1,8 +1,8 @@
-"""Several processes that stop after the same step of a training.
+"""Stops several processes after the same step of a training.
 
-A signal may come to one of them alone, and they are not at the same step when it
-does. So now and then they ask each other, after steps that are the same in all, and
-all stop where one was told to.
+A signal may reach only one of them, and they may be at different steps. So they
+ask each other after certain steps, which are the same in all processes, and all
+stop if one was told to.
 """
 
 import time
@@ -13,19 +13,19 @@ import numpy as np
 
 from rest_jax.parallel import processes
 
-# Between two times that they ask each other: a third of what a machine that is
-# taken away has left, or less.
+# Seconds between two questions: at most a third of the notice that a preempted
+# machine gets.
 SECONDS = 5.0
 
 
 class Agreement:
-  """Says to all processes of a training at once that one was told to stop."""
+  """Tells all processes of a training in the same step to stop."""
 
   def __init__(self, step: int):
-    """Plans to ask after the first step.
+    """Plans the first question after the first step.
 
     Args:
-      step: that training starts from.
+      step: initial step of the training.
     """
     self._asked = step
     self._next = step + 1
@@ -34,17 +34,18 @@ class Agreement:
   def number(
     self, step: int, own: int | None, result: Any, *, is_meeting: bool
   ) -> int | None:
-    """The signal that some process was sent, after a step.
+    """Returns the signal that some process received, after a step.
 
     Args:
-      step: steps taken, which every process calls this with.
-      own: the signal that this process was sent; None for none.
-      result: of the step; waited for where the others are asked, so that no more
-        steps are under way than were meant to be.
-      is_meeting: whether to ask now, for the processes wait for each other anyway.
+      step: number of steps taken; every process calls this with each.
+      own: signal that this process received; None for none.
+      result: result of the step; awaited before asking, to limit the steps in
+        flight.
+      is_meeting: whether to ask now, because the processes wait for each other
+        anyway.
 
     Returns:
-      The same in all processes: its number, or None.
+      The number of the signal or None, the same in all processes.
     """
     if processes.count() == 1:
       return own
@@ -59,16 +60,16 @@ class Agreement:
         'pace': np.asarray((now - self._time) / max(step - self._asked, 1)),
       },
     )
-    # By the main process's clock, since all must ask after the same step.
+    # By the main process's clock, so that all ask after the same step.
     self._next = step + steps_between(float(told[0]['pace']))
     self._asked, self._time = step, time.monotonic()
     return max(int(each['number']) for each in told) or None
 
 
 def steps_between(pace: float) -> int:
-  """How many steps may be taken until the others are asked.
+  """Returns the number of steps until the next question.
 
   Args:
-    pace: seconds of a step.
+    pace: seconds per step.
   """
   return max(1, int(SECONDS / max(pace, 1e-3)))

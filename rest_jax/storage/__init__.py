@@ -1,1 +1,1 @@
-"""Files that are whole or not there, folders that one run owns, buckets."""
+"""Atomic files, folder locks, inventories and bucket mirrors."""

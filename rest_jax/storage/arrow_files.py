@@ -1,7 +1,7 @@
-"""Arrow IPC files: written whole, read by memory map.
+"""Arrow IPC files: written atomically, read by memory map.
 
-No table is ever built of a large file: `Table.take` and `combine_chunks` copy.
-Readers view the buffers of each record batch with numpy.
+Large files are never made into a table, since `Table.take` and `combine_chunks`
+copy. Readers view the buffers of each record batch with numpy.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from rest_jax.storage import files
 
-# Rows of one record batch: 32-bit offsets are then enough by far, and a batch
-# of training rows touches few pages.
+# Rows per record batch: few enough for 32-bit offsets, and for a batch of
+# training rows to touch few pages.
 BATCH_ROWS = 65_536
 
-# How rows of token ids are stored.
+# Storage type of rows of token ids.
 TOKENS = (pa.list_(pa.uint16()), pa.list_(pa.uint32()))
 
 PathLike = str | os.PathLike[str]
@@ -25,11 +25,11 @@ PathLike = str | os.PathLike[str]
 def write(
   path: PathLike, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> int:
-  """Writes record batches; the file appears whole or not at all.
+  """Writes record batches atomically.
 
   Args:
-    path: the file to be.
-    schema: the schema of all batches; its metadata are kept.
+    path: the file to write.
+    schema: schema of all batches; its metadata is kept.
     batches: the record batches, taken one at a time.
 
   Returns:
@@ -49,12 +49,12 @@ def write(
 def read(path: PathLike) -> tuple[pa.Schema, list[pa.RecordBatch]]:
   """Maps a file into memory and returns its schema and record batches.
 
-  The file is closed before this returns, so that thousands may be read at once;
-  the batches keep the map alive.
+  The file is closed before this returns, so thousands of files can be mapped at
+  once; the batches keep the map alive.
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: if it is not a whole Arrow file.
+    FileNotFoundError: if the file does not exist.
+    ValueError: if it is not a complete Arrow file.
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(
@@ -67,8 +67,8 @@ def read(path: PathLike) -> tuple[pa.Schema, list[pa.RecordBatch]]:
         reader.get_batch(index) for index in range(reader.num_record_batches)
       ]
       for batch in batches:
-        batch.validate()  # Sizes alone: arrays end inside of the file.
-      _ = reader.schema.names  # They are decoded when asked for.
+        batch.validate()  # Checks sizes only: arrays end inside the file.
+      _ = reader.schema.names  # Decoded on access.
       return reader.schema, batches
   except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
@@ -83,13 +83,13 @@ def check_columns(
   columns: Iterable[str],
   kinds: Mapping[str, Collection[pa.DataType]] | None = None,
 ):
-  """Raises ValueError unless a file has just the given columns, in order.
+  """Raises ValueError unless a file has exactly the given columns, in order.
 
   Args:
     path: the file.
     found: its schema.
-    columns: the names.
-    kinds: the types that a column may have, by name; others may have any.
+    columns: names of the columns.
+    kinds: allowed types by column name; others may have any type.
   """
   columns = list(columns)
   if found.names != columns:

@@ -1,8 +1,8 @@
-"""The objects below an address such as gs://bucket/run, by pyarrow's means.
+"""Objects below an address such as gs://bucket/run, accessed with pyarrow.
 
-What fails now and then is tried again; every error names its object. An upload
-that is cut off may leave a part of an object behind: names must be such that
-nobody takes it for the whole (see `mirror`).
+Transient failures are retried; every error names its object. An interrupted
+upload may leave a partial object, so names must show that it is not complete
+(see `mirror`).
 """
 
 from collections.abc import Callable, Iterable
@@ -24,9 +24,9 @@ from rest_jax.storage import retries as retries_lib
 
 _CHUNK_BYTES = 4 << 20
 _THREADS = 8
-# Stores whose folders are no more than parts of names.
+# Stores whose folders are only parts of names.
 _FLAT = ('gcs', 's3', 'abfs')
-# Another attempt would fail as well.
+# Errors that a retry does not solve.
 _PERMANENT = (
   FileNotFoundError,
   PermissionError,
@@ -34,7 +34,7 @@ _PERMANENT = (
   NotADirectoryError,
   FileExistsError,
 )
-# Likewise; S3 says so in words alone.
+# The same; S3 reports these only in words.
 _PERMANENT_WORDS = (
   'ACCESS_DENIED',
   'INVALID_ACCESS_KEY_ID',
@@ -48,7 +48,7 @@ _Result = TypeVar('_Result')
 
 
 class RemoteError(ValueError):
-  """Something is wrong with an address, or with what is there."""
+  """An address or its content is wrong."""
 
 
 class DamagedObjectError(RemoteError):
@@ -56,11 +56,11 @@ class DamagedObjectError(RemoteError):
 
 
 class _StoppedError(Exception):
-  """Another thread has failed, or the program is to stop."""
+  """Another thread has failed, or the program must stop."""
 
 
 class Bucket:
-  """Objects by their names below one address. Safe to use from many threads."""
+  """Objects by name below one address; thread-safe."""
 
   def __init__(
     self,
@@ -71,19 +71,19 @@ class Bucket:
     retries: retries_lib.Retries | None = None,
     num_threads: int = _THREADS,
   ):
-    """Takes what is needed to reach them; nothing is read.
+    """Stores the arguments; reads nothing.
 
     Args:
-      filesystem: of pyarrow.
-      root: a path of it.
-      address: what people call that path, such as gs://bucket/run.
-      retries: how often what fails is tried again.
-      num_threads: objects that are sent or fetched at a time.
+      filesystem: a pyarrow filesystem.
+      root: a path in it.
+      address: the user's name of that path, such as gs://bucket/run.
+      retries: how failures are retried.
+      num_threads: number of concurrent uploads or downloads.
     """
     self.address = address
     self._filesystem = filesystem
     self._root = root
-    # Of each thread of `each`, what tells it to stop.
+    # The stop event of each thread of `each`.
     self._own = threading.local()
     self._retries = retries or retries_lib.Retries(sleep=self._wait)
     self._num_threads = num_threads
@@ -91,13 +91,13 @@ class Bucket:
     self._made: set[str] = set()
 
   def name_of(self, name: str) -> str:
-    """Returns what people call an object."""
+    """Returns the address of an object."""
     return f'{self.address}/{name}' if name else self.address
 
   def sizes(
     self, folder: str = '', *, recursive: bool = False
   ) -> dict[str, int]:
-    """Returns the objects in a folder, by their names below it, in bytes."""
+    """Returns the sizes in bytes of a folder's objects, by relative name."""
     path = self._path(folder)
     selector = fs.FileSelector(path, allow_not_found=True, recursive=recursive)
     found = self._try(
@@ -110,7 +110,7 @@ class Bucket:
     }
 
   def has_others(self, folder: str) -> bool:
-    """Whether there is anything but one folder."""
+    """Returns whether there is anything except one folder."""
     selector = fs.FileSelector(self._root, allow_not_found=True)
     found = self._try(
       '', 'listing', lambda: self._filesystem.get_file_info(selector)
@@ -118,7 +118,7 @@ class Bucket:
     own = (
       self._path(folder),
       self._root,
-    )  # Some stores list a folder in itself.
+    )  # Some stores list a folder as its own member.
     return any(info.path.rstrip('/') not in own for info in found)
 
   def read(self, name: str) -> bytes:
@@ -131,7 +131,7 @@ class Bucket:
     return self._try(name, 'reading', once, may_lack=True)
 
   def write(self, name: str, content: bytes) -> None:
-    """Makes an object of some bytes."""
+    """Writes bytes to an object."""
 
     def once() -> None:
       with self._created(name) as target:
@@ -142,10 +142,10 @@ class Bucket:
   def upload(
     self, path: pathlib.Path, name: str, size: int, sha256: str
   ) -> None:
-    """Makes an object of the first `size` bytes of a file.
+    """Writes the first `size` bytes of a file to an object.
 
     Raises:
-      RemoteError: they do not have the checksum `sha256` any more.
+      RemoteError: the bytes no longer have the checksum `sha256`.
     """
 
     def once() -> None:
@@ -171,10 +171,10 @@ class Bucket:
   def download(
     self, name: str, path: pathlib.Path, size: int, sha256: str
   ) -> None:
-    """Makes a file of an object, which appears when it is there as a whole.
+    """Downloads an object to a file, atomically.
 
     Raises:
-      FileNotFoundError: there is no such object.
+      FileNotFoundError: the object does not exist.
       DamagedObjectError: it has another size or checksum.
     """
 
@@ -196,7 +196,7 @@ class Bucket:
     self._try(name, 'fetching', once, may_lack=True)
 
   def move(self, name: str, to: str, size: int) -> None:
-    """Gives an object of `size` bytes another name, which may be taken."""
+    """Renames an object of `size` bytes, replacing another if necessary."""
     is_again = False
 
     def once() -> None:
@@ -204,13 +204,13 @@ class Bucket:
       was_again, is_again = is_again, True
       self._make_parent(to)
       if was_again and self._size(name) is None and self._size(to) == size:
-        return  # The attempt before has done it, though it seemed to fail.
+        return  # The previous attempt succeeded although it reported a failure.
       self._filesystem.move(self._path(name), self._path(to))
 
     self._try(name, f'moving to {to}', once)
 
   def remove(self, name: str) -> None:
-    """Removes an object, if it is there."""
+    """Removes an object if it exists."""
 
     def once() -> None:
       with contextlib.suppress(FileNotFoundError):
@@ -219,7 +219,7 @@ class Bucket:
     self._try(name, 'removing', once)
 
   def prune(self, folder: str) -> None:
-    """Removes a folder in which nothing is left."""
+    """Removes an empty folder."""
     selector = fs.FileSelector(self._path(folder), allow_not_found=True)
 
     def once() -> None:
@@ -234,10 +234,10 @@ class Bucket:
   def each(
     self, description: str, do: Callable[..., None], items: Iterable[tuple]
   ) -> None:
-    """Calls `do` with each of the items, several at a time.
+    """Calls `do` on each item, several at a time.
 
-    If one fails, or the program is told to stop, the others stop as soon as
-    they can, and its error is raised.
+    If one call fails, or the program is told to stop, the others stop as soon
+    as possible, and the error is raised.
     """
     items = list(items)
     if not items:
@@ -275,7 +275,7 @@ class Bucket:
     *,
     may_lack: bool = False,
   ) -> _Result:
-    """Does something with an object; `may_lack` if it need not be there."""
+    """Calls a function on an object; `may_lack` if it need not exist."""
 
     def unless_stopped() -> _Result:
       self._go_on()
@@ -299,7 +299,7 @@ class Bucket:
       ) from error
 
   def _size(self, name: str) -> int | None:
-    """Bytes of an object; None if it is not there."""
+    """Returns the size of an object in bytes; None if it does not exist."""
     [info] = self._filesystem.get_file_info([self._path(name)])
     return info.size if info.type == fs.FileType.File else None
 
@@ -309,14 +309,14 @@ class Bucket:
       raise _StoppedError
 
   def _wait(self, seconds: float) -> None:
-    """Waits; in a thread, until the others are stopped at most."""
+    """Sleeps; in a thread, at most until the others are stopped."""
     stopped = getattr(self._own, 'stopped', None)
     if stopped is None:
       time.sleep(seconds)
     else:
       stopped.wait(seconds)
 
-  # By its name, such as x.gz, a stream would be compressed.
+  # pyarrow would compress a stream with a name such as x.gz.
   def _opened(self, name: str) -> Any:
     return self._filesystem.open_input_stream(
       self._path(name), compression=None
@@ -339,14 +339,14 @@ class Bucket:
 
 
 def is_transient(error: Exception) -> bool:
-  """Whether an error of a filesystem may not be there the next time."""
+  """Returns whether an error of a filesystem may be transient."""
   if isinstance(error, _PERMANENT):
     return False
   if isinstance(error, OSError):
     return not files.is_of_disk(error) and not any(
       word in str(error) for word in _PERMANENT_WORDS
     )
-  # GCS: too many requests, cancelled; the last is what it does not explain.
+  # GCS: too many requests, cancelled, and unexplained errors.
   return (
     isinstance(error, pa.ArrowCapacityError | pa.ArrowCancelled)
     or type(error) is pa.ArrowException

@@ -1,7 +1,7 @@
-"""The commits of a mirror: objects that say which files its address holds.
+"""Commits of a mirror: objects that list the files of its address.
 
-They lie in `.mirror/`, beside content that is on its way to its place. A commit
-ends with a checksum of itself, so that one that was cut off counts for nothing.
+They are in `.mirror/`, next to pending content. A commit ends with its own
+checksum, so a truncated one is ignored.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ FOLDER = '.mirror'
 _PENDING = 'pending/'
 _NAME = re.compile(r'commit-(\d{8})-[0-9a-f]{32}\.json\Z')
 _SCHEMA = 1
-# A run may remove a commit, after writing the next, while it is being read.
+# A run may remove a commit that is being read, after writing the next.
 _LOOKS = 5
 
 
 class Commit(NamedTuple):
-  """What an address holds.
+  """The content of an address.
 
   Attributes:
-    number: from 1.
-    id: of it alone.
-    owner: who wrote it: `host`, `process` and `since`.
+    number: number of the commit, from 1.
+    id: unique id.
+    owner: its writer: `host`, `process` and `since`.
     files: all files.
   """
 
@@ -48,10 +48,10 @@ class Commit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-  """What is in `.mirror/`.
+  """The content of `.mirror/`.
 
   Attributes:
-    commits: numbers and names of commits, whole or not, the newest first.
+    commits: numbers and names of commits, complete or not, newest first.
     pending: sizes of pending content by name.
   """
 
@@ -64,10 +64,10 @@ class Listing:
 
 
 def pending_name(name: str, digest: str) -> str:
-  """Names content that is to become a file; no two files share one.
+  """Returns a unique name for pending content of a file.
 
   Args:
-    name: of the file.
+    name: name of the file.
     digest: SHA-256 of the content.
   """
   place = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -81,7 +81,7 @@ class Commits:
     self._bucket = bucket
 
   def list(self) -> Listing:
-    """Lists what is there."""
+    """Lists commits and pending content."""
     commits, pending = [], {}
     for name, size in self._bucket.sizes(FOLDER, recursive=True).items():
       if found := _NAME.fullmatch(name):
@@ -91,10 +91,10 @@ class Commits:
     return Listing(sorted(commits, reverse=True), pending)
 
   def look(self) -> tuple[Listing, Commit | None]:
-    """Lists what is there, and reads the newest commit that is whole.
+    """Lists commits and pending content, and reads the newest complete commit.
 
     Raises:
-      RemoteError: there are two, which runs wrote at one moment.
+      RemoteError: there are two, written by runs at the same time.
     """
     for _ in range(_LOOKS):
       listing = self.list()
@@ -121,11 +121,11 @@ class Commits:
     return whole
 
   def read(self, name: str) -> Commit | None:
-    """Reads a commit; None if it was not written to its end.
+    """Reads a commit; None if it is incomplete.
 
     Raises:
-      FileNotFoundError: it is not there.
-      RemoteError: it is of another version.
+      FileNotFoundError: it does not exist.
+      RemoteError: it has another format version.
     """
     stored = self._bucket.read(name)
     where = self._bucket.name_of(name)

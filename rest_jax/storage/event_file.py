@@ -1,7 +1,7 @@
-"""Event files for TensorBoard, written by the thread that has the numbers.
+"""Event files for TensorBoard, written without a background thread.
 
-tensorboardX's own `SummaryWriter` hands events to a thread of its own. On a full
-disk that thread dies, and the program waits for it for ever.
+tensorboardX's `SummaryWriter` writes in a thread, which dies on a full disk,
+and then the program waits for it forever.
 """
 
 import os
@@ -16,9 +16,9 @@ from tensorboardX.proto import event_pb2
 from rest_jax.runtime import tracking
 from rest_jax.storage import files
 
-# Its classes are made as it is imported, unseen by type checkers.
+# Its classes are created on import, which type checkers do not see.
 _MESSAGES: Any = event_pb2
-# TensorFlow's own: each is 1.1 times as wide as the one before.
+# As in TensorFlow: each bucket is 1.1 times as wide as the previous one.
 _POSITIVE = 1e-12 * 1.1 ** np.arange(773)
 _BINS = [*-_POSITIVE[::-1], 0.0, *_POSITIVE]
 
@@ -29,14 +29,14 @@ class EventFile:
   def __init__(
     self, directory: str | os.PathLike[str], *, purge_step: int | None = None
   ):
-    """Makes the file.
+    """Creates the file.
 
     Args:
-      directory: of the file.
-      purge_step: hide what earlier files say of this step and of later ones.
+      directory: folder of the file.
+      purge_step: hides events of earlier files from this step on.
 
     Raises:
-      DiskError: as every method, if the file cannot be written.
+      DiskError: if the file cannot be written; raised by every method.
     """
     self._directory = pathlib.Path(directory)
     with files.explained(self._directory):

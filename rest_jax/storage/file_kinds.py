@@ -1,4 +1,4 @@
-"""What a file is that should have been another, told by its first bytes."""
+"""Describes a wrong file by its first bytes, for error messages."""
 
 import codecs
 import json
@@ -26,7 +26,7 @@ _KINDS = (
 
 
 def describe(path: str | os.PathLike[str]) -> str:
-  """Returns what a file is, with what to do; '' where it cannot be told.
+  """Returns what a file is and what to do; '' if unknown.
 
   Args:
     path: the file.
@@ -52,7 +52,7 @@ def describe(path: str | os.PathLike[str]) -> str:
 
 def _is_text(head: bytes) -> bool:
   try:
-    # A character may be cut off at the end.
+    # The last character may be truncated.
     text = codecs.getincrementaldecoder('utf-8')().decode(head)
   except UnicodeDecodeError:
     return False

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic files and folders, JSON with checksums, and disk errors."""
 
 from collections.abc import Iterator
 import contextlib
@@ -12,7 +12,7 @@ import shutil
 import socket
 from typing import Any
 
-# What numbers of `errno` mean for a file that is written.
+# Meaning of `errno` values when writing a file.
 _REASONS = {
   errno.ENOSPC: 'its disk is full',
   errno.EDQUOT: 'the quota of its disk is used up',
@@ -25,7 +25,7 @@ _SEALED = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
 
 
 class DiskError(OSError):
-  """A file cannot be written; the message says which, why, and what to do."""
+  """A file cannot be written; the message says which, why and what to do."""
 
   def __str__(self) -> str:
     return self.strerror or ''
@@ -35,14 +35,14 @@ class DiskError(OSError):
 def explained(
   path: str | os.PathLike[str], num_bytes: int | None = None
 ) -> Iterator[None]:
-  """Inside of it a full or read-only disk is an error that names `path`.
+  """Raises `DiskError`, which names `path`, for a full or read-only disk.
 
   Args:
-    path: what is written.
-    num_bytes: how much that is, where it is known.
+    path: the file being written.
+    num_bytes: its size, if known.
 
   Raises:
-    DiskError: in place of the operating system's error.
+    DiskError: instead of the operating system's error.
   """
   try:
     yield
@@ -57,14 +57,14 @@ def _is_to_be_explained(error: OSError) -> bool:
 
 
 def is_of_disk(error: OSError) -> bool:
-  """Whether a disk is full, read-only, or has no room for such a file."""
+  """Returns whether an error means a full, read-only or limited disk."""
   return error.errno in _REASONS
 
 
 def disk_error(
   path: str | os.PathLike[str], number: int, num_bytes: int | None = None
 ) -> DiskError:
-  """Makes the error for a number of `errno`; see `explained`."""
+  """Returns the error for an `errno`; see `explained`."""
   need = '' if num_bytes is None else f' It needs {num_bytes:,} bytes or more.'
   with contextlib.suppress(OSError, StopIteration):
     folder = next(
@@ -79,11 +79,11 @@ def disk_error(
 
 
 def refusal(path: str | os.PathLike[str], error: OSError) -> str:
-  """Returns the words for a path that the operating system refuses.
+  """Returns a message for a path that the operating system refuses.
 
   Args:
-    path: what was to be read or written.
-    error: such as a `PermissionError`.
+    path: the path to read or write.
+    error: the error, such as a `PermissionError`.
   """
   path = pathlib.Path(path).absolute()
   place = path
@@ -107,12 +107,12 @@ def atomic_write(
 ) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `path` when the block succeeds.
 
-  The temporary file lies beside the target, so that the final rename is atomic,
-  and is flushed to disk before it. It is removed if the block raises.
+  The temporary file is in the same folder, so the final rename is atomic; it is
+  flushed to disk before. It is removed if the block raises.
 
   Args:
-    path: where the finished file shall be; its folder is made if missing.
-    num_bytes: its size, where it is known, for the error of a full disk.
+    path: the final path; its folder is created if missing.
+    num_bytes: size of the file, if known, for the error of a full disk.
 
   Yields:
     The path to write to.
@@ -121,7 +121,7 @@ def atomic_write(
     DiskError: the disk is full or read-only.
   """
   path = pathlib.Path(path)
-  # Of several hosts two may have processes of one number.
+  # Processes on two hosts may have the same number.
   owner = f'{socket.gethostname()}.{os.getpid()}'
   temporary = path.with_name(f'.{path.name}.{owner}.tmp')
   try:
@@ -146,11 +146,11 @@ def atomic_folder(
 ) -> Iterator[pathlib.Path]:
   """Yields a temporary folder that becomes `path` when the block succeeds.
 
-  It lies beside the target, and is removed if the block raises.
+  It is in the same parent folder, and is removed if the block raises.
 
   Args:
-    path: where the finished folder shall be; see `check_new_folder`.
-    overwrite: replace the folder that is there.
+    path: the final path; see `check_new_folder`.
+    overwrite: replace an existing folder.
 
   Yields:
     The folder to write to.
@@ -179,11 +179,11 @@ def atomic_folder(
 
 
 def check_new_folder(name: str, path: str | os.PathLike[str]) -> None:
-  """Raises ValueError for a path that is neither free nor an empty folder.
+  """Raises ValueError unless a path is free or an empty folder.
 
   Args:
     name: name of the argument, for the error.
-    path: where a folder shall be written.
+    path: the folder to write.
   """
   path = pathlib.Path(path)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -212,10 +212,10 @@ def write_json(
   """Writes JSON atomically; NaN and infinities are refused (ValueError).
 
   Args:
-    path: the file to be.
+    path: the file to write.
     content: JSON values.
-    sealed: ends an object with a checksum of the file, which `read_json` checks
-      and leaves out.
+    sealed: append a checksum of the file to an object; `read_json` checks and
+      removes it.
   """
   written = encode_json(content, sealed=sealed)
   with atomic_write(path, len(written)) as temporary:
@@ -229,10 +229,11 @@ def read_json(
 
   Args:
     path: the file.
-    must_be_sealed: refuse one without a checksum.
+    must_be_sealed: refuse a file without a checksum.
 
   Raises:
-    ValueError: it is no JSON, or not what was written; the path is named.
+    ValueError: the file is not JSON, or differs from its checksum; the message
+      names the path.
   """
   return decode_json(
     pathlib.Path(path).read_bytes(), path, must_be_sealed=must_be_sealed
@@ -249,8 +250,8 @@ def decode_json(
 
   Args:
     stored: the bytes.
-    path: whose they are, for errors.
-    must_be_sealed: refuse them without a checksum.
+    path: path of the file, for errors.
+    must_be_sealed: refuse a file without a checksum.
   """
   remedy = (
     'it was damaged or edited. Restore it, or remove it and run again what '
@@ -292,7 +293,7 @@ def check_local(name: str, path: str | os.PathLike[str]) -> None:
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
-  """Whether a path is one such as gs://bucket/folder."""
+  """Returns whether a path is an address such as gs://bucket/folder."""
   return '://' in os.fspath(path)
 
 

@@ -1,8 +1,8 @@
-"""What files a finished folder has: sizes and checksums, and what differs.
+"""Sizes and checksums of the files of a finished folder.
 
-Left out are files that no later stage reads and that are made anew from others:
-TensorBoard's events. So are hidden ones, which are work in progress, and the
-manifest that an inventory stands in.
+Excluded are files that no later stage reads and that can be recreated
+(TensorBoard's events), hidden files (work in progress), and the manifest that
+contains the inventory.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,18 +13,18 @@ from typing import Any, Literal, NamedTuple
 from rest_jax.storage import files
 
 Verify = Literal['fast', 'full']
-# By path below the folder: number of bytes, SHA-256.
+# By relative path: number of bytes, SHA-256.
 Inventory = dict[str, tuple[int, str]]
 
 _DERIVED = 'events.out.tfevents.'
 
 
 class Damage(NamedTuple):
-  """A file that is not as it was when its folder was finished.
+  """A file that has changed since its folder was finished.
 
   Attributes:
     path: the file.
-    what: what is wrong with it.
+    what: description of the damage.
   """
 
   path: pathlib.Path
@@ -44,11 +44,11 @@ def take(
 
   Args:
     directory: the folder.
-    without: names of files at its top to leave out.
-    known: checksums that need not be computed again, by name.
+    without: names of top-level files to exclude.
+    known: known checksums by name.
 
   Returns:
-    Its files, in the order of their names.
+    Its files, sorted by name.
   """
   directory, known = pathlib.Path(directory), known or {}
   found: Inventory = {}
@@ -61,7 +61,7 @@ def take(
 
 
 def is_one(value: Any) -> bool:
-  """Whether JSON values are an inventory."""
+  """Returns whether JSON values are an inventory."""
   return isinstance(value, dict) and all(
     isinstance(entry, list | tuple)
     and [type(part) for part in entry] == [int, str]
@@ -74,14 +74,14 @@ def check(
   inventory: Mapping[str, tuple[int, str]],
   verify: Verify,
 ) -> list[Damage]:
-  """Compares the files of a folder with what there were.
+  """Compares the files of a folder with its inventory.
 
-  Files that came later are no damage.
+  New files are not damage.
 
   Args:
     directory: the folder.
-    inventory: of `take`.
-    verify: 'fast' compares sizes, 'full' checksums as well.
+    inventory: result of `take`.
+    verify: 'fast' compares sizes, 'full' also checksums.
 
   Returns:
     The files that differ.

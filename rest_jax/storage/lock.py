@@ -1,4 +1,4 @@
-"""One writer to a folder, or several workers that share it."""
+"""Locks of a folder: for one writer, or for several workers that share it."""
 
 from collections.abc import Iterator
 import contextlib
@@ -23,20 +23,21 @@ class LockedError(ValueError):
 def held(
   directory: str | os.PathLike[str], worker: int | None = None
 ) -> Iterator[None]:
-  """Keeps a folder for this process until the block ends.
+  """Locks a folder for this process until the block ends.
 
-  The operating system gives the lock back when its owner dies, however that
-  happens, so that there are no stale locks.
+  The operating system releases the lock whenever its owner dies, so there are
+  no stale locks.
 
   Args:
-    directory: the folder; made where missing.
-    worker: number of a worker that shares the folder with others, but with no
-      other of this number; None for one that has it alone.
+    directory: the folder; created if missing.
+    worker: number of a worker that shares the folder with workers of other
+      numbers; None for exclusive use.
 
   Raises:
-    LockedError: another process has it; the message says which and since when.
+    LockedError: another process has the lock; the message says which and since
+      when.
     DiskError: the disk is full or read-only.
-    ValueError: the folder cannot be made or written to.
+    ValueError: the folder cannot be created or written.
   """
   path = pathlib.Path(directory) / LOCK_FILE
   with contextlib.ExitStack() as stack:
@@ -53,7 +54,7 @@ def held(
 
 
 def _explained(directory: pathlib.Path, error: OSError) -> Exception:
-  """Returns the error for a folder that cannot be made or written to."""
+  """Returns the error for a folder that cannot be created or written."""
   if files.is_of_disk(error):
     return files.disk_error(directory, error.errno or 0)
   for path in (directory, *directory.parents):
@@ -70,7 +71,7 @@ def _explained(directory: pathlib.Path, error: OSError) -> Exception:
 
 @contextlib.contextmanager
 def _alone(path: pathlib.Path) -> Iterator[None]:
-  """Keeps a file for this process, whose name is in it meanwhile."""
+  """Locks a file for this process and writes the process's name to it."""
   with open(path, 'a+', encoding='utf-8') as opened:
     _lock(opened, path, fcntl.LOCK_EX)
     opened.truncate(0)
@@ -100,7 +101,7 @@ def _lock(opened: TextIO, path: pathlib.Path, kind: int) -> None:
 
 
 def _owner(path: pathlib.Path) -> str:
-  """Who says to have the lock; it may be about to write that."""
+  """Returns the lock's owner, who may not have written its name yet."""
   try:
     owner = json.loads(path.read_text(encoding='utf-8'))
     return (

@@ -1,21 +1,20 @@
-"""A folder and its copy below an address, equal at every commit.
+"""Mirror of a folder at an address, equal at every commit.
 
-The address holds the files by their own names and, in `.mirror/`, what makes a
-copy of many files appear at once:
+The address has the files by name, and in `.mirror/` what makes a copy of many
+files atomic:
 
-  commit-<number>-<id>.json  lists all files with size and SHA-256, and who
-                             wrote it; the newest that is whole counts
-  pending/<...>              content of files until it is in its place
+  commit-<number>-<id>.json  lists all files with size and SHA-256, and its
+                             writer; the newest complete one is valid
+  pending/<...>              content of files that are not yet in place
 
-A push sends what is new to `pending/`, writes a commit, and only then moves the
-content to its place, removes what the commit does not list, and at last the
-commit before. So the files of the newest commit are always there, in their
-place or pending, whenever a push is killed, also where objects can be written by
-half.
+A push uploads new content to `pending/`, writes a commit, and only then moves
+the content into place, removes files that the commit does not list, and finally
+the previous commit. So the files of the newest commit always exist, in place or
+pending, whenever a push is killed, even if objects can be written partially.
 
-A folder remembers the last commit that it had. While that is the newest, the
-folder leads: what it has otherwise is newer. After a commit by another, the
-address leads, and files that are nowhere else are set aside.
+A folder remembers its last commit. While that is the newest commit, the folder
+is ahead: its differences are newer. After a commit by another program, the
+address is ahead, and files that exist only in the folder are set aside.
 """
 
 from collections.abc import Iterable
@@ -31,7 +30,7 @@ from rest_jax.storage import bucket as bucket_lib
 from rest_jax.storage import commits as commits_lib
 from rest_jax.storage import inventory, mirrored_folder
 
-# A run may write a new commit while another program fetches the last.
+# A run may write a new commit while another program downloads the last.
 _FETCHES = 5
 
 
@@ -40,7 +39,7 @@ class OtherWriterError(bucket_lib.RemoteError):
 
 
 class Mirror:
-  """Keeps an address equal to a folder. For one process, which has its lock."""
+  """Mirrors a folder at an address. The process must hold its lock."""
 
   def __init__(
     self,
@@ -49,22 +48,22 @@ class Mirror:
     *,
     adopts: bool = False,
   ):
-    """Names both; nothing is read.
+    """Stores the arguments; reads nothing.
 
     Args:
       bucket: the objects below the address.
       folder: the folder; it may be missing.
-      adopts: whether a folder that was never mirrored may be sent to an address
-        that holds nothing.
+      adopts: whether a folder that was never mirrored may be uploaded to an
+        empty address.
     """
     self._bucket = bucket
     self._commits = commits_lib.Commits(bucket)
     self._folder = mirrored_folder.Folder(folder)
     self._adopts = adopts
-    # The newest commit, as far as this program knows.
+    # The newest commit known to this program.
     self._commit: commits_lib.Commit | None = None
     self._attempted: commits_lib.Commit | None = None
-    # Whether this program wrote it, and has tidied up behind it.
+    # Whether this program wrote it and finished the clean-up.
     self._is_owner = self._is_settled = False
     self._owner = {
       'host': socket.gethostname(),
@@ -73,7 +72,7 @@ class Mirror:
     }
 
   def describe(self) -> str:
-    """Says what `pull` would do, after reading a little of the address."""
+    """Describes what `pull` would do, reading little of the address."""
     (_, commit), where = self._commits.look(), self._folder.path
     if commit is None:
       return f'{self._bucket.address} holds no run yet; it would mirror {where}'
@@ -85,12 +84,12 @@ class Mirror:
     )
 
   def pull(self) -> None:
-    """Makes the folder equal to the newest commit, unless the folder leads.
+    """Makes the folder equal to the newest commit, unless the folder is ahead.
 
     Raises:
-      RemoteError: there is something else at the address, the folder belongs to
-        another, or holds files of which the address knows nothing.
-      DamagedObjectError: an object is not what the commit lists.
+      RemoteError: the address has other content, the folder belongs to another
+        address, or the folder has files unknown to the address.
+      DamagedObjectError: an object differs from the commit.
     """
     listing, commit = self._commits.look()
     for attempt in range(1, _FETCHES + 1):
@@ -105,14 +104,14 @@ class Mirror:
     self._commit, self._is_owner = commit, False
 
   def push(self) -> None:
-    """Makes the address equal to the folder; after `pull`.
+    """Makes the address equal to the folder; call `pull` first.
 
-    The first push of a program always writes a commit, by which runs of before
+    The first push of a program always writes a commit, by which earlier runs
     notice that this one has taken over.
 
     Raises:
-      OtherWriterError: somebody else has written a commit.
-      RemoteError: an object could not be written, in spite of retries.
+      OtherWriterError: another program has written a commit.
+      RemoteError: an object could not be written in spite of retries.
     """
     entries = self._folder.entries()
     before = {} if self._commit is None else self._commit.files
@@ -140,12 +139,12 @@ class Mirror:
     names: Iterable[str],
     pending: dict[str, int],
   ) -> None:
-    """Uploads content under names by which nobody takes it for a file."""
+    """Uploads content under pending names."""
     sent = []
     for name in names:
       size, digest = commit.files[name]
       to = commits_lib.pending_name(name, digest)
-      # It may be there from a push that was cut off.
+      # It may exist from an interrupted push.
       if pending.get(to) != size:
         sent.append((self._folder.path / name, to, size, digest))
     self._bucket.each('mirror: send', self._bucket.upload, sent)
@@ -153,7 +152,7 @@ class Mirror:
   def _write(
     self, commit: commits_lib.Commit, listing: commits_lib.Listing
   ) -> None:
-    """Writes a commit, if nobody else has."""
+    """Writes a commit, if no other program has."""
     known = {name for _, name in listing.commits}
     self._check_alone(known)
     self._attempted = commit
@@ -162,22 +161,22 @@ class Mirror:
     try:
       self._check_alone(known | {commit.name})
     except OtherWriterError:
-      # Both stop; what was before stands, or what the other has written.
+      # Both stop; the previous commit stands, or that of the other.
       self._bucket.remove(commit.name)
       raise
     self._commit, self._attempted, self._is_owner = commit, None, True
     self._mark(commit)
 
   def _check_alone(self, known: set[str]) -> None:
-    """Raises if there are other commits than the known ones."""
+    """Raises if there are unknown commits."""
     for _, name in self._commits.list().commits:
       if name not in known:
         raise self._other(self._whole(name))
 
   def _check_owner(self, newest: commits_lib.Commit | None) -> None:
-    """Raises unless the newest commit is the one that this program knows."""
+    """Raises unless the newest commit is known to this program."""
     if newest is not None and newest == self._attempted:
-      # It was written, though that seemed to fail.
+      # It was written although a failure was reported.
       self._commit = newest
     if newest != self._commit:
       raise self._other(newest)
@@ -198,9 +197,9 @@ class Mirror:
     before: commits_lib.Listing,
     sent: Iterable[str],
   ) -> None:
-    """Moves content to its place, and removes what the commit does not list.
+    """Moves content into place, and removes what the commit does not list.
 
-    Nothing is touched but what was there `before`, and what was `sent`.
+    It touches only objects that existed `before` and those that were `sent`.
     """
     self._is_settled = False
     places = {
@@ -208,7 +207,7 @@ class Mirror:
       for name, (_, digest) in commit.files.items()
     }
     sizes = {name: commit.files[place][0] for name, place in places.items()}
-    # Halves may be there, too, of what is in its place.
+    # There may also be partial objects of files in place.
     waiting = {
       name for name, size in before.pending.items() if sizes.get(name) == size
     }
@@ -225,7 +224,7 @@ class Mirror:
     removed -= commit.files.keys()
     strays = before.pending.keys() - waiting
     if removed:
-      # A program may have been paused, and another have gone on meanwhile.
+      # This program may have been paused while another continued.
       self._check_alone({*old, commit.name})
     self._bucket.each(
       'mirror: remove',
@@ -234,7 +233,7 @@ class Mirror:
     )
     for folder in _left_empty(removed, commit.files):
       self._bucket.prune(folder)
-    # Last: until then they say what is to be removed.
+    # Last: until then they tell what to remove.
     for name in old:
       self._bucket.remove(name)
     self._is_settled = True
@@ -244,7 +243,7 @@ class Mirror:
     return () if commit is None else commit.files
 
   def _whole(self, name: str) -> commits_lib.Commit | None:
-    """Reads a commit; None if it is not whole, or gone."""
+    """Reads a commit; None if it is incomplete or gone."""
     try:
       return self._commits.read(name)
     except FileNotFoundError:
@@ -277,7 +276,7 @@ class Mirror:
         f'has not, such as {own[0]}, and was never its mirror. Choose another '
         '--work_dir, or remove that folder.'
       )
-    # From here on the folder is no commit's, until all is there.
+    # From here on the folder matches no commit until the download is complete.
     marker = mirrored_folder.Marker(self._bucket.address, files=before)
     self._folder.write_marker(marker)
     if own:
@@ -296,7 +295,7 @@ class Mirror:
     entries: inventory.Inventory,
     pending: Iterable[str],
   ) -> None:
-    """Downloads what the folder has not, or otherwise."""
+    """Downloads files that are missing in the folder or differ."""
 
     def fetch(name: str, size: int, digest: str) -> None:
       path = self._folder.path / name
@@ -307,7 +306,7 @@ class Mirror:
           self._folder.know(name, digest)
           return
         except (FileNotFoundError, bucket_lib.DamagedObjectError):
-          pass  # Moved meanwhile, or it was being moved.
+          pass  # It has been moved meanwhile, or was being moved.
       try:
         self._bucket.download(name, path, size, digest)
         self._folder.know(name, digest)
@@ -334,7 +333,7 @@ class Mirror:
     marker: mirrored_folder.Marker | None,
     listing: commits_lib.Listing,
   ) -> None:
-    """Raises unless an address without a commit may be written to."""
+    """Raises unless an address without a commit may be written."""
     if self._bucket.has_others(commits_lib.FOLDER):
       damaged = ''.join(
         f' ({self._bucket.name_of(name)} is damaged)'
@@ -344,7 +343,7 @@ class Mirror:
         f'{self._bucket.address} holds objects but no commit of a run{damaged}. '
         'Choose another --model_dir, or remove them.'
       )
-    # Only a push that was cut off has no commit and has attempted one.
+    # Only an interrupted push has attempted a commit without having one.
     if marker is not None and (marker.commit or not marker.attempted):
       raise bucket_lib.RemoteError(
         f'{self._bucket.address} held the run of {self._folder.path}, and holds '
@@ -361,7 +360,7 @@ class Mirror:
       )
 
   def _is_known(self, commit: commits_lib.Commit) -> bool:
-    """Whether the folder has had a commit, and so leads."""
+    """Returns whether the folder has had a commit, and so is ahead."""
     marker = self._folder.read_marker()
     return marker is not None and commit.id in (marker.commit, marker.attempted)
 
@@ -381,7 +380,7 @@ class Mirror:
 
 
 def _left_empty(removed: Iterable[str], kept: Iterable[str]) -> list[str]:
-  """Folders of removed files that have none any more, the innermost first."""
+  """Returns folders that removed files leave empty, innermost first."""
   left, needed = (
     {
       parent.as_posix()

@@ -1,7 +1,7 @@
-"""The local side of a mirror: what files a run's folder has, and what it knows.
+"""The local side of a mirror: the files of a run's folder, and its marker.
 
-The folder keeps a file of its own, `mirror.json`: which address it mirrors, and
-which commit of it was the last that both had.
+The marker `mirror.json` in the folder has the address and the last commit that
+both sides had.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,31 +13,31 @@ from typing import Any
 
 from rest_jax.storage import files, inventory, lock
 
-# Not hidden, so that it goes where all files of the folder are removed.
+# Not hidden, so that removing all files of the folder removes it too.
 MARKER_FILE = 'mirror.json'
 
 _CHUNK_BYTES = 4 << 20
-# Made by each machine for itself.
+# Made on each machine separately.
 _OWN = ('.jax_cache', 'wandb', MARKER_FILE)
-# In the names of what is not whole yet.
+# In the names of incomplete files.
 _HALF_ENDS = ('.tmp', '.removed')
 _HALF_OF_ORBAX = 'orbax-checkpoint-tmp'
 
-# Size, times of change of content and of anything, number of the file.
+# Size, mtime, ctime, inode.
 _Stamp = tuple[int, ...]
 
 
 @dataclasses.dataclass
 class Marker:
-  """What a folder knows of its mirror.
+  """The state of a folder's mirror.
 
   Attributes:
-    address: of the mirror.
-    commit: id of the last commit that the folder had or made; None while one is
-      being fetched, and before the first.
-    attempted: id of a commit that was perhaps made.
-    files: what `commit` lists.
-    stamps: of files as they were when their checksum was taken, with it.
+    address: address of the mirror.
+    commit: id of the last commit that the folder had or made; None during a
+      download, and before the first.
+    attempted: id of a commit that may have been made.
+    files: files of `commit`.
+    stamps: stat values and checksum of files when the checksum was computed.
   """
 
   address: str
@@ -50,14 +50,14 @@ class Marker:
 
 
 class Folder:
-  """The folder of a run, but for halves of files and for what is of no use."""
+  """The folder of a run, without incomplete and local-only files."""
 
   def __init__(self, path: str | os.PathLike[str]):
     self.path = pathlib.Path(path)
     self._stamps: dict[str, tuple[_Stamp, str]] = {}
 
   def read_marker(self) -> Marker | None:
-    """Returns what the folder knows; None if it has never been mirrored."""
+    """Returns the marker; None if the folder was never mirrored."""
     path = self.path / MARKER_FILE
     if not path.exists():
       return None
@@ -71,7 +71,7 @@ class Folder:
     return marker
 
   def write_marker(self, marker: Marker) -> None:
-    """Notes what the folder knows."""
+    """Writes the marker."""
     marker.stamps = self._stamps
     files.write_json(
       self.path / MARKER_FILE, dataclasses.asdict(marker), sealed=True
@@ -80,7 +80,7 @@ class Folder:
   def entries(self) -> inventory.Inventory:
     """Returns its files with size and checksum.
 
-    A file that looks as it did when its checksum was taken is not read again.
+    A file whose stat values did not change is not read again.
     """
     stamps, found = {}, {}
     for name in sorted(_names(self.path)):
@@ -95,17 +95,17 @@ class Folder:
     return found
 
   def know(self, name: str, digest: str) -> None:
-    """Notes the checksum of a file, as it is now."""
+    """Stores the checksum of a file in its current state."""
     self._stamps[name] = (_stamp(self.path / name), digest)
 
   def remove(self, names: Iterable[str]) -> None:
-    """Removes files, and folders in which nothing is left then."""
+    """Removes files, and folders that become empty."""
     for name in names:
       (self.path / name).unlink(missing_ok=True)
       self._prune(name)
 
   def set_aside(self, names: Iterable[str]) -> pathlib.Path:
-    """Moves files to a new folder beside this one; returns that."""
+    """Moves files to a new folder beside this one, and returns it."""
     number = 1
     while (
       aside := self.path.with_name(f'{self.path.name}.kept_{number}')
@@ -120,7 +120,7 @@ class Folder:
   def _prune(self, name: str) -> None:
     """Removes the folders of a file that are empty.
 
-    An empty one might be taken for a checkpoint, say.
+    An empty folder might be taken for a checkpoint, for example.
     """
     for parent in pathlib.PurePosixPath(name).parents:
       if parent.name:
@@ -134,7 +134,7 @@ def as_inventory(value: Any) -> inventory.Inventory:
   """Returns JSON values as an inventory of files below a folder.
 
   Raises:
-    ValueError: they are none, or a path leads out of the folder.
+    ValueError: they are not an inventory, or a path leads out of the folder.
   """
   if not inventory.is_one(value):
     raise ValueError('files must be listed with size and checksum')
@@ -146,7 +146,7 @@ def as_inventory(value: Any) -> inventory.Inventory:
 
 
 def _names(root: pathlib.Path) -> Iterator[str]:
-  """Yields the paths of all files that count, below the folder."""
+  """Yields the relative paths of all mirrored files."""
   if not root.exists():
     return
   for directory, folders, names in os.walk(root):
@@ -172,7 +172,7 @@ def _stamp(path: pathlib.Path) -> _Stamp:
 
 
 def _sha256(path: pathlib.Path, size: int) -> str:
-  """The checksum of the first `size` bytes: a file may be growing."""
+  """Returns the checksum of the first `size` bytes: a file may be growing."""
   hashed = hashlib.sha256()
   with open(path, 'rb') as opened:
     while chunk := opened.read(min(size, _CHUNK_BYTES)):

@@ -1,8 +1,8 @@
 """Runs whose --model_dir is an address such as gs://bucket/run.
 
-Such a run works in a folder of this machine, which is mirrored at the address:
-fetched as the run starts, and sent at every moment from which it could go on.
-Stages say when that is, by `push`, whether there is a mirror or not.
+Such a run works in a local folder, which is mirrored at the address: downloaded
+when the run starts, and uploaded at every point from which it can resume.
+Stages mark these points with `push`, whether there is a mirror or not.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from pyarrow import fs
 from rest_jax.storage import bucket as bucket_lib
 from rest_jax.storage import lock, mirror
 
-# GCS by itself goes on for a quarter of an hour; `retries` come on top of it.
+# GCS itself retries for a quarter of an hour; `retries` are added to that.
 _GCS_SECONDS = 30
 
-# Of the run of this process.
+# The mirror of this process's run.
 _mirror: mirror.Mirror | None = None
 
 
@@ -30,12 +30,12 @@ def open_mirror(
   """Returns the mirror of a folder at an address; see `mirror.Mirror`.
 
   Args:
-    address: any that `pyarrow.fs.FileSystem.from_uri` takes.
-    folder: of this machine.
-    adopts: whether the folder may be sent although it was never mirrored.
+    address: an address for `pyarrow.fs.FileSystem.from_uri`.
+    folder: the local folder.
+    adopts: whether a folder that was never mirrored may be uploaded.
 
   Raises:
-    ValueError: there is no such filesystem, or it cannot be reached.
+    ValueError: the filesystem is unknown or cannot be reached.
   """
   try:
     filesystem, root = fs.FileSystem.from_uri(_with_limits(address))
@@ -64,7 +64,7 @@ def default_folder(address: str) -> pathlib.Path:
 
 
 def shown(address: str) -> str:
-  """Returns an address without keys, options and a slash at its end."""
+  """Returns an address without keys, options and final slash."""
   parts = urllib.parse.urlsplit(address)
   user, at, host = parts.netloc.rpartition('@')
   if ':' in user:
@@ -74,10 +74,10 @@ def shown(address: str) -> str:
 
 @contextlib.contextmanager
 def kept(opened: mirror.Mirror) -> Iterator[None]:
-  """Fetches a run, and sends it at every `push` and when the block ends.
+  """Downloads a run, and uploads it at every `push` and when the block ends.
 
   Args:
-    opened: its mirror. This process has the folder's lock.
+    opened: mirror of the run. This process must hold the folder's lock.
 
   Yields:
     Nothing.
@@ -89,13 +89,13 @@ def kept(opened: mirror.Mirror) -> Iterator[None]:
   try:
     yield
   except bucket_lib.RemoteError:
-    # It would fail again.
+    # The upload would fail again.
     raise
   except BaseException:
     try:
       opened.push()
     except Exception as error:
-      # What ended the run is worth more.
+      # The error that ended the run matters more.
       logging.warning('mirror: %s', error)
     raise
   else:
@@ -105,7 +105,7 @@ def kept(opened: mirror.Mirror) -> Iterator[None]:
 
 
 def fetch(opened: mirror.Mirror, folder: pathlib.Path) -> None:
-  """Fetches a run to be read, unless another program writes the folder."""
+  """Downloads a run for reading, unless another program writes the folder."""
   try:
     with lock.held(folder):
       opened.pull()
@@ -114,7 +114,7 @@ def fetch(opened: mirror.Mirror, folder: pathlib.Path) -> None:
 
 
 def push() -> None:
-  """Sends the run's folder, one to go on from, if it has a mirror."""
+  """Uploads the run's folder, if it has a mirror."""
   if _mirror is not None:
     _mirror.push()
 

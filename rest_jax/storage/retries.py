@@ -1,4 +1,4 @@
-"""Trying again what fails now and then, such as a network."""
+"""Retries with exponential backoff for transient I/O errors."""
 
 from collections.abc import Callable
 import dataclasses
@@ -18,18 +18,18 @@ class ExhaustedError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retries:
-  """How often and how soon something is tried again.
+  """Settings of retries.
 
-  Attempt n + 1 follows `first_seconds` * 2^(n − 1) after attempt n, at most
-  `most_seconds`, of which a random part of up to a half is left out, so that
-  many programs do not come back at the same moment.
+  Attempt n + 1 follows min(`first_seconds` * 2^(n − 1), `most_seconds`) after
+  attempt n, minus a random part of up to a half, so that many programs do not
+  retry at the same time.
 
   Attributes:
-    attempts: how many there are at most.
-    first_seconds: the wait after the first.
-    most_seconds: the longest wait.
-    sleep: waits some seconds.
-    draw: a random number in [0, 1).
+    attempts: maximum number of attempts.
+    first_seconds: wait after the first attempt.
+    most_seconds: longest wait.
+    sleep: function that waits some seconds.
+    draw: function that returns a random number in [0, 1).
   """
 
   attempts: int = 8
@@ -48,18 +48,18 @@ class Retries:
     do: Callable[[], _Result],
     is_transient: Callable[[Exception], bool],
   ) -> _Result:
-    """Does something, again if it fails in a way that may pass.
+    """Calls a function, again after transient errors.
 
     Args:
-      what: words for it, such as 'gs://bucket/x: upload'.
-      do: does it; it must be harmless to do it twice.
-      is_transient: whether an error may not be there the next time.
+      what: description for messages, such as 'gs://bucket/x: upload'.
+      do: the function; it must be idempotent.
+      is_transient: whether an error is transient.
 
     Returns:
-      What `do` returns.
+      The result of `do`.
 
     Raises:
-      ExhaustedError: every attempt failed in such a way. Other errors of `do`
+      ExhaustedError: every attempt failed with a transient error. Other errors
         are raised at once.
     """
     for attempt in itertools.count(1):
