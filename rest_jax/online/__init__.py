@@ -1,1 +1,1 @@
-"""Online reinforcement learning: the baseline that ReST is compared with."""
+"""Online reinforcement learning (PPO, A2C), as a baseline for ReST."""

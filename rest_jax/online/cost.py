@@ -1,4 +1,4 @@
-"""What a training has cost."""
+"""The cost of online training."""
 
 from collections.abc import Iterator
 import contextlib
@@ -13,20 +13,20 @@ from rest_jax.runtime import progress
 
 @dataclasses.dataclass
 class Cost:
-  """Counts what is done, over all starts of a training.
+  """Counts work over all starts of a training.
 
-  Real tokens only, EOS included; padding is not counted.
+  Tokens include EOS and exclude padding.
 
   Attributes:
-    samples: hypotheses drawn to train on.
-    source_tokens: tokens of their sources, each source once a draw.
-    paired_source_tokens: likewise, once for each hypothesis.
+    samples: hypotheses sampled for training.
+    source_tokens: tokens of their sources, once per draw.
+    paired_source_tokens: tokens of their sources, once per hypothesis.
     sampled_tokens: tokens of the hypotheses.
     optimizer_steps: updates of policy and critic.
     trained_target_tokens: tokens of hypotheses in all updates.
     trained_source_tokens: tokens of their sources in all updates.
-    seconds: wall time by what it was spent on.
-    peak_rss_mb: the most memory of the process so far, in MB.
+    seconds: wall time by activity.
+    peak_rss_mb: peak memory of the process so far, in MB.
   """
 
   samples: int = 0
@@ -56,19 +56,19 @@ class Cost:
   def report(
     self, policy_params: types.Params, value_params: types.Params
   ) -> dict[str, Any]:
-    """Returns what a manifest records.
+    """Returns the JSON values for a manifest.
 
-    `flops` are estimates of multiplications and additions of the models: 2 for
-    each parameter and token forward (see `forward_flops`), and 3 times that for
-    a training step, whose backward pass costs twice its forward pass. `sample`
-    encodes each source once and decodes each token once; `credit` are the
-    forward passes of policy, BC policy and critic over the samples; `train`
-    are the updates of policy and critic. Padding, the reward model and
-    evaluations are not part of it; their time is part of `seconds`.
+    `flops` are estimates: 2 per parameter and token in a forward pass (see
+    `forward_flops`), and 3 times that in a training step, whose backward pass
+    costs twice its forward pass. `sample` encodes each source once and decodes
+    each token once; `credit` are the forward passes of policy, BC policy and
+    critic over the samples; `train` are the updates of policy and critic.
+    Padding, the reward model and evaluations are excluded; their time is part
+    of `seconds`.
 
     Args:
-      policy_params: of the policy.
-      value_params: of the critic.
+      policy_params: parameters of the policy.
+      value_params: parameters of the critic.
     """
     paired = (self.paired_source_tokens, self.sampled_tokens)
     trained = (self.trained_source_tokens, self.trained_target_tokens)
@@ -91,12 +91,12 @@ class Cost:
 def forward_flops(
   params: types.Params, source_tokens: int, target_tokens: int
 ) -> int:
-  """Estimates the operations of a forward pass.
+  """Estimates the FLOPs of a forward pass.
 
-  2 (P_encoder S + P_decoder T): each parameter of a matrix is multiplied and
-  added once a token. Attention's own products, which depend on lengths, are left
-  out, and keys and values of the source count as if made for each target token.
-  Embeddings count where the logits come from them.
+  2 (P_encoder S + P_decoder T): one multiplication and addition per matrix
+  parameter and token. The products of attention itself, which depend on
+  lengths, are left out, and keys and values of the source count once per target
+  token. Embeddings count if logits are computed from them.
 
   Source: Kaplan et al., Scaling Laws for Neural Language Models (arXiv
   2001.08361), section 2.1.

@@ -1,4 +1,4 @@
-"""How many different samples a training has seen."""
+"""The number of distinct samples in a training."""
 
 from collections.abc import Sequence
 import hashlib
@@ -13,20 +13,21 @@ _BYTES = 8
 class SeenSamples:
   """Counts distinct (source, text), by 64-bit hashes in a file.
 
-  The file has a hash for each sample in the order they were drawn, so that a
-  resumed training can forget what was drawn after its checkpoint. Among 10^8
-  samples two different ones share a hash with a probability below 0.001.
+  The file has one hash per sample in sampling order, so that a resumed training
+  can drop the samples after its checkpoint. Among 10^8 samples, the probability
+  that two different ones share a hash is below 0.001.
   """
 
   def __init__(self, path: str | os.PathLike[str], num_samples: int):
     """Opens the file.
 
     Args:
-      path: of the file; made where missing.
-      num_samples: samples drawn so far; what the file has beyond is dropped.
+      path: path of the file; created if missing.
+      num_samples: number of samples so far; further ones in the file are
+        dropped.
 
     Raises:
-      ValueError: the file has fewer.
+      ValueError: the file has fewer samples.
     """
     self._path = pathlib.Path(path)
     self._path.touch()
@@ -40,10 +41,10 @@ class SeenSamples:
     os.truncate(self._path, num_samples * _BYTES)
 
   def add(self, rows: np.ndarray, texts: Sequence[str]) -> None:
-    """Notes samples; they are on disk when it returns.
+    """Adds samples, and flushes them to disk.
 
     Args:
-      rows: int [n], the source of each.
+      rows: int [n], row of each source.
       texts: n texts.
     """
     hashes = b''.join(

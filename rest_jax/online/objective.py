@@ -1,4 +1,4 @@
-"""PPO's clipped objective for the policy, and the error of its critic."""
+"""PPO's clipped objective for policy and critic."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -12,30 +12,32 @@ from rest_jax import settings, types
 from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
 
-# The critic's place in `Auxiliary.learned`.
+# Key of the critic in `Auxiliary.learned`.
 VALUE = 'value'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClippedObjective(base.Loss):
-  """PPO's loss of policy and critic, a mean over tokens.
+  """PPO's loss of policy and critic, per token.
 
   L = - surrogate_t + value_error_t - e H(pi(. | y_<t, x))
 
-  The critic is a network of its own, whose parameters are
+  The critic is a separate network with the parameters
   `auxiliary.learned[VALUE]`. The batch has, [B, T] each, `old_log_probs` and
-  `old_values` of when it was sampled, `advantages` and `returns`.
+  `old_values` at sampling time, `advantages` and `returns`.
 
-  Note: the paper weighs the critic's error by a coefficient. Here the networks
-  share nothing and the optimiser divides by the gradient's size, so that the
-  coefficient would change nothing; the critic's learning rate does.
+  Note: the PPO paper weights the critic's error by a coefficient. Here the
+    networks
+  share nothing and the optimiser normalises gradients, so a coefficient would
+  have no effect; the critic's learning rate has.
 
   Source: Schulman et al. (arXiv 1707.06347), Eq. 9.
 
   Attributes:
-    clip: of the policy's ratio; None for no clipping, as A2C.
-    value_clip: of the critic's step, in the unit of the reward; None for none.
-    entropy_coefficient: e, reward a nat, at least 0.
+    clip: clipping range of the policy's ratio; None for none, as in A2C.
+    value_clip: clipping range of the critic's change, in the unit of the
+      reward; None for none.
+    entropy_coefficient: e, reward per nat, at least 0.
   """
 
   name: ClassVar[str] = 'ppo'
@@ -62,13 +64,13 @@ class ClippedObjective(base.Loss):
   def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the number of weighted tokens.
 
-    There is no dropout: pi_old had none, and the ratio starts at 1.
+    No dropout: pi_old had none, so that the ratio starts at 1.
     """
     batch, weights = inputs.batch, inputs.weights  # [B, T]
     has_weight = weights > 0
     logits = inputs.model.logits(inputs.params, batch)  # [B, T, V]
     log_probs = policy_lib.target_log_probs(logits, inputs.targets)
-    # Before the exponential, so that padding cannot overflow.
+    # Masked before the exponential, so that padding cannot overflow.
     log_ratios = jnp.where(has_weight, log_probs - batch['old_log_probs'], 0.0)
     policy_loss = -ops.clipped_surrogate(
       log_ratios, batch['advantages'], self.clip
@@ -88,7 +90,7 @@ class ClippedObjective(base.Loss):
     metrics = {
       'policy_loss': (total(policy_loss), count),
       'value_loss': (total(value_loss), count),
-      # KL(pi_old || pi) without bias and never negative.
+      # An unbiased, non-negative estimate of KL(pi_old || pi).
       'kl_to_old': (total(jnp.expm1(log_ratios) - log_ratios), count),
     }
     if self.clip is not None:

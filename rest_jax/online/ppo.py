@@ -1,4 +1,4 @@
-"""Proximal policy optimisation of an encoder-decoder, from the BC policy on."""
+"""Proximal policy optimisation of an encoder-decoder, starting from BC."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -33,12 +33,12 @@ HASHES_FILE = 'samples.hashes'
 
 @dataclasses.dataclass
 class _Progress(loop_lib.Progress):
-  """What a checkpoint's record carries beside the evaluations."""
+  """Contents of a checkpoint's record besides the evaluations."""
 
   iteration: int = 0
   best_iteration: int = 0
   cost: cost_lib.Cost = dataclasses.field(default_factory=cost_lib.Cost)
-  # For each evaluation its objective and the cost so far.
+  # The objective and the cost so far, per evaluation.
   course: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def note(self, step: int, metrics: dict[str, float]) -> bool:
@@ -65,29 +65,30 @@ def train(
   seed: int,
   description: str = 'online',
 ) -> dict[str, Any]:
-  """Trains from the BC policy until `num_samples` are drawn.
+  """Trains from the BC policy until `num_samples` are sampled.
 
-  A training that was cut off goes on from its latest checkpoint, with the same
-  draws and batches.
+  An interrupted training resumes from its latest checkpoint, with the same
+  samples and batches.
 
   Args:
     config: see `PPOConfig`.
     policy: the network.
-    bc_params: where to start from, on the mesh; not changed.
+    bc_params: initial parameters, on the mesh; not changed.
     environment: sources and reward.
-    num_samples: hypotheses to draw, `config.num_samples` or what stands for it.
-    evaluate_fn: called with parameters and iterations every `evaluate_every`
-      iterations and at the end; the checkpoint of highest 'objective' is kept.
-    mesh_config: devices and rules.
-    directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl`,
+    num_samples: number of hypotheses to sample.
+    evaluate_fn: called with parameters and iteration every `evaluate_every`
+      iterations and at the end; the checkpoint with the highest 'objective' is
+      kept.
+    mesh_config: devices and sharding rules.
+    directory: folder of the stage; gets `checkpoints/`, `metrics.jsonl`,
       TensorBoard events and a hash of each sample.
-    seed: of the order of batches and of the critic's head.
-    description: the word before the progress bar.
+    seed: seed of the order of batches and of the critic's head.
+    description: label of the progress bar.
 
   Returns:
     For the stage's manifest: `training` (steps, best_step, best_iteration,
     best_objective, evaluation, params_digest, ...), `cost` (see `Cost.report`)
-    and `course`, for each evaluation its objective and the cost so far.
+    and `course`, the objective and the cost so far per evaluation.
 
   Raises:
     FloatingPointError: if loss, gradient, reward or objective is not finite.
@@ -128,7 +129,7 @@ def train(
 
 
 class _Iterations(loop_lib.Loop[_Progress]):
-  """The plain loop, with what it carries from iteration to iteration."""
+  """The training loop and its state."""
 
   unit = 'iteration'
 
@@ -178,7 +179,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     return state
 
   def iterations(self, state: step_lib.TrainState) -> step_lib.TrainState:
-    """Samples and updates until all is drawn."""
+    """Samples and updates until all samples are drawn."""
     progress = self.progress
     rates = self._config.optimizer.learning_rates(self._num_iterations)
     agreement = stopping.Agreement(progress.iteration)
@@ -206,7 +207,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
   def _sample(
     self, state: step_lib.TrainState
   ) -> tuple[rollout.Hypotheses, np.ndarray]:
-    """Draws and scores the hypotheses of one iteration."""
+    """Samples and scores the hypotheses of one iteration."""
     environment, cost = self._environment, self.progress.cost
     each = self._config.sources_per_iteration
     first = self.progress.iteration * each
@@ -240,7 +241,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     hypotheses: rollout.Hypotheses,
     rewards: np.ndarray,
   ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Returns what `ClippedObjective` reads of each token, and metrics."""
+    """Returns the token columns for `ClippedObjective`, and metrics."""
     config, environment = self._config, self._environment
     value_model = scalar.ScalarModel(self._policy.config)
     old, bc, values = (
@@ -275,11 +276,11 @@ class _Iterations(loop_lib.Loop[_Progress]):
     unexplained = np.var((returns - values)[is_token])
     return columns, {
       'reward': float(rewards.mean(dtype=np.float64)),
-      # What the penalty is made of.
+      # The terms of the penalty.
       **rollout.mean_kl(old - bc, hypotheses),
       'length': hypotheses.tokens.num_tokens / len(hypotheses),
       'unfinished': 1.0 - float(hypotheses.finished.mean()),
-      # Of the critic's targets; 1 is a perfect critic, 0 a constant one.
+      # Of the critic's targets: 1 for a perfect critic, 0 for a constant one.
       'explained_variance': float(1.0 - unexplained / max(spread, 1e-12)),
     }
 
@@ -290,7 +291,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     columns: dict[str, np.ndarray],
     learning_rate: np.ndarray,
   ) -> tuple[step_lib.TrainState, dict[str, float]]:
-    """Passes `epochs` times over the hypotheses."""
+    """Updates in `epochs` passes over the hypotheses."""
     config, cost = self._config, self.progress.cost
     iteration = self.progress.iteration
     pairs = self._environment.pairs
@@ -393,7 +394,8 @@ def credit(
 ) -> tuple[Float[Array, 'n T'], Float[Array, 'n T']]:
   """Returns whitened advantages and the critic's targets G_t = A_t + V(s_t).
 
-  See `ops.penalised_rewards` and `ops.gae` for the arguments; numbers after the last token are 0.
+  See `ops.penalised_rewards` and `ops.gae` for the arguments; values after the
+  last token are 0.
   """
   token_rewards = ops.penalised_rewards(
     rewards, log_probs - bc_log_probs, is_token, kl_coefficient

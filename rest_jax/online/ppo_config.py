@@ -1,4 +1,4 @@
-"""How PPO is carried out: settings that gin may name."""
+"""Settings of PPO."""
 
 import dataclasses
 
@@ -13,44 +13,45 @@ from rest_jax.training import optimizers
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-  """How a policy is trained on samples of its own.
+  """Settings of training on the policy's own samples.
 
-  An iteration samples, scores, and passes `epochs` times over what it sampled:
+  An iteration samples, scores, and makes `epochs` passes over its samples:
 
-  - y ~ pi for `sources_per_iteration` sources, N outputs each (`decode`);
-  - r_t = 1[t = T] R - kl_coefficient (log pi - log pi_BC), and from it and the
-    critic V the advantages (see `ops.gae`), whitened over all tokens of the
-    iteration, and the critic's targets G_t = A_t + V(s_t);
+  - y ~ pi for `sources_per_iteration` sources, N outputs each (`decode`); - r_t
+  = 1[t = T] R - kl_coefficient (log pi - log pi_BC); from it and the critic V
+    the advantages (see `ops.gae`), whitened over all tokens of the iteration,
+    and the critic's targets G_t = A_t + V(s_t);
   - updates of policy and critic on batches of similar length (see `objective`).
 
-  The critic is a network of its own that starts from the BC policy's weights.
-  With one epoch and no clipping it is advantage actor-critic (A2C).
+  The critic is a separate network that starts from the BC policy's weights.
+  With one epoch and no clipping this is advantage actor-critic (A2C).
 
   Source: Schulman et al., Proximal Policy Optimization Algorithms (arXiv
   1707.06347), Algorithm 1; A2C: Mnih et al. (arXiv 1602.01783). ReST (arXiv
-  2308.08998), section 4 and Table 1, gives PPO's results and none of its
-  settings; every number here is ours.
+  2308.08998), section 4 and Table 1, gives results of PPO but no settings; all
+  numbers here are ours.
 
   Attributes:
-    decode: how hypotheses are sampled. pi is the untempered model, so that
-      temperature 1, all tokens and float32 weights sample what is trained (PAD
-      and UNK, which are never drawn, aside).
-    optimizer: of the policy and, apart, of the critic. Its schedule counts
-      iterations.
+    decode: settings of sampling. pi is the untempered model, so temperature 1,
+      all tokens and float32 weights sample the trained policy (except for PAD
+      and UNK, which are never drawn).
+    optimizer: optimiser of the policy, and separately of the critic. Its
+      schedule counts iterations.
     value_learning_rate_factor: the critic's learning rate over the policy's.
     loss: clipping and entropy bonus.
-    num_samples: hypotheses to draw in all; None for as many as a Grow has.
-    sources_per_iteration: sources drawn for before each round of updates.
-    epochs: passes over what was drawn.
-    kl_coefficient: reward a nat, at least 0, that leaving BC costs.
+    num_samples: total number of hypotheses; None for as many as in a Grow step.
+    sources_per_iteration: number of sources per iteration.
+    epochs: passes over the samples of an iteration.
+    kl_coefficient: penalty for the divergence from BC, reward per nat, at least
+      0.
     discount: gamma, in [0, 1].
     gae_lambda: lambda, in [0, 1].
     evaluate_every: iterations between evaluations; each saves a checkpoint.
     evaluate_first: also evaluate the BC policy, which is then a candidate for
       the best checkpoint.
-    tokens_per_batch: tokens a side of a batch, padding included.
-    buckets: rising lengths that batches are padded to.
-    accumulation_steps: micro-batches an update.
+    tokens_per_batch: tokens per side of a batch, including padding.
+    buckets: ascending lengths that batches are padded to.
+    accumulation_steps: micro-batches per update.
     max_bad_steps: as in `TrainerConfig`.
   """
 
@@ -69,7 +70,7 @@ class PPOConfig:
   tokens_per_batch: int = 4096
   buckets: tuple[int, ...] = (16, 32, 64, 128)
   accumulation_steps: int = 1
-  # Not a difference to folders that were made without it.
+  # Equal to folders that were made without this setting.
   max_bad_steps: int = settings.recorded(default=0)
 
   def __post_init__(self):
@@ -106,12 +107,12 @@ class PPOConfig:
 
   @property
   def name(self) -> str:
-    """The word for it in results and file names."""
+    """Name in results and file names."""
     is_a2c = self.epochs == 1 and self.loss.clip is None
     return 'a2c' if is_a2c else 'ppo'
 
   def num_draws(self, num_samples: int) -> int:
-    """Returns how many sources are drawn for, of N samples each."""
+    """Returns the number of draws of N samples for a source."""
     num_draws = num_samples // self.decode.num_samples_per_source
     if num_draws < 1:
       raise ValueError(

@@ -1,4 +1,4 @@
-"""What an iteration trains on: hypotheses of the policy, and their tokens."""
+"""Samples of an iteration: hypotheses of the policy, and their tokens."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -24,12 +24,12 @@ _NUMBERS = 'numbers'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hypotheses:
-  """Sampled outputs, those of one source beside each other.
+  """Sampled outputs; those of one source are adjacent.
 
   Attributes:
-    rows: row of each one's source in the pairs.
-    tokens: their token ids, EOS last where finished.
-    finished: EOS was drawn within the maximum length.
+    rows: row of each source in the pairs.
+    tokens: token ids, ending with EOS if finished.
+    finished: whether EOS was drawn within the maximum length.
   """
 
   rows: Int64[np.ndarray, ' n']
@@ -40,11 +40,11 @@ class Hypotheses:
     return len(self.rows)
 
   def num_source_tokens(self, pairs: pair_store.PairStore) -> int:
-    """Tokens of their sources, each source once for each hypothesis."""
+    """Returns the number of source tokens, once per hypothesis."""
     return int(pairs.source_tokens.lengths[self.rows].sum())
 
   def is_token(self, length: int) -> Bool[np.ndarray, 'n T']:
-    """Which of `length` positions hold a token."""
+    """Returns which of `length` positions have a token."""
     return np.arange(length) < self.tokens.lengths[:, None]
 
 
@@ -60,13 +60,13 @@ def draw(
   """Samples N hypotheses for each of some sources.
 
   Args:
-    sampler: says N and the temperature.
-    params: of the policy.
+    sampler: the sampler, with N and the temperature.
+    params: parameters of the policy.
     pairs: the sources.
-    rows: int [b], rows of `pairs`; one that occurs twice is sampled for twice.
-    first: number of the first of them; with `seed` it makes the random numbers,
-      so that no two draws of a training share theirs.
-    seed: of the draws.
+    rows: int [b], rows of `pairs`; a repeated row is sampled repeatedly.
+    first: index of the first draw; with `seed` it determines the random
+      numbers, so that no two draws of a training share theirs.
+    seed: sampling seed.
 
   Returns:
     b * N hypotheses.
@@ -89,16 +89,16 @@ def draw(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Environment:
-  """Sources to draw for, and the reward of what is drawn.
+  """Sources to sample for, and the reward of the samples.
 
   Attributes:
-    sampler: draws N hypotheses a source.
+    sampler: samples N hypotheses per source.
     pairs: the sources; the first `num_sources` of them are used.
     num_sources: number of sources.
-    vocabulary: to turn tokens into text.
+    vocabulary: decodes tokens.
     reward: R.
-    normalizer: of the run.
-    seed: of the order of the sources and of the draws.
+    normalizer: scale of the run.
+    seed: seed of the order of the sources and of sampling.
   """
 
   sampler: sampler_lib.Sampler
@@ -112,8 +112,7 @@ class Environment:
   def draw(self, params: types.Params, first: int, count: int) -> Hypotheses:
     """Samples for the sources `first`, `first` + 1, … of an endless sequence.
 
-    The sequence is one pass over all sources after the other, each in an order
-    of its own.
+    The sequence consists of passes over all sources, each in its own order.
     """
     rows = source_rows(self.num_sources, first, count, self.seed)
     return draw(
@@ -126,7 +125,7 @@ class Environment:
   def rewards(
     self, hypotheses: Hypotheses, texts: list[str]
   ) -> Float32[np.ndarray, ' n']:
-    """Normalised rewards of hypotheses and their texts."""
+    """Returns normalised rewards of hypotheses, and their texts."""
     sources = [self.pairs.source_text(int(row)) for row in hypotheses.rows]
     references = None
     if self.reward.needs_references:
@@ -139,7 +138,7 @@ class Environment:
 def source_rows(
   num_sources: int, first: int, count: int, seed: int
 ) -> Int64[np.ndarray, ' count']:
-  """Rows number `first` to `first + count - 1` of shuffled passes over all."""
+  """Returns rows `first` to `first + count - 1` of shuffled passes over all."""
   passes, positions = np.divmod(np.arange(first, first + count), num_sources)
   rows = np.empty(count, np.int64)
   for number in np.unique(passes).tolist():
@@ -155,12 +154,12 @@ def _shuffled(num_sources: int, seed: int, number: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batching:
-  """How hypotheses are put into batches; as in `TrainerConfig`.
+  """Settings of batches of hypotheses; as in `TrainerConfig`.
 
   Attributes:
-    tokens_per_batch: tokens a side of a batch, padding included.
-    buckets: rising lengths that batches are padded to.
-    row_multiple: rows of a batch are a multiple of it.
+    tokens_per_batch: tokens per side of a batch, including padding.
+    buckets: ascending lengths that batches are padded to.
+    row_multiple: the number of rows of a batch is a multiple of this.
     rows_here: see `mesh.rows_here`.
   """
 
@@ -176,7 +175,7 @@ class Batching:
     columns: Mapping[str, Float32[np.ndarray, 'n T']],
     seed: int,
   ) -> loader.BucketedBatches:
-    """Plans batches of T5X's keys and of one column a token for each name."""
+    """Plans batches with T5X's keys and one token column per name."""
 
     def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
       batch = loader.decoder_batch(
@@ -185,7 +184,7 @@ class Batching:
       )
       for name, column in columns.items():
         batch[name] = column[rows, :target_length]
-      # From 1: rows that fill a batch up get 0.
+      # From 1, as padding rows of a batch have 0.
       batch[_NUMBERS] = (rows + 1).astype(np.int32)
       return batch
 
@@ -207,16 +206,16 @@ class Batching:
     function: Callable[[types.Batch], Float[Array, 'B T']],
     mesh: jax.sharding.Mesh,
   ) -> Float32[np.ndarray, 'n T']:
-    """Computes a number for each token, in the order of the hypotheses.
+    """Computes one number per token, in the order of the hypotheses.
 
     Args:
       pairs: the sources.
-      hypotheses: n of them.
-      function: of a batch on the mesh.
-      mesh: of `MeshConfig.build`.
+      hypotheses: n hypotheses.
+      function: computes the numbers of a batch on the mesh.
+      mesh: result of `MeshConfig.build`.
 
     Returns:
-      The numbers, T being the largest bucket; 0 after the last token.
+      The numbers [n, T], T the largest bucket; 0 after the last token.
     """
     batches = self.plan(pairs, hypotheses, {}, seed=0)
     waiting = []
@@ -235,7 +234,7 @@ class Batching:
 def log_probs(
   policy: policy_lib.Policy, params: types.Params, batch: types.Batch
 ) -> Float[Array, 'B T']:
-  """log pi(y_t | y_<t, x) of a batch, compiled once a shape."""
+  """Returns log pi(y_t | y_<t, x) of a batch, compiled once per shape."""
   return policy.log_probs(params, batch)
 
 
@@ -243,28 +242,28 @@ def log_probs(
 def values(
   model: scalar.ScalarModel, params: types.Params, batch: types.Batch
 ) -> Float[Array, 'B T']:
-  """V(s_t) of a batch, compiled once a shape."""
+  """Returns V(s_t) of a batch, compiled once per shape."""
   return model.values(params, batch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KLToBC:
-  """Measures how far a policy has moved, on sources that it is not trained on.
+  """Measures the KL divergence from BC on held-out sources.
 
   KL(pi || pi_BC) = E_{y ~ pi}[sum_t KL(pi(. | y_<t, x) || pi_BC(. | y_<t, x))],
-  estimated with the same random numbers at every call. The sum over the
-  vocabulary at each position leaves less noise than log pi - log pi_BC of what
-  was drawn, and is never negative.
+  estimated with common random numbers at every call. Summing over the
+  vocabulary at each position has less noise than log pi - log pi_BC of the
+  samples, and is never negative.
 
   Attributes:
-    sampler: draws from the untempered policy.
+    sampler: samples from the untempered policy.
     policy: the network.
-    bc_params: of the BC policy.
+    bc_params: parameters of the BC policy.
     pairs: the sources.
-    rows: those that are used.
-    batching: of the forward passes.
-    mesh: devices.
-    seed: of the draws.
+    rows: rows of the sources to use.
+    batching: settings of batches.
+    mesh: the mesh.
+    seed: sampling seed.
   """
 
   sampler: sampler_lib.Sampler
@@ -300,12 +299,12 @@ _token_divergences = jax.jit(
 def mean_kl(
   numbers: Float32[np.ndarray, 'n T'], hypotheses: Hypotheses
 ) -> dict[str, float]:
-  """KL to BC a token and a sequence, in nats, from samples of the policy.
+  """Returns KL to BC per token and per sequence, in nats.
 
   Args:
-    numbers: KL at each position, or log pi - log pi_BC of what was drawn there,
-      which estimates it; 0 after the last token.
-    hypotheses: what was sampled.
+    numbers: KL at each position, or its estimate log pi - log pi_BC of the
+      sampled token; 0 after the last token.
+    hypotheses: samples of the policy.
   """
   total = float(numbers.sum(dtype=np.float64))
   return {

@@ -1,1 +1,1 @@
-"""A program while it runs: progress, interruption, profiles, the terminal."""
+"""The running program: progress, interruption, profiling, terminal."""

@@ -1,8 +1,8 @@
-"""Bounds the memory maps that compiled programs hold in this process.
+"""Limits the number of memory maps held by compiled programs.
 
-XLA maps memory for every program it compiles for a CPU: about nine maps each.
-Linux allows a process `vm.max_map_count` of them, 65,530 by default, and a
-process that needs one more dies inside the compiler.
+XLA creates about nine memory maps per program compiled for a CPU. Linux allows
+`vm.max_map_count` maps per process, by default 65,530, and a process that needs
+one more dies inside the compiler.
 """
 
 import gc
@@ -18,7 +18,7 @@ _LIMIT = pathlib.Path('/proc/sys/vm/max_map_count')
 
 
 def num_maps() -> int:
-  """Returns how many memory maps this process holds; 0 where unknown."""
+  """Returns the number of memory maps of this process; 0 if unknown."""
   try:
     return _MAPS.read_bytes().count(b'\n')
   except OSError:  # Not Linux.
@@ -26,7 +26,7 @@ def num_maps() -> int:
 
 
 def max_maps() -> int:
-  """Returns how many memory maps a process may hold; 0 where unknown."""
+  """Returns the maximum number of memory maps per process; 0 if unknown."""
   try:
     return int(_LIMIT.read_text())
   except OSError:
@@ -36,7 +36,8 @@ def max_maps() -> int:
 def bound() -> bool:
   """Drops all compiled programs if they hold many memory maps.
 
-  What is used again is compiled again, or read from JAX's compilation cache.
+  Programs that are used again are recompiled, or read from JAX's compilation
+  cache.
 
   Returns:
     Whether they were dropped.

@@ -1,8 +1,8 @@
-"""Stopping on SIGTERM and Ctrl-C without losing what was done.
+"""Stops on SIGTERM and Ctrl-C without losing finished work.
 
-Stages leave only whole files behind, so that most code may be stopped at once:
-the signal raises `Interrupted` where it arrives. Code that has something to save
-first, such as the steps of a training, defers it:
+Stages write files atomically, so most code can be stopped at once: the signal
+raises `Interrupted` where it arrives. Code that must save something first, such
+as the steps of a training, defers it:
 
   with interruption.deferred() as is_requested:
     while ...:
@@ -26,7 +26,7 @@ class Interrupted(KeyboardInterrupt):
   """A signal asked to stop. Not an `Exception`, which code may catch.
 
   Attributes:
-    number: of the signal.
+    number: number of the signal.
   """
 
   def __init__(self, number: int):
@@ -35,14 +35,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Requests:
-  """What the handler has seen. Signals arrive in the main thread alone."""
+  """State of the handler. Signals arrive only in the main thread."""
 
   def __init__(self):
     self.number: int | None = None
     self.num_deferring = 0
 
   def handle(self, number: int, frame: FrameType | None) -> None:
-    """The handler: raises at once, unless that is deferred for the first time."""
+    """Handles a signal: raises at once, unless it is the first deferred one."""
     del frame
     if self.num_deferring and self.number is None:
       self.number = number
@@ -73,10 +73,10 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-  """Keeps the first signal back, and raises it at the end.
+  """Defers the first signal, and raises it at the end.
 
   Yields:
-    Whether a signal has come.
+    A function that returns whether a signal has arrived.
   """
   _requests.num_deferring += 1
   try:
@@ -87,18 +87,18 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
 
 def number() -> int | None:
-  """The signal that is kept back; None for none."""
+  """Returns the deferred signal; None for none."""
   return _requests.number
 
 
 def request(number: int) -> None:
-  """Inside of `deferred`: as if the signal, sent to another process, came here."""
+  """Inside `deferred`: acts as if another process's signal had arrived here."""
   _requests.number = number
 
 
 @contextlib.contextmanager
 def immediate() -> Iterator[None]:
-  """Inside of `deferred`: lets signals stop a part of it at once."""
+  """Inside `deferred`: lets signals stop the block at once."""
   depth, _requests.num_deferring = _requests.num_deferring, 0
   try:
     _raise_if_requested()

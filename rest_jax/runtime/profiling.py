@@ -1,7 +1,7 @@
-"""Traces of chosen steps, off by default: what `--profile` asks for.
+"""Traces of chosen steps for `--profile`, off by default.
 
-A trace lies in `<model_dir>/profiles/<stage>`, in no stage's own folder, and XProf
-or TensorBoard's profiler opens it. Results are the same with it as without.
+A trace is written to `<model_dir>/profiles/<stage>`, outside the stage's
+folder, for XProf or TensorBoard's profiler. It does not change results.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ class Steps:
   """Which steps of each stage are traced.
 
   Attributes:
-    first: the number of the first, from 1.
-    last: of the last, which is traced too.
+    first: first traced step, from 1.
+    last: last traced step.
   """
 
   first: int
@@ -39,7 +39,7 @@ class Steps:
 
   @classmethod
   def parse(cls, text: str) -> 'Steps':
-    """Reads `10:15`, the steps from 10 to 15, or `10`, that step alone."""
+    """Parses `10:15`, steps 10 to 15, or `10`, a single step."""
     match = _TEXT.fullmatch(text)
     if match is None:
       raise ValueError(
@@ -52,12 +52,12 @@ class Steps:
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-  """What is traced, and where it is written.
+  """The steps to trace, and the destination.
 
   Attributes:
-    steps: of each stage.
-    model_dir: the folder of the run.
-    part: a folder in that of a stage, of one of several processes; '' for none.
+    steps: steps of each stage.
+    model_dir: folder of the run.
+    part: subfolder per process; '' for none.
   """
 
   steps: Steps
@@ -65,20 +65,20 @@ class _Asked:
   part: str
 
   def folder(self, directory: pathlib.Path) -> pathlib.Path:
-    """Where the trace of a stage goes, by the stage's own folder."""
+    """Returns the folder of a stage's trace, from the stage's folder."""
     root, stage = self.model_dir.resolve(), directory.resolve()
     inside = stage.is_relative_to(root)
     name = stage.relative_to(root) if inside else pathlib.Path(stage.name)
     return root / FOLDER / name / self.part
 
 
-# Of this process, which JAX's profiler is one of too.
+# Per process, as is JAX's profiler.
 _asked: _Asked | None = None
 
 
 @contextlib.contextmanager
 def asked(steps: Steps, model_dir: pathlib.Path, part: str) -> Iterator[None]:
-  """Has every stage that is made inside traced; for arguments see `_Asked`."""
+  """Traces every stage made inside the block; for arguments see `_Asked`."""
   global _asked
   _asked = _Asked(steps, model_dir, part)
   try:
@@ -91,11 +91,11 @@ class Trace:
   """The trace of one stage; a context manager."""
 
   def __init__(self, directory: str | pathlib.Path, unit: str):
-    """Starts nothing yet.
+    """Stores the arguments; the trace starts later.
 
     Args:
-      directory: the stage's folder.
-      unit: the steps' name in the trace.
+      directory: folder of the stage.
+      unit: name of the steps in the trace.
     """
     self._steps = self._folder = None
     if _asked is not None:
@@ -131,14 +131,14 @@ class Trace:
     """Calls a function as one step.
 
     Args:
-      function: what the step is; its result has arrays.
-      *arguments: of the function.
-      before: arrays of the steps before, which are waited for where the trace
-        begins, so that it has none of their work.
-      number: of the step, from 1; None for one more than that before.
+      function: the step; its result contains arrays.
+      *arguments: arguments of the function.
+      before: arrays of previous steps, awaited before the trace starts, so that
+        it does not contain their work.
+      number: number of the step, from 1; None for the next.
 
     Returns:
-      What the function returned.
+      The result of the function.
     """
     if self._steps is None:
       return function(*arguments)
@@ -157,7 +157,7 @@ class Trace:
 
   def _start(self) -> None:
     options = jax.profiler.ProfileOptions()
-    # Every call of a Python function would be in it otherwise, and cost time.
+    # Otherwise it would contain every Python call, which costs time.
     options.python_tracer_level = 0
     jax.profiler.start_trace(str(self._folder), profiler_options=options)
     self._is_on = self._is_traced = True

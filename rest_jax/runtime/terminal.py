@@ -1,7 +1,7 @@
-"""What people see: the log and the results, on a terminal and in a file.
+"""Terminal output: logging, colours, results.
 
-On a terminal, lines of the log are short, warnings have a colour (unless
-NO_COLOR is set), and bars make room for them. Control characters are shown and
+On a terminal, log lines are short, warnings are coloured (unless NO_COLOR is
+set), and progress bars make room for them. Control characters are shown and
 never sent.
 """
 
@@ -20,25 +20,25 @@ _WARNING = 'WARNING'
 
 
 def use_utf8() -> None:
-  """Starts the program again in Python's UTF-8 mode where it is in another.
+  """Restarts the program in Python's UTF-8 mode if necessary.
 
-  In a locale without UTF-8, as with LC_ALL=C in many containers, Python neither
-  finds files by names beyond ASCII nor prints such text.
+  In a locale without UTF-8, such as LC_ALL=C in many containers, Python can
+  neither open files with non-ASCII names nor print such text.
   """
   is_utf8 = sys.getfilesystemencoding() == 'utf-8'
   if not is_utf8 and os.environ.get('PYTHONUTF8') != '1':
     command = [sys.executable, *sys.orig_argv[1:]]
     os.execve(sys.executable, command, {**os.environ, 'PYTHONUTF8': '1'})
-  # PYTHONIOENCODING may ask for less all the same.
+  # PYTHONIOENCODING may still set another encoding.
   if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
     sys.stdout.reconfigure(errors='replace')
 
 
 def show(text: str) -> None:
-  """Prints a result; lines that begin with WARNING stand out.
+  """Prints a result; lines that begin with WARNING are highlighted.
 
   Args:
-    text: lines that may hold text of users.
+    text: lines, which may contain text of users.
   """
   lines = visible.text(text, keep='\n').split('\n')
   with progress.paused():
@@ -49,19 +49,20 @@ def show(text: str) -> None:
 
 
 def show_error(text: str) -> None:
-  """Prints why the program ends."""
+  """Prints the error that ends the program."""
   prefix = _coloured('error:', _RED, sys.stderr)
   print(prefix, visible.text(text, keep='\n'), file=sys.stderr)
 
 
 def set_up_log(verbosity: int) -> std_logging.Handler:
-  """Has the log written as this module's text says.
+  """Sets up logging as described in the module's docstring.
 
   Args:
-    verbosity: absl's: -1 for warnings, 0 for notes, 1 and more for details.
+    verbosity: absl's verbosity: -1 for warnings, 0 for info, 1 and more for
+      debug.
 
   Returns:
-    What writes it, for filters.
+    The handler, for filters.
   """
   logging.set_verbosity(verbosity)
   handler = logging.get_absl_handler()
@@ -75,7 +76,7 @@ def set_up_log(verbosity: int) -> std_logging.Handler:
 
 
 def has_colours(stream: TextIO) -> bool:
-  """Whether a stream shows colours; https://no-color.org."""
+  """Returns whether a stream shows colours; https://no-color.org."""
   return (
     stream.isatty()
     and not os.environ.get('NO_COLOR')
@@ -94,7 +95,7 @@ def _make_visible(record: std_logging.LogRecord) -> bool:
 
 
 class _Terminal(std_logging.StreamHandler):
-  """Writes lines above the bars."""
+  """Writes lines above the progress bars."""
 
   def emit(self, record: std_logging.LogRecord) -> None:
     with progress.paused():
@@ -102,7 +103,7 @@ class _Terminal(std_logging.StreamHandler):
 
 
 class _Short(std_logging.Formatter):
-  """A line with its time, and its level where that is worth a look."""
+  """Formats a line with its time, and its level if it is a warning or worse."""
 
   def __init__(self):
     super().__init__('%(asctime)s %(message)s', '%H:%M:%S')

@@ -1,4 +1,4 @@
-"""Weights & Biases, off by default: it is given what TensorBoard is given."""
+"""Tracking with Weights & Biases, off by default: the data of TensorBoard."""
 
 from collections.abc import Iterator
 import contextlib
@@ -15,13 +15,13 @@ _CONFIG_FILE = 'operative_config.gin'
 
 @dataclasses.dataclass
 class _Tracked:
-  """The run that is tracked.
+  """The tracked run.
 
   Attributes:
-    package: wandb.
-    run: of wandb.
-    root: the run's folder.
-    groups: prefixes of names that have their own axis of steps already.
+    package: the module wandb.
+    run: wandb's run.
+    root: folder of the run.
+    groups: name prefixes that already have their own step axis.
   """
 
   package: Any
@@ -30,19 +30,19 @@ class _Tracked:
   groups: set[str] = dataclasses.field(default_factory=set)
 
 
-# Of this process; wandb has one run a process too.
+# One per process, as in wandb.
 _tracked: _Tracked | None = None
 
 
 @contextlib.contextmanager
 def wandb(project: str | None, model_dir: pathlib.Path) -> Iterator[None]:
-  """Sends scalars and histograms to a project while a run goes on.
+  """Sends scalars and histograms of a run to a project.
 
-  The same folder is the same run there, so that a run that is resumed goes on.
+  The same folder is the same run in wandb, so a resumed run continues there.
 
   Args:
-    project: its name; None for no tracking.
-    model_dir: the folder of the run; its configuration is sent too.
+    project: name of the project; None for no tracking.
+    model_dir: folder of the run; its configuration is sent too.
 
   Yields:
     Nothing.
@@ -83,10 +83,10 @@ def log(
   """Sends a number, or the distribution of an array, if a run is tracked.
 
   Args:
-    directory: the stage's folder, whose name goes before `name`.
-    name: such as train/loss.
-    value: finite.
-    step: on the stage's own axis.
+    directory: folder of the stage, whose name is prepended to `name`.
+    name: name of the metric, such as train/loss.
+    value: finite number or array.
+    step: step on the stage's own axis.
   """
   if _tracked is None:
     return

@@ -1,26 +1,26 @@
-"""Text of unknown origin, shown so that it is seen and cannot act.
+"""Makes control characters in untrusted text visible and harmless.
 
-Samples and names may hold escape sequences that a terminal obeys, or marks that
-turn the direction of what follows.
+Samples and names may contain escape sequences that a terminal executes, or
+marks that change the direction of text.
 """
 
 import unicodedata
 
-# Controls, format marks (direction, zero width), halves of surrogate pairs, private
+# Controls, format marks (direction, zero width), surrogates, private
 # and unassigned code points, line and paragraph separators.
 _UNSEEN = ('Cc', 'Cf', 'Cs', 'Co', 'Cn', 'Zl', 'Zp')
-# Letters of some scripts and emoji are joined by these; they do no harm.
+# These join letters of some scripts and emoji, and are harmless.
 _JOINERS = '\u200c\u200d'
 _CONTROL_PICTURES = 0x2400
 _DELETE = 0x7F
 
 
 def text(value: str, keep: str = '') -> str:
-  """Returns text with a visible sign for each unseen character.
+  """Returns text with visible signs for invisible characters.
 
   Args:
     value: any text.
-    keep: characters that stay as they are, such as line ends.
+    keep: characters to keep, such as line ends.
 
   Returns:
     The text: an escape is `␛`, other characters such as a right-to-left
