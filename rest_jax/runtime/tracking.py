@@ -1,4 +1,4 @@
-"""Tracking with Weights & Biases, off by default: the data of TensorBoard."""
+"""Weights & Biases tracking, off by default: it gets TensorBoard's data."""
 
 from collections.abc import Iterator
 import contextlib
