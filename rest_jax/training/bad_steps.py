@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: what is told and kept of them."""
+"""Handling of steps whose loss or gradient is not finite."""
 
 from collections.abc import Mapping
 import math
@@ -16,7 +16,7 @@ _SHOWN = 8
 
 
 def is_bad(metrics: Mapping[str, float]) -> bool:
-  """Whether loss or gradient are not finite."""
+  """Returns whether loss or gradient are not finite."""
   return not all(math.isfinite(metrics[name]) for name in CHECKED)
 
 
@@ -27,23 +27,22 @@ def error(
   batches: loader.BucketedBatches,
   where: str = '',
 ) -> FloatingPointError:
-  """Keeps the batch of a step that stops a training, and names it.
+  """Saves the batch of a step that stops a training, and returns the error.
 
   Args:
-    directory: the stage's folder; receives `bad_step_<step>.npz` with the
-      batch's arrays and `rows`, the numbers of its rows among all that are
-      trained on.
+    directory: folder of the stage; gets `bad_step_<step>.npz` with the batch's
+      arrays and `rows`, the indices of its rows in the training data.
     step: number of the step, from 1.
-    metrics: of the step.
-    batches: what is trained on.
-    where: more words on where the step is.
+    metrics: metrics of the step.
+    batches: the training batches.
+    where: additional description of the step's position.
 
   Returns:
-    What to raise.
+    The error to raise.
   """
   rows = batches.rows(step - 1)
   stem = f'bad_step_{step}'
-  if processes.count() > 1:  # Each has its own rows.
+  if processes.count() > 1:  # Each process has its own rows.
     stem += f'_process_{processes.index()}'
   path = pathlib.Path(directory) / f'{stem}.npz'
   with files.atomic_write(path) as temporary, temporary.open('wb') as opened:

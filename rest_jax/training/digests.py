@@ -1,7 +1,7 @@
-"""Digests of trees of arrays, made where the arrays lie.
+"""Digests of trees of arrays, computed on the processes that hold them.
 
-Orbax's files have random names, and a flipped bit in one restores silently:
-arrays are compared, never files.
+Orbax's files have random names, and a flipped bit is restored silently, so
+arrays are compared, not files.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ import numpy as np
 
 from rest_jax.parallel import processes
 
-# An axis is cut into this many blocks at most, a power of 2 as meshes have, and a
-# block has this many elements at least.
+# Maximum number of blocks per axis, a power of 2 like mesh axes, and minimum
+# number of elements per block.
 _BLOCKS = 32
 _ELEMENTS = 2**12
 
 
 def digest(tree: Any) -> str:
-  """SHA-256 over the names, shapes and types of arrays and over their blocks.
+  """Returns the SHA-256 of names, shapes, types and blocks of arrays.
 
-  An array is cut into blocks by its shape alone, so that the digest does not
-  depend on where it lies. Each process hashes the blocks that it holds; hashes are
-  exchanged, not arrays, unless an array is divided among processes otherwise than
-  at the borders of its blocks. All processes must call it where one is spread.
+  The blocks of an array depend only on its shape, so the digest does not depend
+  on its sharding. Each process hashes its blocks, and hashes are exchanged
+  instead of arrays, unless the sharding cuts through blocks. All processes must
+  call it if an array is spread over several.
 
   Args:
     tree: the arrays.
@@ -49,10 +49,10 @@ def digest(tree: Any) -> str:
 
 
 def of_bytes(tree: Any) -> str:
-  """SHA-256 over the names, shapes, types and all bytes of arrays, in order.
+  """Returns the SHA-256 of names, shapes, types and bytes of arrays, in order.
 
-  What checkpoints of format 2 and imported policies record. It needs every array
-  whole, in each process.
+  Recorded by checkpoints of format 2 and imported policies. Each process needs
+  all arrays completely.
   """
   hashed = hashlib.sha256()
   for name, array in _named(tree):
@@ -68,7 +68,7 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _hashes(array: Any) -> np.ndarray:
-  """SHA-256 of each block of an array, uint8 [*grid, 32]; 0 of those elsewhere."""
+  """Returns the SHA-256 of local blocks, uint8 [*grid, 32]; 0 for others."""
   grid = _grid(array.shape)
   sizes = [n // cells for n, cells in zip(array.shape, grid, strict=True)]
   if not processes.is_spread(array):
@@ -85,7 +85,7 @@ def _hashes(array: Any) -> np.ndarray:
 
 
 def _grid(shape: Sequence[int]) -> list[int]:
-  """The number of blocks along each axis."""
+  """Returns the number of blocks along each axis."""
   grid = [1] * len(shape)
   for _ in range(_BLOCKS.bit_length() - 1):
     for axis, size in enumerate(shape):
@@ -98,7 +98,7 @@ def _grid(shape: Sequence[int]) -> list[int]:
 def _cells(
   index: tuple[slice, ...], shape: Sequence[int], sizes: Sequence[int]
 ) -> tuple[slice, ...] | None:
-  """The blocks of a part of an array; None if it cuts through some."""
+  """Returns the blocks of a shard; None if it cuts through blocks."""
   cells = []
   for part, size, block in zip(index, shape, sizes, strict=True):
     start, stop, _ = part.indices(size)
@@ -109,7 +109,7 @@ def _cells(
 
 
 def _hashes_of(array: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-  """SHA-256 of the blocks of these sizes that an array is made of."""
+  """Returns the SHA-256 of an array's blocks of the given sizes."""
   grid = [
     n // size if size else 1 for n, size in zip(array.shape, sizes, strict=True)
   ]

@@ -1,4 +1,4 @@
-"""What a training writes as it goes: metrics.jsonl, TensorBoard, a bar."""
+"""Metrics of a training: metrics.jsonl, TensorBoard, progress bar."""
 
 from collections.abc import Iterator
 import contextlib
@@ -17,11 +17,11 @@ METRICS_FILE = 'metrics.jsonl'
 
 
 class Journal:
-  """Writes metrics of one training; a context manager.
+  """Writes the metrics of one training; a context manager.
 
-  Lines of `metrics.jsonl` beyond the step that a resumed training starts from
-  are removed, so that the file reads as if it had never been cut off. Of several
-  processes the main one alone writes.
+  When a training resumes, lines of `metrics.jsonl` after its first step are
+  removed, so the file looks as if the training had not been interrupted. Only
+  the main process writes.
   """
 
   def __init__(
@@ -36,11 +36,11 @@ class Journal:
     """Opens the files.
 
     Args:
-      directory: the stage's folder.
-      first_step: steps taken already.
-      num_steps: steps to take in all.
-      description: the word before the bar.
-      is_evaluated: False if the evaluation of `first_step` is to be made again.
+      directory: folder of the stage.
+      first_step: number of steps already taken.
+      num_steps: total number of steps.
+      description: label of the progress bar.
+      is_evaluated: False if the evaluation of `first_step` will be repeated.
     """
     self._is_evaluated = is_evaluated
     self._directory = pathlib.Path(directory)
@@ -68,7 +68,7 @@ class Journal:
   def __exit__(self, *exception: Any) -> None:
     self._progress.__exit__(*exception)
     if self._is_writer:
-      # What is on its way says more than a disk that is still full.
+      # The error in flight is more informative than a disk that is still full.
       hidden = (OSError,) if exception[0] is not None else ()
       with (
         contextlib.suppress(*hidden),
@@ -87,7 +87,7 @@ class Journal:
 
     Args:
       split: 'train' or 'validation'.
-      step: steps taken.
+      step: number of steps taken.
       metrics: finite numbers by name.
     """
     if self._is_writer:
@@ -113,7 +113,7 @@ class Journal:
 
 
 def _drop_after(path: pathlib.Path, step: int, is_evaluated: bool) -> None:
-  """Keeps whole lines up to `step`; the last one may be torn."""
+  """Keeps complete lines up to `step`; the last one may be truncated."""
   kept = []
   for line, entry in _entries(path):
     if entry is None:
@@ -127,9 +127,9 @@ def _drop_after(path: pathlib.Path, step: int, is_evaluated: bool) -> None:
 
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads `metrics.jsonl` of a stage's folder, a dict a line.
+  """Reads `metrics.jsonl` of a stage's folder, one dict per line.
 
-  Damaged lines are left out, with a warning.
+  Damaged lines are skipped with a warning.
   """
   path = pathlib.Path(directory) / METRICS_FILE
   entries = [entry for _, entry in _entries(path)]
@@ -146,7 +146,7 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _entries(
   path: pathlib.Path,
 ) -> Iterator[tuple[str, dict[str, Any] | None]]:
-  """Yields each line and what it holds, None for a damaged one."""
+  """Yields each line and its content, None for a damaged one."""
   for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
     try:
       entry = json.loads(line)

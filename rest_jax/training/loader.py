@@ -1,9 +1,9 @@
-"""Batches of similar length, in an order that depends on seed and step alone.
+"""Batches of similar length, in an order that depends only on seed and step.
 
-Rows are put into length buckets; a batch of a bucket of length L has as many
-rows as fit into `tokens_per_batch` tokens a side. Packed, several of them share
-a row of the batch. The order of batches is a function of (seed, step): a
-restarted training continues where it stopped by giving the step alone.
+Rows are put into length buckets; a batch of a bucket with length L has as many
+rows as fit into `tokens_per_batch` tokens per side. With packing, several rows
+share a row of the batch. The order of batches is a function of (seed, step), so
+a resumed training needs only its step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +19,14 @@ from rest_jax.training import packing
 
 Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
-# More batches than any training takes; grain wants a length.
+# More batches than any training takes; grain needs a length.
 _MANY = 2**40
 
 
 def decoder_batch(
   encoder_tokens: np.ndarray, target_tokens: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Makes T5X's batch from padded tokens.
+  """Returns T5X's batch from padded tokens.
 
   Args:
     encoder_tokens: int32 [B, S], PAD on the right.
@@ -48,22 +48,22 @@ def decoder_batch(
 
 
 def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
-  """The `count` bucket lengths that leave the least padding.
+  """Returns the `count` bucket lengths with the least padding.
 
   Args:
-    lengths: int [n], the longer side of each row.
-    count: lengths at most; each is a shape to compile.
+    lengths: int [n], length of the longer side of each row.
+    count: maximum number of lengths; each is a shape to compile.
 
   Returns:
-    Rising lengths, the last of them the longest of all.
+    Ascending lengths, the last of which is the maximum.
   """
   values, counts = np.unique(lengths, return_counts=True)
   counted = np.concatenate([[0], np.cumsum(counts)])  # rows before each value
-  # costs[j]: tokens of the first j values in the best buckets so far.
+  # costs[j]: tokens of the first j values with the best buckets so far.
   costs = np.where(counted > 0, np.inf, 0.0)
   begins = []
   for _ in range(min(count, len(values))):
-    # [begin, end]: a bucket that holds values begin ... end - 1.
+    # [begin, end]: a bucket for values begin ... end - 1.
     rows = np.maximum(counted - counted[:, None], 0)
     total = costs[:, None] + rows * np.concatenate([[0], values])
     total[np.tril_indices_from(total)] = np.inf
@@ -77,7 +77,7 @@ def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
 
 
 def batch_rows(tokens_per_batch: int, length: int, row_multiple: int) -> int:
-  """Rows of a batch: as many as fit, a multiple of `row_multiple` above 0."""
+  """Returns the rows per batch: the most that fit, by `row_multiple`."""
   return max(1, tokens_per_batch // length // row_multiple) * row_multiple
 
 
@@ -85,11 +85,11 @@ class _Bucket(NamedTuple):
   """Rows of similar length.
 
   Attributes:
-    length: what they are padded to, S and T.
-    rows: of a batch.
-    members: rows of the data, those that share a row of a batch together.
-    starts: where in `members` each row of a batch begins, and the end; None
-      where each has a row of its own.
+    length: padded length of both sides, S and T.
+    rows: number of rows per batch.
+    members: rows of the data, grouped by the row of a batch that they share.
+    starts: first position in `members` of each row of a batch, and the end;
+      None without packing.
   """
 
   length: int
@@ -99,7 +99,7 @@ class _Bucket(NamedTuple):
 
   @property
   def groups(self) -> np.ndarray:
-    """What is permuted: rows of the data, or numbers of those that share one."""
+    """Returns what is permuted: rows of the data, or indices of packed rows."""
     if self.starts is None:
       return self.members
     return np.arange(len(self.starts) - 1, dtype=self.members.dtype)
@@ -109,7 +109,7 @@ class _Bucket(NamedTuple):
     return -(-len(self.groups) // self.rows)
 
   def unpacked(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of the data in some groups, and the place of each's group."""
+    """Returns the data rows of some groups, and the index of each group."""
     assert self.starts is not None
     begins, ends = self.starts[groups], self.starts[groups + 1]
     members = [
@@ -121,23 +121,23 @@ class _Bucket(NamedTuple):
 
 
 class _Epoch(NamedTuple):
-  """An epoch's order: the groups of each bucket, and the batches, permuted."""
+  """The order of an epoch: permuted groups of each bucket, permuted batches."""
 
   groups: list[np.ndarray]
   batches: np.ndarray
 
 
 class BucketedBatches:
-  """Fixed-shape batches over rows of varied length.
+  """Fixed-shape batches of rows with varied lengths.
 
   Attributes:
-    num_rows: rows in an epoch.
-    num_shapes: different shapes of batches; each is compiled once.
-    batches_per_epoch: batches in an epoch; every row occurs once in one.
+    num_rows: number of rows per epoch.
+    num_shapes: number of batch shapes; each is compiled once.
+    batches_per_epoch: number of batches per epoch; each row occurs once.
     real_token_share: real tokens / tokens of the padded batches, both sides, in
       (0, 1].
-    expected_normalizer: mean normaliser of an epoch's batches, above 0: what
-      the train step divides by.
+    expected_normalizer: mean normaliser of the batches of an epoch, above 0, by
+      which the train step divides.
   """
 
   def __init__(
@@ -157,25 +157,26 @@ class BucketedBatches:
     """Plans the batches.
 
     Args:
-      source_lengths: int [n], tokens with EOS.
-      target_lengths: int [n], likewise.
+      source_lengths: int [n], number of tokens with EOS.
+      target_lengths: int [n], number of tokens with EOS.
       load: `load(rows, S, T)` returns the arrays of these rows padded to S and
-        T; each array's first axis is a multiple of len(rows). Must be pure and
-        thread-safe.
-      tokens_per_batch: tokens a side of a batch, padding included.
-      buckets: rising lengths; a row goes to the first that holds both sides. Or
-        how many to choose from the data.
-      seed: of the order.
-      normalizers: float [n], what each row adds to the loss's normaliser, see
-        `losses.base.Loss.row_normalizers`; None for its target tokens.
-      row_multiple: rows of a batch are a multiple of it (devices, micro-batches).
-      pack: put several rows into one of the batch, see `packing.pack`. Those
-        that share one do so in every epoch; the order of batches changes.
-      rows_here: from the number of a batch's rows to those that this process
-        reads, see `mesh.rows_here`; None for all.
+        T; the first axis of each array is a multiple of len(rows). Must be pure
+        and thread-safe.
+      tokens_per_batch: tokens per side of a batch, including padding.
+      buckets: ascending lengths; a row goes to the first that holds both sides.
+        Or the number of lengths to choose from the data.
+      seed: seed of the order.
+      normalizers: float [n], contribution of each row to the loss's normaliser,
+        see `losses.base.Loss.row_normalizers`; None for its target tokens.
+      row_multiple: the number of rows of a batch is a multiple of this
+        (devices, micro-batches).
+      pack: pack several rows into one row of the batch, see `packing.pack`.
+        Packed rows stay together in every epoch; the order of batches changes.
+      rows_here: maps the number of rows of a batch to the rows that this
+        process reads, see `mesh.rows_here`; None for all.
 
     Raises:
-      ValueError: if there is no row, or one fits no bucket.
+      ValueError: if there are no rows, or a row fits no bucket.
     """
     if len(source_lengths) == 0:
       raise ValueError('there is no row to train on')
@@ -196,7 +197,7 @@ class BucketedBatches:
     self.num_rows = len(source_lengths)
     self._buckets: list[_Bucket] = []
     bucket_of = np.searchsorted(bounds, longest)
-    # Half the memory of the usual type, where it is enough.
+    # Half the memory of the default type, if it is sufficient.
     dtype = np.int32 if self.num_rows < 2**31 else np.int64
     for index, length in enumerate(bounds.tolist()):
       members = np.flatnonzero(bucket_of == index).astype(dtype)
@@ -213,7 +214,7 @@ class BucketedBatches:
       rows = batch_rows(tokens_per_batch, length, row_multiple)
       self._buckets.append(_Bucket(length, rows, members, starts))
     self.num_shapes = len(self._buckets)
-    # Batches are numbered bucket by bucket: the first number of each.
+    # Batches are numbered bucket by bucket: the first number per bucket.
     self._first = np.cumsum([0, *(b.num_batches for b in self._buckets)])
     self.batches_per_epoch = int(self._first[-1])
     if normalizers is None:
@@ -242,17 +243,17 @@ class BucketedBatches:
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns batch number `index`, counted from the first epoch's start.
 
-    Of several processes each gets its own rows of it.
+    With several processes, each gets its own rows.
     """
     bucket, groups = self._groups(index)
     own, num_rows = self._own(bucket, groups)
-    # A part of padding alone has the arrays of any row, none of which stays.
+    # A part with padding only loads any row, and discards it.
     batch = self._read(bucket, own if len(own) else groups[:1])
     missing = num_rows - len(own)
     if not missing:
       return batch
 
-    # Rows of PAD have weight 0 in every loss.
+    # Rows with PAD only have weight 0 in every loss.
     def fill(array: np.ndarray) -> np.ndarray:
       each = array.shape[0] // max(len(own), 1)
       zeros = np.zeros((each * missing, *array.shape[1:]), array.dtype)
@@ -261,7 +262,7 @@ class BucketedBatches:
     return {name: fill(array) for name, array in batch.items()}
 
   def _own(self, bucket: _Bucket, groups: np.ndarray) -> tuple[np.ndarray, int]:
-    """Of a batch's groups those that this process reads, and its rows of it."""
+    """Returns the groups of a batch that this process reads, and its rows."""
     if self._rows_here is None:
       return groups, bucket.rows
     here = self._rows_here(bucket.rows)
@@ -275,9 +276,9 @@ class BucketedBatches:
     return packing.pack(batch, row_of, bucket.length)
 
   def rows(self, index: int) -> np.ndarray:
-    """Returns which of the n rows batch number `index` holds, in its order.
+    """Returns the rows of batch number `index`, in order.
 
-    Of several processes each gets its own.
+    With several processes, each gets its own rows.
     """
     bucket, groups = self._groups(index)
     groups, _ = self._own(bucket, groups)
@@ -286,11 +287,11 @@ class BucketedBatches:
     return bucket.unpacked(groups)[0]
 
   def _groups(self, index: int) -> tuple[_Bucket, np.ndarray]:
-    """Where a batch comes from: its bucket, and which groups of rows of it."""
+    """Returns the bucket of a batch, and its groups of rows."""
     epoch, position = divmod(index, self.batches_per_epoch)
     plan = self._plan(epoch).result()
     if 2 * position >= self.batches_per_epoch:
-      # Permuted beside the training, which would wait for it otherwise.
+      # Permuted in the background, so that training does not wait.
       self._plan(epoch + 1)
     number = int(plan.batches[position])
     place = int(np.searchsorted(self._first, number, side='right')) - 1
@@ -299,7 +300,7 @@ class BucketedBatches:
     return bucket, plan.groups[place][start : start + bucket.rows]
 
   def iterate(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """Yields batches from number `start` on, without end, prepared ahead."""
+    """Yields batches from number `start` on, endlessly, with prefetching."""
     dataset = grain.MapDataset.source(self)[start:]
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return iter(dataset.to_iter_dataset(options))

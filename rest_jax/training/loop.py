@@ -1,4 +1,4 @@
-"""What every training does around its steps: resume, evaluate, save, stop."""
+"""The common part of all trainings: resume, evaluate, save, stop."""
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
@@ -20,21 +20,22 @@ from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
 from rest_jax.training import step as step_lib
 
-# Evaluates parameters at a step; the result has 'objective', higher is better.
+# Evaluates parameters at a step; the result contains 'objective', higher is
+# better.
 EvaluateFn = Callable[[types.Params, int], dict[str, float]]
 
 
 @dataclasses.dataclass
 class Progress:
-  """The bookkeeping that a checkpoint's record carries.
+  """The bookkeeping in a checkpoint's record.
 
   Attributes:
     best_step: step of the best checkpoint.
     best_objective: its objective.
     best_metrics: metrics of its evaluation.
-    evaluations_since_best: evaluations in a row without a new best.
-    awaits_evaluation: whether the evaluation of this step was cut off.
-    bad_steps: steps that were passed over.
+    evaluations_since_best: consecutive evaluations without a new best.
+    awaits_evaluation: whether the evaluation of this step was interrupted.
+    bad_steps: number of skipped steps.
   """
 
   best_step: int | None = None
@@ -45,12 +46,12 @@ class Progress:
   bad_steps: int = 0
 
   def note(self, step: int, metrics: dict[str, float]) -> bool:
-    """Notes an evaluation; returns whether its checkpoint is the best."""
+    """Records an evaluation; returns whether its checkpoint is the best."""
     found, best = metrics[checkpoints_lib.OBJECTIVE], self.best_objective
     self.evaluations_since_best += 1
     if best is None or found > best:
       self.evaluations_since_best = 0
-    # Of equal checkpoints Orbax keeps the newest, so the newest is the best.
+    # Among equal checkpoints Orbax keeps the newest, so the newest is the best.
     if best is not None and found < best:
       return False
     self.best_step, self.best_objective = step, found
@@ -67,14 +68,14 @@ P = TypeVar('P', bound=Progress)
 
 
 class Loop(Generic[P]):
-  """The part of a training that all share; a context manager.
+  """The common part of all trainings; a context manager.
 
-  A training that was cut off goes on from its latest checkpoint. A signal (see
-  `interruption`) stops an evaluation, which is made again; of several processes
-  an evaluation is finished before they stop.
+  An interrupted training resumes from its latest checkpoint. A signal (see
+  `interruption`) stops an evaluation, which is then repeated; several processes
+  finish an evaluation before they stop.
 
   Class attributes:
-    unit: what `number` counts, for messages.
+    unit: unit of `number`, for messages.
   """
 
   unit: ClassVar[str] = 'step'
@@ -89,17 +90,17 @@ class Loop(Generic[P]):
     max_bad_steps: int,
     description: str,
   ):
-    """Describes the training.
+    """Stores the settings of the training.
 
     Args:
-      directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
+      directory: folder of the stage; gets `checkpoints/`, `metrics.jsonl` and
         TensorBoard events.
-      progress: that of a training which begins.
-      evaluate_fn: evaluates parameters; the checkpoint of the highest 'objective'
-        is kept.
-      num_steps: of the progress bar; what `number` counts to.
-      max_bad_steps: steps that may be passed over.
-      description: the word before the progress bar.
+      progress: initial bookkeeping.
+      evaluate_fn: evaluates parameters; the checkpoint with the highest
+        'objective' is kept.
+      num_steps: final value of `number`, for the progress bar.
+      max_bad_steps: number of steps that may be skipped.
+      description: label of the progress bar.
     """
     self.directory = pathlib.Path(directory)
     self.progress = progress
@@ -118,7 +119,7 @@ class Loop(Generic[P]):
     self._stack.__exit__(*exception)
 
   def number(self, state: step_lib.TrainState) -> int:
-    """What journal and evaluations count by: optimiser steps."""
+    """Returns the unit of journal and evaluations: optimiser steps."""
     return int(state.step)
 
   def resume(
@@ -126,10 +127,10 @@ class Loop(Generic[P]):
     state: step_lib.TrainState,
     given: Mapping[str, types.Params] | None = None,
   ) -> step_lib.TrainState:
-    """Returns the latest state that was saved, or `state`; opens the journal.
+    """Returns the latest saved state, or `state`; opens the journal.
 
     Args:
-      state: what training starts from.
+      state: initial state of the training.
       given: see `Checkpoints.restore`.
     """
     saved = self.store.restore_latest(state, given)
@@ -150,19 +151,19 @@ class Loop(Generic[P]):
         first_step=self.number(state),
         num_steps=self._num_steps,
         description=self._description,
-        # A line may be there without the checkpoint that was to follow it.
+        # A line may exist without the checkpoint that should follow it.
         is_evaluated=not (self.is_fresh or self.progress.awaits_evaluation),
       )
     )
     return state
 
   def evaluate_first(self, state: step_lib.TrainState, is_wanted: bool) -> None:
-    """Makes an evaluation that was cut off, and one before the first step."""
+    """Makes an interrupted evaluation, and one before the first step."""
     if self.progress.awaits_evaluation or (self.is_fresh and is_wanted):
       self.evaluate(state)
 
   def evaluate(self, state: step_lib.TrainState) -> None:
-    """Evaluates, notes the result and saves a checkpoint."""
+    """Evaluates, records the result and saves a checkpoint."""
     progress, number = self.progress, self.number(state)
     is_saved = progress.awaits_evaluation
     began = time.monotonic()
@@ -172,7 +173,7 @@ class Loop(Generic[P]):
           name: float(value)
           for name, value in self._evaluate_fn(state.params, number).items()
         }
-      # They decide what is done next, so they are the same to the last bit.
+      # They decide the next action, so all processes use the same bits.
       metrics = processes.by_main('metrics', lambda: metrics)
     except interruption.Interrupted:
       progress.awaits_evaluation = True
@@ -188,14 +189,14 @@ class Loop(Generic[P]):
         )
     self.noted(state, metrics, time.monotonic() - began)
     self.journal.write('validation', number, metrics)
-    # An interruption has saved this step; the next save notes the result.
+    # An interruption has saved this step; the next save records the result.
     if not is_saved:
       self.save(state, metrics[checkpoints_lib.OBJECTIVE])
 
   def noted(
     self, state: step_lib.TrainState, metrics: dict[str, float], seconds: float
   ) -> None:
-    """Notes an evaluation in the bookkeeping; may add to its metrics."""
+    """Records an evaluation in the bookkeeping; may add metrics."""
     del seconds
     self.progress.note(int(state.step), metrics)
 
@@ -207,10 +208,10 @@ class Loop(Generic[P]):
     remote.push()
 
   def stop(self, state: step_lib.TrainState, signal: int) -> None:
-    """Saves a state that is not saved yet, and has the program end."""
+    """Saves an unsaved state, and ends the program."""
     if self.store.latest_step != int(state.step):
       self.save(state)
-    # It may have been sent to another process.
+    # The signal may have been sent to another process.
     interruption.request(signal)
 
   def good_steps(
@@ -220,19 +221,19 @@ class Loop(Generic[P]):
     first: int,
     where: str = '',
   ) -> list[dict[str, float]]:
-    """Fetches the metrics of steps and counts those that were passed over.
+    """Fetches the metrics of steps, and counts skipped ones.
 
     Args:
       waiting: metrics of some steps, on devices.
-      batches: that they were taken on.
-      first: number of the first of them among the batches, from 1.
-      where: more words on where the steps are.
+      batches: batches of these steps.
+      first: number of the first step among the batches, from 1.
+      where: additional description of the steps' position.
 
     Returns:
-      Metrics of the steps whose loss and gradient are finite.
+      Metrics of the steps with finite loss and gradient.
 
     Raises:
-      FloatingPointError: more were not than may be passed over.
+      FloatingPointError: more steps are not finite than may be skipped.
     """
     good = []
     for number, metrics in enumerate(floats(waiting), first):
@@ -261,7 +262,7 @@ def floats(waiting: Sequence[Any]) -> list[dict[str, float]]:
 
 
 def _interruptible() -> contextlib.AbstractContextManager:
-  """Lets a signal stop an evaluation, unless other processes wait in it."""
+  """Lets a signal stop an evaluation, unless other processes take part."""
   if processes.count() > 1:
     return contextlib.nullcontext()
   return interruption.immediate()

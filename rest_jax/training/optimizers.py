@@ -12,29 +12,30 @@ from rest_jax import settings
 
 KINDS = ('adamw', 'adafactor')
 DECAYS = ('constant', 'linear', 'cosine', 'rsqrt')
-# What the parameter tree calls its vectors.
+# Names of vectors in the parameter tree.
 _VECTORS = ('scale', 'bias')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-  """AdamW or Adafactor. The paper names neither; every number here is ours.
+  """AdamW or Adafactor. The paper names neither; all numbers here are ours.
 
   Attributes:
     kind: 'adamw' or 'adafactor'.
-    learning_rate: the peak, reached after the warm-up.
-    warmup_steps: steps of linear rise from 0.
-    decay: what follows until the last step: 'constant', 'linear' or 'cosine' to
+    learning_rate: peak learning rate, reached after the warm-up.
+    warmup_steps: steps of linear increase from 0.
+    decay: schedule until the last step: 'constant', 'linear' or 'cosine' to
       `final_fraction` of the peak, or 'rsqrt' (peak * sqrt(warmup / step)).
-    final_fraction: of the peak, at the last step, for 'linear' and 'cosine'.
-    weight_decay: decoupled; acts on weight matrices, not on scales of norms.
+    final_fraction: fraction of the peak at the last step, for 'linear' and
+      'cosine'.
+    weight_decay: decoupled; applied to weight matrices, not to scales of norms.
     parameter_scale: multiply each weight matrix's update by its root mean
-      square (at least 1e-3), as T5's Adafactor does. T5 draws embeddings with
-      deviation 1 and kernels with 1 / sqrt(fan-in): without it one learning
-      rate is too small for the first or too large for the others. Scales of
-      norms begin at 1 and scalars have no such size: neither is scaled.
-    clip_norm: the global gradient norm of a network is clipped to it; None for
-      no clipping. Scalars do not count and are not clipped.
+      square (at least 1e-3), as T5's Adafactor does. T5 initialises embeddings
+      with standard deviation 1 and kernels with 1 / sqrt(fan-in), so without
+      scaling one learning rate is too small for the former or too large for the
+      latter. Scales of norms and scalars are not scaled.
+    clip_norm: maximum global gradient norm of a network; None for no clipping.
+      Scalars do not count and are not clipped.
     b1: decay of Adam's first moment.
     b2: decay of Adam's second moment.
     eps: Adam's epsilon.
@@ -71,7 +72,7 @@ class OptimizerConfig:
       base = max(self.warmup_steps, 1)
 
       def rsqrt(step):
-        # optax also calls it for steps before its own start.
+        # optax also calls it for steps before its start.
         return peak * jnp.sqrt(base / (base + jnp.maximum(step, 0)))
 
       after = rsqrt
@@ -79,7 +80,8 @@ class OptimizerConfig:
       after = optax.constant_schedule(peak)
     if not self.warmup_steps:
       return after
-    # The first step is taken at peak / warmup_steps: at 0 it would be lost.
+    # The first step has the rate peak / warmup_steps: with 0 it would be
+    # wasted.
     rise = optax.linear_schedule(
       peak / self.warmup_steps, peak, max(self.warmup_steps - 1, 1)
     )
@@ -93,8 +95,8 @@ class OptimizerConfig:
   def direction(self) -> optax.GradientTransformation:
     """Returns the optax transformation of a network, without learning rate.
 
-    The train step multiplies its updates by the rate of the step, which is an
-    argument: trainings that differ in their schedule share one compilation.
+    The train step multiplies its updates by the learning rate, which is an
+    argument, so that trainings with different schedules share one compilation.
     """
     steps = []
     if self.clip_norm is not None:
@@ -127,8 +129,8 @@ class OptimizerConfig:
 def is_matrix(tree: Any) -> Any:
   """Returns which leaves of a network are weight matrices.
 
-  The name decides as well: vectors of several layers, stacked for a scan, have
-  two axes.
+  Names matter too: vectors of several layers, stacked for a scan, have two
+  axes.
   """
 
   def one(path, leaf):

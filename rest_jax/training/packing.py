@@ -1,11 +1,12 @@
-"""Several pairs in one row of a batch, so that little of it is padding.
+"""Packs several pairs into one row of a batch, to reduce padding.
 
-Pairs that share a row do not see each other: T5X's segment ids number them, and
+Pairs of a row do not see each other: T5X's segment ids number them, and
 attention stays within a segment. Relative positions are differences within a
-segment, so they need nothing more.
+segment, so they need no change.
 
-Note: dropout masks that hold for all positions of a row hold for all its pairs,
-as in T5X; without dropout a packed pair is computed as if it were alone.
+Note: dropout masks shared by all positions of a row are shared by its pairs, as
+  in T5X;
+without dropout a packed pair is computed as if it were alone.
 """
 
 from collections.abc import Mapping
@@ -25,18 +26,18 @@ def assign(
   length: int,
   seed: int,
 ) -> Int64[np.ndarray, ' n']:
-  """Deals pairs out to rows that hold `length` tokens a side.
+  """Assigns pairs to rows with `length` tokens per side.
 
-  Longest pairs first: in each round the longest pairs that are left go to the
-  rows with the most room, one pair a row. Rows fill evenly, and the shortest
-  pairs close the gaps at the end. Pairs of equal length are in random order, so
-  that a row's pairs have nothing to do with each other.
+  In each round the longest remaining pairs go to the rows with the most room,
+  one pair per row. Rows fill evenly, and the shortest pairs fill the gaps at
+  the end. Pairs of equal length are in random order, so that the pairs of a row
+  are unrelated.
 
   Args:
-    source_lengths: tokens with EOS, at most `length`.
-    target_lengths: likewise.
-    length: of a row.
-    seed: of the order among equals.
+    source_lengths: number of tokens with EOS, at most `length`.
+    target_lengths: number of tokens with EOS, at most `length`.
+    length: length of a row.
+    seed: seed of the order of equal lengths.
 
   Returns:
     The row of each pair, numbered from 0 without gaps.
@@ -48,7 +49,7 @@ def assign(
   row_of = np.empty(len(lengths), np.int64)
   num_rows = 0
   while waiting.size:
-    # As few rows as can hold what is left; more are opened if some is left over.
+    # As few rows as could hold the rest; more are opened if necessary.
     more = max(1, -(-int(lengths[waiting].sum(0).max()) // length))
     used = np.zeros((more, 2), np.int64)
     waiting = _fill(waiting, lengths, used, row_of, num_rows, length)
@@ -62,7 +63,7 @@ def _fill(waiting, lengths, used, row_of, first_row, length) -> np.ndarray:
   while waiting.size:
     emptiest = np.argsort(used.max(1), kind='stable')[: waiting.size]
     chosen, waiting = np.split(waiting, [emptiest.size])
-    # The longest of them goes where there is the most room.
+    # The longest goes to the row with the most room.
     fits = np.all(used[emptiest] + lengths[chosen] <= length, axis=1)
     used[emptiest[fits]] += lengths[chosen[fits]]
     row_of[chosen[fits]] = first_row + emptiest[fits]
@@ -75,18 +76,18 @@ def pack(
   row_of: Int[np.ndarray, ' n'],
   length: int,
 ) -> dict[str, np.ndarray]:
-  """Lays n padded pairs out in rows of `length` tokens a side.
+  """Packs n padded pairs into rows with `length` tokens per side.
 
   Args:
-    batch: T5X's four features, [n, ...]; other columns [n], one value a pair.
-    row_of: the row of each pair, rising, from 0 without gaps.
-    length: of a row; all pairs of a row fit into it.
+    batch: T5X's four features, [n, ...]; other columns [n], one value per pair.
+    row_of: row of each pair, ascending from 0 without gaps.
+    length: length of a row; all pairs of a row fit into it.
 
   Returns:
     The features, [rows, length]; `encoder_segment_ids` and
-    `decoder_segment_ids`, which number the pairs of a row from 1 and are 0 where
-    nothing is; and each other column as [rows, length], a pair's value at each of
-    its target tokens.
+    `decoder_segment_ids`, which number the pairs of a row from 1 and are 0 for
+    padding; and each other column as [rows, length], with a pair's value at
+    each of its target tokens.
   """
   sources = batch['encoder_input_tokens'] != types.PAD_ID  # [n, S]
   targets = batch['decoder_target_tokens'] != types.PAD_ID  # [n, T]
@@ -95,7 +96,7 @@ def pack(
   segments = np.arange(len(row_of)) - firsts[row_of] + 1
 
   def places(is_token):
-    """Where each token goes in the flattened rows."""
+    """Returns the position of each token in the flattened rows."""
     lengths = is_token.sum(1)
     before = np.cumsum(lengths) - lengths
     start = row_of * length + before - before[firsts[row_of]]

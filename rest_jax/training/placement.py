@@ -1,4 +1,4 @@
-"""Where the arrays of a training lie: parameters by the rules, the rest alike."""
+"""Sharding of the state of a training."""
 
 from collections.abc import Mapping
 import functools
@@ -23,20 +23,20 @@ def sharded_state(
   mesh_config: mesh_lib.MeshConfig,
   mesh: jax.sharding.Mesh,
 ) -> tuple[step_lib.TrainState, dict[str, types.Params]]:
-  """Places parameters by the rules and makes the rest of the state alike.
+  """Places parameters by the rules, and the rest of the state accordingly.
 
   Args:
-    model: that is trained.
-    loss: says what the state holds beside the parameters.
-    optimizer: whose state it holds.
-    params: of the model, on any device; copied.
+    model: the trained model.
+    loss: the loss, which determines the auxiliary state.
+    optimizer: the optimiser.
+    params: parameters of the model, on any device; copied.
     given: models that the loss needs, with parameters, by name.
-    mesh_config: the rules.
-    mesh: to place them on.
+    mesh_config: the sharding rules.
+    mesh: the mesh.
 
   Returns:
-    The state that training starts from, and the parameters of the models that
-    each step reads.
+    The initial state of training, and the parameters of the models that each
+    step reads.
   """
 
   def place(model, params):
@@ -44,7 +44,8 @@ def sharded_state(
       params, model.logical_axes(), mesh, mesh_config.rules
     )
 
-  # A copy: the step donates its state, and the caller keeps its parameters.
+  # A copy, because the step donates its state and the caller keeps the
+  # parameters.
   params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
   params = place(model, params)
   given = given or {}
@@ -65,14 +66,14 @@ def abstract_state(
   given: Mapping[str, Any],
   mesh: jax.sharding.Mesh,
 ) -> step_lib.TrainState:
-  """Shapes, types and shardings of the state that training starts from.
+  """Returns shapes, types and shardings of the initial state of training.
 
   Args:
-    loss: says what the state holds beside the parameters.
-    optimizer: whose state it holds.
+    loss: the loss, which determines the auxiliary state.
+    optimizer: the optimiser.
     params: arrays, or shapes with shardings.
-    given: parameters of the models that the loss needs, likewise.
-    mesh: that they lie on.
+    given: parameters of the models that the loss needs, in the same form.
+    mesh: their mesh.
 
   Returns:
     A `step.TrainState` of shapes.
@@ -87,8 +88,8 @@ def abstract_state(
   }
 
   def sharding_of(path, leaf):
-    # Adam's moments, lagged policies and the like are trees of the parameters'
-    # names and shapes; whatever else there is stays whole on every device.
+    # Adam's moments, lagged policies and the like are trees with the
+    # parameters' names and shapes; everything else is replicated.
     for start in range(len(path)):
       name = jax.tree_util.keystr(path[start:])
       if (name, leaf.shape) in by_name:

@@ -1,4 +1,4 @@
-"""Numbers of given rows of tokens under a policy, by teacher forcing."""
+"""Log-probabilities, divergences and entropies by teacher forcing."""
 
 from collections.abc import Callable
 import dataclasses
@@ -24,12 +24,12 @@ _ROWS = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-  """Rows of tokens to force on a policy, and the devices to do it on.
+  """Rows of tokens for teacher forcing, and the devices.
 
   Attributes:
-    sources: tokens, and which row of them is each of n sources.
-    targets: likewise for the n targets.
-    mesh_config: devices and rules; those of this process are used.
+    sources: token rows, and the row of each of n sources.
+    targets: token rows, and the row of each of n targets.
+    mesh_config: devices and sharding rules; devices of this process are used.
   """
 
   sources: tuple[ragged.Ragged, np.ndarray]
@@ -63,7 +63,7 @@ class Rows:
     Args:
       policy: the network; that of BC is `policy.unconditioned()`.
       params: its parameters, on any devices.
-      bc_params: parameters of BC, likewise.
+      bc_params: parameters of BC, on any devices.
 
     Returns:
       float32 [n], nats, untempered, at least 0.
@@ -81,7 +81,7 @@ class Rows:
     params: types.Params,
     decode: sampler_lib.DecodeConfig,
   ) -> np.ndarray:
-    """Computes sum_t H(q(. | y_<t, x)) of each row, q what it is drawn from.
+    """Computes sum_t H(q(. | y_<t, x)) of each row, q as sampled from.
 
     Args:
       policy: the network.
@@ -89,7 +89,7 @@ class Rows:
       decode: temperature above 0, `top_k` and `top_p` of q.
 
     Returns:
-      float32 [n], nats, at least 0. Pieces that are never drawn count as others.
+      float32 [n], nats, at least 0. Pieces that are never drawn count, too.
     """
     compute = _jitted_entropies(policy, decode.top_k, decode.top_p)
     inverse = np.float32(1 / decode.temperature)
@@ -106,8 +106,8 @@ class Rows:
     """Computes a number per row, float32 [n], in batches of few shapes.
 
     Args:
-      description: the word before the progress bar.
-      compute: called with the parameters of each model, placed, and a batch.
+      description: label of the progress bar.
+      compute: called with the placed parameters of each model and a batch.
       *models: networks and their parameters.
     """
     (source_tokens, source_rows), (target_tokens, target_rows) = (
@@ -131,7 +131,7 @@ class Rows:
     ):
       for start in range(0, len(order), num_rows):
         chosen = order[start : start + num_rows]
-        # A few lengths and one number of rows: few compilations.
+        # A few lengths and one number of rows, for few compilations.
         length = int(2 ** np.ceil(np.log2(max(lengths[chosen].max(), 16))))
         filled = np.resize(chosen, num_rows)
         batch = loader.decoder_batch(
@@ -150,7 +150,7 @@ def token_divergences(
   bc_params: types.Params,
   batch: types.Batch,
 ) -> Float[Array, 'B T']:
-  """KL(pi || pi_BC) of the next token at every position, in nats (traceable)."""
+  """Returns KL(pi || pi_BC) of the next token at each position, in nats."""
   log_pi = jax.nn.log_softmax(policy.logits(params, batch))
   bc_logits = policy.unconditioned().logits(bc_params, batch)
   return ops.kl_divergence(log_pi, jax.nn.log_softmax(bc_logits))
