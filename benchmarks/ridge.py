@@ -155,7 +155,7 @@ def reward_scores(
     overrides: bindings after them.
     rated: what to score.
   """
-  from rest_jax import run as run_lib
+  from rest_jax import experiment_run as run_lib
   from rest_jax.config import gin_files, registry
 
   registry.register()

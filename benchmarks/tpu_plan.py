@@ -21,7 +21,7 @@ import time
 from absl import app, flags
 import jax
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.config import gin_files, registry
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar

@@ -25,7 +25,7 @@ def __dir__() -> list[str]:
 
 
 def _classes() -> dict[str, type]:
-  from rest_jax import run as run_lib
+  from rest_jax import experiment_run as run_lib
   from rest_jax.config import registry
   from rest_jax.data import sample_store
 

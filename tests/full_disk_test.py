@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import files
 from tests import smoke

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from rest_jax import comparison
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import compare, dry_run
 from rest_jax.config import gin_files, registry
 from rest_jax.data import seqio_tasks, vocabularies

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from launch import chaos_differences
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import verification
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib

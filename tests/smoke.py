@@ -7,7 +7,7 @@ import pathlib
 import shutil
 
 from rest_jax import experiment
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.config import registry
 from rest_jax.stages import folder as folder_lib

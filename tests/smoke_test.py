@@ -3,7 +3,7 @@
 from concurrent import futures
 import time
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from tests import smoke
 
 

@@ -13,7 +13,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import size_checks
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources

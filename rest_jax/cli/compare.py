@@ -12,7 +12,7 @@ from absl import logging
 
 from rest_jax import comparison as comparison_lib
 from rest_jax import experiment as experiment_lib
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, verification
 from rest_jax.evaluation import costs
 from rest_jax.evaluation import results as results_lib
@@ -50,7 +50,7 @@ def run(
     build: makes the experiment of a variant.
     model_dir: receives `data`, `seed_<n>` (an ordinary run's folder each),
       `results.json` and `report`.
-    overwrite: see `run.Run`.
+    overwrite: see `experiment_run.Run`.
     verify: how finished stages are checked first, see `verification.check`.
 
   Returns:

@@ -6,7 +6,7 @@ import itertools
 import jax
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, size_checks
 from rest_jax.cli import rate as rate_stage
 from rest_jax.models import policy as policy_lib

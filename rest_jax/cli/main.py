@@ -197,7 +197,7 @@ def _explain(error: Exception) -> str:
 
 
 def _run(experiment) -> int:
-  from rest_jax import run as run_lib
+  from rest_jax import experiment_run as run_lib
   from rest_jax.cli import dry_run, modes
   from rest_jax.planning import chips
   from rest_jax.runtime import terminal

@@ -7,7 +7,7 @@ import tempfile
 from typing import NamedTuple
 
 from rest_jax import experiment as experiment_lib
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.data import sources, vocabularies
 from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus

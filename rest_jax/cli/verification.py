@@ -18,7 +18,7 @@ import shutil
 
 from absl import logging
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.evaluation import results
 from rest_jax.report import summary
 from rest_jax.stages import folder as folder_lib

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, dry_run, main
 from rest_jax.config import gin_files, registry
 from rest_jax.data import ratings as ratings_lib

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import convert, dry_run
 from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files

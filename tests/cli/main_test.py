@@ -278,7 +278,7 @@ def failing(tmp_path, monkeypatch):
       raise error
 
     monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
-    monkeypatch.setattr('rest_jax.run.Run.report', fail)
+    monkeypatch.setattr('rest_jax.experiment_run.Run.report', fail)
     if not flags.FLAGS.is_parsed():
       flags.FLAGS(['rest_jax'])
     with flagsaver.flagsaver(
@@ -390,7 +390,7 @@ def test_files_are_found_in_a_locale_without_utf8(tmp_path):
     ('/x/asyncio/base_events.py', logging.ERROR, False),
     ('/x/tensorstore/a.py', logging.ERROR, True),
     ('/x/tensorstore/a.py', logging.WARNING, False),
-    (str(_PACKAGE / 'run.py'), logging.INFO, True),
+    (str(_PACKAGE / 'rest.py'), logging.INFO, True),
   ],
 )
 def test_pages_of_other_libraries_are_not_shown(path, level, shown):

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run, new_run
 from rest_jax.config import gin_files, registry
 from tests.own_data import facts_test

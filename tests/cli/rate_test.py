@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run, rate
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sample_store

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import verification
 from rest_jax.evaluation import results
 from rest_jax.stages import folder as folder_lib

@@ -320,7 +320,7 @@ def test_wrong_paths_and_damaged_archives(folder):
 
 def test_a_task_of_it_is_prepared(folder, tmp_path):
   """By the gin file, to the folder `data/`."""
-  from rest_jax import run as run_lib
+  from rest_jax import experiment_run as run_lib
   from rest_jax.cli import dry_run
   from rest_jax.config import gin_files, registry
 

@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import main
 from rest_jax.models import network as network_lib
 from rest_jax.planning import chips, described, hours, measured, meshes, plan

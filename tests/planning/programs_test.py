@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.planning import counts, plan, programs, sampling_programs
 from rest_jax.rewards import learned
 from rest_jax.sampling import decode

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from rest_jax import experiment_run as run_lib
 from rest_jax import rest
-from rest_jax import run as run_lib
 from rest_jax.cli import dry_run, modes, run_modes, verification
 from rest_jax.parallel import processes
 from rest_jax.report import index_page

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from rest_jax.data import ragged
 from rest_jax.evaluation import results as results_lib

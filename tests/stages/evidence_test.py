@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from rest_jax.data import sample_store
 from rest_jax.rewards import base, consensus

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.rewards import lexical
 from rest_jax.stages import folder as folder_lib

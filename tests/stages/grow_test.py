@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax import settings
 from rest_jax.cli import modes
 from rest_jax.data import sample_store

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib

@@ -5,7 +5,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import main
 from rest_jax.rewards import probes
 from rest_jax.stages import folder as folder_lib

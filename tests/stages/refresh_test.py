@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import modes, verification
 from rest_jax.data import sample_rewards, sample_store
 from rest_jax.evaluation import results as results_lib

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.parallel import mesh
 from rest_jax.stages import folder as folder_lib

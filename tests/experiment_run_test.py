@@ -2,7 +2,7 @@
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from tests import smoke
 
