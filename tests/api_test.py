@@ -1,5 +1,7 @@
 """The program of docs/api.md, run as it stands there."""
 
+import ast
+import importlib
 import json
 import pathlib
 import re
@@ -74,6 +76,19 @@ def test_answers_of_lists(ran):
   rewards = [s.reward for s in variables['answer'].samples]
   assert len(rewards) == 4
   assert rewards == sorted(rewards, reverse=True)
+
+
+def test_type_checkers_see_all_names():
+  program = pathlib.Path(rest_jax.__file__).read_text(encoding='utf-8')
+  [block] = [
+    node for node in ast.parse(program).body if isinstance(node, ast.If)
+  ]
+  seen = {
+    alias.asname: getattr(importlib.import_module(statement.module), alias.name)
+    for statement in block.body
+    for alias in statement.names
+  }
+  assert seen == {**rest_jax._classes(), 'run': rest_jax.run}
 
 
 def test_public_names_are_those_of_gin():

@@ -1,0 +1,168 @@
+"""`rest_jax.run`: all of ReST on your own text, in one call."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import importlib
+import logging as std_logging
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rest_jax import experiment_run
+from rest_jax.cli import checks, modes, own_run
+from rest_jax.cli import main as main_lib
+from rest_jax.evaluation import results as results_lib
+from rest_jax.own_data import facts
+from rest_jax.report import summary, table
+from rest_jax.runtime import terminal
+from rest_jax.storage import files, lock
+
+# Two files, or two lists of texts: sources, and references of the same number.
+Pairs = Sequence[str | os.PathLike[str] | Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a run measured, and the run.
+
+  Attributes:
+    results: every policy on every split.
+    run: its stages and policies: `run.answerer().answer(['ein Satz'])`.
+  """
+
+  results: results_lib.Results
+  run: experiment_run.Run
+
+  @property
+  def table(self) -> Any:
+    """A row per policy and split: a pandas DataFrame, or dicts without pandas."""
+    rows = self.rows()
+    try:
+      pandas = importlib.import_module('pandas')
+    except ImportError:
+      return rows
+    return pandas.DataFrame(rows)
+
+  def rows(self) -> list[dict[str, Any]]:
+    """Returns a dict per policy and split; reward and judge are times 100."""
+    return [
+      {
+        'policy': variant.name,
+        'split': variant.split,
+        'reward': variant.reward.mean,
+        'reward_stderr': variant.reward.stderr,
+        'judge': None if variant.human is None else variant.human.mean,
+        'bleu': variant.bleu,
+        'chrf': variant.chrf,
+      }
+      for variant in self.results.variants
+    ]
+
+  @property
+  def report(self) -> pathlib.Path:
+    """The page with all results, figures and samples."""
+    return self.run.model_dir / 'report' / 'index.html'
+
+  def __repr__(self) -> str:
+    return table.render(self.results)
+
+
+def run(
+  *,
+  train: Pairs,
+  validation: Pairs,
+  test: Pairs | None = None,
+  ratings: str | os.PathLike[str] | None = None,
+  reward: str | None = None,
+  preset: str | None = None,
+  model_dir: str | os.PathLike[str] = 'runs/own',
+  settings: Mapping[str, Any] | None = None,
+) -> Result:
+  """Trains and evaluates by Reinforced Self-Training.
+
+  Settings are chosen as by `rest-jax new`, and written to `own.gin` in the
+  folder of the run. The same call resumes a run that was interrupted.
+
+  Args:
+    train: the training pairs: two files of corresponding lines, sources and
+      references, or two lists of texts.
+    validation: the pairs by which checkpoints are chosen, likewise.
+    test: the pairs for the final figures, likewise; None for none.
+    ratings: a TSV file from which a reward is learned; None for none.
+    reward: 'references_likelihood', 'chrf' or 'learned'; None for 'learned' with
+      ratings, and the first without.
+    preset: size of the network, 'tiny', 'small' or 'base'; None for what fits.
+    model_dir: the folder of the run.
+    settings: macros and parameters of gin files by name, such as `{'SEED': 1}`.
+
+  Returns:
+    The results, with a `table`.
+
+  Raises:
+    ValueError: for pairs, ratings or settings that cannot work, or that are not
+      those of a finished stage in the folder.
+    FileNotFoundError: for a file that is not there.
+  """
+  _set_up_log()
+  folder = pathlib.Path(model_dir)
+  with lock.held(folder):
+    given = facts.Files(
+      train=_files(folder, 'train', train),
+      validation=_files(folder, 'validation', validation),
+      test=None if test is None else _files(folder, 'test', test),
+      ratings=None if ratings is None else os.fspath(ratings),
+    )
+    written = own_run.write(
+      folder / 'own.gin',
+      given,
+      size=preset,
+      reward=reward,
+      overrides=[
+        f'{name}={value!r}' for name, value in (settings or {}).items()
+      ],
+    )
+    made = experiment_run.Run(written.experiment, folder)
+    checks.check(made)
+    with modes.begun(folder):
+      made.rest()
+  return Result(results_lib.read(folder / summary.RESULTS_FILE), made)
+
+
+@functools.cache  # Once in a process: later changes are the user's.
+def _set_up_log() -> None:
+  """Shows what the run does, and keeps other libraries' notes out of it."""
+  handler = terminal.set_up_log(logging.INFO)
+  handler.addFilter(
+    lambda record: (
+      main_lib.is_ours(record) or record.levelno > std_logging.WARNING
+    )
+  )
+
+
+def _files(folder: pathlib.Path, name: str, pairs: Pairs) -> tuple[str, str]:
+  """Returns two files of pairs; texts in memory are written to the folder."""
+  if isinstance(pairs, str) or len(pairs) != 2:
+    raise ValueError(
+      f'{name} must be two files, or two lists of texts: sources and '
+      f'references; got {pairs!r:.80}.'
+    )
+  paths = []
+  for side, texts in zip(('sources', 'references'), pairs, strict=True):
+    if isinstance(texts, str | os.PathLike):
+      paths.append(os.fspath(texts))
+      continue
+    broken = [text for text in texts if '\n' in text]
+    if broken:
+      raise ValueError(
+        f'{name} must be texts of one line; got {broken[0]!r:.80}. Replace the '
+        'line breaks.'
+      )
+    path = folder / 'text' / f'{name}.{side}.txt'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as temporary:
+      temporary.write_text('\n'.join([*texts, '']), encoding='utf-8')
+    paths.append(str(path))
+  return paths[0], paths[1]
