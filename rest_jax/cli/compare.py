@@ -21,8 +21,8 @@ from rest_jax.report import (
   figures,
   index_page,
   pool,
+  result_tables,
   summary,
-  table,
 )
 from rest_jax.report import run_costs as costs_stage
 from rest_jax.runtime import terminal
@@ -129,9 +129,10 @@ def write(
   results = results_lib.update(
     base.model_dir / summary.RESULTS_FILE, base.experiment.task.name, pooled
   )
-  figures.write_all(results, base.model_dir / 'report')
-  page = index_page.write_pooled(base.model_dir, results)
-  text = table.render(results)
+  shown = results.shown
+  figures.write_all(shown, base.model_dir / 'report')
+  page = index_page.write_pooled(base.model_dir, shown)
+  more = []
   for of_seeds in runs:
     if of_seeds[0].experiment.online is None:
       continue
@@ -139,8 +140,8 @@ def write(
     if all(gathered):
       reached = costs.mean(gathered)
       costs.write(base.model_dir / costs_stage.COSTS_FILE, reached)
-      text += '\n\n' + cost_table.render(reached)
-  terminal.show(text)
+      more.append(cost_table.render(reached))
+  terminal.show(result_tables.render(shown, more=more))
   logging.info(
     'results: %s, report: %s', base.model_dir / summary.RESULTS_FILE, page
   )

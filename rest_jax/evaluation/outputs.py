@@ -17,8 +17,9 @@ from rest_jax.evaluation import metrics, paired_text
 
 GREEDY = 'greedy'
 SAMPLES = 'samples'
+REWARD, JUDGE = 'reward', 'judge'
 # Prefixes of the fields of `Output` and `results.Variant`, with their names.
-MEASURES = {'': 'reward', 'human_': 'human', 'bleu_': 'BLEU', 'chrf_': 'chrF'}
+MEASURES = {'': REWARD, 'human_': JUDGE, 'bleu_': 'BLEU', 'chrf_': 'chrF'}
 _TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
 
 

@@ -13,21 +13,22 @@ import math
 import numbers
 import os
 import pathlib
-import re
 import types
 import typing
 from typing import Any
 
 from rest_jax import settings
-from rest_jax.evaluation import hacking, metrics, verdict
+from rest_jax.evaluation import (
+  hacking,
+  metrics,
+  policy_names,
+  policy_warnings,
+)
 from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.evaluation import verdict as verdict_lib
 from rest_jax.storage import files
 
 SCHEMA = 1
-# Policies beside those of ReST, by which a gain of its policies is judged.
-TRAINED_ON = 'trained on'
-EQUAL_ENTROPY = 'equal entropy'
-CONTROLS = (TRAINED_ON, EQUAL_ENTROPY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,15 +159,15 @@ class Variant:
   """One policy on one split.
 
   Attributes:
-    name: unique within its split; `variant_name` gives the paper's.
+    name: unique within its split; see `policy_names`.
     loss: name of the loss, in small letters.
     grow: number of Grow steps behind the policy, 0 for online training.
     improve: number of Improve steps since the last Grow step.
     seed: of the run; the first of several.
     seeds: of all runs that are pooled; empty for one run.
     split: e.g. 'validation', 'test'.
-    control: which control it is, one of `CONTROLS`: BC trained on for as many
-      steps as the last policy's Improve steps took, or BC sampled at the
+    control: which control it is, one of `policy_names.CONTROLS`: BC trained on
+      for as many steps as the last policy's Improve steps took, or BC sampled at the
       temperature at which its entropy is that of the last policy; '' for none.
     decode: how the judged outputs were made.
     outputs: what was measured of the outputs of each decode, such as 'greedy'
@@ -245,7 +246,7 @@ class Variant:
     for field in ('name', 'loss', 'split'):
       value = getattr(self, field)
       _check(bool(value), field, 'a non-empty text', value)
-    settings.one_of(self, ('', *CONTROLS), 'control')
+    settings.one_of(self, ('', *policy_names.CONTROLS), 'control')
     settings.at_least(self, 0, 'grow', 'improve', 'distinct_samples')
     for field in ('bleu', 'chrf'):
       value = getattr(self, field)
@@ -265,43 +266,47 @@ class Variant:
     return self.name, self.split
 
   @property
-  def place(self) -> tuple[str, str]:
-    """The key, but for the temperature in the name of a control."""
-    name = self.name
-    if self.control:
-      name = re.sub(r' T=[\d.]+', '', name)
-    return name, self.split
+  def rater(self) -> str:
+    """Who gave the score `human`: 'judge', a program, or 'human', people.
+
+    People rate samples alone; a judge scores the outputs of every decode.
+    """
+    searched = self.outputs.get(self.decode.text)
+    is_by_people = searched is not None and searched.human is None
+    return 'human' if is_by_people else 'judge'
 
   @property
-  def warnings(self) -> tuple[str, ...]:
-    """What is to be said against the policy, see `verdict.warnings`."""
+  def text(self) -> str:
+    """The decode that is greedy or beam search."""
+    return self.decode.text
+
+  @property
+  def warning(self) -> str | None:
+    """What is to be said against the policy, see `policy_warnings`."""
     name = f'{self.name}, {self.split}'
     if self.control:
-      return ()
+      return None
     if self.outputs:
       found = self.diagnostics
-      return verdict.warnings(
+      return policy_warnings.warning(
         name,
         self.outputs,
-        text=self.decode.text,
+        text=self.text,
         num_samples=self.decode.samples_per_source,
         self_bleu=None if found is None else found.self_bleu,
+        rater=self.rater,
       )
     # An entry of a version that measured one decode for each number.
-    line = hacking.warning(
-      name,
-      self.difference_to_bc,
-      {
-        'BLEU': self.bleu_difference_to_bc,
-        'chrF': self.chrf_difference_to_bc,
-        'human': self.human_difference_to_bc,
-      },
-    )
-    return () if line is None else (line,)
+    others = {
+      'BLEU': self.bleu_difference_to_bc,
+      'chrF': self.chrf_difference_to_bc,
+      self.rater: self.human_difference_to_bc,
+    }
+    return hacking.warning(name, self.difference_to_bc, others)
 
   @property
   def is_bc(self) -> bool:
-    """Whether this is supervised learning alone (G=0, I=0), and no control."""
+    """Whether this is supervised learning alone, and no control."""
     is_first = self.grow == 0 and self.improve == 0
     return self.loss == 'bc' and is_first and not self.control
 
@@ -339,56 +344,78 @@ class Results:
     return tuple(dict.fromkeys(variant.split for variant in self.variants))
 
   @property
+  def rater(self) -> str:
+    """Who scored policies, see `Variant.rater`; '' if nobody did."""
+    return next((v.rater for v in self.variants if v.human is not None), '')
+
+  @property
   def warnings(self) -> tuple[str, ...]:
-    """What is to be said against the policies, a line each."""
-    return tuple(line for v in self.variants for line in v.warnings)
+    """What is to be said against the policies, at most a line each.
+
+    It is of the first split on which there is something to say.
+    """
+    lines: dict[str, str] = {}
+    for variant in self.variants:
+      warning = variant.warning
+      if warning is not None:
+        lines.setdefault(variant.name, warning)
+    return tuple(lines.values())
+
+  @property
+  def verdict(self) -> verdict_lib.Verdict | None:
+    """Whether ReST helped; None where no policy is compared with BC."""
+    return verdict_lib.of_policies(self.variants)
+
+  @property
+  def shown(self) -> 'Results':
+    """The results with what stands beside all names of ReST left out of them."""
+    variant = self.shared_variant
+    return dataclasses.replace(
+      self,
+      variants=tuple(
+        dataclasses.replace(v, name=v.name.removesuffix(variant))
+        for v in self.variants
+      ),
+    )
+
+  @property
+  def shared_variant(self) -> str:
+    """What stands beside all names of ReST, e.g. ' (GOLD)'; '' for nothing."""
+    beside = {policy_names.variant_of(v.name) for v in self.variants if v.grow}
+    if len(beside) != 1:
+      return ''
+    [variant] = beside
+    without = {(v.name.removesuffix(variant), v.split) for v in self.variants}
+    return variant if len(without) == len(self.variants) else ''
 
   def of_split(self, split: str) -> tuple[Variant, ...]:
     """Returns the entries of one split, in order."""
     return tuple(v for v in self.variants if v.split == split)
 
   def updated(self, variants: Iterable[Variant]) -> 'Results':
-    """Returns results where entries of the same (name, split) are replaced.
-
-    The name of a control may have another temperature.
-    """
-    merged = {variant.place: variant for variant in self.variants}
-    merged.update({variant.place: variant for variant in variants})
+    """Returns results where entries of the same (name, split) are replaced."""
+    merged = {variant.key: variant for variant in self.variants}
+    merged.update({variant.key: variant for variant in variants})
     return dataclasses.replace(self, variants=tuple(merged.values()))
-
-
-def variant_name(loss: str, grow: int, improve: int) -> str:
-  """Names a policy as the paper does, e.g. 'BC (G=1, I=2)'.
-
-  Source: ReST (arXiv 2308.08998), section 4, Nomenclature.
-
-  Args:
-    loss: name of the loss, any case.
-    grow: number of Grow steps.
-    improve: number of Improve steps since the last Grow step.
-
-  Returns:
-    The name.
-  """
-  return f'{loss.upper()} (G={grow}, I={improve})'
-
-
-def control_name(control: str, temperature: float) -> str:
-  """Names a control, e.g. 'BC trained on' or 'BC at T=0.52'.
-
-  Args:
-    control: one of `CONTROLS`.
-    temperature: of its samples.
-  """
-  if control == TRAINED_ON:
-    return 'BC trained on'
-  return f'BC at T={temperature:.2f}'
 
 
 def to_json(results: Results) -> dict[str, Any]:
   """Returns the content of the file: plain numbers, fields in a fixed order."""
-  warnings = list(results.warnings)
-  return {'schema': SCHEMA, **_dump(results), 'warnings': warnings}
+  found = results.verdict
+  recommended = None
+  if found is not None:
+    recommended = {
+      'name': found.recommended,
+      'by': found.by,
+      'split': found.split,
+    }
+  return {
+    'schema': SCHEMA,
+    'verdict': '' if found is None else found.sentence,
+    'recommended': recommended,
+    **_dump(results),
+    'warnings': list(results.warnings),
+  }
 
 
 def from_json(content: Any) -> Results:
@@ -411,10 +438,19 @@ def from_json(content: Any) -> Results:
       f'schema must be {SCHEMA}, the version this package reads; got '
       f'{_show(content.get("schema"))}.'
     )
-  # Warnings and checksum follow from the entries and are made anew.
-  derived = ('schema', 'warnings', 'seal')
+  # These and the checksum follow from the entries and are made anew.
+  derived = ('schema', 'verdict', 'recommended', 'warnings', 'seal')
   fields = {k: value for k, value in content.items() if k not in derived}
+  if isinstance(fields.get('variants'), list):
+    fields['variants'] = [_renamed(entry) for entry in fields['variants']]
   return _parse(Results, fields, '')
+
+
+def _renamed(entry: Any) -> Any:
+  """An entry under today's name, if version 0.1 wrote it."""
+  if isinstance(entry, Mapping) and isinstance(entry.get('name'), str):
+    return {**entry, 'name': policy_names.renamed(entry['name'])}
+  return entry
 
 
 def validate(content: Any) -> None:

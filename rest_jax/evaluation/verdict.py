@@ -1,116 +1,227 @@
-"""What a policy's differences to BC say, each taken of outputs of one decode."""
+"""Whether ReST helped, in one sentence, from the differences to BC.
 
-from collections.abc import Iterator, Mapping
+The policy is chosen by the judge's score of its greedy (or beam) outputs where a
+judge scored them, else by their reward, on the first split; the sentence says
+what it gains on test if that was evaluated. A difference counts from two standard
+errors on, as for warnings.
+"""
 
-from rest_jax.evaluation import hacking, metrics
+from collections.abc import Iterator, Mapping, Sequence
+import math
+from typing import NamedTuple, Protocol
+
+from rest_jax.evaluation import hacking, metrics, policy_names
 from rest_jax.evaluation import outputs as outputs_lib
 
-# Samples of a source are nearly all alike from here on: of those that could
-# differ from the first, the share that does; or their BLEU to each other.
-_FEW_DISTINCT = 0.1
-_SELF_BLEU = 90.0
+_ORDINALS = {2: 'second', 3: 'third', 4: 'fourth'}
 
 
-def warnings(
-  policy: str,
-  outputs: Mapping[str, outputs_lib.Output],
-  *,
-  text: str,
-  num_samples: int,
-  self_bleu: float | None = None,
-) -> tuple[str, ...]:
-  """Returns what a policy is warned of, a line each.
+class Policy(Protocol):
+  """What is read of `results.Variant`, one policy on one split."""
 
-  - Samples better and outputs of search worse than BC's: sharper, not better.
-  - Reward above, and judge, BLEU or chrF below BC's, by the same decode.
-  - Samples nearly all alike, with outputs of search no better than BC's.
+  @property
+  def name(self) -> str: ...
+  @property
+  def control(self) -> str: ...
+  @property
+  def is_bc(self) -> bool: ...
+  @property
+  def grow(self) -> int: ...
+  @property
+  def split(self) -> str: ...
+  @property
+  def text(self) -> str: ...
+  @property
+  def outputs(self) -> Mapping[str, outputs_lib.Output]: ...
 
-  A difference counts from two standard errors on. A policy whose judge rises in
-  outputs of search and in samples has no warning.
+
+class Verdict(NamedTuple):
+  """What results say.
+
+  Attributes:
+    sentence: whether ReST helped.
+    recommended: name of the policy to use; that of BC where none is better.
+    by: what recommends it: 'judge' or 'reward'.
+    split: on which split it was chosen.
+  """
+
+  sentence: str
+  recommended: str
+  by: str
+  split: str
+
+
+def of_policies(policies: Sequence[Policy]) -> Verdict | None:
+  """Returns what is to be said of policies; None where nothing is compared.
 
   Args:
-    policy: its name.
-    outputs: what was measured of its outputs, by decode.
-    text: the decode that is greedy or beam search.
-    num_samples: samples per source.
-    self_bleu: of its samples, see `hacking.self_bleu`; None if not known.
+    policies: of all splits, in the order they are reported.
   """
-  samples, searched = outputs.get(outputs_lib.SAMPLES), outputs.get(text)
-  if samples is None or searched is None:
-    return ()
-  if all('human' in _rose(output) for output in (samples, searched)):
-    return ()
-  lines = [
-    *_sharper(policy, text, samples, searched),
-    *_exploits(policy, {text: searched, outputs_lib.SAMPLES: samples}),
+  splits = list(dict.fromkeys(policy.split for policy in policies))
+  if not splits:
+    return None
+  chosen_on = [p for p in policies if p.split == splits[0]]
+  by = outputs_lib.JUDGE
+  candidates = list(_with(chosen_on, by))
+  if not candidates:
+    by = outputs_lib.REWARD
+    candidates = list(_with(chosen_on, by))
+  bc = next((p for p in chosen_on if p.is_bc), None)
+  if bc is None or not candidates:
+    return None
+  # Where nobody judges, BLEU or chrF that fell speak against a reward that rose.
+  sound = [
+    p for p in candidates if by == outputs_lib.JUDGE or not _fallen(p, p.text)
   ]
-  share = (samples.distinct - 1) / max(num_samples - 1, 1)
-  is_alike = num_samples > 1 and (
-    share <= _FEW_DISTINCT or (self_bleu or 0.0) >= _SELF_BLEU
+  best = max(sound or candidates, key=lambda policy: _gain(policy, by).mean)
+  is_better = bool(sound) and _gain(best, by).z > hacking.MANY
+  told = 'test' if 'test' in splits else splits[0]
+  shown = [p for p in policies if p.split == told]
+  # Without a better one, the last says what became of BC.
+  name = best.name if is_better else candidates[-1].name
+  subject = next((p for p in _with(shown, by) if p.name == name), None)
+  if subject is None:
+    subject, shown = (best if is_better else candidates[-1]), chosen_on
+  return Verdict(
+    _sentence(subject, shown, by),
+    best.name if is_better else bc.name,
+    by,
+    splits[0],
   )
-  if is_alike:
-    lines += _collapsed(policy, text, samples, searched, num_samples, self_bleu)
-  return tuple(lines)
 
 
-def _sharper(
-  policy: str,
-  text: str,
-  samples: outputs_lib.Output,
-  searched: outputs_lib.Output,
-) -> Iterator[str]:
-  both = [
-    f'{name} of samples {_change(samples, name)}, {text} '
-    f'{_change(searched, name)}'
-    for name in _rose(samples)
-    if name in _fell(searched)
+def _sentence(subject: Policy, shown: Sequence[Policy], by: str) -> str:
+  gain, output = _gain(subject, by), subject.outputs[subject.text]
+  where = f'{subject.text.capitalize()} output on {subject.split}'
+  fell = _fallen(subject, subject.text)
+  reward = output.differences.get(outputs_lib.REWARD, gain)
+  sampled = subject.outputs.get(outputs_lib.SAMPLES)
+  sampled_gain = None if sampled is None else sampled.differences.get(by)
+  words = f'over BC with {subject.name}'
+  if reward.z > hacking.MANY and fell and not _is_judged_better(gain, by):
+    return (
+      f'{where}: reward {change(reward)} {words}, but {", ".join(fell)}: the '
+      'reward is exploited.'
+    )
+  if gain.z > hacking.MANY:
+    parts = [
+      f'{where}: {by} {change(gain)} {words}',
+      *_control(subject, shown, by),
+      *_last_grow(shown, by),
+    ]
+    return '; '.join(parts) + '.'
+  if sampled_gain is not None and sampled_gain.z > hacking.MANY:
+    parts = [
+      f'Sharper, not better: on {subject.split}, {by} of samples '
+      f'{change(sampled_gain)} {words}, of {subject.text} output {change(gain)}',
+      *_control(subject, shown, by, outputs_lib.SAMPLES),
+    ]
+    return '; '.join(parts) + '.'
+  if reward.z > hacking.MANY:
+    return (
+      f'{where}: only the reward rose, {change(reward)} {words}; {by} '
+      f'{change(gain)}.'
+    )
+  verdict = 'worse than BC' if gain.z < -hacking.MANY else 'no gain over BC'
+  return f'{where}: {verdict}: {by} {change(gain)} with {subject.name}.'
+
+
+def _fallen(policy: Policy, decode: str) -> list[str]:
+  return [
+    f'{name} {change(difference)}'
+    for name, difference in policy.outputs[decode].differences.items()
+    if difference.z < -hacking.MANY
   ]
-  if both:
-    yield f'{policy}: sharper, not better: {"; ".join(both)} over BC'
 
 
-def _exploits(
-  policy: str, outputs: Mapping[str, outputs_lib.Output]
+def _is_judged_better(gain: metrics.Difference, by: str) -> bool:
+  return by == outputs_lib.JUDGE and gain.z > hacking.MANY
+
+
+def _control(
+  subject: Policy, shown: Sequence[Policy], by: str, decode: str = ''
 ) -> Iterator[str]:
-  for decode, output in outputs.items():
-    others = dict(output.differences)
-    reward = others.pop('reward', None)
-    line = hacking.warning(f'{policy}, {decode}', reward, others)
-    if line is not None:
-      yield line
+  """What the better control gains, beside what the policy gains.
 
-
-def _collapsed(
-  policy: str,
-  text: str,
-  samples: outputs_lib.Output,
-  searched: outputs_lib.Output,
-  num_samples: int,
-  self_bleu: float | None,
-) -> Iterator[str]:
-  known = searched.differences
-  names = ['human'] if 'human' in known else ['BLEU', 'chrF']
-  compared = [name for name in names if name in known]
-  if not compared or set(compared) & set(_rose(searched)):
+  Both are differences to the same BC. Their errors are added as if they were
+  independent, which calls fewer of them different than pairing would.
+  """
+  gain = _gain(subject, by, decode)
+  variant = policy_names.variant_of(subject.name)
+  # Cooled sampling has BC's own greedy output.
+  kinds = policy_names.CONTROLS if decode else (policy_names.TRAINED_ON,)
+  controls = [
+    p for p in shown if p.control in kinds and _known(p, by, decode) is not None
+  ]
+  own = [p for p in controls if policy_names.variant_of(p.name) == variant]
+  if not controls:
     return
-  alike = f'{samples.distinct:.1f} of {num_samples} samples per source differ'
-  if self_bleu is not None:
-    alike += f', self-BLEU {self_bleu:.1f}'
-  changes = ', '.join(f'{name} {_change(searched, name)}' for name in compared)
-  yield (
-    f'{policy}: collapsed onto one output: {alike}, and {text} output is no '
-    f'better than that of BC: {changes}'
-  )
+  best = max(own or controls, key=lambda p: _gain(p, by, decode).mean)
+  found = _gain(best, by, decode)
+  words = policy_names.of_control(best.control)
+  if best.control == policy_names.TRAINED_ON:
+    words += ' for as many steps'
+  difference = _minus(gain, found)
+  if abs(difference.z) <= hacking.MANY:
+    yield f'{words} gains about as much, {change(found)}'
+  elif difference.mean < 0:
+    yield f'{words} gains more, {change(found)}'
+  elif found.z > hacking.MANY:
+    yield f'{words} gains less, {change(found)}'
+  else:
+    yield f'{words} gains nothing, {change(found)}'
 
 
-def _rose(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z > hacking.MANY]
+def _last_grow(shown: Sequence[Policy], by: str) -> Iterator[str]:
+  """Whether the last Grow step raised what the one before it had not."""
+  candidates = list(_with(shown, by))
+  last = max(policy.grow for policy in candidates)
+  grown = [
+    [policy for policy in candidates if policy.grow == g]
+    for g in (last - 1, last)
+  ]
+  if last < 2 or not all(grown):
+    return
+  before, after = (max(ps, key=lambda p: _gain(p, by).mean) for ps in grown)
+  rose = [
+    name
+    for name in dict.fromkeys((outputs_lib.REWARD, by))
+    if None not in (_known(before, name), _known(after, name))
+    and _minus(_gain(after, name), _gain(before, name)).z > hacking.MANY
+  ]
+  words = f'the {_ORDINALS[last]} Grow' if last in _ORDINALS else f'Grow {last}'
+  if not rose:
+    yield f'{words} added nothing'
+  elif by not in rose:
+    yield f'{words} raised only the reward'
 
 
-def _fell(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z < -hacking.MANY]
+def _with(policies: Sequence[Policy], by: str) -> Iterator[Policy]:
+  """Yields the policies that were trained and compared with BC by a measure."""
+  for policy in policies:
+    if not policy.control and _known(policy, by) is not None:
+      yield policy
 
 
-def _change(output: outputs_lib.Output, name: str) -> str:
-  difference: metrics.Difference = output.differences[name]
-  return f'{difference.mean:+.2f} ± {difference.stderr:.2f}'
+def _known(
+  policy: Policy, by: str, decode: str = ''
+) -> metrics.Difference | None:
+  output = policy.outputs.get(decode or policy.text)
+  return None if output is None else output.differences.get(by)
+
+
+def _gain(policy: Policy, by: str, decode: str = '') -> metrics.Difference:
+  """The difference to BC, which is known."""
+  found = _known(policy, by, decode)
+  assert found is not None
+  return found
+
+
+def _minus(a: metrics.Difference, b: metrics.Difference) -> metrics.Difference:
+  return metrics.Difference(a.mean - b.mean, math.hypot(a.stderr, b.stderr))
+
+
+def change(difference: metrics.Difference) -> str:
+  """Shows a difference with one place, or two where its error is small."""
+  places = 1 if difference.stderr >= 0.05 else 2
+  return f'{difference.mean:+.{places}f} ± {difference.stderr:.{places}f}'

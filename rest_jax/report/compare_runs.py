@@ -25,8 +25,8 @@ _TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
 _SEARCHED = 'human_searched'
 _MEASURES = {
   'reward': 'reward ×100',
-  'human': 'human ×100',
-  _SEARCHED: 'human ×100, greedy or beam outputs',
+  'human': 'judge ×100',
+  _SEARCHED: 'judge ×100, greedy or beam outputs',
   'bleu': 'BLEU',
   'chrf': 'chrF',
 }
@@ -135,6 +135,7 @@ def compare(paths: Sequence[pathlib.Path]) -> side_by_side.SideBySide:
   splits = dict.fromkeys(split for run in runs for split in run.results.splits)
   for split in splits:
     rows = list(_rows(runs, split))
+    rater = runs[0].results.rater or 'judge'
     for name, label in _MEASURES.items():
       cells = {
         row: [
@@ -146,7 +147,9 @@ def compare(paths: Sequence[pathlib.Path]) -> side_by_side.SideBySide:
       cells = {row: found for row, found in cells.items() if any(found)}
       if cells:
         measures.append(
-          side_by_side.Measure(name=label, split=split, rows=cells)
+          side_by_side.Measure(
+            name=label.replace('judge', rater), split=split, rows=cells
+          )
         )
   return side_by_side.SideBySide(
     task=next(iter(tasks)),

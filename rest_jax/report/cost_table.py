@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rest_jax.evaluation import costs
+from rest_jax.report import table
 
 _HEADERS = (
   'policy', 'reward', 'samples', 'distinct', 'sampled tokens',
@@ -31,16 +32,8 @@ def render(reached: Sequence[costs.Reached]) -> str:
     if one is not reached[-1]:
       numbers = ['not reached'] if one.online is None else _cells(one.online)
       rows.append(['  online to there', '', *numbers])
-  columns = len(_HEADERS)
-  rows = [row + [''] * (columns - len(row)) for row in rows]
-  widths = [max(len(row[i]) for row in rows) for i in range(columns)]
-  lines = []
-  for row in rows:
-    cells = [row[0].ljust(widths[0])]
-    cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-    lines.append('  '.join(cells).rstrip())
-  rule = '-' * max(map(len, lines))
-  return '\n'.join([lines[0], rule, *lines[1:], '', _NOTE])
+  rows = [row + [''] * (len(_HEADERS) - len(row)) for row in rows]
+  return f'{table.columns(rows)}\n\n{_NOTE}'
 
 
 def _cells(cost: costs.Cost) -> list[str]:

@@ -1,29 +1,43 @@
-"""What all figures share: panels, colours, the legend, files.
+"""What all figures share: panels, colours, error bars, the legend, files.
 
-Supervised learning is grey and ReST is purple, darker with each step, as in the
-paper. `matplotlib.pyplot` and its global state are not used. Matplotlib is imported
-where something is drawn: a run starts without it.
+Supervised learning is grey and ReST goes from pink over purple to dark blue,
+darker with each step, so that policies differ in print without colours as well.
+Controls are hatched, online learning is orange and hatched. `matplotlib.pyplot`
+and its global state are not used. Matplotlib is imported where something is drawn:
+a run starts without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import io
 import math
 import os
-import re
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rest_jax.evaluation import policy_names
 from rest_jax.evaluation import results as results_lib
 from rest_jax.storage import files
 
 if TYPE_CHECKING:
+  from matplotlib import artist, container
   from matplotlib import figure as figure_lib
 
-GREY = '#7f7f7f'
-_LIGHT_GREYS = ('#a3a3a3', '#c4c4c4')  # Of controls.
+GREY = '#949494'
+_ONLINE = '#e69f00'
+_CONTROLS = {
+  policy_names.TRAINED_ON: '#b4b4b4',
+  policy_names.EQUAL_ENTROPY: '#d2d2d2',
+}
+_HATCHES = {
+  policy_names.TRAINED_ON: '///',
+  policy_names.EQUAL_ENTROPY: '...',
+}
+# Of a figure in inches: what fits the page of a phone, and three on a screen.
+WIDTH = 4.8
 INK = '#333333'
 GRID = '#e4e4e4'
 MARKERS = 'osD^vPX'
@@ -37,7 +51,7 @@ def panels(
   from matplotlib import figure as figure_lib
 
   figure = figure_lib.Figure(
-    figsize=(max(width * columns, 4.8), 3.4 * rows), layout='constrained'
+    figsize=(max(width * columns, WIDTH), 2.6 * rows), layout='constrained'
   )
   figure.suptitle(title, fontsize=12)
   grid = figure.subplots(rows, columns, squeeze=False)
@@ -50,32 +64,63 @@ def panels(
 
 
 def purples(count: int) -> list[str]:
-  """Returns purples from light to dark, all of them readable on white."""
+  """Returns colours from pink to dark blue, each darker than the one before."""
   import matplotlib
   from matplotlib import colors
 
-  colormap = matplotlib.colormaps['Purples']
-  levels = np.linspace(0.5, 0.95, count) if count > 1 else [0.75] * count
+  colormap = matplotlib.colormaps['plasma']
+  levels = np.linspace(0.5, 0.0, count) if count > 1 else [0.3] * count
   return [colors.to_hex(colormap(level)) for level in levels]
 
 
+def is_online(variant: results_lib.Variant) -> bool:
+  """Whether a policy is that of online learning."""
+  is_grown = variant.grow or variant.improve
+  return not (is_grown or variant.is_bc or variant.control)
+
+
 def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
-  """A colour for each name: greys for supervised learning, else purples."""
-  greys = {
-    results_lib.TRAINED_ON: _LIGHT_GREYS[0],
-    results_lib.EQUAL_ENTROPY: _LIGHT_GREYS[1],
-  }
-  names = {
-    variant.name: GREY if variant.is_bc else greys.get(variant.control)
+  """A colour for each name: greys for supervised learning, else by step."""
+  fixed = {
+    variant.name: GREY
+    if variant.is_bc
+    else _ONLINE
+    if is_online(variant)
+    else _CONTROLS.get(variant.control)
     for variant in variants
   }
-  rest = iter(purples(sum(shade is None for shade in names.values())))
-  return {name: shade or next(rest) for name, shade in names.items()}
+  rest = iter(purples(sum(shade is None for shade in fixed.values())))
+  return {name: shade or next(rest) for name, shade in fixed.items()}
 
 
-def family(variant: results_lib.Variant) -> str:
-  """The name without its Grow and Improve steps."""
-  return re.sub(r'\s*\(G=\d+, I=\d+\)', '', variant.name) or variant.name
+def hatch(variant: results_lib.Variant) -> str:
+  """The hatch of a policy's bars: none for BC and ReST."""
+  return 'xx' if is_online(variant) else _HATCHES.get(variant.control, '')
+
+
+def label(variant: results_lib.Variant) -> str:
+  """The name on lines of their own: the family, then Grow and Improve step."""
+  family = textwrap.fill(policy_names.family(variant.name), 10)
+  if not (variant.grow or variant.improve):
+    return family
+  return f'{family}\nG{variant.grow} I{variant.improve}'
+
+
+def outline(lines: Iterable[artist.Artist]) -> None:
+  """Puts a light line around dark ones, which may lie on dark bars."""
+  from matplotlib import patheffects
+
+  for line in lines:
+    line.set_path_effects(
+      [patheffects.withStroke(linewidth=2.4, foreground='white')]
+    )
+
+
+def outline_errors(errors: container.ErrorbarContainer | None) -> None:
+  """Puts a light line around error bars."""
+  if errors is not None:
+    _, caps, bars = errors.lines
+    outline((*caps, *bars))
 
 
 def legend_below(figure: figure_lib.Figure, grid: np.ndarray) -> None:

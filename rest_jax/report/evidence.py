@@ -39,9 +39,7 @@ def of_grow(
   return exhibits.Exhibit(
     name=f'rewards-{grow_step}',
     title=title,
-    caption=(
-      f'{what} The lowest and the highest 0.1 % are counted in the outer bins.'
-    ),
+    caption=f'{what} The outer bins hold the lowest and the highest 0.1 %.',
     pictures=(
       exhibits.Picture(
         reward_figures.reward_histogram(distribution, title=title),
@@ -85,7 +83,7 @@ def of_kept(
     name=f'kept-{grow_step}',
     title=title,
     caption=(
-      f'Pale: rows that may be trained on; strong: those that are kept. {what}'
+      f'Pale: rows that may be trained on; strong: rows that are kept. {what}'
     ),
     pictures=(
       exhibits.Picture(
@@ -127,8 +125,8 @@ def of_training(
     name='training',
     title=title,
     caption=(
-      'Sampled validation reward, by which checkpoints are chosen. Its draws '
-      'are others than those of the results.'
+      'Sampled validation reward, which chooses checkpoints; the results have '
+      'other draws.'
     ),
     pictures=(
       exhibits.Picture(
@@ -236,10 +234,9 @@ def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
     name='judged-rewards',
     title=title,
     caption=(
-      f'{len(judged.rewards):,} samples of {policy} on {split}. Boxes hold the middle '
-      'half, lines reach from the 5th to the 95th percentile. A reward that is '
-      'high where the judge is low can be exploited. After Fig. 9 and 10 of the '
-      'paper.'
+      f'{len(judged.rewards):,} samples of {policy} on {split}: quartiles, 5th '
+      'and 95th percentile. A reward that is high where the judge is low can be '
+      'exploited (Fig. 9 and 10 of the paper).'
     ),
     pictures=(
       exhibits.Picture(
@@ -279,9 +276,8 @@ def of_probes(
     name='probes',
     title='Probes of the reward',
     caption=(
-      f'How often R prefers the reference to a changed one, of {title}, with '
-      '95 % intervals. The grey line is chance, a dashed one the minimum that '
-      'was asked for.'
+      f'How often R prefers the reference to a changed one on {title}, with '
+      '95 % intervals; grey line: chance, dashed: the minimum that was set.'
     ),
     pictures=(
       exhibits.Picture(

@@ -7,12 +7,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import figures, judge_figures, table
+from rest_jax.report import drawing, figures, judge_figures, table
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib
 
-BEHIND = ' The table below has the numbers.'
+BEHIND = ' The numbers are in the table below.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Picture:
   @property
   def is_wide(self) -> bool:
     """Whether it needs the width of a page."""
-    return self.figure.get_figwidth() > 7
+    return self.figure.get_figwidth() > 1.5 * drawing.WIDTH
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Exhibit:
     name: for links to it; letters, digits and '-'.
     title: its heading.
     caption: what is drawn, and of what.
-    pictures: at least one.
+    pictures: at least one; the first is shown, the others on demand.
     numbers: behind the pictures.
   """
 
@@ -73,9 +73,8 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
     name='average-reward',
     title='Average reward',
     caption=(
-      'Mean over sources and samples; error bars are one standard error, '
-      'clustered by source. Supervised learning is grey, ReST purple, a stronger '
-      'shade with each step. After Fig. 3, 5, 11 and 12 of the paper.'
+      'Samples, with one standard error. BC and its controls are grey, ReST is '
+      'stronger with each step (Fig. 3 of the paper).'
     ),
     pictures=tuple(
       Picture(
@@ -88,7 +87,14 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
     ),
     numbers=table.Cells(
       'Average reward ×100',
-      ('policy', 'split', 'reward', 'standard error', 'human', 'its error'),
+      (
+        'policy',
+        'split',
+        'reward',
+        'standard error',
+        results.rater or 'judge',
+        'its error',
+      ),
       tuple(
         (
           v.name,
@@ -111,8 +117,8 @@ def _grow_steps(results: results_lib.Results) -> Exhibit | None:
     name='grow-steps',
     title='Reward over Improve steps',
     caption=(
-      'A line for each Grow step and loss; the grey level is BC (G=0, I=0) with '
-      'one standard error. After Fig. 4, 13 and 14 of the paper.'
+      'Samples; the grey level is BC with one standard error (Fig. 4 of the '
+      'paper).'
     ),
     pictures=tuple(
       Picture(
@@ -146,19 +152,19 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
   shown = judge_figures.gains(results)
   if not shown:
     return None
+  rater = results.rater
   return Exhibit(
     name='reward-and-judge',
-    title='Gain in reward, and in the human score',
+    title=f'Gain in reward and {rater} score',
     caption=(
-      'Differences to BC (G=0, I=0), paired by source, in the order of the '
-      'reward. Where the right side does not follow the left, the policy has '
-      'learned what pleases the reward and not the judge. After Fig. 7 of the '
-      'paper.'
+      'Samples, paired with BC by source, in the order of the reward: where the '
+      f'right side does not follow, the policy pleases the reward and not the '
+      f'{rater} (Fig. 7 of the paper).'
     ),
     pictures=tuple(
       Picture(
         judge_figures.reward_and_judge(one),
-        f'Bars of gains over BC on {split}, reward and human score: '
+        f'Bars of gains over BC on {split}, reward and {rater} score: '
         + listed(
           (
             gain.policy.name,
@@ -173,7 +179,7 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
     ),
     numbers=table.Cells(
       'Differences to BC ×100, with two-sided p-values',
-      ('policy', 'split', 'reward', 'p', 'human', 'p of human'),
+      ('policy', 'split', 'reward', 'p', rater, f'p of {rater}'),
       tuple(
         (
           gain.policy.name,
@@ -198,8 +204,8 @@ def _best_of_n(results: results_lib.Results) -> Exhibit | None:
     name='best-of-n',
     title='Best-of-N sampling',
     caption=(
-      'Reward of the best of N stored samples of a source, an unbiased estimate '
-      'over all subsets. After Fig. 6 of the paper.'
+      'Reward of the best of N stored samples per source, an unbiased estimate '
+      '(Fig. 6 of the paper).'
     ),
     pictures=tuple(
       Picture(
@@ -233,9 +239,8 @@ def _filter_values(results: results_lib.Results) -> Exhibit | None:
     name='filter-values',
     title='Reward over the value of the filter',
     caption=(
-      'Each Improve step has a higher value than the one before it, and starts '
-      'from its policy unless the configuration says otherwise. After Fig. 15 '
-      'and 16 of the paper.'
+      'Samples of each Improve step, over the value of its filter (Fig. 15 and '
+      '16 of the paper).'
     ),
     pictures=tuple(
       Picture(
@@ -277,9 +282,11 @@ def p_value(p: float) -> str:
 def _by_split(
   results: results_lib.Results,
 ) -> list[tuple[str, results_lib.Results]]:
+  """Results of each split, first those of test, of which the verdict is."""
+  splits = sorted(results.splits, key=lambda split: split != 'test')
   return [
     (split, dataclasses.replace(results, variants=results.of_split(split)))
-    for split in results.splits
+    for split in splits
   ]
 
 

@@ -1,8 +1,7 @@
 """Figures like the paper's, from `results.json`.
 
-Supervised learning is grey and ReST is purple, darker with each step, as in the
-paper. Each function returns a `matplotlib` figure that belongs to nobody else:
-pyplot and its global state are not used.
+For colours see `drawing`. Each function returns a `matplotlib` figure that belongs
+to nobody else: pyplot and its global state are not used.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from collections.abc import Iterable, Sequence
 import math
 import os
 import pathlib
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing
 from rest_jax.rewards import probe_results
@@ -53,8 +51,8 @@ def average_reward(results: results_lib.Results) -> figure_lib.Figure:
   """
   splits = _splits(results)
   rows = [('reward', 'average reward')]
-  if any(variant.human for variant in results.variants):
-    rows.append(('human', 'average human score'))
+  if rater := results.rater:
+    rows.append(('human', f'average {rater} score'))
   most = max(len(results.of_split(split)) for split in splits)
   figure, grid = drawing.panels(
     f'{results.task}: average reward', len(rows), len(splits), 0.6 * most + 1.2
@@ -76,7 +74,7 @@ def average_reward(results: results_lib.Results) -> figure_lib.Figure:
 def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
   """Draws reward over Improve steps, a line for each Grow step.
 
-  The grey line is BC (G=0, I=0), with a band of one standard error. Policies
+  The grey line is BC, with a band of one standard error. Policies
   whose names differ beyond G and I have lines of their own.
 
   Source: ReST (arXiv 2308.08998), Fig. 4.
@@ -99,13 +97,17 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
   grown = [variant for variant in results.variants if variant.grow > 0]
   steps = sorted({variant.grow for variant in grown})
   shades = dict(zip(steps, drawing.purples(len(steps)), strict=True))
-  families = list(dict.fromkeys(map(drawing.family, grown)))
+  families = list(
+    dict.fromkeys(policy_names.family(variant.name) for variant in grown)
+  )
   for axes, split in zip(grid[0], splits, strict=True):
     variants = results.of_split(split)
     for index, family in enumerate(families):
       for step in steps:
         points = [
-          v for v in variants if v.grow == step and drawing.family(v) == family
+          v
+          for v in variants
+          if v.grow == step and policy_names.family(v.name) == family
         ]
         if points:
           axes.errorbar(
@@ -116,7 +118,7 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
             linestyle=drawing.LINESTYLES[index % len(drawing.LINESTYLES)],
             marker=drawing.MARKERS[index % len(drawing.MARKERS)],
             capsize=3,
-            label=f'{family}, G={step}',
+            label=policy_names.of_grow(points[0].name),
           )
     _bc_band(axes, variants)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
@@ -182,7 +184,7 @@ def filter_values(results: results_lib.Results) -> figure_lib.Figure:
   """Draws reward over the number of the filter, a panel for each kind of it.
 
   For percentiles p, interpolations gamma, quantiles and fixed thresholds alike.
-  The grey line is BC (G=0, I=0), with a band of one standard error.
+  The grey line is BC, with a band of one standard error.
 
   Source: ReST (arXiv 2308.08998), Fig. 15 and 16.
 
@@ -205,7 +207,7 @@ def filter_values(results: results_lib.Results) -> figure_lib.Figure:
     lines: dict[str, list[results_lib.Variant]] = {}
     for variant in results.variants:
       if variant.filter is not None and variant.filter.kind == kind:
-        label = f'{drawing.family(variant)}, G={variant.grow}'
+        label = policy_names.of_grow(variant.name)
         lines.setdefault(label, []).append(variant)
     shades = drawing.purples(len(lines))
     for index, (label, variants) in enumerate(lines.items()):
@@ -255,14 +257,16 @@ def probe_shares(
     The figure.
   """
   shown = [(a, a.share) for a in report.probed if a.share is not None]
-  figure, grid = drawing.panels(f'{title}: probes of the reward', 1, 1, 6.4)
+  figure, grid = drawing.panels(
+    f'{title}: probes of the reward', 1, 1, drawing.WIDTH
+  )
   figure.set_figheight(max(0.3 * len(shown) + 1.2, 2.0))
   axes = grid[0][0]
   light, dark = drawing.purples(2)
   places = np.arange(len(shown))[::-1]
   for place, (_, share) in zip(places, shown, strict=True):
     is_missed = minimum is not None and share.value < minimum
-    axes.barh(
+    bars = axes.barh(
       place,
       100 * share.value,
       height=0.72,
@@ -271,8 +275,9 @@ def probe_shares(
         [100 * (share.value - share.low)],
         [100 * (share.high - share.value)],
       ],
-      error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 2},
+      error_kw={'ecolor': drawing.INK, 'elinewidth': 1.2, 'capsize': 2},
     )
+    drawing.outline_errors(bars.errorbar)
   axes.set_yticks(places, [f'{a.name} ({a.count:,})' for a, _ in shown])
   axes.axvline(50, color=drawing.GREY, linewidth=1)
   if minimum is not None:
@@ -343,15 +348,19 @@ def _bars(
   means = np.array([estimate.mean for _, estimate in shown])
   errors = np.array([estimate.stderr for _, estimate in shown])
   floor = _floor((means - errors).min(), (means + errors).max())
-  axes.bar(
+  bars = axes.bar(
     np.arange(len(shown)),
     means - floor,
     bottom=floor,
     width=0.72,
     color=[shades[variant.name] for variant, _ in shown],
+    hatch=[drawing.hatch(variant) for variant, _ in shown],
+    edgecolor='white',
+    linewidth=0,
     yerr=errors,
-    error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 3},
+    error_kw={'ecolor': drawing.INK, 'elinewidth': 1.2, 'capsize': 3},
   )
+  drawing.outline_errors(bars.errorbar)
   for place, (mean, error) in enumerate(zip(means, errors, strict=True)):
     axes.annotate(
       f'{mean:.1f}',
@@ -368,13 +377,10 @@ def _bars(
   # A lone bar is not drawn as wide as the panel.
   middle, half = (len(shown) - 1) / 2, max(len(shown), 4) / 2 + 0.1
   axes.set_xlim(middle - half, middle + half)
-  names = [
-    f'{textwrap.fill(drawing.family(v), 10)}\nG={v.grow}\nI={v.improve}'
-    for v, _ in shown
-  ]
+  names = [drawing.label(variant) for variant, _ in shown]
   axes.set_xticks(np.arange(len(shown)), names, fontsize=8)
   start = f', axis from {floor:g}' if floor else ''
-  axes.set_ylabel(f'{label} (×100{start})', fontsize=9)
+  axes.set_ylabel(f'{label}\n(×100{start})', fontsize=9)
 
 
 def _floor(low: float, high: float) -> float:

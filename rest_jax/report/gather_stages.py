@@ -1,46 +1,92 @@
-"""What a report says of a run's stages: their cost, and what filters kept."""
+"""What a report says of a run's stages: their time, and what filters kept."""
 
 from collections.abc import Iterator
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
+from rest_jax.evaluation import policy_names
 from rest_jax.report import table
 from rest_jax.rewards import reward_agreement as agreement_lib
+from rest_jax.runtime import time_spent
+from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
 
 Stages = list[tuple[str, pathlib.Path]]
 
 
-def costs(stages: Stages) -> table.Cells | None:
-  """Returns seconds and work of each stage.
+class _Time(NamedTuple):
+  """Seconds of a stage: all of them, and by kind where its version noted them."""
+
+  name: str
+  seconds: float
+  spent: dict[str, float] | None
+  work: str = ''
+
+  @property
+  def cells(self) -> tuple[str, ...]:
+    if self.spent is None:
+      return (table.MISSING,) * (len(time_spent.KINDS) + 1)
+    shown = [self.spent[kind] for kind in time_spent.KINDS]
+    # Other threads may compile while this one runs.
+    shown.append(max(self.seconds - sum(shown), 0.0))
+    return tuple(f'{seconds:,.1f}' for seconds in shown)
+
+
+def times(stages: Stages, *, is_brief: bool = False) -> table.Cells | None:
+  """Returns where the time of each stage went.
 
   Args:
     stages: names and finished folders, in the order they are made.
+    is_brief: one row for all evaluations, and no words on the work.
 
   Returns:
     The table; None if no manifest says how long its stage took.
   """
-  rows = []
+  found = []
   for name, directory in stages:
     manifest = folder_lib.read_manifest(directory)
     seconds = _seconds(manifest)
     if seconds is not None:
-      rows.append((name, seconds, ', '.join(_work(manifest))))
-  total = sum(seconds for _, seconds, _ in rows)
+      spent = manifest.get(folder_lib.SPENT)
+      found.append(_Time(name, seconds, spent, ', '.join(_work(manifest))))
+  total = sum(one.seconds for one in found)
   if not total:
     return None
+  rows = _evaluations_together(found) if is_brief else found
+  rows = [*rows, _sum('together', found)]
+  title, last = ('Time', ()) if is_brief else ('Time and work', ('work',))
   return table.Cells(
-    'Time by stage',
-    ('stage', 'seconds', 'share', 'work'),
-    (
-      *(
-        (name, f'{seconds:,.1f}', table.percent(seconds / total), work)
-        for name, seconds, work in rows
-      ),
-      ('together', f'{total:,.1f}', table.percent(1.0), ''),
+    f'{title} by stage, in seconds',
+    ('stage', 'seconds', 'share', *time_spent.KINDS, 'running', *last),
+    tuple(
+      (
+        one.name,
+        f'{one.seconds:,.1f}',
+        table.percent(one.seconds / total),
+        *one.cells,
+        *(() if is_brief else (one.work,)),
+      )
+      for one in rows
     ),
   )
+
+
+def _evaluations_together(found: list[_Time]) -> list[_Time]:
+  mode = evaluate_stage.Evaluate.run_mode
+  evaluations = [one for one in found if one.name.startswith(f'{mode} ')]
+  if len(evaluations) < 2:
+    return found
+  others = [one for one in found if one not in evaluations]
+  return [*others, _sum(f'{mode} ({len(evaluations)})', evaluations)]
+
+
+def _sum(name: str, found: list[_Time]) -> _Time:
+  noted = [one.spent for one in found if one.spent is not None]
+  spent = None
+  if len(noted) == len(found):
+    spent = {kind: sum(one[kind] for one in noted) for kind in time_spent.KINDS}
+  return _Time(name, sum(one.seconds for one in found), spent)
 
 
 def kept(model_dir: pathlib.Path) -> table.Cells | None:
@@ -51,11 +97,17 @@ def kept(model_dir: pathlib.Path) -> table.Cells | None:
     found = folder_lib.read_manifest(path.parent).get('kept')
     if found:
       steps.append((path.parents[1].name, int(grow), int(improve), found))
+  # The variant of the plain loss has no name beside those of its policies.
+  plain = (
+    {'bc'} if len({step[0] for step in steps}) > 1 else {s[0] for s in steps}
+  )
   rows = []
   for variant, grow, improve, found in sorted(steps, key=lambda s: s[:3]):
     rows.append(
       (
-        f'{variant}, G={grow}, I={improve}',
+        policy_names.of_step(
+          'bc', grow, improve, '' if variant in plain else variant
+        ),
         f'{found["samples"]:,}',
         table.percent(found['fraction']),
         f'{found["sources_without_samples"]:,}',

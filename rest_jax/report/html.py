@@ -6,7 +6,7 @@ a sample can run or load anything, and every text is escaped.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -23,12 +23,16 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.report import (
   drawing,
   exhibits,
+  result_tables,
   side_by_side,
   table,
 )
 from rest_jax.report import samples as samples_lib
 from rest_jax.runtime import visible
 from rest_jax.storage import files
+
+# Makes the table of one split.
+_Kind = Callable[[results_lib.Results, str], table.Cells | None]
 
 _WEB = pathlib.Path(__file__).parent / 'web'
 
@@ -40,7 +44,7 @@ class Highlight:
   Attributes:
     label: what it is.
     value: the number.
-    note: what it is to be held against.
+    note: what it is to be compared with.
   """
 
   label: str
@@ -63,7 +67,8 @@ class Page:
     trust_tables: likewise tables.
     training: figures of the trainings.
     samples: to browse; None where no evaluation holds samples.
-    costs: time and cost by stage.
+    times: where the time of stages went, in brief.
+    costs: likewise of every stage, with its work.
     commands: that make the run again.
     versions: of what it runs with.
     listings: names and texts of the configuration.
@@ -79,6 +84,7 @@ class Page:
   trust_tables: Sequence[table.Cells] = ()
   training: Sequence[exhibits.Exhibit] = ()
   samples: samples_lib.Samples | None = None
+  times: table.Cells | None = None
   costs: table.Cells | None = None
   commands: Sequence[str] = ()
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -86,22 +92,39 @@ class Page:
 
   @property
   def highlights(self) -> list[Highlight]:
-    """What to know first: the policy of the best reward against BC."""
-    split = self.results.splits[0]
-    variants = self.results.of_split(split)
-    policies = [v for v in variants if not v.control] or variants
-    best = max(policies, key=lambda variant: variant.reward.mean)
-    found = [_highlight(f'Reward ×100, {split}', best, 'reward')]
-    searched = best.outputs.get(best.decode.text)
-    if searched is not None and searched.human is not None:
-      label = f'Its human score ×100, {best.decode.text} outputs'
-      found.append(_highlight(label, searched, 'human'))
-    if best.human is not None:
-      found.append(_highlight('Its human score ×100, samples', best, 'human'))
-    for name, label in (('bleu', 'Its BLEU'), ('chrf', 'Its chrF')):
-      if getattr(best, name) is not None:
-        found.append(_highlight(label, best, name))
-    return found
+    """Numbers of the recommended policy by greedy (or beam) outputs."""
+    shown = self._recommended
+    measured = shown.outputs.get(shown.text, shown)
+    return [
+      _highlight(label, measured, name)
+      for name, label in (
+        ('human', f'{self.results.rater.capitalize()} ×100'),
+        ('reward', 'Reward ×100'),
+        ('bleu', 'BLEU'),
+        ('chrf', 'chrF'),
+      )
+      if getattr(measured, name) is not None
+    ]
+
+  @property
+  def highlighted(self) -> str:
+    """Whose numbers the highlights are."""
+    shown = self._recommended
+    what = f'{shown.text} output' if shown.text in shown.outputs else 'scores'
+    whose = 'Its' if self.results.verdict else f'{shown.name}:'
+    return f'{whose} {what} on {shown.split}'
+
+  @property
+  def _recommended(self) -> results_lib.Variant:
+    """The recommended policy on test, or the first split."""
+    results = self.results
+    split = 'test' if 'test' in results.splits else results.splits[0]
+    variants, verdict = results.of_split(split), results.verdict
+    if verdict is not None:
+      variants = [
+        v for v in variants if v.name == verdict.recommended
+      ] or variants
+    return max(variants, key=lambda variant: variant.reward.mean)
 
 
 def write(page: Page, path: str | os.PathLike[str]) -> None:
@@ -112,27 +135,24 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
     path: the file.
   """
   results = page.results
+
+  def tables(*kinds: _Kind) -> list[table.Cells]:
+    # First those of test, of which the verdict is.
+    splits = sorted(results.splits, key=lambda split: split != 'test')
+    found = [kind(results, split) for kind in kinds for split in splits]
+    return [cells for cells in found if cells is not None]
+
   text = _render(
     'page.html',
     page=page,
-    policies=[
-      cells
-      for split in results.splits
-      for cells in (
-        table.policies(results, split),
-        table.by_decode(results, split),
-        table.across_seeds(results, split),
-      )
-      if cells is not None
-    ],
-    diagnostics=[
-      cells
-      for split in results.splits
-      for cells in [table.diagnostics(results, split)]
-      if cells is not None
-    ],
+    verdict=result_tables.verdict(results),
+    policies=tables(
+      result_tables.gains, result_tables.across_seeds, result_tables.levels
+    ),
+    decodes=tables(result_tables.by_decode),
+    diagnostics=tables(result_tables.diagnostics),
     figures=exhibits.of_results(results),
-    note=_note(results),
+    note=' '.join(result_tables.notes(results)),
     samples=None if page.samples is None else page.samples.content(),
   )
   _write(text, path)
@@ -188,10 +208,6 @@ def _render(template: str, **values: Any) -> str:
   )
 
 
-def _note(results: results_lib.Results) -> str:
-  return ' '.join(table.notes(results)).replace('\n', ' ')
-
-
 def _highlight(
   label: str, variant: results_lib.Variant | outputs_lib.Output, name: str
 ) -> Highlight:
@@ -200,12 +216,8 @@ def _highlight(
   shown = table.estimate(value) if is_estimate else table.number(value)
   prefix = '' if name == 'reward' else f'{name}_'
   difference = getattr(variant, f'{prefix}difference_to_bc')
-  notes = []
-  if isinstance(variant, results_lib.Variant) and name == 'reward':
-    notes.append(variant.name)
-  if difference is not None:
-    notes.append(f'{table.difference(difference)} to BC')
-  return Highlight(label=label, value=shown, note=', '.join(notes))
+  note = '' if difference is None else f'{table.difference(difference)} over BC'
+  return Highlight(label=label, value=shown, note=note)
 
 
 def _finalize(value: Any) -> Any:

@@ -49,18 +49,20 @@ def write(
   directory = run.model_dir / 'report'
   evaluations = _evaluations(run, names)
   judged = _judged(run, evaluations)
+  stages = finished(run, names)
   page = html.Page(
     title=f'{results.task}, {run.model_dir.resolve().name}',
     facts=_facts(run),
     results=results,
-    stage_warnings=gather_stages.warnings(finished(run, names)),
+    stage_warnings=gather_stages.warnings(stages),
     grown=_grown(run, directory),
     kept=gather_stages.kept(run.model_dir),
     trust=_trust(run, judged, names),
     trust_tables=_trust_tables(run, judged),
     training=_training(names),
     samples=_samples(run, evaluations),
-    costs=gather_stages.costs(finished(run, names)),
+    times=gather_stages.times(stages, is_brief=True),
+    costs=gather_stages.times(stages),
     commands=_commands(run),
     versions=_versions(),
     listings=_listings(run.model_dir),
@@ -130,7 +132,7 @@ def _facts(run: rest.Layout) -> dict[str, str]:
       f'{found["num_rows"]:,} rows, {found["num_sources"]:,} sources'
     )
     facts['sampling'] = (
-      f'{found["num_samples_per_source"]} a source at temperature '
+      f'{found["num_samples_per_source"]} samples per source at temperature '
       f'{found["temperature"]:g}'
     )
     facts['device'] = f'{found["platform"]}, {found["dtype"]}'

@@ -1,4 +1,4 @@
-"""Figures that hold the reward against an independent judge."""
+"""Figures that compare the reward with an independent judge."""
 
 from __future__ import annotations
 
@@ -58,24 +58,32 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
     )
   shades = drawing.shades(results.variants)
   order = sorted(shown, key=lambda gain: gain.reward.mean)
+  rater = results.rater
   figure, grid = drawing.panels(
-    f'{results.task}: gain in reward and in judge score', 1, 2, 3.3
+    f'{results.task}: gain in reward and in {rater} score',
+    1,
+    2,
+    drawing.WIDTH / 2,
   )
   figure.set_figheight(max(0.32 * len(order) + 1.0, 2.4))
   places = np.arange(len(order))
   for axes, field, label in (
-    (grid[0][0], 'reward', 'reward minus that of BC (×100)'),
-    (grid[0][1], 'judge', 'judge minus that of BC (×100)'),
+    (grid[0][0], 'reward', 'gain in reward (×100)'),
+    (grid[0][1], 'judge', f'gain in {rater} score (×100)'),
   ):
     differences = [getattr(gain, field) for gain in order]
-    axes.barh(
+    bars = axes.barh(
       places,
       [difference.mean for difference in differences],
       xerr=[difference.stderr for difference in differences],
       height=0.72,
       color=[shades[gain.policy.name] for gain in order],
-      error_kw={'ecolor': drawing.INK, 'elinewidth': 1, 'capsize': 2},
+      hatch=[drawing.hatch(gain.policy) for gain in order],
+      edgecolor='white',
+      linewidth=0,
+      error_kw={'ecolor': drawing.INK, 'elinewidth': 1.2, 'capsize': 2},
     )
+    drawing.outline_errors(bars.errorbar)
     axes.axvline(0, color=drawing.INK, linewidth=0.8)
     axes.set_yticks(places, [gain.policy.name for gain in order])
     axes.grid(visible=False, axis='y')
@@ -128,7 +136,7 @@ def judged_rewards(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
   shades = drawing.purples(len(groups))
   for place, ((_, rewards), shade) in enumerate(
@@ -145,6 +153,7 @@ def judged_rewards(
       whiskerprops={'color': drawing.INK},
       capprops={'color': drawing.INK},
     )
+    drawing.outline(boxes['medians'][:1])
     boxes['boxes'][0].set(facecolor=shade, edgecolor='none', alpha=0.8)
   names = [f'{name}\n({len(rewards):,})' for name, rewards in groups]
   axes.set_xticks(range(len(groups)), names, fontsize=8)

@@ -2,7 +2,7 @@
 
 from rest_jax.evaluation import results as results_lib
 from rest_jax.models import network
-from rest_jax.report import table
+from rest_jax.report import result_tables
 
 _HEADER = """---
 library_name: transformers
@@ -38,7 +38,8 @@ def render(
   name = results.task if results else 'Policy'
   measured = 'Not measured.'
   if results:
-    measured = f'All policies of the run:\n\n```\n{table.render(results)}\n```'
+    text = result_tables.render(results.shown)
+    measured = f'All policies of the run:\n\n```\n{text}\n```'
   sizes = (
     f'{num_params:,} parameters: {config.num_encoder_layers} + '
     f'{config.num_decoder_layers} layers of width {config.emb_dim}, '

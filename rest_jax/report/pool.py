@@ -56,7 +56,7 @@ def variants(
         previous=before,
       )
       pooled = dataclasses.replace(
-        _renamed(pooled),
+        pooled,
         outputs=pool_outputs(
           [variant.outputs for variant in of_seeds],
           outputs,
@@ -101,16 +101,6 @@ def _with_people(
 def _evaluation(run: rest.Layout, number: int, split: str) -> pathlib.Path:
   """Returns the evaluation's folder of one of the run's policies."""
   return run.evaluation(run.reported()[number], split).folder
-
-
-def _renamed(variant: results_lib.Variant) -> results_lib.Variant:
-  """Names a control after the mean temperature of the seeds."""
-  if variant.control != results_lib.EQUAL_ENTROPY:
-    return variant
-  name = results_lib.control_name(variant.control, variant.decode.temperature)
-  # The name may end with that of the variant.
-  suffix = variant.name.partition(' T=')[2].partition(' ')[2]
-  return dataclasses.replace(variant, name=f'{name} {suffix}'.strip())
 
 
 Outputs = Mapping[str, outputs_lib.Scores]

@@ -1,11 +1,11 @@
 """The answers of a reward to probes, as a table for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 
+from rest_jax.report import table
 from rest_jax.rewards import probe_results
 
-_GAP = '  '
 # Of agreement, so that lines stay readable: those within a source are three.
 _STATISTICS_PER_TABLE = 3
 
@@ -41,10 +41,10 @@ def render(
   ]
   if tested:
     header = ('probe', 'cases', 'R(reference) > R(changed), %', 'mean drop')
-    blocks.append(columns([header, *tested]))
+    blocks.append(table.columns([header, *tested]))
   if controls:
     header = ('control', 'cases', '', 'mean |change|')
-    blocks.append(columns([header, *controls]))
+    blocks.append(table.columns([header, *controls]))
   blocks.append('\n'.join(_verdict(report, minimum)))
   return '\n\n'.join(blocks)
 
@@ -76,7 +76,7 @@ def _agreement(report: probe_results.Report) -> list[str]:
         for reward, found in rewards.items()
       ]
       head = f'{title}\n' if start == 0 else ''
-      blocks.append(head + columns(rows))
+      blocks.append(head + table.columns(rows))
   if report.weights:
     shown = ', '.join(f'{n} {w:.3g}' for n, w in report.weights.items())
     blocks.append(f'weights that order the dev ratings best: {shown}')
@@ -121,21 +121,3 @@ def _share(answer: probe_results.Probed) -> str:
 
 def _number(value: float | None) -> str:
   return '-' if value is None else f'{value:.3f}'
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-  """Aligns cells: the first column to the left, the others to the right.
-
-  Args:
-    rows: cells of the header, then of each line.
-
-  Returns:
-    The lines, with a rule under the header.
-  """
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for first, *others in rows:
-    cells = [first.ljust(widths[0])]
-    cells += [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
-    lines.append(_GAP.join(cells))
-  return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:]])

@@ -3,7 +3,7 @@
 from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import scores
-from rest_jax.report import probe_table
+from rest_jax.report import table
 from rest_jax.runtime import visible
 
 _MISSING = '-'
@@ -27,7 +27,7 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
     shown = _MISSING if mean is None else f'{mean.mean:.2f} ± {mean.stderr:.2f}'
     sources = str(people.sources(split, policy))
     rows.append((visible.text(name), split, sources, shown))
-  lines = [probe_table.columns(rows), '']
+  lines = [table.columns(rows), '']
   lines.append(
     f'{len(people.ratings):,} ratings ({people.kind}) by '
     + ', '.join(map(visible.text, agreement.raters))

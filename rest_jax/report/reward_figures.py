@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rest_jax.evaluation import policy_names
 from rest_jax.report import distributions, drawing
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib
 
-_BEFORE = '#cbc9e2'
+_BEFORE = '#b9b5da'
 
 
 def reward_histogram(
@@ -29,7 +30,7 @@ def reward_histogram(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
   axes.stairs(
     distribution.counts, 100 * distribution.edges, fill=True, color=_BEFORE
@@ -65,10 +66,10 @@ def kept_rewards(
   Returns:
     The figure, a panel for each entry.
   """
-  columns = min(len(kept), 3)
+  columns = min(len(kept), 2)
   rows = -(-len(kept) // columns)
-  figure, grid = drawing.panels(title, rows, columns, 3.2)
-  figure.set_figheight(2.6 * rows)
+  figure, grid = drawing.panels(title, rows, columns, drawing.WIDTH / 2)
+  figure.set_figheight(1.9 * rows)
   shades = drawing.purples(len(kept))
   for axes in grid.flat[len(kept) :]:
     axes.set_axis_off()
@@ -100,21 +101,24 @@ def training_rewards(
   Returns:
     The figure.
   """
-  figure, grid = drawing.panels(title, 1, 1, 5.2)
+  figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
-  shades = drawing.purples(len(curves))
+  # Supervised learning is grey, as in all figures.
+  is_bc = {name: policy_names.family(name).startswith('BC') for name in curves}
+  shades = iter(drawing.purples(len(curves) - sum(is_bc.values())))
   for index, (name, (steps, rewards)) in enumerate(curves.items()):
     axes.plot(
       np.asarray(steps),
       np.asarray(rewards),
-      color=shades[index],
+      color=drawing.GREY if is_bc[name] else next(shades),
+      linestyle='--' if is_bc[name] else '-',
       linewidth=1.2,
       marker=drawing.MARKERS[index % len(drawing.MARKERS)],
       markersize=4,
       label=name,
     )
   axes.set_xlabel('training steps', fontsize=9)
-  axes.set_ylabel('sampled validation reward (×100)', fontsize=9)
+  axes.set_ylabel('validation reward (×100)', fontsize=9)
   drawing.legend_below(figure, grid)
   return figure
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rest_jax import rest, types
 from rest_jax.data import sample_store
-from rest_jax.evaluation import costs
+from rest_jax.evaluation import costs, policy_names
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import cost as online_cost
@@ -48,7 +48,7 @@ def gather(run: rest.Layout) -> list[costs.Reached]:
       if step.improve_step == 1:
         total += _grow(run, step.grow_step)
       total += _trained(step, run.context.policy)
-      name = f'G={step.grow_step}, I={step.improve_step}'
+      name = policy_names.of_step('bc', step.grow_step, step.improve_step)
       cost, online = total, costs.first_with(reward, course)
     reached.append(
       costs.Reached(policy=name, reward=reward, cost=cost, online=online)

@@ -71,7 +71,7 @@ class SideBySide:
     """What the numbers are."""
     first = next(iter(self.folders))
     return (
-      'Reward and human ×100, ± one standard error clustered by source. '
+      'Reward and judge ×100, ± one standard error clustered by source. '
       f'Differences to {first} are paired by source; p is two-sided, normal, and '
       'not corrected for the number of comparisons.'
     )
@@ -133,7 +133,7 @@ def figure(side: SideBySide, measure: Measure) -> figure_lib.Figure:
   """
   labels = list(measure.rows)
   drawn, grid = drawing.panels(
-    f'{side.task}, {measure.split}: {measure.name}', 1, 1, 6.4
+    f'{side.task}, {measure.split}: {measure.name}', 1, 1, drawing.WIDTH
   )
   drawn.set_figheight(max(0.5 * len(labels) + 0.9, 2.2))
   axes = grid[0][0]

@@ -7,7 +7,7 @@ from typing import Any
 from absl import logging
 
 from rest_jax import rest
-from rest_jax.evaluation import costs, metrics
+from rest_jax.evaluation import costs, metrics, policy_names
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import agreement, rating_config, scores
@@ -20,6 +20,7 @@ from rest_jax.report import (
   index_page,
   probe_table,
   rating_table,
+  result_tables,
   table,
 )
 from rest_jax.report import run_costs as costs_stage
@@ -60,17 +61,24 @@ def write(run: rest.Layout) -> str:
     ),
     sealed=True,
   )
-  figures.write_all(results, run.model_dir / 'report')
-  names = {step: policy_name(run, step) for step in run.reported()}
-  page = index_page.write(run, results, names)
-  text = table.render(
-    results, gather_stages.warnings(index_page.finished(run, names))
-  )
+  shown = results.shown
+  figures.write_all(shown, run.model_dir / 'report')
+  names = {
+    step: policy_name(run, step).removesuffix(results.shared_variant)
+    for step in run.reported()
+  }
+  page = index_page.write(run, shown, names)
+  stages = index_page.finished(run, names)
+  more = []
   if run.experiment.online is not None:
     reached = costs_stage.gather(run)
     if reached:
       costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
-      text += '\n\n' + cost_table.render(reached)
+      more.append(cost_table.render(reached))
+  times = gather_stages.times(stages, is_brief=True)
+  if times is not None:
+    more.append(table.lines(times))
+  text = result_tables.render(shown, gather_stages.warnings(stages), more)
   terminal.show(text)
   if people.ratings:
     measured = agreement.measure(people.ratings, people.kind)
@@ -265,25 +273,17 @@ def _rated(step, split, policy, people, bc) -> dict[str, Any]:
 def policy_name(run: rest.Layout, step: base.PolicyStage) -> str:
   """Returns how results call a policy of a run."""
   experiment = run.experiment
-  loss = _loss(run, step)
   if step.is_bc:
-    return results_lib.variant_name(loss, 0, 0)
+    return policy_names.of_step('bc', 0, 0)
+  # Those of several variants stand in one file.
+  loss = experiment.improve.loss.name
+  variant = '' if experiment.variant_name == loss else experiment.variant_name
   if step.control:
-    temperature = step.temperature()
-    if temperature is None:
-      temperature = experiment.evaluate.decode.temperature
-    name = results_lib.control_name(step.control, temperature)
-    # Those of several variants stand in one file.
-    is_default = experiment.variant_name == loss
-    return name if is_default else f'{name} {experiment.variant_name}'
-  if step.is_online:
-    name = loss.upper()
-  else:
-    name = results_lib.variant_name(loss, step.grow_step, step.improve_step)
-  # Variants of one loss are told apart by the name that the user gave.
-  if experiment.variant_name != experiment.improve.loss.name:
-    name = f'{name} {experiment.variant_name}'
-  return name
+    beside = variant or ('' if loss == 'bc' else loss.upper())
+    return policy_names.of_control(step.control, beside)
+  return policy_names.of_step(
+    _loss(run, step), step.grow_step, step.improve_step, variant
+  )
 
 
 def _loss(run, step) -> str:

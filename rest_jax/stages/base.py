@@ -138,7 +138,7 @@ class PolicyStage(Stage):
   """A stage after which there is one more policy to evaluate."""
 
   is_online: ClassVar[bool] = False
-  # Which control it is, see `results.CONTROLS`; '' for none.
+  # Which control it is, see `policy_names.CONTROLS`; '' for none.
   control: ClassVar[str] = ''
 
   @property

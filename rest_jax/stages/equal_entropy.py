@@ -20,7 +20,7 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store
-from rest_jax.evaluation import results
+from rest_jax.evaluation import policy_names
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -62,7 +62,7 @@ class EqualEntropy(base.PolicyStage):
 
   run_mode = 'evaluate'
   pattern = 'equal_entropy'
-  control = results.EQUAL_ENTROPY
+  control = policy_names.EQUAL_ENTROPY
 
   @property
   def policy_name(self) -> str:

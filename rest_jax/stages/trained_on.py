@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from rest_jax.evaluation import results
+from rest_jax.evaluation import policy_names
 from rest_jax.stages import base
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import context as context_lib
@@ -39,7 +39,7 @@ class TrainedOn(bc_stage.BC):
   run_mode = 'evaluate'
   pattern = 'bc_trained_on'
   own_name = 'bc_trained_on'
-  control = results.TRAINED_ON
+  control = policy_names.TRAINED_ON
 
   @property
   def inputs(self) -> dict[str, base.Stage]:

@@ -88,18 +88,19 @@ def test_variants_share_what_is_before_them(tmp_path):
 
   results = compare.run(compared, build=build, model_dir=tmp_path)
   page = page_reader.read(tmp_path / 'report' / 'index.html')
-  header, *rows = page.tables[f'{results.task}, validation']
+  header, *rows = page.tables[f'{results.task}, validation: levels']
   pooled = results.of_split('validation')
-  assert [row[0] for row in rows] == [variant.name for variant in pooled]
+  rows = rows[len(pooled) + 2 :]  # Of samples.
+  assert [row[0].strip() for row in rows] == [v.name for v in pooled]
   column = header.index('reward')
   assert [row[column].split(' ')[0] for row in rows] == [
     f'{variant.reward.mean:.2f}' for variant in pooled
   ]
   validation = results.of_split('validation')
   assert [variant.name for variant in validation] == [
-    'BC (G=0, I=0)',
-    'BC (G=1, I=1) plain',
-    'REWARD_WEIGHTED_BC (G=1, I=1) weighted',
+    'BC',
+    'ReST G1 I1 (plain)',
+    'ReST G1 I1 (weighted)',
   ]
   assert all(variant.seeds == (0, 5) for variant in validation)
   # One BC and Grow a seed; other seeds, other policies; one data set.

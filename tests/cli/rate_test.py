@@ -53,8 +53,8 @@ def test_items_are_samples_of_the_stored_evaluations(run):
   pairs = run.data.pairs('validation')
   for item in items:
     assert item.source == pairs.source_text(item.source_id)
-  assert items[0].first_name == 'BC (G=0, I=0)'
-  assert items[0].second_name == 'BC (G=2, I=2)'
+  assert items[0].first_name == 'BC'
+  assert items[0].second_name == 'ReST G2 I2'
   # More of them contain the fewer.
   more = rate.items(rating_run(run, 'RatingConfig.num_items=20'))
   assert more[:_ITEMS] == items
@@ -64,7 +64,7 @@ def test_items_are_samples_of_the_stored_evaluations(run):
 def test_policies_are_named_by_their_folders(run):
   chosen = "RatingConfig.policies=('improve_2_2', 'bc')"
   items = rate.items(rating_run(run, chosen, "RatingConfig.split='test'"))
-  assert items[0].first_name == 'BC (G=2, I=2)'
+  assert items[0].first_name == 'ReST G2 I2'
   assert {item.split for item in items} == {'test'}
   with pytest.raises(ValueError, match=r"two of bc, improve_1_1.* got 'best'"):
     rate.items(rating_run(run, "RatingConfig.policies=('best', 'bc')"))
@@ -118,7 +118,7 @@ def test_ratings_are_human_where_there_is_no_judge(run, tmp_path, capsys):
   found = {v.name: v for v in results.of_split('validation')}
   first, second = np.array(scores, float).T
   means = (first + np.maximum(first - 1, 0)) / 2
-  bc, last = found['BC (G=0, I=0)'], found['BC (G=2, I=2)']
+  bc, last = found['BC'], found['ReST G2 I2']
   assert bc.human.mean == pytest.approx(100 * means.mean() / 6)
   # As many ratings of each source: the error is that of the sources' means.
   stderr = means.std(ddof=1) / np.sqrt(_ITEMS)
@@ -131,7 +131,7 @@ def test_ratings_are_human_where_there_is_no_judge(run, tmp_path, capsys):
   assert last.human_difference_to_bc.stderr == pytest.approx(
     100 * difference.std(ddof=1) / np.sqrt(_ITEMS) / 6
   )
-  assert found['BC (G=1, I=1)'].human is None
+  assert found['ReST G1 I1'].human is None
   assert all(v.human is None for v in results.of_split('test'))
   printed = capsys.readouterr().out
   assert f'{bc.human.mean:.2f} ± {bc.human.stderr:.2f}' in printed
@@ -148,14 +148,14 @@ def test_ratings_of_several_seeds_are_pooled(run, tmp_path):
     (variant.split, variant.name): variant for variant in pool.variants(copies)
   }
   # Bo gave BC 0 and 2, Anna 0 and 3; both gave the last policy 6 and 3.
-  bc = found['validation', 'BC (G=0, I=0)']
-  last = found['validation', 'BC (G=2, I=2)']
+  bc = found['validation', 'BC']
+  last = found['validation', 'ReST G2 I2']
   assert bc.human.mean == pytest.approx(100 * (0 + 0 + 3 + 2) / 4 / 6)
   assert bc.human_difference_to_bc is None
   assert last.human.mean == pytest.approx(100 * 4.5 / 6)
   assert last.human_difference_to_bc.mean == pytest.approx(100 * 3.25 / 6)
-  assert found['validation', 'BC (G=1, I=1)'].human is None
-  assert found['test', 'BC (G=0, I=0)'].human is None
+  assert found['validation', 'ReST G1 I1'].human is None
+  assert found['test', 'BC'].human is None
 
 
 def test_an_exact_judge_stays_the_judge(run, tmp_path, capsys):
@@ -165,7 +165,7 @@ def test_an_exact_judge_stays_the_judge(run, tmp_path, capsys):
   copy.report()
   assert results_lib.read(copy.model_dir / 'results.json') == before
   # People's ratings are shown beside.
-  assert 'BC (G=2, I=2)    validation       12  100.00 ± 0.00' in (
+  assert 'ReST G2 I2       validation       12  100.00 ± 0.00' in (
     capsys.readouterr().out
   )
 
@@ -178,8 +178,8 @@ def test_ratings_of_other_weights_do_not_count(run, tmp_path):
   copy.report()
   results = results_lib.read(copy.model_dir / 'results.json')
   found = {v.name: v.human for v in results.of_split('validation')}
-  assert found['BC (G=0, I=0)'] is not None
-  assert found['BC (G=2, I=2)'] is None
+  assert found['BC'] is not None
+  assert found['ReST G2 I2'] is None
 
 
 def test_the_export_is_written_when_the_page_ends(

@@ -149,7 +149,7 @@ class TestWarning:
 
   def test_the_line_has_all_that_fell(self):
     line = hacking.warning(
-      'BC (G=1, I=2), test',
+      'ReST G1 I2, test',
       self.RISE,
       {
         'BLEU': metrics.Difference(-2.5, 0.25),
@@ -158,7 +158,7 @@ class TestWarning:
       },
     )
     assert line == (
-      'BC (G=1, I=2), test: reward +4.00 ± 0.50 over BC, but BLEU -2.50 ± '
+      'ReST G1 I2, test: reward +4.00 ± 0.50 over BC, but BLEU -2.50 ± '
       '0.25, human -3.00 ± 1.00: it may exploit the reward'
     )
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rest_jax.evaluation import metrics, outputs
+from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
 
 # Every field that readers of the file rely on.
@@ -17,7 +17,7 @@ DOCUMENTED = {
   'task': 'demo',
   'variants': [
     {
-      'name': 'BC (G=0, I=0)',
+      'name': 'BC',
       'loss': 'bc',
       'grow': 0,
       'improve': 0,
@@ -70,7 +70,7 @@ def make_variant(grow=1, improve=2, split='validation', **fields):
   """A full entry; `fields` replace its own."""
   loss = fields.pop('loss', 'bc')
   full = {
-    'name': results_lib.variant_name(loss, grow, improve),
+    'name': policy_names.of_step(loss, grow, improve),
     'filter': results_lib.Filter(kind='fixed', value=0.8),
     'seed': 3,
     'decode': results_lib.Decode(temperature=0.8, samples_per_source=4),
@@ -128,7 +128,9 @@ class TestRoundTrip:
     results_lib.write(path, results_lib.read(path))
     assert path.read_bytes() == first
     content = json.loads(first)
-    assert list(content)[:4] == ['schema', 'task', 'variants', 'warnings']
+    assert list(content)[:-1] == [
+      'schema', 'verdict', 'recommended', 'task', 'variants', 'warnings',
+    ]  # fmt: skip
     assert list(content['variants'][1]['best_of_n']) == ['1', '2', '16']
     assert content['variants'][0]['human'] is None
 
@@ -148,9 +150,7 @@ class TestRoundTrip:
     assert read == variant
     assert type(read.seed) is int and type(read.bleu) is float
 
-  def test_names(self):
-    assert results_lib.variant_name('bc', 0, 0) == 'BC (G=0, I=0)'
-    assert results_lib.variant_name('gold_p', 1, 2) == 'GOLD_P (G=1, I=2)'
+  def test_bc(self):
     assert make_variant(0, 0).is_bc
     assert not make_variant(1, 0).is_bc and not make_variant(0, 1).is_bc
     # The online baseline has no steps either.
@@ -177,10 +177,8 @@ class TestRoundTrip:
 
   def test_controls_follow_bc_and_are_not_bc(self):
     controls = [
-      make_variant(
-        0, 0, name=results_lib.control_name(control, 0.525), control=control
-      )
-      for control in results_lib.CONTROLS
+      make_variant(0, 0, name=policy_names.of_control(control), control=control)
+      for control in policy_names.CONTROLS
     ]
     results = results_lib.Results(
       task='demo',
@@ -192,13 +190,43 @@ class TestRoundTrip:
       ),
     )
     assert [v.name for v in results.variants] == [
-      'BC (G=0, I=0)',
-      'BC at T=0.53',
+      'BC',
+      'BC at equal entropy',
       'BC trained on',
-      'PPO (G=0, I=0)',
-      'BC (G=1, I=2)',
+      'PPO',
+      'ReST G1 I2',
     ]
     assert [v.is_bc for v in results.variants] == [True, *4 * [False]]
+
+
+class TestShown:
+  def test_a_loss_is_said_where_another_stands_beside_it(self):
+    gold = [
+      make_variant(1, 1, loss='gold'),
+      make_variant(0, 0, name='BC trained on (GOLD)', control='trained on'),
+    ]
+    alone = results_lib.Results(
+      task='demo', variants=(*gold, make_variant(0, 0))
+    )
+    assert alone.shared_variant == ' (GOLD)'
+    assert [v.name for v in alone.shown.variants] == [
+      'BC', 'BC trained on', 'ReST G1 I1',
+    ]  # fmt: skip
+    beside = alone.updated([make_variant(1, 1)])
+    assert beside.shared_variant == '' and beside.shown == beside
+
+  def test_people_rate_samples_alone(self):
+    judged = make_variant(
+      outputs={'greedy': make_output(), 'samples': make_output()}
+    )
+    rated = make_variant(
+      outputs={'greedy': make_output(human=None), 'samples': make_output()}
+    )
+    assert (judged.rater, rated.rater) == ('judge', 'human')
+    of_rated = results_lib.Results(task='demo', variants=(rated,))
+    assert of_rated.rater == 'human'
+    unrated = make_variant(human=None)
+    assert results_lib.Results(task='demo', variants=(unrated,)).rater == ''
 
 
 class TestWarnings:
@@ -211,7 +239,7 @@ class TestWarnings:
     )
     content = results_lib.to_json(results)
     (line,) = content['warnings']
-    assert line.startswith('BC (G=1, I=2), validation: reward +6.90 ± 0.15')
+    assert line.startswith('ReST G1 I2, validation: reward +6.90 ± 0.15')
     assert 'chrF -3.00 ± 0.50' in line
     content['warnings'] = ['an old one']
     assert results_lib.from_json(content).warnings == (line,)
@@ -223,17 +251,17 @@ class TestWarnings:
     [
       ('bleu_difference_to_bc', 'BLEU'),
       ('chrf_difference_to_bc', 'chrF'),
-      ('human_difference_to_bc', 'human'),
+      ('human_difference_to_bc', 'judge'),
     ],
   )
   def test_each_measure_outside_of_the_reward_counts(self, field, name):
-    assert make_variant().warnings == ()
-    (line,) = make_variant(**{field: self.FALL}).warnings
+    assert make_variant().warning is None
+    line = make_variant(**{field: self.FALL}).warning
     assert f'but {name} -3.00' in line
     fell = make_variant(
       difference_to_bc=metrics.Difference(-1.0, 0.1), **{field: self.FALL}
     )
-    assert fell.warnings == ()
+    assert fell.warning is None
 
   def test_with_outputs_the_same_decode_is_compared(self):
     rise, fall = metrics.Difference(4.0, 0.5), self.FALL
@@ -243,18 +271,29 @@ class TestWarnings:
     }
     # The fields of the entry itself are of different decodes.
     fields = {'difference_to_bc': rise, 'bleu_difference_to_bc': fall}
-    assert make_variant(**fields).warnings
-    assert make_variant(**fields, outputs=apart).warnings == ()
+    assert make_variant(**fields).warning
+    assert make_variant(**fields, outputs=apart).warning is None
     together = {
       **apart,
       'greedy': make_output(difference_to_bc=rise, bleu_difference_to_bc=fall),
     }
-    (line,) = make_variant(**fields, outputs=together).warnings
-    assert line.startswith('BC (G=1, I=2), validation, greedy: reward +4.00')
+    line = make_variant(**fields, outputs=together).warning
+    assert line.startswith('ReST G1 I2, validation, greedy: reward +4.00')
     control = make_variant(
       0, 0, control='trained on', outputs=together, **fields
     )
-    assert control.warnings == ()
+    assert control.warning is None
+
+  def test_one_a_policy_and_of_the_first_split(self):
+    results = results_lib.Results(
+      task='demo',
+      variants=tuple(
+        make_variant(split=split, chrf_difference_to_bc=self.FALL)
+        for split in ('test', 'validation')
+      ),
+    )
+    (line,) = results.warnings
+    assert line.startswith('ReST G1 I2, validation: ')
 
 
 @pytest.mark.parametrize(
@@ -281,10 +320,10 @@ class TestOrderAndMerging:
     assert a == b
     assert a.splits == ('validation', 'test', 'other')
     assert [v.name for v in a.of_split('test')][:4] == [
-      'BC (G=1, I=1)',
-      'BVMPO (G=1, I=1)',
-      'GOLD (G=1, I=1)',
-      'BC (G=1, I=2)',
+      'ReST G1 I1',
+      'ReST G1 I1 (BVMPO)',
+      'ReST G1 I1 (GOLD)',
+      'ReST G1 I2',
     ]
 
   def test_update_replaces_by_name_and_split(self, tmp_path):
@@ -300,21 +339,26 @@ class TestOrderAndMerging:
     )
     assert results == results_lib.read(path)
     assert [(v.key, v.reward.mean) for v in results.variants] == [
-      (('BC (G=0, I=0)', 'validation'), 77.8),
-      (('BC (G=1, I=2)', 'validation'), 80.0),
-      (('BC (G=1, I=2)', 'test'), 77.8),
+      (('BC', 'validation'), 77.8),
+      (('ReST G1 I2', 'validation'), 80.0),
+      (('ReST G1 I2', 'test'), 77.8),
     ]
 
-  def test_a_control_replaces_that_of_another_temperature(self):
-    def control(temperature, suffix=''):
-      name = results_lib.control_name('equal entropy', temperature) + suffix
-      return make_variant(0, 0, name=name, control='equal entropy')
-
-    results = results_lib.Results(
-      task='demo', variants=(control(0.52), control(0.6, ' dpo'))
-    )
-    names = [v.name for v in results.updated([control(0.55)]).variants]
-    assert names == ['BC at T=0.55', 'BC at T=0.60 dpo']
+  def test_entries_of_version_0_1_are_replaced_under_their_new_names(
+    self, tmp_path
+  ):
+    path = tmp_path / 'results.json'
+    old = [
+      make_variant(0, 0, name='BC (G=0, I=0)'),
+      make_variant(0, 0, name='BC at T=0.52', control='equal entropy'),
+      make_variant(1, 1, name='BC (G=1, I=1)'),
+    ]
+    results_lib.write(path, results_lib.Results(task='demo', variants=old))
+    new = [make_variant(1, 1), make_variant(1, 1, loss='gold')]
+    results = results_lib.update(path, 'demo', new)
+    assert [v.name for v in results.variants] == [
+      'BC', 'BC at equal entropy', 'ReST G1 I1', 'ReST G1 I1 (GOLD)',
+    ]  # fmt: skip
 
   def test_another_task_is_refused_and_nothing_written(self, tmp_path):
     path = tmp_path / 'results.json'

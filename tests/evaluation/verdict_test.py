@@ -1,138 +1,190 @@
-"""Warnings of a policy from differences that are made up, decode by decode."""
+"""The verdict in one sentence, from differences to BC that are made up."""
 
 import pytest
 
 from rest_jax.evaluation import metrics, outputs, verdict
+from rest_jax.evaluation import results as results_lib
 
-NAME = 'BC (G=1, I=3), validation'
-# The names of measures as fields of an output.
 FIELDS = {name: prefix for prefix, name in outputs.MEASURES.items()}
 
 
-def output(distinct=1.0, **differences):
-  """Outputs of a policy, with (mean, stderr) of its differences to BC."""
-  return outputs.Output(
-    reward=metrics.Estimate(70.0, 0.5),
-    bleu=40.0,
-    chrf=60.0,
-    distinct=distinct,
-    **{
-      f'{FIELDS[name]}difference_to_bc': metrics.Difference(*difference)
-      for name, difference in differences.items()
+def policy(name, greedy, samples=None, *, split='validation', **fields):
+  """A policy with (mean, stderr) of its differences to BC, by decode."""
+
+  def output(differences):
+    return outputs.Output(
+      reward=metrics.Estimate(70.0, 0.5),
+      bleu=40.0,
+      chrf=60.0,
+      **{
+        f'{FIELDS[measure]}difference_to_bc': metrics.Difference(*difference)
+        for measure, difference in differences.items()
+      },
+    )
+
+  grow, improve = 0, 0
+  if name.startswith('ReST'):
+    grow, improve = (int(part[1:]) for part in name.split()[1:3])
+  return results_lib.Variant(
+    name=name,
+    loss='ppo' if name == 'PPO' else 'bc',
+    grow=grow,
+    improve=improve,
+    seed=0,
+    split=split,
+    decode=results_lib.Decode(temperature=0.8, samples_per_source=8),
+    outputs={
+      'greedy': output(greedy),
+      'samples': output(greedy if samples is None else samples),
     },
+    reward=metrics.Estimate(70.0, 0.5),
+    **fields,
   )
 
 
-def warnings(greedy, samples, self_bleu=60.0):
-  return verdict.warnings(
-    NAME,
-    {'greedy': greedy, 'samples': samples},
-    text='greedy',
-    num_samples=8,
-    self_bleu=self_bleu,
-  )
+def trained_on(greedy, samples=None, **fields):
+  fields = {'control': 'trained on', **fields}
+  return policy('BC trained on', greedy, samples, **fields)
 
 
-def samples(distinct=6.0, **differences):
-  return output(distinct, **differences)
+def find(*policies):
+  return verdict.of_policies([policy('BC', {}), *policies])
 
 
-def test_samples_up_and_greedy_down_is_sharper_and_not_better():
-  assert warnings(
-    output(reward=(0.5, 0.4), human=(-1.90, 0.52), BLEU=(-0.4, 0.3)),
-    samples(reward=(4.0, 0.3), human=(1.95, 0.32), BLEU=(0.9, 0.3)),
-  ) == (
-    f'{NAME}: sharper, not better: human of samples +1.95 ± 0.32, greedy -1.90 '
-    '± 0.52 over BC',
-  )
-
-
-def test_every_measure_that_says_so_is_named():
-  (line,) = warnings(
-    output(human=(-1.90, 0.52), BLEU=(-1.3, 0.3)),
-    samples(human=(1.95, 0.32), BLEU=(2.0, 0.3)),
-  )
-  assert 'human of samples' in line and '; BLEU of samples +2.00' in line
-
-
-@pytest.mark.parametrize('measure', ['human', 'BLEU', 'chrF'])
-@pytest.mark.parametrize('decode', ['greedy', 'samples'])
-def test_reward_up_and_another_down_by_one_decode_exploits(measure, decode):
-  """As the planted flaw does."""
-  bad = {'reward': (16.9, 0.4), measure: (-8.9, 0.5)}
-  calm = {'reward': (0.1, 0.4), measure: (-0.5, 0.5)}
-  (line,) = warnings(
-    output(**(bad if decode == 'greedy' else calm)),
-    samples(**(bad if decode == 'samples' else calm)),
-  )
-  assert line == (
-    f'{NAME}, {decode}: reward +16.90 ± 0.40 over BC, but {measure} -8.90 ± 0.50'
-    ': it may exploit the reward'
-  )
-
-
-def test_reward_of_samples_is_not_compared_with_bleu_of_greedy_output():
-  assert not warnings(
-    output(reward=(-0.5, 0.4), BLEU=(-1.3, 0.3)),
-    samples(reward=(4.0, 0.3), BLEU=(0.1, 0.3)),
-  )
-
-
-def test_a_judge_that_rises_in_greedy_output_and_samples_is_no_warning():
-  assert not warnings(
-    output(reward=(3.0, 0.4), human=(1.96, 0.48), chrF=(-1.0, 0.2)),
-    samples(reward=(6.0, 0.3), human=(4.8, 0.3), BLEU=(-1.0, 0.2)),
-  )
-
-
-def test_small_changes_are_no_warning():
-  assert not warnings(
-    output(reward=(3.0, 0.4), human=(-0.9, 0.5)),
-    samples(reward=(6.0, 0.3), human=(0.5, 0.3)),
-  )
+GAIN = {'reward': (2.0, 0.3), 'judge': (3.2, 0.5)}
 
 
 @pytest.mark.parametrize(
-  ('distinct', 'self_bleu', 'is_collapsed'),
+  ('control', 'words'),
   [
-    (1.2, 97.25, True),
-    (1.2, None, True),
-    (3.0, 92.0, True),
-    (3.0, 85.0, False),
+    ((2.9, 0.5), 'gains about as much, +2.9 ± 0.5'),
+    ((0.3, 0.5), 'gains nothing, +0.3 ± 0.5'),
+    ((1.2, 0.4), 'gains less, +1.2 ± 0.4'),
+    ((6.0, 0.5), 'gains more, +6.0 ± 0.5'),
   ],
 )
-def test_samples_nearly_all_alike_with_greedy_output_no_better(
-  distinct, self_bleu, is_collapsed
+def test_a_gain_beside_that_of_training_on(control, words):
+  found = find(
+    trained_on({'judge': control}),
+    policy('ReST G1 I1', {'judge': (1.0, 0.5)}),
+    policy('ReST G1 I2', GAIN),
+  )
+  assert found.sentence == (
+    'Greedy output on validation: judge +3.2 ± 0.5 over BC with ReST G1 I2; BC '
+    f'trained on for as many steps {words}.'
+  )
+  assert found[1:] == ('ReST G1 I2', 'judge', 'validation')
+
+
+def test_only_samples_gain():
+  cooled = policy(
+    'BC at equal entropy',
+    {'judge': (0.0, 0.0)},
+    {'judge': (2.9, 0.2)},
+    control='equal entropy',
+  )
+  found = find(
+    cooled,
+    trained_on({'judge': (0.1, 0.4)}, {'judge': (0.2, 0.4)}),
+    policy('ReST G1 I1', {'judge': (0.3, 0.5)}, {'judge': (3.1, 0.3)}),
+  )
+  assert found.sentence == (
+    'Sharper, not better: on validation, judge of samples +3.1 ± 0.3 over BC with '
+    'ReST G1 I1, of greedy output +0.3 ± 0.5; BC at equal entropy gains about as '
+    'much, +2.9 ± 0.2.'
+  )
+  assert found.recommended == 'BC'
+
+
+@pytest.mark.parametrize(
+  ('differences', 'words'),
+  [
+    (
+      {'reward': (16.9, 0.4), 'judge': (-8.9, 0.5)},
+      'reward +16.9 ± 0.4 over BC with ReST G1 I2, but judge -8.9 ± 0.5: the '
+      'reward is exploited.',
+    ),
+    (
+      {'reward': (4.0, 0.4), 'judge': (0.3, 0.5)},
+      'only the reward rose, +4.0 ± 0.4 over BC with ReST G1 I2; judge +0.3 ± 0.5.',
+    ),
+    (
+      {'reward': (0.1, 0.4), 'judge': (-0.02, 0.04)},
+      'no gain over BC: judge -0.02 ± 0.04 with ReST G1 I2.',
+    ),
+    (
+      {'reward': (0.1, 0.4), 'judge': (-3.0, 0.5)},
+      'worse than BC: judge -3.0 ± 0.5 with ReST G1 I2.',
+    ),
+  ],
+)
+def test_where_the_judge_is_not_pleased_the_last_policy_is_told(
+  differences, words
 ):
-  found = warnings(
-    output(reward=(0.1, 0.3), human=(0.4, 0.4)),
-    samples(distinct, reward=(5.0, 0.3), human=(5.0, 0.3)),
-    self_bleu,
+  found = find(
+    policy('ReST G1 I1', {'judge': (0.5, 0.5)}),
+    policy('ReST G1 I2', differences),
   )
-  assert bool(found) == is_collapsed
-  if is_collapsed:
-    (line,) = found
-    assert 'collapsed onto one output' in line
-    assert f'{distinct:.1f} of 8 samples per source differ' in line
-    assert line.endswith('no better than that of BC: human +0.40 ± 0.40')
-    assert (self_bleu is not None) == ('self-BLEU' in line)
+  assert found.sentence == f'Greedy output on validation: {words}'
+  assert found.recommended == 'BC'
 
 
-def test_samples_alike_of_a_better_policy_are_no_collapse():
-  better = output(human=(2.0, 0.4))
-  assert not warnings(better, samples(1.1, human=(5.0, 0.3)))
-  # Without a judge, by BLEU or chrF.
-  assert not warnings(
-    output(BLEU=(2.0, 0.4), chrF=(0.1, 0.4)), samples(1.1, BLEU=(5.0, 0.3))
+@pytest.mark.parametrize(
+  ('second', 'words'),
+  [
+    ({'reward': (5.0, 0.3), 'judge': (3.0, 0.5)}, 'raised only the reward.'),
+    ({'reward': (2.1, 0.3), 'judge': (3.0, 0.5)}, 'added nothing.'),
+    ({'reward': (5.0, 0.3), 'judge': (6.0, 0.5)}, None),
+  ],
+)
+def test_what_the_second_grow_added(second, words):
+  found = find(policy('ReST G1 I1', GAIN), policy('ReST G2 I1', second))
+  if words is None:
+    assert found.sentence.endswith('judge +6.0 ± 0.5 over BC with ReST G2 I1.')
+  else:
+    assert found.sentence.endswith(f'ReST G1 I1; the second Grow {words}')
+
+
+def test_chosen_on_validation_and_told_of_test():
+  found = find(
+    policy('ReST G1 I1', {'judge': (2.0, 0.5)}),
+    policy('ReST G1 I2', GAIN),
+    policy('BC', {}, split='test'),
+    policy('ReST G1 I1', {'judge': (9.0, 0.5)}, split='test'),
+    policy('ReST G1 I2', {'judge': (2.5, 0.5)}, split='test'),
+  )
+  assert found.recommended == 'ReST G1 I2' and found.split == 'validation'
+  assert found.sentence == (
+    'Greedy output on test: judge +2.5 ± 0.5 over BC with ReST G1 I2.'
   )
 
 
-def test_bc_itself_has_no_warning():
-  assert not warnings(output(), samples(1.0), self_bleu=100.0)
+def test_without_a_judge_the_reward_chooses_what_bleu_does_not_speak_against():
+  hacked = {'reward': (9.0, 0.3), 'BLEU': (-2.0, 0.5)}
+  sound = {'reward': (2.0, 0.3), 'BLEU': (1.0, 0.5)}
+  found = find(policy('ReST G1 I1', sound), policy('ReST G1 I2', hacked))
+  assert found[1:] == ('ReST G1 I1', 'reward', 'validation')
+  assert 'reward +2.0 ± 0.3 over BC with ReST G1 I1' in found.sentence
+  found = find(policy('ReST G1 I1', hacked))
+  assert found.recommended == 'BC'
+  assert 'but BLEU -2.0 ± 0.5: the reward is exploited' in found.sentence
 
 
-def test_an_entry_without_both_decodes_has_no_warning():
-  bad = output(reward=(3.0, 0.4), human=(-3.0, 0.4))
-  assert not verdict.warnings(
-    NAME, {'greedy': bad}, text='greedy', num_samples=8
+def test_controls_are_those_of_the_same_variant():
+  found = find(
+    trained_on({'judge': (9.0, 0.5)}),
+    policy('BC trained on (GOLD)', {'judge': (1.0, 0.4)}, control='trained on'),
+    policy('ReST G1 I1 (GOLD)', GAIN),
   )
+  assert found.sentence.endswith('gains less, +1.0 ± 0.4.')
+
+
+def test_online_learning_may_be_the_best():
+  found = find(policy('PPO', GAIN), policy('ReST G1 I1', {'judge': (1.0, 0.5)}))
+  assert found.recommended == 'PPO'
+
+
+def test_nothing_is_compared():
+  assert verdict.of_policies([]) is None
+  assert find() is None
+  assert verdict.of_policies([policy('ReST G1 I1', GAIN)]) is None

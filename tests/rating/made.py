@@ -18,10 +18,10 @@ def items(count: int) -> list[store.Item]:
       source_id=number,
       source=f'source {number}',
       first_policy='digest-1',
-      first_name='BC (G=0, I=0)',
+      first_name='BC',
       first_output=f'plain {number}',
       second_policy='digest-2',
-      second_name='BC (G=1, I=3)',
+      second_name='ReST G1 I3',
       second_output=f'fancy {number}',
     )
     for number in range(count)

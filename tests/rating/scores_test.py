@@ -32,8 +32,8 @@ def test_means_and_difference_of_scores():
   assert difference.stderr == pytest.approx(100 / 6 * 2)
   assert people.sources(_SPLIT, 'digest-1') == 2
   assert people.policies() == {
-    (_SPLIT, 'digest-1'): 'BC (G=0, I=0)',
-    (_SPLIT, 'digest-2'): 'BC (G=1, I=3)',
+    (_SPLIT, 'digest-1'): 'BC',
+    (_SPLIT, 'digest-2'): 'ReST G1 I3',
   }
 
 

@@ -58,8 +58,8 @@ def cells(side, measure, split='validation'):
   return found
 
 
-LAST = 'BC (G=2, I=2)'
-SEARCHED = 'human ×100, greedy or beam outputs'
+LAST = 'ReST G2 I2'
+SEARCHED = 'judge ×100, greedy or beam outputs'
 
 
 def test_equal_runs_do_not_differ(run, other):
@@ -68,7 +68,7 @@ def test_equal_runs_do_not_differ(run, other):
   assert not side.remarks
   assert {m.split for m in side.measures} == {'validation', 'test'}
   results = results_lib.read(run.model_dir / 'results.json')
-  for measure in ('reward ×100', 'human ×100', SEARCHED, 'BLEU', 'chrF'):
+  for measure in ('reward ×100', 'judge ×100', SEARCHED, 'BLEU', 'chrF'):
     rows = cells(side, measure)
     assert list(rows) == [v.name for v in results.of_split('validation')]
     for first, second in rows.values():
@@ -128,7 +128,7 @@ def test_another_scale_of_the_same_reward_is_undone(run, other):
       'reward ×100',
       'the reward is not that of the first run',
     ),
-    (lambda s: s.update(judge='people'), 'human ×100', 'the judges differ'),
+    (lambda s: s.update(judge='people'), 'judge ×100', 'the judges differ'),
     (lambda s: s.update(bleu_tokenize='zh'), 'BLEU', 'the tokenisers differ'),
   ],
 )
@@ -137,7 +137,7 @@ def test_what_is_not_comparable_is_not_compared(
 ):
   edit(last(other), change)
   side = compare_runs.compare([run.model_dir, other.model_dir])
-  for name in ('reward ×100', 'human ×100', SEARCHED, 'BLEU', 'chrF'):
+  for name in ('reward ×100', 'judge ×100', SEARCHED, 'BLEU', 'chrF'):
     _, second = cells(side, name)[LAST]
     assert (second.difference is None) == name.startswith(measure)
   assert side.remarks
@@ -173,11 +173,11 @@ def test_losses_at_the_same_step_stand_side_by_side(run, other):
     for variant in content['variants']:
       if variant['grow']:
         variant['loss'] = 'gold'
-        variant['name'] = variant['name'].replace('BC', 'GOLD')
+        variant['name'] += ' (GOLD)'
     files.write_json(path, content, sealed=True)
   side = compare_runs.compare([run.model_dir, other.model_dir])
   rows = cells(side, 'reward ×100')
-  assert list(rows)[:2] == ['BC (G=0, I=0)', 'BC (G=1, I=1) / GOLD (G=1, I=1)']
+  assert list(rows)[:2] == ['BC', 'ReST G1 I1 / ReST G1 I1 (GOLD)']
   assert all(second.difference.mean == 0 for _, second in rows.values())
 
 

@@ -1,13 +1,15 @@
 """Figures: what is drawn, that no data is hidden, and equal bytes."""
 
 import io
+import itertools
 import sys
 
 from matplotlib import colors, container
 from matplotlib.backends import backend_agg
+import numpy as np
 import pytest
 
-from rest_jax.evaluation import metrics, shares
+from rest_jax.evaluation import metrics, policy_names, shares
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import drawing, figures
 from rest_jax.rewards import probe_results
@@ -15,7 +17,7 @@ from rest_jax.rewards import probe_results
 
 def make_variant(grow, improve, split='validation', loss='bc', **fields):
   full = {
-    'name': results_lib.variant_name(loss, grow, improve),
+    'name': policy_names.of_step(loss, grow, improve),
     'reward': metrics.Estimate(70.0 + 5 * grow + improve, 0.25),
     'best_of_n': {1: 70.0 + improve, 2: 75.0 + improve, 4: 80.0 + improve},
   }
@@ -66,7 +68,42 @@ class TestAverageReward:
     written = [text.get_text() for text in figure.axes[0].texts]
     assert written == ['70.0', '75.0', '76.0', '77.0', '81.0', '82.0']
     ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
-    assert ticks[0] == 'BC\nG=0\nI=0' and ticks[-1] == 'BC\nG=2\nI=2'
+    assert ticks[0] == 'BC' and ticks[-1] == 'ReST\nG2 I2'
+
+  def test_policies_can_be_told_apart_without_colours(self):
+    variants = [
+      make_variant(0, 0),
+      *(
+        make_variant(
+          0, 0, name=policy_names.of_control(control), control=control
+        )
+        for control in policy_names.CONTROLS
+      ),
+      make_variant(0, 0, loss='ppo'),
+      *(make_variant(1, improve) for improve in (1, 2, 3)),
+    ]
+    shades = drawing.shades(variants)
+
+    def grey(variant):
+      """Lightness L* of CIELAB, from 0 to 100."""
+      channels = np.array(colors.to_rgb(shades[variant.name]))
+      linear = np.where(
+        channels <= 0.04045,
+        channels / 12.92,
+        ((channels + 0.055) / 1.055) ** 2.4,
+      )
+      return 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
+
+    for a, b in itertools.combinations(variants, 2):
+      is_hatched_otherwise = drawing.hatch(a) != drawing.hatch(b)
+      assert is_hatched_otherwise or abs(grey(a) - grey(b)) > 10, (a, b)
+
+  def test_error_bars_have_a_light_outline(self):
+    errors, _ = figures.average_reward(make_results()).axes[0].containers
+    _, caps, (lines,) = errors.lines
+    for part in (*caps, lines):
+      (stroke, *_) = part.get_path_effects()
+      assert stroke._gc['foreground'] == 'white'
 
   def test_bc_is_grey_and_rest_ever_darker_purple(self):
     bars = figures.average_reward(make_results()).axes[0].patches
@@ -110,7 +147,7 @@ class TestAverageReward:
       make_results(human=metrics.Estimate(61.0, 0.5))
     )
     assert len(figure.axes) == 4
-    assert 'human' in figure.axes[2].get_ylabel()
+    assert 'judge' in figure.axes[2].get_ylabel()
     bar = figure.axes[2].patches[0]
     assert bar.get_y() + bar.get_height() == pytest.approx(61.0)
 
@@ -131,13 +168,13 @@ class TestGrowSteps:
   def test_a_line_for_each_grow_step(self):
     figure = figures.grow_steps(make_results())
     lines = figure.axes[0].containers
-    assert [line.get_label() for line in lines] == ['BC, G=1', 'BC, G=2']
+    assert [line.get_label() for line in lines] == ['ReST G1', 'ReST G2']
     first, second = (line.lines[0] for line in lines)
     assert list(first.get_xdata()) == [0, 1, 2]
     assert list(first.get_ydata()) == [75, 76, 77]
     assert list(second.get_xdata()) == [1, 2]
     assert lightness(second.get_color()) < lightness(first.get_color())
-    assert set(legend_labels(figure)) == {'BC (G=0, I=0)', 'BC, G=1', 'BC, G=2'}
+    assert set(legend_labels(figure)) == {'BC', 'ReST G1', 'ReST G2'}
 
   def test_other_losses_are_other_lines(self):
     results = make_results().updated(
@@ -145,9 +182,9 @@ class TestGrowSteps:
     )
     lines = figures.grow_steps(results).axes[0].containers
     assert [line.get_label() for line in lines] == [
-      'BC, G=1',
-      'BC, G=2',
-      'GOLD, G=1',
+      'ReST G1',
+      'ReST G2',
+      'ReST G1 (GOLD)',
     ]
     styles = {
       (c.lines[0].get_linestyle(), c.lines[0].get_color()) for c in lines
@@ -188,7 +225,7 @@ class TestBestOfN:
       task='demo',
       variants=(make_variant(0, 0), make_variant(1, 1, best_of_n={})),
     )
-    assert legend_labels(figures.best_of_n(results)) == ['BC (G=0, I=0)']
+    assert legend_labels(figures.best_of_n(results)) == ['BC']
     with pytest.raises(ValueError, match='none has'):
       figures.best_of_n(make_results(best_of_n={}))
 
@@ -221,13 +258,13 @@ class TestFilterValues:
       'interpolation filter, validation',
     ]
     first, second = figure.axes[0].containers
-    assert first.get_label() == 'BC, G=1'
+    assert first.get_label() == 'ReST G1'
     assert list(first.lines[0].get_xdata()) == [50, 90]
     assert list(first.lines[0].get_ydata()) == [77, 76]
     assert list(second.lines[0].get_ydata()) == [82, 81]
     (lone,) = figure.axes[1].containers
     assert list(lone.lines[0].get_xdata()) == [0.25]
-    assert 'BC (G=0, I=0)' in legend_labels(figure)
+    assert 'BC' in legend_labels(figure)
 
   def test_without_filters(self):
     assert figures.filter_kinds(make_results()) == ()

@@ -53,6 +53,7 @@ def full(text='plain'):
     'trust_tables': [cells._replace(title=f'trust {text}')],
     'training': [evidence.of_training({'name': ([0, 1], [1.0, 2.0])})],
     'samples': pages.samples(),
+    'times': cells._replace(title=f'times {text}'),
     'costs': cells._replace(title=f'costs {text}'),
     'commands': [f'command {text}'],
     'versions': {f'package {text}': text},
@@ -117,7 +118,7 @@ class TestStructure:
     assert len(read.all('figure')) == len(read.all('figcaption'))
     assert len(read.all('summary')) >= len(read.all('figure'))
     alt = pictures[0]['alt']
-    assert 'validation' in alt and 'BC (G=1, I=2): 77.0' in alt
+    assert 'test' in alt and 'ReST G1 I2: 77.0' in alt
 
   def test_names_are_unique_and_links_lead_somewhere(self, full_page):
     read = page_reader.read(full_page)
@@ -142,31 +143,45 @@ class TestNumbers:
     results = pages.results(human=metrics.Estimate(61.0, 0.5), chrf=55.125)
     read = write(results=results)
     for split in ('validation', 'test'):
-      header, *rows = read.tables[f'made up, {split}']
-      assert header[:3] == ['policy', 'reward', 'to BC']
+      header, *rows = read.tables[f'made up, {split}: levels']
+      assert header == ['policy', 'reward', 'judge', 'BLEU', 'chrF', 'seconds']
       for variant, row in zip(results.of_split(split), rows, strict=True):
         cells = dict(zip(header, row, strict=True))
         assert cells['policy'] == variant.name
         assert cells['reward'] == f'{variant.reward.mean:.2f} ± 0.25'
         assert cells['BLEU'] == f'{variant.bleu:.2f}'
         assert cells['chrF'] == '55.12'
-        assert cells['human'] == '61.00 ± 0.50'
+        assert cells['judge'] == '61.00 ± 0.50'
+      header, *rows = read.tables[f'made up, {split}: gain over BC']
+      assert rows == [
+        ['ReST G1 I1', '+6.00 ± 0.12'], ['ReST G1 I2', '+7.00 ± 0.12'],
+      ]  # fmt: skip
     header, *rows = read.tables['Reward ×100 of the best of N']
     assert header == ['policy', 'split', 'N=1', 'N=2']
-    assert rows[1] == ['BC (G=1, I=1)', 'validation', '71.00', '76.00']
+    assert rows[1] == ['ReST G1 I1', 'validation', '71.00', '76.00']
 
   def test_the_best_policy_is_at_the_top(self, write):
     text = ' '.join(write().text.split())
-    assert 'Reward ×100, validation 77.00 ± 0.25' in text
-    assert 'BC (G=1, I=2), +7.00 ± 0.12 to BC' in text
+    assert 'ReST G1 I2: scores on test: Reward ×100 77.00 ± 0.25' in text
+    assert '+7.00 ± 0.12 over BC' in text
+
+  def test_the_verdict_and_the_recommended_policy_come_first(self, write):
+    results = pages.decoded()
+    text = ' '.join(write(results=results).text.split())
+    verdict = results.verdict
+    assert verdict.recommended == 'ReST G1 I1'
+    assert text.index(verdict.sentence) < text.index('Results')
+    assert (
+      "Recommended by the judge's score on validation: ReST G1 I1. Its greedy "
+      'output on test: Judge ×100 63.00 ± 0.50 +3.00 ± 0.50 over BC'
+    ) in text
 
   def test_warnings_are_said(self, write):
     results = pages.results(bleu_difference_to_bc=metrics.Difference(-3.0, 0.5))
-    assert len(results.warnings) == 4
+    assert len(results.warnings) == 2
     read = write(results=results)
     for warning in results.warnings:
-      assert warning in read.text
-    assert '4 of 6 entries' in read.text
+      assert read.text.count(warning) == 1
     assert 'hacking' not in write().text
 
   def test_warnings_of_stages_are_said(self, write):
@@ -226,6 +241,7 @@ class TestLeftOut:
       ('trust_tables', 'trust'),
       ('samples', 'samples'),
       ('costs', 'cost'),
+      ('times', 'cost'),
       ('training', 'cost'),
       ('listings', 'configuration'),
       ('commands', 'configuration'),

@@ -67,20 +67,24 @@ def test_the_tables_are_those_of_results(run):
   found = read(run)
   results = results_lib.read(run.model_dir / 'results.json')
   for split in results.splits:
-    header, *rows = found.tables[f'{results.task}, {split}']
+    header, *rows = found.tables[f'{results.task}, {split}: levels']
     variants = results.of_split(split)
-    assert len(rows) == len(variants) == 5
-    for variant, row in zip(variants, rows, strict=True):
-      cells = dict(zip(header, row, strict=True))
-      assert cells['policy'] == variant.name
-      reward = variant.reward
-      assert cells['reward'] == f'{reward.mean:.2f} ± {reward.stderr:.2f}'
-      assert cells['human'].split(' ')[0] == f'{variant.human.mean:.2f}'
+    assert len(rows) == 2 * len(variants) + 2 == 12
+    assert [rows[i][0] for i in (0, 6)] == ['greedy output', 'samples']
+    for variant, greedy, sampled in zip(
+      variants, rows[1:6], rows[7:], strict=True
+    ):
+      cells = dict(zip(header, greedy, strict=True))
+      assert cells['policy'].strip() == sampled[0].strip() == variant.name
       assert cells['BLEU'] == f'{variant.bleu:.2f}'
       if variant.kept:
         assert cells['kept'] == f'{100 * variant.kept.fraction:.1f} %'
-    for variant in variants:
-      assert all(line in found.text for line in variant.warnings)
+      cells = dict(zip(header, sampled, strict=True))
+      reward = variant.reward
+      assert cells['reward'] == f'{reward.mean:.2f} ± {reward.stderr:.2f}'
+      assert cells['judge'].split(' ')[0] == f'{variant.human.mean:.2f}'
+  assert all(line in found.text for line in results.warnings)
+  assert results.verdict.sentence in ' '.join(found.text.split())
 
 
 def test_the_samples_are_those_of_the_stores(run):
@@ -171,20 +175,58 @@ class TestRewards:
 
 class TestStages:
   def test_time_adds_up(self, run):
-    header, *rows = read(run).tables['Time by stage']
-    assert header == ['stage', 'seconds', 'share', 'work']
+    header, *rows = read(run).tables['Time and work by stage, in seconds']
+    assert header == [
+      'stage', 'seconds', 'share', 'tracing', 'compiling', 'waiting', 'running',
+      'work',
+    ]  # fmt: skip
     seconds = [float(row[1].replace(',', '')) for row in rows]
     assert seconds[-1] == pytest.approx(sum(seconds[:-1]), abs=1)
     assert [row[0] for row in rows][:4] == ['data', 'bc', 'reward', 'grow 1']
     made = folder_lib.read_manifest(run.folder('bc'))
     assert rows[1][1] == f'{made["stage_seconds"]:,.1f}'
-    assert f'{made["training"]["steps"]} steps' in rows[1][3]
+    assert f'{made["training"]["steps"]} steps' in rows[1][-1]
+    for row in rows:
+      parts = [float(cell.replace(',', '')) for cell in row[3:7]]
+      # Other threads compile beside what runs.
+      assert sum(parts) >= float(row[1].replace(',', '')) - 0.3
+
+  def test_time_in_brief_has_all_evaluations_in_one_row(self, run):
+    _, *rows = read(run).tables['Time by stage, in seconds']
+    evaluations = [row for row in rows if row[0].startswith('evaluate')]
+    assert [row[0] for row in evaluations] == ['evaluate (10)']
+    assert {len(row) for row in rows} == {7}
+
+  def test_what_a_stage_spent_is_taken_from_what_it_ran(self, tmp_path):
+    stages = []
+    for name, spent in (
+      ('bc', {'tracing': 1.0, 'compiling': 20.0, 'waiting': 0.5}),
+      ('evaluate a, test', {'tracing': 2.0, 'compiling': 9.0, 'waiting': 0.0}),
+      ('evaluate b, test', {'tracing': 2.0, 'compiling': 1.0, 'waiting': 0.0}),
+      ('old', None),
+    ):
+      folder = tmp_path / name
+      folder.mkdir()
+      manifest = {'stage_seconds': 25.0}
+      if spent is not None:
+        manifest['spent_seconds'] = spent
+      (folder / 'manifest.json').write_text(json.dumps(manifest))
+      stages.append((name, folder))
+    cells = gather_stages.times(stages[:3], is_brief=True)
+    assert cells.rows == (
+      ('bc', '25.0', '33.3 %', '1.0', '20.0', '0.5', '3.5'),
+      ('evaluate (2)', '50.0', '66.7 %', '4.0', '10.0', '0.0', '36.0'),
+      ('together', '75.0', '100.0 %', '5.0', '30.0', '0.5', '39.5'),
+    )
+    rows = gather_stages.times(stages).rows
+    assert rows[3][1:-1] == ('25.0', '25.0 %', '-', '-', '-', '-')
+    assert gather_stages.times([]) is None
 
   def test_what_filters_kept(self, run):
     cells = gather_stages.kept(run.model_dir)
     made = folder_lib.read_manifest(run.folder('improve_1_2'))['kept']
     row = dict(zip(cells.header, cells.rows[1], strict=True))
-    assert row['policy'] == 'bc, G=1, I=2'
+    assert row['policy'] == 'ReST G1 I2'
     assert row['samples kept'] == f'{made["samples"]:,}'
     assert row['sources left empty'] == str(made['sources_without_samples'])
     before, after = made['mean_length_before'], made['mean_length_after']
@@ -207,7 +249,7 @@ class TestStages:
       (folder / 'manifest.json').write_text(json.dumps({'kept': kept}))
     rows = gather_stages.kept(tmp_path).rows
     assert [row[0] for row in rows] == [
-      'bc, G=1, I=1', 'bc, G=1, I=2', 'bc, G=1, I=10',
+      'ReST G1 I1', 'ReST G1 I2', 'ReST G1 I10',
     ]  # fmt: skip
 
 

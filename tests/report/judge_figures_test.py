@@ -35,9 +35,9 @@ class TestRewardAndJudge:
     assert [bar.get_width() for bar in left.patches] == [3, 4, 5]
     assert [bar.get_width() for bar in right.patches] == [2, -1.5, 1]
     assert [tick.get_text() for tick in left.get_yticklabels()] == [
-      'BC (G=1, I=2)',
-      'BC (G=1, I=3)',
-      'BC (G=1, I=1)',
+      'ReST G1 I2',
+      'ReST G1 I3',
+      'ReST G1 I1',
     ]
 
   def test_nobody_was_judged(self):

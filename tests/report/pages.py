@@ -1,6 +1,6 @@
 """Results and pages made up for tests, the worst text among them."""
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import html
 from rest_jax.report import samples as samples_lib
@@ -24,7 +24,7 @@ VISIBLE = (
 def variant(grow: int, improve: int, split: str = 'validation', **fields):
   """One policy on one split."""
   full = {
-    'name': results_lib.variant_name('bc', grow, improve),
+    'name': policy_names.of_step('bc', grow, improve),
     'loss': 'bc',
     'reward': metrics.Estimate(70.0 + 5 * grow + improve, 0.25),
     'best_of_n': {1: 70.0 + improve, 2: 75.0 + improve},
@@ -55,6 +55,33 @@ def results(**fields) -> results_lib.Results:
   )
 
 
+def decoded() -> results_lib.Results:
+  """BC and an Improve step whose greedy output the judge likes better."""
+  rise = metrics.Difference(3.0, 0.5)
+
+  def output(mean: float, **fields) -> outputs.Output:
+    judged = metrics.Estimate(mean, 0.5)
+    return outputs.Output(
+      reward=judged, human=judged, bleu=40.0, chrf=60.0, **fields
+    )
+
+  risen = {'difference_to_bc': rise, 'human_difference_to_bc': rise}
+  of_steps = {
+    0: {'greedy': output(60.0), 'samples': output(50.0)},
+    1: {'greedy': output(63.0, **risen), 'samples': output(53.0, **risen)},
+  }
+  return results_lib.Results(
+    task='made up',
+    variants=tuple(
+      variant(
+        step, step, split, outputs=decoded, human=decoded['samples'].human
+      )
+      for split in ('validation', 'test')
+      for step, decoded in of_steps.items()
+    ),
+  )
+
+
 def candidate(text: str, reward: float, length: int = 5, **fields):
   """One output."""
   full = {'judge': None, 'finished': True}
@@ -71,7 +98,7 @@ def samples(num_sources: int = 25) -> samples_lib.Samples:
   """
   return samples_lib.Samples(
     split='validation',
-    policies=('BC (G=0, I=0)', 'BC (G=1, I=1)'),
+    policies=('BC', 'ReST G1 I1'),
     sources=tuple(
       samples_lib.Browsed(
         source_id=number,

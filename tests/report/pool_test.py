@@ -11,7 +11,7 @@ from rest_jax.report import pool
 def _variant(reward, **changes):
   return results_lib.Variant(
     **{
-      'name': 'BC (G=1, I=1)',
+      'name': 'ReST G1 I1',
       'loss': 'bc',
       'grow': 1,
       'improve': 1,
@@ -76,22 +76,6 @@ def test_outputs_are_pooled_decode_by_decode():
   assert pooled.human is None and pooled.human_difference_to_bc is None
   of_bc = pool.pool_outputs(measured, bc, None)['greedy']
   assert of_bc.reward.mean == pytest.approx(20.0)
-
-
-def test_a_control_is_named_after_the_mean_temperature():
-  def named(name):
-    return _variant(
-      70.0,
-      name=name,
-      grow=0,
-      improve=0,
-      control='equal entropy',
-      decode=results_lib.Decode(temperature=0.5, samples_per_source=2),
-    )
-
-  assert pool._renamed(named('BC at T=0.46')).name == 'BC at T=0.50'
-  assert pool._renamed(named('BC at T=0.46 dpo')).name == 'BC at T=0.50 dpo'
-  assert pool._renamed(_variant(70.0)).name == 'BC (G=1, I=1)'
 
 
 def test_pooling_by_hand():

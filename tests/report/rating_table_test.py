@@ -22,8 +22,8 @@ def test_policies_raters_and_agreement():
     'rated by people       split  sources      mean x100',
     '---------------------------------------------------',
     # As in tests/rating/scores_test.py.
-    'BC (G=0, I=0)    validation        2  33.33 ± 11.11',
-    'BC (G=1, I=3)    validation        2  83.33 ± 22.22',
+    'BC               validation        2  33.33 ± 11.11',
+    'ReST G1 I3       validation        2  83.33 ± 22.22',
     '',
     '3 ratings (scores) by Anna, Bo␛[2J',
     # Two points always lie on a line.

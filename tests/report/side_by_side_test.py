@@ -16,7 +16,7 @@ def make_side(name='b', remark=''):
         name='reward ×100',
         split='validation',
         rows={
-          'BC (G=0, I=0)': [
+          'BC': [
             side_by_side.Cell(value=70.0, stderr=0.5),
             side_by_side.Cell(
               value=71.25,
@@ -24,7 +24,7 @@ def make_side(name='b', remark=''):
               difference=metrics.Difference(1.25, 0.5),
             ),
           ],
-          'BC (G=1, I=1)': [side_by_side.Cell(value=72.0), None],
+          'ReST G1 I1': [side_by_side.Cell(value=72.0), None],
         },
       )
     ],
@@ -37,17 +37,17 @@ def test_the_table_by_hand():
   assert cells.header == ('policy', 'a', 'b', 'b − a', 'p')
   assert cells.rows == (
     # 2.5 standard errors.
-    ('BC (G=0, I=0)', '70.00 ± 0.50', '71.25 ± 0.25', '+1.25 ± 0.50', '0.0124'),
-    ('BC (G=1, I=1)', '72.00', '-', '-', '-'),
+    ('BC', '70.00 ± 0.50', '71.25 ± 0.25', '+1.25 ± 0.50', '0.0124'),
+    ('ReST G1 I1', '72.00', '-', '-', '-'),
   )
 
 
 def test_text_for_the_terminal():
   text = side_by_side.render(make_side(remark='b is another matter.'))
   assert text.startswith('made up, validation: reward ×100\n')
-  assert 'not corrected for the number of comparisons' in text
+  assert 'not corrected for the number of comparisons' in ' '.join(text.split())
   assert text.endswith('NOTE b is another matter.')
-  assert max(map(len, text.split('\n'))) <= 120
+  assert max(map(len, text.split('\n'))) <= 80
 
 
 def test_the_figure_has_a_mark_for_each_run():

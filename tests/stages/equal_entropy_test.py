@@ -128,10 +128,10 @@ def test_more_training_is_as_long_as_all_improve_steps(controlled):
 def test_controls_are_in_results_table_and_page(controlled):
   results = results_lib.read(controlled.model_dir / 'results.json')
   temperature = controlled.stage('equal_entropy').temperature()
-  names = ['BC trained on', f'BC at T={temperature:.2f}']
+  names = ['BC trained on', 'BC at equal entropy']
   for split in ('validation', 'test'):
     found = {v.name: v for v in results.of_split(split)}
-    bc, cooled = found['BC (G=0, I=0)'], found[names[1]]
+    bc, cooled = found['BC'], found[names[1]]
     assert set(names) < set(found)
     assert cooled.decode.temperature == temperature
     # The same weights: the same greedy output, and other samples.

@@ -44,7 +44,7 @@ def test_it_stands_beside_bc_and_rest(run, online):
     assert set(variants) == {
       'PPO', *(variant.name for variant in before.of_split(split)),
     }  # fmt: skip
-    found, bc = variants['PPO'], variants['BC (G=0, I=0)']
+    found, bc = variants['PPO'], variants['BC']
     assert (found.loss, found.grow, found.improve) == ('ppo', 0, 0)
     assert bc.is_bc and not found.is_bc
     assert found.filter is None and found.kept is None
@@ -87,7 +87,7 @@ def test_its_budget_is_that_of_a_grow(online):
 def test_what_it_cost_stands_beside_what_rest_cost(online):
   found = files.read_json(online.variant_dir / 'costs.json')
   assert [one['policy'] for one in found] == [
-    'G=1, I=1', 'G=1, I=2', 'G=2, I=1', 'G=2, I=2', 'PPO',
+    'ReST G1 I1', 'ReST G1 I2', 'ReST G2 I1', 'ReST G2 I2', 'PPO',
   ]  # fmt: skip
   store = sample_store.SampleStore.open(online.folder('grow_1'))
   is_sample = store.sample_id >= 0

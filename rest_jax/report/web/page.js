@@ -8,7 +8,7 @@
   const form = document.getElementById('controls');
   const list = document.getElementById('browsed');
   const pages = document.getElementById('pages');
-  const PER_PAGE = 10;
+  const PER_PAGE = 3;
   // Columns of a candidate.
   const TEXT = 0, REWARD = 1, JUDGE = 2, LENGTH = 3, FINISHED = 4, COUNT = 5;
   let page = 0;
@@ -146,6 +146,9 @@
     }
     item.append(texts);
     const side = element('div', undefined, 'beside');
+    side.tabIndex = 0;
+    side.setAttribute('role', 'region');
+    side.setAttribute('aria-label', `Samples of source ${source.id}`);
     side.append(table(query.policy, kept, query.text));
     if (beside) side.append(table(query.beside, beside, query.text));
     item.append(side);
@@ -183,7 +186,9 @@
   form.elements.policy.append(...choices.map((one) => one.cloneNode(true)));
   form.elements.beside.append(none, ...choices);
   function preselect() {
-    form.elements.policy.value = policies.length - 1;
+    // The last of ReST; its controls come after it.
+    const last = policies.findLastIndex((name) => !name.startsWith('BC'));
+    form.elements.policy.value = last < 0 ? policies.length - 1 : last;
     form.elements.beside.value = policies.length > 1 ? 0 : -1;
   }
   function again() {

@@ -1,0 +1,350 @@
+"""Tables of results: the verdict, gains over BC, levels, diagnostics."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import textwrap
+from typing import Any, NamedTuple
+
+from rest_jax.evaluation import metrics, policy_names
+from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.evaluation import results as results_lib
+from rest_jax.report import table
+
+_INDENT = ' '
+_NOTE = (
+  'Reward{and_rater} x100; higher is better; ± is one standard error, clustered '
+  'by source. A gain over BC is measured on outputs of the same decode and paired '
+  'by source.'
+)
+_NOTE_OF_TRAINED_ON = '"BC trained on" was trained on D for as many steps as all Improve steps took.'
+_NOTE_OF_EQUAL_ENTROPY = (
+  '"BC at equal entropy" is BC sampled at T={temperature:.2f}, as sure of its '
+  'samples as the last policy.'
+)
+_NOTE_OF_SEEDS = (
+  'Of several seeds, ± says how sure the mean of these trainings is; "across '
+  'seeds", how much the gain differs from training to training.'
+)
+
+
+def render(
+  results: results_lib.Results,
+  stage_warnings: Sequence[str] = (),
+  more: Sequence[str] = (),
+) -> str:
+  """Lays out the verdict, what policies gain over BC, and where they stand.
+
+  Columns that no policy of a split has are left out; a missing value is '-'.
+
+  Args:
+    results: what to show.
+    stage_warnings: what stages warned of, a line each.
+    more: texts to put before the warnings.
+
+  Returns:
+    The text, without a newline at the end; its tables are at most
+    `table.MAX_WIDTH` characters wide.
+  """
+  if not results.variants:
+    return f'{results.task}: nothing evaluated yet.'
+  blocks = [
+    '\n'.join(textwrap.fill(t, table.MAX_WIDTH) for t in verdict(results))
+  ]
+  for kind in (gains, across_seeds, levels, _few_diagnostics):
+    tables = [kind(results, split) for split in results.splits]
+    blocks += [table.lines(cells) for cells in tables if cells is not None]
+  blocks.append(textwrap.fill(' '.join(notes(results)), table.MAX_WIDTH))
+  blocks += more
+  warnings = [*stage_warnings, *results.warnings]
+  if warnings:
+    blocks.append('\n'.join(f'WARNING {line}' for line in warnings))
+  return '\n\n'.join(block for block in blocks if block)
+
+
+def verdict(results: results_lib.Results) -> list[str]:
+  """Returns whether ReST helped and which policy to use, a sentence each."""
+  found = results.verdict
+  if found is None:
+    return []
+  by = found.by if found.by == outputs_lib.REWARD else f"{found.by}'s score"
+  return [
+    found.sentence,
+    f'Recommended by the {by} on {found.split}: {found.recommended}.',
+  ]
+
+
+def notes(results: results_lib.Results) -> list[str]:
+  """Returns what the tables of results need to be said."""
+  rater = f' and {results.rater}' if results.rater else ''
+  found = [_NOTE.format(and_rater=rater)]
+  temperatures = {
+    variant.control: variant.decode.temperature for variant in results.variants
+  }
+  if policy_names.TRAINED_ON in temperatures:
+    found.append(_NOTE_OF_TRAINED_ON)
+  if (control := policy_names.EQUAL_ENTROPY) in temperatures:
+    found.append(
+      _NOTE_OF_EQUAL_ENTROPY.format(temperature=temperatures[control])
+    )
+  if any(variant.seeds for variant in results.variants):
+    found.append(_NOTE_OF_SEEDS)
+  return found
+
+
+def gains(results: results_lib.Results, split: str) -> table.Cells | None:
+  """Returns what policies gain over BC by greedy outputs and by samples."""
+  decoded = _grouped(v for v in results.of_split(split) if not v.is_bc)
+  return _table(results, split, 'gain over BC', decoded, _GAINS)
+
+
+def levels(results: results_lib.Results, split: str) -> table.Cells | None:
+  """Returns where policies stand by greedy outputs and by samples."""
+  decoded = _grouped(results.of_split(split))
+  return _table(results, split, 'levels', decoded, _LEVELS)
+
+
+def across_seeds(
+  results: results_lib.Results, split: str
+) -> table.Cells | None:
+  """Returns gains over BC with their errors across seeds, None of one seed."""
+  pooled = [
+    variant
+    for variant in results.of_split(split)
+    if variant.difference_stderr_across_seeds is not None
+  ]
+  count = len(pooled[0].seeds) if pooled else 0
+  what = f'gain over BC, across {count} seeds'
+  return _table(results, split, what, _grouped(pooled), _SEEDS)
+
+
+def by_decode(results: results_lib.Results, split: str) -> table.Cells | None:
+  """Returns what was measured of the outputs of each policy by each decode.
+
+  None where no policy of the split has such measures.
+  """
+  decoded = [d for d in _decoded(results.of_split(split)) if d.decode]
+  return _table(results, split, 'by decode', {'': decoded}, _DECODED)
+
+
+def diagnostics(results: results_lib.Results, split: str) -> table.Cells | None:
+  """Returns the signs of reward hacking of a split, None where not measured."""
+  title = f'{results.task}, {split}: diagnostics'
+  variants = results.of_split(split)
+  measured = tuple(v for v in variants if v.diagnostics is not None)
+  return _cells(title, measured, _DIAGNOSTICS) if measured else None
+
+
+def _few_diagnostics(
+  results: results_lib.Results, split: str
+) -> table.Cells | None:
+  """As `diagnostics`, as many as fit a terminal."""
+  cells = diagnostics(results, split)
+  if cells is None:
+    return None
+  kept = [i for i, name in enumerate(cells.header) if name in _FEW_DIAGNOSTICS]
+  header, *rows = (
+    tuple(row[i] for i in kept) for row in (cells.header, *cells.rows)
+  )
+  return table.Cells(cells.title, header, tuple(rows))
+
+
+_Columns = tuple[tuple[str, Callable[[Any], str]], ...]
+
+
+class _Decoded(NamedTuple):
+  """A policy's outputs by one decode.
+
+  Attributes:
+    variant: the policy.
+    decode: its name; '' for an entry that has no measures by decode.
+    measured: what was measured of them.
+  """
+
+  variant: results_lib.Variant
+  decode: str
+  measured: outputs_lib.Output | results_lib.Variant
+
+  @property
+  def is_sampled(self) -> bool:
+    return self.decode == outputs_lib.SAMPLES
+
+  @property
+  def words(self) -> str:
+    """The decode, with the temperature of samples."""
+    if self.is_sampled:
+      return f'{self.decode}, T={self.variant.decode.temperature:.2g}'
+    return self.decode
+
+
+def _decoded(variants: Iterable[results_lib.Variant]) -> Iterator[_Decoded]:
+  for variant in variants:
+    if not variant.outputs:
+      yield _Decoded(variant, '', variant)
+    for name, output in variant.outputs.items():
+      yield _Decoded(variant, name, output)
+
+
+def _grouped(
+  variants: Iterable[results_lib.Variant],
+) -> dict[str, list[_Decoded]]:
+  """Outputs of search, then samples, under the words for the decode."""
+  found = list(_decoded(variants))
+  groups: dict[str, list[_Decoded]] = {}
+  for decoded in sorted(found, key=lambda one: one.is_sampled):
+    if decoded.decode in ('', decoded.variant.text):
+      if decoded.variant.control == policy_names.EQUAL_ENTROPY:
+        continue  # Its outputs of search are BC's own.
+      heading = f'{decoded.decode} output' if decoded.decode else ''
+    elif decoded.is_sampled:
+      heading = decoded.decode
+    else:
+      continue
+    groups.setdefault(heading, []).append(decoded)
+  return groups
+
+
+def _table(
+  results: results_lib.Results,
+  split: str,
+  what: str,
+  groups: dict[str, list[_Decoded]],
+  shown: _Columns,
+) -> table.Cells | None:
+  """Rows of each group below its heading; None where nothing was measured."""
+  entries = [decoded for group in groups.values() for decoded in group]
+  if not entries:
+    return None
+  rater = results.rater or 'judge'
+  shown = tuple((name.replace('judge', rater), cell) for name, cell in shown)
+  cells = _cells(f'{results.task}, {split}: {what}', entries, shown)
+  if len(cells.header) == 1:
+    return None
+  rows = iter(cells.rows)
+  written: list[tuple[str, ...]] = []
+  for heading, group in groups.items():
+    if heading:
+      written.append((heading, *('' for _ in cells.header[1:])))
+    indent = _INDENT if heading else ''
+    for _ in group:
+      name, *others = next(rows)
+      written.append((f'{indent}{name}', *others))
+  return cells._replace(rows=tuple(written))
+
+
+def _kept(decoded: _Decoded) -> str:
+  if decoded.variant.kept is None or decoded.is_sampled:
+    return table.MISSING
+  return table.percent(decoded.variant.kept.fraction)
+
+
+def _made_in(decoded: _Decoded) -> str:
+  """Seconds that the policy took to make."""
+  if decoded.is_sampled:
+    return table.MISSING
+  return f'{decoded.variant.seconds.total:.0f}'
+
+
+def _to_previous(decoded: _Decoded) -> str:
+  if not decoded.is_sampled:
+    return table.MISSING
+  return table.difference(decoded.variant.difference_to_previous)
+
+
+def _diagnostic(
+  show: Callable[[results_lib.Diagnostics], str],
+) -> Callable[[results_lib.Variant], str]:
+  return lambda v: (
+    table.MISSING if v.diagnostics is None else show(v.diagnostics)
+  )
+
+
+def _seconds(decoded: _Decoded) -> str:
+  seconds = decoded.measured.seconds
+  return f'{seconds:.1f}' if isinstance(seconds, float) else table.MISSING
+
+
+def _to_bc(prefix: str) -> Callable[[_Decoded], str]:
+  name = f'{prefix}difference_to_bc'
+  return lambda decoded: table.difference(getattr(decoded.measured, name))
+
+
+def _across(name: str) -> Callable[[_Decoded], str]:
+  """Shows a difference to BC with its error across seeds."""
+
+  def show(decoded: _Decoded) -> str:
+    measured = decoded.measured
+    found = getattr(measured, f'{name}difference_to_bc')
+    error = getattr(measured, f'{name}difference_stderr_across_seeds')
+    if found is None or error is None:
+      return table.MISSING
+    return table.difference(metrics.Difference(found.mean, error))
+
+  return show
+
+
+_GAINS: _Columns = (
+  ('policy', lambda d: d.variant.name),
+  ('reward', _to_bc('')),
+  ('judge', _to_bc('human_')),
+  ('BLEU', _to_bc('bleu_')),
+  ('chrF', _to_bc('chrf_')),
+)
+
+_LEVELS: _Columns = (
+  ('policy', lambda d: d.variant.name),
+  ('reward', lambda d: table.estimate(d.measured.reward)),
+  ('judge', lambda d: table.estimate(d.measured.human)),
+  ('BLEU', lambda d: table.number(d.measured.bleu)),
+  ('chrF', lambda d: table.number(d.measured.chrf)),
+  ('kept', _kept),
+  ('seconds', _made_in),
+)
+
+_SEEDS: _Columns = (
+  ('policy', lambda d: d.variant.name),
+  ('reward', _across('')),
+  ('judge', _across('human_')),
+  ('BLEU', _across('bleu_')),
+  ('chrF', _across('chrf_')),
+)
+
+_DECODED: _Columns = (
+  ('policy', lambda d: d.variant.name),
+  ('decode', lambda d: d.words),
+  ('reward', lambda d: table.estimate(d.measured.reward)),
+  ('reward to BC', _to_bc('')),
+  ('to previous', _to_previous),
+  ('judge', lambda d: table.estimate(d.measured.human)),
+  ('judge to BC', _to_bc('human_')),
+  ('BLEU', lambda d: table.number(d.measured.bleu)),
+  ('BLEU to BC', _to_bc('bleu_')),
+  ('chrF', lambda d: table.number(d.measured.chrf)),
+  ('chrF to BC', _to_bc('chrf_')),
+  ('distinct', lambda d: table.number(d.measured.distinct)),
+  ('seconds', _seconds),
+)
+
+_DIAGNOSTICS: _Columns = (
+  ('policy', lambda variant: variant.name),
+  ('length', lambda variant: table.number(variant.length_ratio)),
+  ('repeated', _diagnostic(lambda d: table.percent(d.repetition))),
+  ('distinct-1', _diagnostic(lambda d: table.percent(d.distinct_1))),
+  ('distinct-2', _diagnostic(lambda d: table.percent(d.distinct_2))),
+  ('self-BLEU', _diagnostic(lambda d: table.number(d.self_bleu))),
+  ('wrong language', _diagnostic(lambda d: table.percent(d.wrong_language))),
+  ('copied', _diagnostic(lambda d: table.percent(d.copied))),
+  ('KL to BC', _diagnostic(lambda d: table.estimate(d.kl_to_bc))),
+  ('a token', _diagnostic(lambda d: f'{d.kl_to_bc_per_token:.3f}')),
+)
+_FEW_DIAGNOSTICS = (
+  'policy', 'length', 'repeated', 'self-BLEU', 'wrong language', 'KL to BC',
+)  # fmt: skip
+
+
+def _cells(title: str, entries: Sequence[Any], shown: _Columns) -> table.Cells:
+  """Returns a row for each entry, without columns that none of them has."""
+  found = [
+    [header, *(cell(entry) for entry in entries)] for header, cell in shown
+  ]
+  found = [c for c in found if set(c[1:]) != {table.MISSING}]
+  header, *rows = zip(*found, strict=True)
+  return table.Cells(title, header, tuple(rows))
