@@ -10,7 +10,6 @@ import sys
 import time
 import types
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from rest_jax.storage import commits, mirror, mirrored_folder, remote
 from rest_jax.training import checkpoints, trainer
 from rest_jax.training import step as step_lib
 from tests import smoke
+from tests.models import tiny
 from tests.storage import object_store
 from tests.training import toy
 
@@ -48,7 +48,7 @@ def _train(folder: pathlib.Path) -> None:
     loss=bc.BC(label_smoothing=0.1),
     batches=config.batches(**toy.arguments(toy.make_tokens())),
     mesh_config=mesh_lib.MeshConfig(),
-    params=policy.init(jax.random.key(0)),
+    params=tiny.init(policy),
     directory=folder,
     evaluate_fn=lambda params, step: {'objective': float(step)},
   )
@@ -181,16 +181,17 @@ def _sample(folder: pathlib.Path) -> list[int]:
   drawing = _Sampler()
   draw_samples.sample(
     folder,
-    sampler=drawing,
-    params=None,
-    policy=types.SimpleNamespace(config=types.SimpleNamespace(vocab_size=64)),
-    mesh_config=None,
+    draw_samples.Drawer(
+      sampler=drawing,
+      policy=types.SimpleNamespace(config=types.SimpleNamespace(vocab_size=64)),
+      params=None,
+      mesh_config=None,
+      seed=3,
+      grow_step=1,
+    ),
     pairs=types.SimpleNamespace(source_tokens=None),
     rows=np.arange(10),
     shards=[(start, start + 2) for start in range(0, 10, 2)],
-    seed=3,
-    grow_step=1,
-    with_references=False,
     description='sample',
   )
   return drawing.asked

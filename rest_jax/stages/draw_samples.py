@@ -4,6 +4,7 @@ A shard that is complete is never made again.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -16,26 +17,68 @@ from rest_jax.parallel import processes
 from rest_jax.runtime import profiling
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.stages import base, policies
+from rest_jax.stages import context as context_lib
 from rest_jax.storage import remote
 from rest_jax.training import teacher_forcing
 
 Shards = Sequence[tuple[int, int]]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawer:
+  """A policy that draws into a store.
+
+  Attributes:
+    sampler: draws N samples a source.
+    policy: the network, for the references' log-probabilities.
+    params: of the policy.
+    mesh_config: devices and rules.
+    seed: of the draws.
+    grow_step: g; part of the draws' key.
+  """
+
+  sampler: sampler_lib.Sampler
+  policy: policy_lib.Policy
+  params: types.Params
+  mesh_config: mesh_lib.MeshConfig
+  seed: int
+  grow_step: int = 0
+
+  @classmethod
+  def of_stage(
+    cls,
+    stage: base.PolicyStage,
+    decode: sampler_lib.DecodeConfig,
+    context: context_lib.Context,
+    *,
+    seed: int,
+    grow_step: int = 0,
+  ) -> 'Drawer':
+    """The policy of a finished stage."""
+    policy, mesh_config = stage.network(context), context.mesh
+    return cls(
+      # Each process makes shards of its own.
+      sampler=policy_sampler(
+        policy, decode, mesh_config, context.data.vocabulary, is_shared=False
+      ),
+      policy=policy,
+      params=policies.load(stage.policy_folder, policy, mesh_config),
+      mesh_config=mesh_config,
+      seed=seed,
+      grow_step=grow_step,
+    )
+
+
 def sample(
   directory: pathlib.Path,
+  drawer: Drawer,
   *,
-  sampler: sampler_lib.Sampler,
-  params: types.Params,
-  policy: policy_lib.Policy,
-  mesh_config: mesh_lib.MeshConfig,
   pairs: pair_store.PairStore,
   rows: np.ndarray,
   shards: Shards,
-  seed: int,
-  grow_step: int,
-  with_references: bool,
   description: str,
+  with_references: bool = False,
   share: processes.Share | None = None,
 ) -> None:
   """Samples every source into the shards that are missing.
@@ -44,17 +87,12 @@ def sample(
 
   Args:
     directory: the store's folder.
-    sampler: draws N samples a source.
-    params: of the policy.
-    policy: the network, for the references' log-probabilities.
-    mesh_config: devices and rules.
+    drawer: what draws.
     pairs: the sources.
     rows: int [n], rows of `pairs` to sample for, rising.
     shards: ranges of positions in `rows`.
-    seed: of the draws.
-    grow_step: g; part of the draws' key.
-    with_references: store each source's reference beside its samples.
     description: the words before the progress bar.
+    with_references: store each source's reference beside its samples.
     share: which shards are made here; None for the share of this process.
   """
   share = share or processes.share()
@@ -74,26 +112,24 @@ def sample(
     for shard, (start, stop) in missing.items():
       columns = [
         _columns(block)
-        for block in sampler.sample(
-          params,
+        for block in drawer.sampler.sample(
+          drawer.params,
           pairs.source_tokens,
           rows[start:stop],
-          seed=seed,
-          grow_step=grow_step,
+          seed=drawer.seed,
+          grow_step=drawer.grow_step,
           progress=progress.advance,
           trace=trace,
         )
       ]
       if with_references:
-        columns.append(
-          _references(params, policy, mesh_config, pairs, rows[start:stop])
-        )
+        columns.append(_references(drawer, pairs, rows[start:stop]))
       sample_store.write_shard(
         directory,
         shard,
         len(shards),
         _join(columns),
-        policy.config.vocab_size,
+        drawer.policy.config.vocab_size,
       )
       remote.push()
 
@@ -110,9 +146,7 @@ def _columns(block: sampler_lib.SampleBlock) -> sample_store.SampleRows:
 
 
 def _references(
-  params: types.Params,
-  policy: policy_lib.Policy,
-  mesh_config: mesh_lib.MeshConfig,
+  drawer: Drawer,
   pairs: pair_store.PairStore,
   rows: np.ndarray,
 ) -> sample_store.SampleRows:
@@ -127,8 +161,8 @@ def _references(
     log_prob=teacher_forcing.Rows(
       sources=(pairs.source_tokens, rows),
       targets=(references, rows),
-      mesh_config=mesh_config,
-    ).log_probs(policy, params),
+      mesh_config=drawer.mesh_config,
+    ).log_probs(drawer.policy, drawer.params),
     finished=np.ones(len(rows), bool),
   )
 

@@ -100,22 +100,22 @@ class Evaluation:
     began = time.monotonic()
     draw_samples.sample(
       self.path,
-      sampler=draw_samples.policy_sampler(
-        self.policy,
-        self.decode,
-        self.mesh_config,
-        self.data.vocabulary,
-        is_shared=False,
+      draw_samples.Drawer(
+        sampler=draw_samples.policy_sampler(
+          self.policy,
+          self.decode,
+          self.mesh_config,
+          self.data.vocabulary,
+          is_shared=False,
+        ),
+        policy=self.policy,
+        params=self.params,
+        mesh_config=self.mesh_config,
+        seed=self.seed,
       ),
-      params=self.params,
-      policy=self.policy,
-      mesh_config=self.mesh_config,
       pairs=self.pairs,
       rows=self.rows,
       shards=self.shards,
-      seed=self.seed,
-      grow_step=0,
-      with_references=False,
       description=f'evaluate {self.path.name}: sample',
     )
     processes.barrier('sampled')

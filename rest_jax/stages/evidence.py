@@ -182,28 +182,17 @@ class Evidence(base.Stage):
   def make(
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
-    data, policy = context.data, context.policy
-    pairs = data.pairs(self.split)
+    pairs = context.data.pairs(self.split)
     rows = self.rows(pairs)
     shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
     draw_samples.sample(
       output.path,
-      sampler=draw_samples.policy_sampler(
-        policy,
-        self.config.decode,
-        context.mesh,
-        data.vocabulary,
-        is_shared=False,
+      draw_samples.Drawer.of_stage(
+        self.bc, self.config.decode, context, seed=self.seed
       ),
-      params=policies.load(self.bc.folder, policy, context.mesh),
-      policy=policy,
-      mesh_config=context.mesh,
       pairs=pairs,
       rows=rows,
       shards=shards,
-      seed=self.seed,
-      grow_step=0,
-      with_references=False,
       description=f'evidence {self.split}: sample',
     )
     processes.barrier('sampled')

@@ -190,6 +190,13 @@ class Grow(base.Stage):
       },
     }
 
+  def lines(self) -> list[str]:
+    decode = self.config.decode
+    return [
+      f'  grow      {decode.num_samples_per_source} samples a source at '
+      f'temperature {decode.temperature}'
+    ]
+
   def _sample(
     self,
     context: context_lib.Context,
@@ -198,27 +205,21 @@ class Grow(base.Stage):
     share: processes.Share,
   ) -> None:
     """Draws the samples of the shards that are missing."""
-    data, policy = context.data, self.policy.network(context)
-    pairs = data.pairs(data.grow_split)
+    pairs = context.data.pairs(context.data.grow_split)
     draw_samples.sample(
       directory,
-      sampler=draw_samples.policy_sampler(
-        policy,
+      draw_samples.Drawer.of_stage(
+        self.policy,
         self.config.decode,
-        context.mesh,
-        data.vocabulary,
-        is_shared=False,
+        context,
+        seed=self.seed,
+        grow_step=self.grow_step,
       ),
-      params=policies.load(self.policy.policy_folder, policy, context.mesh),
-      policy=policy,
-      mesh_config=context.mesh,
       pairs=pairs,
       rows=np.arange(shards[-1][1] if shards else 0),
       shards=shards,
-      seed=self.seed,
-      grow_step=self.grow_step,
-      with_references=pairs.reference_tokens is not None,
       description=f'grow {self.grow_step}: sample',
+      with_references=pairs.reference_tokens is not None,
       share=share,
     )
     processes.barrier('sampled')

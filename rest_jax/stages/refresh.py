@@ -23,6 +23,7 @@ from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
   base,
+  draw_samples,
   policies,
   refresh_samples,
   refresh_targets,
@@ -193,19 +194,21 @@ class Refresh(base.Stage):
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config, data, present = self.config, context.data, self._present(context)
-    refresh_samples.choose(
-      config.choose,
-      decode=config.decode,
-      num_sources=config.num_sources,
-      directory=output.path,
-      grow_step=self.grow_step,
-      policy=self.policy.network(context),
-      policy_directory=self.policy.policy_folder,
-      data=data,
-      present=present,
-      mesh_config=context.mesh,
-      seed=self.seed,
-    )
+    if not refresh_samples.is_chosen(output.path):
+      refresh_samples.choose(
+        config.choose,
+        draw_samples.Drawer.of_stage(
+          self.policy,
+          config.decode,
+          context,
+          seed=self.seed,
+          grow_step=self.grow_step,
+        ),
+        num_sources=config.num_sources,
+        directory=output.path,
+        data=data,
+        present=present,
+      )
     new = annotations.collect(
       config.raters, refresh_samples.items(output.path), output.path
     )

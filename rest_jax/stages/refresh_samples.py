@@ -11,12 +11,10 @@ import numpy as np
 
 from rest_jax.data import annotations, pair_store, sample_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import acquisition, corruptions, normalize
 from rest_jax.rewards import base as rewards_base
-from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, policies, prepare, score_samples
+from rest_jax.stages import draw_samples, prepare, score_samples
 from rest_jax.stages import reward as reward_stage
 from rest_jax.storage import files
 
@@ -50,19 +48,19 @@ class Present:
     return self.read_ratings()
 
 
+def is_chosen(directory: pathlib.Path) -> bool:
+  """Whether it is written down what is to be rated."""
+  return (directory / _CHOSEN).exists()
+
+
 def choose(
   acquired: acquisition.Acquisition,
+  drawer: draw_samples.Drawer,
   *,
-  decode: sampler_lib.DecodeConfig,
   num_sources: int,
   directory: pathlib.Path,
-  grow_step: int,
-  policy: policy_lib.Policy,
-  policy_directory: str | pathlib.Path,
   data: prepare.PreparedData,
   present: Present,
-  mesh_config: mesh_lib.MeshConfig,
-  seed: int,
 ) -> None:
   """Draws and scores samples of a policy, and writes down which are to be rated.
 
@@ -71,36 +69,22 @@ def choose(
 
   Args:
     acquired: which and how many.
-    decode: of the draws.
+    drawer: the policy; its seed is that of the choice, too.
     num_sources: to sample for.
-    directory: of the refresh; what is there is kept.
-    grow_step: g.
-    policy: the network.
-    policy_directory: of the finished policy that draws.
+    directory: of the refresh.
     data: the prepared data.
     present: the reward.
-    mesh_config: devices and rules.
-    seed: of draws and choice.
   """
-  if (directory / _CHOSEN).exists():
-    return
   pairs = data.pairs(data.grow_split)
   count = min(num_sources, len(pairs))
   shards = sample_store.shard_ranges(count, _SOURCES_PER_SHARD)
+  grow_step, seed = drawer.grow_step, drawer.seed
   draw_samples.sample(
     directory,
-    sampler=draw_samples.policy_sampler(
-      policy, decode, mesh_config, data.vocabulary
-    ),
-    params=policies.load(policy_directory, policy, mesh_config),
-    policy=policy,
-    mesh_config=mesh_config,
+    drawer,
     pairs=pairs,
     rows=pair_store.spread_rows(len(pairs), count),
     shards=shards,
-    seed=seed,
-    grow_step=grow_step,
-    with_references=False,
     description=f'refresh {grow_step}: sample',
   )
   candidates, rewards = _candidates(
@@ -118,7 +102,7 @@ def choose(
   )
   rows, reasons = acquired.choose(
     rewards,
-    _uncertainty(acquired, candidates, present, data, mesh_config, seed),
+    _uncertainty(acquired, candidates, present, data, drawer.mesh_config, seed),
     seed=seed,
   )
   known = dict(zip(present.ratings.source, present.ratings.split, strict=True))

@@ -1,8 +1,13 @@
 """A network small enough to compile in a second, and batches for it."""
 
+from collections.abc import Callable
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 
+from rest_jax import types
 from rest_jax.models import network
 
 VOCAB = 24
@@ -20,6 +25,16 @@ def config(**changes) -> network.NetworkConfig:
     'dropout_rate': 0.0,
   }
   return network.NetworkConfig(**(sizes | changes))
+
+
+@functools.cache
+def jitted(model: Any, method: str) -> Callable[..., Any]:
+  """A method of a model, traced once a shape in all tests of a process."""
+  return jax.jit(getattr(model, method))
+
+
+def init(model: Any, seed: int = 0) -> types.Params:
+  return jitted(model, 'init')(jax.random.key(seed))
 
 
 def logit_terms(
@@ -70,6 +85,7 @@ def batch(seed, source_lengths, target_lengths, pad=0) -> dict:
   }
 
 
+@functools.partial(jax.jit, static_argnames=('seed', 'scale'))
 def lively(params, seed=0, scale=0.3):
   """Parameters with noise, so that no bias or scale is at a special value."""
   leaves, tree = jax.tree.flatten(params)
