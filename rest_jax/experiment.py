@@ -159,11 +159,6 @@ class Experiment:
       return self.num_improve_steps[grow_step - 1]
     return self.num_improve_steps
 
-  @property
-  def total_improve_steps(self) -> int:
-    """Improve steps of all Grow steps."""
-    return sum(map(self.improve_steps, range(1, self.num_grow_steps + 1)))
-
   def _check_refresh(self):
     part = self.trained_reward
     if part is None or self.task.ratings is None:
@@ -229,6 +224,18 @@ class Experiment:
   def trained_reward(self) -> reward_stage.RewardStage | None:
     """The part of the reward that stage `reward` trains, if any is."""
     return reward_stage.trained(self.reward)
+
+  @property
+  def given_folders(self) -> dict[str, str]:
+    """Finished folders of other runs, by the names of their settings."""
+    found = {
+      'BC_DIR': self.bc_dir,
+      'BC_INIT_DIR': None if self.bc_dir else self.bc.init_dir,
+      'REWARD_DIR': self.reward_dir,
+      'GROW_DIR': self.grow_dir,
+      'DATA_DIR': self.data_dir,
+    }
+    return {name: folder for name, folder in found.items() if folder}
 
   @property
   def variant_name(self) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from rest_jax import experiment as experiment_lib
 from rest_jax import stage_builder
 from rest_jax.rewards import base as rewards_base
-from rest_jax.stages import base, evaluate, prepare, run_reward
+from rest_jax.stages import base, bc, evaluate, prepare, run_reward
 from rest_jax.stages import context as context_lib
 from rest_jax.storage import files
 
@@ -78,22 +78,15 @@ class Layout:
     self.model_dir = pathlib.Path(model_dir)
     self.variant_dir = stage_builder.variant_dir(experiment, self.model_dir)
     self.stages = stages(experiment, self.model_dir)
-    given = {
-      'BC_DIR': experiment.bc_dir,
-      'BC_INIT_DIR': None if experiment.bc_dir else experiment.bc.init_dir,
-      'REWARD_DIR': experiment.reward_dir,
-      'GROW_DIR': experiment.grow_dir,
-      'DATA_DIR': experiment.data_dir,
-    }
     self.context = context_lib.Context(
-      data_folder=self.folder('data'),
-      bc_folder=self.folder('bc'),
+      data_folder=self.of_kind(prepare.Prepare)[0].folder,
+      bc_folder=self.of_kind(bc.BC)[0].folder,
       network=experiment.network,
       mesh=experiment.mesh,
       reward=experiment.reward,
       loss=experiment.improve.loss,
       vocabulary=experiment.task.vocabulary,
-      given={name: folder for name, folder in given.items() if folder},
+      given=experiment.given_folders,
       overwrite=overwrite,
     )
 

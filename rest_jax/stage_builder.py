@@ -6,7 +6,14 @@ from typing import Any, TypeVar
 
 from rest_jax import experiment as experiment_lib
 from rest_jax.rewards import base as rewards_base
-from rest_jax.stages import base, equal_entropy, run_reward, seeds, trained_on
+from rest_jax.stages import (
+  base,
+  equal_entropy,
+  run_reward,
+  seeds,
+  train_reward,
+  trained_on,
+)
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import evidence as evidence_stage
@@ -16,7 +23,6 @@ from rest_jax.stages import online as online_stage
 from rest_jax.stages import prepare as prepare_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import refresh as refresh_stage
-from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import selection as selection_lib
 from rest_jax.stages import value as value_stage
 
@@ -85,7 +91,7 @@ class StageBuilder:
     source = None
     if trained is not None:
       source = self._add(
-        reward_stage.TrainReward(
+        train_reward.TrainReward(
           config=trained,
           ratings=experiment.task.ratings,
           bc=self._bc,

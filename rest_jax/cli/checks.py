@@ -21,8 +21,7 @@ from rest_jax.evaluation import text_metrics
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import guards, learned_references
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
-from rest_jax.stages import reward as reward_stage
+from rest_jax.stages import prepare, train_reward
 from rest_jax.synthetic import corpus
 
 # Pairs of a split that are looked at, and those that judge and reward score.
@@ -83,15 +82,7 @@ def check(run: run_lib.Run) -> Found:
 
 def _check_folders(run: run_lib.Run) -> None:
   """Raises FileNotFoundError for a folder given as finished that is not."""
-  experiment = run.experiment
-  for name, directory in (
-    ('BC_DIR', experiment.bc_dir),
-    ('REWARD_DIR', experiment.reward_dir),
-    ('GROW_DIR', experiment.grow_dir),
-    ('BC_INIT_DIR', experiment.bc.init_dir),
-  ):
-    if directory is None:
-      continue
+  for name, directory in run.experiment.given_folders.items():
     path = pathlib.Path(directory, folder_lib.MANIFEST)
     if not path.exists():
       raise FileNotFoundError(
@@ -286,7 +277,7 @@ def _check_ratings(run: run_lib.Run) -> int | None:
   """
   experiment = run.experiment
   stage, ratings = experiment.trained_reward, experiment.task.ratings
-  is_made = any(s.is_finished for s in run.of_kind(reward_stage.TrainReward))
+  is_made = any(s.is_finished for s in run.of_kind(train_reward.TrainReward))
   if stage is None or ratings is None or experiment.reward_dir is not None:
     return None
   if is_made and experiment.refresh is None:

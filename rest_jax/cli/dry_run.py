@@ -62,20 +62,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     f'{network.num_encoder_layers}+{network.num_decoder_layers} layers, '
     f'{network.dtype}'
   )
-  bc = experiment.bc.trainer
-  yield f'  bc        {bc.max_steps} steps of {bc.tokens_per_batch} tokens'
   yield from _reward_lines(experiment, found.num_ratings)
-  grow = experiment.grow.decode
-  yield (
-    f'  grow      G={experiment.num_grow_steps}, '
-    f'{grow.num_samples_per_source} samples a source at temperature '
-    f'{grow.temperature}'
-  )
-  improve = experiment.improve
-  yield (
-    f'  improve   I={experiment.num_improve_steps}, loss {improve.loss.name}, '
-    f'filter {improve.filter.kind}'
-  )
   # Once, where several stages say the same of their settings.
   yield from dict.fromkeys(line for s in run.stages for line in s.lines())
   if run_mode == 'rate':

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 import dataclasses
 import math
 
-from rest_jax import experiment as experiment_lib
+from rest_jax import rest
+from rest_jax.models import network as network_lib
+from rest_jax.models import policy as policy_lib
 from rest_jax.planning import chips as chips_lib
 from rest_jax.planning import counts
 from rest_jax.planning import measured as measured_lib
 from rest_jax.sampling import decode_config as sampling_config
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import improve as improve_stage
 
 # The share of a chip's peak, or of its bandwidth where that is the bound, that
 # programs are assumed to reach. Not measured.
 ASSUMED_SHARE = 0.4
 
-SCORED_SOURCES, SCORED = 'scorer sources', 'scorer candidates'
+SCORED_SOURCES = 'scorer sources'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Part:
   """One kind of work of an experiment.
 
   Attributes:
-    name: of it.
+    name: of it; for a training that of its program.
     calls: how often its program runs.
     seconds: of a call at the chip's bound.
   """
@@ -37,13 +41,11 @@ class Part:
 
 
 def sampling_seconds(
-  experiment: experiment_lib.Experiment,
+  network: network_lib.NetworkConfig,
   decode: sampling_config.DecodeConfig,
   chip: chips_lib.Chip,
-  vocabulary_size: int,
 ) -> float:
   """Of one block on one chip at its bound, every block to the maximum length."""
-  network = experiment.network.with_vocab(vocabulary_size)
   step = counts.decoding_step(network, decode, decode.source_length_buckets[-1])
   _, seconds = chip.bound(step.flops, step.accessed_bytes)
   return decode.max_target_length * seconds
@@ -60,75 +62,68 @@ def blocks(
 
 
 def parts(
-  experiment: experiment_lib.Experiment,
+  run: rest.Layout,
   measured: Mapping[str, measured_lib.Measured],
   *,
+  policy: policy_lib.Policy,
   num_sources: int,
-  vocabulary_size: int,
   chip: chips_lib.Chip,
   num_chips: int,
 ) -> list[Part]:
-  """The work of BC, reward, G Grow and G * I Improve steps.
+  """The work of a run's stages.
 
   Steps of training are taken as many as the settings allow, though patience may
   end them earlier. All batches have the longest shape, all blocks decode to the
   maximum length. What the host does, evaluations of the reported kind, scoring
-  for the choice of checkpoints and a reward that is not computed here are left
-  out.
+  for the choice of checkpoints, controls and a reward that is not computed here
+  are left out.
 
   Args:
-    experiment: the settings.
+    run: its stages; finished folders of other runs cost nothing.
     measured: programs by name, those that fit; a part without its program is
       left out.
+    policy: the run's network.
     num_sources: of a Grow.
-    vocabulary_size: pieces.
     chip: of the slice.
     num_chips: of the slice.
 
   Returns:
     The parts, in the order they come.
   """
-  grows, improves = experiment.num_grow_steps, experiment.total_improve_steps
-  improve = experiment.improve.trainer
-  found = []
+  found: dict[str, Part] = {}
 
-  def add(name: str, program: str, calls: int):
+  def add(name: str, calls: int, seconds: float) -> None:
+    before = found[name].calls if name in found else 0
+    found[name] = Part(name, before + calls, seconds)
+
+  def call(name: str, program: str, calls: int) -> None:
     if program in measured:
-      _, seconds = measured[program].bound(chip)
-      found.append(Part(name, calls, seconds))
+      add(name, calls, measured[program].bound(chip)[1])
 
-  def sample(name: str, decode: sampling_config.DecodeConfig, sources, times):
-    seconds = sampling_seconds(experiment, decode, chip, vocabulary_size)
-    calls = times * blocks(decode, sources, num_chips)
-    found.append(Part(name, calls, seconds))
+  def sample(name: str, decode: sampling_config.DecodeConfig, sources, times=1):
+    seconds = sampling_seconds(policy.config, decode, chip)
+    add(name, times * blocks(decode, sources, num_chips), seconds)
 
-  add('BC', 'bc', experiment.bc.trainer.max_steps)
-  reward = experiment.trained_reward
-  if reward is not None:
-    pretraining = reward.pretrain.max_steps if reward.pretrain else 0
-    add('reward pre-training', 'reward pre-training', pretraining)
-    add('reward ratings', 'reward ratings', reward.finetune.max_steps)
-  decode = experiment.grow.decode
-  sample('Grow, sampling', decode, num_sources, grows)
-  candidates = num_sources * (decode.num_samples_per_source + 1)
-  for name, rows in ((SCORED_SOURCES, num_sources), (SCORED, candidates)):
-    if name in measured:
-      calls = grows * math.ceil(rows / measured[name].items)
-      add(f'Grow, {name}', name, calls)
-  for name in measured:
-    if name.startswith('scorer ') and name not in (SCORED_SOURCES, SCORED):
-      calls = grows * math.ceil(candidates / measured[name].items)
-      add(f'Grow, {name}', name, calls)
-  if experiment.needs_value and experiment.value is not None:
-    add('value', 'value', grows * experiment.value.trainer.max_steps)
-  add('Improve', 'improve', improves * improve.max_steps)
-  selected = experiment.evaluate.max_selection_sources
-  if selected is not None:
-    evaluations = improve.max_steps // improve.evaluate_every + 1
-    sample(
-      'Improve, sampling of evaluations',
-      experiment.evaluate.selection,
-      selected,
-      improves * evaluations,
-    )
-  return found
+  for stage in run.stages:
+    if stage.is_given:
+      continue
+    for training in stage.trainings(policy):
+      call(training.name, training.name, training.trainer.max_steps)
+    if isinstance(stage, grow_stage.Grow):
+      decode = stage.config.decode
+      sample('Grow, sampling', decode, num_sources)
+      candidates = num_sources * (decode.num_samples_per_source + 1)
+      for name, program in measured.items():
+        if name.startswith('scorer '):
+          rows = num_sources if name == SCORED_SOURCES else candidates
+          call(f'Grow, {name}', name, math.ceil(rows / program.items))
+    if isinstance(stage, improve_stage.Improve):
+      trainer, selection = stage.config.trainer, stage.selection
+      if selection.max_sources is not None:
+        sample(
+          'Improve, sampling of evaluations',
+          selection.decode,
+          selection.max_sources,
+          trainer.max_steps // trainer.evaluate_every + 1,
+        )
+  return list(found.values())

@@ -15,7 +15,6 @@ from rest_jax import experiment as experiment_lib
 from rest_jax import rest, settings
 from rest_jax.data import sources as sources_lib
 from rest_jax.interop import huggingface, safetensors_folder
-from rest_jax.losses import regression
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.planning import chips as chips_lib
@@ -25,7 +24,6 @@ from rest_jax.planning import meshes, sampling_programs
 from rest_jax.planning import programs as programs_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import metricx
-from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import reward as reward_stage
 
 Measure = Callable[[programs_lib.Program], measured_lib.Measured]
@@ -170,10 +168,10 @@ def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
   where = chips_lib.Slice(settings.topology)
   return tuple(
     hours_lib.parts(
-      run.experiment,
+      run,
       {each.name: each for each in measured if each.fits},
+      policy=policy_of(run),
       num_sources=num_sources,
-      vocabulary_size=run.context.vocabulary_size,
       chip=where.chip,
       num_chips=where.num_chips,
     )
@@ -188,7 +186,7 @@ def programs_of(
   size = run.context.vocabulary_size
   policy = policy_of(run)
   return [
-    *(each.program(target) for each in trainings(experiment, policy)),
+    *(each.program(target) for each in trainings(run, policy)),
     *scorers(experiment, policy, target),
     *sampling_programs.sampling(policy, experiment.grow.decode, size, target),
   ]
@@ -202,54 +200,17 @@ def policy_of(run: rest.Layout) -> policy_lib.Policy:
 
 
 def trainings(
-  experiment: experiment_lib.Experiment, policy: policy_lib.Policy
-) -> Iterator[programs_lib.Training]:
-  """The trainings of an experiment."""
-  task = experiment.task
+  run: rest.Layout, policy: policy_lib.Policy
+) -> list[programs_lib.Training]:
+  """The trainings of a run; what several stages have in common once."""
+  task = run.experiment.task
   longest = max(task.max_source_length, task.max_target_length)
-  yield programs_lib.Training(
-    name='bc',
-    trainer=experiment.bc.trainer,
-    model=policy,
-    loss=experiment.bc.loss,
-    longest=longest,
-  )
-  reward = experiment.trained_reward
-  if reward is not None:
-    named = {'reward pre-training': reward.pretrain}
-    named['reward ratings'] = reward.finetune
-    for name, trainer in named.items():
-      if trainer is not None:
-        yield programs_lib.Training(
-          name=name,
-          trainer=trainer,
-          model=scalar.ScalarModel(
-            reward_stage.trained_network(reward, policy.config)
-          ),
-          loss=regression.Regression(),
-          columns=programs_lib.RATING_COLUMNS,
-          longest=longest,
-        )
-  if experiment.needs_value and experiment.value is not None:
-    yield programs_lib.Training(
-      name='value',
-      trainer=experiment.value.trainer,
-      model=scalar.ScalarModel(policy.config),
-      loss=experiment.value.loss(),
-      columns=programs_lib.FILTER_COLUMNS,
-      longest=longest,
-    )
-  improve = experiment.improve
-  start = improve.loss.decoder_start(policy.config.vocab_size)
-  yield programs_lib.Training(
-    name='improve',
-    trainer=improve.trainer,
-    model=policy_lib.Policy(policy.config, decoder_start=start),
-    loss=improve.loss,
-    columns=programs_lib.FILTER_COLUMNS,
-    row_filter=improve_stage.row_filter(improve.filter.is_inclusive),
-    longest=longest,
-  )
+  found: dict[str, programs_lib.Training] = {}
+  for stage in run.stages:
+    for each in () if stage.is_given else stage.trainings(policy):
+      training = programs_lib.Training(**vars(each), longest=longest)
+      found.setdefault(each.name, training)
+  return list(found.values())
 
 
 def scorers(

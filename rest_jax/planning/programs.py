@@ -15,18 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import types
-from rest_jax.losses import base as losses_base
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, learned, metricx
+from rest_jax.stages import base
 from rest_jax.training import loader, packing, placement
 from rest_jax.training import trainer as trainer_lib
-
-# Columns beside the tokens, of one number a hypothesis.
-FILTER_COLUMNS = ('rewards', 'thresholds', 'row_weights')
-RATING_COLUMNS = ('scores', 'score_weights')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,26 +118,14 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(base.Training):
   """A training whose step is planned.
 
   Attributes:
-    name: of the stage.
-    trainer: its settings.
-    model: a `Policy` or `ScalarModel`.
-    loss: any.
-    columns: of one number a hypothesis, beside those of the loss.
-    row_filter: F, as the step applies it.
     longest: tokens of the longest row, where the trainer chooses its lengths
       from the data.
   """
 
-  name: str
-  trainer: trainer_lib.TrainerConfig
-  model: Any
-  loss: losses_base.Loss
-  columns: Sequence[str] = ()
-  row_filter: losses_base.RowFilter | None = None
   longest: int = 128
 
   @property

@@ -19,13 +19,12 @@ from rest_jax.report import (
   table,
 )
 from rest_jax.report import samples as samples_lib
-from rest_jax.stages import base
+from rest_jax.stages import base, train_reward
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import refresh as refresh_stage
-from rest_jax.stages import reward as reward_stage
 
 INDEX_FILE = 'index.html'
 _PACKAGES = ('rest_jax', 'jax', 'flax', 'optax', 'numpy')
@@ -232,7 +231,7 @@ def _trust_tables(
 ) -> list[table.Cells]:
   found = [
     gather_stages.agreement(stage.folder)
-    for stage in run.of_kind(reward_stage.TrainReward)
+    for stage in run.of_kind(train_reward.TrainReward)
   ]
   found += [
     gather_stages.agreement(

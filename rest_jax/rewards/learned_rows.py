@@ -18,6 +18,8 @@ _MAX_UNKNOWN_SHARE = 0.005
 _MAX_PIECES_PER_WORD = 2.0
 _MAX_TRUNCATED_SHARE = 0.01
 NONE = -1
+# Columns of a batch beside the tokens, of one number a hypothesis.
+COLUMNS = ('scores', 'score_weights')
 
 
 @dataclasses.dataclass(frozen=True)

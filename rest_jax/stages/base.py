@@ -4,18 +4,41 @@ Each kind of stage is a frozen dataclass in a file of its own. `rest.stages` put
 them in order; whatever goes through a run walks that list.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from absl import logging
 
+from rest_jax.losses import base as losses_base
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.training import trainer as trainer_lib
 
 if TYPE_CHECKING:
   from rest_jax.stages import context as context_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """A training of a stage, as `--run_mode=plan` compiles it.
+
+  Attributes:
+    name: of it; the stages of a kind share the name.
+    trainer: its settings.
+    model: a `Policy` or `ScalarModel`.
+    loss: any.
+    columns: of one number a hypothesis, beside those of the loss.
+    row_filter: F, as the step applies it.
+  """
+
+  name: str
+  trainer: trainer_lib.TrainerConfig
+  model: Any
+  loss: losses_base.Loss
+  columns: Sequence[str] = ()
+  row_filter: losses_base.RowFilter | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,6 +146,11 @@ class Stage:
 
   def lines(self) -> Iterable[str]:
     """Yields what `--dry_run` says of its settings beside its folder."""
+    return ()
+
+  def trainings(self, policy: policy_lib.Policy) -> Iterable[Training]:
+    """Yields the trainings of the stage, with the run's network."""
+    del policy
     return ()
 
 

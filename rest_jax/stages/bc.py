@@ -1,5 +1,6 @@
 """Stage `bc`: behavioural cloning on D, the policy G=0, I=0."""
 
+from collections.abc import Iterable
 import dataclasses
 import pathlib
 from typing import Any
@@ -124,6 +125,19 @@ class BC(base.PolicyStage):
       'num_params': policy_lib.num_params(result.params),
       'vocabulary': data.described_vocabulary,
     }
+
+  def trainings(self, policy: policy_lib.Policy) -> Iterable[base.Training]:
+    config = self.config
+    yield base.Training(
+      name='bc', trainer=config.trainer, model=policy, loss=config.loss
+    )
+
+  def lines(self) -> Iterable[str]:
+    trainer = self.config.trainer
+    yield (
+      f'  bc        {trainer.max_steps} steps of {trainer.tokens_per_batch} '
+      'tokens'
+    )
 
 
 def _first_params(config, policy, mesh_config, seed) -> types.Params:

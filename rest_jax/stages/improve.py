@@ -189,8 +189,24 @@ class Improve(base.PolicyStage):
     value = self.config.filter.at(self.improve_step, self.grow_step)
     rate = self.trainer.optimizer.learning_rate
     return [
+      f'  improve   loss {self.config.loss.name}, filter '
+      f'{self.config.filter.kind}',
       f'    {self.grow_step}.{self.improve_step}       at {value:g}, learning '
-      f'rate {rate:g}'
+      f'rate {rate:g}',
+    ]
+
+  def trainings(self, policy: policy_lib.Policy) -> list[base.Training]:
+    config = self.config
+    start = config.loss.decoder_start(policy.config.vocab_size)
+    return [
+      base.Training(
+        name='improve',
+        trainer=config.trainer,
+        model=policy_lib.Policy(policy.config, decoder_start=start),
+        loss=config.loss,
+        columns=improve_rows.COLUMNS,
+        row_filter=row_filter(config.filter.is_inclusive),
+      )
     ]
 
 

@@ -9,6 +9,9 @@ from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.training import loader
 
+# Columns of a batch beside the tokens, of one number a hypothesis.
+COLUMNS = ('rewards', 'thresholds', 'row_weights')
+
 
 @dataclasses.dataclass(frozen=True)
 class ImproveRows:

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from rest_jax.evaluation import policy_names
+from rest_jax.models import policy as policy_lib
 from rest_jax.stages import base
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import context as context_lib
@@ -66,6 +67,10 @@ class TrainedOn(bc_stage.BC):
       self.selection.evaluate_fn(context, context.policy),
       {'evaluation': self.selection.settings(context)},
     )
+
+  def trainings(self, policy: policy_lib.Policy) -> tuple[base.Training, ...]:
+    del policy
+    return ()  # As long as what the Improve steps turn out to take.
 
   def lines(self) -> list[str]:
     return [

@@ -145,6 +145,17 @@ class Value(base.Stage):
   ) -> dict[str, Any]:
     return _fit(self, self._trainer, context, output)
 
+  def trainings(self, policy: policy_lib.Policy) -> list[base.Training]:
+    return [
+      base.Training(
+        name='value',
+        trainer=self.config.trainer,
+        model=scalar.ScalarModel(policy.config),
+        loss=self.config.loss(),
+        columns=improve_rows.COLUMNS,
+      )
+    ]
+
 
 def _fit(
   stage: Value,

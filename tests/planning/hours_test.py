@@ -1,10 +1,9 @@
 """Tests of the estimate of hours, against values by hand."""
 
-import dataclasses
-
 import pytest
 
-from rest_jax.planning import chips, counts, hours, measured
+from rest_jax import run as run_lib
+from rest_jax.planning import chips, counts, hours, measured, plan
 from rest_jax.sampling import sampler
 from tests import smoke
 
@@ -43,10 +42,22 @@ def test_blocks_are_dealt_out_to_the_chips(sources, chips_, expected):
   assert hours.blocks(decode, sources, chips_) == expected
 
 
+def _parts(programs, *overrides, **settings):
+  experiment = smoke.settings(*overrides, **settings)
+  run = run_lib.Run(experiment, 'no such folder')
+  return hours.parts(
+    run,
+    programs,
+    policy=plan.policy_of(run),
+    num_sources=50,
+    chip=_CHIP,
+    num_chips=4,
+  )
+
+
 @pytest.fixture
 def parts():
   """Of the smoke experiment: G=2, I=2, N=4, 30 BC steps, 8 Improve steps."""
-  experiment = smoke.settings(gin_files=('gin_configs/losses/oac.gin',))
   programs = {
     'bc': _measured('bc', 2.0),
     'reward pre-training': _measured('reward pre-training', 3.0),
@@ -54,16 +65,9 @@ def parts():
     'value': _measured('value', 7.0),
     'improve': _measured('improve', 11.0),
     hours.SCORED_SOURCES: _measured(hours.SCORED_SOURCES, 13.0, items=7),
-    hours.SCORED: _measured(hours.SCORED, 17.0, items=100),
+    'scorer candidates': _measured('scorer candidates', 17.0, items=100),
   }
-  found = hours.parts(
-    experiment,
-    programs,
-    num_sources=50,
-    vocabulary_size=400,
-    chip=_CHIP,
-    num_chips=4,
-  )
+  found = _parts(programs, gin_files=('gin_configs/losses/oac.gin',))
   return {part.name: part for part in found}
 
 
@@ -71,7 +75,7 @@ def test_calls_follow_from_the_sizes(parts):
   calls = {name: part.calls for name, part in parts.items()}
   evaluations = 8 // 4 + 1
   assert calls == {
-    'BC': 30,
+    'bc': 30,
     'reward pre-training': 10,
     'reward ratings': 10,
     # ceil(50 / 16) blocks over 4 chips, in each of 2 Grows.
@@ -80,7 +84,7 @@ def test_calls_follow_from_the_sizes(parts):
     'Grow, scorer sources': 2 * 8,
     'Grow, scorer candidates': 2 * 3,
     'value': 2 * 3000,
-    'Improve': 2 * 2 * 8,
+    'improve': 2 * 2 * 8,
     # 20 sources, 16 a block.
     'Improve, sampling of evaluations': 2 * 2 * evaluations * 1,
   }
@@ -88,8 +92,8 @@ def test_calls_follow_from_the_sizes(parts):
 
 def test_each_call_takes_its_program_s_bound(parts):
   seconds = {name: part.seconds for name, part in parts.items()}
-  assert seconds['BC'] == pytest.approx(2.0)
-  assert seconds['Improve'] == pytest.approx(11.0)
+  assert seconds['bc'] == pytest.approx(2.0)
+  assert seconds['improve'] == pytest.approx(11.0)
   assert seconds['Grow, scorer candidates'] == pytest.approx(17.0)
 
 
@@ -107,15 +111,13 @@ def test_sampling_takes_a_step_for_each_token_of_the_maximum(parts):
 
 
 def test_programs_that_were_not_compiled_are_left_out():
-  found = hours.parts(
-    dataclasses.replace(smoke.settings(), num_grow_steps=1),
-    {},
-    num_sources=50,
-    vocabulary_size=400,
-    chip=_CHIP,
-    num_chips=4,
-  )
-  assert [part.name for part in found] == [
-    'Grow, sampling',
-    'Improve, sampling of evaluations',
-  ]
+  names = [part.name for part in _parts({}, 'NUM_GROW_STEPS=1')]
+  assert names == ['Grow, sampling', 'Improve, sampling of evaluations']
+
+
+def test_finished_folders_of_other_runs_cost_nothing():
+  programs = {name: _measured(name, 1.0) for name in ('bc', 'improve')}
+  given = [f"{name}_DIR='x'" for name in ('BC', 'GROW')]
+  found = _parts(programs, 'NUM_GROW_STEPS=2', *given)
+  calls = {part.name: part.calls for part in found}
+  assert 'bc' not in calls and calls['Grow, sampling'] == 1

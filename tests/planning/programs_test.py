@@ -17,6 +17,7 @@ from rest_jax.stages import value as value_stage
 from rest_jax.training import placement
 from rest_jax.training import trainer as trainer_lib
 from tests import smoke
+from tests.models import tiny
 
 LOSSES = (
   'bc', 'gold_p', 'gold_s', 'oac', 'bvmpo', 'dpo', 'bve',
@@ -35,8 +36,8 @@ def _target(experiment):
 
 
 def _training(experiment, name):
-  policy = plan.policy_of(run_lib.Run(experiment, 'no such folder'))
-  found = plan.trainings(experiment, policy)
+  run = run_lib.Run(experiment, 'no such folder')
+  found = plan.trainings(run, plan.policy_of(run))
   return next(each for each in found if each.name == name)
 
 
@@ -65,7 +66,7 @@ def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
     **bc_stage.pair_batches(run.data.pairs('train')),
     packable=experiment.bc.loss.packable,
   )
-  planned = _step(experiment, 'bc').arguments[1]
+  planned = _training(experiment, 'bc').batch(1)
   assert _shapes(planned) == _shapes(batches[0])
 
 
@@ -91,7 +92,7 @@ def test_a_batch_of_improve_is_that_of_the_stage(
     load=rows.load,
     packable=experiment.improve.loss.packable,
   )
-  planned = _step(experiment, 'improve').arguments[1]
+  planned = _training(experiment, 'improve').batch(1)
   assert _shapes(planned) == _shapes(batches[0])
 
 
@@ -109,7 +110,7 @@ def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
     target_lengths=rows.target_lengths,
     load=rows.load,
   )
-  planned = _step(experiment, 'value').arguments[1]
+  planned = _training(experiment, 'value').batch(1)
   assert _shapes(planned) == _shapes(batches[0])
 
 
@@ -125,7 +126,7 @@ def test_the_state_is_that_of_a_training(loss):
     model,
     config.loss,
     config.trainer.optimizer,
-    model.init(jax.random.key(0)),
+    tiny.init(model),
     _given(config.loss, model),
     experiment.mesh,
     target.mesh,

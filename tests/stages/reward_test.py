@@ -17,7 +17,14 @@ from rest_jax.models import network as network_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions, learned_references
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import base, bc, folder, rated_samples, reward
+from rest_jax.stages import (
+  base,
+  bc,
+  folder,
+  rated_samples,
+  reward,
+  train_reward,
+)
 from rest_jax.stages import context as context_lib
 from rest_jax.training import optimizers, trainer
 from tests import single_stage
@@ -156,7 +163,7 @@ def start(tmp_path_factory):
 
 
 def _run(config, *, directory, bc, ratings, context):
-  stage = reward.TrainReward(
+  stage = train_reward.TrainReward(
     config=config,
     ratings=ratings,
     bc=bc,
@@ -466,7 +473,7 @@ def test_pretraining_may_be_left_out(start, tmp_path):
   manifest = folder.read_manifest(directory)
   assert manifest['pretraining'] is None
   assert list(manifest['agreement']) == ['dev']
-  assert not (directory / reward.PRETRAIN).exists()
+  assert not (directory / train_reward.PRETRAIN).exists()
 
 
 @pytest.mark.parametrize(
