@@ -25,6 +25,20 @@ def recorded(**kwargs: Any) -> Any:
   return dataclasses.field(metadata={'feeds': False}, **kwargs)
 
 
+def added(**kwargs: Any) -> Any:
+  """A dataclass field that is described only where it is not its default.
+
+  For settings that came later: folders made without them stay as they are.
+
+  Args:
+    **kwargs: arguments of `dataclasses.field`, `default` among them.
+
+  Returns:
+    The field.
+  """
+  return dataclasses.field(metadata={'since': 'later'}, **kwargs)
+
+
 def make_tuples(config: Any, *names: str) -> None:
   """Makes tuples of a dataclass's fields, which gin hands over as lists.
 
@@ -128,7 +142,8 @@ def describe(value: Any) -> Any:
   """Returns a tree of JSON values that says what `value` was built from.
 
   Dataclasses become dicts with their class under `'is'`; fields declared by
-  `recorded` are left out, since they do not feed the result.
+  `recorded` are left out, since they do not feed the result, and those declared
+  by `added` at their defaults.
 
   Args:
     value: a frozen dataclass, a container or a plain value.
@@ -143,8 +158,10 @@ def describe(value: Any) -> Any:
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     described = {'is': type(value).__name__}
     for field in dataclasses.fields(value):
-      if field.metadata.get('feeds', True):
-        described[field.name] = describe(getattr(value, field.name))
+      own = getattr(value, field.name)
+      is_unset = 'since' in field.metadata and own == field.default
+      if field.metadata.get('feeds', True) and not is_unset:
+        described[field.name] = describe(own)
     return described
   if isinstance(value, Mapping):
     return {str(key): describe(item) for key, item in value.items()}

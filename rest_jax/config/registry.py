@@ -23,7 +23,7 @@ from rest_jax.losses import (
   reward_weighted_bc,
   within_source,
 )
-from rest_jax.models import network
+from rest_jax.models import network, network_config
 from rest_jax.online import objective
 from rest_jax.online import ppo_config as online_config
 from rest_jax.parallel import mesh
@@ -79,6 +79,7 @@ CLASSES = (
   ratings.RatingsFile,
   vocabularies.VocabularyConfig,
   network.NetworkConfig,
+  *network_config.PARTS,
   mesh.MeshConfig,
   optimizers.OptimizerConfig,
   trainer.TrainerConfig,

@@ -181,7 +181,7 @@ def _check_loss(loss: losses_base.Loss, vocab_size: int) -> None:
     'gathers statistics of the global batch': loss.needs_statistics,
     'pairs rows': loss.layout is not losses_base.Layout.ROWS,
     'starts the decoder with another token': (
-      loss.decoder_start(vocab_size) != types.DECODER_START_ID
+      loss.decoder_start(vocab_size) is not None
     ),
   }
   for reason, applies in reasons.items():

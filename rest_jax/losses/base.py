@@ -202,14 +202,16 @@ class Loss:
     """The models of `needs` that every step reads (`Inputs.given`)."""
     return self.needs
 
-  def decoder_start(self, vocab_size: int) -> int:
+  def decoder_start(self, vocab_size: int) -> int | None:
     """Returns the decoder's first input for sampling from the trained policy.
+
+    None is that of the network.
 
     Args:
       vocab_size: vocabulary size of the network.
     """
     del vocab_size
-    return types.DECODER_START_ID
+    return None
 
   def for_training(self, least_steps: int) -> 'Loss':
     """Returns the loss with settings that depend on the length of training.

@@ -11,6 +11,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+import numpy as np
 
 from rest_jax.models import network_config as config_lib
 
@@ -26,6 +27,7 @@ def apply(
   layers: Sequence[nn.Module],
   config: config_lib.NetworkConfig,
   x: Array,
+  own: Sequence[Any],
   *inputs: Array,
   deterministic: bool,
 ) -> Array:
@@ -36,7 +38,8 @@ def apply(
     layers: of equal sizes.
     config: says how.
     x: the first one's input.
-    *inputs: what every layer reads beside it.
+    own: what each layer reads beside it; few different objects, of equal shapes.
+    *inputs: what every layer reads beside these.
     deterministic: no dropout.
 
   Returns:
@@ -45,15 +48,15 @@ def apply(
   if parent.is_initializing():
     config = config_lib.NetworkConfig()
   if config.scan_layers:
-    return _scanned(parent, layers, config, x, inputs, deterministic)
+    return _scanned(parent, layers, config, x, own, inputs, deterministic)
 
   def one(layer, x, *inputs):
     return layer(x, *inputs, deterministic=deterministic)
 
   if config.remat != 'none':
     one = nn.remat(one, policy=_POLICIES[config.remat])
-  for layer in layers:
-    x = one(layer, x, *inputs)
+  for layer, each in zip(layers, own, strict=True):
+    x = one(layer, x, each, *inputs)
   return x
 
 
@@ -62,10 +65,16 @@ def _scanned(
   layers: Sequence[nn.Module],
   config: config_lib.NetworkConfig,
   x: Array,
+  own: Sequence[Any],
   inputs: tuple[Array, ...],
   deterministic: bool,
 ) -> Array:
   """As a loop that is compiled once, over parameters stacked for it."""
+  kinds = list({id(each): each for each in own}.values())
+  kind_of = [next(i for i, k in enumerate(kinds) if k is each) for each in own]
+  by_kind = kinds[0]
+  if len(kinds) > 1:
+    by_kind = jax.tree.map(lambda *leaves: jnp.stack(leaves), *kinds)
   params = [layer.variables['params'] for layer in layers]
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
   layer = layers[0].clone(parent=None)
@@ -74,10 +83,14 @@ def _scanned(
     keys = jax.random.split(parent.make_rng('dropout'), len(layers))
 
   def one(x: Array, scanned: Any) -> tuple[Array, None]:
-    params, key = scanned
+    params, key, kind = scanned
+    each = by_kind
+    if len(kinds) > 1:
+      each = jax.tree.map(lambda leaf: leaf[kind], by_kind)
     output = layer.apply(
       {'params': params},
       x,
+      each,
       *inputs,
       deterministic=deterministic,
       rngs={} if key is None else {'dropout': key},
@@ -87,4 +100,4 @@ def _scanned(
   if config.remat != 'none':
     policy = _POLICIES[config.remat]
     one = jax.checkpoint(one, policy=policy, prevent_cse=False)
-  return jax.lax.scan(one, x, (stacked, keys))[0]
+  return jax.lax.scan(one, x, (stacked, keys, np.asarray(kind_of)))[0]

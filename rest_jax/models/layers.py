@@ -1,4 +1,4 @@
-"""The layers of T5 1.1, with the parameter names and shapes of T5X."""
+"""Layers of networks, with the parameter names and shapes of T5X."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -11,14 +11,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
+from rest_jax.models import parts
+
 # Added to the attention logits of masked positions. Large enough to absorb
 # any logit in float32, so a query with no key attends to all keys alike
 # instead of giving NaN.
 MASKED = -1e10
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-  'gelu': nn.gelu,
+  'gelu': nn.gelu,  # By a tanh.
+  'gelu_erf': functools.partial(nn.gelu, approximate=False),
   'linear': lambda x: x,
+  'quick_gelu': lambda x: x * nn.sigmoid(1.702 * x),
   'relu': nn.relu,
   'silu': nn.silu,
 }
@@ -67,7 +71,7 @@ def matmul(
 
 
 def named_axes(
-  init: Callable[..., Array], axes: tuple[str, ...]
+  init: Callable[..., Array], axes: tuple[str | None, ...]
 ) -> Callable[..., Any]:
   """An initialiser whose parameter carries the logical names of its axes.
 
@@ -77,11 +81,12 @@ def named_axes(
 
 
 class Dense(nn.Module):
-  """A linear map of the last axis, without bias.
+  """A linear map of the last axis.
 
   Attributes:
     features: size of the output's last axis.
     axes: logical names of the kernel's two axes.
+    has_bias: whether a bias is added.
     init_scale: factor on the initial kernel.
     kernel_init: initialiser of the kernel.
     dtype: of the computation and the result. The kernel is float32, but may be
@@ -90,6 +95,7 @@ class Dense(nn.Module):
 
   features: int
   axes: tuple[str, str]
+  has_bias: bool = False
   init_scale: float = 1.0
   kernel_init: Callable[..., Array] = KERNEL_INIT
   dtype: Any = jnp.float32
@@ -107,7 +113,16 @@ class Dense(nn.Module):
     )
     if kernel.dtype != jnp.bfloat16:
       kernel = kernel.astype(self.dtype)
-    return matmul(x.astype(self.dtype), kernel)
+    y = matmul(x.astype(self.dtype), kernel)
+    if not self.has_bias:
+      return y
+    bias = self.param(
+      'bias',
+      named_axes(nn.initializers.zeros, self.axes[1:]),
+      (self.features,),
+      jnp.float32,
+    )
+    return y + bias.astype(self.dtype)
 
 
 class Embed(nn.Module):
@@ -116,32 +131,50 @@ class Embed(nn.Module):
   vocab_size: int
   features: int
   dtype: Any = jnp.float32
+  config: parts.EmbeddingConfig = parts.EmbeddingConfig()
 
   def setup(self):
+    # So that logits, or what is read, are about 1 in size.
+    stddev = 1.0 if self.config.divides_logits else self.features**-0.5
     self.embedding = self.param(
       'embedding',
-      named_axes(nn.initializers.normal(stddev=1.0), ('vocab', 'embed')),
+      named_axes(nn.initializers.normal(stddev=stddev), ('vocab', 'embed')),
       (self.vocab_size, self.features),
       jnp.float32,
     )
+    if self.config.replaced_id is not None:
+      self.replacement = self.param(
+        'replacement',
+        named_axes(nn.initializers.zeros, ('embed',)),
+        (self.features,),
+        jnp.float32,
+      )
 
   def __call__(self, tokens: Int[Array, '*R']) -> Float[Array, '*R D']:
     table = constrain(jnp.asarray(self.embedding), ('vocab', LOOKUP))
-    return jnp.take(table, tokens, axis=0).astype(self.dtype)
+    x = jnp.take(table, tokens, axis=0).astype(self.dtype)
+    if self.config.is_scaled:
+      x = x * np.asarray(np.sqrt(self.features), self.dtype)
+    if self.config.replaced_id is not None:
+      is_replaced = tokens[..., None] == self.config.replaced_id
+      x = jnp.where(is_replaced, self.replacement.astype(self.dtype), x)
+    return x
 
   def attend(
     self,
     hidden: Float[Array, '*R D'],
     transposed: Float[Array, 'D V'] | None = None,
   ) -> Float[Array, '*R V']:
-    """Float32 inner products with every embedding, over sqrt(D).
+    """Float32 inner products with every embedding, in T5 over sqrt(D).
 
     Args:
       hidden: what to compare with the embeddings.
       transposed: the embeddings turned, where that was done once for many
         calls (seen on CPU: the product is then twice as fast).
     """
-    hidden = hidden.astype(jnp.float32) / np.sqrt(self.features)
+    hidden = hidden.astype(jnp.float32)
+    if self.config.divides_logits:
+      hidden = hidden / np.sqrt(self.features)
     kernel = self.embedding.T if transposed is None else transposed
     return matmul(hidden, kernel)
 
@@ -149,25 +182,58 @@ class Embed(nn.Module):
 class RMSNorm(nn.Module):
   """Division by the root mean square of the last axis, then a scale.
 
-  `y = x / sqrt(mean(x^2) + 1e-6) * scale`, the quotient in float32.
+  `y = x / sqrt(mean(x^2) + epsilon) * scale`, the quotient in float32.
 
   Source: Zhang and Sennrich (2019), Eq. 4; T5 adds epsilon.
   """
 
   dtype: Any = jnp.float32
+  epsilon: float = 1e-6
+  axis: str = 'embed'
 
   @nn.compact
   def __call__(self, x: Float[Array, '*R D']) -> Float[Array, '*R D']:
     x = x.astype(jnp.float32)
     scale = self.param(
       'scale',
-      named_axes(nn.initializers.ones, ('embed',)),
+      named_axes(nn.initializers.ones, (self.axis,)),
       (x.shape[-1],),
       jnp.float32,
     )
     mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
-    y = (x * lax.rsqrt(mean_square + 1e-6)).astype(self.dtype)
+    y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
     return y * scale.astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """`(x - mean) / sqrt(variance + epsilon) * scale + bias` of the last axis.
+
+  Source: Ba et al. (arXiv 1607.06450).
+  """
+
+  dtype: Any = jnp.float32
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*R D']) -> Float[Array, '*R D']:
+    x = x.astype(jnp.float32)
+    scale, bias = (
+      self.param(name, named_axes(init, ('embed',)), x.shape[-1:], jnp.float32)
+      for name, init in (
+        ('scale', nn.initializers.ones),
+        ('bias', nn.initializers.zeros),
+      )
+    )
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(lax.square(x), axis=-1, keepdims=True)
+    y = x * lax.rsqrt(variance + self.epsilon)
+    return (y * scale + bias).astype(self.dtype)
+
+
+def norm(config: parts.NormConfig, dtype: Any) -> RMSNorm | LayerNorm:
+  """A norm over D of the kind that a stack has."""
+  kind = RMSNorm if config.kind == 'rms' else LayerNorm
+  return kind(dtype=dtype, epsilon=config.epsilon)
 
 
 class Dropout(nn.Module):
@@ -204,23 +270,25 @@ class Mlp(nn.Module):
   activations: tuple[str, ...]
   dropout_rate: float
   dtype: Any = jnp.float32
+  has_bias: bool = False
 
   @nn.compact
   def __call__(
     self, x: Float[Array, 'R T D'], *, deterministic: bool
   ) -> Float[Array, 'R T D']:
+    dense = functools.partial(Dense, has_bias=self.has_bias, dtype=self.dtype)
     branches = []
     for i, activation in enumerate(self.activations):
       name = 'wi' if len(self.activations) == 1 else f'wi_{i}'
       # [R, T, D] -> [R, T, mlp]
-      y = Dense(self.mlp_dim, ('embed', 'mlp'), dtype=self.dtype, name=name)(x)
+      y = dense(self.mlp_dim, ('embed', 'mlp'), name=name)(x)
       branches.append(ACTIVATIONS[activation](y))
     y = functools.reduce(jnp.multiply, branches)
     y = Dropout(self.dropout_rate, broadcast_dims=(-2,))(
       y, deterministic=deterministic
     )
     y = constrain(y, ('batch', 'length', 'mlp'))
-    return Dense(x.shape[-1], ('mlp', 'embed'), dtype=self.dtype, name='wo')(y)
+    return dense(x.shape[-1], ('mlp', 'embed'), name='wo')(y)
 
 
 @functools.lru_cache
@@ -327,6 +395,11 @@ class RelativePositionBias(nn.Module):
 def ring_ages(newest: Int[Array, ''] | int, length: int) -> Int[Array, ' L']:
   """How many steps before the newest each place of a ring was written."""
   return (newest - jnp.arange(length)) % length
+
+
+def soft_cap(x: Float[Array, '...'], cap: float | None) -> Float[Array, '...']:
+  """`cap * tanh(x / cap)`, which stays below the cap; x without one."""
+  return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def mask_to_bias(mask: Bool[Array, '...']) -> Float[Array, '...']:

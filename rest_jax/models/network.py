@@ -1,16 +1,16 @@
-"""The T5 1.1 encoder-decoder, with the parameter tree of T5X."""
+"""The encoder-decoder; as a T5 it has the parameter tree of T5X."""
 
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax.models import attention, blocks, layers
+from rest_jax.models import attention, blocks, layers, stacks
 from rest_jax.models import network_config as config_lib
 from rest_jax.models import rows as rows_lib
 
 NetworkConfig = config_lib.NetworkConfig
-Caches = blocks.Caches
-CrossCaches = blocks.CrossCaches
+Caches = stacks.Caches
+CrossCaches = stacks.CrossCaches
 
 
 class Transformer(nn.Module):
@@ -28,10 +28,17 @@ class Transformer(nn.Module):
   def setup(self):
     config = self.config
     self.token_embedder = layers.Embed(
-      config.vocab_size, config.emb_dim, config.dtype
+      config.vocab_size, config.emb_dim, config.dtype, config.embeddings
     )
-    self.encoder = blocks.Encoder(config)
-    self.decoder = blocks.Decoder(config, self.head)
+    if not config.embeddings.is_shared:
+      self.encoder_embedder = layers.Embed(
+        config.encoder_vocab_size,
+        config.encoder_stack.emb_dim,
+        config.dtype,
+        config.embeddings,
+      )
+    self.encoder = stacks.Encoder(config)
+    self.decoder = stacks.Decoder(config, self.head)
 
   def encode(
     self,
@@ -41,12 +48,22 @@ class Transformer(nn.Module):
     deterministic: bool = True,
   ) -> Float[Array, 'B S D']:
     """Encodes each source; PAD and other segments are not attended to."""
-    real = encoder_input_tokens > 0
+    real = self._is_token(encoder_input_tokens)
     # [B, S] -> [B, 1, S, S]
     mask = real[:, None, :, None] & real[:, None, None, :]
     mask = _within_segments(mask, encoder_segment_ids, encoder_segment_ids)
-    x = self.token_embedder(encoder_input_tokens)
-    return self.encoder(x, mask, deterministic=deterministic)
+    embedder = self.token_embedder
+    if not self.config.embeddings.is_shared:
+      embedder = self.encoder_embedder
+    return self.encoder(
+      embedder(encoder_input_tokens),
+      mask,
+      encoder_segment_ids,
+      deterministic=deterministic,
+    )
+
+  def _is_token(self, tokens: Int[Array, '...']) -> Bool[Array, '...']:
+    return tokens != self.config.special_ids.pad
 
   def decode_hidden(
     self,
@@ -85,9 +102,9 @@ class Transformer(nn.Module):
       )
     # [T, T] -> [1, 1, T, T]; [B, S] -> [B, 1, 1, S]
     mask = jnp.tril(jnp.ones((length, length), bool))[None, None]
-    cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
+    cross_mask = self._is_token(encoder_input_tokens)[:, None, None, :]
     if decoder_target_tokens is not None:
-      real = decoder_target_tokens > 0
+      real = self._is_token(decoder_target_tokens)
       mask = mask & real[:, None, :, None] & real[:, None, None, :]
       # [B * N, T] -> [B, 1, N * T, 1]
       cross_mask = cross_mask & real.reshape(batch, 1, -1, 1)
@@ -97,7 +114,12 @@ class Transformer(nn.Module):
     )
     x = self.token_embedder(decoder_input_tokens)
     return self.decoder(
-      x, encoded, mask, cross_mask, deterministic=deterministic
+      x,
+      encoded,
+      mask,
+      cross_mask,
+      decoder_segment_ids,
+      deterministic=deterministic,
     )
 
   def turned_embeddings(self) -> Float[Array, 'D V'] | None:
@@ -113,8 +135,12 @@ class Transformer(nn.Module):
   ) -> Float[Array, '*R V']:
     """Float32 logits of decoder states."""
     if self.config.logits_via_embedding:
-      return self.token_embedder.attend(hidden, turned_embeddings)
-    return self.decoder.logits(hidden)
+      logits = self.token_embedder.attend(hidden, turned_embeddings)
+    else:
+      logits = self.decoder.logits(hidden)
+    if self.config.embeddings.has_logits_bias:
+      logits = logits + self.decoder.logits_bias
+    return layers.soft_cap(logits, self.config.embeddings.soft_cap)
 
   def values(self, hidden: Float[Array, '*R D']) -> Float[Array, '*R']:
     """Float32 scalar of each decoder state, for `head='value'`."""
@@ -185,8 +211,8 @@ class Transformer(nn.Module):
     """Logits of the next token of N hypotheses for each source.
 
     Args:
-      tokens: the decoder's input at `position`: PAD at position 0, then the
-        token drawn at position - 1.
+      tokens: the decoder's input at `position`: the start at position 0, then
+        the token drawn at position - 1.
       caches: of `init_caches`, filled by the calls for earlier positions.
       cross_caches: of `cross_attention_cache`.
       encoder_input_tokens: the sources, for their padding.
@@ -206,16 +232,11 @@ class Transformer(nn.Module):
     own = rows_lib.OwnRows(*tokens.shape)
     shared = own if rows is None else rows
     x = self.token_embedder(shared.select(tokens))  # [R, D]
-    cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
+    cross_mask = self._is_token(encoder_input_tokens)[:, None, None, :]
+    room = cache_length(caches)
+    entered = blocks.Entered(position, length or room, room, ring_positions)
     hidden, caches = self.decoder.step(
-      x,
-      caches,
-      cross_caches,
-      cross_mask,
-      position,
-      shared,
-      length or cache_length(caches),
-      ring_positions,
+      x, caches, cross_caches, cross_mask, entered, shared
     )
     logits = self.logits(hidden, turned_embeddings)
     return own.expand(logits) if rows is None else logits, caches
@@ -248,9 +269,10 @@ def init_caches(
     length: M, positions that fit.
 
   Returns:
-    For each layer keys and values [B, N, H, M, K], zero.
+    For each layer keys and values [B, N, G, M, K], zero.
   """
-  shape = (batch, num_samples_per_source, config.num_heads, length)
+  heads = config.decoder_stack.num_key_value_heads
+  shape = (batch, num_samples_per_source, heads, length)
   zeros = jnp.zeros((*shape, config.head_dim), config.dtype)
   return tuple((zeros, zeros) for _ in range(config.num_decoder_layers))
 

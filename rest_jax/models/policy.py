@@ -51,15 +51,20 @@ class Policy:
 
   Attributes:
     config: sizes; `vocab_size` must be set (see `NetworkConfig.with_vocab`).
-    decoder_start: the decoder's first input, whatever that of a batch is. A
-      policy that was conditioned on something in training is told it here.
+    decoder_start: the decoder's first input, whatever that of a batch is; by
+      default that of the network. A policy that was conditioned on something in
+      training is told it here.
   """
 
   config: network.NetworkConfig
-  decoder_start: int = types.DECODER_START_ID
+  # None stands for the default until the policy is made.
+  decoder_start: int = cast(int, None)
 
   def __post_init__(self):
     check_vocab_size(self.config)
+    if self.decoder_start is None:
+      start = self.config.special_ids.decoder_start
+      object.__setattr__(self, 'decoder_start', start)
 
   @functools.cached_property
   def module(self) -> network.Transformer:
@@ -96,7 +101,7 @@ class Policy:
     Returns:
       Logits; those of positions whose target is PAD mean nothing.
     """
-    if self.decoder_start != types.DECODER_START_ID:
+    if self.decoder_start != self.config.special_ids.decoder_start:
       inputs = jnp.asarray(batch['decoder_input_tokens'])
       inputs = inputs.at[:, 0].set(self.decoder_start)
       batch = {**batch, 'decoder_input_tokens': inputs}

@@ -36,6 +36,12 @@ class OwnRows(NamedTuple):
   to_sources = expand
   from_sources = select
 
+  def beside_sources(self, x: Array) -> Array:
+    """[B, N, ...] of the caches, beside the sources: as they are."""
+    return x
+
+  beside_caches = beside_sources
+
 
 class SharedRows(NamedTuple):
   """Rows of some hypotheses each.
@@ -60,6 +66,12 @@ class SharedRows(NamedTuple):
 
   to_sources = expand
   from_sources = select
+
+  def beside_sources(self, x: Array) -> Array:
+    """[B, N, ...] of the caches, beside the sources: as they are."""
+    return x
+
+  beside_caches = beside_sources
 
 
 class CompactRows(NamedTuple):
@@ -86,6 +98,14 @@ class CompactRows(NamedTuple):
   def from_sources(self, x: Array) -> Array:
     """[B, N, ...] -> [R, ...]: of each row."""
     return self.places.select(x)
+
+  def beside_sources(self, x: Array) -> Array:
+    """[R, 1, ...] of the caches -> [B, N, ...]: beside the sources."""
+    return self.to_sources(self.select(x))
+
+  def beside_caches(self, x: Array) -> Array:
+    """[B, N, ...] of the sources -> [R, 1, ...]: beside the caches."""
+    return self.expand(self.from_sources(x))
 
 
 Rows = OwnRows | SharedRows | CompactRows

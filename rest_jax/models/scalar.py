@@ -73,6 +73,7 @@ class ScalarModel:
     decoder = dict(policy_params['decoder'])
     if not self._is_likelihood:
       decoder.pop('logits_dense', None)
+      decoder.pop('logits_bias', None)
     decoder['value_dense'] = jax.jit(
       lambda key: self.init(key)['decoder']['value_dense']
     )(key)
@@ -124,7 +125,8 @@ class ScalarModel:
       )
     else:
       values = self.module.apply(variables, hidden, method='values')
-    weights = (targets != types.PAD_ID).astype(jnp.float32)
+    is_token = targets != self.config.special_ids.pad
+    weights = is_token.astype(jnp.float32)
     return POOLINGS[self.pooling](jnp.asarray(values), weights)
 
 

@@ -54,19 +54,23 @@ def decoding_step(
   """
   rows = decode.block_sources * decode.block_samples
   width = config.num_heads * config.head_dim
+  key_width = config.decoder_stack.num_key_value_heads * config.head_dim
   layers = config.num_decoder_layers
   size = np.dtype(jax.numpy.dtype(config.dtype)).itemsize
   # Both attentions' projections but the cross keys and values, and the
   # feed-forward block.
   products = len(config.mlp_activations) + 1
-  weights = layers * config.emb_dim * (6 * width + products * config.mlp_dim)
+  projections = 2 * width + 2 * key_width
+  if not config.attention.is_merged:
+    projections += 2 * width
+  weights = layers * config.emb_dim * (projections + products * config.mlp_dim)
   weights += config.emb_dim * config.vocab_size
   mean_length = (decode.max_target_length + 1) / 2
-  cross = 2 * layers * decode.block_sources * source_length * width
+  cross = 2 * layers * decode.block_sources * source_length * key_width
   weight_size = 2 if decode.weights_dtype == 'bfloat16' else 4
   return StepWork(
     weights=weights * weight_size,
-    self_cache=int(2 * layers * rows * width * mean_length) * size,
+    self_cache=int(2 * layers * rows * key_width * mean_length) * size,
     cross_cache=cross * size,
     logits=2 * rows * config.vocab_size * 4,
     flops=2 * rows * weights

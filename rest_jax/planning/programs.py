@@ -235,7 +235,7 @@ def learned_scorer(
   params = target.params(model, target.local_mesh)
   config = model.config
   held = jax.ShapeDtypeStruct(
-    (chunks * rows, length, config.emb_dim), config.dtype
+    (chunks * rows, length, config.encoder_stack.emb_dim), config.dtype
   )
   held = target.placed(held, mesh_lib.replicated(target.local_mesh))
 

@@ -4,16 +4,18 @@ An imported policy takes the place of the one that BC would train: as `BC_DIR` i
 is the policy G=0, I=0, as `BC_INIT_DIR` the one that BC starts from.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import pathlib
 import shutil
+from typing import Any
 
 import optax
 
 from rest_jax import types
 from rest_jax.data import vocabularies
 from rest_jax.losses import bc as bc_loss
-from rest_jax.models import network
+from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
@@ -134,9 +136,7 @@ def network_of(directory: str | pathlib.Path) -> network.NetworkConfig:
       f"the policy of {directory} reads a reward in place of the decoder's first "
       f'input (loss {loss}), which no other library would give it.'
     )
-  return network.NetworkConfig(
-    **{name: value for name, value in described.items() if name != 'is'}
-  )
+  return network_config.from_described(described)
 
 
 def _gin(config: network.NetworkConfig, origin: str) -> str:
@@ -146,10 +146,26 @@ def _gin(config: network.NetworkConfig, origin: str) -> str:
     '#',
     '# Provides NETWORK. Requires nothing.',
     'NETWORK = @NetworkConfig()',
+    *_bindings(config, ''),
   ]
-  for field in dataclasses.fields(config):
-    if field.metadata.get('feeds', True):  # Not how it is trained.
-      lines.append(
-        f'NetworkConfig.{field.name} = {getattr(config, field.name)!r}'
-      )
   return '\n'.join(lines) + '\n'
+
+
+def _bindings(config: Any, scope: str) -> Iterator[str]:
+  """Lines that set a dataclass and the parts within it; of these, all settings."""
+  cls = type(config).__name__
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    is_part = dataclasses.is_dataclass(value)
+    if not field.metadata.get('feeds', True):
+      continue  # Not how it is trained.
+    if (is_part or value is None) and value == field.default:
+      continue
+    key = f'{scope}{cls}.{field.name}'
+    if not is_part:
+      yield f'{key} = {value!r}'
+      continue
+    # What the encoder has for itself is set in a scope.
+    own = f'{field.name}/' if field.name == 'encoder' else scope
+    yield f'{key} = @{own}{type(value).__name__}()'
+    yield from _bindings(value, own)

@@ -13,7 +13,7 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import vocabularies
 from rest_jax.losses import regression
 from rest_jax.models import network as network_lib
-from rest_jax.models import scalar
+from rest_jax.models import network_config, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import (
@@ -273,7 +273,7 @@ def restore(
       'data_dir it was trained with, or train a reward model on these data.'
     )
   model = scalar.ScalarModel(
-    network_lib.NetworkConfig(**_fields(manifest['network'])),
+    network_config.from_described(manifest['network']),
     # Versions before had the one way.
     pooling=manifest.get('pooling', 'last'),
   )
