@@ -147,13 +147,14 @@ class Ragged(Sequence[np.ndarray]):
         yield values[begin:end]
 
   def pad(
-    self, rows: Int[np.ndarray, ' B'], length: int
+    self, rows: Int[np.ndarray, ' B'], length: int, pad: int = types.PAD_ID
   ) -> Int32[np.ndarray, 'B T']:
     """Copies rows into a rectangle, filled up with PAD on the right.
 
     Args:
       rows: row numbers in [0, n), in any order, repeats allowed.
       length: width of the rectangle in tokens.
+      pad: the id of PAD.
 
     Returns:
       Token ids, one line for each of `rows`.
@@ -164,7 +165,7 @@ class Ragged(Sequence[np.ndarray]):
     """
     rows = np.asarray(rows)
     if rows.size == 0:
-      return np.full((0, length), types.PAD_ID, np.int32)
+      return np.full((0, length), pad, np.int32)
     if rows.ndim != 1 or rows.dtype.kind not in 'iu':
       raise TypeError(
         'rows must be a vector of integers; '
@@ -183,8 +184,8 @@ class Ragged(Sequence[np.ndarray]):
         f'{rows[worst]} has {lengths[worst]} tokens. Pad to a longer bucket.'
       )
     if len(self._values) == 1:
-      return self._gather(0, rows, lengths, length)
-    padded = np.full((len(rows), length), types.PAD_ID, np.int32)
+      return self._gather(0, rows, lengths, length, pad)
+    padded = np.full((len(rows), length), pad, np.int32)
     chunks = np.searchsorted(self._starts, rows, side='right') - 1  # [B]
     local = rows.astype(np.int64) - self._starts[chunks]
     if len(rows) < _GATHER_FROM * len(self._values):
@@ -197,11 +198,18 @@ class Ragged(Sequence[np.ndarray]):
       return padded
     for chunk in np.unique(chunks):
       lines = np.flatnonzero(chunks == chunk)
-      padded[lines] = self._gather(chunk, local[lines], lengths[lines], length)
+      padded[lines] = self._gather(
+        chunk, local[lines], lengths[lines], length, pad
+      )
     return padded
 
   def _gather(
-    self, chunk: int, local: np.ndarray, lengths: np.ndarray, length: int
+    self,
+    chunk: int,
+    local: np.ndarray,
+    lengths: np.ndarray,
+    length: int,
+    pad: int,
   ) -> np.ndarray:
     """Copies rows `local` of one chunk into a rectangle."""
     begins = self._offsets[chunk][local].astype(np.int64)
@@ -210,7 +218,7 @@ class Ragged(Sequence[np.ndarray]):
     ends = np.cumsum(lengths, dtype=np.int64)
     positions = np.repeat(begins - (ends - lengths), lengths)
     positions += np.arange(ends[-1])
-    block = np.full((len(local), length), types.PAD_ID, np.int32)
+    block = np.full((len(local), length), pad, np.int32)
     inside = np.arange(length) < lengths[:, None]  # [B, T]
     block[inside] = self._values[chunk][positions]
     return block

@@ -196,7 +196,11 @@ class Scorer:
 
     for block in every:
       held = jnp.zeros(
-        (block.sources.size, block.length, self._model.config.emb_dim),
+        (
+          block.sources.size,
+          block.length,
+          self._model.config.encoder_stack.emb_dim,
+        ),
         self._model.config.dtype,
         device=mesh_lib.replicated(mesh),
       )
@@ -258,7 +262,9 @@ def rewards_of(
   """Returns the rewards of C hypotheses for each of G held sources."""
   encoded = jnp.take(held, slots, axis=0, mode='clip')  # [G, S, D]
   inputs = jnp.pad(
-    targets[:, :-1], ((0, 0), (1, 0)), constant_values=types.DECODER_START_ID
+    targets[:, :-1],
+    ((0, 0), (1, 0)),
+    constant_values=model.config.special_ids.decoder_start,
   )
   hidden = model.module.apply(
     {'params': params},

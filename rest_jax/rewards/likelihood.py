@@ -47,6 +47,6 @@ class MeanLogProb:
     """Returns numbers of at most 0; see `learned.TextModel`."""
     logits = self.module.apply({'params': params}, hidden, method='logits')
     log_probs = policy_lib.target_log_probs(jnp.asarray(logits), targets)
-    real = targets != types.PAD_ID
+    real = targets != self.config.special_ids.pad
     total = jnp.sum(jnp.where(real, log_probs, 0.0), axis=1)
     return total / jnp.maximum(real.sum(axis=1), 1)

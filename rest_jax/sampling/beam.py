@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rest_jax import types
-from rest_jax.models import network
+from rest_jax.models import network, parts
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import decode as decode_lib
@@ -52,14 +52,14 @@ class Beam:
     max_target_length: T.
     beam_size: K.
     length_penalty: alpha, at least 0; larger values give longer outputs.
-    forbidden: token ids that are never generated.
+    forbidden: token ids that are never generated; None for PAD and UNK.
   """
 
   policy: policy_lib.Policy
   max_target_length: int
   beam_size: int
   length_penalty: float
-  forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
+  forbidden: tuple[int, ...] | None = None
 
   def decode(
     self,
@@ -104,7 +104,7 @@ class Beam:
       scores=jnp.full(shape, -jnp.inf),
       log_probs=jnp.full(shape, -jnp.inf),
       tokens=jnp.full(
-        (*shape, self.max_target_length), types.PAD_ID, jnp.int32
+        (*shape, self.max_target_length), self._ids.pad, jnp.int32
       ),
     )
     # All beams are equal at first, so one is enough.
@@ -117,6 +117,24 @@ class Beam:
         self.policy.config, *shape, self.max_target_length
       ),
     )
+
+  @property
+  def _ids(self) -> parts.SpecialIds:
+    return self.policy.config.special_ids
+
+  def _allowed(
+    self, log_probs: Float[Array, 'R V'], position: Int[Array, '']
+  ) -> Float[Array, 'R V']:
+    """Log-probabilities with -inf for tokens that may not come next."""
+    forbidden, first = self.forbidden, self._ids.forced_first
+    if forbidden is None:
+      forbidden = self._ids.undrawable
+    allowed = log_probs.at[:, jnp.asarray(forbidden)].set(-jnp.inf)
+    if first is None:
+      return allowed
+    is_forced = jnp.arange(log_probs.shape[-1]) == first
+    forced = jnp.where(is_forced, log_probs, -jnp.inf)
+    return jnp.where(position == 0, forced, allowed)
 
   def _penalty(self, length: Int[Array, ''] | int) -> Float[Array, '']:
     return jnp.power((5.0 + length) / 6.0, self.length_penalty)
@@ -147,8 +165,9 @@ class Beam:
       rows_lib.OwnRows(*shape),
       turned,
     )  # [B * K, V]
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    log_probs = log_probs.at[:, jnp.asarray(self.forbidden)].set(-jnp.inf)
+    log_probs = self._allowed(
+      jax.nn.log_softmax(logits.astype(jnp.float32)), position
+    )
     # At most 2 K tokens per beam can be among the 2 K best of all.
     found, token = lax.top_k(log_probs, min(2 * num_beams, logits.shape[-1]))
     found = found.reshape(*shape, -1) + live.log_probs[..., None]
@@ -159,7 +178,7 @@ class Beam:
     tokens = jnp.take_along_axis(live.tokens, beam[..., None], axis=1)
     tokens = lax.dynamic_update_index_in_dim(tokens, token, position, axis=2)
 
-    ends = token == types.EOS_ID
+    ends = token == self._ids.eos
     ended = Hypotheses(
       scores=jnp.where(ends, best / self._penalty(position + 1), -jnp.inf),
       log_probs=best,
@@ -182,12 +201,12 @@ class Beam:
     rank = jnp.arange(2 * self.beam_size, 0, -1.0)
     rank = jnp.where(jnp.isfinite(both.scores), rank, -jnp.inf)
     both, chosen = _best(both._replace(scores=rank), active.shape[1])
-    tokens = jnp.where(active[..., None], both.tokens, types.PAD_ID)
+    tokens = jnp.where(active[..., None], both.tokens, self._ids.pad)
     vocab_size = self.policy.config.vocab_size
     dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
     return decode_lib.BlockOutputs(
       tokens=tokens.astype(dtype),
-      lengths=(tokens != types.PAD_ID).sum(-1),
+      lengths=(tokens != self._ids.pad).sum(-1),
       log_probs=jnp.where(active, both.log_probs, 0.0),
       finished=active & (chosen < self.beam_size),
     )

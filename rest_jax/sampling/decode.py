@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 import numpy as np
 
 from rest_jax import types
-from rest_jax.models import network
+from rest_jax.models import network, parts
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import categorical, compaction
@@ -115,7 +115,7 @@ class Program:
     max_target_length: T.
     cache_stages: `DecodeConfig.stages`.
     greedy: take the most likely token.
-    forbidden: token ids that are never drawn.
+    forbidden: token ids that are never drawn; None for PAD and UNK.
     row_capacities: `DecodeConfig.row_capacities`.
     compact_sizes: `DecodeConfig.compact_sizes`.
     grows_caches: whether caches have the length of their stage and are copied
@@ -130,7 +130,7 @@ class Program:
   max_target_length: int
   cache_stages: tuple[int, ...]
   greedy: bool
-  forbidden: tuple[int, ...] = (types.PAD_ID, types.UNK_ID)
+  forbidden: tuple[int, ...] | None = None
   row_capacities: tuple[int, ...] = ()
   compact_sizes: tuple[int, ...] = ()
   grows_caches: bool = True
@@ -186,6 +186,10 @@ class Program:
       finished=state.finished,
     )
 
+  @property
+  def _ids(self) -> parts.SpecialIds:
+    return self.policy.config.special_ids
+
   def _apply(self, params, method, *arguments) -> Any:
     return self.policy.module.apply(
       {'params': params}, *arguments, method=method
@@ -216,7 +220,9 @@ class Program:
       position=jnp.int32(0),
       previous=jnp.full(rows, self.policy.decoder_start, jnp.int32),
       done=done,
-      tokens=jnp.full((self.max_target_length, *rows), types.PAD_ID, jnp.int32),
+      tokens=jnp.full(
+        (self.max_target_length, *rows), self._ids.pad, jnp.int32
+      ),
       lengths=jnp.zeros(rows, jnp.int32),
       log_probs=jnp.zeros(rows, jnp.float32),
       finished=jnp.zeros(rows, bool),
@@ -358,31 +364,14 @@ class Program:
       length,
       given.ring_positions,
     )  # [R, V]
-    # Log-probabilities are over all tokens, including forbidden ones, as in
-    # teacher forcing.
-    if self.greedy:
-      token, log_prob = categorical.greedy(logits, forbidden=self.forbidden)
-      if row_of is not None:
-        token = jnp.take(token, row_of, mode='clip')
-        log_prob = jnp.take(log_prob, row_of, mode='clip')
-    else:
-      uniform = lax.dynamic_index_in_dim(
-        given.uniforms, state.position, keepdims=False
-      )
-      draw = categorical.draw
-      if self.top_k is not None or self.top_p < 1:
-        draw = functools.partial(
-          categorical.draw_likeliest, top_k=self.top_k, top_p=self.top_p
-        )
-      token, log_prob = draw(
-        logits,
-        uniform.reshape(-1),
-        given.inverse_temperature,
-        forbidden=self.forbidden,
-        row_of=row_of,
-      )
-    token = jnp.where(state.done, types.PAD_ID, token.reshape(shape))
-    ended = token == types.EOS_ID
+    token, log_prob = self._drawn(given, state.position, logits, row_of)
+    token, log_prob = token.reshape(shape), log_prob.reshape(shape)
+    if self._ids.forced_first is not None:
+      number = given.ring_positions
+      number = state.position if number is None else number[:, None]
+      token, log_prob = self._forced(number, token, log_prob, logits, row_of)
+    token = jnp.where(state.done, self._ids.pad, token)
+    ended = token == self._ids.eos
     done = state.done | ended
     position, written = state.position + 1, token
     if given.ring_positions is not None:
@@ -404,10 +393,50 @@ class Program:
         state.tokens, written, state.position, 0
       ),
       lengths=state.lengths + ~state.done,
-      log_probs=state.log_probs
-      + jnp.where(state.done, 0.0, log_prob.reshape(shape)),
+      log_probs=state.log_probs + jnp.where(state.done, 0.0, log_prob),
       finished=state.finished | ended,
       caches=caches,
+    )
+
+  def _drawn(self, given: Given, position, logits, row_of):
+    """Token and log-probability of each hypothesis.
+
+    Log-probabilities are over all tokens, forbidden ones too, as teacher forcing
+    gives them.
+    """
+    forbidden = self.forbidden
+    if forbidden is None:
+      forbidden = self._ids.undrawable
+    if self.greedy:
+      token, log_prob = categorical.greedy(logits, forbidden=forbidden)
+      if row_of is not None:
+        token = jnp.take(token, row_of, mode='clip')
+        log_prob = jnp.take(log_prob, row_of, mode='clip')
+      return token, log_prob
+    uniform = lax.dynamic_index_in_dim(given.uniforms, position, keepdims=False)
+    draw = categorical.draw
+    if self.top_k is not None or self.top_p < 1:
+      draw = functools.partial(
+        categorical.draw_likeliest, top_k=self.top_k, top_p=self.top_p
+      )
+    return draw(
+      logits,
+      uniform.reshape(-1),
+      given.inverse_temperature,
+      forbidden=forbidden,
+      row_of=row_of,
+    )
+
+  def _forced(self, number, token, log_prob, logits, row_of):
+    """The same, but for the first token, which is not drawn."""
+    first = self._ids.forced_first
+    found = policy_lib.target_log_probs(logits, jnp.full(len(logits), first))
+    if row_of is not None:
+      found = jnp.take(found, row_of, mode='clip')
+    is_first = number == 0
+    return (
+      jnp.where(is_first, first, token),
+      jnp.where(is_first, found.reshape(log_prob.shape), log_prob),
     )
 
 

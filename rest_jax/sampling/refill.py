@@ -76,6 +76,10 @@ class Refill:
   def policy(self) -> policy_lib.Policy:
     return self.program.policy
 
+  @property
+  def _pad(self) -> int:
+    return self.policy.config.special_ids.pad
+
   def decode(
     self,
     params: types.Params,
@@ -140,7 +144,7 @@ class Refill:
         position=jnp.int32(0),
         previous=zero,
         done=done,
-        tokens=jnp.full((self.length, *shape), types.PAD_ID, jnp.int32),
+        tokens=jnp.full((self.length, *shape), self._pad, jnp.int32),
         lengths=zero,
         log_probs=jnp.zeros(shape, jnp.float32),
         finished=jnp.zeros(shape, bool),
@@ -183,7 +187,7 @@ class Refill:
 
     shape = inputs.active.shape
     outputs = decode_lib.BlockOutputs(
-      tokens=jnp.zeros((*shape, self.length), jnp.int32),
+      tokens=jnp.full((*shape, self.length), self._pad, jnp.int32),
       lengths=jnp.zeros(shape, jnp.int32),
       log_probs=jnp.zeros(shape, jnp.float32),
       finished=jnp.zeros(shape, bool),
@@ -264,7 +268,7 @@ class Refill:
     state = state._replace(
       previous=chosen(start, state.previous),
       done=done,
-      tokens=chosen(jnp.full_like(state.tokens, types.PAD_ID), state.tokens, 1),
+      tokens=chosen(jnp.full_like(state.tokens, self._pad), state.tokens, 1),
       lengths=chosen(zero, state.lengths),
       log_probs=chosen(jnp.zeros_like(state.log_probs), state.log_probs),
       finished=chosen(jnp.zeros_like(state.finished), state.finished),

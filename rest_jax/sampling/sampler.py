@@ -480,10 +480,11 @@ class Sampler:
     """Returns the arrays of one item, padded to the compiled shape."""
     sources, samples = item.room, self.config.block_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
-    tokens = np.full((sources, item.length), types.PAD_ID, np.int32)
-    tokens[:, 0] = types.EOS_ID
+    ids = self._program.policy.config.special_ids
+    tokens = np.full((sources, item.length), ids.pad, np.int32)
+    tokens[:, 0] = ids.eos
     tokens[:used] = call.source_tokens.pad(
-      call.rows[item.positions], item.length
+      call.rows[item.positions], item.length, ids.pad
     )
     words = np.zeros((sources, 2), np.uint32)
     words[:used] = call.words[item.positions]
@@ -571,13 +572,17 @@ def program(
   vocab = policy.config.vocab_size
   if vocabulary_size is None:
     vocabulary_size = vocab
-  if not types.UNK_ID < vocabulary_size <= vocab:
+  ids = policy.config.special_ids
+  # Something is left to draw beside them.
+  least = len({*ids.undrawable, ids.eos})
+  if not least <= vocabulary_size <= vocab:
     raise ValueError(
-      f'vocabulary_size must lie between {types.UNK_ID + 1} and the '
+      f'vocabulary_size must lie between {least} and the '
       f"network's vocab_size={vocab}; got {vocabulary_size}. Sample with "
       'the vocabulary that the policy was trained with.'
     )
-  forbidden = (types.PAD_ID, types.UNK_ID, *range(vocabulary_size, vocab))
+  beyond = range(vocabulary_size, vocab)
+  forbidden = (*ids.undrawable, *(i for i in beyond if i not in ids.undrawable))
   if config.beam_size is not None:
     return beam.Beam(
       policy=policy,

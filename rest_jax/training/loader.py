@@ -14,36 +14,40 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from rest_jax import types
+from rest_jax.models import parts
 from rest_jax.training import packing
 
 Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
 # More batches than any training takes; grain needs a length.
 _MANY = 2**40
+_IDS = parts.SpecialIds()
 
 
 def decoder_batch(
-  encoder_tokens: np.ndarray, target_tokens: np.ndarray
+  encoder_tokens: np.ndarray,
+  target_tokens: np.ndarray,
+  ids: parts.SpecialIds = _IDS,
 ) -> dict[str, np.ndarray]:
   """Returns T5X's batch from padded tokens.
 
   Args:
     encoder_tokens: int32 [B, S], PAD on the right.
     target_tokens: int32 [B * N, T], PAD on the right.
+    ids: of the network's vocabulary.
 
   Returns:
     The four features; decoder inputs are the targets shifted right after the
     start token, and the loss weighs every token that is not PAD by 1.
   """
   inputs = np.zeros_like(target_tokens)
-  inputs[:, 0] = types.DECODER_START_ID
+  inputs[:, 0] = ids.decoder_start
   inputs[:, 1:] = target_tokens[:, :-1]
   return {
     'encoder_input_tokens': encoder_tokens,
     'decoder_input_tokens': inputs,
     'decoder_target_tokens': target_tokens,
-    'decoder_loss_weights': (target_tokens != types.PAD_ID).astype(np.float32),
+    'decoder_loss_weights': (target_tokens != ids.pad).astype(np.float32),
   }
 
 

@@ -114,6 +114,7 @@ class Rows:
       self.sources,
       self.targets,
     )
+    ids = models[0][0].config.special_ids
     mesh, rules = self.mesh_config.build_local(), self.mesh_config.rules
     placed = [
       mesh_lib.put_params(params, model.logical_axes(), mesh, rules)
@@ -135,8 +136,9 @@ class Rows:
         length = int(2 ** np.ceil(np.log2(max(lengths[chosen].max(), 16))))
         filled = np.resize(chosen, num_rows)
         batch = loader.decoder_batch(
-          source_tokens.pad(source_rows[filled], length),
-          target_tokens.pad(target_rows[filled], length),
+          source_tokens.pad(source_rows[filled], length, ids.pad),
+          target_tokens.pad(target_rows[filled], length, ids.pad),
+          ids,
         )
         found = compute(*placed, mesh_lib.put_batch(batch, mesh))
         result[chosen] = np.asarray(found)[: len(chosen)]
@@ -165,7 +167,7 @@ def _jitted_log_probs(policy: policy_lib.Policy):
 def _jitted_divergences(policy: policy_lib.Policy):
   def divergences(params, bc_params, batch):
     of_token = token_divergences(policy, params, bc_params, batch)  # [B, T]
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    is_token = batch['decoder_target_tokens'] != policy.config.special_ids.pad
     return jnp.where(is_token, of_token, 0.0).sum(-1)
 
   return jax.jit(divergences)
@@ -182,7 +184,7 @@ def _jitted_entropies(
     )
     # A token of probability 0 adds nothing: [B, T, V] -> [B, T].
     terms = jnp.where(jnp.isfinite(log_q), -jnp.exp(log_q) * log_q, 0.0)
-    is_token = batch['decoder_target_tokens'] != types.PAD_ID
+    is_token = batch['decoder_target_tokens'] != policy.config.special_ids.pad
     return jnp.where(is_token, terms.sum(-1), 0.0).sum(-1)
 
   return jax.jit(entropies)

@@ -58,7 +58,7 @@ def test_classes_of_rewards():
 def test_the_policy_starts_with_the_target(target, start):
   loss = reward_conditioned.RewardConditionedBC(num_classes=4, target=target)
   assert loss.decoder_start(32) == start
-  assert bc.BC().decoder_start(32) == types.DECODER_START_ID
+  assert bc.BC().decoder_start(32) is None
 
 
 def test_it_is_bc_of_the_policy_that_is_told_the_class():
