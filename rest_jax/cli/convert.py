@@ -2,6 +2,8 @@
 
 `rest-jax convert --from=FOLDER --to=FOLDER --format=FORMAT`, where the first
 folder is a Hugging Face T5, a T5X checkpoint or a finished stage.
+`rest-jax convert --check=FOLDER` compares a checkpoint's numbers here with those of
+transformers.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import sys
 from absl import app, flags
 
 from rest_jax import types
+from rest_jax.cli import check_checkpoint
 from rest_jax.config import command
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.data import vocabularies
@@ -56,6 +59,13 @@ _VOCABULARY = flags.DEFINE_string(
   "beside the weights, or that of the run. With --format=huggingface, '' writes "
   'no tokenizer.',
 )
+_CHECK = flags.DEFINE_multi_string(
+  'check',
+  None,
+  'A Hugging Face folder of any family that is read. Nothing is written: logits and '
+  'greedy outputs are compared with those in its io.npz, or with transformers where '
+  'that is installed. Repeat it for several folders.',
+)
 _REPLACE = flags.DEFINE_bool(
   'replace', False, 'Replace the policy that the folder holds.'
 )
@@ -80,6 +90,8 @@ class Sizes:
 
 def main(argv: list[str], overrides: list[str]) -> int:
   """Converts as the flags say; returns the exit status."""
+  if _CHECK.value:
+    return _check([*_CHECK.value, *argv[1:]])
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
   if not _FROM.value or not _TO.value:
@@ -97,6 +109,22 @@ def main(argv: list[str], overrides: list[str]) -> int:
     return 1
   print(f'wrote {written}')
   return 0
+
+
+def _check(folders: Sequence[str]) -> int:
+  """Compares the numbers of each folder; 1 if some are others."""
+  status = 0
+  for name in folders:
+    try:
+      found = check_checkpoint.compare(pathlib.Path(name))
+    except _EXPECTED as error:
+      print(f'error: {name}: {error}', file=sys.stderr)
+      status = 1
+      continue
+    print(f'{name}: {found}')
+    if not found.is_equal:
+      status = 1
+  return status
 
 
 def _write_stage(source, target, overrides) -> pathlib.Path:

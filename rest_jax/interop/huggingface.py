@@ -19,7 +19,11 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from rest_jax import types
-from rest_jax.interop import huggingface_config, safetensors_folder
+from rest_jax.interop import (
+  family_tensors,
+  huggingface_config,
+  safetensors_folder,
+)
 from rest_jax.models import network, policy, scalar
 from rest_jax.storage import files
 
@@ -88,13 +92,15 @@ def save_policy(
 
 
 def load_policy(
-  directory: str | pathlib.Path,
+  directory: str | pathlib.Path, *, any_ids: bool = False
 ) -> tuple[network.NetworkConfig, types.Params]:
-  """Reads a T5 folder of Hugging Face.
+  """Reads a folder of Hugging Face.
 
   Args:
     directory: with `config.json` and `model.safetensors`, or the shards of a
       large one and their index.
+    any_ids: whether special ids may be others than those of T5, and the family
+      another.
 
   Returns:
     The network's sizes and float32 parameters, as numpy arrays.
@@ -104,8 +110,13 @@ def load_policy(
     ValueError: a network that ours does not cover, or a tensor that is missing,
       of another shape, or left over.
   """
-  checkpoint = _Checkpoint.open(directory)
-  config, folder = checkpoint.config, checkpoint.folder
+  folder = safetensors_folder.Folder(directory)
+  if not any_ids:
+    _check_ids(folder)
+  if huggingface_config.is_other_family(folder.config):
+    return family_tensors.load(folder)
+  checkpoint = _Checkpoint.of(folder)
+  config = checkpoint.config
   shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
   params = _read(checkpoint.body(), folder, shapes, np.float32)
   if not config.logits_via_embedding:
@@ -122,13 +133,34 @@ def check_policy(directory: str | pathlib.Path) -> network.NetworkConfig:
 
   Embeddings stored under several names are compared by `load_policy` alone.
   """
-  return _Checkpoint.open(directory, compares=False).config
+  folder = safetensors_folder.Folder(directory)
+  _check_ids(folder)
+  return _Checkpoint.of(folder, compares=False).config
+
+
+def _check_ids(folder: safetensors_folder.Folder) -> None:
+  """Raises ValueError for families and special ids that runs cannot have yet."""
+  if huggingface_config.is_other_family(folder.config):
+    raise ValueError(
+      f'model_type of {CONFIG_FILE} must be one of {huggingface_config.T5S} (T5, '
+      f'mT5, umT5) for a run; got {folder.config["model_type"]!r}, whose numbers '
+      f'can be compared so far: --check={folder.directory}.'
+    )
+  for described, file in (
+    (folder.config, CONFIG_FILE),
+    (
+      safetensors_folder.read_generation_config(folder.directory),
+      huggingface_config.GENERATION_FILE,
+    ),
+  ):
+    huggingface_config.check_special_ids(described, file)
 
 
 def check_scalar_model(
   folder: safetensors_folder.Folder, piece: int
 ) -> network.NetworkConfig:
   """As `load_scalar_model`, without reading any tensor; returns the sizes."""
+  _check_ids(folder)
   checkpoint = _Checkpoint.of(folder, compares=False)
   config = checkpoint.config
   model = scalar.ScalarModel(config)
@@ -198,13 +230,6 @@ class _Checkpoint:
   head_scale: float
 
   @classmethod
-  def open(
-    cls, directory: str | pathlib.Path, *, compares: bool = True
-  ) -> '_Checkpoint':
-    folder = safetensors_folder.Folder(directory)
-    return cls.of(folder, compares=compares)
-
-  @classmethod
   def of(
     cls, folder: safetensors_folder.Folder, *, compares: bool = True
   ) -> '_Checkpoint':
@@ -216,10 +241,6 @@ class _Checkpoint:
         them.
     """
     config = network_config(folder.config)
-    huggingface_config.check_special_ids(
-      safetensors_folder.read_generation_config(folder.directory),
-      huggingface_config.GENERATION_FILE,
-    )
     embedding = _embedding(folder, compares)
     head, scale = _head(folder, embedding, compares)
     is_tied = head == embedding and scale != 1
@@ -284,7 +305,9 @@ def _head(
 ) -> tuple[str, float]:
   """The tensor whose rows give the logits, and what these are multiplied by."""
   logits = huggingface_config.Logits.of(folder.config)
-  scale = folder.config['d_model'] ** -0.5 if logits.is_scaled else 1.0
+  scale = (
+    network_config(folder.config).emb_dim ** -0.5 if logits.is_scaled else 1.0
+  )
   if not logits.is_tied:
     return _HEAD, scale
   if _HEAD not in folder:

@@ -10,28 +10,38 @@ import re
 from typing import Any
 
 from rest_jax import types
-from rest_jax.models import network
+from rest_jax.interop import config_values, families
+from rest_jax.models import network, parts
 
-CONFIG_FILE = 'config.json'
+CONFIG_FILE = config_values.CONFIG_FILE
 # May say the special ids again, for `generate`.
 GENERATION_FILE = 'generation_config.json'
 
 # Activations of the feed-forward block, by Hugging Face's names.
 _FEED_FORWARD = {
   'gated-gelu': ('gelu', 'linear'),
+  'gated-relu': ('relu', 'linear'),
   'gated-silu': ('silu', 'linear'),
+  'gelu': ('gelu_erf',),
+  'gelu_new': ('gelu',),
   'relu': ('relu',),
+  'silu': ('silu',),
 }
-# What `dense_act_fn`, which has the last word there, may say of each.
-_ACTIVATIONS = {
-  'gated-gelu': ('gelu_new',),
-  'gated-silu': ('silu', 'swish'),
-  'relu': ('relu',),
-}
-_NORM_EPSILON = 1e-6
-_FAMILIES = ('t5', 'mt5', 'umt5')
+T5S = ('t5', 'mt5', 'umt5')
+FAMILIES = (*T5S, *families.FAMILIES)
 # By family, what is meant where config.json does not say.
 _DEFAULT_FEED_FORWARD = {'t5': 'relu'}
+_MT5_SIZES = {
+  'vocab_size': 250112,
+  'd_ff': 1024,
+  'num_layers': 8,
+  'num_heads': 6,
+}
+_DEFAULT_SIZES = {
+  't5': {'vocab_size': 32128, 'd_ff': 2048, 'num_layers': 6, 'num_heads': 8},
+  'mt5': _MT5_SIZES,
+  'umt5': _MT5_SIZES,
+}
 _SPECIAL_IDS = {
   'pad_token_id': types.PAD_ID,
   'eos_token_id': types.EOS_ID,
@@ -114,6 +124,11 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
       'logits_via_embedding must be True where relative_bias_per_layer is: '
       'transformers 5 scales the logits of every umT5 as tied ones.'
     )
+  if not _has_parts_of_t5(config):
+    raise ValueError(
+      'the parts of a network must be those of T5 to be written for Hugging '
+      'Face; other families can be read and trained, and not yet written.'
+    )
   family = 'umt5' if config.relative_bias_per_layer else 't5'
   return {
     'architectures': [f'{family.upper()}ForConditionalGeneration'],
@@ -130,46 +145,108 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
     'relative_attention_num_buckets': config.relative_attention_num_buckets,
     'relative_attention_max_distance': config.relative_attention_max_distance,
     'dropout_rate': config.dropout_rate,
-    'layer_norm_epsilon': _NORM_EPSILON,
-    **_SPECIAL_IDS,
+    'layer_norm_epsilon': config.norm.epsilon,
+    'pad_token_id': config.special_ids.pad,
+    'eos_token_id': config.special_ids.eos,
+    'decoder_start_token_id': config.special_ids.decoder_start,
     'is_encoder_decoder': True,
     'use_cache': True,
   }
 
 
+def _has_parts_of_t5(config: network.NetworkConfig) -> bool:
+  t5 = network.NetworkConfig(norm=parts.NormConfig(epsilon=config.norm.epsilon))
+  names = (
+    'norm',
+    'positions',
+    'attention',
+    'feed_forward',
+    'embeddings',
+    'encoder',
+  )
+  return all(getattr(config, name) == getattr(t5, name) for name in names)
+
+
 def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
-  """The sizes that a `config.json` describes.
+  """The network that a `config.json` describes.
 
   Raises:
-    ValueError: another architecture, a setting that ours lacks, or special ids
-      that are not those of T5.
+    ValueError: another architecture, or a value that no part covers.
   """
   _check_family(described)
-  check_special_ids(described, CONFIG_FILE)
+  if is_other_family(described):
+    return families.network_config(described)
+  values = config_values.Values(described)
+  families.check_readable(values)
+  if values.flag('tie_encoder_decoder', False):
+    raise values.error('tie_encoder_decoder', 'false')
   family = described['model_type']
-  default = _DEFAULT_FEED_FORWARD.get(family, 'gated-gelu')
-  feed_forward = described.get('feed_forward_proj', default)
-  _check_settings(described, feed_forward)
-  layers = _size(described, 'num_layers')
+  sizes = {'d_model': 512, 'd_kv': 64, **_DEFAULT_SIZES[family]}
+  sizes = {name: values.size(name, size) for name, size in sizes.items()}
+  layers = sizes['num_layers']
   return network.NetworkConfig(
-    vocab_size=_size(described, 'vocab_size'),
-    emb_dim=_size(described, 'd_model'),
-    head_dim=_size(described, 'd_kv'),
-    mlp_dim=_size(described, 'd_ff'),
-    num_heads=_size(described, 'num_heads'),
+    vocab_size=sizes['vocab_size'],
+    emb_dim=sizes['d_model'],
+    head_dim=sizes['d_kv'],
+    mlp_dim=sizes['d_ff'],
+    num_heads=sizes['num_heads'],
     num_encoder_layers=layers,
-    num_decoder_layers=_size(described, 'num_decoder_layers', layers),
-    mlp_activations=_FEED_FORWARD[feed_forward],
+    num_decoder_layers=values.size('num_decoder_layers', layers),
+    mlp_activations=_activations(values, family),
     logits_via_embedding=Logits.of(described).is_scaled,
-    relative_attention_num_buckets=_size(
-      described, 'relative_attention_num_buckets', 32
+    relative_attention_num_buckets=values.size(
+      'relative_attention_num_buckets', 32
     ),
-    relative_attention_max_distance=_size(
-      described, 'relative_attention_max_distance', 128
+    relative_attention_max_distance=values.size(
+      'relative_attention_max_distance', 128
     ),
-    dropout_rate=described.get('dropout_rate', 0.1),
+    dropout_rate=values.rate('dropout_rate', 0.1),
     relative_bias_per_layer=family == 'umt5',
+    norm=parts.NormConfig(epsilon=values.positive('layer_norm_epsilon', 1e-6)),
+    special_ids=_ids(values),
   )
+
+
+def is_other_family(described: Mapping[str, Any]) -> bool:
+  """Whether a `config.json` is of a family that is read, and no T5."""
+  return described.get('model_type') in families.FAMILIES
+
+
+def _ids(values: config_values.Values) -> parts.SpecialIds:
+  pad = values.special_id('pad_token_id', types.PAD_ID)
+  eos = values.special_id('eos_token_id', types.EOS_ID)
+  start = values.special_id('bos_token_id', None) or types.DECODER_START_ID
+  start = values.special_id('decoder_start_token_id', start)
+  assert pad is not None and eos is not None and start is not None
+  # PAD, EOS and UNK are the first three pieces, in an order of the vocabulary.
+  others = sorted({0, 1, 2} - {pad, eos})
+  return parts.SpecialIds(
+    pad=pad,
+    eos=eos,
+    unk=others[-1],
+    decoder_start=start,
+    forced_first=values.special_id('forced_bos_token_id', None),
+  )
+
+
+def _activations(values: config_values.Values, family: str) -> tuple[str, ...]:
+  """Those of the feed-forward block; `dense_act_fn` has the last word."""
+  key = 'feed_forward_proj'
+  default = _DEFAULT_FEED_FORWARD.get(family, 'gated-gelu')
+  said = values.described.get(key, default)
+  known = config_values.ACTIVATIONS
+  *gate, name = str(said).split('-')
+  if gate not in ([], ['gated']) or name not in known:
+    raise values.error(
+      key, f"one of {tuple(known)}, with or without 'gated-' before it"
+    )
+  is_gated = values.flag('is_gated_act', bool(gate))
+  if is_gated != bool(gate):
+    raise values.error('is_gated_act', f'{bool(gate)}, as {key} is {said!r}')
+  # The exact one is meant by `gelu` alone.
+  implied = 'gelu_new' if said == 'gated-gelu' else name
+  activation = values.activation('dense_act_fn', implied)
+  return (activation, 'linear') if is_gated else (activation,)
 
 
 def check_special_ids(described: Mapping[str, Any], file: str) -> None:
@@ -202,51 +279,10 @@ def check_special_ids(described: Mapping[str, Any], file: str) -> None:
 
 def _check_family(described: Mapping[str, Any]) -> None:
   family = described.get('model_type')
-  if family not in _FAMILIES:
+  if family not in FAMILIES:
     said = described.get('architectures') or ['none']
     raise ValueError(
-      f'model_type of {CONFIG_FILE} must be one of {_FAMILIES}: T5 (also 1.1, '
-      f'Flan-T5, UL2), mT5 and umT5; got {family!r} (architectures: '
-      f'{", ".join(map(str, said))}). Other families, such as BART, Marian, '
-      'NLLB, Pegasus or T5Gemma, have other networks, which cannot be read.'
+      f'model_type of {CONFIG_FILE} must be one of {FAMILIES}; got {family!r} '
+      f'(architectures: {", ".join(map(str, said))}). Other families have other '
+      'networks, which cannot be read.'
     )
-  if described.get('is_encoder_decoder') is False:
-    raise ValueError(
-      f'is_encoder_decoder of {CONFIG_FILE} must be true; got false. A T5 '
-      'without decoder is no policy. Use an encoder-decoder.'
-    )
-  if described.get('quantization_config'):
-    raise ValueError(
-      f'quantization_config of {CONFIG_FILE} must be absent: quantised weights '
-      'are not read. Use the original checkpoint in float32, bfloat16 or '
-      'float16.'
-    )
-
-
-def _check_settings(described: Mapping[str, Any], feed_forward: str) -> None:
-  expected = {
-    'feed_forward_proj': tuple(_FEED_FORWARD),
-    'dense_act_fn': _ACTIVATIONS.get(str(feed_forward), ()),
-    'is_gated_act': (str(feed_forward).startswith('gated-'),),
-    'layer_norm_epsilon': (_NORM_EPSILON,),
-    'tie_encoder_decoder': (False,),
-  }
-  for name, allowed in expected.items():
-    if name in described and described[name] not in allowed:
-      raise ValueError(
-        f'{name} of {CONFIG_FILE} must be one of {allowed}, as far as networks '
-        f'of this package go; got {described[name]!r}.'
-      )
-
-
-def _size(
-  described: Mapping[str, Any], name: str, default: int | None = None
-) -> int:
-  value = described.get(name)
-  value = default if value is None else value
-  if type(value) is not int or value < 1:
-    raise ValueError(
-      f'{name} of {CONFIG_FILE} must be a whole number above 0; got {value!r}. '
-      'Fetch config.json again.'
-    )
-  return value

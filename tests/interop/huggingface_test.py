@@ -239,13 +239,13 @@ def test_pickles_are_not_read(folder):
   [
     ('model_type', 'bart'),
     ('feed_forward_proj', 'gated-tanh'),
-    ('layer_norm_epsilon', 1e-5),
+    ('layer_norm_epsilon', 0),
     ('decoder_start_token_id', 2),
-    ('dense_act_fn', 'gelu'),
+    ('dense_act_fn', 'mish'),
     ('is_gated_act', False),
     ('is_encoder_decoder', False),
     ('quantization_config', {'quant_method': 'bitsandbytes'}),
-    ('d_model', None),
+    ('d_model', 0),
     ('num_layers', '2'),
   ],
 )
@@ -463,34 +463,6 @@ def test_folders_of_other_families_are_named(shared_dir, family):
   directory = shared_dir / 'golden' / 'families' / family
   with pytest.raises(ValueError, match=r'model_type .* must be one of .*mT5'):
     huggingface.check_policy(directory)
-
-
-@pytest.mark.parametrize(
-  'name',
-  ['t5_v1_0', 't5_v1_1', 'flan_t5_silu', 'mt5', 'umt5', 'byt5', 'madlad400'],
-)
-@pytest.mark.parametrize('config_file', ['config.json', 'config_v4.json'])
-def test_logits_of_the_t5_families(shared_dir, tmp_path, name, config_file):
-  source = shared_dir / 'golden' / 'families' / name
-  if not (source / config_file).exists():
-    pytest.skip(f'{source} has no {config_file}')
-  described = json.loads((source / config_file).read_text())
-  # Ids of MADLAD-400 are not read yet; its tensors are.
-  described |= {'pad_token_id': 0, 'eos_token_id': 1}
-  (tmp_path / 'config.json').write_text(json.dumps(described))
-  (tmp_path / 'model.safetensors').symlink_to(source / 'model.safetensors')
-  config, params = huggingface.load_policy(tmp_path)
-  with np.load(source / 'io.npz') as arrays:
-    sources = arrays['input_ids'] * arrays['attention_mask']
-    rows = arrays['attention_mask'].sum(-1) == (sources > 0).sum(-1)
-    assert rows.any()
-    logits = policy_lib.Policy(config).module.apply(
-      {'params': params},
-      jnp.asarray(sources),
-      jnp.asarray(arrays['decoder_input_ids']),
-    )
-    expected = arrays['logits']
-  np.testing.assert_allclose(logits[rows], expected[rows], atol=1e-4)
 
 
 def test_an_umt5_with_logits_of_its_own(tmp_path):
