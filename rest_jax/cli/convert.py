@@ -22,7 +22,7 @@ from rest_jax.config import gin_files as gin_lib
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
 from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
-from rest_jax.models import network
+from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.report import model_card
@@ -304,7 +304,7 @@ def _sizes(
       'a T5X checkpoint does not tell the sizes of its network; name them: '
       '--network=gin_configs/models/t5_1_1_base.gin.'
     )
-  gin_lib.register(network.NetworkConfig)
+  gin_lib.register(network.NetworkConfig, *network_config.PARTS)
   return gin_lib.parse_and_build(
     gin_files, ['Sizes.network=%NETWORK', *overrides], root=Sizes
   ).network
