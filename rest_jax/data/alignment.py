@@ -1,8 +1,8 @@
-"""Stretches of pairs whose two sides do not correspond, found by their lengths.
+"""Detects misaligned pairs by the lengths of their sides.
 
-A long sentence has a long translation. Over 72 pairs the logarithms of both
-lengths in characters correlate at 0.5 to 0.99 where lines correspond, for German
-as for Chinese and for short captions, and at -0.4 to 0.5 where they are shifted.
+A long sentence has a long translation. Over 72 pairs, the logarithms of both
+lengths in characters correlate at 0.5 to 0.99 where lines correspond (German,
+Chinese, short captions), and at -0.4 to 0.5 where they are shifted.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,21 @@ import numpy as np
 
 _WINDOW = 72
 _STRIDE = 24
-_FEWEST = 48  # Pairs; fewer say nothing.
+_FEWEST = 48  # Minimum number of pairs.
 _SHIFTS = tuple(shift for shift in range(-8, 9) if shift)
 # Fisher's z of a correlation has a standard deviation of 0.12 in a window.
 # Aligned windows of newstest, Multi30k and Tatoeba stay below -0.4, nearly all
 # of the shifted ones lie above 0.5.
 _MIN_GAIN = 0.5
 _MIN_CORRELATION = 0.5
-# Whatever the cause: lines that are shuffled, reversed or of another file.
+# For any cause: lines that are shuffled, reversed or from another file.
 _LONG_WINDOW = 1008
 _UNRELATED = 0.4
 _SIGMAS = 3.0
-# Beyond it a side is no translation, but a summary: its length may be its own.
+# Beyond this ratio a side is a summary, not a translation, and its length is
+# free.
 _TRANSLATED = np.log(6.0)
-_CHUNK = 252 * _LONG_WINDOW  # Pairs looked at together, to bound the memory.
+_CHUNK = 252 * _LONG_WINDOW  # Pairs processed together, to limit memory.
 _LONGEST = 65_535
 
 
@@ -36,12 +37,12 @@ class Stretch:
   """Pairs that look misaligned.
 
   Attributes:
-    first: number of the first pair, from 1; ends are known to some 30 pairs.
+    first: number of the first pair, from 1; accurate to about 30 pairs.
     last: number of the last pair.
-    shift: lines by which the reference stands later than its source; None
-      where no small shift explains it.
-    correlation: of the lengths as they stand.
-    shifted: of the lengths under `shift`; None without one.
+    shift: number of lines by which the reference is later than its source; None
+      if no small shift explains it.
+    correlation: correlation of the lengths without shift.
+    shifted: correlation of the lengths with `shift`; None without one.
   """
 
   first: int
@@ -51,7 +52,7 @@ class Stretch:
   shifted: float | None
 
   def to_json(self) -> dict[str, Any]:
-    """Returns what a manifest records."""
+    """Returns the JSON values for a manifest."""
     return dataclasses.asdict(self)
 
 
@@ -62,12 +63,12 @@ class Lengths:
     self._blocks: list[UInt16[np.ndarray, '2 n']] = []
 
   def add(self, sources: Sequence[str], references: Sequence[str]) -> None:
-    """Takes note of the next pairs, stripped of blanks, in the order read."""
+    """Adds the next pairs, stripped of whitespace, in the order read."""
     lengths = np.array([[*map(len, sources)], [*map(len, references)]])
     self._blocks.append(np.minimum(lengths, _LONGEST).astype(np.uint16))
 
   def stretches(self) -> list[Stretch]:
-    """Returns all stretches that look misaligned, in their order."""
+    """Returns all stretches that look misaligned, in order."""
     if not self._blocks:
       return []
     lengths = np.concatenate(self._blocks, axis=1)
@@ -77,16 +78,16 @@ class Lengths:
 def misaligned(lengths: UInt16[np.ndarray, '2 n']) -> list[Stretch]:
   """Finds misaligned stretches of pairs.
 
-  A window of 72 pairs looks shifted where the lengths correlate poorly as they
-  stand and much better when one side is moved by up to 8 lines. A window of
-  1,008 pairs, or all pairs if they are fewer, looks misaligned where the
-  correlation is clearly below 0.4.
+  A window of 72 pairs counts as shifted if the lengths correlate poorly, and
+  much better when one side is moved by up to 8 lines. A window of 1,008 pairs,
+  or all pairs if there are fewer, counts as misaligned if the correlation is
+  clearly below 0.4.
 
   Args:
-    lengths: characters of each source and of its reference.
+    lengths: characters of each source and its reference.
 
   Returns:
-    The stretches; of windows that touch one is made.
+    The stretches; adjacent windows are merged.
   """
   total = lengths.shape[1]
   if total < _FEWEST:
@@ -94,7 +95,7 @@ def misaligned(lengths: UInt16[np.ndarray, '2 n']) -> list[Stretch]:
   shifted: list[Stretch] = []
   unrelated: list[Stretch] = []
   for start in range(0, max(total - _LONG_WINDOW, 1), _CHUNK):
-    # The windows that begin in the chunk reach beyond it.
+    # Windows that begin in the chunk extend beyond it.
     stop = min(total, start + _CHUNK + _LONG_WINDOW)
     x, y = np.log(np.maximum(lengths[:, start:stop], 1, dtype=np.float64))
     shifted += _shifted(x, y, start)
@@ -105,7 +106,7 @@ def misaligned(lengths: UInt16[np.ndarray, '2 n']) -> list[Stretch]:
 def _shifted(
   x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n'], offset: int
 ) -> list[Stretch]:
-  """Windows that fit better when one side is moved."""
+  """Returns windows that fit better when one side is moved."""
   window, starts = _windows(len(x), _WINDOW, _STRIDE)
   here = _correlations(x, y, 0, starts, window)
   # [shifts, windows]
@@ -130,7 +131,7 @@ def _shifted(
 def _unrelated(
   x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n'], offset: int
 ) -> list[Stretch]:
-  """Long windows whose lengths have little to do with each other."""
+  """Returns long windows whose lengths are hardly correlated."""
   window, starts = _windows(len(x), _LONG_WINDOW, _LONG_WINDOW // 2)
   here = _correlations(x, y, 0, starts, window)
   highest = _fisher(here) + _SIGMAS / np.sqrt(window - 3)
@@ -152,7 +153,7 @@ def _unrelated(
 
 
 def _windows(total: int, size: int, stride: int) -> tuple[int, np.ndarray]:
-  """Size and starts of the windows; the last one ends where the pairs do."""
+  """Returns size and starts of the windows; the last ends with the pairs."""
   size = min(size, total)
   return size, np.unique([*range(0, total - size, stride), total - size])
 
@@ -164,7 +165,7 @@ def _correlations(
   starts: np.ndarray,
   window: int,
 ) -> Float[np.ndarray, ' windows']:
-  """Pearson's r of x[i] with y[i + shift] in each window; 0 if one is constant."""
+  """Returns Pearson's r of x[i] and y[i + shift] per window; 0 if constant."""
   first, last = max(0, -shift), len(x) - max(0, shift)
   a, b = x[first:last], y[first + shift : last + shift]
   begin = np.clip(starts - first, 0, last - first)
@@ -180,7 +181,7 @@ def _correlations(
   var_b = total(b * b) - sum_b**2 / count
   covariance = total(a * b) - sum_a * sum_b / count
   scale = np.sqrt(np.maximum(var_a, 0) * np.maximum(var_b, 0))
-  # Sums of a chunk leave rounding where a window is constant.
+  # Sums of a chunk have rounding errors in constant windows.
   is_constant = scale < 1e-6
   return np.where(
     is_constant, 0.0, covariance / np.where(is_constant, 1, scale)
@@ -198,7 +199,7 @@ def _fisher(r: np.ndarray) -> np.ndarray:
 
 
 def _merge(windows: list[Stretch]) -> list[Stretch]:
-  """Joins windows that touch; the clearest of them says how they are."""
+  """Merges adjacent windows; the clearest one describes the result."""
   merged: list[Stretch] = []
   for window in sorted(windows, key=lambda window: window.first):
     if not merged or window.first > merged[-1].last + 1:
@@ -215,7 +216,7 @@ def _merge(windows: list[Stretch]) -> list[Stretch]:
 
 
 def _combine(shifted: list[Stretch], unrelated: list[Stretch]) -> list[Stretch]:
-  """Explains a long stretch by shifts where they cover half of it."""
+  """Explains a long stretch by shifts that cover half of it."""
   for stretch in unrelated:
     inside = [
       found
@@ -224,7 +225,7 @@ def _combine(shifted: list[Stretch], unrelated: list[Stretch]) -> list[Stretch]:
     ]
     covered = sum(found.last - found.first + 1 for found in inside)
     if covered < (stretch.last - stretch.first + 1) / 2:
-      # By chance, among so many windows.
+      # To be expected by chance among so many windows.
       shifted = [found for found in shifted if found not in inside]
       shifted.append(stretch)
   return sorted(shifted, key=lambda found: found.first)

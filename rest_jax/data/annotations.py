@@ -1,9 +1,9 @@
-"""Samples that are sent to raters as a table, and the scores that come back.
+"""Tables of samples for raters, and their scores.
 
-The table is tab-separated, UTF-8, without quoting, with the columns `id`,
+A table is tab-separated, UTF-8, without quoting, with the columns `id`,
 `split`, `source`, `hypothesis`, `score`, `annotators`. Raters fill in `score`
-(higher is better) and, if they were several, their number. Rewards are not in
-it: raters shall not know them.
+(higher is better) and, if there are several, their number. Rewards are not
+included, so that raters do not know them.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Item(NamedTuple):
   """One hypothesis to be rated.
 
   Attributes:
-    id: of the row, unique in its table.
-    split: 'train', 'dev' or 'test', what its rating will be for.
+    id: id of the row, unique in its table.
+    split: 'train', 'dev' or 'test', the split of its rating.
     source: text.
     hypothesis: text, not empty.
   """
@@ -42,7 +42,7 @@ class Item(NamedTuple):
 
 @runtime_checkable
 class Raters(Protocol):
-  """Whoever scores hypotheses when they are asked to, such as simulated raters."""
+  """Raters that score hypotheses on request, such as simulated ones."""
 
   def rate(
     self, sources: Sequence[str], hypotheses: Sequence[str]
@@ -54,12 +54,12 @@ class Raters(Protocol):
 def collect(
   raters: Raters | None, items: Sequence[Item], directory: pathlib.Path
 ) -> ratings.Ratings:
-  """Has items rated, unless they are already.
+  """Collects ratings of items, unless they exist already.
 
   Args:
-    raters: who rate now; None for people, who fill in a table.
-    items: what is to be rated.
-    directory: of the tables: what is sent out and what has come back.
+    raters: the raters; None for people, who fill in a table.
+    items: items to rate.
+    directory: folder of the table to fill in and of the filled-in table.
 
   Returns:
     The ratings, in the order of the items.
@@ -95,13 +95,13 @@ def write(
 ) -> None:
   """Writes the table atomically.
 
-  Tabs and line ends inside of a text become blanks.
+  Tabs and line breaks inside a text become spaces.
 
   Args:
     path: the file.
     items: its rows.
-    scores: float [n]; None leaves the column to be filled in.
-    annotators: int [n]; None says one each.
+    scores: float [n]; None leaves the column empty.
+    annotators: int [n]; None for one each.
   """
   lines = ['\t'.join(COLUMNS)]
   for row, item in enumerate(items):
@@ -114,23 +114,24 @@ def write(
 
 
 def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
-  """Reads a table that was filled in.
+  """Reads a filled-in table.
 
-  Only `id`, `score` and, if it is there, `annotators` are read: texts are those
-  of the items, whatever a spreadsheet made of them. Rows may be missing.
+  Only `id`, `score` and, if present, `annotators` are read; texts are taken
+  from the items, since a spreadsheet may have changed them. Rows may be
+  missing.
 
   Args:
     path: the file.
-    items: what was asked for.
+    items: the requested items.
 
   Returns:
     The ratings, in the order of the items.
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: for an id that was not asked for or comes twice, a score or
-      number of annotators that is none, no row at all, or scores that are all
-      equal; the message names the row.
+    FileNotFoundError: if the file does not exist.
+    ValueError: for an unknown or repeated id, an invalid score or number of
+      annotators, a table without rows, or scores that are all equal; the
+      message names the row.
   """
   wanted = {item.id: item for item in items}
   found: dict[str, tuple[int, float, float]] = {}
@@ -180,7 +181,7 @@ def _number(where: str, column: str, name: str, text: str) -> float:
     number = float(text)
   except ValueError:
     number = math.nan
-  if not abs(number) < _LARGEST:  # NaN fails this too.
+  if not abs(number) < _LARGEST:  # NaN fails this, too.
     raise ValueError(
       f'{where}: {column} must be a finite number; got {text!r} for {name!r}. '
       'Fill it in, or remove the row.'

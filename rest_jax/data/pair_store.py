@@ -1,9 +1,9 @@
 """Tokenised pairs of a split, stored once and read by memory map.
 
-One Arrow file a split, a row per pair: `source_tokens` and `reference_tokens`
-(list<uint16|uint32>, EOS included) and the stripped texts `source` and
-`reference`. A split of sources alone has no reference columns. The id of a
-source is its row number in its split.
+One Arrow file per split, one row per pair: `source_tokens` and
+`reference_tokens` (list<uint16|uint32>, with EOS) and the stripped texts
+`source` and `reference`. A split without references has no reference columns.
+The id of a source is its row in its split.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,10 +28,10 @@ _KINDS = {
   'source': (pa.string(),),
   'reference': (pa.string(),),
 }
-# Kept of each reason to drop a pair, to be looked at by people.
+# Number of examples per reason for dropping pairs.
 _NUM_EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 100
-# Lengths that this share of pairs has at most are recorded, up to a longest.
+# The quantile of lengths that is recorded, and the largest recorded length.
 _SHARE = 0.95
 _LONGEST = 65_535
 
@@ -55,33 +55,34 @@ def build(
   max_target_length: int,
   max_length_ratio: float | None = None,
 ) -> dict[str, Any]:
-  """Tokenises a split and writes its file; unfit pairs are dropped.
+  """Tokenises a split and writes its file; unsuitable pairs are dropped.
 
-  A pair is dropped for the first of these that holds: a side is empty, once
-  stripped of blanks or once tokenised; a side is longer than its maximum; the
-  longer side has more than `max_length_ratio` times the tokens of the shorter.
+  A pair is dropped for the first reason that applies: a side is empty, after
+  stripping whitespace or after tokenising; a side is longer than its maximum;
+  the longer side has more than `max_length_ratio` times the tokens of the
+  shorter.
 
   Args:
     directory: folder of the file.
     split: name of the split, such as 'train'.
     source: the pairs; all with references or all without.
-    vocabulary: what tokenises both sides.
-    max_source_length: in tokens, EOS included.
-    max_target_length: in tokens, EOS included.
+    vocabulary: vocabulary of both sides.
+    max_source_length: maximum tokens with EOS.
+    max_target_length: maximum tokens with EOS.
     max_length_ratio: longer side over shorter, in tokens without EOS; at least
       1, or None for no limit.
 
   Returns:
     Counts for a manifest: `read`, `kept`, `dropped_empty`, `dropped_long`,
-    `dropped_ratio`; `source_tokens` and `reference_tokens` kept, EOS included;
-    `lengths_of_95_percent`, the tokens of a source and of a reference, EOS
-    included, that 95 % of the pairs read have at most; `examples`, for each
-    reason the first dropped pairs with their number (from 1) in the order read;
-    `misaligned`, see `alignment.Stretch`, with `place`, where there are any.
+    `dropped_ratio`; `source_tokens` and `reference_tokens` of kept pairs, with
+    EOS; `lengths_of_95_percent`, the 95 % quantile of tokens per source and per
+    reference, with EOS; `examples`, the first dropped pairs per reason with
+    their number (from 1) in the order read; `misaligned`, see
+    `alignment.Stretch`, with `place`, if any.
 
   Raises:
-    ValueError: if no pair is left, or if only some have references; also
-      whatever reading the source raises. No file is written then.
+    ValueError: if no pair is left, or only some have references; also any error
+      of reading the source. Then no file is written.
   """
   path = pair_path(directory, split)
   for name, value, least in (
@@ -143,7 +144,7 @@ class _Builder:
     self._max_length_ratio = max_length_ratio
     self._dtype = ragged.token_dtype(vocabulary.size)
     self.lengths = alignment.Lengths()
-    # Pairs by the tokens of each side, without EOS.
+    # Number of pairs by tokens of each side, without EOS.
     self._histograms = np.zeros((len(self._sides), _LONGEST + 1), np.int64)
     tokens = pa.list_(pa.from_numpy_dtype(self._dtype))
     self.schema = pa.schema(
@@ -161,7 +162,7 @@ class _Builder:
     }
 
   def batches(self, pairs: Iterable[sources.Pair]) -> Iterator[pa.RecordBatch]:
-    """Yields a record batch for each block of pairs that has any left."""
+    """Yields a record batch per block with pairs left."""
     pairs = iter(pairs)
     with progress_lib.Progress('tokenise', None, 'pair') as progress:
       while block := list(itertools.islice(pairs, arrow_files.BATCH_ROWS)):
@@ -207,7 +208,7 @@ class _Builder:
     return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
   def common_lengths(self) -> list[int]:
-    """Tokens, EOS included, that 95 % of the pairs have at most, by side."""
+    """Returns the 95 % quantile of tokens with EOS, per side."""
     return [
       int(np.searchsorted(np.cumsum(side), _SHARE * side.sum())) + 1
       for side in self._histograms
@@ -226,7 +227,7 @@ class _Builder:
         )
 
   def _unfit(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns, for each reason to drop pairs, which ones it applies to."""
+    """Returns the affected pairs per reason for dropping."""
     maxima = np.array(self._max_lengths[: len(lengths)])[:, None]
     ratio = self._max_length_ratio or np.inf
     shortest, longest = lengths.min(axis=0), lengths.max(axis=0)
@@ -258,10 +259,10 @@ class _Builder:
 
 
 class PairStore:
-  """The pairs of a split; see the module's text."""
+  """The pairs of a split; see the module's docstring."""
 
   def __init__(self, path: str | os.PathLike[str]):
-    """Maps a split's file; use `open`."""
+    """Maps the file of a split; use `open`."""
     schema, self._batches = arrow_files.read(path)
     sides = ['source', 'reference'][: 2 if 'reference' in schema.names else 1]
     arrow_files.check_columns(
@@ -287,12 +288,12 @@ class PairStore:
 
   @functools.cached_property
   def source_tokens(self) -> ragged.Ragged:
-    """Token ids of each source, EOS included."""
+    """Token ids of each source, with EOS."""
     return ragged.Ragged.from_arrays(self._column('source_tokens'))
 
   @functools.cached_property
   def reference_tokens(self) -> ragged.Ragged | None:
-    """Token ids of each reference, EOS included; None without references."""
+    """Token ids of each reference, with EOS; None without references."""
     if not self.has_references:
       return None
     return ragged.Ragged.from_arrays(self._column('reference_tokens'))
@@ -338,7 +339,7 @@ class PairStore:
 
   @functools.cached_property
   def _text_arrays(self) -> dict[str, list[pa.Array]]:
-    """The columns of text, checked: pyarrow reads past damaged offsets."""
+    """Returns the checked text columns: pyarrow reads past damaged offsets."""
     sides = ('source', 'reference')[: 1 + self.has_references]
     found = {side: self._column(side) for side in sides}
     try:
@@ -356,7 +357,7 @@ class PairStore:
 def _with_eos(
   values: np.ndarray, offsets: np.ndarray, keep: np.ndarray, dtype: np.dtype
 ) -> pa.Array:
-  """Makes a list array of the kept rows, each with EOS at its end."""
+  """Returns a list array of the kept rows, with EOS."""
   lengths = np.diff(offsets)
   values = values[np.repeat(keep, lengths)]
   ends = np.cumsum(lengths[keep])

@@ -1,24 +1,24 @@
-"""Where pairs of a source were read: files and lines, for warnings."""
+"""Files and lines of pairs, for warnings."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
 
 from rest_jax.data import sources
 
-# Words for a file, the lines before its first pair, and its number of pairs.
+# Name of a file, lines before its first pair, and its number of pairs.
 _Part = tuple[str, int, int]
 
 
 def place(source: sources.PairSource, first: int, last: int) -> str:
-  """Says where a stretch of pairs stands; reads the files before it.
+  """Returns the location of a range of pairs; reads the files before it.
 
   Args:
-    source: what the pairs were read from.
+    source: source of the pairs.
     first: number of the first pair, from 1 in the order read.
     last: number of the last pair.
 
   Returns:
-    Such as 'lines 3 to 74 of a.de and a.en', or 'pairs 3 to 74'.
+    For example 'lines 3 to 74 of a.de and a.en', or 'pairs 3 to 74'.
   """
   before, begins = 0, ''
   for name, header, count in _parts(source):
@@ -37,7 +37,7 @@ def place(source: sources.PairSource, first: int, last: int) -> str:
 
 
 def _parts(source: sources.PairSource) -> Iterator[_Part]:
-  """The files of a source in the order read; no name for anything else."""
+  """Returns the files of a source in order; no names for other sources."""
   match source:
     case sources.Concatenation():
       repeats = source.repeats or (1,) * len(source.sources)

@@ -1,4 +1,4 @@
-"""Ratings of hypotheses by people, from which a reward model learns."""
+"""Human ratings of hypotheses, from which a reward model learns."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from rest_jax.data import text_files
 _REQUIRED = ('split', 'source', 'hypothesis', 'score')
 _OPTIONAL = ('annotators', 'lang_pair', 'score_type', 'reference')
 _LARGEST = 1e30
-# What files call the splits elsewhere.
+# Other names of the splits in files.
 _OTHER_NAMES = {
   'train': ('Train', 'TRAIN', 'training'),
   'dev': ('valid', 'validation', 'val', 'devel', 'development', 'Dev', 'DEV'),
@@ -23,16 +23,16 @@ _OTHER_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Ratings:
-  """Rated hypotheses, one a row.
+  """Rated hypotheses, one per row.
 
   Attributes:
     source: source texts.
     hypothesis: their translations.
-    score: ratings as given, higher is better; float32 [n].
+    score: ratings, higher is better; float32 [n].
     weight: number of annotators whose ratings a score averages; float32 [n].
     split: 'train', 'dev' or 'test' of each row.
-    reference: a translation by a person for each row, '' where there is none;
-      None if no row has one.
+    reference: human translation of each row, '' if missing; None if no row has
+      one.
   """
 
   source: list[str]
@@ -59,7 +59,7 @@ class Ratings:
     return len(self.source)
 
   def select(self, split: str) -> 'Ratings':
-    """Returns the rows of one split; an error if there are none."""
+    """Returns the rows of one split; raises ValueError if there are none."""
     rows = [row for row, name in enumerate(self.split) if name == split]
     if not rows:
       raise ValueError(
@@ -76,7 +76,7 @@ class Ratings:
 
 
 def join(parts: Sequence[Ratings]) -> Ratings:
-  """Returns the ratings of all parts, in their order."""
+  """Returns the ratings of all parts, in order."""
   reference = None
   if any(part.reference for part in parts):
     reference = [
@@ -94,20 +94,20 @@ def join(parts: Sequence[Ratings]) -> Ratings:
 
 @runtime_checkable
 class RatingsSource(Protocol):
-  """Anything that gives ratings."""
+  """A source of ratings."""
 
   def read(self) -> Ratings:
-    """Returns all ratings; wrong input raises."""
+    """Returns all ratings; raises for invalid input."""
     ...
 
 
 def place(source: RatingsSource) -> str:
-  """Returns the words by which a message names where ratings come from."""
+  """Returns the origin of ratings, for messages."""
   return str(getattr(source, 'path', type(source).__name__))
 
 
 def check_splits(rated: Ratings, where: str) -> None:
-  """Raises ValueError unless a reward model can be fitted and chosen.
+  """Raises ValueError unless a reward model can be fitted and selected.
 
   Args:
     rated: all ratings.
@@ -143,14 +143,14 @@ def check_splits(rated: Ratings, where: str) -> None:
 class RatingsFile:
   """A tab-separated file of ratings, plain or .gz, UTF-8, without quoting.
 
-  The header line names the columns, in any order: `split`, `source`,
-  `hypothesis`, `score` (higher is better) must be there; `annotators` (their
+  The header line names the columns, in any order. Required: `split`, `source`,
+  `hypothesis`, `score` (higher is better). Optional: `annotators` (their
   number; '15+' counts as 15), `lang_pair`, `score_type` and `reference` (may be
-  empty) may be; others are not read.
+  empty). Other columns are ignored.
 
   Attributes:
     path: the file.
-    folder: where a relative path starts; empty for the current folder.
+    folder: folder of a relative path; empty for the current folder.
     lang_pair: read only rows of this pair, such as 'de-en'.
     score_type: read only rows with scores of this type, such as 'DA-z'.
   """
@@ -163,17 +163,17 @@ class RatingsFile:
   def __post_init__(self):
     (path,) = text_files.as_paths('path', self.path, self.folder)
     object.__setattr__(self, 'path', path)
-    object.__setattr__(self, 'folder', '')  # The path holds it now.
+    object.__setattr__(self, 'folder', '')  # It is part of the path now.
 
   def read(self) -> Ratings:
     """Reads the ratings.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: for a missing column, a score or a number of annotators that
-        is none, an empty text; if no row fits, rows of several language pairs
-        or score types are mixed, all training scores are equal, or a source of
-        `train` is in another split too.
+      FileNotFoundError: if the file does not exist.
+      ValueError: for a missing column, an invalid score or number of
+        annotators, or an empty text; if no row is selected, language pairs or
+        score types are mixed, all training scores are equal, or a source of
+        `train` is also in another split.
     """
     rows = list(self._read_rows())
     ratings = Ratings(
@@ -252,7 +252,7 @@ class RatingsFile:
       number = float(text)
     except ValueError:
       number = math.nan
-    # NaN fails this too; beyond it lies infinity, in float32.
+    # NaN fails this, too; larger values are infinite in float32.
     if not abs(number) < _LARGEST:
       raise ValueError(
         f'{self.path}, line {line}: {name} must be a finite number; '
@@ -261,7 +261,7 @@ class RatingsFile:
     return number
 
   def _check_splits(self, ratings: Ratings) -> None:
-    """Raises ValueError for scores or splits that nothing can be learned of."""
+    """Raises ValueError for scores or splits that do not allow learning."""
     train = np.array([split == 'train' for split in ratings.split])
     scores = ratings.score[train] if train.any() else ratings.score
     if len(scores) > 1 and scores.min() == scores.max():

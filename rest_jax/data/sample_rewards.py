@@ -1,4 +1,4 @@
-"""Rewards of a sample store, in files that go row by row with its shards."""
+"""Rewards of a sample store, in files parallel to its shards."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ from rest_jax.storage import arrow_files, files
 
 _COLUMNS = ('raw', 'reward')
 _SCHEMA = pa.schema([pa.field(name, pa.float32()) for name in _COLUMNS])
-# Metadata of a file: the checksums of the shard whose rows it scores, and of
-# its own columns. No manifest lists these files: scoring may come later.
+# Metadata of a file: checksums of the scored shard and of its own columns. No
+# manifest lists these files, since scoring may come later.
 _SCORED_SHARD = b'samples_sha256'
 _OWN_VALUES = b'values_sha256'
 
@@ -48,26 +48,26 @@ def write_rewards(
   *,
   samples_in: _PathLike | None = None,
 ) -> sample_shards.ShardInfo:
-  """Writes the rewards of a shard's rows, in their order.
+  """Writes the rewards of a shard's rows, in order.
 
-  The file remembers the checksum of the shard, so that rewards of other rows
-  are never taken for these.
+  The file contains the checksum of the shard, so that rewards of other rows are
+  never used.
 
   Args:
-    directory: the folder to write to.
+    directory: folder to write to.
     name: name of the reward.
-    shard: which shard, in [0, num_shards).
+    shard: index of the shard, in [0, num_shards).
     num_shards: number of shards of the store.
-    raw: rewards as the reward model gives them, higher is better; [n].
-    reward: the same, normalised; [n].
-    samples_in: folder of the store, which has the shard; None for `directory`.
+    raw: raw rewards, higher is better; [n].
+    reward: normalised rewards; [n].
+    samples_in: folder of the store that has the shard; None for `directory`.
 
   Returns:
     The file's name, rows and checksum.
 
   Raises:
     FileNotFoundError: if the shard does not exist.
-    ValueError: if a reward is missing or no finite number.
+    ValueError: if a reward is missing or not finite.
   """
   path = rewards_path(directory, name, shard, num_shards)
   samples = sample_shards.shard_path(
@@ -111,7 +111,7 @@ def read_rewards(
 
   Raises:
     FileNotFoundError: if the file does not exist.
-    ValueError: if it is damaged, belongs to other rows, or holds a NaN.
+    ValueError: if it is damaged, belongs to other rows, or contains NaN.
   """
   schema, batches = arrow_files.read(path)
   kinds = {name: (pa.float32(),) for name in _COLUMNS}
@@ -142,7 +142,7 @@ def finished_rewards(
   *,
   samples_in: _PathLike | None = None,
 ) -> set[int]:
-  """Returns the shards whose rewards are there, whole, and of these samples."""
+  """Returns the shards with complete rewards of these samples."""
   done, store = set(), directory if samples_in is None else samples_in
   for shard in sample_shards.finished_shards(store, num_shards):
     info = sample_shards.shard_info(

@@ -1,7 +1,7 @@
-"""Shards of a sample store; see there for what they are.
+"""Shards of a sample store; see `sample_store`.
 
-Each shard is written and read alone, so that hosts can work apart and a killed
-run goes on where it stopped.
+Shards are written and read independently, so that hosts can work separately and
+a killed run resumes where it stopped.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from rest_jax import types
 from rest_jax.data import ragged
 from rest_jax.storage import arrow_files, files
 
-# The sample_id of a human translation kept among the samples of its source.
+# The sample_id of a reference among the samples of its source.
 REFERENCE_SAMPLE_ID = -1
 
 _KINDS = {
@@ -35,15 +35,15 @@ _PathLike = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class SampleRows:
-  """Samples to be written.
+  """Samples to write.
 
   Attributes:
-    source_id: number of each row's source; int64 [n].
-    sample_id: number of the sample of its source, or REFERENCE_SAMPLE_ID;
-      int32 [n].
-    tokens: n rows of token ids, EOS included where finished.
-    log_prob: log-probability of the tokens in nats under the untempered model,
-      summed; float32 [n].
+    source_id: id of each row's source; int64 [n].
+    sample_id: index of the sample of its source, or REFERENCE_SAMPLE_ID; int32
+      [n].
+    tokens: n rows of token ids, ending with EOS if finished.
+    log_prob: log-probability under the untempered model, summed over tokens, in
+      nats; float32 [n].
     finished: whether the row ends with EOS; bool [n].
   """
 
@@ -56,7 +56,7 @@ class SampleRows:
 
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
-  """What a manifest says of a file."""
+  """A manifest's entry of a file."""
 
   file: str
   rows: int
@@ -70,7 +70,7 @@ class Shard:
     """Opens a shard.
 
     Raises:
-      FileNotFoundError: if there is none.
+      FileNotFoundError: if it does not exist.
       ValueError: if it is damaged.
     """
     self.path = pathlib.Path(path)
@@ -82,12 +82,12 @@ class Shard:
 
   @property
   def source_id(self) -> Int64[np.ndarray, ' n']:
-    """Number of each row's source."""
+    """Id of each row's source."""
     return self._column('source_id')
 
   @property
   def sample_id(self) -> Int32[np.ndarray, ' n']:
-    """Number of each row's sample, or REFERENCE_SAMPLE_ID."""
+    """Index of each row's sample, or REFERENCE_SAMPLE_ID."""
     return self._column('sample_id')
 
   @property
@@ -130,18 +130,18 @@ def write_shard(
 
   Args:
     directory: folder of the store.
-    shard: which shard, in [0, num_shards).
+    shard: index of the shard, in [0, num_shards).
     num_shards: number of shards of the store.
     rows: all rows of the shard, in any order.
-    vocab_size: number of token ids; decides how they are stored.
+    vocab_size: number of token ids; determines their storage type.
 
   Returns:
     The file's name, rows and checksum.
 
   Raises:
-    ValueError: for two rows of one (source_id, sample_id), a log-probability
-      that is no number, token ids out of range, PAD among the tokens, or an EOS
-      anywhere but at the end of the finished rows.
+    ValueError: for repeated (source_id, sample_id), log-probabilities that are
+      NaN, token ids out of range, PAD among the tokens, or EOS anywhere except
+      at the end of finished rows.
   """
   path = shard_path(directory, shard, num_shards)
   source_id, sample_id, log_prob, finished = _check_rows(rows)
@@ -189,7 +189,7 @@ def shard_info(path: _PathLike) -> ShardInfo:
 
 
 def finished_shards(directory: _PathLike, num_shards: int) -> set[int]:
-  """Returns the shards that are there and whole."""
+  """Returns the complete shards."""
   return {
     shard
     for shard in range(num_shards)
@@ -203,7 +203,7 @@ def check_order(source_id: np.ndarray, sample_id: np.ndarray, what: str):
   Args:
     source_id: [n].
     sample_id: [n].
-    what: what holds the rows, for the error.
+    what: name of the rows, for the error.
   """
   rises = np.diff(source_id)
   wrong = (rises < 0) | ((rises == 0) & (np.diff(sample_id) <= 0))
@@ -219,7 +219,7 @@ def check_order(source_id: np.ndarray, sample_id: np.ndarray, what: str):
 
 
 def _check_rows(rows: SampleRows) -> tuple[np.ndarray, ...]:
-  """Returns the columns but the tokens with their stored types."""
+  """Returns the columns except tokens, with their storage types."""
   num_rows = len(rows.tokens)
   columns = {}
   for name, dtype, kinds in (
@@ -254,7 +254,7 @@ def _check_tokens(
   sample_id: np.ndarray,
   vocab_size: int,
 ) -> None:
-  """Raises ValueError for token ids that no sample can have."""
+  """Raises ValueError for invalid token ids."""
 
   def describe(position: int) -> str:
     row = int(np.searchsorted(offsets, position, side='right')) - 1
@@ -267,8 +267,8 @@ def _check_tokens(
       f'tokens must be in [1, {vocab_size}), without PAD; '
       f'got {values[at]} in {describe(at)}.'
     )
-  # EOS stands at the end of the finished rows and nowhere else. An empty row
-  # ends where the one before it does: it can not be finished.
+  # EOS is at the end of finished rows and nowhere else. An empty row ends where
+  # the previous one does, so it cannot be finished.
   ends = offsets[1:] - 1
   empty = finished & (np.diff(offsets) == 0)
   if empty.any():
@@ -318,7 +318,7 @@ def _is_whole(path: pathlib.Path) -> bool:
 
 
 def join_column(batches: list[pa.RecordBatch], name: str) -> np.ndarray:
-  """Returns a column as one array; a view where one batch holds it all."""
+  """Returns a column as one array; a view if there is one batch."""
   arrays = [
     batch.column(name).to_numpy(zero_copy_only=False) for batch in batches
   ]

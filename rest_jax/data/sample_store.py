@@ -1,13 +1,13 @@
-"""The data set that a Grow step makes: samples, log-probabilities, rewards.
+"""The data set of a Grow step: samples, log-probabilities, rewards.
 
-Arrow files, a row per sample: `source_id` int64, `sample_id` int32
-(-1: the reference), `tokens` list<uint16|uint32>, `log_prob` float32 (nats, of
-the untempered model, summed over the tokens), `finished` bool (ends with EOS).
+Arrow files with one row per sample: `source_id` int64, `sample_id` int32 (-1:
+the reference), `tokens` list<uint16|uint32>, `log_prob` float32 (nats, of the
+untempered model, summed over tokens), `finished` bool (ends with EOS).
 
-A shard is a contiguous range of sources, whatever hosts and devices wrote it,
-sorted by (source_id, sample_id). Rewards lie beside it, row by row, one file a
-shard and reward model. The manifest comes last: a folder without one is not
-finished. Every file appears by rename, and opening a store checks it.
+A shard is a contiguous range of sources, independent of hosts and devices,
+sorted by (source_id, sample_id). Rewards are in parallel files, one per shard
+and reward. The manifest is written last: a folder without one is not finished.
+All files are written atomically, and opening a store checks them.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ _SHARD_KEYS = ('file', 'rows', 'sha256')
 def shard_ranges(
   num_sources: int, sources_per_shard: int
 ) -> tuple[tuple[int, int], ...]:
-  """Cuts sources 0..num_sources-1 into contiguous (start, stop) ranges."""
+  """Splits sources 0..num_sources-1 into contiguous (start, stop) ranges."""
   for name, value in (
     ('num_sources', num_sources),
     ('sources_per_shard', sources_per_shard),
@@ -63,7 +63,7 @@ def shard_ranges(
 def shard_entries(
   directory: _PathLike, num_shards: int
 ) -> list[dict[str, Any]]:
-  """Returns the manifest's `shards` for the files that are there.
+  """Returns the manifest's `shards` for the existing files.
 
   Raises:
     FileNotFoundError: if a shard is missing.
@@ -76,19 +76,18 @@ def shard_entries(
 
 
 def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
-  """Writes `manifest.json`, by which the store is finished.
+  """Writes `manifest.json`, which finishes the store.
 
   Args:
     directory: folder of the store.
     manifest: `num_sources`, `num_rows`, `shards` (a list of `file`, `rows`,
-      `sha256`, or of ShardInfo, in order) and whatever else is worth keeping;
-      `schema_version` is added.
+      `sha256`, or of ShardInfo, in order) and other values; `schema_version` is
+      added.
 
   Raises:
     FileNotFoundError: if a shard is missing.
-    ValueError: if a field is missing, a shard does not have the rows it is said
-      to have, their sum is not `num_rows`, or the rows of all shards together
-      are not in order.
+    ValueError: if a field is missing, a shard has another number of rows, their
+      sum is not `num_rows`, or the rows of all shards are not in order.
   """
   missing = [name for name in _REQUIRED if name not in manifest]
   if missing:
@@ -112,9 +111,9 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
 
 
 class SampleStore:
-  """A finished store. Tokens stay on disk; other columns load when asked for.
+  """A finished store. Tokens stay on disk; other columns load on access.
 
-  Rows are numbered through all shards: shard k holds rows
+  Rows are numbered across shards: shard k holds rows
   `shard_bounds[k]` to `shard_bounds[k + 1]`.
   """
 
@@ -133,12 +132,12 @@ class SampleStore:
 
     Args:
       directory: folder of the store.
-      verify: 'fast' compares each shard's rows with the manifest; 'full' its
-        checksum as well, and the order of all rows.
+      verify: 'fast' compares each shard's number of rows with the manifest;
+        'full' also checksums, and the order of all rows.
 
     Raises:
       FileNotFoundError: if the store is not finished or a file is missing.
-      ValueError: if a file is not what the manifest says, naming it.
+      ValueError: if a file differs from the manifest; the message names it.
     """
     if verify not in ('fast', 'full'):
       raise ValueError(f"verify must be 'fast' or 'full'; got {verify!r}.")
@@ -160,12 +159,12 @@ class SampleStore:
 
   @functools.cached_property
   def source_id(self) -> Int64[np.ndarray, ' n']:
-    """Number of each row's source, ascending."""
+    """Id of each row's source, ascending."""
     return self._join(lambda shard: shard.source_id)
 
   @functools.cached_property
   def sample_id(self) -> Int32[np.ndarray, ' n']:
-    """Number of each row's sample, ascending within a source."""
+    """Index of each row's sample, ascending within a source."""
     return self._join(lambda shard: shard.sample_id)
 
   @functools.cached_property
@@ -190,7 +189,7 @@ class SampleStore:
 
     Raises:
       FileNotFoundError: if a shard was not scored by this reward.
-      ValueError: if a file is damaged, scores other rows, or holds a NaN.
+      ValueError: if a file is damaged, scores other rows, or contains NaN.
     """
     raws, rewards = [], []
     entries = self.manifest['shards']
@@ -248,7 +247,7 @@ class SampleStore:
 
 
 def _check_manifest(path: pathlib.Path, manifest: Any) -> None:
-  """Raises ValueError unless a manifest is one of a sample store."""
+  """Raises ValueError unless a manifest is that of a sample store."""
   if not isinstance(manifest, dict):
     raise ValueError(
       f'{path} must hold an object; it holds {str(manifest)[:80]}. Grow again.'

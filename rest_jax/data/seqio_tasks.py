@@ -1,11 +1,11 @@
-"""SeqIO tasks as pairs of a run, and what a run has stored as SeqIO tasks.
+"""SeqIO tasks as pairs of a run, and a run's data as SeqIO tasks.
 
-Of another's task or mixture the text is taken as it was before tokenisation: this
-package tokenises with a vocabulary of its own. The other way, `register_pairs`
-and `register_store` make tasks of prepared pairs and of D_g, tokens and all, for
-T5X and whatever else trains on SeqIO.
+From other tasks and mixtures the text before tokenisation is read, since this
+package tokenises with its own vocabulary. Conversely, `register_pairs` and
+`register_store` make tasks of prepared pairs and of D_g, with tokens, for T5X
+and other SeqIO trainers.
 
-SeqIO and TensorFlow are imported only when one of these is asked for.
+SeqIO and TensorFlow are imported only on use.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +21,17 @@ import numpy as np
 
 from rest_jax.data import sources, stored_rows, vocabularies
 
-# Where seqio.preprocessors.tokenize keeps the text it was given.
+# Suffix under which seqio.preprocessors.tokenize keeps the text.
 _PRETOKENIZED = '_pretokenized'
 
-# Only stochastic preprocessors and the order of a mixture depend on it.
+# Affects only stochastic preprocessors and the order of a mixture.
 _SEED = 0
 
-# Where TFDS keeps its data, and what names another place.
+# TFDS's default folder, and the variable that sets another.
 _TFDS_DIR = '~/tensorflow_datasets'
 _TFDS_VARIABLE = 'TFDS_DATA_DIR'
 
-# Tasks that were registered here, by name, and what they were made of.
+# Tasks registered here, by name, and their settings.
 _registered: dict[str, dict[str, Any]] = {}
 
 
@@ -42,13 +42,13 @@ class SeqioPairs:
   Attributes:
     task: name of the registered task or mixture.
     split: name of the split.
-    module: module to import first, for what it registers; None if the task is
-      registered already.
-    limit: read at most this many pairs; None reads all. A mixture needs one: it
-      draws from its tasks by their rates without end.
-    inputs_key: feature with the source text. `<key>_pretokenized` is taken where
-      the task has it.
-    targets_key: likewise with the reference; None for sources alone.
+    module: module to import first, which registers the task; None if it is
+      already registered.
+    limit: read at most this many pairs; None reads all. Required for a mixture,
+      which is endless.
+    inputs_key: feature with the source text; `<key>_pretokenized` is used if it
+      exists.
+    targets_key: the same for the reference; None for sources only.
   """
 
   task: str
@@ -126,7 +126,7 @@ class SeqioPairs:
       )
 
   def _text_feature(self, spec: Any, argument: str, key: str) -> str:
-    """Returns the feature that holds the text of `key`."""
+    """Returns the feature that contains the text of `key`."""
     for name in (key + _PRETOKENIZED, key):
       if name in spec and _is_text(spec[name]):
         return name
@@ -159,21 +159,21 @@ def register_store(
   include_unfinished: bool = False,
   reference_weight: float = 1.0,
 ) -> str:
-  """Makes a SeqIO task of the rows of D_g whose reward is above a threshold.
+  """Registers the rows of D_g above a reward threshold as a SeqIO task.
 
-  Its split is 'train'. `stored_rows` says what an example holds. They come in the
-  order of the store, or all of them shuffled by the seed. Registered again with
-  the same settings it is the same task.
+  Its split is 'train'; `stored_rows` describes an example. Examples are in the
+  order of the store, or shuffled as a whole by the seed. Registering it again
+  with the same settings has no effect.
 
   Args:
-    name: of the task.
-    grow_directory: and the others, see `stored_rows.of_store`.
+    name: name of the task.
+    grow_directory: for this and the other arguments see `stored_rows.of_store`.
 
   Returns:
     The name, by which SeqIO and T5X find the task.
 
   Raises:
-    FileNotFoundError: if the Grow or its data are not there.
+    FileNotFoundError: if the Grow step or its data do not exist.
     ImportError: if SeqIO or TensorFlow is not installed.
     ValueError: if the store does not fit, or another task has the name.
   """
@@ -190,10 +190,10 @@ def register_store(
 
 
 def register_pairs(name: str, data_directory: stored_rows.PathLike) -> str:
-  """Makes a SeqIO task of a run's prepared pairs, with its splits.
+  """Registers a run's prepared pairs as a SeqIO task, with all splits.
 
   Args:
-    name: of the task.
+    name: name of the task.
     data_directory: a finished `data/` folder.
 
   Returns:
@@ -211,13 +211,13 @@ def register_pairs(name: str, data_directory: stored_rows.PathLike) -> str:
 def vocabulary(data_directory: stored_rows.PathLike) -> Any:
   """Returns a run's vocabulary as a `seqio.SentencePieceVocabulary`.
 
-  It equals that of the registered tasks; SeqIO compares vocabularies by path.
+  It equals the vocabulary of the registered tasks; SeqIO compares them by path.
 
   Args:
     data_directory: a finished `data/` folder.
   """
   path = stored_rows.vocabulary_path(data_directory)
-  vocabularies.Vocabulary(path)  # Says what is wrong with it, if anything is.
+  vocabularies.Vocabulary(path)  # Raises if something is wrong with it.
   return _import_seqio().SentencePieceVocabulary(str(path), extra_ids=0)
 
 
@@ -247,7 +247,7 @@ def _register(
       splits=tuple(splits),
       num_input_examples={split: rows.count for split, rows in splits.items()},
     ),
-    # The tokens are there already, EOS included.
+    # The data is already tokenised, with EOS.
     preprocessors=[],
     output_features={'inputs': feature, 'targets': feature},
   )
@@ -259,7 +259,7 @@ def _dataset(
   rows: stored_rows.Rows, is_shuffled: bool, seed: int | None
 ) -> Any:
   """Returns a `tf.data.Dataset` of the rows."""
-  # An extra, which the registration has imported before.
+  # Optional; the registration has already imported it.
   import tensorflow as tf  # pyright: ignore[reportMissingImports]
 
   signature = {
@@ -280,7 +280,7 @@ def _dataset(
 
 @contextlib.contextmanager
 def _explained(seqio: Any, task: Any) -> Iterator[None]:
-  """Says what to run where if data of TFDS are not there."""
+  """Adds what to run, and where, if TFDS data is missing."""
   try:
     yield
   except Exception as error:
@@ -312,7 +312,7 @@ def _is_text(feature: Any) -> bool:
 def _import_seqio() -> Any:
   """Imports SeqIO, and keeps TensorFlow off the accelerators."""
   try:
-    # An extra, which not every environment has.
+    # Optional; not every environment has it.
     import seqio  # pyright: ignore[reportMissingImports]
     import tensorflow as tf
   except ImportError as error:
@@ -320,6 +320,6 @@ def _import_seqio() -> Any:
       f'SeqIO tasks need SeqIO and TensorFlow: {error}. Install them: '
       'pip install seqio tensorflow-datasets'
     ) from error
-  # TensorFlow would take all memory of the GPUs that JAX is to use.
+  # TensorFlow would reserve all memory of the GPUs for itself.
   tf.config.set_visible_devices([], 'GPU')
   return seqio

@@ -1,7 +1,7 @@
-"""Where pairs of text come from.
+"""Sources of text pairs.
 
-A source of pairs is a small frozen object with `read()`, which streams the same
-pairs in the same order each time. How lines are read is told in `text_files`.
+A source is a small frozen object with `read()`, which streams the same pairs in
+the same order each time. `text_files` reads the lines.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from rest_jax.data import text_files
 
 
 class Pair(NamedTuple):
-  """A source text and its human translation, None where there is none."""
+  """A source text and its human translation, or None."""
 
   source: str
   reference: str | None
@@ -24,22 +24,23 @@ class Pair(NamedTuple):
 
 @runtime_checkable
 class PairSource(Protocol):
-  """Anything that streams pairs, the same ones in the same order each time."""
+  """Streams the same pairs in the same order each time."""
 
   def read(self) -> Iterator[Pair]:
-    """Yields the pairs; wrong input raises while it is read."""
+    """Yields the pairs; raises for invalid input while reading."""
     ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParallelText:
-  """Pairs of files whose lines correspond, plain or .gz, UTF-8.
+  """Files with corresponding lines, plain or .gz, UTF-8.
 
   Attributes:
-    source_files: files of source text, one segment a line.
-    reference_files: as many files; the i-th belongs to the i-th source file and
-      has as many lines. A file listed twice is read twice.
-    folder: where relative paths start; empty for the current folder.
+    source_files: files with source text, one segment per line.
+    reference_files: the same number of files; the i-th belongs to the i-th
+      source file and has the same number of lines. A file listed twice is read
+      twice.
+    folder: folder of relative paths; empty for the current folder.
     limit: read at most this many pairs; None reads all.
   """
 
@@ -51,7 +52,7 @@ class ParallelText:
   def __post_init__(self):
     _set_paths(self, 'source_files')
     _set_paths(self, 'reference_files')
-    object.__setattr__(self, 'folder', '')  # The paths hold it now.
+    object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
     if len(self.source_files) != len(self.reference_files):
       raise ValueError(
@@ -63,12 +64,12 @@ class ParallelText:
   def read(self) -> Iterator[Pair]:
     """Yields the pairs, file by file.
 
-    A file is read to its end even where `limit` stops earlier, so that unequal
-    line counts never pass unnoticed; files after that are not opened.
+    A file is read to its end even if `limit` stops earlier, so that unequal
+    numbers of lines are always noticed; later files are not opened.
 
     Raises:
       FileNotFoundError: before the first pair, if any file is missing.
-      ValueError: for unequal line counts, invalid UTF-8, a damaged .gz.
+      ValueError: for unequal numbers of lines, invalid UTF-8, or a damaged .gz.
     """
     text_files.check_files('source_files', self.source_files)
     text_files.check_files('reference_files', self.reference_files)
@@ -91,11 +92,11 @@ class TsvText:
   """Two columns of tab-separated files, plain or .gz, UTF-8, without quoting.
 
   Attributes:
-    files: the files; each has its own header line where columns are named.
-    source_column: name of a column in the header line, or its position from 0
-      in files without a header.
-    reference_column: likewise; None for files without references.
-    folder: where relative paths start; empty for the current folder.
+    files: the files; each has its own header line if columns have names.
+    source_column: name of the column in the header line, or its index from 0 in
+      files without a header.
+    reference_column: the same for references; None for files without.
+    folder: folder of relative paths; empty for the current folder.
     limit: read at most this many pairs; None reads all.
   """
 
@@ -107,7 +108,7 @@ class TsvText:
 
   def __post_init__(self):
     _set_paths(self, 'files')
-    object.__setattr__(self, 'folder', '')  # The paths hold it now.
+    object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
     columns = self._columns()
     for column in columns:
@@ -168,11 +169,11 @@ class TsvText:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceText:
-  """Source text alone, plain or .gz, UTF-8: more sources for a Grow step.
+  """Source text without references, plain or .gz, UTF-8, for Grow steps.
 
   Attributes:
-    files: the files, one segment a line.
-    folder: where relative paths start; empty for the current folder.
+    files: the files, one segment per line.
+    folder: folder of relative paths; empty for the current folder.
     limit: read at most this many lines; None reads all.
   """
 
@@ -182,7 +183,7 @@ class SourceText:
 
   def __post_init__(self):
     _set_paths(self, 'files')
-    object.__setattr__(self, 'folder', '')  # The paths hold it now.
+    object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
 
   def read(self) -> Iterator[Pair]:
@@ -202,12 +203,12 @@ class SourceText:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextPairs:
-  """Pairs that are in memory, for use without files.
+  """Pairs in memory.
 
   Attributes:
     sources: source texts.
-    references: as many references; None for sources alone.
-    digest: of all texts, by which settings differ that have other texts.
+    references: one reference per source; None for sources only.
+    digest: digest of all texts, to tell settings apart.
   """
 
   sources: Sequence[str] = settings.recorded()
@@ -239,11 +240,11 @@ class TextPairs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Concatenation:
-  """Several sources of pairs, one after the other.
+  """Several sources of pairs in sequence.
 
   Attributes:
     sources: the sources of pairs.
-    repeats: how many times in a row each is read, to weight small clean sets
+    repeats: number of times that each is read, to weight small clean sets
       against large ones; empty reads each once.
   """
 
@@ -271,7 +272,7 @@ class Concatenation:
       )
 
   def read(self) -> Iterator[Pair]:
-    """Yields the pairs of each source, each as often as `repeats` says."""
+    """Yields the pairs of each source, repeated as set by `repeats`."""
     repeats = self.repeats or (1,) * len(self.sources)
     for source, repeat in zip(self.sources, repeats, strict=True):
       for _ in range(repeat):
@@ -279,18 +280,18 @@ class Concatenation:
 
 
 def _as_pair(fields: list[str]) -> Pair:
-  """Makes a pair of a source and, where there is one, a reference."""
+  """Makes a pair from a source and an optional reference."""
   return Pair(fields[0], fields[1] if len(fields) == 2 else None)
 
 
 def _set_paths(config: Any, name: str) -> None:
-  """Replaces a field by a tuple of paths; one path alone is accepted."""
+  """Replaces a field by a tuple of paths; a single path is accepted."""
   paths = text_files.as_paths(name, getattr(config, name), config.folder)
   object.__setattr__(config, name, paths)
 
 
 def _as_texts(name: str, texts: Sequence[str] | None) -> tuple[str, ...]:
-  """Returns texts as a tuple; one text alone is none."""
+  """Returns texts as a tuple; a single string is refused."""
   if (
     texts is None
     or isinstance(texts, str)
@@ -310,9 +311,9 @@ def _check_limit(limit: int | None) -> None:
 def _read_parallel(
   source_file: text_files.PathLike, reference_file: text_files.PathLike
 ) -> Iterator[Pair]:
-  """Yields the pairs of one pair of files; they must end together.
+  """Yields the pairs of two files, which must have the same number of lines.
 
-  Blank lines at the end, of both files or of one, are no pairs.
+  Blank lines at the end of either file are ignored.
   """
   sources = text_files.read_lines(source_file)
   references = text_files.read_lines(reference_file)

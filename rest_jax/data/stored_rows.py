@@ -1,12 +1,12 @@
-"""What a run has stored, as examples for whoever else trains on it.
+"""A run's stored data as examples for other trainers.
 
-An example is a dict of numpy arrays and texts: of a prepared pair
+An example is a dict of numpy arrays and texts. For a prepared pair:
 
-    inputs, targets             int32 [S], [T]: token ids of the run, EOS included
+    inputs, targets             int32 [S], [T]: token ids of the run, with EOS
     inputs_pretokenized, targets_pretokenized   the texts
 
-and of a row of D_g also `REWARD_FEATURES`, float32 numbers by which a loss can
-apply F of Eq. 2 itself.
+For a row of D_g also `REWARD_FEATURES`, float32 numbers with which a loss can
+apply F of Eq. 2.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,8 @@ PathLike = str | os.PathLike[str]
 
 _DATA_FOLDER = 'data'
 _VOCABULARY_FILE = 'vocab.model'
-# `data/` stands beside grow_1 and, of a variant's Grow, two folders further up.
+# `data/` is beside grow_1, and two folders further up for a variant's Grow
+# step.
 _DEPTH = 3
 
 
@@ -36,8 +37,8 @@ class Rows:
   """The examples of a split.
 
   Attributes:
-    count: how many there are.
-    example: makes the one of a number below `count`.
+    count: number of examples.
+    example: returns the example of an index below `count`.
   """
 
   count: int
@@ -49,8 +50,8 @@ class StoredRows:
   """The splits of a folder.
 
   Attributes:
-    data_directory: the `data/` folder, whose vocabulary the tokens are of.
-    splits: by name.
+    data_directory: the `data/` folder with the vocabulary of the tokens.
+    splits: splits by name.
   """
 
   data_directory: pathlib.Path
@@ -58,12 +59,12 @@ class StoredRows:
 
 
 def vocabulary_path(data_directory: PathLike) -> pathlib.Path:
-  """Where a `data/` folder has its sentencepiece model."""
+  """Returns the path of the sentencepiece model of a `data/` folder."""
   return pathlib.Path(data_directory).resolve() / _VOCABULARY_FILE
 
 
 def of_pairs(data_directory: PathLike) -> StoredRows:
-  """Returns all splits of prepared pairs; of sources alone no targets.
+  """Returns all splits of prepared pairs; without targets for sources only.
 
   Raises:
     FileNotFoundError: if the folder is not finished.
@@ -86,26 +87,25 @@ def of_store(
 ) -> StoredRows:
   """Returns the split 'train': the rows of D_g above a threshold.
 
-  `rewards` are normalised, `thresholds` are `threshold`, and `row_weights` weigh
-  references against samples, whose weight is 1.
+  `rewards` are normalised, `thresholds` equal `threshold`, and `row_weights`
+  are the weights of references; samples have weight 1.
 
   Source: ReST (arXiv 2308.08998), Eq. 2.
 
   Args:
-    grow_directory: a finished Grow.
+    grow_directory: folder of a finished Grow step.
     threshold: tau; rows with a normalised reward R <= tau are left out.
-    reward_name: which of its rewards; None for that which the Grow was scored
-      by.
-    data_directory: the `data/` folder that it was grown from; None for that of
-      its run.
-    include_references: whether D's own pairs, scored like samples, take part.
-    include_unfinished: whether samples without EOS do.
-    reference_weight: at least 0.
+    reward_name: name of the reward; None for the reward that scored the Grow
+      step.
+    data_directory: its `data/` folder; None for that of its run.
+    include_references: whether to include D's own pairs, scored like samples.
+    include_unfinished: whether to include samples without EOS.
+    reference_weight: weight of references, at least 0.
 
   Raises:
-    FileNotFoundError: if the Grow or its data are not there.
-    ValueError: for a bad number, if a reward must be named, if nothing is left,
-      or if the data are not those of the store.
+    FileNotFoundError: if the Grow step or its data do not exist.
+    ValueError: for an invalid number, if a reward must be named, if no row is
+      left, or if the data does not belong to the store.
   """
   if math.isnan(threshold):
     raise ValueError('threshold must be a number, or -inf for all; got nan.')
@@ -130,7 +130,7 @@ def of_store(
   if not include_unfinished:
     keep &= store.finished
   floor = store.manifest.get('rewards', {}).get(name, {}).get('floor')
-  if floor is not None:  # What a guard vetoed is no sample.
+  if floor is not None:  # Vetoed samples are excluded.
     keep &= raw > np.float32(floor)
   kept = np.flatnonzero(keep)
   if not kept.size:
@@ -179,7 +179,7 @@ def _pairs(directory: pathlib.Path, split: str) -> Rows:
 def _data_of(
   store: sample_store.SampleStore, data_directory: PathLike | None
 ) -> pathlib.Path:
-  """The `data/` folder of a Grow: the given one, or that of its run."""
+  """Returns the `data/` folder of a Grow step: given, or that of its run."""
   if data_directory is not None:
     return _finished([pathlib.Path(data_directory).resolve()])
   parents = store.directory.resolve().parents[:_DEPTH]
@@ -198,7 +198,7 @@ def _finished(directories: list[pathlib.Path]) -> pathlib.Path:
 
 
 def _main_reward(store: sample_store.SampleStore) -> str:
-  """The reward that a Grow was scored by, not a part of it."""
+  """Returns the reward that scored a Grow step, not a part of it."""
   described = store.manifest.get('rewards', {})
   names = [name for name, of in described.items() if 'digest' in of]
   if len(names) != 1:

@@ -1,4 +1,4 @@
-"""What is to be learned: pairs, sources, a vocabulary, ratings, a judge."""
+"""The task: pairs, Grow sources, vocabulary, ratings and judge."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -12,10 +12,10 @@ from rest_jax.data import sources, vocabularies
 
 @runtime_checkable
 class Judge(Protocol):
-  """An independent judge of quality, never seen by any training.
+  """An independent judge of quality, never used in training.
 
   Attributes:
-    name: how results call it.
+    name: name of the judge in results.
   """
 
   name: str
@@ -29,22 +29,22 @@ class Judge(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-  """A translation task.
+  """A sequence-to-sequence task, such as translation.
 
   Attributes:
-    name: how results call it.
-    train: pairs that the policy is first trained on, D in the paper.
-    validation: pairs by which training stops and checkpoints are chosen.
-    test: pairs for the final figures alone.
+    name: name of the task in results.
+    train: training pairs of BC, D in the paper.
+    validation: pairs for early stopping and the choice of checkpoints.
+    test: pairs for final results only.
     vocabulary: the vocabulary of both sides.
-    grow: other sources for the Grow steps, with or without references; None
-      takes those of `train`.
-    max_source_length: in tokens, EOS included; longer pairs are dropped.
-    max_target_length: likewise.
+    grow: other sources for the Grow steps, with or without references; None for
+      those of `train`.
+    max_source_length: maximum tokens with EOS; longer pairs are dropped.
+    max_target_length: maximum tokens with EOS; longer pairs are dropped.
     max_length_ratio: pairs whose longer side has more than this many times the
       tokens of the shorter are dropped; None keeps them.
     ratings: ratings from which the reward model learns.
-    judge: an independent judge, where there is one.
+    judge: an independent judge, if there is one.
   """
 
   name: str

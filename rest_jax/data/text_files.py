@@ -1,8 +1,8 @@
 """Lines and tab-separated rows of UTF-8 files, plain or .gz.
 
-Text is taken as it stands: a line ends at a newline only (other Unicode line
-separators are text), a byte order mark and the carriage return of a CRLF are
-removed, and a NUL byte, on which no two tools agree, becomes a space.
+Text is read as it is: only a newline ends a line (other Unicode line separators
+are text), a byte order mark and the carriage return of CRLF are removed, and a
+NUL byte, which tools treat differently, becomes a space.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,12 +27,12 @@ def as_paths(
 
   Args:
     name: name of the argument, for the error.
-    paths: one path, or a sequence of them.
-    folder: where relative ones start.
+    paths: one path, or a sequence of paths.
+    folder: folder of relative paths.
 
   Raises:
-    TypeError: for anything but paths.
-    ValueError: for no path at all.
+    TypeError: for anything except paths.
+    ValueError: for an empty sequence.
   """
   if isinstance(paths, str | os.PathLike):
     paths = (paths,)
@@ -76,9 +76,9 @@ def read_lines(path: PathLike) -> Iterator[str]:
   """Yields the lines of a file, without their line ends.
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: for invalid UTF-8 (with line and byte) and for a .gz that is
-      cut off or damaged.
+    FileNotFoundError: if the file does not exist.
+    ValueError: for invalid UTF-8 (with line and byte), and for a truncated or
+      damaged .gz.
   """
   check_files('path', [path])
   yield from decode_lines(_read_raw(path), path, _size_words(path))
@@ -91,8 +91,8 @@ def decode_lines(
 
   Args:
     raw_lines: lines with their line ends.
-    name: where they come from, for the error.
-    whole: a word for all of it, likewise.
+    name: name of their origin, for errors.
+    whole: word for the whole of it, for errors.
 
   Raises:
     ValueError: for invalid UTF-8, with line and byte.
@@ -117,12 +117,12 @@ def decode_lines(
 def read_rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
   """Yields line number and tab-separated fields of each line; quotes are text.
 
-  Blank lines at the end of a file of several columns are no rows.
+  Blank lines at the end of a file with several columns are ignored.
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: for a line with another number of fields than the first, and
-      whatever `read_lines` raises.
+    FileNotFoundError: if the file does not exist.
+    ValueError: for a line with another number of fields than the first, and the
+      errors of `read_lines`.
   """
   width = None
   blank: list[tuple[int, list[str]]] = []
@@ -163,13 +163,12 @@ def read_table(
 
   Args:
     path: the file.
-    columns: names that the header line must have.
-    optional: names that it may have; absent ones are not among the fields.
+    columns: required names in the header line.
+    optional: optional names; absent ones are not among the fields.
 
   Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: for a missing or repeated column, and whatever `read_rows`
-      raises.
+    FileNotFoundError: if the file does not exist.
+    ValueError: for a missing or repeated column, and the errors of `read_rows`.
   """
   rows = read_rows(path)
   _, header = next(rows, (0, None))
@@ -213,7 +212,7 @@ def _read_raw(path: PathLike) -> Iterator[bytes]:
     with open(path, 'rb') as opened:
       yield from opened
     return
-  # The gzip module takes an empty file for an empty text; it is a torn one.
+  # The gzip module reads an empty file as empty text; it is a truncated one.
   if os.path.getsize(path) == 0:
     raise ValueError(
       f'{path} must be a gzip file; it is empty. Copy or download it again.'
@@ -242,13 +241,13 @@ def _size_words(path: PathLike) -> str:
 
 
 def _describe_byte(raw: bytes, error: UnicodeDecodeError) -> str:
-  """Words for the bytes that do not decode."""
+  """Describes the bytes that do not decode."""
   what = raw[error.start : max(error.end, error.start + 1)].hex(' ')
   return f'{what} ({error.reason})'
 
 
 def _remedy(raw: bytes, number: int) -> str:
-  """What to do about a file that is not UTF-8, judged by its first bytes."""
+  """Returns advice for a file that is not UTF-8, by its first bytes."""
   if number == 1 and raw.startswith(_GZIP_MAGIC):
     return 'It is a gzip file: name it .gz.'
   if number == 1 and raw.startswith(_UTF16_MARKS):

@@ -1,10 +1,11 @@
 """WMT's training text, as TFDS prepares it, as SeqIO tasks of plain text.
 
-`gin_configs/tasks/wmt20_tfds.gin` reads them; anything else that speaks SeqIO may.
-It imports SeqIO and with it TensorFlow: import it by its name.
+`gin_configs/tasks/wmt20_tfds.gin` reads them; other SeqIO programs can too. The
+module imports SeqIO and TensorFlow, so import it only by name.
 
-TFDS prepares where there is a network, once, in `~/tensorflow_datasets` or the
-folder that the environment variable TFDS_DATA_DIR names.
+TFDS prepares the data once, on a machine with a network, in
+`~/tensorflow_datasets` or in the folder of the environment variable
+TFDS_DATA_DIR.
 """
 
 import functools
@@ -14,21 +15,22 @@ from typing import Any
 import seqio  # pyright: ignore[reportMissingImports]
 import tensorflow as tf  # pyright: ignore[reportMissingImports]
 
-# TFDS has no builder of WMT 2020; most of its Chinese-English text is in that of
-# the year before: news commentary, the UN corpus, CWMT.
+# TFDS has no builder for WMT 2020; most of its Chinese-English text is in that
+# of 2019: news commentary, the UN corpus, CWMT.
 _ZH_EN = 'wmt19_translate/zh-en:1.0.0'
 
 
 def register_translation(
   name: str, dataset: str, source_language: str, reference_language: str
 ) -> str:
-  """Makes a SeqIO task of plain text of one of TFDS's translation builders.
+  """Registers a translation builder of TFDS as a SeqIO task of plain text.
 
   Args:
-    name: of the task.
-    dataset: of TFDS with its configuration, as in 'wmt19_translate/zh-en:1.0.0'.
-    source_language: its feature that becomes `inputs`.
-    reference_language: its feature that becomes `targets`.
+    name: name of the task.
+    dataset: TFDS data set with configuration, such as
+      'wmt19_translate/zh-en:1.0.0'.
+    source_language: feature that becomes `inputs`.
+    reference_language: feature that becomes `targets`.
 
   Returns:
     The name.
@@ -39,7 +41,7 @@ def register_translation(
   text: Any = seqio.Feature(
     seqio.PassThroughVocabulary(1), add_eos=False, dtype=tf.string, rank=0
   )
-  # Nothing is downloaded in the midst of a run.
+  # Nothing is downloaded during a run.
   source: Any = seqio.TfdsDataSource(dataset, read_only=True)
   seqio.TaskRegistry.add(
     name,

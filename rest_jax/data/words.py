@@ -16,17 +16,17 @@ def split_words(text: str) -> list[str]:
 
 
 def join_words(words: Sequence[str]) -> str:
-  """Joins by spaces, save between characters of a script without them."""
+  """Joins with spaces, except between characters of scripts without them."""
   return _NEEDLESS_SPACE.sub('', ' '.join(words))
 
 
 def replace_word(text: str, position: int, new: str) -> str:
-  """Replaces one of `split_words`, and keeps all blanks as they are.
+  """Replaces one of `split_words`, and keeps all whitespace.
 
   Args:
-    text: at least one word.
-    position: of the word.
-    new: what comes in its place; if empty, the blank before it goes too.
+    text: text with at least one word.
+    position: index of the word.
+    new: the replacement; if empty, the space before it is removed too.
 
   Returns:
     The text.
@@ -39,7 +39,7 @@ def replace_word(text: str, position: int, new: str) -> str:
 
 
 def spans(text: str) -> list[tuple[int, int]]:
-  """Where each of `split_words` begins and ends."""
+  """Returns start and end of each of `split_words`."""
   return [match.span() for match in _WORD.finditer(text)]
 
 
@@ -51,5 +51,5 @@ def split_marks(word: str) -> tuple[str, str, str]:
 
 
 def is_unspaced(character: str) -> bool:
-  """Whether a character is of a script without spaces between words."""
+  """Returns whether a character is of a script without spaces."""
   return bool(re.fullmatch(f'[{_UNSPACED}]', character))

@@ -1,1 +1,1 @@
-"""Ratings of outputs by people: the page, what it stores, what follows of it."""
+"""Human ratings of outputs: the page, its storage, and statistics."""

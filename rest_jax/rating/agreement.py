@@ -1,4 +1,4 @@
-"""How far raters agree: Krippendorff's alpha and Pearson's correlation."""
+"""Agreement of raters: Krippendorff's alpha and Pearson's correlation."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -19,12 +19,13 @@ class Pair:
   """Two raters.
 
   Attributes:
-    first: a name.
-    second: another.
-    outputs: number that both rated: of scores two an item, of preferences one.
-    pearson: correlation over these; None where it is not measured: they are
-      fewer than `metrics.MIN_CORRELATED`, or one of them gave all the same.
-    interval: the ends of a 95 % interval, by bootstrap over items.
+    first: name of the first rater.
+    second: name of the second rater.
+    outputs: number of outputs rated by both: two per item for scores, one for
+      preferences.
+    pearson: their correlation; None if they are fewer than
+      `metrics.MIN_CORRELATED`, or all ratings of a rater are equal.
+    interval: 95 % interval, by bootstrap over items.
   """
 
   first: str
@@ -39,12 +40,12 @@ class Agreement:
   """The raters of one kind of ratings.
 
   Attributes:
-    raters: their names, sorted.
-    alpha: Krippendorff's; None where fewer than `metrics.MIN_CORRELATED` outputs
-      were rated twice, or all alike.
-    pairs: those with something rated by both.
-    units: outputs (of preferences items) that two raters or more rated.
-    interval: the ends of a 95 % interval of alpha, by bootstrap over items.
+    raters: names of the raters, sorted.
+    alpha: Krippendorff's alpha; None if fewer than `metrics.MIN_CORRELATED`
+      outputs were rated twice, or all ratings are equal.
+    pairs: pairs of raters with common outputs.
+    units: number of outputs (items for preferences) with at least two raters.
+    interval: 95 % interval of alpha, by bootstrap over items.
   """
 
   raters: tuple[str, ...]
@@ -55,11 +56,11 @@ class Agreement:
 
 
 def measure(ratings: Sequence[store_lib.Rating], kind: str) -> Agreement:
-  """Compares what raters said of the same outputs.
+  """Compares the ratings of the same outputs.
 
   Args:
-    ratings: of one kind.
-    kind: that kind.
+    ratings: ratings of one kind.
+    kind: the kind.
 
   Returns:
     The agreement.
@@ -99,7 +100,7 @@ def _measured(
     resampled = statistic(
       values[:, np.concatenate([of_item[i] for i in drawn])]
     )
-    # A resample of equal values has none.
+    # A resample with equal values has no alpha.
     if resampled is not None:
       found.append(resampled)
   low, high = np.quantile(found or [value], [0.025, 0.975])
@@ -109,17 +110,17 @@ def _measured(
 def krippendorff_alpha(
   values: Float[np.ndarray, 'raters units'],
 ) -> float | None:
-  r"""Krippendorff's alpha with the interval metric; 1 is full agreement.
+  r"""Returns Krippendorff's alpha with the interval metric.
 
-  Over the values v of units that two raters or more rated, m_u of unit u, n in
-  all:
+  Over the values v of units with at least two raters, m_u values of unit u, n
+  in total:
 
   $$ \alpha = 1 - \frac{D_o}{D_e}, \quad
      D_o = \frac1n \sum_u \frac1{m_u - 1} \sum_{i \ne j} (v_{ui} - v_{uj})^2,
      \quad
      D_e = \frac1{n (n - 1)} \sum_{k \ne l} (v_k - v_l)^2 $$
 
-  0 is what raters who answer at random reach; it can be negative.
+  1 is full agreement, 0 that of random answers; it can be negative.
 
   Source: Krippendorff, Computing Krippendorff's Alpha-Reliability (2011).
 
@@ -127,15 +128,15 @@ def krippendorff_alpha(
     values: `[raters, units]`, NaN where a rater did not rate a unit.
 
   Returns:
-    alpha; None where no unit has two values, or all values are equal.
+    alpha; None if no unit has two values, or all values are equal.
   """
   counts = (~np.isnan(values)).sum(axis=0)
   values, counts = values[:, counts > 1], counts[counts > 1]
   n = counts.sum()
   if not n:
     return None
-  # The squared differences of m values sum up to 2 m times their squared
-  # distances from their mean.
+  # The squared differences of m values sum to 2 m times their squared distances
+  # from the mean.
   around_units = np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0)
   observed = (2 * counts * around_units / (counts - 1)).sum() / n
   expected = 2 * np.nansum((values - np.nanmean(values)) ** 2) / (n - 1)
@@ -147,8 +148,9 @@ def _table(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
   """Returns raters, their values, [raters, units], and the item of each unit.
 
-  A value is NaN where there is none. Of scores each output of an item is a unit. Of preferences the item is: what
-  was said of the second output follows from the first.
+  A missing value is NaN. For scores each output of an item is a unit; for
+  preferences the item is, since the second output's value follows from the
+  first.
   """
   raters = sorted({rating.rater for rating in ratings})
   units: dict[tuple[store_lib.Item, int], int] = {}

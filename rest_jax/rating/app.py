@@ -1,4 +1,4 @@
-"""The rating page: a form an item, an answer a request."""
+"""The rating page: one form per item, one request per answer."""
 
 from collections.abc import Mapping, Sequence
 import hashlib
@@ -17,7 +17,7 @@ from rest_jax.rating import store as store_lib
 from rest_jax.runtime import visible
 
 _RATER = 'rater'
-# First and second output, by what a rater said of left and right.
+# Values of first and second output by the answer for left and right.
 _PREFERENCES = {'left': (1.0, 0.0), 'equal': (0.5, 0.5), 'right': (0.0, 1.0)}
 _SCORES = {str(s): s for s in range(config_lib.HIGHEST_SCORE + 1)}
 
@@ -31,16 +31,17 @@ def make(
   """Returns the app.
 
   Args:
-    store: where answers go.
+    store: storage of the answers.
     config: the settings.
     items: numbers of the items to rate.
-    token: what a browser must show; needed where others reach the page.
+    token: token that a browser must present; required if others can reach the
+      page.
 
   Returns:
     A WSGI app.
 
   Raises:
-    ValueError: if there is no token and others could reach the page.
+    ValueError: if there is no token and others can reach the page.
   """
   if config.needs_token and not token:
     raise ValueError(
@@ -48,7 +49,7 @@ def make(
       'got none.'
     )
   app = flask.Flask(__name__)
-  # Browsers send cookies to all ports of a host: two pages must not share one.
+  # Browsers send cookies to all ports of a host, so pages need distinct names.
   name = hashlib.sha256(str(store.path.absolute()).encode()).hexdigest()[:12]
   app.config['SESSION_COOKIE_NAME'] = f'rating_{name}'
   app.jinja_env.filters['visible'] = lambda text: visible.text(text, keep='\n')
@@ -75,7 +76,7 @@ def serve(
   """Serves the page until it is interrupted (Ctrl-C); prints its address.
 
   Args:
-    store: where answers go.
+    store: storage of the answers.
     config: the settings.
     items: numbers of the items to rate.
 
@@ -105,7 +106,7 @@ def serve(
 
 
 def _name(host: str) -> str:
-  """Returns what stands for an address in a link."""
+  """Returns the host name of an address for links."""
   address = ipaddress.ip_address(host)
   if address.is_unspecified:
     return socket.gethostname()
@@ -113,7 +114,7 @@ def _name(host: str) -> str:
 
 
 class _Page:
-  """What each address of the page does."""
+  """The request handlers of the page."""
 
   def __init__(
     self,
@@ -213,7 +214,7 @@ class _Page:
     )
 
   def _rater_and_item(self) -> tuple[str, int]:
-    """Returns who asks, and for which of the items."""
+    """Returns the rater and the item of a request."""
     rater = flask.session.get(_RATER)
     number = flask.request.form.get('item', type=int)
     if rater is None or number is None or number not in self._items:
@@ -221,7 +222,7 @@ class _Page:
     return rater, number
 
   def _rated(self, rater: str) -> list[int]:
-    """The items of this page that a rater is done with, oldest first."""
+    """Returns this page's items that a rater has rated, oldest first."""
     asked = set(self._items)
     rated = self._store.rated(self._config.kind).get(rater, [])
     return [number for number in rated if number in asked]

@@ -1,4 +1,4 @@
-"""Ratings as the TSV file from which a reward model learns."""
+"""Export of ratings as a TSV file for reward models."""
 
 from collections.abc import Sequence
 import hashlib
@@ -25,7 +25,7 @@ _SCORE_TYPES = {
   config_lib.SCORES: f'score-0-{config_lib.HIGHEST_SCORE}',
   config_lib.PREFERENCE: 'share-preferred',
 }
-# Of every ten sources one is for choosing checkpoints, one for the final test.
+# Of ten sources, one is for choosing checkpoints and one for the final test.
 _CYCLE = 10
 _DEV_PLACE, _TEST_PLACE = 0, 5
 
@@ -33,13 +33,13 @@ _DEV_PLACE, _TEST_PLACE = 0, 5
 def tsv(ratings: Sequence[store_lib.Rating], kind: str) -> str:
   """Returns a file that `data.ratings.RatingsFile` reads.
 
-  A row is an output: its mean over raters, and their number. All outputs of a
-  source are in one split. Tabs and line ends inside a text become blanks. Empty
-  outputs, which no reward model reads, are left out.
+  Each row has an output, its mean over raters, and their number. All outputs of
+  a source are in one split. Tabs and line breaks inside a text become spaces.
+  Empty outputs are left out.
 
   Args:
-    ratings: of one kind.
-    kind: that kind.
+    ratings: ratings of one kind.
+    kind: the kind.
 
   Returns:
     The text, with a header line.
@@ -81,7 +81,7 @@ def _field(text: str) -> str:
 
 
 def _splits(sources: set[str]) -> dict[str, str]:
-  """Deals sources out at random, the same way each time."""
+  """Assigns sources to splits, pseudo-randomly and reproducibly."""
   ranked = sorted(sources, key=lambda s: hashlib.sha256(s.encode()).digest())
   places = {_DEV_PLACE: 'dev', _TEST_PLACE: 'test'}
   return {

@@ -1,4 +1,4 @@
-"""Who may talk to the rating page, and what a browser may do with it."""
+"""Access control and browser policies of the rating page."""
 
 from collections.abc import Iterable
 import ipaddress
@@ -13,7 +13,7 @@ TOKEN_FIELD = 'token'
 
 _ALLOWED = 'allowed'
 _HEADERS = {
-  # Nothing from elsewhere, no script or style inside of a page.
+  # No content from elsewhere, no inline scripts or styles.
   'Content-Security-Policy': (
     "default-src 'none'; style-src 'self'; script-src 'self'; "
     "img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -23,7 +23,7 @@ _HEADERS = {
   'Referrer-Policy': 'same-origin',
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cross-Origin-Resource-Policy': 'same-origin',
-  # Texts may be confidential, and a page from a cache may be out of date.
+  # Texts may be confidential, and a cached page may be outdated.
   'Cache-Control': 'no-store',
 }
 
@@ -31,13 +31,13 @@ _HEADERS = {
 def install(
   app: flask.Flask, *, token: str | None, host: str, host_names: Iterable[str]
 ) -> None:
-  """Has every request of an app checked, before anything else reads it.
+  """Checks every request of an app before it is handled.
 
   Args:
-    app: the app; its sessions are signed by a key made here.
-    token: what a browser must show once; None on a loopback address.
-    host: the address that is bound.
-    host_names: other names by which this machine may be called.
+    app: the app; its sessions are signed with a new key.
+    token: token that a browser must present once; None on a loopback address.
+    host: the bound address.
+    host_names: additional names of this machine.
   """
   names = {'localhost', *(name.lower() for name in host_names)}
   if not ipaddress.ip_address(host).is_loopback:
@@ -66,15 +66,15 @@ def install(
 
 
 def csrf_token() -> str:
-  """Returns what each form of this session sends along."""
+  """Returns the CSRF token of this session."""
   return flask.session.setdefault(CSRF_FIELD, secrets.token_urlsafe(24))
 
 
 def _check_host(names: set[str]) -> None:
-  """Refuses names that are not this machine's.
+  """Refuses host names that are not this machine's.
 
-  A page elsewhere can have its own name lead here (DNS rebinding), and then
-  read everything. An address cannot be made to lead elsewhere.
+  A foreign page could make its own name resolve to this machine (DNS rebinding)
+  and then read everything; IP addresses are safe.
   """
   called = urllib.parse.urlsplit(f'//{flask.request.host}').hostname or ''
   try:
@@ -99,7 +99,7 @@ def _check_token(token: str | None) -> None:
 
 def _check_origin() -> None:
   own = flask.request.host
-  # The other one where something before this program speaks TLS.
+  # https if a proxy in front of this program uses TLS.
   if flask.request.headers.get('Origin') not in (
     f'http://{own}',
     f'https://{own}',

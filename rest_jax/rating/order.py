@@ -1,7 +1,7 @@
-"""Which items are shown, in what order, and on which side: all from a seed.
+"""Choice, order and sides of the items, determined by a seed.
 
-Hashes rather than draws: what a rater sees of an item does not change when
-items are added, and nothing has to be stored to go on after a stop.
+These are hashes, not draws: adding items does not change what a rater sees of
+an item, and resuming needs no stored state.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import hashlib
 
 
 def chosen(source_ids: Iterable[int], count: int, seed: int) -> list[int]:
-  """Returns `count` sources at random; more of them contain the fewer."""
+  """Returns `count` random sources; a larger choice contains a smaller one."""
   ranked = sorted(source_ids, key=lambda number: _hash(seed, 'source', number))
   return ranked[:count]
 
@@ -20,7 +20,7 @@ def of_rater(items: Iterable[int], rater: str, seed: int) -> list[int]:
 
 
 def is_swapped(item: int, rater: str, seed: int) -> bool:
-  """Whether a rater sees an item's second output on the left."""
+  """Returns whether a rater sees an item's second output on the left."""
   return _hash(seed, 'side', rater, item)[0] % 2 == 1
 
 

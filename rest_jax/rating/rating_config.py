@@ -1,4 +1,4 @@
-"""What people are asked to rate, and where the page is."""
+"""Settings of the rating page."""
 
 import dataclasses
 import ipaddress
@@ -9,7 +9,7 @@ SCORES = 'scores'
 PREFERENCE = 'preference'
 KINDS = (SCORES, PREFERENCE)
 
-# Of a score, as in the paper's human evaluation; the least is 0.
+# Scores are from 0 to this, as in the paper's human evaluation.
 HIGHEST_SCORE = 6
 
 _INSTRUCTION = {
@@ -26,20 +26,19 @@ class RatingConfig:
   preferences?": a source and two outputs, each scored from 0 to 6.
 
   Attributes:
-    policies: the two that are compared, by the names of their folders, such as
-      ('bc', 'improve_1_3'); empty for BC and the last ReST policy of the run.
-    split: whose sources; their outputs are samples of the stored evaluations.
-    num_items: sources that each rater is shown. More may be asked for later;
-      what was rated counts on.
-    kind: 'scores', 0 to 6 for each output, or 'preference' for one of the two
-      or neither.
-    instruction: the question above the outputs; empty for one about meaning.
-    seed: of the sources that are shown, the order of each rater, and which
-      output is on which side.
-    host: the address to bind. Any but a loopback address needs a token, which
+    policies: folders of the two compared policies, such as ('bc',
+      'improve_1_3'); empty for BC and the last ReST policy of the run.
+    split: split of the sources; outputs are samples of the stored evaluations.
+    num_items: number of sources per rater. It may be raised later; existing
+      ratings are kept.
+    kind: 'scores', 0 to 6 for each output, or 'preference' for one output or
+      neither.
+    instruction: question above the outputs; empty for one about meaning.
+    seed: seed of the choice of sources, the order per rater, and the sides.
+    host: address to bind. An address other than loopback needs a token, which
       is printed at the start.
-    port: where the page is; 0 takes a free one.
-    host_names: names, besides its own, under which browsers reach this machine.
+    port: port of the page; 0 for a free one.
+    host_names: additional names under which browsers reach this machine.
   """
 
   policies: tuple[str, ...] = ()
@@ -74,7 +73,7 @@ class RatingConfig:
 
   @property
   def question(self) -> str:
-    """What raters are asked."""
+    """The question for raters."""
     return self.instruction or _INSTRUCTION[self.kind]
 
   @property

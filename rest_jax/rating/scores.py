@@ -1,7 +1,7 @@
-"""What people's ratings say of policies, x100 as results are reported.
+"""Mean human ratings of policies, x100 like all results.
 
-Scores count as their share of the highest, preferences as shares won, where
-neither is half a win.
+Scores count as fractions of the highest score, preferences as the share won,
+with a tie as half a win.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,37 +36,37 @@ class People:
     return names
 
   def mean(self, split: str, policy: str) -> metrics.Estimate | None:
-    """Mean of all that was said of a policy, with an error by source.
+    """Returns a policy's mean rating with a standard error clustered by source.
 
     Args:
-      split: whose sources.
-      policy: its digest.
+      split: split of the sources.
+      policy: digest of the policy.
 
     Returns:
-      The mean; None where fewer than two sources were rated.
+      The mean; None if fewer than two sources were rated.
     """
     return pooled_mean([(self, policy)], split)
 
   def difference(
     self, split: str, policy: str, baseline: str
   ) -> metrics.Difference | None:
-    """How much better a policy was rated than another on the same page.
+    """Returns the difference of two policies' ratings on the same page.
 
     Source: ReST (arXiv 2308.08998), Fig. 7, "Human eval diff".
 
     Args:
-      split: whose sources.
-      policy: its digest.
-      baseline: that of the other.
+      split: split of the sources.
+      policy: digest of the policy.
+      baseline: digest of the other policy.
 
     Returns:
-      The difference, paired by source; None where fewer than two sources were
+      The difference, paired by source; None if fewer than two sources were
       rated for both.
     """
     return pooled_difference([(self, policy, baseline)], split)
 
   def sources(self, split: str, policy: str) -> int:
-    """Number of sources for which a policy was rated."""
+    """Returns the number of sources for which a policy was rated."""
     return len(set(self.values(split, policy)[1]))
 
   def values(
@@ -75,9 +75,9 @@ class People:
     """Returns a policy's values x100 and their sources.
 
     Args:
-      split: whose sources.
-      policy: its digest.
-      other: only what was rated beside this policy; None for all.
+      split: split of the sources.
+      policy: digest of the policy.
+      other: digest of a policy; only ratings beside it count. None for all.
     """
     is_score = self.kind == config_lib.SCORES
     scale = 100 / config_lib.HIGHEST_SCORE if is_score else 100
@@ -97,14 +97,14 @@ class People:
 def pooled_mean(
   parts: Sequence[tuple[People, str]], split: str
 ) -> metrics.Estimate | None:
-  """Mean of all that was said of the same policy of several seeds.
+  """Returns the mean rating of a policy over several seeds.
 
   Args:
-    parts: for each seed its ratings and the policy's digest.
-    split: whose sources, which are the same in all seeds.
+    parts: ratings and digest of the policy, per seed.
+    split: split of the sources, which are the same in all seeds.
 
   Returns:
-    The mean, with an error clustered by source; None where fewer than two
+    The mean with a standard error clustered by source; None if fewer than two
     sources were rated.
   """
   values, sources = _joined(
@@ -118,15 +118,15 @@ def pooled_mean(
 def pooled_difference(
   parts: Sequence[tuple[People, str, str]], split: str
 ) -> metrics.Difference | None:
-  """How much better a policy of several seeds was rated than another.
+  """Returns the difference of two policies' ratings over several seeds.
 
   Args:
-    parts: for each seed its ratings and the digests of policy and baseline.
-    split: whose sources, which are the same in all seeds.
+    parts: ratings and digests of policy and baseline, per seed.
+    split: split of the sources, which are the same in all seeds.
 
   Returns:
-    The difference, paired by source; None where fewer than two sources were
-    rated for both.
+    The difference, paired by source; None if fewer than two sources were rated
+    for both.
   """
   values, sources = _joined(
     people.values(split, policy, baseline) for people, policy, baseline in parts

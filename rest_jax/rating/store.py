@@ -1,8 +1,8 @@
-"""What people are shown and what they answered, in one SQLite file.
+"""Items and ratings in one SQLite file.
 
-Items and ratings are only ever added: another choice of policies or more items
-leaves what was rated as it is. An item keeps its texts and the digests of the
-policies that made them, so that a rating says later, too, what was rated.
+Items and ratings are only added: another choice of policies or more items keeps
+existing ratings. An item contains its texts and the digests of their policies,
+so that a rating stays meaningful later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,15 +58,15 @@ class Item:
   """A source and an output of each of two policies.
 
   Attributes:
-    split: of the source.
-    source_id: its row in the split.
-    source: its text.
-    first_policy: digest of the policy that made the first output.
-    first_name: how results call that policy.
-    first_output: the text.
-    second_policy: likewise of the second.
-    second_name: likewise.
-    second_output: likewise.
+    split: split of the source.
+    source_id: row of the source in the split.
+    source: text of the source.
+    first_policy: digest of the policy of the first output.
+    first_name: name of that policy in results.
+    first_output: text of the first output.
+    second_policy: digest of the policy of the second output.
+    second_name: name of that policy in results.
+    second_output: text of the second output.
   """
 
   split: str
@@ -82,14 +82,14 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-  """What one rater said of one item.
+  """One rater's rating of one item.
 
   Attributes:
-    rater: the name.
-    item: what was rated.
-    first: of the first output: a score from 0 to 6; of preferences 1 where it
-      was preferred, 1/2 where neither was, 0 where the other was.
-    second: likewise of the second.
+    rater: name of the rater.
+    item: the rated item.
+    first: value of the first output: a score from 0 to 6; for preferences 1 if
+      it was preferred, 1/2 if neither was, 0 if the other was.
+    second: value of the second output.
   """
 
   rater: str
@@ -99,13 +99,10 @@ class Rating:
 
 
 class Store:
-  """The file. Every change is on disk when its method returns.
-
-  May be used by several threads.
-  """
+  """The SQLite file; thread-safe. Methods return when changes are on disk."""
 
   def __init__(self, path: str | os.PathLike[str]):
-    """Opens the file, and makes it where there is none.
+    """Opens the file, and creates it if missing.
 
     Args:
       path: the file.
@@ -116,7 +113,7 @@ class Store:
     self.path = pathlib.Path(path)
     self.path.parent.mkdir(parents=True, exist_ok=True)
     self._lock = threading.Lock()
-    # Transactions are begun by `_transaction` alone.
+    # Only `_transaction` begins transactions.
     self._connection = sqlite3.connect(
       self.path, isolation_level=None, check_same_thread=False
     )
@@ -131,7 +128,7 @@ class Store:
 
   def _prepare(self) -> None:
     self._connection.execute('PRAGMA journal_mode = WAL')
-    # A rating that was acknowledged survives a power cut, too.
+    # An acknowledged rating survives a power cut, too.
     self._connection.execute('PRAGMA synchronous = FULL')
     self._connection.execute('PRAGMA foreign_keys = ON')
     (version,) = self._connection.execute('PRAGMA user_version').fetchone()
@@ -158,7 +155,7 @@ class Store:
         raise
 
   def add(self, items: Sequence[Item]) -> list[int]:
-    """Adds the items that are not there yet; returns the numbers of all."""
+    """Adds new items; returns the numbers of all."""
     values = [dataclasses.astuple(item) for item in items]
     marks = ', '.join('?' * len(dataclasses.fields(Item)))
     with self._transaction() as connection:
@@ -174,7 +171,7 @@ class Store:
       ]
 
   def item(self, number: int) -> Item:
-    """Returns the item of a number that `add` gave."""
+    """Returns the item of a number from `add`."""
     (row,) = self._read(
       f'SELECT {_ITEM_COLUMNS} FROM items WHERE id = ?', (number,)
     )
@@ -183,17 +180,17 @@ class Store:
   def rate(
     self, rater: str, number: int, kind: str, first: float, second: float
   ) -> None:
-    """Notes what a rater says of an item; a later answer replaces an earlier.
+    """Stores a rater's rating of an item; it replaces an earlier one.
 
     Args:
-      rater: a name that `rater_name` gave.
-      number: of the item.
+      rater: name of the rater, from `rater_name`.
+      number: number of the item.
       kind: 'scores' or 'preference'.
-      first: of the first output, see `Rating`.
-      second: of the second.
+      first: value of the first output, see `Rating`.
+      second: value of the second output.
 
     Raises:
-      ValueError: if the values are none of that kind.
+      ValueError: if the values are invalid for the kind.
     """
     _check_values(kind, first, second)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
@@ -244,13 +241,13 @@ class Store:
 
 
 def rater_name(text: str) -> str:
-  """Returns a rater's name as it is stored.
+  """Returns a rater's name in its stored form.
 
   Args:
-    text: as it was typed.
+    text: the name as typed.
 
   Raises:
-    ValueError: if it is empty, too long, or has characters that are not seen.
+    ValueError: if it is empty, too long, or has invisible characters.
   """
   name = ' '.join(unicodedata.normalize('NFC', text).split())
   if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
