@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The fault campaign: kills a small run at random moments, starts it again until
-# it ends, and compares it with one that nobody disturbed.
+# The fault campaign: kills a small run at random moments, restarts it until it
+# finishes, and compares it with an undisturbed run.
 #
 #   bash launch/chaos.sh [--kills=60] [--seed=0] [--folder=runs/chaos]
 #                        [--seconds=…] [--gin_file=…] [--gin.NAME=VALUE …]
 #
-# Makes .venv once. The last line is a summary; the exit status is 0 only if
-# nothing was lost. The same command goes on where it was stopped.
+# Makes .venv once. The last line is a summary; the exit status is 0 only if nothing
+# was lost. The same command resumes an interrupted campaign.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

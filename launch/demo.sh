@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# The whole loop of Reinforced Self-Training on the built-in task, on a fresh
-# machine with Python 3.11 or newer:
+# Runs Reinforced Self-Training on the built-in task. Needs Python 3.11 or newer:
 #
 #   bash launch/demo.sh [--gin.NAME=VALUE …]
 #
-# Makes .venv once, trains, and prints the table of results and where the report
-# is. Run again, it goes on where it stopped. MODEL_DIR is the folder of the run
-# (runs/demo in the repository if not given); PYTHON names the Python to use.
+# Makes .venv once, trains, and prints the table of results and the path of the
+# report. Run again, it resumes where it stopped. MODEL_DIR sets the folder of the run
+# (default: runs/demo in the repository), PYTHON the Python to use.
 set -euo pipefail
 
 model_dir="${MODEL_DIR:-}"

@@ -1,14 +1,14 @@
 # Sourced by the scripts of this folder. From the root of the repository,
-# `make_environment [EXTRA]` leaves a .venv with the package (editable) and the
-# tested versions in it, and sets VENV_PYTHON. It does nothing when .venv is as
-# it should be; one that was left half made, or that setup.py, the constraints
-# or the Python have changed under, is made anew.
+# `make_environment [EXTRA]` makes .venv with the package (editable) and the tested
+# versions, and sets VENV_PYTHON. It does nothing if .venv is up to date. An
+# unfinished .venv, or one made with another setup.py, constraints or Python, is
+# made again.
 
-# glibc may back the large arrays of XLA by huge pages, where the kernel leaves
-# that to programs: without, a fifth of the demo's time is spent on page faults.
+# Lets glibc use huge pages for XLA's large arrays, if the kernel leaves that to
+# programs. Without them a fifth of the demo's time is spent on page faults.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 
-# Prints a Python >= 3.11 that can make environments, or says what is missing.
+# Prints a Python >= 3.11 that can create environments, or what is missing.
 find_python() {
   local candidates=(python3.11 python3.12 python3.13 python3)
   local candidate found='' version
@@ -16,8 +16,8 @@ find_python() {
     candidates=("$PYTHON")
   fi
   for candidate in "${candidates[@]}"; do
-    # A name on the PATH may be a shim of a version that is not installed, so
-    # each is asked rather than looked up.
+    # A name on the PATH may be a shim for a version that is not installed, so each
+    # is run.
     version=$("$candidate" -c \
       'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
       continue
@@ -41,7 +41,7 @@ find_python() {
   return 1
 }
 
-# Prints a digest of all that decides what is installed.
+# Prints a digest of everything that determines what is installed.
 environment_key() {
   "$1" - <<'PY'
 import hashlib, pathlib, sys
@@ -52,9 +52,9 @@ print(digest.hexdigest())
 PY
 }
 
-# Whether .venv was finished for that extra and nothing has changed since. The
-# key is made by the environment's own Python: a .venv that was moved, or whose
-# Python is gone, does not have it.
+# Succeeds if .venv is complete for that extra and nothing has changed since. The key
+# is computed by the environment's own Python, so a .venv that was moved, or whose
+# Python is gone, fails.
 environment_is_ready() {
   local stamp=".venv/installed-${1:-base}" key
   [[ -f "$stamp" ]] &&
@@ -78,10 +78,9 @@ make_environment() {
     rm -rf .venv
     "$python" -m venv .venv
   fi
-  # Without a stamp the environment counts as half made.
+  # Without a stamp the environment counts as unfinished.
   rm -f .venv/installed-*
-  # Byte code is left to the first import of each module: compiling all of
-  # TensorFlow's would take longer than fetching it.
+  # No bytecode: compiling all of TensorFlow would take longer than downloading it.
   PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV_PYTHON" -m pip install --quiet \
     --no-compile --constraint launch/constraints.txt \
     --editable ".${extra:+[$extra]}"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Everything a change has to pass, on a fresh machine with Python 3.11 or newer:
+# Runs everything a change has to pass. Needs Python 3.11 or newer:
 #
 #   bash launch/test.sh [--full] [arguments of pytest]
 #
-# Makes .venv once. The fast tier leaves out the tests marked `full`; --full runs
-# them too. A test that is skipped is listed with its reason. All checks run,
-# whatever the earlier ones said; the exit status is 0 if all of them pass.
-# The tests run in two processes, a file in one of them. TEST_PROCESSES=0 runs
-# them in one. Compiled programs are kept in ~/.cache/rest_jax/tests (or in
-# JAX_COMPILATION_CACHE_DIR): the first run on a machine takes longer. A test that
-# takes more than ten minutes (an hour with --full) fails the run, and so does a
-# process that dies: within a minute, without the tests that are left.
+# Makes .venv once. By default tests marked `full` are left out; --full runs them too.
+# Skipped tests are listed with their reason. All checks run even if earlier ones
+# fail; the exit status is 0 if all pass. The tests run in two processes, each file in
+# one of them; TEST_PROCESSES=0 runs them in one process. Compiled programs are kept
+# in ~/.cache/rest_jax/tests (or in JAX_COMPILATION_CACHE_DIR), so the first run on a
+# machine takes longer. A test that takes more than ten minutes (an hour with --full)
+# fails the run, and so does a process that dies: within a minute, without running the
+# remaining tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
