@@ -178,13 +178,15 @@ def _reward(
   facts: choices_lib.Facts,
   chosen: choices_lib.Choices,
 ) -> Iterator[str]:
-  if chosen.reward == 'chrf':
-    return
   yield from ('', '# --- reward')
   if chosen.reward == choices_lib.REFERENCES:
     yield '# chrF to the reference, and the log-probability of BC.'
     yield f'ScoringConfig.max_source_length = {chosen.max_source_length}'
     yield 'ScoringConfig.length_buckets = %BUCKETS'
+  if chosen.reward != 'learned':
+    yield '# New text has no reference: rest-jax sample gives the likeliest output.'
+    yield 'BEST_OF = 1'
+    yield 'BEST_OF_TEMPERATURE = 0.0'
     return
   yield f'# Learned from {facts.num_ratings:,} ratings; see docs/rewards.md.'
   yield f'REWARD_MAX_LENGTH = {chosen.reward_max_length}'

@@ -38,6 +38,8 @@ def test_what_is_written_passes_a_dry_run(tmp_path, monkeypatch, capsys):
   experiment = _built(tmp_path)
   assert experiment.task.judge is None and experiment.task.ratings is None
   assert experiment.evaluate.splits == ('validation',)
+  # New text has no reference to choose by.
+  assert experiment.sample.decode.num_samples_per_source == 1
   plan = dry_run.describe(run_lib.Run(experiment, tmp_path / 'run'), 'rest')
   assert 'filter percentile' in plan and 'to do     bc' in plan
 
