@@ -38,7 +38,7 @@ class Clock:
 
   def __init__(self):
     self._lock = threading.Lock()
-    self._seconds = dict.fromkeys(KINDS, 0.0)
+    self._seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     self._of_thread = threading.local()
 
   def note(self, kind: str, seconds: float, now: float) -> None:
@@ -83,10 +83,11 @@ def waiting() -> Iterator[None]:
     _clock.note(WAITING, now - began, now)
 
 
-def _hear(event: str, seconds: float, **_: str | int) -> None:
+def _hear(event: str, duration_secs: float, **kwargs: str | int) -> None:
+  del kwargs
   kind = _EVENTS.get(event)
   if kind is not None:
-    _clock.note(kind, seconds, time.monotonic())
+    _clock.note(kind, duration_secs, time.monotonic())
 
 
 monitoring.register_event_duration_secs_listener(_hear)
