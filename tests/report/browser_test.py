@@ -17,6 +17,15 @@ _SHOWN = """[...document.querySelectorAll('#browsed > li')].map(item => ({
   marked: [...item.querySelectorAll('mark')].map(mark => mark.textContent),
 }))"""
 
+# Visible pictures that are wider than what they stand in.
+_CUT_PICTURES = """[...document.querySelectorAll('figure img')].filter(image =>
+  image.checkVisibility() &&
+  image.closest('.scroll').scrollWidth > image.closest('.scroll').clientWidth
+).length"""
+_TOP_OF_NAVIGATION = (
+  "document.querySelector('.sections').getBoundingClientRect().top"
+)
+
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
@@ -139,6 +148,10 @@ def test_it_fits_and_can_be_read(page, width, scheme):
   page.resize(width, scheme=scheme)
   page.open(page.path)
   assert page.evaluate('document.documentElement.scrollWidth') <= width
+  assert page.evaluate(_CUT_PICTURES) == 0
+  page.evaluate('window.scrollTo(0, document.body.scrollHeight)')
+  assert page.evaluate('scrollY') > 0
+  assert page.evaluate(_TOP_OF_NAVIGATION) == 0
   broken = page.evaluate(
     '[...document.images].filter(i => !i.naturalWidth || !i.alt).length'
   )
