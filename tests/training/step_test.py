@@ -37,7 +37,7 @@ def make_batch(num_rows=8, seed=0, hypotheses=1):
 def run(loss, batch, *, accumulation=1, steps=1, optimizer=None, **arguments):
   policy = toy.make_policy()
   optimizer = optimizer or optax.sgd(1.0)
-  params = policy.init(jax.random.key(0))
+  params = tiny.init(policy)
   state = step_lib.init_state(params, loss, optimizer, {})
   step = jax.jit(
     step_lib.make_train_step(
@@ -61,7 +61,7 @@ def test_sgd_by_hand():
   batch = make_batch()
   state, metrics = run(bc.BC(), batch)
   policy = toy.make_policy()
-  params = policy.init(jax.random.key(0))
+  params = tiny.init(policy)
 
   def nll(p):
     weights = batch['decoder_loss_weights']
@@ -114,7 +114,7 @@ def _plain_adamw_step(policy, settings, params, moments, batch, number):
 def test_packed_training_follows_a_plain_implementation():
   settings = optimizers.OptimizerConfig(eps=1e-6)
   policy = toy.make_policy(dropout_rate=0.0)
-  params = policy.init(jax.random.key(0))
+  params = tiny.init(policy)
   loss = bc.BC()
   state = step_lib.init_state(params, loss, settings.direction(), {})
   step = jax.jit(
@@ -177,7 +177,7 @@ def test_a_batch_without_weight_leaves_parameters_alone():
   batch = make_batch()
   batch['decoder_loss_weights'] *= 0
   state, metrics = run(bc.BC(), batch)
-  params = toy.make_policy().init(jax.random.key(0))
+  params = tiny.init(toy.make_policy())
   assert_close(state.params, params, atol=0)
   assert metrics['loss'] == 0
 
@@ -205,9 +205,7 @@ def test_a_loss_that_needs_everything(micro):
 
 def test_dropout_depends_on_key_and_step():
   policy, optimizer = toy.make_policy(dropout_rate=0.5), optax.sgd(0.0)
-  state = step_lib.init_state(
-    policy.init(jax.random.key(0)), bc.BC(), optimizer, {}
-  )
+  state = step_lib.init_state(tiny.init(policy), bc.BC(), optimizer, {})
   step = jax.jit(
     step_lib.make_train_step(model=policy, loss=bc.BC(), optimizer=optimizer)
   )
@@ -306,7 +304,7 @@ def test_an_epoch_s_mean_gradient_is_that_of_all_rows_at_once(
   )
   policy = toy.make_policy(dropout_rate=0.0)
   model = scalar.ScalarModel(policy.config) if loss is _REGRESSION else policy
-  params = tiny.lively(model.init(jax.random.key(0)))
+  params = tiny.lively(tiny.init(model))
   state = step_lib.init_state(params, loss, RECORDED, {})
 
   def step(accumulation_steps):
