@@ -16,7 +16,7 @@ from rest_jax.cli import checks, modes, own_run
 from rest_jax.cli import main as main_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.own_data import facts
-from rest_jax.report import summary, table
+from rest_jax.report import result_tables, summary
 from rest_jax.runtime import terminal
 from rest_jax.storage import files, lock
 
@@ -67,7 +67,7 @@ class Result:
     return self.run.model_dir / 'report' / 'index.html'
 
   def __repr__(self) -> str:
-    return table.render(self.results)
+    return result_tables.render(self.results)
 
 
 def run(

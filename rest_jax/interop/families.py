@@ -134,7 +134,7 @@ def _bart(values: config_values.Values, family: _Bart) -> network.NetworkConfig:
   }
   if not is_shared:
     vocab_size = values.size('decoder_vocab_size', vocab_size)
-  decoder = {
+  decoder: dict[str, Any] = {
     'vocab_size': vocab_size,
     'num_heads': heads['decoder'],
     'head_dim': width // heads['decoder'],

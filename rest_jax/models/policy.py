@@ -70,6 +70,12 @@ class Policy:
   def module(self) -> network.Transformer:
     return network.Transformer(self.config)
 
+  def starting_with(self, decoder_start: int | None) -> 'Policy':
+    """The same network with another first input; None for that of the network."""
+    if decoder_start is None:
+      return Policy(self.config)
+    return Policy(self.config, decoder_start)
+
   def unconditioned(self) -> 'Policy':
     """The same network, whose first input is that of the batch."""
     return Policy(self.config)

@@ -430,6 +430,7 @@ class Program:
   def _forced(self, number, token, log_prob, logits, row_of):
     """The same, but for the first token, which is not drawn."""
     first = self._ids.forced_first
+    assert first is not None
     found = policy_lib.target_log_probs(logits, jnp.full(len(logits), first))
     if row_of is not None:
       found = jnp.take(found, row_of, mode='clip')

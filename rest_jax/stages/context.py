@@ -71,9 +71,8 @@ class Context:
   @functools.cached_property
   def improved_policy(self) -> policy_lib.Policy:
     """The network as the loss of the Improve steps has it used."""
-    config = self.policy.config
-    start = self.loss.decoder_start(config.vocab_size)
-    return policy_lib.Policy(config, decoder_start=start)
+    start = self.loss.decoder_start(self.policy.config.vocab_size)
+    return self.policy.starting_with(start)
 
   def load_reward(self, trained: pathlib.Path) -> rewards_base.Reward:
     """Returns R around its trained part, loaded once.

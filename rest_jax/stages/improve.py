@@ -202,7 +202,7 @@ class Improve(base.PolicyStage):
       base.Training(
         name='improve',
         trainer=config.trainer,
-        model=policy_lib.Policy(policy.config, decoder_start=start),
+        model=policy.starting_with(start),
         loss=config.loss,
         columns=improve_rows.COLUMNS,
         row_filter=row_filter(config.filter.is_inclusive),
