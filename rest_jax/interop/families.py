@@ -126,7 +126,7 @@ def _bart(values: config_values.Values, family: _Bart) -> network.NetworkConfig:
   vocab_size = values.size('vocab_size', family.vocab_size)
   is_shared = values.flag('share_encoder_decoder_embeddings', True)
   ids = _bart_ids(values, family, vocab_size)
-  encoder = {
+  encoder: dict[str, Any] = {
     'vocab_size': vocab_size,
     'num_heads': heads['encoder'],
     'head_dim': width // heads['encoder'],

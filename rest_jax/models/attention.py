@@ -126,7 +126,7 @@ class MultiHeadAttention(nn.Module):
 
   def keys_and_values(
     self,
-    x: Float[Array, 'B S D'],
+    x: Float[Array, 'B S memory_D'],
     rotation: positions.Rotation | None = None,
   ) -> tuple[Float[Array, 'B S G K'], Float[Array, 'B S G K']]:
     # A few heads need not be as many as devices that would split them.
@@ -140,7 +140,7 @@ class MultiHeadAttention(nn.Module):
       layers.constrain(value, axes),
     )
 
-  def cross_cache(self, memory: Float[Array, 'B S D']) -> CrossCache:
+  def cross_cache(self, memory: Float[Array, 'B S memory_D']) -> CrossCache:
     """Keys and values of the sources, for all steps."""
     key, value = self.keys_and_values(memory)
     # [B, S, G, K] -> [B, G, K, S] and [B, G, S, K]
@@ -149,7 +149,7 @@ class MultiHeadAttention(nn.Module):
   def __call__(
     self,
     inputs: Float[Array, 'R T D'],
-    memory: Float[Array, 'B S D'],
+    memory: Float[Array, 'B S memory_D'],
     bias: Float[Array, '...'],
     *,
     deterministic: bool,
@@ -210,7 +210,7 @@ class MultiHeadAttention(nn.Module):
   def merged(
     self,
     inputs: Float[Array, 'R T D'],
-    memory: Float[Array, 'B S D'],
+    memory: Float[Array, 'B S memory_D'],
     bias: Float[Array, '#R #H T T'],
     cross_bias: Float[Array, 'B 1 Q S'],
     *,

@@ -46,7 +46,7 @@ class Transformer(nn.Module):
     *,
     encoder_segment_ids: Int[Array, 'B S'] | None = None,
     deterministic: bool = True,
-  ) -> Float[Array, 'B S D']:
+  ) -> Float[Array, 'B S encoder_D']:
     """Encodes each source; PAD and other segments are not attended to."""
     real = self._is_token(encoder_input_tokens)
     # [B, S] -> [B, 1, S, S]
@@ -67,7 +67,7 @@ class Transformer(nn.Module):
 
   def decode_hidden(
     self,
-    encoded: Float[Array, 'B S D'],
+    encoded: Float[Array, 'B S encoder_D'],
     encoder_input_tokens: Int[Array, 'B S'],
     decoder_input_tokens: Int[Array, 'R T'],
     decoder_target_tokens: Int[Array, 'R T'] | None = None,
@@ -191,7 +191,7 @@ class Transformer(nn.Module):
     return layers.constrain(logits, ('batch', 'length', 'vocab'))
 
   def cross_attention_cache(
-    self, encoded: Float[Array, 'B S D']
+    self, encoded: Float[Array, 'B S encoder_D']
   ) -> CrossCaches:
     """Keys and values of the sources for each decoder layer, made once."""
     return self.decoder.cross_attention_cache(encoded)

@@ -9,7 +9,7 @@ import dataclasses
 
 from rest_jax import settings, types
 
-# What a windowed layer does not see is masked.
+# Positions to the left and to the right of its own that a layer sees.
 Window = tuple[int, int]
 
 

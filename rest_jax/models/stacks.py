@@ -5,7 +5,6 @@ from collections.abc import Callable
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-import numpy as np
 
 from rest_jax.models import attention, blocks, layer_stack, layers, positions
 from rest_jax.models import network_config as config_lib
@@ -63,7 +62,9 @@ class _Stack(nn.Module):
     kinds = {kind: make(kind) for kind in dict.fromkeys(has_window)}
     return [kinds[kind] for kind in has_window]
 
-  def _whole(self, mask: Array, length: int) -> list[blocks.Seen]:
+  def _whole(
+    self, mask: Array, length: int, segment_ids: Array | None
+  ) -> list[blocks.Seen]:
     """What layers read of whole sequences."""
     stack = self.stack
     relative = self.relpos_bias(length, length) if stack.is_relative else None
@@ -80,7 +81,8 @@ class _Stack(nn.Module):
         rotation = positions.rotation(
           stack.positions,
           stack.head_dim,
-          np.arange(length),
+          # Anew in each segment: a source's keys are not turned.
+          positions.numbers(length, segment_ids),
           length,
           is_windowed=is_windowed,
         )
@@ -112,7 +114,7 @@ class Encoder(_Stack):
     deterministic: bool,
   ) -> Float[Array, 'B S D']:
     """Encodes tokens; positions are numbered within segments."""
-    seen = self._whole(mask, x.shape[1])
+    seen = self._whole(mask, x.shape[1], segment_ids)
     x = self._entered(x, lambda: self._vectors(x.shape[1], segment_ids))
     x = blocks.residual(self.input_dropout(x, deterministic=deterministic))
     x = layer_stack.apply(
@@ -166,7 +168,7 @@ class Decoder(_Stack):
     deterministic: bool,
   ) -> Float[Array, 'R T D']:
     """The hidden states that a head reads."""
-    seen = self._whole(mask, x.shape[1])
+    seen = self._whole(mask, x.shape[1], segment_ids)
     cross_bias = layers.mask_to_bias(cross_mask)
     x = self._entered(x, lambda: self._vectors(x.shape[1], segment_ids))
     x = blocks.residual(self.dropout(x, deterministic=deterministic))

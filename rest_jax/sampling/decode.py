@@ -366,10 +366,16 @@ class Program:
     )  # [R, V]
     token, log_prob = self._drawn(given, state.position, logits, row_of)
     token, log_prob = token.reshape(shape), log_prob.reshape(shape)
-    if self._ids.forced_first is not None:
+    first = self._ids.forced_first
+    if first is not None:
       number = given.ring_positions
       number = state.position if number is None else number[:, None]
-      token, log_prob = self._forced(number, token, log_prob, logits, row_of)
+      found = policy_lib.target_log_probs(logits, jnp.full(len(logits), first))
+      if row_of is not None:
+        found = jnp.take(found, row_of, mode='clip')
+      # It is not drawn.
+      token = jnp.where(number == 0, first, token)
+      log_prob = jnp.where(number == 0, found.reshape(shape), log_prob)
     token = jnp.where(state.done, self._ids.pad, token)
     ended = token == self._ids.eos
     done = state.done | ended
@@ -425,19 +431,6 @@ class Program:
       given.inverse_temperature,
       forbidden=forbidden,
       row_of=row_of,
-    )
-
-  def _forced(self, number, token, log_prob, logits, row_of):
-    """The same, but for the first token, which is not drawn."""
-    first = self._ids.forced_first
-    assert first is not None
-    found = policy_lib.target_log_probs(logits, jnp.full(len(logits), first))
-    if row_of is not None:
-      found = jnp.take(found, row_of, mode='clip')
-    is_first = number == 0
-    return (
-      jnp.where(is_first, first, token),
-      jnp.where(is_first, found.reshape(log_prob.shape), log_prob),
     )
 
 

@@ -81,7 +81,13 @@ def config(name: str) -> network.NetworkConfig:
 def made(name: str):
   """A policy and parameters; made once, since that is slow."""
   policy = policy_lib.Policy(config(name))
-  return policy, tiny.lively(policy.init(jax.random.key(0)), scale=0.2)
+  params = tiny.lively(policy.init(jax.random.key(0)), scale=0.2)
+  if policy.config.embeddings.has_logits_bias:
+    # Hypotheses are to end.
+    bias = params['decoder']['logits_bias']
+    bias = bias.at[policy.config.special_ids.eos].add(2)
+    params['decoder']['logits_bias'] = bias
+  return policy, params
 
 
 def batch(name: str, seed: int, source_lengths, target_lengths) -> dict:
