@@ -9,9 +9,6 @@ import dataclasses
 
 from rest_jax import settings, types
 
-# Positions to the left and to the right of its own that a layer sees.
-Window = tuple[int, int]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NormConfig:
@@ -107,7 +104,7 @@ class AttentionConfig:
   has_bias: bool = False
   num_key_value_heads: int | None = None
   soft_cap: float | None = None
-  window: Window = (0, 0)
+  window: Sequence[int] = (0, 0)
   window_layers: Sequence[bool] = ()
   normalizes_heads: bool = False
   is_merged: bool = False

@@ -1,5 +1,6 @@
 """Positions as vectors, as rotations, and as windows."""
 
+from collections.abc import Sequence
 import functools
 from typing import NamedTuple
 
@@ -154,8 +155,10 @@ def numbers(
   return places - lax.cummax(starts, axis=1)
 
 
-def within_window(window: parts.Window, length: int) -> Bool[np.ndarray, 'T T']:
-  """Which keys each query of a windowed layer sees."""
+def within_window(
+  window: Sequence[int], length: int
+) -> Bool[np.ndarray, 'T T']:
+  """Which keys each query of a windowed layer sees, to its left and right."""
   distance = np.arange(length)[:, None] - np.arange(length)
   left, right = window
   return (distance <= left) & (-distance <= right)
