@@ -54,62 +54,53 @@ def test_a_value_function_that_no_loss_reads_is_refused(
   assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
 
 
-def _command(model_dir, *arguments):
-  return [
-    sys.executable, '-m', 'rest_jax.main', '--run_mode=bc',
-    f'--model_dir={model_dir}', f'--gin_file={smoke.GIN_FILE}',
-    '--gin.BC_STEPS=100000', '--gin.BC_EVALUATE_EVERY=50000', *arguments,
-  ]  # fmt: skip
-
-
 def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
-  tmp_path, tmp_path_factory
+  tmp_path, tmp_path_factory, monkeypatch, capsys
 ):
   run = smoke.finished(tmp_path_factory.getbasetemp())
-  command = _command(tmp_path / 'run', f'--gin.DATA_DIR={run.folder("data")}')
+  settings = [
+    f'DATA_DIR={run.folder("data")}',
+    'BC_STEPS=100000',
+    'BC_EVALUATE_EVERY=50000',
+  ]
+  command = [
+    sys.executable, '-m', 'rest_jax.main', '--run_mode=bc',
+    f'--model_dir={tmp_path / "run"}', f'--gin_file={smoke.GIN_FILE}',
+    *(f'--gin.{setting}' for setting in settings),
+  ]  # fmt: skip
   metrics = tmp_path / 'run' / 'bc' / journal.METRICS_FILE
-  saved = []
-  for _ in range(2):
-    with subprocess.Popen(
-      command, stderr=subprocess.PIPE, text=True
-    ) as process:
-      try:
-        before = metrics.read_text() if metrics.exists() else ''
-        deadline = time.monotonic() + 240
-        while not (metrics.exists() and len(metrics.read_text()) > len(before)):
-          assert process.poll() is None, process.stderr.read()
-          assert time.monotonic() < deadline
-          time.sleep(0.1)
-        if not saved:
-          other = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=120
-          )
-          assert other.returncode == 1
-          assert f'process {process.pid} on' in other.stderr
-          assert 'Traceback' not in other.stderr
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-      finally:
-        process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert 'stopped by SIGTERM; run the same command to resume' in errors
-    store = checkpoints.Checkpoints(metrics.parent, read_only=True)
-    saved.append(store.latest_step)
-    store.close()
-    # At the step at hand, not at an evaluation.
-    last = journal.read_metrics(metrics.parent)[-1]['step']
-    assert last <= saved[-1] < last + 50
-  # The second went on from where the first was stopped.
-  assert saved[1] > saved[0] > 0
-  steps = [line['step'] for line in journal.read_metrics(metrics.parent)]
-  assert steps == sorted(set(steps))
+  with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    try:
+      deadline = time.monotonic() + 240
+      while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+      monkeypatch.setattr('rest_jax.run.Run.make_mode', pytest.fail)
+      given = {'run_mode': 'bc', 'gin_file': [smoke.GIN_FILE]}
+      assert _run(settings, model_dir=str(tmp_path / 'run'), **given) == 1
+      refusal = capsys.readouterr().err
+      assert f'process {process.pid} on' in refusal
+      assert 'Traceback' not in refusal
+      process.send_signal(signal.SIGTERM)
+      _, errors = process.communicate(timeout=60)
+    finally:
+      process.kill()
+  assert process.returncode == 128 + signal.SIGTERM
+  assert 'stopped by SIGTERM; run the same command to resume' in errors
+  store = checkpoints.Checkpoints(metrics.parent, read_only=True)
+  saved = store.latest_step
+  store.close()
+  # At the step at hand, not at an evaluation.
+  last = journal.read_metrics(metrics.parent)[-1]['step']
+  assert last <= saved < last + 50
 
 
-def _run(**given):
+def _run(overrides=(), **given):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
   with flagsaver.flagsaver(**given):
-    return main.main(['rest_jax'], [])
+    return main.main(['rest_jax'], list(overrides))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ def log_probs(params, batch, dropout_key):
   return POLICY.log_probs(params, batch, dropout_key=dropout_key)
 
 
-@jax.jit
 def train(params, batch):
   """Two steps of gradient ascent without dropout."""
 
@@ -47,32 +46,39 @@ def train(params, batch):
   return params
 
 
+@jax.jit
+def outputs(params, batch):
+  """All that is compared, in one program."""
+  return {
+    'plain': log_probs(params, batch, None),
+    'dropped': log_probs(params, batch, jax.random.key(1)),
+    'logits': POLICY.logits(params, batch),
+    'trained': train(params, batch),
+  }
+
+
 def spec(array) -> list[str]:
   return [str(axis) for axis in array.sharding.spec]
 
 
 def on_mesh(mesh, params, expected) -> dict:
   """Initialises, applies and trains on a mesh; compares with one device."""
-  dropout_key = jax.random.key(1)
   sharded = mesh_lib.init_sharded(POLICY, KEY, mesh)
   batch = mesh_lib.put_batch(BATCH, mesh)
   with mesh_lib.use(mesh):
-    plain = jax.jit(log_probs)(sharded, batch, None)
-    dropped = jax.jit(log_probs)(sharded, batch, dropout_key)
-    logits = jax.jit(POLICY.logits)(sharded, batch)
-    trained = train(sharded, batch)
+    found = outputs(sharded, batch)
   layer = sharded['decoder']['layers_0']
   return {
     'init_difference': difference(sharded, params),
-    'log_probs_difference': difference(plain, expected['plain']),
-    'dropout_difference': difference(dropped, expected['dropped']),
-    'trained_difference': difference(trained, expected['trained']),
-    'trained_movement': difference(trained, params),
+    'log_probs_difference': difference(found['plain'], expected['plain']),
+    'dropout_difference': difference(found['dropped'], expected['dropped']),
+    'trained_difference': difference(found['trained'], expected['trained']),
+    'trained_movement': difference(found['trained'], params),
     'specs': {
       'wi_0': spec(layer['mlp']['wi_0']['kernel']),
       'query': spec(layer['self_attention']['query']['kernel']),
       'embedding': spec(sharded['token_embedder']['embedding']),
-      'logits': spec(logits),
+      'logits': spec(found['logits']),
       'batch': spec(batch['encoder_input_tokens']),
     },
   }
@@ -124,12 +130,8 @@ def message(function) -> str:
 
 
 def main():
-  params = POLICY.init(KEY)
-  expected = {
-    'plain': jax.jit(log_probs)(params, BATCH, None),
-    'dropped': jax.jit(log_probs)(params, BATCH, jax.random.key(1)),
-    'trained': train(params, BATCH),
-  }
+  params = jax.jit(POLICY.init)(KEY)
+  expected = outputs(params, BATCH)
   devices = jax.devices()
   config = mesh_lib.MeshConfig
   wide = config().build()

@@ -128,28 +128,40 @@ def test_one_device_holds_everything():
     )
 
 
-@pytest.fixture(scope='module')
-def trained():
+def _twenty_steps(*meshes):
   """What tests/parallel/twenty_steps.py found on 8 simulated devices."""
-  started = spawn.start(['-m', 'tests.parallel.twenty_steps'], num_devices=8)
+  module = ['-m', 'tests.parallel.twenty_steps', *meshes]
+  started = spawn.start(module, num_devices=8)
   (text,) = spawn.outputs([started], 300)
   assert started.returncode == 0, text
   return json.loads(text.splitlines()[-1])
 
 
-SPLIT = (
-  'fully sharded',
-  'tensor parallel',
-  'both',
-  'two slices',
-  'two slices, both',
-)
+# Each axis, and each file of gin_configs/meshes/, is in one of these.
+COMBINED = ('both', 'two slices, both')
+ALONE = ('data parallel', 'fully sharded', 'tensor parallel', 'two slices')
 
 
-@pytest.mark.parametrize('how', ['data parallel', *SPLIT])
+@pytest.fixture(scope='module')
+def trained():
+  return _twenty_steps('one device', *COMBINED)
+
+
+@pytest.fixture(scope='module')
+def trained_alone():
+  return _twenty_steps('one device', *ALONE)
+
+
+@pytest.mark.parametrize('how', COMBINED)
 def test_twenty_steps_are_those_of_one_device(trained, how):
   assert trained[how]['difference'] < 1e-4
   assert trained[how]['movement'] > 1e-2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('how', ALONE)
+def test_each_axis_alone_trains_as_one_device(trained_alone, how):
+  test_twenty_steps_are_those_of_one_device(trained_alone, how)
 
 
 def test_a_device_holds_its_part_of_parameters_and_moments(trained):

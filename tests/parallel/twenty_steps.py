@@ -1,11 +1,13 @@
 """Run on 8 simulated devices: 20 steps of training on several meshes.
 
-Prints what was found as one line of JSON.
+Prints what was found as one line of JSON. On meshes that the arguments do not name,
+the state is placed and nothing is trained.
 """
 
 import contextlib
 import json
 import pathlib
+import sys
 import tempfile
 
 import jax
@@ -16,7 +18,7 @@ from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.planning import programs
-from rest_jax.training import checkpoints, optimizers, trainer
+from rest_jax.training import checkpoints, optimizers, placement, trainer
 from tests.parallel import hlo_groups
 from tests.training import toy
 
@@ -61,16 +63,21 @@ def own_bytes(tree) -> int:
   )
 
 
+def held(state) -> dict[str, int]:
+  """What a device holds of a state."""
+  return {
+    'params': own_bytes(state.params),
+    'optimizer': own_bytes(state.optimizer),
+  }
+
+
 class _Watched(checkpoints.Checkpoints):
   """Notes what a device holds of the state when it is saved."""
 
   found: dict
 
   def save(self, state, **arguments):
-    _Watched.found = {
-      'params': own_bytes(state.params),
-      'optimizer': own_bytes(state.optimizer),
-    }
+    _Watched.found = held(state)
     super().save(state, **arguments)
 
 
@@ -84,7 +91,7 @@ TRAINER = toy.make_config(
 )
 
 
-def train(config, directory) -> tuple[dict, dict]:
+def train(config, start, directory) -> tuple[dict, dict]:
   batches = TRAINER.batches(
     **toy.arguments(toy.make_tokens()), mesh=config.build()
   )
@@ -94,7 +101,7 @@ def train(config, directory) -> tuple[dict, dict]:
     loss=bc.BC(),
     batches=batches,
     mesh_config=config,
-    params=POLICY.init(jax.random.key(0)),
+    params=start,
     directory=directory,
     evaluate_fn=trainer.nll_evaluation(POLICY, batches, config),
   )
@@ -115,19 +122,31 @@ def gathers(config) -> list[tuple[int, int]]:
   ]
 
 
+def placed(config, start) -> dict[str, int]:
+  """What a device holds before the first step."""
+  state, _ = placement.sharded_state(
+    POLICY, bc.BC(), TRAINER.optimizer, start, None, config, config.build()
+  )
+  return held(state)
+
+
 def main():
   checkpoints.Checkpoints = _Watched
   found, expected = {}, None
-  start = processes.fetch(POLICY.init(jax.random.key(0)))
+  start = processes.fetch(jax.jit(POLICY.init)(jax.random.key(0)))
   with contextlib.ExitStack() as stack:
     for name, files in MESHES.items():
+      config = mesh_config(files)
+      if name not in sys.argv[1:]:
+        found[name] = placed(config, start)
+        continue
       folder = stack.enter_context(tempfile.TemporaryDirectory())
-      params, held = train(mesh_config(files), pathlib.Path(folder))
+      params, of_device = train(config, start, pathlib.Path(folder))
       expected = expected or params
       found[name] = {
         'difference': largest(params, expected),
         'movement': largest(params, start),
-        **held,
+        **of_device,
       }
   slices = mesh_config(MESHES['two slices'])
   found['two slices']['gathers'] = gathers(slices)
