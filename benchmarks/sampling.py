@@ -209,7 +209,7 @@ def write_work(work: pathlib.Path, **overrides) -> dict:
       _SOURCES.value or task['block'],
       overrides.get('source_length', _SOURCE_LENGTH.value),
     )
-    sources = random.integers(3, peer_work.SIZES['vocab_size'], shape)
+    sources = random.integers(3, peer_work.sizes()['vocab_size'], shape)
     sources[:, -1] = 1
     task['sources'] = sources.tolist()
   else:

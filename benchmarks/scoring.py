@@ -143,7 +143,7 @@ def write_work(folder: pathlib.Path) -> None:
   """Writes weights, rows and the task."""
   work.random_policy(folder / 'model')
   random = np.random.default_rng(0)
-  head = random.standard_normal((work.SIZES['emb_dim'], 1)) * 0.01
+  head = random.standard_normal((work.sizes()['emb_dim'], 1)) * 0.01
   np.save(folder / 'head.npy', head.astype(np.float32))
   if _NATURAL.value:
     sides = work.natural_pairs(pathlib.Path(_NATURAL.value), folder)
@@ -158,7 +158,7 @@ def write_work(folder: pathlib.Path) -> None:
       if _NATURAL.value:
         row = row[np.append(random.random(len(row) - 1) > 0.1, True)]
       else:
-        row[0] = random.integers(3, work.SIZES['vocab_size'])
+        row[0] = random.integers(3, work.sizes()['vocab_size'])
       hypotheses.append(row)
   work.write_rows(folder / 'sources.npz', [sides[0][i] for i in chosen])
   work.write_rows(folder / 'hypotheses.npz', hypotheses)

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 import pathlib
 
+from absl import flags
 import numpy as np
+
+_TINY = flags.DEFINE_bool(
+  'tiny', False, 'Random weights of a tiny network, to see that all works.'
+)
 
 # The paper's IWSLT 2014 network (gin_configs/models/iwslt.gin).
 SIZES = {
@@ -15,12 +20,26 @@ SIZES = {
   'num_encoder_layers': 6,
   'num_decoder_layers': 6,
 }
+_TINY_SIZES = {
+  **SIZES,
+  'emb_dim': 16,
+  'mlp_dim': 32,
+  'num_heads': 2,
+  'head_dim': 8,
+  'num_encoder_layers': 1,
+  'num_decoder_layers': 1,
+}
 # Everyday sentences and news: most are short, some are long.
 _NATURAL = (
   'tatoeba_de_en/train',
   *(f'newstest_de_en/newstest{year}' for year in range(2008, 2015)),
 )
 _MAX_LENGTH = 128
+
+
+def sizes() -> dict[str, int]:
+  """Those of the network with random weights."""
+  return _TINY_SIZES if _TINY.value else SIZES
 
 
 def random_policy(directory: pathlib.Path) -> None:
@@ -31,7 +50,7 @@ def random_policy(directory: pathlib.Path) -> None:
   from rest_jax.models import network
   from rest_jax.models import policy as policy_lib
 
-  config = network.NetworkConfig(**SIZES)
+  config = network.NetworkConfig(**sizes())
   params = policy_lib.Policy(config).init(jax.random.key(0))
   huggingface.save_policy(directory, config, params)
 
@@ -62,7 +81,7 @@ def dense_pairs(
   random = np.random.default_rng(0)
   sides = []
   for length in (source_length, target_length):
-    rows = random.integers(3, SIZES['vocab_size'], (num_pairs, length))
+    rows = random.integers(3, sizes()['vocab_size'], (num_pairs, length))
     rows[:, -1] = 1
     sides.append(list(rows.astype(np.int32)))
   return sides[0], sides[1]
@@ -90,7 +109,7 @@ def natural_pairs(
   )
   pairs = [pair for pair in texts.read() if pair.source and pair.reference]
   config = vocabularies.VocabularyConfig(
-    size=SIZES['vocab_size'], num_threads=2
+    size=sizes()['vocab_size'], num_threads=2
   )
   vocabulary = vocabularies.train(
     config, (text for pair in pairs for text in pair), work / 'vocab.model'

@@ -14,12 +14,12 @@ from benchmarks import harness
 # Each script in a process of its own: all define flags of the same names.
 _COMMANDS = {
   'training': (
-    '--systems=float32,bfloat16 --batch=2 --source_length=5 --target_length=7 '
-    '--steps=2 --rounds=1',
+    '--systems=float32,bfloat16 --tiny --batch=2 --source_length=5 '
+    '--target_length=7 --steps=2 --rounds=1',
     {'tokens': 2 * 2 * 7},
   ),
   'scoring': (
-    '--systems=float32 --sources=3 --samples=2 --length=6 --rounds=1',
+    '--systems=float32 --tiny --sources=3 --samples=2 --length=6 --rounds=1',
     {'pairs': 3 * 2},
   ),
   'consensus': (
@@ -27,8 +27,8 @@ _COMMANDS = {
     {'samples': 30 * 20},
   ),
   'sampling': (
-    '--systems=float32 --fixed_length --sources=4 --block=2 --samples=3 '
-    '--source_length=5 --target_length=6 --rounds=1',
+    '--systems=float32 --tiny --fixed_length --sources=4 --block=2 '
+    '--samples=3 --source_length=5 --target_length=6 --rounds=1',
     {'tokens': 4 * 3 * 6},
   ),
 }
