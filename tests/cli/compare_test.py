@@ -71,6 +71,12 @@ def test_variants_share_what_is_before_them(tmp_path):
     'NUM_IMPROVE_STEPS=1',
     'Task.ratings=None',
     'ImproveConfig.include_references=False',
+    'NUM_TRAIN_PAIRS=120',
+    "EvaluateConfig.splits=('validation',)",
+    # One loop to compile in place of a dozen.
+    'DecodeConfig.row_shares=()',
+    'DecodeConfig.cache_stages=(64,)',
+    'DecodeConfig.queue_sources=None',
   )
   chrf = 'gin_configs/rewards/chrf.gin'
   base = smoke.settings(*overrides, gin_files=(chrf,))
