@@ -59,12 +59,13 @@ def test_pairs_that_share_no_row_have_rows_of_their_own():
 
 def test_a_packed_policy_is_the_policy_of_each_pair():
   policy = toy.make_policy(num_encoder_layers=2, num_decoder_layers=2)
-  params = tiny.lively(policy.init(jax.random.key(0)))
+  params = tiny.lively(tiny.init(policy))
   batch = tiny.batch(1, [3, 5, 2, 4, 6], [4, 2, 5, 3, 7], pad=1)
   row_of = np.array([0, 0, 0, 1, 1])
   packed = packing.pack(batch, row_of, 12)
-  alone = np.asarray(policy.log_probs(params, batch))
-  together = np.asarray(policy.log_probs(params, packed))
+  log_probs = tiny.jitted(policy, 'log_probs')
+  alone = np.asarray(log_probs(params, batch))
+  together = np.asarray(log_probs(params, packed))
   np.testing.assert_allclose(
     together[packed['decoder_loss_weights'] > 0],
     alone[batch['decoder_loss_weights'] > 0],
@@ -74,7 +75,7 @@ def test_a_packed_policy_is_the_policy_of_each_pair():
 
 def test_a_packed_loss_and_its_gradient_are_those_of_the_pairs():
   policy = toy.make_policy(dropout_rate=0.0)
-  params = tiny.lively(policy.init(jax.random.key(0)))
+  params = tiny.lively(tiny.init(policy))
   batch = tiny.batch(2, [3, 5, 2], [4, 2, 5]) | {
     'rewards': np.array([0.9, 0.1, 0.8], np.float32),
     'thresholds': np.full(3, 0.5, np.float32),
