@@ -6,7 +6,6 @@ import pathlib
 import re
 import sys
 
-import jax
 import pytest
 
 from rest_jax import comparison
@@ -18,6 +17,7 @@ from rest_jax.data import task as task_lib
 from rest_jax.interop import huggingface
 from rest_jax.models import network, policy
 from rest_jax.rewards import consensus, lexical, metricx
+from tests.models import tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN = ROOT / 'gin_configs'
@@ -184,7 +184,7 @@ def metricx_folder(files: pathlib.Path) -> pathlib.Path:
     num_decoder_layers=1,
   )
   folder = files / 'metricx'
-  params = policy.Policy(config).init(jax.random.key(0))
+  params = tiny.init(policy.Policy(config))
   huggingface.save_policy(folder, config, params)
   vocabularies.train(
     vocabularies.VocabularyConfig(size=16),

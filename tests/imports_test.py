@@ -18,8 +18,10 @@ _MODULES = [
   for module in pkgutil.walk_packages(rest_jax.__path__, 'rest_jax.')
   if not module.ispkg and module.name not in _AT_THE_DOOR
 ]
-# What only data/seqio_tasks.py and extras may bring, and only when asked.
-_DOORS = ('seqio', 'tensorflow', 'tensorflow_datasets', 't5x', 'torch')
+# What data/seqio_tasks.py, extras and figures may bring, and only when asked.
+_DOORS = (
+  'seqio', 'tensorflow', 'tensorflow_datasets', 't5x', 'torch', 'matplotlib',
+)  # fmt: skip
 
 
 def _run(program: str, *arguments: str) -> str:
@@ -41,7 +43,7 @@ def test_modules_are_found():
 
 
 @pytest.mark.parametrize('blocked', [True, False])
-def test_no_module_imports_tensorflow(blocked):
+def test_no_module_imports_what_is_slow_or_extra(blocked):
   program = (
     'import importlib, sys\n'
     f'doors, blocked = {_DOORS!r}, {blocked!r}\n'

@@ -40,9 +40,7 @@ def _same(a, b):
 @pytest.fixture(scope='module')
 def model():
   config = tiny.config(vocab_size=400, num_heads=3, num_decoder_layers=3)
-  params = tiny.lively(
-    policy_lib.Policy(config).init(jax.random.key(0)), scale=0.02
-  )
+  params = tiny.lively(tiny.init(policy_lib.Policy(config)), scale=0.02)
   return config, jax.device_get(params)
 
 
@@ -138,6 +136,7 @@ def _settings(stage, *overrides):
     'NUM_IMPROVE_STEPS=1',
     # All of them have the best chrF: no threshold lies between them.
     'ImproveConfig.include_references=False',
+    "EvaluateConfig.splits=('validation',)",
     # One loop to compile in place of a dozen.
     'DecodeConfig.row_shares=()',
     'DecodeConfig.cache_stages=(64,)',

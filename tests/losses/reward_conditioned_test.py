@@ -10,6 +10,7 @@ from rest_jax.losses import base, bc, reward_conditioned
 from rest_jax.models import network_config as config_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.training import loader
+from tests.models import tiny
 
 _POLICY = policy_lib.Policy(
   config_lib.NetworkConfig(
@@ -62,7 +63,7 @@ def test_the_policy_starts_with_the_target(target, start):
 
 
 def test_it_is_bc_of_the_policy_that_is_told_the_class():
-  params = _POLICY.init(jax.random.key(0))
+  params = tiny.init(_POLICY)
   batch = _batch([0.9, 0.95])  # both of the highest class
   told = policy_lib.Policy(_POLICY.config, decoder_start=31)
   expected = _nll(bc.BC(), params, batch, told)
@@ -73,7 +74,7 @@ def test_it_is_bc_of_the_policy_that_is_told_the_class():
 
 
 def test_rows_of_different_rewards_are_told_apart():
-  params = _POLICY.init(jax.random.key(1))
+  params = tiny.init(_POLICY, 1)
   same = _batch([0.5, 0.5], seed=2)
   for name in ('encoder_input_tokens', 'decoder_input_tokens'):
     same[name][1] = same[name][0]
@@ -86,7 +87,7 @@ def test_rows_of_different_rewards_are_told_apart():
 
 
 def test_masked_rows_count_nothing_and_nothing_is_harmless():
-  params = _POLICY.init(jax.random.key(3))
+  params = tiny.init(_POLICY, 3)
   batch = _batch([0.1, 0.9], seed=4)
   weights = batch['decoder_loss_weights']
   first = _nll(

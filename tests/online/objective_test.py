@@ -29,8 +29,8 @@ _LOSSES = [
 @functools.cache
 def models():
   return (
-    tiny.lively(_POLICY.init(jax.random.key(0)), seed=0),
-    tiny.lively(_CRITIC.init(jax.random.key(1)), seed=1),
+    tiny.lively(tiny.init(_POLICY), seed=0),
+    tiny.lively(tiny.init(_CRITIC, 1), seed=1),
   )
 
 
@@ -41,7 +41,7 @@ def case(seed=0, pad=0, fill=0.0):
   params, critic = models()
   width = max(_LENGTHS[1])
   present = {
-    'old_log_probs': jax.jit(_POLICY.log_probs)(params, batch),
+    'old_log_probs': tiny.jitted(_POLICY, 'log_probs')(params, batch),
     'old_values': jax.jit(_CRITIC.values)(critic, batch),
   }
   for name in ('old_log_probs', 'old_values', 'advantages', 'returns'):
@@ -91,7 +91,7 @@ def test_at_ratio_one_its_gradient_is_the_policy_gradient(clip):
   batch = case()
   params, _ = models()
   # Exactly the present policy's, so that the ratio is 1 at every token.
-  batch['old_log_probs'] = jax.jit(_POLICY.log_probs)(params, batch)
+  batch['old_log_probs'] = tiny.jitted(_POLICY, 'log_probs')(params, batch)
   loss = objective.ClippedObjective(clip=clip)
   weights = batch['decoder_loss_weights']
 
@@ -116,10 +116,10 @@ def test_it_is_the_sum_of_its_parts_over_real_tokens():
   )
   batch = case(1)
   params, critic = models()
-  logits = np.asarray(_POLICY.logits(params, batch), np.float64)
+  logits = np.asarray(tiny.jitted(_POLICY, 'logits')(params, batch), np.float64)
   exponentials = np.exp(logits - logits.max(-1, keepdims=True))
   p = exponentials / exponentials.sum(-1, keepdims=True)
-  values = np.asarray(_CRITIC.values(critic, batch), np.float64)
+  values = np.asarray(tiny.jitted(_CRITIC, 'values')(critic, batch), np.float64)
   expected = 0.0
   for row, length in enumerate(_LENGTHS[1]):
     for t in range(length):

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from rest_jax.online import objective, ppo
 from rest_jax.online import ppo_config as config_lib
 from rest_jax.runtime import interruption
 from rest_jax.training import checkpoints, digests, journal, trainer
+from tests.models import tiny
 from tests.online import toy
 from tests.training import toy as training_toy
 
@@ -177,7 +177,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
   short = toy.train(tmp_path / 'short', settings, num_samples=3 * 32)
   assert short['training']['steps'] == 18
   store = checkpoints.Checkpoints(tmp_path / 'short', read_only=True)
-  params = training_toy.make_policy().init(jax.random.key(0))
+  params = tiny.init(training_toy.make_policy())
   last = digests.digest(store.restore_params(18, params))
   store.close()
   assert result['training']['params_digest'] == last

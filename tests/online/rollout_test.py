@@ -18,7 +18,7 @@ _POLICY = training_toy.make_policy()
 
 
 def params(seed=0):
-  return tiny.lively(_POLICY.init(jax.random.key(seed)), seed=seed, scale=0.1)
+  return tiny.lively(tiny.init(_POLICY, seed), seed=seed, scale=0.1)
 
 
 def batching(**changes):
@@ -88,7 +88,7 @@ def test_numbers_of_tokens_come_back_in_order(row_multiple):
     toy.MESH.build(),
   )
   batch = whole_batch(pairs, found)
-  expected = _POLICY.log_probs(params(), jax.tree.map(jax.numpy.asarray, batch))
+  expected = tiny.jitted(_POLICY, 'log_probs')(params(), batch)
   is_token = batch['decoder_target_tokens'] > 0
   np.testing.assert_array_equal(found.is_token(8), is_token)
   np.testing.assert_allclose(

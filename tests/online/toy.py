@@ -1,6 +1,5 @@
 """Sources of random tokens, and a reward that counts one token."""
 
-import jax
 import numpy as np
 
 from rest_jax.data import pair_store, ragged, vocabularies
@@ -9,6 +8,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import optimizers
+from tests.models import tiny
 from tests.training import toy
 
 WANTED = 7
@@ -139,7 +139,7 @@ def train(
   return ppo.train(
     settings,
     policy=policy,
-    bc_params=policy.init(jax.random.key(0)),
+    bc_params=tiny.init(policy),
     environment=environment(policy, settings, reward),
     num_samples=num_samples,
     evaluate_fn=evaluate,

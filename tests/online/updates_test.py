@@ -9,6 +9,7 @@ from rest_jax.models import scalar
 from rest_jax.online import objective, ppo
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import loader, optimizers, placement, trainer
+from tests.models import tiny
 from tests.online import toy
 from tests.training import toy as training_toy
 
@@ -17,7 +18,7 @@ _POLICY = training_toy.make_policy()
 
 def start(settings):
   mesh = toy.MESH.build()
-  params = _POLICY.init(jax.random.key(0))
+  params = tiny.init(_POLICY)
   with mesh_lib.use(mesh):
     critic = scalar.ScalarModel(_POLICY.config)
     start = critic.init_from_policy(params, jax.random.key(2))
@@ -83,7 +84,7 @@ def test_both_start_from_the_bc_policy():
 
 def test_a_step_leaves_the_bc_policy_as_it_was():
   state, params = step_once(toy.config(), batch())
-  assert same(params, _POLICY.init(jax.random.key(0)))
+  assert same(params, tiny.init(_POLICY))
   assert not same(state.params, params)
 
 

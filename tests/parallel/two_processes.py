@@ -154,7 +154,7 @@ def shared_samples() -> dict:
 def main():
   port, process = sys.argv[1], int(sys.argv[2])
   if 'dies' in sys.argv:
-    processes._HEARTBEAT_SECONDS = 10
+    processes._HEARTBEAT_SECONDS = 5
   processes.initialize(f'localhost:{port}', 2, process)
   if sys.argv[3:]:
     if process == 1:

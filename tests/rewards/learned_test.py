@@ -9,6 +9,7 @@ import pytest
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, learned
+from tests.models import tiny
 
 
 class Characters:
@@ -39,7 +40,7 @@ def _model():
       mlp_dim=24,
     )
   )
-  params = model.init(jax.random.key(0))
+  params = tiny.init(model)
   # The head starts small; a larger one lets wrong positions show.
   params['decoder']['value_dense']['kernel'] = jax.random.normal(
     jax.random.key(1), (16, 1)
@@ -70,7 +71,7 @@ def _reward(params=None, **settings):
 def _one_by_one(sources, hypotheses):
   """Rewards by the model itself, without padding or blocks."""
   model, params = _model()
-  model_rewards = jax.jit(model.rewards)
+  model_rewards = tiny.jitted(model, 'rewards')
   rewards = []
   for pair in zip(sources, hypotheses, strict=True):
     source, target = (

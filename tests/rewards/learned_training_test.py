@@ -12,6 +12,7 @@ from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, corruptions, learned_rows, learned_training
 from rest_jax.training import loader, optimizers, trainer
+from tests.models import tiny
 
 _RATE = 0.2
 
@@ -47,7 +48,7 @@ def fitter():
 
 @pytest.fixture(scope='module')
 def params(fitter):
-  return fitter.model.init(jax.random.key(0))
+  return tiny.init(fitter.model)
 
 
 def _texts(count):

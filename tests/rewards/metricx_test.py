@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
+from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, metricx
+from tests.models import tiny
 
 FORMS = {
   '23_qe': (23, False),
@@ -167,7 +169,7 @@ def made(tmp_path_factory):
     num_encoder_layers=1,
     num_decoder_layers=1,
   )
-  params = policy_lib.Policy(config).init(jax.random.key(0))
+  params = tiny.init(policy_lib.Policy(config))
   huggingface.save_policy(folder, config, params)
   return folder, config, params
 
@@ -217,6 +219,25 @@ def test_a_pickle_alone_is_named(folder):
 def test_a_missing_vocabulary_is_named(folder):
   with pytest.raises(FileNotFoundError, match=r'spiece\.model'):
     check(folder)
+
+
+def _vocabulary(path, *texts):
+  config = vocabularies.VocabularyConfig(size=16, num_threads=1)
+  vocabularies.train(config, texts, path)
+  return str(path)
+
+
+def test_the_vocabulary_may_lie_elsewhere(folder, tmp_path):
+  texts = ('one sentence', 'and another')
+  given = _vocabulary(tmp_path / 'mt5.model', *texts)
+  config = metricx.MetricX(directory=str(folder), vocabulary_file=given)
+  assert config.check().startswith('MetricX-24')
+  # One beside the weights is theirs.
+  _vocabulary(folder / 'spiece.model', *texts)
+  config.check()
+  _vocabulary(folder / 'spiece.model', 'ein Satz', 'noch einer')
+  with pytest.raises(ValueError, match=r'mt5\.model is another vocabulary'):
+    config.check()
 
 
 def test_a_vocabulary_without_the_piece_is_refused(folder):

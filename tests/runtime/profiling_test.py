@@ -10,6 +10,7 @@ from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import profiling
 from rest_jax.training import journal, trainer
+from tests.models import tiny
 from tests.sampling import sampler_test
 from tests.training import toy
 
@@ -38,7 +39,7 @@ def train(directory):
     loss=bc.BC(),
     batches=config.batches(**toy.arguments(toy.make_tokens())),
     mesh_config=MESH,
-    params=policy.init(jax.random.key(0)),
+    params=tiny.init(policy),
     directory=directory,
     evaluate_fn=lambda params, step: {'objective': float(step)},
   )

@@ -33,7 +33,7 @@ def _policy(vocab_size=12, **sizes):
 
 def _params(policy, seed=0):
   # Larger than at initialisation, so that beams differ.
-  return tiny.lively(policy.init(jax.random.key(seed)))
+  return tiny.lively(tiny.init(policy, seed))
 
 
 def _sources(vocab_size, num=5, seed=0):
@@ -66,7 +66,7 @@ class _Model:
   """log pi(. | y_<t, x) by teacher forcing, for a search on the host."""
 
   def __init__(self, policy, params, source):
-    self._logits = jax.jit(policy.logits)
+    self._logits = tiny.jitted(policy, 'logits')
     self._params = params
     self._source = np.zeros((1, 8), np.int32)
     self._source[0, : len(source)] = source

@@ -11,6 +11,7 @@ import pytest
 from rest_jax.models import attention, network
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode
+from tests.models import tiny
 
 
 def _tiny_policy(**sizes):
@@ -66,7 +67,7 @@ def policy():
 
 @pytest.fixture(scope='module')
 def params(policy):
-  return jax.jit(policy.init)(jax.random.key(0))
+  return tiny.init(policy)
 
 
 _SOURCES = np.random.default_rng(0).integers(3, 48, (3, 6))
@@ -203,7 +204,7 @@ class TestDecode:
   def test_embeddings_may_be_turned_before(self, policy, params):
     assert decode.turned_embeddings(policy, params) is None
     tied = _tiny_policy(logits_via_embedding=True)
-    params = tied.init(jax.random.key(0))
+    params = tiny.init(tied)
     program, inputs = _program(tied, 12), _inputs(_SOURCES, 4)
     expected = _decode(program, params, inputs)
     turned = decode.turned_embeddings(tied, params)
@@ -218,7 +219,7 @@ class TestDecode:
     policy = _tiny_policy(vocab_size=2**16 + 8)
     # Only the last id is left to draw.
     program = _program(policy, 2, forbidden=tuple(range(2**16 + 7)))
-    params = jax.jit(policy.init)(jax.random.key(0))
+    params = tiny.init(policy)
     outputs = _decode(program, params, _inputs(_SOURCES[:1], 1))
     assert outputs.tokens.tolist() == [[[2**16 + 7, 2**16 + 7]]]
 

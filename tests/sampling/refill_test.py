@@ -19,7 +19,7 @@ _NUM_SAMPLES = 3
 def _policy(**sizes):
   sizes = {'num_encoder_layers': 1, 'num_decoder_layers': 1} | sizes
   policy = policy_lib.Policy(tiny.config(**sizes))
-  return policy, tiny.lively(policy.init(jax.random.key(0)))
+  return policy, tiny.lively(tiny.init(policy))
 
 
 def _program(policy, length, **settings):

@@ -18,6 +18,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import categorical, decode
 from rest_jax.sampling import sampler as sampler_lib
+from tests.models import tiny
 from tests.parallel import spawn
 
 _NUM_SOURCES = 23
@@ -72,7 +73,7 @@ def _sources():
 
 @functools.cache
 def _params():
-  return jax.jit(_POLICY.init)(jax.random.key(0))
+  return tiny.init(_POLICY)
 
 
 def _sample(sampler, ids=None, *, params=None, seed=5, grow_step=1, **settings):
@@ -253,7 +254,7 @@ def _teacher_forced(block, params=None):
   targets = np.zeros((len(rows), 24), np.int32)
   for row, tokens in enumerate(rows):
     targets[row, : len(tokens)] = tokens
-  log_probs = jax.jit(_POLICY.log_probs)(
+  log_probs = tiny.jitted(_POLICY, 'log_probs')(
     _params() if params is None else params,
     {
       'encoder_input_tokens': jnp.asarray(sources.pad(block.source_ids, 16)),
@@ -276,7 +277,7 @@ def _distance_to_boundary(source, sample, tokens, others):
     t for t, (a, b) in enumerate(zip(one, other, strict=False)) if a != b
   )
   prefix = np.append(one[:step], 1)[None].astype(np.int32)
-  logits = _POLICY.logits(
+  logits = tiny.jitted(_POLICY, 'logits')(
     _params(),
     {
       'encoder_input_tokens': jnp.asarray(_sources()[source])[None],
@@ -350,7 +351,7 @@ class TestSamples:
     then = counts.argmax()
     second = np.array([tokens[1] for tokens in drawn if tokens[0] == then])
     logits = np.asarray(
-      jax.jit(_POLICY.logits)(
+      tiny.jitted(_POLICY, 'logits')(
         _params(),
         {
           'encoder_input_tokens': jnp.asarray(_sources().pad([4], 16)),

@@ -62,7 +62,7 @@ def test_rows_are_the_distinct_prefixes(size):
 def test_shared_rows_give_each_hypothesis_its_logits():
   """Against a row for each, with caches that differ among the sources."""
   policy = policy_lib.Policy(tiny.config())
-  params = tiny.lively(policy.init(jax.random.key(0)))
+  params = tiny.lively(tiny.init(policy))
 
   def apply(method, *arguments):
     return policy.module.apply({'params': params}, *arguments, method=method)
@@ -116,7 +116,7 @@ def test_steps_compute_no_more_rows_than_needed(monkeypatch):
     active=jnp.ones((2, 4), bool),
   )
   outputs = jax.jit(program.decode)(
-    policy.init(jax.random.key(0)),
+    tiny.init(policy),
     categorical.base_key(0, 0),
     jnp.float32(1),
     inputs,

@@ -1,6 +1,5 @@
 """The loop under rewards that no stage trains, without any ratings."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -32,6 +31,7 @@ COLUMNS = {
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('given')
+  finished = smoke.finished(tmp_path_factory.getbasetemp())
   (folder / 'reward.gin').write_text(GIN)
   settings = smoke.settings(
     'Task.ratings=None',
@@ -39,11 +39,12 @@ def run(tmp_path_factory):
     'NUM_IMPROVE_STEPS=1',
     # All of them have the best chrF: no threshold lies between them.
     'ImproveConfig.include_references=False',
+    "EvaluateConfig.splits=('validation',)",
+    f'DATA_DIR={finished.folder("data")}',
+    f'BC_DIR={finished.folder("bc")}',
     gin_files=(str(folder / 'reward.gin'),),
   )
   run = run_lib.Run(settings, folder / 'run')
-  run.make('data')
-  run.make('bc')
   run.make('grow_1')
   run.make('improve_1_1')
   run.evaluate()
@@ -140,12 +141,7 @@ def test_a_finished_grow_is_used_again(run):
 def test_references_that_are_missing_stop_before_sampling(
   run, tmp_path, monkeypatch
 ):
-  settings = dataclasses.replace(
-    run.experiment,
-    data_dir=str(run.folder('data')),
-    bc_dir=str(run.folder('bc')),
-  )
-  again = run_lib.Run(settings, tmp_path)
+  again = run_lib.Run(run.experiment, tmp_path)
   # Its guards learn from D before D loses its references.
   assert again.reward_model.needs_references
   pairs = run.data.pairs('train')

@@ -13,6 +13,7 @@ from rest_jax.losses import bc, dpo, reward_weighted_bc
 from rest_jax.stages import improve_rows
 from rest_jax.training import step as step_lib
 from tests.losses import table
+from tests.models import tiny
 from tests.training import toy
 
 
@@ -321,9 +322,7 @@ def test_no_pair_at_all_is_an_error(store):
 
 def train(batch, row_filter):
   policy, optimizer = toy.make_policy(), optax.sgd(0.1)
-  state = step_lib.init_state(
-    policy.init(jax.random.key(0)), bc.BC(), optimizer, {}
-  )
+  state = step_lib.init_state(tiny.init(policy), bc.BC(), optimizer, {})
   step = step_lib.make_train_step(
     model=policy, loss=bc.BC(), optimizer=optimizer, row_filter=row_filter
   )

@@ -351,7 +351,8 @@ def test_a_flaw_beside_the_trained_part_is_fitted_against(plain, tmp_path):
     ),
     tmp_path,
   )
-  flawed.rest()
+  for stage in ('grow_1', 'improve_1_1', 'refresh_1', 'grow_2'):
+    flawed.make(stage)
   folder = flawed.folder('refresh_1')
   _, rewards = _rescored(flawed, 'flawed')
   np.testing.assert_allclose(

@@ -59,11 +59,14 @@ def test_it_fits_what_it_is_trained_on(run, tmp_path, init, choose_by):
     'VALUE_EVALUATE_EVERY=30',
     f'ValueStage.init={init}',
     f'ValueStage.choose_by={choose_by}',
+    *['ValueStage.max_measured_rows=100'] * (choose_by == 'heldout'),
   )
   folder = variant.make('value_1')
   manifest = folder_lib.read_manifest(folder)
   train, heldout = (manifest['agreement'][s] for s in ('train', 'heldout'))
   assert train['rows'] > heldout['rows'] > 0
+  # Whole batches until there are as many as are to be measured.
+  assert (100 <= train['rows'] < 200) == (choose_by == 'heldout')
   _, rewards = sample_store.SampleStore.open(run.folder('grow_1')).rewards(
     run.reward_model.name
   )

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from rest_jax.training import optimizers
+from tests.models import tiny
 from tests.training import toy
 
 
@@ -161,7 +162,7 @@ def test_a_scalar_neither_counts_in_the_clip_nor_is_clipped():
 
 
 def test_matrices_of_a_network_by_name():
-  params = toy.make_policy().init(jax.random.key(0))
+  params = tiny.init(toy.make_policy())
   found = optimizers.is_matrix(params)
   vectors = {
     jax.tree_util.keystr(path[-1:], simple=True)

@@ -16,6 +16,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import interruption
 from rest_jax.training import checkpoints, digests, journal, optimizers, trainer
 from rest_jax.training import step as step_lib
+from tests.models import tiny
 from tests.training import toy
 
 MESH = mesh_lib.MeshConfig()
@@ -35,7 +36,7 @@ def train(directory, config=None, *, evaluate_fn=None, loss=None, policy=None):
     loss=loss or bc.BC(),
     batches=config.batches(**toy.arguments(TOKENS)),
     mesh_config=MESH,
-    params=policy.init(jax.random.key(0)),
+    params=tiny.init(policy),
     directory=directory,
     evaluate_fn=evaluate_fn or objectives({}),
   )
@@ -81,11 +82,11 @@ def test_learns_to_copy(tmp_path):
 def test_nll_evaluation_is_the_mean_over_tokens():
   config = toy.make_config(tokens_per_batch=8 * 16)
   policy = toy.make_policy()
-  params = policy.init(jax.random.key(1))
+  params = tiny.init(policy, 1)
   batches = config.batches(**toy.arguments(TOKENS))
   metrics = trainer.nll_evaluation(policy, batches, MESH)(params, 0)
   batch = toy.arguments(TOKENS)['load'](np.arange(40), 8, 8)
-  log_probs = policy.sequence_log_probs(params, batch)
+  log_probs = tiny.jitted(policy, 'sequence_log_probs')(params, batch)
   expected = -float(log_probs.sum()) / (40 * toy.LENGTH)
   assert metrics['nll'] == pytest.approx(expected, rel=1e-5)
   assert metrics['objective'] == -metrics['nll']
@@ -194,7 +195,7 @@ def test_a_loss_with_auxiliary_state_resumes_too(tmp_path):
       loss=toy.EverythingLoss(),
       batches=config.batches(**{**arguments, 'load': load_pairs}),
       mesh_config=MESH,
-      params=policy.init(jax.random.key(0)),
+      params=tiny.init(policy),
       directory=directory,
       evaluate_fn=objectives({}, cut_at),
     )
@@ -223,7 +224,7 @@ def test_ties_do_not_lose_the_best(tmp_path):
   result = train(tmp_path, evaluate_fn=objectives({4: 1.0, 8: 1.0, 12: 1.0}))
   policy = toy.make_policy()
   params = checkpoints.load_params(
-    tmp_path, result.summary['best_step'], policy.init(jax.random.key(0))
+    tmp_path, result.summary['best_step'], tiny.init(policy)
   )
   assert digests.digest(params) == trained_digest(result)
 
@@ -242,9 +243,7 @@ def test_what_training_starts_from_can_be_the_best(tmp_path):
   policy = toy.make_policy()
   result = train(tmp_path, config, evaluate_fn=objectives({0: 99.0}))
   assert result.summary['best_step'] == 0
-  assert trained_digest(result) == digests.digest(
-    policy.init(jax.random.key(0))
-  )
+  assert trained_digest(result) == digests.digest(tiny.init(policy))
 
 
 def test_an_objective_that_is_not_finite_saves_nothing(tmp_path):
@@ -287,7 +286,7 @@ def _train_on(directory, tokens, **settings):
     loss=BadAt(),
     batches=config.batches(**toy.arguments(tokens)),
     mesh_config=MESH,
-    params=policy.init(jax.random.key(0)),
+    params=tiny.init(policy),
     directory=directory,
     evaluate_fn=objectives({}),
   )
@@ -333,7 +332,7 @@ def test_a_bad_step_leaves_everything_but_the_count_of_steps():
   batches = toy.make_config().batches(**toy.arguments(tokens))
   optimizer = optimizers.OptimizerConfig(learning_rate=1e-2).direction()
   state = step_lib.init_state(
-    policy.init(jax.random.key(0)), loss=BadAt(), given={}, optimizer=optimizer
+    tiny.init(policy), loss=BadAt(), given={}, optimizer=optimizer
   )
   take = jax.jit(
     step_lib.make_train_step(
@@ -358,7 +357,7 @@ def test_a_bad_step_leaves_everything_but_the_count_of_steps():
 def test_damaged_parameters_are_noticed(tmp_path):
   train(tmp_path)
   policy = toy.make_policy()
-  like = policy.init(jax.random.key(0))
+  like = tiny.init(policy)
   store = checkpoints.Checkpoints(tmp_path)
   state_params = store.restore_params(12, like)
   store.close()
@@ -476,7 +475,7 @@ def test_no_line_of_metrics_is_written_twice(tmp_path, monkeypatch):
 
 def test_a_missing_checkpoint_is_named(tmp_path):
   train(tmp_path)
-  like = toy.make_policy().init(jax.random.key(0))
+  like = tiny.init(toy.make_policy())
   with pytest.raises(FileNotFoundError, match='step 7'):
     checkpoints.load_params(tmp_path, 7, like)
   with pytest.raises(FileNotFoundError, match='no checkpoint'):
@@ -545,7 +544,7 @@ def test_a_state_that_holds_models_of_the_loss_is_read_without_them(
 ):
   # As the version before saved it.
   policy, loss = toy.make_policy(), gold.GoldS(lag=2)
-  params, bc_params = (policy.init(jax.random.key(seed)) for seed in (0, 1))
+  params, bc_params = (tiny.init(policy, seed) for seed in (0, 1))
   state = step_lib.init_state(
     params, loss, optimizers.OptimizerConfig().direction(), {'bc': bc_params}
   )
