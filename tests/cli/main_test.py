@@ -76,7 +76,7 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-      monkeypatch.setattr('rest_jax.run.Run.make_mode', pytest.fail)
+      monkeypatch.setattr('rest_jax.experiment_run.Run.make_mode', pytest.fail)
       given = {'run_mode': 'bc', 'gin_file': [smoke.GIN_FILE]}
       assert _run(settings, model_dir=str(tmp_path / 'run'), **given) == 1
       refusal = capsys.readouterr().err

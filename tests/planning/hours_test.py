@@ -2,7 +2,7 @@
 
 import pytest
 
-from rest_jax import run as run_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax.planning import chips, counts, hours, measured, plan
 from rest_jax.sampling import sampler
 from tests import smoke
