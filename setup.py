@@ -117,7 +117,7 @@ setuptools.setup(
       'pyproject.toml',
       'setup.py',
     ],
-    'rest_jax.report': ['web/*'],
+    'rest_jax.report.render': ['web/*'],
     'rest_jax.rating': ['static/*', 'templates/*'],
   },
   install_requires=_INSTALL_REQUIRES,

@@ -16,7 +16,8 @@ from rest_jax.cli import checks, modes, own_run
 from rest_jax.cli import main as main_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.own_data import facts
-from rest_jax.report import result_tables, summary
+from rest_jax.report import summary
+from rest_jax.report.render import result_tables
 from rest_jax.runtime import terminal
 from rest_jax.storage import files, lock
 

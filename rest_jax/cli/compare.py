@@ -16,15 +16,10 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, verification
 from rest_jax.evaluation import costs
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import (
-  cost_table,
-  figures,
-  index_page,
-  pool,
-  result_tables,
-  summary,
-)
-from rest_jax.report import run_costs as costs_stage
+from rest_jax.report import index_page, summary
+from rest_jax.report.gather import pool
+from rest_jax.report.gather import run_costs as costs_stage
+from rest_jax.report.render import cost_table, figures, result_tables
 from rest_jax.runtime import terminal
 from rest_jax.storage import inventory, lock
 

@@ -25,7 +25,7 @@ from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
 from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
-from rest_jax.report import model_card
+from rest_jax.report.render import model_card
 from rest_jax.runtime import terminal
 from rest_jax.stages import folder, imported, policies, vocabulary_record
 from rest_jax.storage import files

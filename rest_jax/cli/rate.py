@@ -12,7 +12,9 @@ from rest_jax.data import sample_store
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import export, order, scores
 from rest_jax.rating import store as store_lib
-from rest_jax.report import rating_table, summary
+from rest_jax.report import summary
+from rest_jax.report.gather import evaluations
+from rest_jax.report.render import rating_table
 from rest_jax.runtime import terminal
 from rest_jax.stages import base
 from rest_jax.stages import evaluate as evaluate_stage
@@ -35,13 +37,13 @@ def run(run: rest.Layout) -> None:
   config = run.experiment.rating
   app = _app()
   made = items(run)
-  store = store_lib.Store(summary.ratings_file(run))
+  store = store_lib.Store(evaluations.ratings_file(run))
   try:
     app.serve(store, config, store.add(made))
     ratings = store.ratings(config.kind)
   finally:
     store.close()
-  path = summary.ratings_file(run).with_name(export.FILE)
+  path = evaluations.ratings_file(run).with_name(export.FILE)
   export.write(path, ratings, config.kind)
   terminal.show(
     rating_table.render(
@@ -79,7 +81,7 @@ def items(run: rest.Layout) -> list[store_lib.Item]:
   chosen = order.chosen(shared, config.num_items, config.seed)
   pairs = run.data.pairs(config.split)
   first, second = (_outputs(run, store, chosen) for store in stores)
-  names = [summary.policy_name(run, step) for step in steps]
+  names = [evaluations.policy_name(run, step) for step in steps]
   return [
     store_lib.Item(
       split=config.split,

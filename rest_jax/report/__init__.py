@@ -1,1 +1,1 @@
-"""Figures of a finished run."""
+"""Reports of finished runs: gathered from their folders, then rendered."""

@@ -12,7 +12,7 @@ import numpy as np
 from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import metrics, paired_text
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import html, side_by_side
+from rest_jax.report.render import html, side_by_side
 from rest_jax.rewards import normalize
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib

@@ -7,18 +7,16 @@ import platform
 from rest_jax import rest
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import (
+from rest_jax.report import table
+from rest_jax.report.gather import finished_stages, grow_rewards, policy_samples
+from rest_jax.report.gather import samples as samples_lib
+from rest_jax.report.render import (
   drawing,
   evidence,
   exhibits,
-  gather_rewards,
-  gather_samples,
-  gather_stages,
   html,
   reward_figures,
-  table,
 )
-from rest_jax.report import samples as samples_lib
 from rest_jax.stages import base, train_reward
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import grow as grow_stage
@@ -53,15 +51,15 @@ def write(
     title=f'{results.task}, {run.model_dir.resolve().name}',
     facts=_facts(run),
     results=results,
-    stage_warnings=gather_stages.warnings(stages),
+    stage_warnings=finished_stages.warnings(stages),
     grown=_grown(run, directory),
-    kept=gather_stages.kept(run.model_dir),
+    kept=finished_stages.kept(run.model_dir),
     trust=_trust(run, judged, names),
     trust_tables=_trust_tables(run, judged),
     training=_training(names),
     samples=_samples(run, evaluations),
-    times=gather_stages.times(stages, is_brief=True),
-    costs=gather_stages.times(stages),
+    times=finished_stages.times(stages, is_brief=True),
+    costs=finished_stages.times(stages),
     commands=_commands(run),
     versions=_versions(),
     listings=_listings(run.model_dir),
@@ -157,10 +155,10 @@ def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
       continue
     g, grow = stage.grow_step, stage.folder
     improved = _improved(run, g)
-    distribution = gather_rewards.distribution(
+    distribution = grow_rewards.distribution(
       grow,
       name,
-      gather_rewards.thresholds(config.filter, improved, g),
+      grow_rewards.thresholds(config.filter, improved, g),
       config,
     )
     figure = reward_figures.reward_histogram(
@@ -168,14 +166,14 @@ def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
     )
     drawing.save(figure, directory / f'rewards_grow_{g}.png')
     what = f'The {distribution.count:,} rows that may be trained on.'
-    if not gather_rewards.is_global(config.filter):
+    if not grow_rewards.is_global(config.filter):
       what += (
         f' The {config.filter.kind} filter has a threshold for each source, so '
         'none is drawn here.'
       )
     found.append(evidence.of_grow(g, distribution, what))
     if improved:
-      kept, what = gather_rewards.kept(
+      kept, what = grow_rewards.kept(
         config,
         grow_step=g,
         directory=grow,
@@ -230,11 +228,11 @@ def _trust_tables(
   run: rest.Layout, judged: dict[str, evidence.Judged]
 ) -> list[table.Cells]:
   found = [
-    gather_stages.agreement(stage.folder)
+    finished_stages.agreement(stage.folder)
     for stage in run.of_kind(train_reward.TrainReward)
   ]
   found += [
-    gather_stages.agreement(
+    finished_stages.agreement(
       stage.reward_folder, f'the reward refreshed after Grow {stage.grow_step}'
     )
     for stage in run.of_kind(refresh_stage.Refresh)
@@ -246,7 +244,7 @@ def _trust_tables(
 
 def finished(
   run: rest.Layout, names: dict[base.PolicyStage, str]
-) -> gather_stages.Stages:
+) -> finished_stages.Stages:
   """Returns the finished stages of the run, in the order they are made."""
 
   def title(stage: base.Stage) -> str:
@@ -258,7 +256,7 @@ def finished(
 
 
 def _training(names: dict[base.PolicyStage, str]) -> list[exhibits.Exhibit]:
-  curves = gather_stages.curves(
+  curves = finished_stages.curves(
     [(name, step.policy_folder) for step, name in names.items()]
   )
   return [evidence.of_training(curves)] if curves else []
@@ -270,7 +268,7 @@ def _samples(
   if not evaluations:
     return None
   split = run.experiment.evaluate.splits[0]
-  return gather_samples.browsed(
+  return policy_samples.browsed(
     evaluations,
     split=split,
     reward_name=run.experiment.reward.name,

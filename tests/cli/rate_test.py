@@ -13,7 +13,7 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import app as app_lib
 from rest_jax.rating import export
 from rest_jax.rating import store as store_lib
-from rest_jax.report import pool, summary
+from rest_jax.report.gather import evaluations, pool
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
 from rest_jax.storage import files
@@ -89,7 +89,7 @@ def give_weights(run, step, digest):
 
 def answer(run, items, scores):
   """Two raters rate items; the second a point less where there is room."""
-  store = store_lib.Store(summary.ratings_file(run))
+  store = store_lib.Store(evaluations.ratings_file(run))
   for number, (first, second) in zip(store.add(items), scores, strict=True):
     store.rate('Anna', number, 'scores', first, second)
     store.rate('Bo', number, 'scores', max(first - 1, 0), second)
@@ -211,7 +211,7 @@ def test_a_reward_model_learns_from_the_export(run, tmp_path):
   items = rate.items(rating_run(copy, 'RatingConfig.num_items=30'))
   answer(copy, items, [(n % 3, 4 + n % 3) for n in range(30)])
   exported = tmp_path / 'ratings.tsv'
-  people = summary.read_people(copy)
+  people = evaluations.read_people(copy)
   export.write(exported, people.ratings, people.kind)
   learning = run_lib.Run(
     smoke.settings(

@@ -10,7 +10,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.filters import fixed, per_source
-from rest_jax.report import gather_rewards, gather_stages
+from rest_jax.report.gather import finished_stages, grow_rewards
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
 from rest_jax.storage import files
@@ -57,7 +57,7 @@ def test_warnings_come_from_the_manifests_in_the_order_of_stages(tmp_path):
     stage.finish({})
   folder_lib.begin(tmp_path / 'c', {}).warn('of a stage that is not finished')
   stages = [(f'stage {name}', tmp_path / name) for name in 'abc']
-  assert gather_stages.warnings(stages) == [
+  assert finished_stages.warnings(stages) == [
     'stage a: first',
     'stage b: second',
   ]
@@ -115,7 +115,7 @@ class TestRewards:
     directory = run.folder('grow_1')
     store = sample_store.SampleStore.open(directory)
     rewards = store.rewards('learned')[1]
-    found = gather_rewards.distribution(directory, 'learned', [0.5])
+    found = grow_rewards.distribution(directory, 'learned', [0.5])
     assert found.count == len(store) == len(rewards)
     assert found.above == {0.5: int((rewards > np.float32(0.5)).sum())}
     assert found.mean == pytest.approx(rewards.mean(dtype='float64'))
@@ -127,21 +127,21 @@ class TestRewards:
       for folder in steps.values()
     ]
     row_filter = run.experiment.improve.filter
-    assert gather_rewards.thresholds(row_filter, steps) == sorted(made)
-    assert gather_rewards.thresholds(row_filter, {}) == []
+    assert grow_rewards.thresholds(row_filter, steps) == sorted(made)
+    assert grow_rewards.thresholds(row_filter, {}) == []
     given = fixed.Fixed(values=(0.25, 0.75))
-    assert gather_rewards.thresholds(given, {}) == [0.25, 0.75]
+    assert grow_rewards.thresholds(given, {}) == [0.25, 0.75]
     by_source = per_source.Percentile(values=(50.0,))
-    assert gather_rewards.thresholds(by_source, {}) == []
-    assert gather_rewards.is_global(given)
-    assert gather_rewards.is_global(row_filter)
-    assert not gather_rewards.is_global(by_source)
+    assert grow_rewards.thresholds(by_source, {}) == []
+    assert grow_rewards.is_global(given)
+    assert grow_rewards.is_global(row_filter)
+    assert not grow_rewards.is_global(by_source)
     assert 'a threshold for each source' not in read(run).text
 
   def kept(self, run, grow_step=1):
     steps = {i: run.folder(f'improve_{grow_step}_{i}') for i in (1, 2)}
     config = run.experiment.improve
-    found, what = gather_rewards.kept(
+    found, what = grow_rewards.kept(
       config,
       directory=run.folder(f'grow_{grow_step}'),
       reward_name='learned',
@@ -162,7 +162,7 @@ class TestRewards:
 
   def test_some_shards_stand_for_all(self, run, monkeypatch):
     whole, _, _ = self.kept(run)
-    monkeypatch.setattr(gather_rewards, '_MAX_FILTERED_ROWS', 700)
+    monkeypatch.setattr(grow_rewards, '_MAX_FILTERED_ROWS', 700)
     some, what, _ = self.kept(run)
     shards = folder_lib.read_manifest(run.folder('grow_1'))['shards']
     assert len(shards) == 4 and '2 of 4 shards' in what
@@ -212,18 +212,18 @@ class TestStages:
         manifest['spent_seconds'] = spent
       (folder / 'manifest.json').write_text(json.dumps(manifest))
       stages.append((name, folder))
-    cells = gather_stages.times(stages[:3], is_brief=True)
+    cells = finished_stages.times(stages[:3], is_brief=True)
     assert cells.rows == (
       ('bc', '25.0', '33.3 %', '1.0', '20.0', '0.5', '3.5'),
       ('evaluate (2)', '50.0', '66.7 %', '4.0', '10.0', '0.0', '36.0'),
       ('together', '75.0', '100.0 %', '5.0', '30.0', '0.5', '39.5'),
     )
-    rows = gather_stages.times(stages).rows
+    rows = finished_stages.times(stages).rows
     assert rows[3][1:-1] == ('25.0', '25.0 %', '-', '-', '-', '-')
-    assert gather_stages.times([]) is None
+    assert finished_stages.times([]) is None
 
   def test_what_filters_kept(self, run):
-    cells = gather_stages.kept(run.model_dir)
+    cells = finished_stages.kept(run.model_dir)
     made = folder_lib.read_manifest(run.folder('improve_1_2'))['kept']
     row = dict(zip(cells.header, cells.rows[1], strict=True))
     assert row['policy'] == 'ReST G1 I2'
@@ -247,7 +247,7 @@ class TestStages:
       folder = tmp_path / 'variants' / 'bc' / f'improve_1_{i}'
       folder.mkdir(parents=True)
       (folder / 'manifest.json').write_text(json.dumps({'kept': kept}))
-    rows = gather_stages.kept(tmp_path).rows
+    rows = finished_stages.kept(tmp_path).rows
     assert [row[0] for row in rows] == [
       'ReST G1 I1', 'ReST G1 I2', 'ReST G1 I10',
     ]  # fmt: skip

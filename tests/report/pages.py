@@ -2,8 +2,8 @@
 
 from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import html
-from rest_jax.report import samples as samples_lib
+from rest_jax.report.gather import samples as samples_lib
+from rest_jax.report.render import html
 
 HOSTILE = (
   '</script><script>document.title="taken"</script>'

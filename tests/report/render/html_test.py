@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from rest_jax.evaluation import metrics
-from rest_jax.report import distributions, evidence, html, table
+from rest_jax.report import table
+from rest_jax.report.gather import distributions
+from rest_jax.report.render import evidence, html
 from tests.report import page_reader, pages
 
 
@@ -272,6 +274,6 @@ def test_the_package_ships_what_a_page_is_made_of(tmp_path, request):
     check=True,
     capture_output=True,
   )  # fmt: skip
-  built = tmp_path / 'lib' / 'rest_jax' / 'report' / 'web'
-  ours = root / 'rest_jax' / 'report' / 'web'
+  built = tmp_path / 'lib' / 'rest_jax' / 'report' / 'render' / 'web'
+  ours = root / 'rest_jax' / 'report' / 'render' / 'web'
   assert {p.name for p in built.iterdir()} == {p.name for p in ours.iterdir()}

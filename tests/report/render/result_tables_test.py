@@ -6,7 +6,8 @@ import pytest
 
 from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import result_tables, table
+from rest_jax.report import table
+from rest_jax.report.render import result_tables
 
 
 def make_variant(grow, improve, **fields):

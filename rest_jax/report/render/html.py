@@ -20,14 +20,14 @@ import markupsafe
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import (
+from rest_jax.report import table
+from rest_jax.report.gather import samples as samples_lib
+from rest_jax.report.render import (
   drawing,
   exhibits,
   result_tables,
   side_by_side,
-  table,
 )
-from rest_jax.report import samples as samples_lib
 from rest_jax.runtime import visible
 from rest_jax.storage import files
 

@@ -7,7 +7,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import drawing, figures, judge_figures, table
+from rest_jax.report import table
+from rest_jax.report.render import drawing, figures, judge_figures
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib

@@ -9,7 +9,7 @@ import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import drawing
+from rest_jax.report.render import drawing
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rest_jax.report import distributions, drawing, reward_figures
+from rest_jax.report.gather import distributions
+from rest_jax.report.render import drawing, reward_figures
 
 
 def make_distribution(rewards, thresholds=(), num_bins=10):

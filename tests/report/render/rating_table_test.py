@@ -1,7 +1,7 @@
 """Tests of people's ratings as a table."""
 
 from rest_jax.rating import agreement, scores
-from rest_jax.report import rating_table
+from rest_jax.report.render import rating_table
 from tests.rating import made
 
 

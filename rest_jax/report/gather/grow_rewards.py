@@ -12,7 +12,7 @@ import numpy as np
 from rest_jax.data import pair_store, sample_rewards, sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
-from rest_jax.report import distributions
+from rest_jax.report.gather import distributions
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
 

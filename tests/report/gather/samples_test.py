@@ -1,6 +1,6 @@
 """What is shown of samples: best first, equal ones once, nothing too long."""
 
-from rest_jax.report import samples
+from rest_jax.report.gather import samples
 from tests.report import pages
 
 

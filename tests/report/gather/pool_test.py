@@ -5,7 +5,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import pool
+from rest_jax.report.gather import pool
 
 
 def _variant(reward, **changes):

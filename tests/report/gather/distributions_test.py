@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rest_jax.report import distributions
+from rest_jax.report.gather import distributions
 
 
 def chunked(rewards, *cuts):

@@ -1,7 +1,7 @@
 """Tests of the table of costs."""
 
 from rest_jax.evaluation import costs
-from rest_jax.report import cost_table
+from rest_jax.report.render import cost_table
 
 
 def test_each_policy_has_what_online_learning_spent_below_it():

@@ -7,7 +7,7 @@ import numpy as np
 
 from rest_jax.data import pair_store as pair_store_lib
 from rest_jax.data import sample_store, vocabularies
-from rest_jax.report import samples as samples_lib
+from rest_jax.report.gather import samples as samples_lib
 from rest_jax.stages import evaluate as evaluate_stage
 
 # What a page holds, so that it opens at once.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rest_jax.evaluation import policy_names
-from rest_jax.report import distributions, drawing
+from rest_jax.report.gather import distributions
+from rest_jax.report.render import drawing
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib

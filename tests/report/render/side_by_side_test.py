@@ -3,7 +3,7 @@
 import pytest
 
 from rest_jax.evaluation import metrics
-from rest_jax.report import html, side_by_side
+from rest_jax.report.render import html, side_by_side
 from tests.report import page_reader, pages
 
 

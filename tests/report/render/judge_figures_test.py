@@ -5,7 +5,7 @@ import pytest
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import evidence, judge_figures
+from rest_jax.report.render import evidence, judge_figures
 from tests.report import pages
 
 

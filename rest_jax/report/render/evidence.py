@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rest_jax.evaluation import metrics, within_source
-from rest_jax.report import (
-  distributions,
+from rest_jax.report import table
+from rest_jax.report.gather import distributions
+from rest_jax.report.render import (
   exhibits,
   figures,
   judge_figures,
   reward_figures,
-  table,
 )
 from rest_jax.rewards import probe_results
 

@@ -12,7 +12,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
 from rest_jax.rating import scores as scores_lib
-from rest_jax.report import summary
+from rest_jax.report.gather import evaluations
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import outputs as outputs_stage
 
@@ -25,8 +25,8 @@ def variants(
   Args:
     runs: a finished run for each seed.
   """
-  gathered = [summary.gather(run) for run in runs]
-  people = [summary.read_people(run) for run in runs]
+  gathered = [evaluations.gather(run) for run in runs]
+  people = [evaluations.read_people(run) for run in runs]
   seeds = [run.experiment.seed for run in runs]
   names = {'reward': runs[0].reward_model.name, 'human': evaluate_stage.HUMAN}
   for split in runs[0].experiment.evaluate.splits:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from rest_jax.evaluation import shares
-from rest_jax.report import probe_table
+from rest_jax.report.render import probe_table
 from rest_jax.rewards import probe_results
 
 

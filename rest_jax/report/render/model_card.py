@@ -2,7 +2,7 @@
 
 from rest_jax.evaluation import results as results_lib
 from rest_jax.models import network
-from rest_jax.report import result_tables
+from rest_jax.report.render import result_tables
 
 _HEADER = """---
 library_name: transformers

@@ -11,7 +11,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, policy_names, shares
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import drawing, figures
+from rest_jax.report.render import drawing, figures
 from rest_jax.rewards import probe_results
 
 

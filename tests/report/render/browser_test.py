@@ -2,7 +2,7 @@
 
 import pytest
 
-from rest_jax.report import html
+from rest_jax.report.render import html
 from tests import chromium
 from tests.report import pages
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rest_jax.evaluation import metrics
-from rest_jax.report import drawing, exhibits, table
+from rest_jax.report import table
+from rest_jax.report.render import drawing, exhibits
 
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib

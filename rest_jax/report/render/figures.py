@@ -16,7 +16,7 @@ import numpy as np
 
 from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import results as results_lib
-from rest_jax.report import drawing
+from rest_jax.report.render import drawing
 from rest_jax.rewards import probe_results
 
 if TYPE_CHECKING:

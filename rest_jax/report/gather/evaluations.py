@@ -1,0 +1,226 @@
+"""What was measured of the policies of a run, from its finished evaluations."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from rest_jax import rest
+from rest_jax.evaluation import metrics, policy_names
+from rest_jax.evaluation import outputs as outputs_lib
+from rest_jax.evaluation import results as results_lib
+from rest_jax.rating import rating_config, scores
+from rest_jax.rating import store as rating_store
+from rest_jax.stages import base
+from rest_jax.stages import evaluate as evaluate_stage
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import grow as grow_stage
+from rest_jax.stages import outputs as outputs_stage
+
+_RATING = 'rating'
+
+
+def ratings_file(run: rest.Layout) -> pathlib.Path:
+  """Returns the path of what people answered on a run's rating page."""
+  return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
+
+
+def read_people(run: rest.Layout) -> scores.People:
+  """Returns a run's ratings by people, none if there is no such file."""
+  kind = run.experiment.rating.kind
+  path = ratings_file(run)
+  if not path.exists():
+    return scores.People(kind, ())
+  store = rating_store.Store(path)
+  try:
+    return scores.People(kind, store.ratings(kind))
+  finally:
+    store.close()
+
+
+def gather(
+  run: rest.Layout, people: scores.People | None = None
+) -> dict[str, list[results_lib.Variant]]:
+  """Returns a run's finished evaluations by split, in the policies' order.
+
+  Args:
+    run: the run.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  people = people or scores.People(rating_config.SCORES, ())
+  variants: dict[str, list[results_lib.Variant]] = {}
+  for split in run.experiment.evaluate.splits:
+    bc: dict[str, Any] = {}
+    variants[split] = [
+      _variant(run, evaluation, bc, people)
+      for step in run.reported()
+      for evaluation in [run.evaluation(step, split)]
+      if evaluation.is_finished
+    ]
+  return variants
+
+
+def _variant(
+  run: rest.Layout,
+  evaluation: evaluate_stage.Evaluate,
+  bc: dict[str, Any],
+  people: scores.People,
+) -> results_lib.Variant:
+  """One policy on one split; the first one seen is BC.
+
+  Args:
+    run: the run.
+    evaluation: a finished evaluation of it.
+    bc: what BC is compared by, which BC itself puts in.
+    people: ratings, which are `human` where the task has no judge.
+  """
+  experiment, step, split = run.experiment, evaluation.policy, evaluation.split
+  manifest = evaluation.manifest()
+  measured = manifest['measured']
+  made = folder_lib.read_manifest(step.policy_folder)
+  outputs = _outputs(step, evaluation.folder, measured, bc)
+  if outputs_stage.HUMAN not in measured and people.ratings:
+    rated = _rated(step, split, manifest['settings']['policy'], people, bc)
+    outputs[outputs_lib.SAMPLES] = dataclasses.replace(
+      outputs[outputs_lib.SAMPLES], **rated
+    )
+  samples = outputs[outputs_lib.SAMPLES]
+  searched = outputs[measured['text']]
+  decode = manifest['settings']['decode']
+  curve = measured['best_of_n']
+  kept, row_filter = made.get('kept'), None
+  if step.improve_step:
+    row_filter = results_lib.Filter(
+      kind=experiment.improve.filter.kind,
+      value=experiment.improve.filter.at(step.improve_step, step.grow_step),
+    )
+  return results_lib.Variant(
+    name=policy_name(run, step),
+    loss=_loss(run, step),
+    grow=step.grow_step,
+    improve=step.improve_step,
+    seed=experiment.seed,
+    filter=row_filter,
+    split=split,
+    control=step.control,
+    decode=results_lib.Decode(
+      temperature=decode['temperature'],
+      samples_per_source=decode['num_samples_per_source'],
+      text=measured['text'],
+    ),
+    outputs=outputs,
+    reward=samples.reward,
+    human=samples.human,
+    difference_to_bc=samples.difference_to_bc,
+    human_difference_to_bc=samples.human_difference_to_bc,
+    bleu=measured['bleu'],
+    bleu_signature=measured['bleu_signature'],
+    chrf=measured['chrf'],
+    chrf_signature=measured['chrf_signature'],
+    bleu_difference_to_bc=searched.bleu_difference_to_bc,
+    chrf_difference_to_bc=searched.chrf_difference_to_bc,
+    length_ratio=measured['length_ratio'],
+    distinct_samples=measured['distinct_samples'],
+    best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
+    best_of_n_stderr={int(n): entry['stderr'] for n, entry in curve.items()},
+    best_of_n_human={
+      int(n): entry['mean']
+      for n, entry in measured.get('best_of_n_human', {}).items()
+    },
+    diagnostics=_diagnostics(manifest.get('diagnostics')),
+    kept=(
+      results_lib.Kept(
+        samples=kept['samples'],
+        fraction=kept['fraction'],
+        sources_without_samples=kept['sources_without_samples'],
+      )
+      if kept
+      else None
+    ),
+    seconds=_seconds(run, step, made),
+  )
+
+
+def _diagnostics(
+  found: dict[str, Any] | None,
+) -> results_lib.Diagnostics | None:
+  if found is None:  # An evaluation from before they were measured.
+    return None
+  kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
+  return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
+
+
+def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
+  """What was measured by decode; BC's own scores are put into `bc`."""
+  scores = outputs_stage.read(directory)
+  if step.is_bc:
+    bc.update(scores)
+  found = {}
+  for decode, values in measured['outputs'].items():
+    fields = dict(values)
+    for name in ('reward', outputs_stage.HUMAN):
+      if name in fields:
+        fields[name] = metrics.Estimate(**fields[name])
+    if not step.is_bc and decode in bc:
+      fields |= outputs_lib.differences(scores[decode], bc[decode])
+    found[decode] = outputs_lib.Output(**fields)
+  return found
+
+
+def _rated(step, split, policy, people, bc) -> dict[str, Any]:
+  """What people said of a policy's samples, as fields of `Output`."""
+  if step.temperature() is not None:
+    return {}  # They rated samples at the temperature of the others.
+  if step.is_bc:
+    bc[_RATING] = policy
+  is_compared = not step.is_bc and _RATING in bc
+  return {
+    'human': people.mean(split, policy),
+    'human_difference_to_bc': people.difference(split, policy, bc[_RATING])
+    if is_compared
+    else None,
+  }
+
+
+def policy_name(run: rest.Layout, step: base.PolicyStage) -> str:
+  """Returns how results call a policy of a run."""
+  experiment = run.experiment
+  if step.is_bc:
+    return policy_names.of_step('bc', 0, 0)
+  # Those of several variants stand in one file.
+  loss = experiment.improve.loss.name
+  variant = '' if experiment.variant_name == loss else experiment.variant_name
+  if step.control:
+    beside = variant or ('' if loss == 'bc' else loss.upper())
+    return policy_names.of_control(step.control, beside)
+  return policy_names.of_step(
+    _loss(run, step), step.grow_step, step.improve_step, variant
+  )
+
+
+def _loss(run, step) -> str:
+  if step.is_bc or step.control:
+    return 'bc'
+  experiment = run.experiment
+  return (
+    experiment.online.name if step.is_online else (experiment.improve.loss.name)
+  )
+
+
+def _seconds(run, step, made) -> results_lib.Seconds:
+  improve = made['training']['seconds']
+  if step.is_online:
+    spent = made['cost']['seconds']
+    sample, score = spent['sample'], spent['score']
+    return results_lib.Seconds(
+      grow=sample, score=score, improve=improve - sample - score
+    )
+  if not step.grow_step:
+    return results_lib.Seconds(improve=improve)
+  [grown] = [
+    stage.manifest()['seconds']
+    for stage in run.of_kind(grow_stage.Grow)
+    if stage.grow_step == step.grow_step
+  ]
+  return results_lib.Seconds(
+    grow=grown['grow'], score=grown['score'], improve=improve
+  )

@@ -1,0 +1,1 @@
+"""Reports as text, figures and pages, from what was gathered."""
