@@ -142,6 +142,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
     found = [kind(results, split) for kind in kinds for split in splits]
     return [cells for cells in found if cells is not None]
 
+  diagnostics = tables(result_tables.diagnostics)
   text = _render(
     'page.html',
     page=page,
@@ -150,7 +151,8 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
       result_tables.gains, result_tables.across_seeds, result_tables.levels
     ),
     decodes=tables(result_tables.by_decode),
-    diagnostics=tables(result_tables.diagnostics),
+    diagnostics=diagnostics,
+    more_diagnostics=[*diagnostics[1:], *page.trust_tables],
     figures=exhibits.of_results(results),
     note=' '.join(result_tables.notes(results)),
     samples=None if page.samples is None else page.samples.content(),
