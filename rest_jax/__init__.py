@@ -46,6 +46,13 @@ if TYPE_CHECKING:
   )
   from rest_jax.losses.within_source import WithinSource as WithinSource
   from rest_jax.models.network_config import NetworkConfig as NetworkConfig
+  from rest_jax.models.parts import AttentionConfig as AttentionConfig
+  from rest_jax.models.parts import EmbeddingConfig as EmbeddingConfig
+  from rest_jax.models.parts import EncoderConfig as EncoderConfig
+  from rest_jax.models.parts import FeedForwardConfig as FeedForwardConfig
+  from rest_jax.models.parts import NormConfig as NormConfig
+  from rest_jax.models.parts import PositionConfig as PositionConfig
+  from rest_jax.models.parts import SpecialIds as SpecialIds
   from rest_jax.online.objective import ClippedObjective as ClippedObjective
   from rest_jax.online.ppo_config import PPOConfig as PPOConfig
   from rest_jax.parallel.mesh import MeshConfig as MeshConfig

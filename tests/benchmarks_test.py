@@ -59,7 +59,9 @@ def test_all_work_is_done_and_counted(script):
     [seconds] = line['rounds']
     [(unit, amount)] = work.items()
     rate = line[f'{unit}_per_second']
-    assert rate == pytest.approx(amount / seconds, rel=0.01, abs=0.1)
+    # Seconds are printed to 0.001, rates to 0.1.
+    rounding = 0.0005 + 0.05 * seconds / rate
+    assert amount / rate == pytest.approx(seconds, abs=1.01 * rounding)
 
 
 def test_memory_is_read_over_blocks_and_steps():

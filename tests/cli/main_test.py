@@ -363,7 +363,7 @@ def test_files_are_found_in_a_locale_without_utf8(tmp_path):
     [
       sys.executable, '-m', 'rest_jax.main', '--dry_run',
       '--gin_file=gin_configs/experiments/summarise_small.gin', *files,
-      f'--model_dir={folder / "run"}',
+      f'--model_dir={folder / "run"}', '--gin.VocabularyConfig.size=12',
     ],
     capture_output=True, check=False, cwd=_ROOT,
     env=os.environ
