@@ -1,8 +1,8 @@
 """Compares a checkpoint's numbers here with those of transformers.
 
-`python -m rest_jax.convert --check=FOLDER` reads the folder as an import would, and
-compares logits and greedy outputs with those in `io.npz`, which lies in the folder, or
-with transformers on random tokens where it is installed.
+`rest-jax convert --check=FOLDER` reads the folder as an import would, and compares
+logits and greedy outputs with those in `io.npz`, which lies in the folder, or with
+transformers on random tokens where it is installed.
 """
 
 from collections.abc import Mapping

@@ -94,6 +94,7 @@ class Filter(abc.ABC):
       Grow step.
     deduplicate: drop repeated (source, tokens) before thresholds are computed,
       and train on one of each only.
+    count_references: whether references take part in computing thresholds.
     max_per_source: maximum number of rows kept per source, in the order in
       which they were sampled, which does not depend on their reward; None for
       all. It keeps easy sources from dominating (ReST-EM, arXiv 2312.06585,
@@ -272,9 +273,15 @@ class Filter(abc.ABC):
       f'{p} %: {q:.3f}'
       for p, q in zip(points, np.percentile(rewards, points), strict=True)
     )
+    advantage = (
+      f' Or lower min_advantage, {self.min_advantage:g}.'
+      if self.min_advantage is not None
+      else ''
+    )
     return (
       f'the {self.kind} filter at {value} keeps none of {rewards.size} rows. '
-      f'Percentiles of their rewards: {spread}. {self._advice(rewards, counted)}'
+      f'Percentiles of their rewards: {spread}. '
+      f'{self._advice(rewards, counted)}{advantage}'
     )
 
   def _advice(self, rewards: np.ndarray, counted: np.ndarray) -> str:

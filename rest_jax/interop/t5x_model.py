@@ -192,5 +192,5 @@ def _check_loss(loss: losses_base.Loss, vocab_size: int) -> None:
 def _needs_more(loss: losses_base.Loss, reason: str) -> str:
   return (
     f'loss must look at a batch of rows alone, as BC and RewardWeightedBC do; '
-    f'{loss.name} {reason}. Run that Improve step with rest_jax.main.'
+    f'{loss.name} {reason}. Run that Improve step with rest-jax run.'
   )

@@ -1,6 +1,7 @@
 """The layers of encoder and decoder."""
 
 from collections.abc import Callable
+import operator
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -228,6 +229,18 @@ class DecoderLayer(Layer):
     def added(x, y):
       return residual(x + self.dropout(y, deterministic=deterministic))
 
+    return self._blocks(
+      x,
+      attend,
+      lambda y: self.encoder_decoder_attention(
+        y, encoded, cross_bias, deterministic=deterministic
+      ),
+      lambda y: self.mlp(y, deterministic=deterministic),
+      added,
+    )
+
+  def _blocks(self, x, attend, attend_to_source, mlp, added):
+    """All blocks in their order; merged attention has read the source already."""
     x = self._block(
       x,
       self.pre_self_attention_layer_norm,
@@ -235,22 +248,16 @@ class DecoderLayer(Layer):
       self.post_self_attention_layer_norm,
       added,
     )
-    if not is_merged:
+    if not self.stack.attention.is_merged:
       x = self._block(
         x,
         self.pre_cross_attention_layer_norm,
-        lambda y: self.encoder_decoder_attention(
-          y, encoded, cross_bias, deterministic=deterministic
-        ),
+        attend_to_source,
         self.post_cross_attention_layer_norm,
         added,
       )
     return self._block(
-      x,
-      self.pre_mlp_layer_norm,
-      lambda y: self.mlp(y, deterministic=deterministic),
-      self.post_mlp_layer_norm,
-      added,
+      x, self.pre_mlp_layer_norm, mlp, self.post_mlp_layer_norm, added
     )
 
   def step(
@@ -282,33 +289,15 @@ class DecoderLayer(Layer):
         )
       return y
 
-    def added(x, y):
-      return x + y
-
-    x = self._block(
+    x = self._blocks(
       x,
-      self.pre_self_attention_layer_norm,
       attend,
-      self.post_self_attention_layer_norm,
-      added,
-    )
-    if not is_merged:
-      x = self._block(
-        x,
-        self.pre_cross_attention_layer_norm,
-        lambda y: self.encoder_decoder_attention.cross_step(
-          y, cross_cache, cross_bias, rows
-        ),
-        self.post_cross_attention_layer_norm,
-        added,
-      )
-    x = self._block(
-      x,
-      self.pre_mlp_layer_norm,
+      lambda y: self.encoder_decoder_attention.cross_step(
+        y, cross_cache, cross_bias, rows
+      ),
       # [R, D] -> [R, 1, D], as of one position
       lambda y: self.mlp(y[:, None], deterministic=True)[:, 0],
-      self.post_mlp_layer_norm,
-      added,
+      operator.add,
     )
     return x, cache
 

@@ -281,7 +281,7 @@ def _commands(run: rest.Layout) -> list[str]:
   if not (run.model_dir / 'operative_config.gin').exists():
     return []
   return [
-    'python -m rest_jax.main --model_dir=runs/again \\',
+    'rest-jax run --model_dir=runs/again \\',
     '  --gin_file=operative_config.gin',
   ]
 

@@ -96,8 +96,8 @@ def check(
       if (path / file).is_file():
         raise ValueError(
           f'{name} = {path} must be a finished stage; it is a checkpoint of '
-          f'another library ({file}). Import it first: python -m '
-          f'rest_jax.convert --from={path} --to=...'
+          f'another library ({file}). Import it first: '
+          f'rest-jax convert --from={path} --to=...'
         )
     return
   settings = folder_lib.read_manifest(path)['settings']
@@ -105,8 +105,8 @@ def check(
   if own is None and is_imported:
     raise ValueError(
       f'{name} = {path} does not say which vocabulary its policy was trained '
-      'with: an earlier version imported it. Import it again: python -m '
-      f'rest_jax.convert --from=... --to={path} --replace, with --vocabulary if '
+      'with: an earlier version imported it. Import it again: '
+      f'rest-jax convert --from=... --to={path} --replace, with --vocabulary if '
       'there is no sentencepiece model beside its weights.'
     )
   if own is None:

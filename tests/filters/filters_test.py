@@ -270,6 +270,15 @@ def test_the_advantage_is_over_all_samples_of_the_source():
   np.testing.assert_array_equal(wide.thresholds, [3.5, 3.5, 0.0])
 
 
+def test_an_advantage_that_nothing_has_is_named():
+  samples = make_samples([0.2, 0.4], [0, 0])
+  row_filter = fixed.Fixed(values=(0.0,), min_advantage=0.5)
+  with pytest.raises(
+    base.EmptySelectionError, match=r'lower min_advantage, 0\.5'
+  ):
+    row_filter.select(1, samples)
+
+
 def test_a_sample_that_says_what_the_reference_says_counts():
   samples = make_samples(
     [5, 5, 5, 1], [0] * 4, is_reference=[1, 0, 0, 0], text_hashes=[7, 7, 7, 8]
