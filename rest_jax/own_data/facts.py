@@ -1,5 +1,6 @@
 """What is measured of a user's text, ratings and machine."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
@@ -124,7 +125,7 @@ def _tokenised(
 ) -> choices.Facts:
   """Makes a vocabulary of the sample, and measures lengths with it."""
   texts = [text for pair in samples['train'] for text in pair if text]
-  characters = _characters(texts)
+  characters = collections.Counter(itertools.chain.from_iterable(texts))
   folds = _folds_share([pair.reference or '' for pair in samples['train']])
   wanted = choices.vocabulary_size(
     counts['train'], choices.num_frequent(characters, _COVERAGE)
@@ -179,15 +180,6 @@ def _lengths(
 ) -> np.ndarray:
   """Returns the tokens of each text, EOS included."""
   return np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)])
-
-
-def _characters(texts: Sequence[str]) -> dict[str, int]:
-  """Counts the characters of some texts."""
-  counts: dict[str, int] = {}
-  for text in texts:
-    for character in text:
-      counts[character] = counts.get(character, 0) + 1
-  return counts
 
 
 def _folds_share(texts: Sequence[str]) -> float:
