@@ -38,6 +38,7 @@ AXES = sorted(
     'methods',
     'online',
     'meshes',
+    'training',
   )
   for path in (GIN / axis).glob('*.gin')
 )
@@ -168,6 +169,9 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = ['MODEL_DEVICES=1']
   if path.stem == 'multislice':
     overrides = ['SLICES=1']
+  if path.stem == 'lora_bc':
+    (files / 'manifest.json').write_text('{"settings": {}}')
+    overrides = [f'BC_INIT_DIR={files}']
   demo = GIN / 'experiments/demo_learned.gin'
   assert 'plan of' in described([demo, path], overrides, files / 'run')
 

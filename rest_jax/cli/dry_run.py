@@ -62,6 +62,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     f'{network.num_encoder_layers}+{network.num_decoder_layers} layers, '
     f'{network.dtype}'
   )
+  yield from dict.fromkeys(_adapter_lines(run, policy))
   yield from _reward_lines(experiment, found.num_ratings)
   # Once, where several stages say the same of their settings.
   yield from dict.fromkeys(line for s in run.stages for line in s.lines())
@@ -93,6 +94,19 @@ def _check_finished(run: run_lib.Run, run_mode: str) -> None:
     if not run.context.overwrite:
       settings = stage.settings(run.context)
       folder_lib.check(stage.folder, settings, stage.origins(settings))
+
+
+def _adapter_lines(
+  run: run_lib.Run, policy: policy_lib.Policy
+) -> Iterator[str]:
+  """How many parameters are trained where these are not all."""
+  for stage in run.stages:
+    for each in () if stage.is_given else stage.trainings(policy):
+      if each.trainer.lora is not None:
+        yield (
+          f'    LoRA in {each.name}: {each.trained.num_params:,} parameters '
+          f'are trained ({each.trainer.lora.words})'
+        )
 
 
 def _reward_lines(

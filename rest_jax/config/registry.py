@@ -57,7 +57,7 @@ from rest_jax.stages import (
 )
 from rest_jax.stages import bc as bc_stage
 from rest_jax.synthetic import corpus
-from rest_jax.training import optimizers, trainer
+from rest_jax.training import lora, optimizers, trainer
 
 ROOT = experiment.Experiment
 
@@ -83,6 +83,7 @@ CLASSES = (
   mesh.MeshConfig,
   optimizers.OptimizerConfig,
   trainer.TrainerConfig,
+  lora.LoraConfig,
   bc_stage.BCConfig,
   reward.RewardStage,
   learned_references.RatedReferences,

@@ -22,6 +22,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, learned, metricx
 from rest_jax.stages import base
 from rest_jax.training import loader, packing, placement
+from rest_jax.training import lora as lora_lib
 from rest_jax.training import trainer as trainer_lib
 
 
@@ -161,10 +162,11 @@ class Training(base.Training):
   def program(self, target: Target) -> Program:
     """The step that `trainer.train` runs."""
     trainer, mesh = self.trainer, target.mesh
+    trained = self.trained
     others = other_models(self.model)
     given = {name: target.params(others[name]) for name in self.loss.needs}
     state = placement.abstract_state(
-      self.loss, trainer.optimizer, target.params(self.model), given, mesh
+      self.loss, trainer.optimizer, target.params(trained), given, mesh
     )
     batch = target.placed(
       self.batch(mesh_lib.num_parts(mesh)), mesh_lib.batch_sharding(mesh)
@@ -172,6 +174,9 @@ class Training(base.Training):
     key = None
     if trainer.dropout and self.model.config.dropout_rate > 0:
       key = abstract_key()
+    read = {name: given[name] for name in self.loss.reads}
+    if trained is not self.model:
+      read[lora_lib.BASE] = target.params(self.model)
     number = jax.ShapeDtypeStruct((), jnp.float32)
     rate, expected, key = target.placed(
       (number, number, key), mesh_lib.replicated(mesh)
@@ -186,6 +191,8 @@ class Training(base.Training):
         trainer.accumulation_steps,
         target.mesh_config,
         trainer.max_bad_steps > 0,
+        1.0,
+        trainer.lora,
       ),
       arguments=(
         state,
@@ -193,7 +200,7 @@ class Training(base.Training):
         rate,
         key,
         expected,
-        {name: given[name] for name in self.loss.reads},
+        read,
       ),
       mesh=mesh,
       rules=target.mesh_config.rules,

@@ -14,6 +14,7 @@ from absl import logging
 from rest_jax.losses import base as losses_base
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.training import lora as lora_lib
 from rest_jax.training import trainer as trainer_lib
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class Training:
   loss: losses_base.Loss
   columns: Sequence[str] = ()
   row_filter: losses_base.RowFilter | None = None
+
+  @property
+  def trained(self) -> Any:
+    """What the optimiser changes: the model, or its adapters."""
+    lora = self.trainer.lora
+    return self.model if lora is None else lora_lib.Adapters(self.model, lora)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

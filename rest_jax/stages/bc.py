@@ -37,6 +37,14 @@ class BCConfig:
   # What counts is the digest of its parameters, not where it lies.
   init_dir: str | None = settings_lib.recorded(default=None)
 
+  def __post_init__(self):
+    if self.trainer.lora is not None and self.init_dir is None:
+      raise ValueError(
+        'init_dir must name a finished policy where BC trains adapters '
+        '(TrainerConfig.lora), as what they adapt is not trained; got None. Set '
+        'BC_INIT_DIR, or train BC without LoRA.'
+      )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class BC(base.PolicyStage):

@@ -10,18 +10,14 @@ import pathlib
 import shutil
 from typing import Any
 
-import optax
-
 from rest_jax import types
 from rest_jax.data import vocabularies
-from rest_jax.losses import bc as bc_loss
 from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
 from rest_jax.storage import files
 from rest_jax.training import checkpoints, digests
-from rest_jax.training import step as step_lib
 
 NETWORK_GIN = 'network.gin'
 
@@ -68,14 +64,7 @@ def write(
   )
   if folder.is_finished:
     return folder.path
-  # Training from here would begin anew: there is no state of an optimiser.
-  state = step_lib.init_state(params, bc_loss.BC(), optax.identity(), {})
-  saved = checkpoints.Checkpoints(folder.path)
-  try:
-    if saved.latest_step is None:
-      saved.save(state, record={'best_step': 0})
-  finally:
-    saved.close()
+  checkpoints.save_params(folder.path, 0, params)
   with files.atomic_write(folder.path / NETWORK_GIN) as temporary:
     temporary.write_text(_gin(config, origin), encoding='utf-8')
   with files.atomic_write(folder.path / prepare.VOCABULARY_FILE) as temporary:

@@ -11,9 +11,11 @@ from typing import Any
 from absl import logging
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 
 from rest_jax import types
+from rest_jax.losses import bc
 from rest_jax.parallel import processes
 from rest_jax.runtime import time_spent
 from rest_jax.storage import files
@@ -273,6 +275,29 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
+
+
+def save_params(
+  directory: str | pathlib.Path, step: int, params: types.Params
+) -> None:
+  """Saves parameters alone, as a checkpoint of a finished stage.
+
+  A training cannot be resumed from it: the optimiser has no state. Does nothing
+  if the checkpoint exists.
+
+  Args:
+    directory: the stage's folder.
+    step: the checkpoint's number, `best_step` of the manifest.
+    params: what is saved.
+  """
+  state = step_lib.init_state(params, bc.BC(), optax.identity(), {})
+  saved = Checkpoints(directory)
+  try:
+    if saved.latest_step != step:
+      state = dataclasses.replace(state, step=np.int32(step))
+      saved.save(state, record={'best_step': step})
+  finally:
+    saved.close()
 
 
 def load_params(

@@ -103,6 +103,7 @@ class Loop(Generic[P]):
       description: label of the progress bar.
     """
     self.directory = pathlib.Path(directory)
+    self.checkpoints_folder = self.directory
     self.progress = progress
     self._evaluate_fn = evaluate_fn
     self._num_steps = num_steps
@@ -111,7 +112,7 @@ class Loop(Generic[P]):
     self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> Self:
-    self.store = checkpoints_lib.Checkpoints(self.directory)
+    self.store = checkpoints_lib.Checkpoints(self.checkpoints_folder)
     self._stack.callback(self.store.close)
     return self
 

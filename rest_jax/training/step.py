@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import flax.struct
@@ -12,6 +13,7 @@ import optax
 
 from rest_jax import types
 from rest_jax.losses import base
+from rest_jax.training import lora as lora_lib
 
 
 @flax.struct.dataclass
@@ -81,6 +83,7 @@ def make_train_step(
   row_filter: base.RowFilter | None = None,
   accumulation_steps: int = 1,
   skip_bad: bool = False,
+  lora: lora_lib.LoraConfig | None = None,
 ) -> TrainStep:
   """Returns the step, to be jitted:
 
@@ -106,6 +109,9 @@ def make_train_step(
       divide the number of its rows.
     skip_bad: whether a step whose loss or gradient is not finite leaves all as it
       was but the number of the step.
+    lora: says how the parameters of the state, which are adapters then, and
+      those of `given` at `lora.BASE` make the model's; None where the state has
+      the model's.
 
   Returns:
     The step, which returns the new state and metrics. Its learning rate is a
@@ -117,6 +123,9 @@ def make_train_step(
     `gradient_norm` and `normalizer`.
   """
   update = _updater(optimizer, loss, learned_rate_factor)
+
+  def whole(inputs: base.Inputs) -> base.Inputs:
+    return inputs if lora is None else _merged(lora, inputs)
 
   def train_step(
     state,
@@ -139,14 +148,19 @@ def make_train_step(
       given=given or {},
     )
     if loss.needs_statistics:
-      statistics = _statistics(loss, inputs, batches)
+      statistics = _statistics(loss, whole(inputs), batches)
       inputs = dataclasses.replace(inputs, statistics=statistics)
     key = None
     if dropout_key is not None:
       key = jax.random.fold_in(dropout_key, state.step)
     trained = {'params': state.params, 'learned': state.auxiliary.learned}
     gradient, output = _accumulate(
-      loss, trained, inputs, batches, key, accumulation_steps
+      lambda inputs: loss(whole(inputs)),
+      trained,
+      inputs,
+      batches,
+      key,
+      accumulation_steps,
     )
 
     own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
@@ -174,6 +188,20 @@ def make_train_step(
     return new, metrics
 
   return train_step
+
+
+def _merged(lora: lora_lib.LoraConfig, inputs: base.Inputs) -> base.Inputs:
+  """Inputs with the model's parameters in place of adapters."""
+  given = dict(inputs.given)
+  merge = functools.partial(lora.merge, given.pop(lora_lib.BASE))
+  auxiliary = inputs.auxiliary
+  if base.LAGGED in auxiliary.carried:
+    lagged = merge(auxiliary.carried[base.LAGGED])
+    carried = {**auxiliary.carried, base.LAGGED: lagged}
+    auxiliary = dataclasses.replace(auxiliary, carried=carried)
+  return dataclasses.replace(
+    inputs, params=merge(inputs.params), auxiliary=auxiliary, given=given
+  )
 
 
 def _accumulate(loss, trained, inputs, batches, key, num_micro):

@@ -20,6 +20,7 @@ from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption, profiling, time_spent
+from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import (
   digests,
   loader,
@@ -27,9 +28,14 @@ from rest_jax.training import (
   placement,
 )
 from rest_jax.training import loop as loop_lib
+from rest_jax.training import lora as lora_lib
 from rest_jax.training import step as step_lib
 
 EvaluateFn = loop_lib.EvaluateFn
+
+# The folder, in a stage's, with the checkpoints of a training that ends with
+# parameters which are none of its own.
+TRAINING = 'training'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class TrainerConfig:
     log_every: steps between lines of metrics.
     max_bad_steps: steps whose loss or gradient is not finite that are passed over,
       with nothing learned from them, before training stops.
+    lora: adapters to train in place of all parameters; None for none.
   """
 
   optimizer: optimizers.OptimizerConfig
@@ -72,8 +79,15 @@ class TrainerConfig:
   seed: int = 0
   log_every: int = settings.recorded(default=50)
   max_bad_steps: int = 0
+  lora: lora_lib.LoraConfig | None = settings.added(default=None)
 
   def __post_init__(self):
+    if self.lora is not None and self.optimizer.parameter_scale:
+      raise ValueError(
+        'OptimizerConfig.parameter_scale must be False with LoraConfig, as an '
+        "adapter's B starts at 0 and its updates would be scaled by its size; "
+        'got True. gin_configs/training/lora.gin sets it.'
+      )
     if isinstance(self.buckets, int):
       hint = 'A number says how many lengths to choose from the data.'
       settings.at_least(self, 1, 'buckets', hint=hint)
@@ -148,7 +162,7 @@ class TrainResult(NamedTuple):
   Attributes:
     params: those of the best checkpoint.
     summary: for the stage's manifest: steps, best_step, best_objective,
-      stopped_early, bad_steps (passed over), real_token_share, seconds, evaluation_seconds (of those),
+      stopped_early, bad_steps (passed over), trained_params (a number), real_token_share, seconds, evaluation_seconds (of those),
       target_tokens and source_tokens (real ones, of all steps),
       target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint).
   """
@@ -206,7 +220,9 @@ def train(
     mesh_config: devices and rules.
     params: where to start from, on any device; not changed.
     directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
-      TensorBoard events.
+      TensorBoard events. With `config.lora` the checkpoints of the training are
+      in `training/checkpoints/` and hold adapters alone; at the end the best
+      of them, merged, is the one of `checkpoints/`.
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
     row_filter: applies F of Eq. 2 inside the step.
@@ -221,6 +237,11 @@ def train(
   """
   loss = loss.for_training(config.least_steps)
   mesh = mesh_config.build()
+  trained, start, adaptation = model, params, None
+  if config.lora is not None:
+    adaptation = lora_lib.Training(model, config.lora, params, mesh_config)
+    trained, start = adaptation.model, adaptation.init(config.seed)
+    evaluate_fn = _evaluates_merged(evaluate_fn, adaptation)
   has_dropout = config.dropout and model.config.dropout_rate > 0
   with (
     _Steps(
@@ -234,8 +255,10 @@ def train(
     mesh_lib.use(mesh, mesh_config.rules),
   ):
     state, others = placement.sharded_state(
-      model, loss, config.optimizer, params, given, mesh_config, mesh
+      trained, loss, config.optimizer, start, given, mesh_config, mesh
     )
+    if adaptation is not None:
+      others[lora_lib.BASE] = adaptation.base
     state = loop.resume(state, others)
     step = jitted_step(
       model,
@@ -245,13 +268,25 @@ def train(
       config.accumulation_steps,
       mesh_config,
       config.max_bad_steps > 0,
+      1.0,
+      config.lora,
     )
     take = functools.partial(trace.step, step)
     with interruption.deferred():
       loop.evaluate_first(state, config.evaluate_first)
       state = loop.steps(take, state, others, mesh, has_dropout)
     best = loop.best(state.params)
+    if adaptation is not None:
+      best = adaptation.merged(best)
+      loop.publish(best)
   return TrainResult(best, loop.summary(state, best))
+
+
+def _evaluates_merged(
+  evaluate_fn: EvaluateFn, adaptation: lora_lib.Training
+) -> EvaluateFn:
+  """An evaluation of adapters: that of the policy which they make."""
+  return lambda adapters, step: evaluate_fn(adaptation.merged(adapters), step)
 
 
 @functools.lru_cache(maxsize=16)
@@ -264,6 +299,7 @@ def jitted_step(
   mesh_config,
   skip_bad,
   learned_rate_factor=1.0,
+  lora=None,
 ):
   """One jitted step for all trainings alike: Improve steps compile once."""
   del mesh_config  # Of the key alone: tracing reads its rules from the context.
@@ -275,6 +311,7 @@ def jitted_step(
     row_filter=row_filter,
     accumulation_steps=accumulation_steps,
     skip_bad=skip_bad,
+    lora=lora,
   )
   return jax.jit(train_step, donate_argnums=0)
 
@@ -291,6 +328,8 @@ class _Steps(loop_lib.Loop[_Progress]):
     )
     self._config = config
     self._batches = batches
+    if config.lora is not None:
+      self.checkpoints_folder = self.directory / TRAINING
     # Tokens since the last checkpoint, of this process's rows.
     self._read = dict.fromkeys(_SIDES, 0)
     self._num_readers = 1
@@ -352,6 +391,12 @@ class _Steps(loop_lib.Loop[_Progress]):
         break
     return state
 
+  def publish(self, params) -> None:
+    """Saves the stage's policy, which is none of this training's checkpoints."""
+    step = self.progress.best_step
+    assert step is not None
+    checkpoints_lib.save_params(self.directory, step, params)
+
   def noted(self, state, metrics, seconds) -> None:
     super().noted(state, metrics, seconds)
     self.progress.evaluation_seconds += seconds
@@ -396,6 +441,7 @@ class _Steps(loop_lib.Loop[_Progress]):
       'evaluation': progress.best_metrics,
       'stopped_early': int(state.step) < self._config.max_steps,
       'bad_steps': progress.bad_steps,
+      'trained_params': sum(x.size for x in jax.tree.leaves(state.params)),
       'rows': self._batches.num_rows,
       'real_token_share': self._batches.real_token_share,
       'seconds': progress.seconds,

@@ -130,8 +130,12 @@ def test_one_device_holds_everything():
 
 def _twenty_steps(*meshes):
   """What tests/parallel/twenty_steps.py found on 8 simulated devices."""
-  module = ['-m', 'tests.parallel.twenty_steps', *meshes]
-  started = spawn.start(module, num_devices=8)
+  return _found_by('twenty_steps', *meshes)
+
+
+def _found_by(module, *arguments):
+  command = ['-m', f'tests.parallel.{module}', *arguments]
+  started = spawn.start(command, num_devices=8)
   (text,) = spawn.outputs([started], 300)
   assert started.returncode == 0, text
   return json.loads(text.splitlines()[-1])
@@ -162,6 +166,18 @@ def test_twenty_steps_are_those_of_one_device(trained, how):
 @pytest.mark.parametrize('how', ALONE)
 def test_each_axis_alone_trains_as_one_device(trained_alone, how):
   test_twenty_steps_are_those_of_one_device(trained_alone, how)
+
+
+def test_adapters_train_on_a_mesh_as_on_one_device():
+  found = _found_by('lora_meshes')
+  split = found['both']
+  assert split['difference'] < 1e-4
+  assert split['movement'] > 1e-2
+  # As the kernel [embed, mlp]; the rank is not split.
+  assert split['specs'] == {
+    'lora_a': ['data', 'None'],
+    'lora_b': ['None', 'model'],
+  }
 
 
 def test_a_device_holds_its_part_of_parameters_and_moments(trained):

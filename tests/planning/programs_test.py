@@ -159,6 +159,8 @@ def test_the_step_is_the_trainer_s_own():
     config.trainer.accumulation_steps,
     experiment.mesh,
     config.trainer.max_bad_steps > 0,
+    1.0,
+    config.trainer.lora,
   )
   # The trainer keeps its steps: the same settings give the same function.
   assert _step(experiment, 'improve').function is step

@@ -1,0 +1,79 @@
+"""Run on 8 simulated devices: training of adapters on several meshes.
+
+Prints the largest differences to one device, and how A and B are split, as one line
+of JSON.
+"""
+
+import json
+import pathlib
+import tempfile
+
+import jax
+
+from rest_jax.losses import bc
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.parallel import processes
+from rest_jax.training import lora, optimizers, trainer
+from tests.parallel import twenty_steps
+from tests.training import toy
+
+LORA = lora.LoraConfig(rank=2, matrices=('query', 'out', 'wi_0', 'wo'))
+TRAINER = toy.make_config(
+  max_steps=8,
+  evaluate_every=8,
+  dropout=False,
+  lora=LORA,
+  optimizer=optimizers.OptimizerConfig(
+    learning_rate=1e-2, parameter_scale=False
+  ),
+)
+POLICY = twenty_steps.POLICY
+MESHES = {
+  'one device': None,
+  'both': ['fsdp', 'tensor_parallel'],
+}
+
+
+def train(config, start):
+  with tempfile.TemporaryDirectory() as folder:
+    result = trainer.train(
+      TRAINER,
+      model=POLICY,
+      loss=bc.BC(),
+      batches=TRAINER.batches(
+        **toy.arguments(toy.make_tokens()), mesh=config.build()
+      ),
+      mesh_config=config,
+      params=start,
+      directory=pathlib.Path(folder),
+      evaluate_fn=lambda params, step: {'objective': float(step)},
+    )
+  return processes.fetch(result.params)
+
+
+def specs(config) -> dict[str, list[str]]:
+  """How A and B of a feed-forward kernel are split."""
+  found = mesh_lib.abstract_params(
+    lora.Adapters(POLICY, LORA), config.build(), config.rules
+  )
+  kernel = found['decoder']['layers_0']['mlp']['wi_0']['kernel']
+  return {name: [str(x) for x in kernel[name].sharding.spec] for name in kernel}
+
+
+def main():
+  start = processes.fetch(POLICY.init(jax.random.key(0)))
+  found, expected = {}, None
+  for name, files in MESHES.items():
+    config = twenty_steps.mesh_config(files)
+    params = train(config, start)
+    expected = expected or params
+    found[name] = {
+      'difference': twenty_steps.largest(params, expected),
+      'movement': twenty_steps.largest(params, start),
+      'specs': specs(config),
+    }
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main()
