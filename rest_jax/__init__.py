@@ -103,6 +103,7 @@ if TYPE_CHECKING:
   from rest_jax.synthetic.corpus import SyntheticPairs as SyntheticPairs
   from rest_jax.synthetic.corpus import SyntheticRaters as SyntheticRaters
   from rest_jax.synthetic.corpus import SyntheticRatings as SyntheticRatings
+  from rest_jax.training.averaging import AverageConfig as AverageConfig
   from rest_jax.training.lora import LoraConfig as LoraConfig
   from rest_jax.training.optimizers import OptimizerConfig as OptimizerConfig
   from rest_jax.training.trainer import TrainerConfig as TrainerConfig

@@ -57,7 +57,7 @@ from rest_jax.stages import (
 )
 from rest_jax.stages import bc as bc_stage
 from rest_jax.synthetic import corpus
-from rest_jax.training import lora, optimizers, trainer
+from rest_jax.training import averaging, lora, optimizers, trainer
 
 ROOT = experiment.Experiment
 
@@ -84,6 +84,7 @@ CLASSES = (
   optimizers.OptimizerConfig,
   trainer.TrainerConfig,
   lora.LoraConfig,
+  averaging.AverageConfig,
   bc_stage.BCConfig,
   reward.RewardStage,
   learned_references.RatedReferences,

@@ -39,21 +39,29 @@ class FormatError(ValueError):
   """A train state of another version cannot be trained on from."""
 
 
+def _kept_steps(record: Mapping[str, Any]) -> set[int]:
+  """The checkpoints that a training needs at its end, by its bookkeeping."""
+  best = record.get('best_step')
+  averaged = {int(step) for step, _ in record.get('averaged', ())}
+  return averaged if best is None else averaged | {best}
+
+
 class _LatestAndBest:
-  """Keeps the newest checkpoint and the best one that the trainer names.
+  """Keeps the newest checkpoint and those that the trainer names.
 
   Orbax's own `BestN` forgets, in a new process, the metrics of checkpoints that
   an earlier one saved, and drops the best of them.
   """
 
   def __init__(self):
-    self.best_step: int | None = None
+    self.steps: set[int] = set()
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any):
     """Says for each checkpoint whether it stays."""
     del context
     latest = max(info.step for info in checkpoints)
-    return [info.step in (latest, self.best_step) for info in checkpoints]
+    kept = {latest, *self.steps}
+    return [info.step in kept for info in checkpoints]
 
 
 class Checkpoints:
@@ -96,8 +104,9 @@ class Checkpoints:
 
     Args:
       state: the train state.
-      record: JSON values to keep with it; `best_step` names the checkpoint to
-        keep beside the newest.
+      record: JSON values to keep with it; `best_step` and the pairs of step
+        and objective in `averaged` name the checkpoints to keep beside the
+        newest.
       objective: the higher the better; None if it was not evaluated.
 
     Raises:
@@ -110,7 +119,7 @@ class Checkpoints:
         f'the objective at step {int(state.step)} is {objective}; it must be '
         'finite. Nothing was saved.'
       )
-    self._kept.best_step = record.get('best_step')
+    self._kept.steps = _kept_steps(record)
     rest = {'auxiliary': state.auxiliary, 'optimizer': state.optimizer}
     self._write(
       int(state.step),
@@ -216,10 +225,10 @@ class Checkpoints:
     for step in steps:
       try:
         found = self.restore(step, like, given)
-        best = found[1].get('best_step')
-        if best not in (None, step):
-          # Now rather than at the end of the training, which needs it.
-          self.restore_params(best, found[0].params)
+        kept = _kept_steps(found[1]) - {step}
+        for other in sorted(kept):
+          # Now rather than at the end of the training, which needs them.
+          self.restore_params(other, found[0].params)
       except FormatError:
         raise
       # What Orbax, TensorStore and our digests say of damage. Whatever else goes
@@ -234,7 +243,7 @@ class Checkpoints:
         continue
       # Damaged ones, and what was being removed when the program was killed.
       for other in steps:
-        if other not in (step, best):
+        if other != step and other not in kept:
           self._manager.delete(other)
       return found
     if steps:

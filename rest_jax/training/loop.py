@@ -169,30 +169,39 @@ class Loop(Generic[P]):
     is_saved = progress.awaits_evaluation
     began = time.monotonic()
     try:
-      with _interruptible():
-        metrics = {
-          name: float(value)
-          for name, value in self._evaluate_fn(state.params, number).items()
-        }
-      # They decide the next action, so all processes use the same bits.
-      metrics = processes.by_main('metrics', lambda: metrics)
+      metrics = self.measured(self._evaluate_fn, state.params, number)
     except interruption.Interrupted:
       progress.awaits_evaluation = True
       if not is_saved:
         self.save(state)
       raise
     progress.awaits_evaluation = False
+    self.noted(state, metrics, time.monotonic() - began)
+    self.journal.write('validation', number, metrics)
+    # An interruption has saved this step; the next save records the result.
+    if not is_saved:
+      self.save(state, metrics[checkpoints_lib.OBJECTIVE])
+
+  def measured(
+    self, evaluate_fn: EvaluateFn, params: types.Params, number: int
+  ) -> dict[str, float]:
+    """Returns the metrics of an evaluation, the same in all processes.
+
+    Raises:
+      FloatingPointError: one is not finite.
+    """
+    with _interruptible():
+      found = evaluate_fn(params, number)
+    metrics = {name: float(value) for name, value in found.items()}
+    # They decide the next action, so all processes use the same bits.
+    metrics = processes.by_main('metrics', lambda: metrics)
     for name, value in metrics.items():
       if not math.isfinite(value):
         raise FloatingPointError(
           f'evaluation at {self.unit} {number}: {name} is {value}. Nothing was '
           'saved; the checkpoint before is intact.'
         )
-    self.noted(state, metrics, time.monotonic() - began)
-    self.journal.write('validation', number, metrics)
-    # An interruption has saved this step; the next save records the result.
-    if not is_saved:
-      self.save(state, metrics[checkpoints_lib.OBJECTIVE])
+    return metrics
 
   def noted(
     self, state: step_lib.TrainState, metrics: dict[str, float], seconds: float

@@ -12,24 +12,26 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
+from absl import logging
 import jax
 import numpy as np
 
-from rest_jax import settings, types
+from rest_jax import types
 from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption, profiling, time_spent
-from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import (
+  averaging,
   digests,
   loader,
-  optimizers,
   placement,
 )
+from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import loop as loop_lib
 from rest_jax.training import lora as lora_lib
 from rest_jax.training import step as step_lib
+from rest_jax.training import trainer_config as config_lib
 
 EvaluateFn = loop_lib.EvaluateFn
 
@@ -37,116 +39,7 @@ EvaluateFn = loop_lib.EvaluateFn
 # parameters which are none of its own.
 TRAINING = 'training'
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-  """How long, how fast and on how much at a time to train.
-
-  Attributes:
-    optimizer: the optimiser.
-    max_steps: optimiser steps at most.
-    evaluate_every: steps between evaluations; each saves a checkpoint.
-    evaluate_first: also evaluate what training starts from, which is then a
-      candidate for the best checkpoint.
-    patience: stop after this many evaluations in a row without a new best; None
-      for never.
-    tokens_per_batch: tokens a side of a batch, padding included. Its rows are a
-      multiple of the devices that share them: the same on any number of devices
-      if all of these divide tokens_per_batch / length.
-    buckets: lengths that batches are padded to, or a number: how many of them
-      to choose from the data. Each is a shape to compile.
-    packed_lengths: if given and the loss allows it, several pairs share a row
-      of a batch, which has one of these lengths in place of `buckets`.
-    accumulation_steps: micro-batches a step.
-    dropout: whether dropout is on (its rate is the network's).
-    seed: of batch order and dropout.
-    log_every: steps between lines of metrics.
-    max_bad_steps: steps whose loss or gradient is not finite that are passed over,
-      with nothing learned from them, before training stops.
-    lora: adapters to train in place of all parameters; None for none.
-  """
-
-  optimizer: optimizers.OptimizerConfig
-  max_steps: int
-  evaluate_every: int
-  evaluate_first: bool = False
-  patience: int | None = None
-  tokens_per_batch: int = 4096
-  buckets: tuple[int, ...] | int = (16, 32, 64, 128)
-  packed_lengths: tuple[int, ...] = ()
-  accumulation_steps: int = 1
-  dropout: bool = True
-  seed: int = 0
-  log_every: int = settings.recorded(default=50)
-  max_bad_steps: int = 0
-  lora: lora_lib.LoraConfig | None = settings.added(default=None)
-
-  def __post_init__(self):
-    if self.lora is not None and self.optimizer.parameter_scale:
-      raise ValueError(
-        'OptimizerConfig.parameter_scale must be False with LoraConfig, as an '
-        "adapter's B starts at 0 and its updates would be scaled by its size; "
-        'got True. gin_configs/training/lora.gin sets it.'
-      )
-    if isinstance(self.buckets, int):
-      hint = 'A number says how many lengths to choose from the data.'
-      settings.at_least(self, 1, 'buckets', hint=hint)
-    else:
-      settings.make_tuples(self, 'buckets')
-      settings.rising(self, 'buckets')
-    settings.make_tuples(self, 'packed_lengths')
-    settings.rising(self, 'packed_lengths', may_be_empty=True)
-    settings.at_least(
-      self,
-      1,
-      'max_steps',
-      'evaluate_every',
-      'tokens_per_batch',
-      'accumulation_steps',
-      'log_every',
-    )
-    settings.at_least(self, 0, 'max_bad_steps')
-    settings.at_least(self, 1, 'patience', none='no early stop')
-
-  @property
-  def least_steps(self) -> int:
-    """Optimiser steps that are taken however early patience stops."""
-    if self.patience is None:
-      return self.max_steps
-    # The first evaluation is the best so far.
-    evaluations = self.patience + (0 if self.evaluate_first else 1)
-    return min(self.max_steps, evaluations * self.evaluate_every)
-
-  def batches(
-    self,
-    *,
-    source_lengths: np.ndarray,
-    target_lengths: np.ndarray,
-    load: loader.Load,
-    normalizers: np.ndarray | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-    packable: bool = False,
-  ) -> loader.BucketedBatches:
-    """Plans batches with these settings; see `loader.BucketedBatches`.
-
-    `mesh` is what the batches are put on; None for one device.
-    `packable` says whether what reads the batches allows `packed_lengths`, see
-    `losses.base.Loss.packable`.
-    """
-    pack = packable and bool(self.packed_lengths)
-    num_parts = 1 if mesh is None else mesh_lib.num_parts(mesh)
-    return loader.BucketedBatches(
-      source_lengths=source_lengths,
-      target_lengths=target_lengths,
-      load=load,
-      normalizers=normalizers,
-      tokens_per_batch=self.tokens_per_batch,
-      buckets=self.packed_lengths if pack else self.buckets,
-      seed=self.seed,
-      row_multiple=num_parts * self.accumulation_steps,
-      pack=pack,
-      rows_here=None if mesh is None else mesh_lib.rows_here(mesh),
-    )
+TrainerConfig = config_lib.TrainerConfig
 
 
 class Given(NamedTuple):
@@ -164,7 +57,8 @@ class TrainResult(NamedTuple):
     summary: for the stage's manifest: steps, best_step, best_objective,
       stopped_early, bad_steps (passed over), trained_params (a number), real_token_share, seconds, evaluation_seconds (of those),
       target_tokens and source_tokens (real ones, of all steps),
-      target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint).
+      target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint),
+      and with `average` averaged_steps (none if a single checkpoint was better).
   """
 
   params: types.Params
@@ -185,13 +79,15 @@ class _Progress(loop_lib.Progress):
   target_tokens: int = 0
   source_tokens: int = 0
   evaluation_seconds: float = 0.0
+  # Step and objective of the checkpoints that an average would be of now.
+  averaged: list[tuple[int, float]] = dataclasses.field(default_factory=list)
   # Of a training that was interrupted: metrics of steps since the last line of
   # the journal.
   unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 def train(
-  config: TrainerConfig,
+  config: config_lib.TrainerConfig,
   *,
   model: Any,
   loss: base.Loss,
@@ -220,9 +116,9 @@ def train(
     mesh_config: devices and rules.
     params: where to start from, on any device; not changed.
     directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
-      TensorBoard events. With `config.lora` the checkpoints of the training are
-      in `training/checkpoints/` and hold adapters alone; at the end the best
-      of them, merged, is the one of `checkpoints/`.
+      TensorBoard events. With `config.lora` or `config.average` the checkpoints
+      of the training are in `training/checkpoints/`, those of the former with
+      adapters alone, and `checkpoints/` holds the policy made of them.
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
     row_filter: applies F of Eq. 2 inside the step.
@@ -237,18 +133,18 @@ def train(
   """
   loss = loss.for_training(config.least_steps)
   mesh = mesh_config.build()
-  trained, start, adaptation = model, params, None
+  trained, start, adaptation, whole = model, params, None, _itself
   if config.lora is not None:
     adaptation = lora_lib.Training(model, config.lora, params, mesh_config)
     trained, start = adaptation.model, adaptation.init(config.seed)
-    evaluate_fn = _evaluates_merged(evaluate_fn, adaptation)
+    whole = adaptation.merged
   has_dropout = config.dropout and model.config.dropout_rate > 0
   with (
     _Steps(
       config,
       batches,
       directory=directory,
-      evaluate_fn=evaluate_fn,
+      evaluate_fn=functools.partial(_evaluate, evaluate_fn, whole),
       description=description,
     ) as loop,
     profiling.Trace(directory, 'train') as trace,
@@ -275,18 +171,20 @@ def train(
     with interruption.deferred():
       loop.evaluate_first(state, config.evaluate_first)
       state = loop.steps(take, state, others, mesh, has_dropout)
-    best = loop.best(state.params)
-    if adaptation is not None:
-      best = adaptation.merged(best)
+    best = whole(loop.best(state.params))
+    if config.average is not None:
+      best = loop.averaged(best, state.params, whole, evaluate_fn)
+    if config.makes_policy_at_end:
       loop.publish(best)
   return TrainResult(best, loop.summary(state, best))
 
 
-def _evaluates_merged(
-  evaluate_fn: EvaluateFn, adaptation: lora_lib.Training
-) -> EvaluateFn:
-  """An evaluation of adapters: that of the policy which they make."""
-  return lambda adapters, step: evaluate_fn(adaptation.merged(adapters), step)
+def _itself(params: types.Params) -> types.Params:
+  return params
+
+
+def _evaluate(evaluate_fn, whole, params, step) -> dict[str, float]:
+  return evaluate_fn(whole(params), step)
 
 
 @functools.lru_cache(maxsize=16)
@@ -328,11 +226,12 @@ class _Steps(loop_lib.Loop[_Progress]):
     )
     self._config = config
     self._batches = batches
-    if config.lora is not None:
+    if config.makes_policy_at_end:
       self.checkpoints_folder = self.directory / TRAINING
     # Tokens since the last checkpoint, of this process's rows.
     self._read = dict.fromkeys(_SIDES, 0)
     self._num_readers = 1
+    self._averaged_steps: list[int] = []
 
   def resume(self, state, given=None):
     state = super().resume(state, given)
@@ -391,6 +290,42 @@ class _Steps(loop_lib.Loop[_Progress]):
         break
     return state
 
+  def averaged(self, best, like, whole, evaluate_fn) -> types.Params:
+    """Returns the mean of checkpoints, or `best` if its objective is higher.
+
+    Args:
+      best: parameters of the best checkpoint.
+      like: shapes and shardings of what checkpoints hold.
+      whole: makes a model's parameters of that.
+      evaluate_fn: evaluates a model's parameters.
+    """
+    progress = self.progress
+    self._averaged_steps = []
+    steps = [int(step) for step, _ in progress.averaged]
+    if len(steps) < 2:
+      return best
+    began = time.monotonic()
+    mean = averaging.mean(
+      whole(self.store.restore_params(step, like)) for step in steps
+    )
+    metrics = self.measured(evaluate_fn, mean, steps[-1])
+    progress.evaluation_seconds += time.monotonic() - began
+    progress.seconds = time.monotonic() - self._started
+    found = metrics[checkpoints_lib.OBJECTIVE]
+    logging.info(
+      '%s: mean of the checkpoints %s: objective %.4g; best of one %.4g',
+      self._description,
+      steps,
+      found,
+      progress.best_objective,
+    )
+    if progress.best_objective is not None and found < progress.best_objective:
+      return best
+    self._averaged_steps = steps
+    progress.best_step, progress.best_objective = steps[-1], found
+    progress.best_metrics = metrics
+    return mean
+
   def publish(self, params) -> None:
     """Saves the stage's policy, which is none of this training's checkpoints."""
     step = self.progress.best_step
@@ -399,7 +334,11 @@ class _Steps(loop_lib.Loop[_Progress]):
 
   def noted(self, state, metrics, seconds) -> None:
     super().noted(state, metrics, seconds)
-    self.progress.evaluation_seconds += seconds
+    progress, average = self.progress, self._config.average
+    progress.evaluation_seconds += seconds
+    if average is not None:
+      pair = int(state.step), metrics[checkpoints_lib.OBJECTIVE]
+      progress.averaged = average.chosen([*progress.averaged, pair])
 
   def save(self, state, objective: float | None = None) -> None:
     self.progress.seconds = time.monotonic() - self._started
@@ -449,7 +388,13 @@ class _Steps(loop_lib.Loop[_Progress]):
       **{side: getattr(progress, side) for side in _SIDES},
       'target_tokens_per_second': progress.target_tokens / training,
       'params_digest': digests.digest(best),
+      **self._of_average(),
     }
+
+  def _of_average(self) -> dict[str, Any]:
+    if self._config.average is None:
+      return {}
+    return {'averaged_steps': self._averaged_steps}
 
 
 def _dropout_key(seed) -> jax.Array:
