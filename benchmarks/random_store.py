@@ -5,8 +5,7 @@ import pathlib
 
 import numpy as np
 
-from rest_jax import types
-from rest_jax.data import ragged, sample_store
+from rest_jax.data import ragged, sample_store, special_ids
 
 VOCAB_SIZE = 32_000
 LONGEST = 128
@@ -60,7 +59,7 @@ class RandomStore:
     tokens = random.integers(3, VOCAB_SIZE, ends[-1], dtype=np.uint16)
     shift = np.repeat(begins[origin] - begins, lengths)
     tokens = tokens[np.arange(ends[-1]) + shift]
-    tokens[ends - 1] = types.EOS_ID
+    tokens[ends - 1] = special_ids.T5.eos
     rewards = random.normal(size=num_rows).astype(np.float32)[origin]
     rows = sample_store.SampleRows(
       source_id=np.repeat(np.arange(start, stop), self.samples),

@@ -13,7 +13,7 @@ from jaxtyping import Int, Int32, UInt64
 import numpy as np
 import pyarrow as pa
 
-from rest_jax import types
+from rest_jax.data import special_ids
 
 # Below this many rows a chunk, one slice a row is quicker than building the
 # index arrays of a gather.
@@ -147,7 +147,10 @@ class Ragged(Sequence[np.ndarray]):
         yield values[begin:end]
 
   def pad(
-    self, rows: Int[np.ndarray, ' B'], length: int, pad: int = types.PAD_ID
+    self,
+    rows: Int[np.ndarray, ' B'],
+    length: int,
+    pad: int = special_ids.T5.pad,
   ) -> Int32[np.ndarray, 'B T']:
     """Copies rows into a rectangle, filled up with PAD on the right.
 

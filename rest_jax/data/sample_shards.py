@@ -14,8 +14,7 @@ from jaxtyping import Bool, Float32, Int32, Int64
 import numpy as np
 import pyarrow as pa
 
-from rest_jax import types
-from rest_jax.data import ragged
+from rest_jax.data import ragged, special_ids
 from rest_jax.storage import arrow_files, files
 
 # The sample_id of a reference among the samples of its source.
@@ -125,6 +124,7 @@ def write_shard(
   num_shards: int,
   rows: SampleRows,
   vocab_size: int,
+  ids: special_ids.SpecialIds = special_ids.T5,
 ) -> ShardInfo:
   """Writes a shard, sorted by (source_id, sample_id).
 
@@ -134,6 +134,7 @@ def write_shard(
     num_shards: number of shards of the store.
     rows: all rows of the shard, in any order.
     vocab_size: number of token ids; determines their storage type.
+    ids: of the vocabulary.
 
   Returns:
     The file's name, rows and checksum.
@@ -153,7 +154,8 @@ def write_shard(
     tokens = [tokens[row] for row in order]
   check_order(source_id, sample_id, 'rows')
   values, offsets = ragged.flatten(tokens)
-  _check_tokens(values, offsets, finished, source_id, sample_id, vocab_size)
+  row_names = _RowNames(offsets, source_id, sample_id)
+  _check_tokens(values, row_names, finished, vocab_size, ids)
   dtype = ragged.token_dtype(vocab_size)
   types_ = (
     pa.int64(),
@@ -246,46 +248,55 @@ def _check_rows(rows: SampleRows) -> tuple[np.ndarray, ...]:
   return tuple(columns.values())
 
 
+@dataclasses.dataclass(frozen=True)
+class _RowNames:
+  """Names of rows, for errors."""
+
+  offsets: np.ndarray
+  source_id: np.ndarray
+  sample_id: np.ndarray
+
+  def of_row(self, row: int) -> str:
+    return f'source {self.source_id[row]}, sample {self.sample_id[row]}'
+
+  def at(self, position: int) -> str:
+    row = int(np.searchsorted(self.offsets, position, side='right')) - 1
+    return self.of_row(row)
+
+
 def _check_tokens(
   values: np.ndarray,
-  offsets: np.ndarray,
+  rows: _RowNames,
   finished: np.ndarray,
-  source_id: np.ndarray,
-  sample_id: np.ndarray,
   vocab_size: int,
+  ids: special_ids.SpecialIds,
 ) -> None:
   """Raises ValueError for invalid token ids."""
-
-  def describe(position: int) -> str:
-    row = int(np.searchsorted(offsets, position, side='right')) - 1
-    return f'source {source_id[row]}, sample {sample_id[row]}'
-
-  outside = (values < 0) | (values >= vocab_size) | (values == types.PAD_ID)
+  outside = (values < 0) | (values >= vocab_size) | (values == ids.pad)
   if outside.any():
     at = int(outside.argmax())
     raise ValueError(
-      f'tokens must be in [1, {vocab_size}), without PAD; '
-      f'got {values[at]} in {describe(at)}.'
+      f'tokens must be in [0, {vocab_size}), without PAD; '
+      f'got {values[at]} in {rows.at(at)}.'
     )
   # EOS is at the end of finished rows and nowhere else. An empty row ends where
   # the previous one does, so it cannot be finished.
-  ends = offsets[1:] - 1
-  empty = finished & (np.diff(offsets) == 0)
+  ends = rows.offsets[1:] - 1
+  empty = finished & (np.diff(rows.offsets) == 0)
   if empty.any():
-    row = int(empty.argmax())
     raise ValueError(
-      f'finished must be False for a row without tokens; got True for source '
-      f'{source_id[row]}, sample {sample_id[row]}.'
+      'finished must be False for a row without tokens; got True for '
+      f'{rows.of_row(int(empty.argmax()))}.'
     )
   expected = np.zeros(len(values), bool)
   expected[ends[finished]] = True
-  wrong = expected != (values == types.EOS_ID)
+  wrong = expected != (values == ids.eos)
   if wrong.any():
     at = int(wrong.argmax())
     fault = 'no EOS at its end' if expected[at] else 'an EOS too many'
     raise ValueError(
       'tokens must end with EOS where finished, and hold no other; '
-      f'{describe(at)} has {fault}.'
+      f'{rows.at(at)} has {fault}.'
     )
 
 

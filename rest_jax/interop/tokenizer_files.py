@@ -16,8 +16,7 @@ from typing import Any
 # Comes with sentencepiece.
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
-from rest_jax import types
-from rest_jax.data import vocabularies
+from rest_jax.data import special_ids, vocabularies
 from rest_jax.interop import huggingface_config
 from rest_jax.storage import files
 
@@ -156,9 +155,9 @@ def write(
   directory = pathlib.Path(directory)
   pieces = check(vocabulary, vocab_size)
   special = {
-    'pad_token': pieces[types.PAD_ID],
-    'eos_token': pieces[types.EOS_ID],
-    'unk_token': pieces[types.UNK_ID],
+    'pad_token': pieces[special_ids.T5.pad],
+    'eos_token': pieces[special_ids.T5.eos],
+    'unk_token': pieces[special_ids.T5.unk],
   }
   described = {
     **special,
@@ -169,12 +168,12 @@ def write(
     'clean_up_tokenization_spaces': False,
   }
   generation = {
-    'decoder_start_token_id': types.DECODER_START_ID,
-    'pad_token_id': types.PAD_ID,
-    'eos_token_id': types.EOS_ID,
+    'decoder_start_token_id': special_ids.T5.decoder_start,
+    'pad_token_id': special_ids.T5.pad,
+    'eos_token_id': special_ids.T5.eos,
     'suppress_tokens': [
-      types.PAD_ID,
-      types.UNK_ID,
+      special_ids.T5.pad,
+      special_ids.T5.unk,
       *range(len(pieces), vocab_size),
     ],
     'max_length': 128,

@@ -139,7 +139,7 @@ class Inputs:
   @property
   def is_token(self) -> Bool[Array, 'B T']:
     """True up to the last token of a hypothesis, False after it."""
-    return self.targets != types.PAD_ID
+    return self.targets != self.model.config.special_ids.pad
 
   def logits(self) -> Float[Array, 'B T V']:
     """Logits of the trained model, with dropout."""

@@ -7,7 +7,10 @@ The defaults are those of T5 1.1. A family of models is a choice of parts; see
 from collections.abc import Sequence
 import dataclasses
 
-from rest_jax import settings, types
+from rest_jax import settings
+from rest_jax.data import special_ids
+
+SpecialIds = special_ids.SpecialIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,37 +190,3 @@ class EncoderConfig:
       settings.make_tuples(self, 'mlp_activations')
     sizes = ('vocab_size', 'emb_dim', 'num_heads', 'head_dim', 'mlp_dim')
     settings.at_least(self, 1, *sizes, none="the decoder's")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SpecialIds:
-  """Ids of tokens that mean something to the network or its decoding.
-
-  Attributes:
-    pad: fills rows up; no token of a source or target is it.
-    eos: ends sources and targets.
-    unk: stands for what has no piece; None if the vocabulary has none.
-    decoder_start: the decoder's first input.
-    forced_first: the first token of every hypothesis, such as the language that
-      is translated into; None if it is drawn.
-  """
-
-  pad: int = types.PAD_ID
-  eos: int = types.EOS_ID
-  unk: int | None = types.UNK_ID
-  decoder_start: int = types.DECODER_START_ID
-  forced_first: int | None = None
-
-  def __post_init__(self):
-    settings.at_least(self, 0, 'pad', 'eos', 'decoder_start')
-    settings.at_least(self, 0, 'unk', 'forced_first', none='none')
-    if self.pad == self.eos:
-      raise ValueError(
-        f'pad and eos must be different ids; both are {self.pad}. Padding would '
-        'be read as an end.'
-      )
-
-  @property
-  def undrawable(self) -> tuple[int, ...]:
-    """Ids that no hypothesis has."""
-    return tuple(i for i in (self.pad, self.unk) if i is not None)

@@ -159,6 +159,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     self._environment = environment
     self._mesh_config = mesh_config
     self._mesh = mesh_config.build()
+    self._batching = config.batching(self._mesh, policy.config.special_ids)
     self._seed = seed
 
   def number(self, state: step_lib.TrainState) -> int:
@@ -245,7 +246,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     config, environment = self._config, self._environment
     value_model = scalar.ScalarModel(self._policy.config)
     old, bc, values = (
-      config.batching(self._mesh).per_token(
+      self._batching.per_token(
         environment.pairs,
         hypotheses,
         functools.partial(function, model, params),
@@ -296,7 +297,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     iteration = self.progress.iteration
     pairs = self._environment.pairs
     seed = np.random.SeedSequence([self._seed, iteration, 1])
-    batches = config.batching(self._mesh).plan(
+    batches = self._batching.plan(
       pairs, hypotheses, columns, int(seed.generate_state(1)[0])
     )
     step = trainer_lib.jitted_step(

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 
 from rest_jax import settings
+from rest_jax.data import special_ids
 from rest_jax.online import objective, rollout
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
@@ -121,10 +122,15 @@ class PPOConfig:
       )
     return num_draws
 
-  def batching(self, mesh: jax.sharding.Mesh) -> rollout.Batching:
+  def batching(
+    self,
+    mesh: jax.sharding.Mesh,
+    ids: special_ids.SpecialIds = special_ids.T5,
+  ) -> rollout.Batching:
     return rollout.Batching(
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.buckets,
       row_multiple=mesh_lib.num_parts(mesh) * self.accumulation_steps,
       rows_here=mesh_lib.rows_here(mesh),
+      ids=ids,
     )

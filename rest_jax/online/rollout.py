@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int64
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import pair_store, ragged, vocabularies
+from rest_jax.data import pair_store, ragged, special_ids, vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
@@ -161,12 +161,14 @@ class Batching:
     buckets: ascending lengths that batches are padded to.
     row_multiple: the number of rows of a batch is a multiple of this.
     rows_here: see `mesh.rows_here`.
+    ids: of the vocabulary.
   """
 
   tokens_per_batch: int
   buckets: tuple[int, ...]
   row_multiple: int
   rows_here: Callable[[int], np.ndarray] | None = None
+  ids: special_ids.SpecialIds = special_ids.T5
 
   def plan(
     self,
@@ -179,8 +181,11 @@ class Batching:
 
     def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
       batch = loader.decoder_batch(
-        pairs.source_tokens.pad(hypotheses.rows[rows], source_length),
-        hypotheses.tokens.pad(rows, target_length),
+        pairs.source_tokens.pad(
+          hypotheses.rows[rows], source_length, self.ids.pad
+        ),
+        hypotheses.tokens.pad(rows, target_length, self.ids.pad),
+        self.ids,
       )
       for name, column in columns.items():
         batch[name] = column[rows, :target_length]
@@ -197,6 +202,7 @@ class Batching:
       seed=seed,
       row_multiple=self.row_multiple,
       rows_here=self.rows_here,
+      pad=self.ids.pad,
     )
 
   def per_token(

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax import types
 from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
@@ -150,13 +149,14 @@ class Training(base.Training):
     )
     hypotheses = rows * self.loss.layout.hypotheses_per_source
     shape = (hypotheses, self.length)
-    tokens = np.full(shape, types.EOS_ID, np.int32)
-    batch = loader.decoder_batch(tokens[:rows], tokens)
+    ids = self.model.config.special_ids
+    tokens = np.full(shape, ids.eos, np.int32)
+    batch = loader.decoder_batch(tokens[:rows], tokens, ids)
     for name in dict.fromkeys((*self.columns, *self.loss.columns)):
       dtype = np.int32 if name == 'source_ids' else np.float32
       batch[name] = np.zeros(hypotheses, dtype)
     if self.packs:
-      batch = packing.pack(batch, np.arange(rows), self.length)
+      batch = packing.pack(batch, np.arange(rows), self.length, ids.pad)
     return batch
 
   def program(self, target: Target) -> Program:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rest_jax import settings as settings_lib
 from rest_jax import types
-from rest_jax.data import pair_store
+from rest_jax.data import pair_store, special_ids
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
@@ -102,17 +102,17 @@ class BC(base.PolicyStage):
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config, policy, data = self.training(), context.policy, context.data
-    mesh = context.mesh.build()
+    mesh, ids = context.mesh.build(), policy.config.special_ids
     evaluate_fn, _ = self.evaluation(context)
     train = config.trainer.batches(
-      **pair_batches(data.pairs(prepare.TRAIN)),
+      **pair_batches(data.pairs(prepare.TRAIN), ids),
       mesh=mesh,
       packable=config.loss.packable,
     )
     if evaluate_fn is None:
       # The validation NLL is a sum over tokens, whatever the loss is.
       validation = config.trainer.batches(
-        **pair_batches(data.pairs(prepare.VALIDATION)),
+        **pair_batches(data.pairs(prepare.VALIDATION), ids),
         mesh=mesh,
         packable=True,
       )
@@ -154,14 +154,18 @@ def _first_params(config, policy, mesh_config, seed) -> types.Params:
   return policies.load(config.init_dir, policy, mesh_config)
 
 
-def pair_batches(pairs: pair_store.PairStore) -> dict:
+def pair_batches(
+  pairs: pair_store.PairStore,
+  ids: special_ids.SpecialIds = special_ids.T5,
+) -> dict:
   """Returns the arguments of `TrainerConfig.batches` for stored pairs.
 
   Args:
     pairs: with references.
+    ids: of the vocabulary.
 
   Returns:
-    `source_lengths`, `target_lengths` and `load`.
+    `source_lengths`, `target_lengths`, `load` and `pad`.
 
   Raises:
     ValueError: if the split has no references.
@@ -175,12 +179,14 @@ def pair_batches(pairs: pair_store.PairStore) -> dict:
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     return loader.decoder_batch(
-      pairs.source_tokens.pad(rows, source_length),
-      references.pad(rows, target_length),
+      pairs.source_tokens.pad(rows, source_length, ids.pad),
+      references.pad(rows, target_length, ids.pad),
+      ids,
     )
 
   return {
     'source_lengths': pairs.source_tokens.lengths,
     'target_lengths': references.lengths,
     'load': load,
+    'pad': ids.pad,
   }

@@ -130,6 +130,7 @@ def sample(
         len(shards),
         _join(columns),
         drawer.policy.config.vocab_size,
+        drawer.policy.config.special_ids,
       )
       remote.push()
 

@@ -10,7 +10,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import settings
-from rest_jax.data import sample_store
+from rest_jax.data import sample_store, special_ids
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
@@ -175,6 +175,7 @@ class Improve(base.PolicyStage):
       grow_directory=self.grow.folder,
       reward_name=self.reward_name,
       data=context.data,
+      ids=context.policy.config.special_ids,
       warn=output.warn,
     )
     _report(self.grow_step, self.improve_step, rows.statistics)
@@ -225,6 +226,7 @@ def _train(
     normalizers=rows.normalizers,
     mesh=mesh_config.build(),
     packable=config.loss.packable,
+    pad=policy.config.special_ids.pad,
   )
   return trainer_lib.train(
     trainer,
@@ -267,6 +269,7 @@ def select_rows(
   grow_directory: str | pathlib.Path,
   reward_name: str,
   data: prepare.PreparedData,
+  ids: special_ids.SpecialIds = special_ids.T5,
   warn: Callable[[str], None] = logging.warning,
 ) -> improve_rows.ImproveRows:
   """Opens D_g and keeps the rows that pass; see `improve_rows.select`.
@@ -278,6 +281,7 @@ def select_rows(
     grow_directory: a finished Grow: D_g and its rewards.
     reward_name: which of its rewards to filter by.
     data: the prepared data.
+    ids: of the vocabulary.
     warn: called with a message if a first threshold is not above the mean reward
       of the eligible rows: Algorithm 1 asks for tau_1 > V.
 
@@ -297,6 +301,7 @@ def select_rows(
     reference_weight=config.reference_weight,
     balance_sources=config.balance_sources,
     grow_step=grow_step,
+    ids=ids,
   )
   threshold = rows.statistics['threshold']
   mean = float(samples.rewards[samples.is_eligible].mean(dtype='float64'))

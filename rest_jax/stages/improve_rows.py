@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from rest_jax.data import pair_store, sample_store
+from rest_jax.data import pair_store, sample_store, special_ids
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.training import loader
@@ -87,6 +87,7 @@ def select(
   reference_weight: float,
   balance_sources: bool = False,
   grow_step: int = 1,
+  ids: special_ids.SpecialIds = special_ids.T5,
 ) -> ImproveRows:
   """Finds the rows with F = 1 and lays them out as the loss declares.
 
@@ -101,6 +102,7 @@ def select(
     balance_sources: whether the kept samples of each source have one weight
       together.
     grow_step: g, from 1.
+    ids: of the vocabulary.
 
   Returns:
     The rows.
@@ -138,8 +140,9 @@ def select(
     # The source of a group is encoded once.
     of_group = samples.source_ids[groups[rows, 0]]
     batch = loader.decoder_batch(
-      sources.source_tokens.pad(of_group, source_length),
-      store.tokens.pad(members, target_length),
+      sources.source_tokens.pad(of_group, source_length, ids.pad),
+      store.tokens.pad(members, target_length, ids.pad),
+      ids,
     )
     batch['rewards'] = samples.rewards[members]
     batch['thresholds'] = thresholds[rows].reshape(-1)

@@ -161,7 +161,7 @@ class Online(base.PolicyStage):
       rows=pair_store.spread_rows(
         len(held_out), self.config.sources_per_iteration
       ),
-      batching=self.config.batching(mesh),
+      batching=self.config.batching(mesh, policy.config.special_ids),
       mesh=mesh,
       # Not the training's, whose draws have the same numbers.
       seed=self.seed ^ 1,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rest_jax import settings, types
-from rest_jax.data import pair_store, sample_store
+from rest_jax.data import pair_store, sample_store, special_ids
 from rest_jax.evaluation import metrics
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
@@ -166,7 +166,7 @@ def _fit(
   """Trains and measures; returns the manifest."""
   config, policy, mesh_config = stage.config, context.policy, context.mesh
   model = scalar.ScalarModel(policy.config)
-  mesh = mesh_config.build()
+  mesh, ids = mesh_config.build(), policy.config.special_ids
   train_rows, heldout_rows = (
     trainer.batches(
       source_lengths=rows.source_lengths,
@@ -174,9 +174,10 @@ def _fit(
       load=rows.load,
       normalizers=rows.normalizers,
       mesh=mesh,
+      pad=ids.pad,
     )
     for rows in _rows(
-      config, stage.grow.folder, stage.reward_name, context.data
+      config, stage.grow.folder, stage.reward_name, context.data, ids
     )
   )
   evaluations = {
@@ -240,6 +241,7 @@ def _rows(
   grow_directory: str | pathlib.Path,
   reward_name: str,
   data: prepare.PreparedData,
+  ids: special_ids.SpecialIds,
 ) -> tuple[improve_rows.ImproveRows, improve_rows.ImproveRows]:
   """Rows of D_g to train on, and those of the sources that are held out."""
   store = sample_store.SampleStore.open(grow_directory)
@@ -266,6 +268,7 @@ def _rows(
       improve_step=1,
       loss=config.loss(),
       reference_weight=1.0,
+      ids=ids,
     )
 
   try:

@@ -14,20 +14,19 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from rest_jax.models import parts
+from rest_jax.data import special_ids
 from rest_jax.training import packing
 
 Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
 # More batches than any training takes; grain needs a length.
 _MANY = 2**40
-_IDS = parts.SpecialIds()
 
 
 def decoder_batch(
   encoder_tokens: np.ndarray,
   target_tokens: np.ndarray,
-  ids: parts.SpecialIds = _IDS,
+  ids: special_ids.SpecialIds = special_ids.T5,
 ) -> dict[str, np.ndarray]:
   """Returns T5X's batch from padded tokens.
 
@@ -40,7 +39,7 @@ def decoder_batch(
     The four features; decoder inputs are the targets shifted right after the
     start token, and the loss weighs every token that is not PAD by 1.
   """
-  inputs = np.zeros_like(target_tokens)
+  inputs = np.empty_like(target_tokens)
   inputs[:, 0] = ids.decoder_start
   inputs[:, 1:] = target_tokens[:, :-1]
   return {
@@ -157,6 +156,7 @@ class BucketedBatches:
     row_multiple: int = 1,
     pack: bool = False,
     rows_here: Callable[[int], np.ndarray] | None = None,
+    pad: int = special_ids.T5.pad,
   ):
     """Plans the batches.
 
@@ -178,6 +178,7 @@ class BucketedBatches:
         Packed rows stay together in every epoch; the order of batches changes.
       rows_here: maps the number of rows of a batch to the rows that this
         process reads, see `mesh.rows_here`; None for all.
+      pad: the id of PAD in the arrays of `load`.
 
     Raises:
       ValueError: if there are no rows, or a row fits no bucket.
@@ -197,6 +198,7 @@ class BucketedBatches:
       )
     self._load = load
     self._rows_here = rows_here
+    self._pad = pad
     self._seed = seed
     self.num_rows = len(source_lengths)
     self._buckets: list[_Bucket] = []
@@ -258,12 +260,13 @@ class BucketedBatches:
       return batch
 
     # Rows with PAD only have weight 0 in every loss.
-    def fill(array: np.ndarray) -> np.ndarray:
+    def fill(name: str, array: np.ndarray) -> np.ndarray:
       each = array.shape[0] // max(len(own), 1)
-      zeros = np.zeros((each * missing, *array.shape[1:]), array.dtype)
-      return np.concatenate([array[: each * len(own)], zeros])
+      value = self._pad if name in packing.TOKENS else 0
+      filling = np.full((each * missing, *array.shape[1:]), value, array.dtype)
+      return np.concatenate([array[: each * len(own)], filling])
 
-    return {name: fill(array) for name, array in batch.items()}
+    return {name: fill(name, array) for name, array in batch.items()}
 
   def _own(self, bucket: _Bucket, groups: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns the groups of a batch that this process reads, and its rows."""
@@ -277,7 +280,7 @@ class BucketedBatches:
       return self._load(groups, bucket.length, bucket.length)
     rows, row_of = bucket.unpacked(groups)
     batch = self._load(rows, bucket.length, bucket.length)
-    return packing.pack(batch, row_of, bucket.length)
+    return packing.pack(batch, row_of, bucket.length, self._pad)
 
   def rows(self, index: int) -> np.ndarray:
     """Returns the rows of batch number `index`, in order.

@@ -14,8 +14,14 @@ from collections.abc import Mapping
 from jaxtyping import Int, Int64
 import numpy as np
 
-from rest_jax import types
+from rest_jax.data import special_ids
 
+# The columns of a batch that hold token ids.
+TOKENS = (
+  'encoder_input_tokens',
+  'decoder_input_tokens',
+  'decoder_target_tokens',
+)
 ENCODER_SEGMENTS = 'encoder_segment_ids'
 DECODER_SEGMENTS = 'decoder_segment_ids'
 
@@ -75,6 +81,7 @@ def pack(
   batch: Mapping[str, np.ndarray],
   row_of: Int[np.ndarray, ' n'],
   length: int,
+  pad: int = special_ids.T5.pad,
 ) -> dict[str, np.ndarray]:
   """Packs n padded pairs into rows with `length` tokens per side.
 
@@ -82,6 +89,7 @@ def pack(
     batch: T5X's four features, [n, ...]; other columns [n], one value per pair.
     row_of: row of each pair, ascending from 0 without gaps.
     length: length of a row; all pairs of a row fit into it.
+    pad: the id of PAD.
 
   Returns:
     The features, [rows, length]; `encoder_segment_ids` and
@@ -89,8 +97,8 @@ def pack(
     padding; and each other column as [rows, length], with a pair's value at
     each of its target tokens.
   """
-  sources = batch['encoder_input_tokens'] != types.PAD_ID  # [n, S]
-  targets = batch['decoder_target_tokens'] != types.PAD_ID  # [n, T]
+  sources = batch['encoder_input_tokens'] != pad  # [n, S]
+  targets = batch['decoder_target_tokens'] != pad  # [n, T]
   num_rows = int(row_of[-1]) + 1
   firsts = np.searchsorted(row_of, np.arange(num_rows))
   segments = np.arange(len(row_of)) - firsts[row_of] + 1
@@ -102,8 +110,8 @@ def pack(
     start = row_of * length + before - before[firsts[row_of]]
     return (start[:, None] + np.arange(is_token.shape[1]))[is_token]
 
-  def put(where, is_token, values):
-    rows = np.zeros(num_rows * length, values.dtype)
+  def put(where, is_token, values, filling=0):
+    rows = np.full(num_rows * length, filling, values.dtype)
     values = values if values.ndim == 2 else values[:, None]
     rows[where] = np.broadcast_to(values, is_token.shape)[is_token]
     return rows.reshape(num_rows, length)
@@ -112,11 +120,12 @@ def pack(
   segments = segments.astype(np.int32)
   packed = {
     'encoder_input_tokens': put(
-      of_source, sources, batch['encoder_input_tokens']
+      of_source, sources, batch['encoder_input_tokens'], pad
     ),
     ENCODER_SEGMENTS: put(of_source, sources, segments),
     DECODER_SEGMENTS: put(of_target, targets, segments),
   }
   for name in batch.keys() - packed.keys():
-    packed[name] = put(of_target, targets, batch[name])
+    filling = pad if name in TOKENS else 0
+    packed[name] = put(of_target, targets, batch[name], filling)
   return packed

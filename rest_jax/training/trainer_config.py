@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from rest_jax import settings
+from rest_jax.data import special_ids
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import averaging, loader, optimizers
 from rest_jax.training import lora as lora_lib
@@ -107,6 +108,7 @@ class TrainerConfig:
     normalizers: np.ndarray | None = None,
     mesh: jax.sharding.Mesh | None = None,
     packable: bool = False,
+    pad: int = special_ids.T5.pad,
   ) -> loader.BucketedBatches:
     """Plans batches with these settings; see `loader.BucketedBatches`.
 
@@ -127,4 +129,5 @@ class TrainerConfig:
       row_multiple=num_parts * self.accumulation_steps,
       pack=pack,
       rows_here=None if mesh is None else mesh_lib.rows_here(mesh),
+      pad=pad,
     )

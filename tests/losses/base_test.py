@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rest_jax.data import special_ids
 from rest_jax.losses import (
   base,
   bc,
@@ -25,6 +26,7 @@ class _Scored(table.Table):
 
   class config:
     vocab_size = 17
+    special_ids = special_ids.T5
 
   def unconditioned(self):
     return self

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax import types
+from rest_jax.data import special_ids
 from rest_jax.losses import base, bc, reward_conditioned
 from rest_jax.models import network_config as config_lib
 from rest_jax.models import policy as policy_lib
@@ -29,8 +29,8 @@ _LOSS = reward_conditioned.RewardConditionedBC(num_classes=4)
 def _batch(rewards, seed=0):
   random = np.random.default_rng(seed)
   tokens = random.integers(3, 28, (2, len(rewards), 6)).astype(np.int32)
-  tokens[1, :, 4:] = types.PAD_ID
-  tokens[1, :, 3] = types.EOS_ID
+  tokens[1, :, 4:] = special_ids.T5.pad
+  tokens[1, :, 3] = special_ids.T5.eos
   return {
     **loader.decoder_batch(tokens[0], tokens[1]),
     'rewards': np.asarray(rewards, np.float32),

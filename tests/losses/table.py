@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.losses import base
-from rest_jax.models import policy
+from rest_jax.models import network_config, policy
 
 _NOTHING: dict = {}
 
@@ -13,7 +13,7 @@ _NOTHING: dict = {}
 class Table:
   """pi(y_t | …) = softmax(params['x'][row, t]), whatever came before."""
 
-  config = None
+  config = network_config.NetworkConfig()
 
   def logits(self, params, batch, *, dropout_key=None):
     del batch, dropout_key
@@ -26,6 +26,8 @@ class Table:
 
 class ValueTable:
   """V(s_t) = params['v'][row, t]; in the place of `scalar.ScalarModel`."""
+
+  config = network_config.NetworkConfig()
 
   def __init__(self, config=None):
     del config

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax import types
-from rest_jax.data import ragged, sample_store
+from rest_jax.data import ragged, sample_store, special_ids
 from rest_jax.evaluation import paired_text
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import diagnostics, draw_samples, outputs, policies
@@ -109,7 +108,7 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
     return weights / weights.sum(-1, keepdims=True)
 
   p, q = probabilities(ours), probabilities(bc)
-  is_token = batch['decoder_target_tokens'] != types.PAD_ID
+  is_token = batch['decoder_target_tokens'] != special_ids.T5.pad
   kl = (p * np.log(p / q)).sum(-1) * is_token
   found = distance(run, step, decode)
   assert found['kl_to_bc']['mean'] == pytest.approx(kl.sum(-1).mean(), rel=1e-3)
