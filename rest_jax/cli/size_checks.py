@@ -118,7 +118,7 @@ def check_vocabulary(experiment: experiment_lib.Experiment) -> None:
   if len(pairs) > most:
     return
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / prepare.VOCABULARY_FILE
+    path = pathlib.Path(folder) / vocabularies.FILE
     try:
       vocabularies.train(task.vocabulary, _texts(pairs), path)
     except ValueError as error:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rest_jax import types
 from rest_jax.data import alignment, places, ragged, sources, vocabularies
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import arrow_files
@@ -49,7 +48,7 @@ def build(
   directory: str | os.PathLike[str],
   split: str,
   source: sources.PairSource,
-  vocabulary: vocabularies.Vocabulary,
+  vocabulary: vocabularies.Encoder,
   *,
   max_source_length: int,
   max_target_length: int,
@@ -132,13 +131,13 @@ class _Builder:
 
   def __init__(
     self,
-    vocabulary: vocabularies.Vocabulary,
+    vocabulary: vocabularies.Encoder,
     *,
     with_references: bool,
     max_lengths: tuple[int, int],
     max_length_ratio: float | None,
   ):
-    self._vocabulary = vocabulary
+    self._encoders = (vocabulary.source, vocabulary.target)
     self._sides = ('source', 'reference') if with_references else ('source',)
     self._max_lengths = max_lengths
     self._max_length_ratio = max_length_ratio
@@ -181,7 +180,8 @@ class _Builder:
     if len(self._sides) == 2:
       texts.append([(pair.reference or '').strip() for pair in block])
     flat = [
-      ragged.flatten(self._vocabulary.encode_batch(side)) for side in texts
+      ragged.flatten(side.encode_batch(each))
+      for side, each in zip(self._encoders, texts, strict=False)
     ]
     # [sides, pairs], tokens without EOS
     lengths = np.stack([np.diff(offsets) for _, offsets in flat])
@@ -199,8 +199,10 @@ class _Builder:
     rows = np.flatnonzero(keep)
     self.counts['kept'] += len(rows)
     columns = []
-    for side, (values, offsets) in zip(self._sides, flat, strict=True):
-      column = _with_eos(values, offsets, keep, self._dtype)
+    for side, encoder, (values, offsets) in zip(
+      self._sides, self._encoders, flat, strict=False
+    ):
+      column = _completed(values, offsets, keep, encoder, self._dtype)
       self.counts[f'{side}_tokens'] += len(column.values)
       columns.append(column)
     for side in texts:
@@ -210,8 +212,9 @@ class _Builder:
   def common_lengths(self) -> list[int]:
     """Returns the 95 % quantile of tokens with EOS, per side."""
     return [
-      int(np.searchsorted(np.cumsum(side), _SHARE * side.sum())) + 1
-      for side in self._histograms
+      int(np.searchsorted(np.cumsum(counts), _SHARE * counts.sum()))
+      + side.num_special
+      for counts, side in zip(self._histograms, self._encoders, strict=False)
     ]
 
   def _check_references(
@@ -228,12 +231,16 @@ class _Builder:
 
   def _unfit(self, lengths: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the affected pairs per reason for dropping."""
-    maxima = np.array(self._max_lengths[: len(lengths)])[:, None]
+    room = [
+      most - side.num_special
+      for most, side in zip(self._max_lengths, self._encoders, strict=True)
+    ]
+    maxima = np.array(room[: len(lengths)])[:, None]
     ratio = self._max_length_ratio or np.inf
     shortest, longest = lengths.min(axis=0), lengths.max(axis=0)
     return {
       'dropped_empty': np.equal(shortest, 0),
-      'dropped_long': np.any(lengths + 1 > maxima, axis=0),
+      'dropped_long': np.any(lengths > maxima, axis=0),
       'dropped_ratio': np.greater(longest, ratio * np.maximum(shortest, 1)),
     }
 
@@ -354,15 +361,23 @@ class PairStore:
     return found
 
 
-def _with_eos(
-  values: np.ndarray, offsets: np.ndarray, keep: np.ndarray, dtype: np.dtype
+def _completed(
+  values: np.ndarray,
+  offsets: np.ndarray,
+  keep: np.ndarray,
+  side: vocabularies.Side,
+  dtype: np.dtype,
 ) -> pa.Array:
-  """Returns a list array of the kept rows, with EOS."""
+  """Returns a list array of the kept rows, with their special ids."""
   lengths = np.diff(offsets)
   values = values[np.repeat(keep, lengths)]
-  ends = np.cumsum(lengths[keep])
-  values = np.insert(values, ends, types.EOS_ID)
-  offsets = np.concatenate([[0], ends + np.arange(1, len(ends) + 1)])
+  lengths = lengths[keep]
+  ends = np.cumsum(lengths)
+  bounds = np.stack([ends - lengths, ends], axis=1).reshape(-1)
+  counts = np.tile([len(side.before), len(side.after)], len(ends))
+  special = np.tile(np.asarray([*side.before, *side.after]), len(ends))
+  values = np.insert(values, np.repeat(bounds, counts), special)
+  offsets = np.concatenate([[0], ends + np.cumsum(counts)[1::2]])
   return ragged.to_arrow(values, offsets, dtype)
 
 

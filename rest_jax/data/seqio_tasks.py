@@ -217,6 +217,12 @@ def vocabulary(data_directory: stored_rows.PathLike) -> Any:
     data_directory: a finished `data/` folder.
   """
   path = stored_rows.vocabulary_path(data_directory)
+  if path.is_dir():
+    raise ValueError(
+      f'data_directory must have a sentencepiece model alone, as T5X reads it; '
+      f'{data_directory} has the tokeniser of another family ({path}). Prepare '
+      "the data with a T5's vocabulary."
+    )
   vocabularies.Vocabulary(path)  # Raises if something is wrong with it.
   return _import_seqio().SentencePieceVocabulary(str(path), extra_ids=0)
 

@@ -26,7 +26,6 @@ REWARD_FEATURES = ('rewards', 'thresholds', 'row_weights')
 PathLike = str | os.PathLike[str]
 
 _DATA_FOLDER = 'data'
-_VOCABULARY_FILE = 'vocab.model'
 # `data/` is beside grow_1, and two folders further up for a variant's Grow
 # step.
 _DEPTH = 3
@@ -59,8 +58,8 @@ class StoredRows:
 
 
 def vocabulary_path(data_directory: PathLike) -> pathlib.Path:
-  """Returns the path of the sentencepiece model of a `data/` folder."""
-  return pathlib.Path(data_directory).resolve() / _VOCABULARY_FILE
+  """Returns the path of the vocabulary of a `data/` folder."""
+  return vocabularies.stored(pathlib.Path(data_directory).resolve())
 
 
 def of_pairs(data_directory: PathLike) -> StoredRows:

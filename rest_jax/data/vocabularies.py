@@ -1,10 +1,12 @@
-"""Sentencepiece vocabularies: trained from the task's text, or given."""
+"""Vocabularies: trained from the task's text by sentencepiece, or given."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
+import json
 import pathlib
 import random
 import re
@@ -12,9 +14,11 @@ import re
 import numpy as np
 import sentencepiece
 
-from rest_jax import settings, types
+from rest_jax import settings
+from rest_jax.data import special_ids as ids_lib
 from rest_jax.data import text_files
-from rest_jax.storage import file_kinds, files
+from rest_jax.data.tokenizers import base, kinds, pieces
+from rest_jax.storage import files
 
 # Sentencepiece logs from INFO (0) up; errors arrive as exceptions as well.
 _QUIET = 3
@@ -22,11 +26,11 @@ _QUIET = 3
 # and those with the character that it keeps for unknown pieces.
 _MOST_BYTES = 4192
 _RESERVED = '\u2585'
-_CONTROL_IDS = {
-  'pad_id': types.PAD_ID,
-  'eos_id': types.EOS_ID,
-  'unk_id': types.UNK_ID,
-}
+# In the folder that holds a vocabulary: one sentencepiece model, or a tokeniser's
+# files.
+FILE, FOLDER = 'vocab.model', 'vocabulary'
+
+Languages = base.Languages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +38,12 @@ class VocabularyConfig:
   """A vocabulary to be trained, or an existing one.
 
   Attributes:
-    model_file: an existing sentencepiece .model; the other fields are then
+    model_file: an existing sentencepiece .model, or a folder with the files of a
+      tokeniser in Hugging Face's layout; the fields from `size` on are then
       unused. None trains one.
+    source_language: code of the sources' language, such as 'deu_Latn', for a
+      tokeniser that stands it beside them; None for one that does not.
+    target_language: likewise of the targets.
     size: number of pieces, PAD, EOS and UNK among them.
     character_coverage: share of the text's characters that get a piece, in
       (0.98, 1]; 0.9995 suits scripts of thousands of characters.
@@ -58,6 +66,8 @@ class VocabularyConfig:
   normalization_rule: str = 'nmt_nfkc'
   max_texts: int = 5_000_000
   num_threads: int = 4
+  source_language: str | None = settings.added(default=None)
+  target_language: str | None = settings.added(default=None)
 
   def __post_init__(self):
     if self.extra_files:
@@ -72,6 +82,16 @@ class VocabularyConfig:
     rules = ('nmt_nfkc', 'nmt_nfkc_cf', 'nfkc', 'nfkc_cf', 'identity')
     settings.one_of(self, rules, 'normalization_rule')
     settings.at_least(self, 1, 'max_texts', 'num_threads')
+    named = [self.source_language, self.target_language]
+    if self.model_file is None and any(named):
+      raise ValueError(
+        'source_language and target_language must be None where a vocabulary is '
+        f'trained; got {named}. Only a given tokeniser (model_file) has languages.'
+      )
+
+  @property
+  def languages(self) -> Languages:
+    return Languages(self.source_language, self.target_language)
 
 
 class SizeError(ValueError):
@@ -86,35 +106,130 @@ class SizeError(ValueError):
     self.bound = bound
 
 
-class Vocabulary:
-  """Text to token ids and back; EOS is added by whoever stores a row."""
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """How sources, or targets, become token ids.
 
-  def __init__(self, path: str | pathlib.Path):
-    """Reads a sentencepiece .model.
+  Attributes:
+    encode_batch: returns the token ids of each text, without special ids.
+    before: special ids before those of a text, such as its language.
+    after: special ids after them, such as EOS.
+  """
+
+  encode_batch: Callable[[Sequence[str]], list[np.ndarray]]
+  before: tuple[int, ...] = ()
+  after: tuple[int, ...] = (ids_lib.T5.eos,)
+
+  @property
+  def num_special(self) -> int:
+    """Number of special ids of each row."""
+    return len(self.before) + len(self.after)
+
+  def complete(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns the ids of a text (int32) with the special ids around them."""
+    parts = (self.before, ids, self.after)
+    return np.concatenate([np.asarray(part, np.int32) for part in parts])
+
+
+_NO_LANGUAGES = Languages()
+
+
+class Encoder:
+  """Text to token ids; both sides alike, EOS at their ends.
+
+  Attributes:
+    special_ids: ids that are no pieces of text.
+  """
+
+  special_ids: ids_lib.SpecialIds = ids_lib.T5
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Returns the token ids (int32) of each text, without special ids."""
+    raise NotImplementedError
+
+  @property
+  def source(self) -> Side:
+    """How sources become token ids."""
+    return Side(self.encode_batch, after=(self.special_ids.eos,))
+
+  @property
+  def target(self) -> Side:
+    """How targets become token ids."""
+    return Side(self.encode_batch, after=(self.special_ids.eos,))
+
+
+class Vocabulary(Encoder):
+  """Text to token ids and back; see `Side` for the special ids of a row.
+
+  Attributes:
+    path: where it was read from.
+    digest: of its files; what ids mean depends on nothing else.
+    special_ids: with the languages that are set.
+    languages: codes of the languages that are set.
+  """
+
+  def __init__(
+    self, path: str | pathlib.Path, languages: Languages = _NO_LANGUAGES
+  ):
+    """Reads a sentencepiece model, or a folder with a tokeniser.
+
+    Args:
+      path: the model, or a folder in Hugging Face's layout.
+      languages: of the two sides, for a tokeniser that stands them around text.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is no sentencepiece model, or one whose PAD, EOS and UNK
-        are not 0, 1 and 2.
+      ValueError: if a file is damaged or of another kind, or the tokeniser has
+        no such language.
+      ImportError: if the tokeniser needs a library that is not installed.
     """
-    serialized = _read(path)
-    self._processor = _load(serialized, path)
-    self.digest = hashlib.sha256(serialized).hexdigest()
+    self.path = pathlib.Path(path)
+    self.languages = languages
+    self._tokenizer = kinds.read(path)
+    self.special_ids = self._tokenizer.special_ids_of(languages)
+    self.digest = _digest(self.path, self._tokenizer)
+
+  @property
+  def files(self) -> tuple[pathlib.Path, ...]:
+    """The files that it was read from."""
+    return self._tokenizer.files
 
   @property
   def size(self) -> int:
     """Number of pieces."""
-    return self._processor.get_piece_size()
+    return self._tokenizer.size
+
+  @functools.cached_property
+  def source(self) -> Side:
+    """How sources become token ids.
+
+    Raises:
+      ValueError: if the tokeniser needs a language and none is set.
+    """
+    return self._side(as_target=False)
+
+  @functools.cached_property
+  def target(self) -> Side:
+    """How targets become token ids; as `source`."""
+    return self._side(as_target=True)
+
+  def _side(self, as_target: bool) -> Side:
+    around = self._tokenizer.around(self.languages)[as_target]
+
+    def encode_batch(texts: Sequence[str]) -> list[np.ndarray]:
+      rows = self._tokenizer.encode(list(texts), as_target)
+      return [np.asarray(ids, np.int32) for ids in rows]
+
+    return Side(encode_batch, around.before, around.after)
 
   def encode(self, text: str) -> np.ndarray:
-    """Returns the token ids (int32) of a text, without EOS."""
-    return np.asarray(self._processor.encode(text), np.int32)
+    """Returns the token ids (int32) of a text, as of a target, without EOS."""
+    return self.encode_batch([text])[0]
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Returns the token ids of each text, without EOS."""
-    return [
-      np.asarray(ids, np.int32) for ids in self._processor.encode(list(texts))
-    ]
+    """Returns the token ids of each text, as of a target, without EOS."""
+    rows = self._tokenizer.encode(list(texts), True)
+    return [np.asarray(ids, np.int32) for ids in rows]
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> str:
     """Returns the text up to the first EOS.
@@ -122,24 +237,59 @@ class Vocabulary:
     PAD is skipped. An id beyond the vocabulary, which a policy with a rounded
     up embedding can draw, reads as UNK.
     """
-    return self._processor.decode(self._clean(ids))
+    return self.decode_batch([ids])[0]
 
   def decode_batch(
     self, rows: Iterable[Sequence[int] | np.ndarray]
   ) -> list[str]:
     """Returns the text of each row, as `decode` does."""
-    rows = [self._clean(ids) for ids in rows]
-    return self._processor.decode(rows) if rows else []
+    return self._tokenizer.decode([self._clean(ids) for ids in rows])
 
   def _clean(self, ids: Sequence[int] | np.ndarray) -> list[int]:
     """Cuts at EOS, drops PAD, makes UNK of ids beyond the vocabulary."""
-    ids = np.asarray(ids)
+    ids, special = np.asarray(ids), self.special_ids
     if ids.size == 0:
       return []
-    ids = ids[: _first(ids == types.EOS_ID)]
-    ids = ids[ids != types.PAD_ID]
+    ids = ids[: _first(ids == special.eos)]
+    ids = ids[ids != special.pad]
     known = (ids >= 0) & (ids < self.size)
-    return np.where(known, ids, types.UNK_ID).tolist()
+    if special.unk is None:
+      return ids[known].tolist()
+    return np.where(known, ids, special.unk).tolist()
+
+
+def stored(directory: str | pathlib.Path) -> pathlib.Path:
+  """Returns the path of the vocabulary that a stage's folder holds."""
+  folder = pathlib.Path(directory) / FOLDER
+  return folder if folder.is_dir() else pathlib.Path(directory) / FILE
+
+
+def copy(vocabulary: Vocabulary, directory: str | pathlib.Path) -> None:
+  """Copies the files of a vocabulary into a stage's folder; see `stored`."""
+  directory = pathlib.Path(directory)
+  if vocabulary.path.is_dir():
+    targets = {
+      path: directory / FOLDER / path.name for path in vocabulary.files
+    }
+  else:
+    targets = {vocabulary.path: directory / FILE}
+  for path, target in targets.items():
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(target) as temporary:
+      temporary.write_bytes(path.read_bytes())
+
+
+def make(
+  config: VocabularyConfig,
+  texts: Iterable[str],
+  directory: str | pathlib.Path,
+) -> Vocabulary:
+  """Writes the vocabulary of a task into a stage's folder; see `train`."""
+  if config.model_file is None:
+    train(config, texts, pathlib.Path(directory) / FILE)
+  else:
+    copy(Vocabulary(config.model_file, config.languages), directory)
+  return Vocabulary(stored(directory), config.languages)
 
 
 def train(
@@ -164,8 +314,8 @@ def train(
       hold its characters, and for no text at all.
   """
   if config.model_file is not None:
-    serialized = _read(config.model_file)
-    _load(serialized, config.model_file)
+    serialized = pieces.read(config.model_file)
+    Vocabulary(config.model_file)  # Raises if something is wrong with it.
   else:
     text_files.check_files('extra_files', config.extra_files)
     extra = itertools.chain.from_iterable(
@@ -195,9 +345,9 @@ def _train(config: VocabularyConfig, texts: Iterable[str]) -> bytes:
       model_type=config.model_type,
       normalization_rule_name=config.normalization_rule,
       num_threads=config.num_threads,
-      pad_id=types.PAD_ID,
-      eos_id=types.EOS_ID,
-      unk_id=types.UNK_ID,
+      pad_id=ids_lib.T5.pad,
+      eos_id=ids_lib.T5.eos,
+      unk_id=ids_lib.T5.unk,
       bos_id=-1,
       minloglevel=_QUIET,
     )
@@ -289,45 +439,25 @@ def _explain(config: VocabularyConfig, error: RuntimeError) -> Exception:
   )
 
 
-def _read(path: str | pathlib.Path) -> bytes:
-  """Returns the bytes of a model; another kind of file is named."""
-  is_missing = not pathlib.Path(path).is_file()
-  kind = file_kinds.describe(path)
-  if is_missing and not kind:
-    text_files.check_files('model_file', [path])
-  if kind:
-    error = FileNotFoundError if is_missing else ValueError
-    raise error(
-      f'model_file must be a sentencepiece model, such as spiece.model; {path} '
-      f'is {kind}.'
-    )
-  return pathlib.Path(path).read_bytes()
+def _digest(path: pathlib.Path, tokenizer: base.Tokenizer) -> str:
+  """Of the bytes of a file, or of what the ids of a folder mean.
 
-
-def _load(
-  serialized: bytes, path: str | pathlib.Path
-) -> sentencepiece.SentencePieceProcessor:
-  """Makes a processor and checks the ids that the framework relies on."""
-  try:
-    processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
-  except RuntimeError as error:
-    raise ValueError(
-      f'model_file must be a sentencepiece model; {path} is not, or is damaged. '
-      'Fetch it again.'
-    ) from error
-  found = {name: getattr(processor, name)() for name in _CONTROL_IDS}
-  if found != _CONTROL_IDS:
-    raise ValueError(
-      f'model_file must have {_list_ids(_CONTROL_IDS)}; {path} has '
-      f'{_list_ids(found)} (-1: absent). Use a model trained with '
-      '--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1, such as those of T5 and '
-      'mT5, or leave model_file out to train one.'
-    )
-  return processor
-
-
-def _list_ids(ids: dict[str, int]) -> str:
-  return ', '.join(f'{name} {value}' for name, value in ids.items())
+  Settings of a model beside its tokeniser do not count.
+  """
+  if not path.is_dir():
+    return files.sha256(path)
+  described = {
+    'files': {
+      file.name: files.sha256(file)
+      for file in tokenizer.files
+      if file.name not in base.SETTINGS_FILES
+    },
+    'size': tokenizer.size,
+    'special_ids': dataclasses.asdict(tokenizer.special_ids),
+    'languages': dict(tokenizer.languages),
+  }
+  text = json.dumps(described, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _first(found: np.ndarray) -> int:

@@ -210,6 +210,28 @@ class NetworkConfig:
       )
     return self
 
+  def with_special_ids(self, ids: parts.SpecialIds) -> 'NetworkConfig':
+    """A copy with the special ids of a vocabulary.
+
+    Args:
+      ids: of the vocabulary. Those of T5 leave another first input of the
+        decoder as it is.
+
+    Raises:
+      ValueError: `special_ids` is set, and pads or ends rows otherwise.
+    """
+    own, default = self.special_ids, parts.SpecialIds()
+    if own != default and (own.pad, own.eos) != (ids.pad, ids.eos):
+      raise ValueError(
+        f'special_ids of the network must have pad {ids.pad} and eos {ids.eos}, '
+        f'those of the vocabulary; got pad {own.pad} and eos {own.eos}. Use the '
+        'vocabulary that the network was trained with: '
+        'VocabularyConfig.model_file, or leave special_ids out for a new network.'
+      )
+    if ids in (own, default):
+      return self
+    return dataclasses.replace(self, special_ids=ids)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:

@@ -8,14 +8,14 @@ the last call of each shape needs padding rows.
 
 from collections.abc import Hashable, Iterator, Sequence
 import dataclasses
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from absl import logging
 from jaxtyping import Bool, Int, Int64
 import numpy as np
 
-from rest_jax import settings, types
-from rest_jax.data import ragged
+from rest_jax import settings
+from rest_jax.data import ragged, special_ids, vocabularies
 
 # A text, or several texts that are read together.
 _Text = TypeVar('_Text', bound=Hashable)
@@ -68,12 +68,6 @@ class ScoringConfig:
           f'{name} must be at least 2 and at most the largest of '
           f'length_buckets {self.length_buckets}; got {getattr(self, name)}.'
         )
-
-
-class Encoder(Protocol):
-  """The methods of a vocabulary that scoring needs."""
-
-  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
 
 
 class Call(NamedTuple):
@@ -182,7 +176,7 @@ class Plan:
 
 def plan(
   config: ScoringConfig,
-  vocabulary: Encoder,
+  vocabulary: vocabularies.Encoder,
   sources: Sequence[str],
   hypotheses: Sequence[str],
 ) -> Plan:
@@ -192,7 +186,7 @@ def plan(
     config: shapes and lengths.
     vocabulary: vocabulary of the reward model.
     sources: n texts, n at least 1.
-    hypotheses: n texts; an empty text becomes EOS.
+    hypotheses: n texts; an empty text becomes special ids alone.
 
   Returns:
     The plan.
@@ -200,9 +194,9 @@ def plan(
   source_texts, source_of = distinct(sources)
   texts, text_of = distinct(hypotheses)
   source_tokens, cut_sources = encode(
-    vocabulary, source_texts, config.max_source_length
+    vocabulary.source, source_texts, config.max_source_length
   )
-  tokens, cut_texts = encode(vocabulary, texts, config.max_target_length)
+  tokens, cut_texts = encode(vocabulary.target, texts, config.max_target_length)
   # One number identifies a pair and sorts by source, then by the rank of the
   # text's length.
   by_length = np.argsort([len(row) for row in tokens], kind='stable')
@@ -226,33 +220,35 @@ def plan(
 
 
 def encode(
-  vocabulary: Encoder, texts: Sequence[str], max_length: int
+  side: vocabularies.Side, texts: Sequence[str], max_length: int
 ) -> tuple[list[np.ndarray], Bool[np.ndarray, ' n']]:
   """Encodes texts as a reward model reads them.
 
   Args:
-    vocabulary: vocabulary of the model.
+    side: sources or targets of the model's vocabulary.
     texts: n texts.
-    max_length: maximum tokens with EOS.
+    max_length: maximum tokens with special ids.
 
   Returns:
-    Tokens of each text with EOS, at most `max_length`; and which texts were
+    Tokens of each text with special ids, at most `max_length`; and which texts were
     truncated.
   """
-  rows = vocabulary.encode_batch(texts)
-  end = np.asarray([types.EOS_ID], np.int32)
-  cut = np.asarray([len(row) >= max_length for row in rows], bool)
-  return [np.concatenate([row[: max_length - 1], end]) for row in rows], cut
+  rows, room = side.encode_batch(texts), max_length - side.num_special
+  cut = np.asarray([len(row) > room for row in rows], bool)
+  return [side.complete(row[:room]) for row in rows], cut
 
 
 def pad(
-  tokens: ragged.Ragged, rows: Int[np.ndarray, ' R'], length: int
+  tokens: ragged.Ragged,
+  rows: Int[np.ndarray, ' R'],
+  length: int,
+  ids: special_ids.SpecialIds = special_ids.T5,
 ) -> Int[np.ndarray, 'R T']:
   """Pads rows; NONE becomes a row with EOS only."""
-  padded = np.full((len(rows), length), types.PAD_ID, np.int32)
-  padded[:, 0] = types.EOS_ID
+  padded = np.full((len(rows), length), ids.pad, np.int32)
+  padded[:, 0] = ids.eos
   real = np.flatnonzero(rows != NONE)
-  padded[real] = tokens.pad(rows[real], length)
+  padded[real] = tokens.pad(rows[real], length, ids.pad)
   return padded
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Float32, Int
 import numpy as np
 
 from rest_jax import types
+from rest_jax.data import vocabularies
 from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks
@@ -194,6 +195,7 @@ class Scorer:
     def put(rows: np.ndarray) -> jax.Array:
       return mesh_lib.put_batch({'rows': rows}, mesh)['rows']
 
+    ids = self._model.config.special_ids
     for block in every:
       held = jnp.zeros(
         (
@@ -208,7 +210,7 @@ class Scorer:
       for number, rows in enumerate(block.sources):
         if np.all(rows == blocks.NONE):
           break
-        sources = blocks.pad(plan.source_tokens, rows, block.length)
+        sources = blocks.pad(plan.source_tokens, rows, block.length, ids)
         with mesh_lib.use(mesh, self._mesh_config.rules):
           held = encode(
             self._model, params, held, number * len(rows), put(sources)
@@ -216,9 +218,9 @@ class Scorer:
         tokens += sources.size
       flat = block.sources.reshape(-1)
       for slots, candidates, length in block.calls:
-        sources = blocks.pad(plan.source_tokens, flat[slots], block.length)
+        sources = blocks.pad(plan.source_tokens, flat[slots], block.length, ids)
         rows = candidates.reshape(-1)  # [G, C] -> [G * C]
-        targets = blocks.pad(plan.candidate_tokens, rows, length)
+        targets = blocks.pad(plan.candidate_tokens, rows, length, ids)
         # Not around `yield`: the caller may have another mesh.
         with mesh_lib.use(mesh, self._mesh_config.rules):
           rewards = rewards_of(
@@ -293,7 +295,7 @@ class LearnedReward:
     self,
     model: TextModel,
     params: types.Params,
-    vocabulary: blocks.Encoder,
+    vocabulary: vocabularies.Encoder,
     mesh_config: mesh_lib.MeshConfig,
     *,
     config: blocks.ScoringConfig | None = None,

@@ -7,7 +7,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import ragged, vocabularies
+from rest_jax.data import ragged, special_ids, vocabularies
 from rest_jax.data import words as words_lib
 from rest_jax.rewards import blocks, corruptions
 from rest_jax.training import loader
@@ -68,6 +68,7 @@ class RewardRows:
     truncated: number of texts with a side truncated at the maximum length.
     members: int64 [rows, N], texts of each row, all of one source, padded with
       `NONE`.
+    ids: of the model.
   """
 
   source_tokens: ragged.Ragged
@@ -76,6 +77,7 @@ class RewardRows:
   weights: np.ndarray
   truncated: int
   members: np.ndarray
+  ids: special_ids.SpecialIds = special_ids.T5
 
   @classmethod
   def of_texts(
@@ -84,10 +86,11 @@ class RewardRows:
     texts: corruptions.ScoredTexts,
     *,
     scale: Scale,
-    vocabulary: vocabularies.Vocabulary,
+    vocabulary: vocabularies.Encoder,
     scoring: blocks.ScoringConfig,
     weights: np.ndarray | None = None,
     hypotheses_per_row: int = 1,
+    ids: special_ids.SpecialIds = special_ids.T5,
     warn: Callable[[str], None] | None = None,
   ) -> 'RewardRows':
     """Encodes texts in the same way as scoring.
@@ -100,16 +103,17 @@ class RewardRows:
       scoring: maximum lengths.
       weights: float [n], such as numbers of annotators; None for equal weights.
       hypotheses_per_row: maximum of N.
+      ids: of the model.
       warn: called if many rows were truncated; None logs it.
 
     Returns:
       The rows.
     """
     sources, cut_sources = blocks.encode(
-      vocabulary, texts.sources, scoring.max_source_length
+      vocabulary.source, texts.sources, scoring.max_source_length
     )
     targets, cut_targets = blocks.encode(
-      vocabulary, texts.hypotheses, scoring.max_target_length
+      vocabulary.target, texts.hypotheses, scoring.max_target_length
     )
     truncated = int(np.sum(cut_sources | cut_targets))
     if truncated > _MAX_TRUNCATED_SHARE * len(sources):
@@ -130,6 +134,7 @@ class RewardRows:
       weights=(weights / weights.mean()).astype(np.float32),
       truncated=truncated,
       members=_members(texts.sources, hypotheses_per_row),
+      ids=ids,
     )
 
   @property
@@ -152,10 +157,12 @@ class RewardRows:
     """Returns T5X's four features, `scores` and `score_weights` of rows."""
     texts = self.members[rows].reshape(-1)  # [B * N]
     is_text = texts != NONE
-    targets = self.target_tokens.pad(np.maximum(texts, 0), target_length)
+    pad = self.ids.pad
+    targets = self.target_tokens.pad(np.maximum(texts, 0), target_length, pad)
     batch = loader.decoder_batch(
-      self.source_tokens.pad(self.members[rows, 0], source_length),
-      np.where(is_text[:, None], targets, types.PAD_ID),
+      self.source_tokens.pad(self.members[rows, 0], source_length, pad),
+      np.where(is_text[:, None], targets, pad),
+      self.ids,
     )
     batch['scores'] = np.where(is_text, self.scores[texts], 0)
     batch['score_weights'] = np.where(is_text, self.weights[texts], 0)
@@ -179,7 +186,7 @@ def _members(sources: Sequence[str], at_most: int) -> np.ndarray:
 
 
 def coverage(
-  vocabulary: vocabularies.Vocabulary,
+  vocabulary: vocabularies.Encoder,
   texts: Sequence[str],
   *,
   warn: Callable[[str], None] | None = None,
@@ -200,7 +207,8 @@ def coverage(
   rows = vocabulary.encode_batch(sorted(set(texts)))
   words = sum(len(words_lib.split_words(text)) for text in set(texts))
   pieces = sum(map(len, rows))
-  unknown = sum(int(np.sum(row == types.UNK_ID)) for row in rows)
+  unk = vocabulary.special_ids.unk
+  unknown = sum(int(np.sum(row == unk)) for row in rows)
   result = {
     'unknown_share': unknown / max(pieces, 1),
     'pieces_per_word': pieces / max(words, 1),

@@ -86,6 +86,7 @@ class Fitter:
       scoring=self.scoring,
       weights=weights,
       hypotheses_per_row=loss.hypotheses_per_row,
+      ids=self.model.config.special_ids,
       warn=warn,
     )
     # The number of target tokens per batch does not depend on hypotheses per
@@ -106,6 +107,7 @@ class Fitter:
         rewards=rows.of_members(rows.scores),
       ),
       mesh=self.mesh_config.build(),
+      pad=self.model.config.special_ids.pad,
     )
     result = trainer_lib.train(
       trainer,
@@ -163,6 +165,7 @@ class Fitter:
       scale=learned_rows.Scale(0.0, 1.0),
       vocabulary=self.vocabulary,
       scoring=self.scoring,
+      ids=self.model.config.special_ids,
     )
     mesh = self.mesh_config.build()
     num_rows = _UNCERTAINTY_ROWS * mesh_lib.num_parts(mesh)

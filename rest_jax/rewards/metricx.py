@@ -323,7 +323,9 @@ class MetricXReward:
       ) as progress,
     ):
       for rows, length in self._calls(tokens.lengths):
-        inputs = blocks.pad(tokens, rows, length)
+        inputs = blocks.pad(
+          tokens, rows, length, self._model.config.special_ids
+        )
         batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
         result = first_values(self._model, self._params, batch['inputs'])
         waiting.append((rows, result))
@@ -358,7 +360,9 @@ def first_values(
   model: scalar.ScalarModel, params: types.Params, inputs: Int[Array, 'B S']
 ) -> Float[Array, ' B']:
   """Returns the scalar of each input at the decoder's first position."""
-  start = jnp.full((inputs.shape[0], 1), types.DECODER_START_ID, jnp.int32)
+  start = jnp.full(
+    (inputs.shape[0], 1), model.config.special_ids.decoder_start, jnp.int32
+  )
   # No targets: only the first position is read.
   values = model.module.apply({'params': params}, inputs, start)
   return jnp.asarray(values)[:, 0]

@@ -192,7 +192,8 @@ class Answerer:
       An answer for each, in order.
     """
     sources = [line.strip() for line in lines]
-    encoded = self._vocabulary.encode_batch(sources)
+    side = self._vocabulary.source
+    encoded = side.encode_batch(sources)
     answers = {
       index: Answer(first_line + index, source, ())
       for index, source in enumerate(sources)
@@ -200,8 +201,8 @@ class Answerer:
     filled = [index for index, tokens in enumerate(encoded) if len(tokens)]
     if not filled:
       return list(answers.values())
-    room = self.max_source_length - 1
-    tokens = [np.append(encoded[i][:room], types.EOS_ID) for i in filled]
+    room = self.max_source_length - side.num_special
+    tokens = [side.complete(encoded[i][:room]) for i in filled]
     block = self._sampler.sample_all(
       self._params,
       ragged.Ragged.from_lists(tokens),
@@ -240,7 +241,7 @@ class Answerer:
       answers[index] = dataclasses.replace(
         answers[index],
         samples=tuple(samples),
-        cut_from=len(encoded[index]) + 1 if is_cut else None,
+        cut_from=len(encoded[index]) + side.num_special if is_cut else None,
       )
     return list(answers.values())
 

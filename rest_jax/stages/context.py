@@ -63,10 +63,13 @@ class Context:
     data = self.data
     self._check_vocabularies(
       data.vocabulary.digest,
-      str(data.directory / prepare.VOCABULARY_FILE),
+      str(vocabularies.stored(data.directory)),
       data.digest,
     )
-    return policy_lib.Policy(self.network.with_vocab(data.vocabulary.size))
+    network = self.network.with_vocab(data.vocabulary.size)
+    return policy_lib.Policy(
+      network.with_special_ids(data.vocabulary.special_ids)
+    )
 
   @functools.cached_property
   def improved_policy(self) -> policy_lib.Policy:
@@ -116,10 +119,12 @@ class Context:
     given = self.vocabulary.model_file
     if given is not None:
       # What is prepared may be of an earlier setting.
-      digest, used = vocabularies.Vocabulary(given).digest, str(given)
+      vocabulary = vocabularies.Vocabulary(given, self.vocabulary.languages)
+      _ = vocabulary.source  # Raises if it needs a language.
+      digest, used = vocabulary.digest, str(given)
     elif self.is_prepared:
       digest = vocabulary_record.digest(self.data_folder)
-      used = str(self.data_folder / prepare.VOCABULARY_FILE)
+      used = str(vocabularies.stored(self.data_folder))
     else:
       digest, used = None, 'one that it trains'
     self._check_vocabularies(digest, used)

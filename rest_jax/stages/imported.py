@@ -7,7 +7,6 @@ is the policy G=0, I=0, as `BC_INIT_DIR` the one that BC starts from.
 from collections.abc import Iterator
 import dataclasses
 import pathlib
-import shutil
 from typing import Any
 
 from rest_jax import types
@@ -15,7 +14,6 @@ from rest_jax.data import vocabularies
 from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
 from rest_jax.storage import files
 from rest_jax.training import checkpoints, digests
 
@@ -34,13 +32,14 @@ def write(
   """Writes a finished stage folder that holds given parameters.
 
   Beside the checkpoint stand `network.gin`, the sizes as a file of models/, and
-  `vocab.model`, the only vocabulary that a run may use the policy with.
+  its vocabulary, the only one that a run may use the policy with.
 
   Args:
     directory: the folder to write.
     config: sizes of the network, `vocab_size` among them.
     params: of the policy.
-    vocabulary: the sentencepiece model that the policy was trained with.
+    vocabulary: the sentencepiece model, or the folder of the tokeniser, that the
+      policy was trained with.
     origin: where they came from, for the record.
     overwrite: see `folder.begin`.
 
@@ -67,8 +66,7 @@ def write(
   checkpoints.save_params(folder.path, 0, params)
   with files.atomic_write(folder.path / NETWORK_GIN) as temporary:
     temporary.write_text(_gin(config, origin), encoding='utf-8')
-  with files.atomic_write(folder.path / prepare.VOCABULARY_FILE) as temporary:
-    shutil.copyfile(vocabulary, temporary)
+  vocabularies.copy(pieces, folder.path)
   training = {
     'steps': 0,
     'best_step': 0,

@@ -21,7 +21,6 @@ from rest_jax.storage import files
 if TYPE_CHECKING:
   from rest_jax.stages import context as context_lib
 
-VOCABULARY_FILE = 'vocab.model'
 TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
 # Of the pairs to train on; of those to evaluate on any counts.
 _MAX_DROPPED = 0.1
@@ -38,7 +37,7 @@ class PreparedData:
 
   Attributes:
     directory: the folder.
-    vocabulary: its sentencepiece model.
+    vocabulary: its vocabulary, with the languages of the task.
     digest: of vocabulary and pairs; it feeds every later stage.
   """
 
@@ -95,11 +94,17 @@ class Prepare(base.Stage):
     for split, found in counts.items():
       for message in _warnings(self.task, split, found):
         output.warn(f'{split}: {message}')
-    vocabulary = vocabularies.Vocabulary(output.path / VOCABULARY_FILE)
+    languages = self.task.vocabulary.languages
+    vocabulary = _vocabulary(output.path, dataclasses.asdict(languages))
+    named = languages != vocabularies.Languages()
     written = sorted(output.path.glob('pairs-*'))
     return {
       'splits': counts,
-      'vocabulary': {'size': vocabulary.size, 'digest': vocabulary.digest},
+      'vocabulary': {
+        'size': vocabulary.size,
+        'digest': vocabulary.digest,
+        **({'languages': dataclasses.asdict(languages)} if named else {}),
+      },
       'files': {file.name: files.sha256(file) for file in written},
     }
 
@@ -109,9 +114,9 @@ def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
   splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
   if task.grow is not None:
     splits[GROW] = task.grow
-  path = directory / VOCABULARY_FILE
-  vocabularies.train(task.vocabulary, _texts([task.train, task.grow]), path)
-  vocabulary = vocabularies.Vocabulary(path)
+  vocabulary = vocabularies.make(
+    task.vocabulary, _texts([task.train, task.grow]), directory
+  )
   counts = {}
   for split, source in splits.items():
     counts[split] = pair_store.build(
@@ -178,8 +183,18 @@ def load(directory: str | pathlib.Path) -> PreparedData:
   hashed = hashlib.sha256(manifest['vocabulary']['digest'].encode())
   for name, checksum in sorted(manifest['files'].items()):
     hashed.update(f'{name} {checksum}'.encode())
-  vocabulary = vocabularies.Vocabulary(directory / VOCABULARY_FILE)
+  vocabulary = _vocabulary(
+    directory, manifest['vocabulary'].get('languages', {})
+  )
   return PreparedData(directory, vocabulary, hashed.hexdigest())
+
+
+def _vocabulary(
+  directory: pathlib.Path, languages: dict[str, str | None]
+) -> vocabularies.Vocabulary:
+  return vocabularies.Vocabulary(
+    vocabularies.stored(directory), vocabularies.Languages(**languages)
+  )
 
 
 def _texts(

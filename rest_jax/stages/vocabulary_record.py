@@ -35,14 +35,14 @@ def digest(directory: str | pathlib.Path) -> str | None:
 def find(
   directory: str | pathlib.Path, given: str | None = None
 ) -> pathlib.Path | None:
-  """Returns the sentencepiece model of a finished stage's policy.
+  """Returns the vocabulary of a finished stage's policy.
 
   Args:
     directory: the stage's folder.
-    given: the model that the user names.
+    given: the one that the user names.
 
   Returns:
-    The file; None if none is named and none lies beside the policy.
+    Its file or folder; None if none is named and none lies beside the policy.
 
   Raises:
     ValueError: the one named is another than the policy's own.
@@ -61,8 +61,8 @@ def find(
     return None
   path = pathlib.Path(directory).absolute()
   for parent in (path, *(parent / 'data' for parent in path.parents[:_DEPTH])):
-    candidate = parent / prepare.VOCABULARY_FILE
-    if candidate.is_file() and vocabularies.Vocabulary(candidate).digest == own:
+    candidate = vocabularies.stored(parent)
+    if candidate.exists() and vocabularies.Vocabulary(candidate).digest == own:
       return candidate
   return None
 

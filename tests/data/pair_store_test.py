@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from rest_jax.data import pair_store, sources
+from rest_jax.data import pair_store, sources, vocabularies
 from rest_jax.storage import arrow_files
 
 
@@ -270,7 +270,7 @@ def test_a_missing_or_torn_file_is_an_error(build, tmp_path):
 
 
 def test_large_vocabularies_use_wide_token_ids(tmp_path):
-  class Wide:
+  class Wide(vocabularies.Encoder):
     size = 70_000
 
     def encode_batch(self, texts):

@@ -5,10 +5,11 @@ from hypothesis import strategies
 import numpy as np
 import pytest
 
+from rest_jax.data import vocabularies
 from rest_jax.rewards import blocks
 
 
-class Characters:
+class Characters(vocabularies.Encoder):
   """A vocabulary of characters: no file, no training."""
 
   size = 32

@@ -4,10 +4,11 @@ from absl import logging
 import numpy as np
 import pytest
 
+from rest_jax.data import vocabularies
 from rest_jax.rewards import blocks, corruptions, learned_rows
 
 
-class _Characters:
+class _Characters(vocabularies.Encoder):
   """A vocabulary of lower case letters; the rest is UNK (2)."""
 
   size = 30

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from rest_jax.data import vocabularies
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import blocks, learned
 from tests.models import tiny
 
 
-class Characters:
+class Characters(vocabularies.Encoder):
   """A vocabulary of characters: no file, no training."""
 
   size = 32

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from rest_jax.data import vocabularies
 from rest_jax.evaluation import metrics
 from rest_jax.losses import regression, within_source
 from rest_jax.models import network, scalar
@@ -17,7 +18,7 @@ from tests.models import tiny
 _RATE = 0.2
 
 
-class _Letters:
+class _Letters(vocabularies.Encoder):
   """Reads texts letter by letter."""
 
   def encode_batch(self, texts):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rest_jax.data import vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, blocks, learned, likelihood
@@ -16,7 +17,7 @@ _SOURCES = ['a', 'bcd', 'a', 'efghij', 'a', 'klm']
 _HYPOTHESES = ['x', 'yz', '', 'uvwxyz', 'xx', 'yz']
 
 
-class Characters:
+class Characters(vocabularies.Encoder):
   """A vocabulary of characters: no file, no training."""
 
   def encode_batch(self, texts):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rest_jax.cli import dry_run, main
-from rest_jax.data import ragged, text_files
+from rest_jax.data import ragged, text_files, vocabularies
 from rest_jax.rewards import consensus, lexical, normalize
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import answers, policies, prepare, seeds
@@ -84,7 +84,7 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
     assert [s.finished for s in found] == block.finished[at][order].tolist()
 
 
-class Fake:
+class Fake(vocabularies.Encoder):
   """A sampler and a vocabulary: three samples a line, a word for each."""
 
   config = sampler_lib.DecodeConfig(

@@ -14,7 +14,7 @@ from rest_jax.stages import prepare, vocabulary_record
 def run(tmp_path_factory):
   """A folder with prepared data and a policy that names their digest."""
   folder = tmp_path_factory.mktemp('run')
-  path = folder / 'data' / prepare.VOCABULARY_FILE
+  path = folder / 'data' / vocabularies.FILE
   vocabulary = vocabularies.train(
     vocabularies.VocabularyConfig(size=18),
     ['ein Satz mit Wörtern', 'noch ein Satz'] * 9,
@@ -43,7 +43,7 @@ def test_folders_of_a_run(run, name):
   folder = run.directory.parent / name
   digest = run.vocabulary.digest
   assert vocabulary_record.digest(folder) == digest
-  path = run.directory / prepare.VOCABULARY_FILE
+  path = run.directory / vocabularies.FILE
   assert vocabulary_record.find(folder) == path
   assert vocabulary_record.find(folder, str(path)) == path
   vocabulary_record.check('BC_DIR', folder, digest, 'the same')
