@@ -13,6 +13,7 @@ import numpy as np
 
 from rest_jax.models import network
 from rest_jax.sampling import decode_config as sampling_config
+from rest_jax.sampling import estimates
 
 
 class StepWork(NamedTuple):
@@ -57,14 +58,7 @@ def decoding_step(
   key_width = config.decoder_stack.num_key_value_heads * config.head_dim
   layers = config.num_decoder_layers
   size = np.dtype(jax.numpy.dtype(config.dtype)).itemsize
-  # Both attentions' projections but the cross keys and values, and the
-  # feed-forward block.
-  products = len(config.mlp_activations) + 1
-  projections = 2 * width + 2 * key_width
-  if not config.attention.is_merged:
-    projections += 2 * width
-  weights = layers * config.emb_dim * (projections + products * config.mlp_dim)
-  weights += config.emb_dim * config.vocab_size
+  weights = estimates.step_weights(config)
   mean_length = (decode.max_target_length + 1) / 2
   cross = 2 * layers * decode.block_sources * source_length * key_width
   weight_size = 2 if decode.weights_dtype == 'bfloat16' else 4

@@ -11,7 +11,7 @@ import numpy as np
 
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import programs
-from rest_jax.sampling import categorical, decode, sampler
+from rest_jax.sampling import categorical, decode, devices, sampler
 
 BLOCK, STEP = 'sampling block', 'sampling step'
 
@@ -27,7 +27,8 @@ def sampling(
   The step is that of the longest cache, every hypothesis in a row of its own,
   on one device: a part of the block's program, which runs it in loops.
   """
-  program = sampler.program(policy, config, vocabulary_size)
+  device = devices.of_mesh(target.local_mesh)
+  program = sampler.program(policy, config, vocabulary_size, device)
   mesh = jax.sharding.Mesh(target.local_mesh.devices.reshape(-1), ('data',))
   each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -278,7 +278,7 @@ class _Blocks:
     self.size = _block_size(logits.shape[-1])
     # Compiled for TPU, the logits are otherwise copied to split them into
     # blocks.
-    logits = lax.platform_dependent(logits, cpu=lambda x: x, default=_rows_last)
+    logits = lax.platform_dependent(logits, tpu=_rows_last, default=lambda x: x)
     missing = -logits.shape[-1] % self.size
     if missing:
       logits = jnp.pad(logits, ((0, 0), (0, missing)), constant_values=-jnp.inf)
@@ -328,7 +328,7 @@ class _Blocks:
     """Returns one block per row, or per given row: [n] -> [n, size]."""
     if row_of is None:
       chosen = lax.platform_dependent(
-        self._logits, block, cpu=_gathered, default=_picked
+        self._logits, block, tpu=_picked, default=_gathered
       )
     else:
       chosen = self._logits.at[row_of, block].get(mode='clip')

@@ -16,7 +16,7 @@ from rest_jax import types
 from rest_jax.models import network, parts
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
-from rest_jax.sampling import categorical, compaction
+from rest_jax.sampling import categorical, compaction, shapes
 from rest_jax.sampling import sharing as sharing_lib
 
 
@@ -56,7 +56,8 @@ class BlockOutputs(NamedTuple):
 class Decodes(Protocol):
   """A hashable program for `compiled`."""
 
-  policy: policy_lib.Policy
+  @property
+  def policy(self) -> policy_lib.Policy: ...
 
   def decode(
     self,
@@ -120,8 +121,7 @@ class Program:
     compact_sizes: `DecodeConfig.compact_sizes`.
     grows_caches: whether caches have the length of their stage and are copied
       for the next. Otherwise they have full length from the start, and a stage
-      reads a part of them, which suits devices that read a part without copying
-      it; see `compiled`.
+      reads a part of them, which suits devices that read a part in place.
     top_k: `DecodeConfig.top_k`.
     top_p: `DecodeConfig.top_p`.
   """
@@ -301,11 +301,9 @@ class Program:
     few = compaction.first(state.done, self.compact_sizes[0])
     each = jax.vmap(few.take)  # of [T, B, N]
     done = few.done(state.done)
-    last = self.cache_stages[-1]
     end = dataclasses.replace(
       self,
-      # Fewer programs to compile where caches are short.
-      cache_stages=(*(n for n in self.cache_stages[1::2] if n < last), last),
+      cache_stages=shapes.compact_stages(self.cache_stages),
       grows_caches=False,
       row_capacities=(),
       compact_sizes=self.compact_sizes[1:],
@@ -503,11 +501,6 @@ def compiled(program: Decodes, mesh: jax.sharding.Mesh):
     A compiled function of the arguments of `Decodes.decode` whose inputs and
     outputs hold one block per device, concatenated along the first axis.
   """
-  if isinstance(program, Program) and mesh.devices.flat[0].platform == 'tpu':
-    # A step on TPU reads a part of a cache in place; on CPU that is
-    # copied for the products. Caches that grow take the memory of all stages
-    # together: XLA frees none of them before the end.
-    program = dataclasses.replace(program, grows_caches=False, compact_sizes=())
   each = jax.sharding.PartitionSpec('data')
   whole = jax.sharding.PartitionSpec()
   on_each_device = jax.shard_map(

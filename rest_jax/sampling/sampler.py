@@ -1,21 +1,19 @@
 """Sampling of N hypotheses per source, independent of the device layout.
 
-Sources are sorted by length into buckets and split into blocks of one compiled
-shape, or, where there are many and the device is a CPU, into queues; see
-`refill`. Each device decodes one block or queue at a time in its own loop. A
-sample depends on the parameters, the block shape, and the seed, Grow step,
-source id and sample id of its random numbers. It does not depend on the blocks
-in flight or the number of devices. The other sources of the block determine how
-many rows a step computes (`DecodeConfig.row_shares` and `compact_shares`) and
-when a source enters a queue, and thereby how logits are rounded. Blocks and
-queues contain sources of one call only, so equal calls give equal samples.
+Sources are sorted by length into buckets and split into blocks or queues of
+compiled shapes; see `work`. Each device decodes one at a time in its own loop. A
+sample depends on the parameters, the shapes, and the seed, Grow step, source id
+and sample id of its random numbers. It does not depend on the blocks in flight
+or the number of devices. The other sources of the block determine how many rows a
+step computes (`DecodeConfig.row_shares` and `compact_shares`) and when a source
+enters a queue, and thereby how logits are rounded. Blocks and queues contain
+sources of one call only, so equal calls give equal samples.
 """
 
 import collections
 from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +27,16 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import profiling
-from rest_jax.sampling import beam, categorical, decode, refill
+from rest_jax.sampling import (
+  beam,
+  categorical,
+  decode,
+  devices,
+  estimates,
+  refill,
+  shapes,
+  work,
+)
 from rest_jax.sampling import decode_config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
@@ -56,62 +63,6 @@ class SampleBlock:
   finished: Bool[np.ndarray, 'b N']
 
 
-class _Item(NamedTuple):
-  """A unit of work for a device: a block or a queue.
-
-  Attributes:
-    length: length of the bucket.
-    positions: positions of the sources in the call.
-    sample_ids: indices of the samples per source.
-    room: number of sources that it is compiled for.
-    queue: settings of a queue; None for a block.
-    longer: the queue that a block completes; None otherwise.
-  """
-
-  length: int
-  positions: np.ndarray
-  sample_ids: np.ndarray
-  room: int
-  queue: refill.Refill | None = None
-  longer: '_Longer | None' = None
-
-  @property
-  def kind(self) -> tuple[int, refill.Refill | None]:
-    """Items of one kind use the same program."""
-    return self.length, self.queue
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Longer:
-  """Hypotheses too long for a queue, which are sampled again in blocks.
-
-  Attributes:
-    item: the queue.
-    outputs: its hypotheses, [b, N, T].
-    unfinished: bool [b, N], which hypotheses were too long.
-    missing: number of blocks that are not in `outputs` yet.
-  """
-
-  item: _Item
-  outputs: decode.BlockOutputs
-  unfinished: np.ndarray
-  missing: int
-
-  def rows(self, block: _Item) -> np.ndarray:
-    """Returns the positions of a block's sources in the queue."""
-    return np.flatnonzero(np.isin(self.item.positions, block.positions))
-
-  def put(self, block: _Item, outputs: decode.BlockOutputs):
-    """Puts the hypotheses of a block into the outputs of the queue."""
-    rows = self.rows(block)
-    drawn = self.unfinished[rows]
-    for whole, part in zip(self.outputs, outputs, strict=True):
-      changed = whole[rows]
-      changed[drawn] = part[drawn]
-      whole[rows] = changed
-    self.missing -= 1
-
-
 class Sampler:
   """Samples hypotheses from a policy.
 
@@ -127,6 +78,7 @@ class Sampler:
     mesh: jax.sharding.Mesh,
     *,
     vocabulary_size: int | None = None,
+    lengths: Int[np.ndarray, ' sources'] | None = None,
     is_shared: bool = False,
   ):
     """Prepares the sampler; nothing is compiled before the first call.
@@ -137,6 +89,9 @@ class Sampler:
       mesh: its devices on this process are used, whatever its axes.
       vocabulary_size: number of pieces, if the network has more
         ids: the surplus is never drawn.
+      lengths: lengths of about all sources that it will sample for, in all
+        calls: only the loops that save more time than they take to compile are
+        compiled. None compiles all loops of the settings, for long work.
       is_shared: several processes share the work of each call, and each gets
         all samples. Otherwise each call belongs to this process.
 
@@ -148,7 +103,12 @@ class Sampler:
     self._is_shared = is_shared and processes.count() > 1
     self._meshes = meshes(mesh)
     self._num_devices = sum(mesh.size for mesh in self._meshes)
-    self._program = program(policy, config, vocabulary_size)
+    self._device = devices.of_mesh(self._meshes[0])
+    self._program = program(policy, config, vocabulary_size, self._device)
+    self._shapes = None
+    if lengths is not None:
+      sizes = estimates.Sizes.of(policy.config)
+      self._shapes = work.fitted(config, self._device, sizes, lengths)
 
   def sample(
     self,
@@ -247,8 +207,7 @@ class Sampler:
     """Returns the arguments of `Decodes.decode` shared by a call's blocks."""
     params = self._place(params, mesh)
     turned = None
-    if mesh.devices.flat[0].platform == 'cpu':
-      # Observed on CPU: a tenth of the time of a block of 256 hypotheses.
+    if self._device.transposes_embedding:
       with jax.set_mesh(mesh):
         turned = decode.turned_embeddings(self._program.policy, params)
     return {
@@ -270,75 +229,12 @@ class Sampler:
         params = rounded(params)
     return params
 
-  def _plan(self, source_tokens, rows) -> list[_Item]:
-    """Splits the sources into blocks of similar length, longest first.
-
-    Longest first, so that blocks that do not fit into memory fail at once, and
-    devices wait for a short block at the end.
-    """
-    config = self.config
+  def _plan(self, source_tokens, rows) -> list[work.Item]:
     lengths = source_tokens.lengths[rows]
-    if lengths.size and (
-      lengths.min() < 1 or lengths.max() > config.source_length_buckets[-1]
-    ):
-      raise ValueError(
-        'sources must have between 1 and '
-        f'{config.source_length_buckets[-1]} tokens, EOS included; got '
-        f'{lengths.min()} to {lengths.max()}. Add a longer bucket to '
-        'source_length_buckets, or drop such sources when tokenising.'
-      )
-    order = np.argsort(-lengths, kind='stable')
-    bucket = np.searchsorted(config.source_length_buckets, lengths[order])
-    groups = _cut(
-      np.arange(config.num_samples_per_source), config.block_samples
-    )
-    items = []
-    for index in np.unique(bucket)[::-1]:
-      length = config.source_length_buckets[index]
-      positions = order[bucket == index]
-      queue = self._queue(length, len(positions))
-      if queue is None:
-        room = config.block_sources
-        parts = _cut(positions, room)
-      else:
-        most = config.queue_sources or len(positions)
-        room = queue.num_places * math.ceil(most / queue.num_places)
-        # Alike in size, so that none is short.
-        parts = np.array_split(positions, math.ceil(len(positions) / most))
-      items += [
-        _Item(length, part, sample_ids, room, queue)
-        for part in parts
-        for sample_ids in groups
-      ]
-    return items
+    found = self._shapes or work.every(self.config, self._device, lengths)
+    return work.items(self.config, found, lengths)
 
-  def _queue(self, length: int, num_sources: int) -> refill.Refill | None:
-    """Returns the settings of a bucket's queue; None for blocks."""
-    config, program = self.config, self._program
-    if (
-      config.queue_sources is None
-      or not isinstance(program, decode.Program)
-      or self._meshes[0].devices.flat[0].platform != 'cpu'
-    ):
-      return None
-    num_places, queue_length = config.queue_shape(length)
-    # Queues were slower with caches much longer than hypotheses, and with few
-    # sources.
-    if num_places < 2 * config.block_sources or num_sources < 2 * num_places:
-      return None
-    return refill.Refill(
-      program=dataclasses.replace(
-        program,
-        row_capacities=config.queue_capacities(num_places),
-        cache_stages=(queue_length,),
-        compact_sizes=(),
-      ),
-      num_places=num_places,
-      length=queue_length,
-      num_waiting=max(1, num_places // 8),
-    )
-
-  def _run(self, call: '_Call', items: list[_Item]):
+  def _run(self, call: '_Call', items: list[work.Item]):
     """Decodes items, several in flight; yields each with its outputs."""
     waiting = collections.deque()
     for launched in self._launches(items):
@@ -348,9 +244,9 @@ class Sampler:
     while waiting:
       yield from self._finish(call, waiting)
 
-  def _launches(self, items: list[_Item]) -> Iterator[list[_Item]]:
+  def _launches(self, items: list[work.Item]) -> Iterator[list[work.Item]]:
     """Yields groups of items for one program, one item per device."""
-    for _, same in itertools.groupby(items, lambda item: item.kind):
+    for _, same in itertools.groupby(items, lambda item: item.shape):
       same = list(same)
       for start in range(0, len(same), self._num_devices):
         yield same[start : start + self._num_devices]
@@ -362,43 +258,19 @@ class Sampler:
     """
     again = []
     for item, outputs in self._fetch(*waiting.popleft()):
-      longer = item.longer
-      if longer is not None:
-        longer.put(item, outputs)
-        if not longer.missing:
-          yield longer.item, longer.outputs
-      elif blocks := self._longer(item, outputs):
+      repeats = item.repeats
+      if repeats is not None:
+        repeats.put(item, outputs)
+        if not repeats.missing:
+          yield repeats.item, repeats.outputs
+      elif blocks := work.repeated(item, outputs):
         again += blocks
       else:
         yield item, outputs
     for launched in self._launches(again):
       waiting.append((launched, self._traced(call, launched, before=waiting)))
 
-  def _longer(self, item: _Item, outputs: decode.BlockOutputs) -> list[_Item]:
-    """Returns blocks for the hypotheses that were too long for a queue."""
-    unfinished = np.logical_not(outputs.finished)
-    more = self.config.max_target_length - outputs.tokens.shape[-1]
-    if not more or not unfinished.any():
-      return []
-    tokens = np.pad(outputs.tokens, ((0, 0), (0, 0), (0, more)))
-    parts = _cut(item.positions[unfinished.any(1)], self.config.block_sources)
-    longer = _Longer(
-      item=item,
-      outputs=outputs._replace(tokens=tokens),
-      unfinished=unfinished,
-      missing=len(parts),
-    )
-    return [
-      item._replace(
-        positions=part,
-        room=self.config.block_sources,
-        queue=None,
-        longer=longer,
-      )
-      for part in parts
-    ]
-
-  def _run_shared(self, call: '_Call', items: list[_Item]):
+  def _run_shared(self, call: '_Call', items: list[work.Item]):
     """As `_run`, with the items divided among processes."""
     share = processes.share()
     numbers = [number for number in range(len(items)) if number in share]
@@ -427,7 +299,7 @@ class Sampler:
     return call.trace.step(self._launch, call, items, before=earlier)
 
   def _launch(
-    self, call: '_Call', items: list[_Item]
+    self, call: '_Call', items: list[work.Item]
   ) -> list[decode.BlockOutputs]:
     """Starts one block on each device; devices without an item get none."""
     waiting, launched = iter(items), []
@@ -445,7 +317,7 @@ class Sampler:
         *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
       )
       # A mesh of the caller's would clash with ours.
-      program = items[0].queue or self._program
+      program = shaped(self._program, items[0].shape)
       with jax.set_mesh(mesh):
         outputs = decode.compiled(program, mesh)(
           **arguments, inputs=jax.device_put(inputs, _sharding(mesh, 'data'))
@@ -455,7 +327,7 @@ class Sampler:
       launched.append(outputs)
     return launched
 
-  def _fetch(self, items: list[_Item], launched: list[decode.BlockOutputs]):
+  def _fetch(self, items: list[work.Item], launched: list[decode.BlockOutputs]):
     """Waits for a launch; yields each item with its rows of the outputs."""
     outputs = decode.BlockOutputs(
       *(np.concatenate(arrays) for arrays in zip(*launched, strict=True))
@@ -468,7 +340,7 @@ class Sampler:
         'parameters have diverged, or are not those of this network.'
       )
     for device, item in enumerate(items):
-      start = device * item.room
+      start = device * item.shape.num_sources
       used = slice(start, start + len(item.positions))
       samples = slice(0, len(item.sample_ids))
       yield (
@@ -476,15 +348,16 @@ class Sampler:
         decode.BlockOutputs(*(array[used, samples] for array in outputs)),
       )
 
-  def _inputs(self, call: '_Call', item: _Item) -> decode.BlockInputs:
+  def _inputs(self, call: '_Call', item: work.Item) -> decode.BlockInputs:
     """Returns the arrays of one item, padded to the compiled shape."""
-    sources, samples = item.room, self.config.block_samples
+    shape = item.shape
+    sources, samples = shape.num_sources, shape.num_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
     ids = self._program.policy.config.special_ids
-    tokens = np.full((sources, item.length), ids.pad, np.int32)
+    tokens = np.full((sources, shape.source_length), ids.pad, np.int32)
     tokens[:, 0] = ids.eos
     tokens[:used] = call.source_tokens.pad(
-      call.rows[item.positions], item.length, ids.pad
+      call.rows[item.positions], shape.source_length, ids.pad
     )
     words = np.zeros((sources, 2), np.uint32)
     words[:used] = call.words[item.positions]
@@ -492,9 +365,7 @@ class Sampler:
     sample_ids[:used_samples] = item.sample_ids
     active = np.zeros((sources, samples), bool)
     active[:used, :used_samples] = (
-      True
-      if item.longer is None
-      else item.longer.unfinished[item.longer.rows(item)]
+      True if item.repeats is None else item.repeats.active(item)
     )
     return decode.BlockInputs(tokens, words, sample_ids, active)
 
@@ -567,8 +438,9 @@ def program(
   policy: policy_lib.Policy,
   config: DecodeConfig,
   vocabulary_size: int | None = None,
+  device: devices.Device = devices.CPU,
 ) -> decode.Program | beam.Beam:
-  """Returns the program of `decode.compiled` for these settings."""
+  """Returns the program of a block with all loops, for `decode.compiled`."""
   vocab = policy.config.vocab_size
   if vocabulary_size is None:
     vocabulary_size = vocab
@@ -591,16 +463,33 @@ def program(
       length_penalty=config.length_penalty,
       forbidden=forbidden,
     )
+  loops = shapes.block(config, device, config.source_length_buckets[-1]).loops
   return decode.Program(
     policy=policy,
     max_target_length=config.max_target_length,
-    cache_stages=config.stages,
-    row_capacities=config.row_capacities,
-    compact_sizes=config.compact_sizes,
+    **dataclasses.asdict(loops),
+    grows_caches=device.grows_caches,
     top_k=config.top_k,
     top_p=config.top_p,
     greedy=config.temperature == 0,
     forbidden=forbidden,
+  )
+
+
+def shaped(
+  program: decode.Program | beam.Beam, shape: shapes.Shape
+) -> decode.Decodes:
+  """Returns the program of a shape."""
+  if isinstance(program, beam.Beam):
+    return program
+  program = dataclasses.replace(program, **dataclasses.asdict(shape.loops))
+  if shape.num_places is None:
+    return program
+  return refill.Refill(
+    program=program,
+    num_places=shape.num_places,
+    length=shape.max_length,
+    num_waiting=shape.num_waiting,
   )
 
 
@@ -613,10 +502,6 @@ def rounded(params: types.Params) -> types.Params:
     return leaf.astype(jnp.bfloat16) if name in _ROUNDED else leaf
 
   return jax.tree_util.tree_map_with_path(one, params)
-
-
-def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:
-  return [array[i : i + size] for i in range(0, len(array), size)]
 
 
 def _ragged(tokens: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -29,6 +29,8 @@ CHOICES = ('reward', 'consensus')
 TSV_COLUMNS = ('line', 'reward', 'log_prob', 'finished', 'hypothesis')
 
 _LINES_PER_CALL = 1024
+# Lines of a conversation that programs are planned for.
+_LINES_AT_ONCE = 100
 _PROMPT = '> '
 # Categories whose characters act on a terminal instead of being seen there.
 _CONTROLS = ('Cc', 'Zl', 'Zp')
@@ -277,13 +279,17 @@ def of_policy(
     ValueError: if there is no reward to compare N samples by.
   """
   folder_lib.read_manifest(policy.policy_folder)
-  decode = config.decode
+  decode, lengths = config.decode, None
   if at_once:
     decode = dataclasses.replace(decode, block_sources=1)
+    # Few loops, so that the first answer comes soon.
+    lengths = np.full(_LINES_AT_ONCE, decode.source_length_buckets[-1])
   network, vocabulary = policy.network(context), context.data.vocabulary
   logging.info('sample: %s', policy.policy_folder)
   return Answerer(
-    draw_samples.policy_sampler(network, decode, context.mesh, vocabulary),
+    draw_samples.policy_sampler(
+      network, decode, context.mesh, context.data, lengths=lengths
+    ),
     policies.load(policy.policy_folder, network, context.mesh),
     vocabulary,
     _scorer(config, reward, context),

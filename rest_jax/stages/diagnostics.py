@@ -143,9 +143,7 @@ def draw(
   description: str,
 ) -> tuple[ragged.Ragged, np.ndarray]:
   """Draws samples that are not stored; returns their tokens and source ids."""
-  sampler = draw_samples.policy_sampler(
-    policy, decode, mesh_config, data.vocabulary
-  )
+  sampler = draw_samples.policy_sampler(policy, decode, mesh_config, data)
   tokens, ids = [], []
   with progress_lib.Progress(description, len(rows), 'source') as progress:
     for block in sampler.sample(

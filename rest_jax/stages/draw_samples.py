@@ -10,14 +10,14 @@ import pathlib
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import pair_store, sample_store, vocabularies
+from rest_jax.data import pair_store, sample_store
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import profiling
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import base, policies
+from rest_jax.stages import base, policies, prepare
 from rest_jax.stages import context as context_lib
 from rest_jax.storage import remote
 from rest_jax.training import teacher_forcing
@@ -60,7 +60,7 @@ class Drawer:
     return cls(
       # Each process makes shards of its own.
       sampler=policy_sampler(
-        policy, decode, mesh_config, context.data.vocabulary, is_shared=False
+        policy, decode, mesh_config, context.data, is_shared=False
       ),
       policy=policy,
       params=policies.load(stage.policy_folder, policy, mesh_config),
@@ -184,15 +184,29 @@ def policy_sampler(
   policy: policy_lib.Policy,
   decode: sampler_lib.DecodeConfig,
   mesh_config: mesh_lib.MeshConfig,
-  vocabulary: vocabularies.Vocabulary,
+  data: prepare.PreparedData,
   *,
+  lengths: np.ndarray | None = None,
   is_shared: bool = True,
 ) -> sampler_lib.Sampler:
-  """Returns a sampler on the mesh that draws pieces of the vocabulary alone."""
+  """Returns a sampler on the mesh that draws pieces of the vocabulary alone.
+
+  Args:
+    policy: the network.
+    decode: settings of sampling.
+    mesh_config: devices and rules.
+    data: the prepared data.
+    lengths: lengths of sources as many as it will sample for; None for those of
+      a Grow, so that stages with equal settings share compiled programs.
+    is_shared: see `Sampler`.
+  """
+  if lengths is None:
+    lengths = data.pairs(data.grow_split).source_tokens.lengths
   return sampler_lib.Sampler(
     policy,
     decode,
     mesh_config.build(),
-    vocabulary_size=vocabulary.size,
+    vocabulary_size=data.vocabulary.size,
+    lengths=lengths,
     is_shared=is_shared,
   )

@@ -105,7 +105,7 @@ class Evaluation:
           self.policy,
           self.decode,
           self.mesh_config,
-          self.data.vocabulary,
+          self.data,
           is_shared=False,
         ),
         policy=self.policy,

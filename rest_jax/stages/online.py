@@ -111,7 +111,7 @@ class Online(base.PolicyStage):
       bc_params=bc_params,
       environment=rollout.Environment(
         sampler=draw_samples.policy_sampler(
-          policy, config.decode, context.mesh, data.vocabulary
+          policy, config.decode, context.mesh, data
         ),
         pairs=data.pairs(grown['split']),
         num_sources=grown['num_sources'],
@@ -153,7 +153,7 @@ class Online(base.PolicyStage):
     mesh = context.mesh.build()
     return rollout.KLToBC(
       sampler=draw_samples.policy_sampler(
-        policy, self.config.decode.untempered(), context.mesh, data.vocabulary
+        policy, self.config.decode.untempered(), context.mesh, data
       ),
       policy=policy,
       bc_params=bc_params,

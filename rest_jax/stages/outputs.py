@@ -193,9 +193,7 @@ def search(
     mesh_config: devices and rules.
   """
   began = time.monotonic()
-  sampler = draw_samples.policy_sampler(
-    policy, decode, mesh_config, data.vocabulary
-  )
+  sampler = draw_samples.policy_sampler(policy, decode, mesh_config, data)
   with progress_lib.Progress(
     f'{name} outputs', len(rows), 'source'
   ) as progress:

@@ -100,7 +100,7 @@ def collect_ratings(
   is_drawn = processes.by_main('rated samples', (directory / _ITEMS).exists)
   if not is_drawn:
     sampler = draw_samples.policy_sampler(
-      policy, config.decode, mesh_config, data.vocabulary
+      policy, config.decode, mesh_config, data
     )
     rows, known = [], dict(known)
     for split, count in (

@@ -52,7 +52,7 @@ class Selection:
     vocabulary = context.data.vocabulary
     return sampled_reward.SampledReward(
       sampler=draw_samples.policy_sampler(
-        policy, self.decode, context.mesh, vocabulary
+        policy, self.decode, context.mesh, context.data
       ),
       pairs=pairs,
       rows=pair_store.spread_rows(len(pairs), self.max_sources),

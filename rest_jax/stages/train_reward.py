@@ -252,7 +252,7 @@ def _pretraining_texts(
     return texts
   return texts + learned_texts.samples(
     draw_samples.policy_sampler(
-      context.policy, config.samples, context.mesh, data.vocabulary
+      context.policy, config.samples, context.mesh, data
     ),
     policy_params,
     data.pairs(prepare.TRAIN),

@@ -196,7 +196,7 @@ class TestLayout:
   ):
     sampler = _sampler(**settings)
     items = sampler._plan(_sources(), np.arange(num_sources))
-    assert any(item.queue for item in items) == queued
+    assert any(item.shape.num_places for item in items) == queued
     rows = np.concatenate([item.positions for item in items])
     assert sorted(rows) == list(range(num_sources))
 

@@ -82,7 +82,7 @@ def test_the_distance_is_the_divergence_of_the_policies(run):
     for folder in (step.policy_folder, run.folder('bc'))
   )
   sampler = draw_samples.policy_sampler(
-    run.context.policy, decode, mesh, run.data.vocabulary
+    run.context.policy, decode, mesh, run.data
   )
   blocks = list(
     sampler.sample(

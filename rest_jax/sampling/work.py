@@ -1,0 +1,256 @@
+"""Plans what is compiled for sampling, and splits sources into work items."""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import NamedTuple
+
+from jaxtyping import Int
+import numpy as np
+
+from rest_jax.sampling import decode, devices, estimates, shapes
+from rest_jax.sampling import decode_config as config_lib
+
+# Seconds to run per second to compile from which all loops are compiled.
+_LONG = 20
+
+
+class Item(NamedTuple):
+  """A unit of work for a device: sources of one block or queue.
+
+  Attributes:
+    positions: positions of the sources in the call.
+    sample_ids: indices of the samples per source.
+    shape: what decodes them.
+    repeats: the queue whose hypotheses a block samples again; None otherwise.
+  """
+
+  positions: Int[np.ndarray, ' b']
+  sample_ids: Int[np.ndarray, ' N']
+  shape: shapes.Shape
+  repeats: 'Repeats | None' = None
+
+
+@dataclasses.dataclass(kw_only=True)
+class Repeats:
+  """Hypotheses too long for a queue, which are sampled again in blocks.
+
+  Attributes:
+    item: the queue.
+    outputs: its hypotheses, [b, N, T].
+    unfinished: bool [b, N], which hypotheses were too long.
+    missing: number of blocks that are not in `outputs` yet.
+  """
+
+  item: Item
+  outputs: decode.BlockOutputs
+  unfinished: np.ndarray
+  missing: int
+
+  def active(self, block: Item) -> np.ndarray:
+    """Returns which hypotheses of a block's sources were too long."""
+    return self.unfinished[self._rows(block)]
+
+  def put(self, block: Item, outputs: decode.BlockOutputs):
+    """Puts the hypotheses of a block into the outputs of the queue."""
+    rows = self._rows(block)
+    drawn = self.unfinished[rows]
+    for whole, part in zip(self.outputs, outputs, strict=True):
+      changed = whole[rows]
+      changed[drawn] = part[drawn]
+      whole[rows] = changed
+    self.missing -= 1
+
+  def _rows(self, block: Item) -> np.ndarray:
+    return np.flatnonzero(np.isin(self.item.positions, block.positions))
+
+
+def repeated(item: Item, outputs: decode.BlockOutputs) -> list[Item]:
+  """Returns blocks for the hypotheses that were too long for a queue."""
+  block = item.shape.longer
+  unfinished = np.logical_not(outputs.finished)
+  if block is None or not unfinished.any():
+    return []
+  more = block.max_length - outputs.tokens.shape[-1]
+  tokens = np.pad(outputs.tokens, ((0, 0), (0, 0), (0, more)))
+  parts = _cut(item.positions[unfinished.any(1)], block.num_sources)
+  repeats = Repeats(
+    item=item,
+    outputs=outputs._replace(tokens=tokens),
+    unfinished=unfinished,
+    missing=len(parts),
+  )
+  return [Item(part, item.sample_ids, block, repeats) for part in parts]
+
+
+def every(
+  config: config_lib.DecodeConfig,
+  device: devices.Device,
+  lengths: Int[np.ndarray, ' n'],
+) -> tuple[shapes.Shape, ...]:
+  """Returns a shape per bucket, with all loops of the settings.
+
+  Args:
+    config: settings of sampling.
+    device: kind of device.
+    lengths: lengths of the sources; few in a bucket have no queue.
+  """
+  found, shorter = [], 0
+  for length in config.source_length_buckets:
+    count = np.sum((lengths > shorter) & (lengths <= length))
+    queue = shapes.queue(config, device, length)
+    # Queues were slower with few sources.
+    if queue is None or count < 2 * (queue.num_places or 0):
+      found.append(shapes.block(config, device, length))
+    else:
+      found.append(queue)
+    shorter = length
+  return tuple(found)
+
+
+def fitted(
+  config: config_lib.DecodeConfig,
+  device: devices.Device,
+  sizes: estimates.Sizes,
+  lengths: Int[np.ndarray, ' n'],
+) -> tuple[shapes.Shape, ...]:
+  """Returns the shapes that take the least time to compile and to run.
+
+  Long work has all loops of the settings. Otherwise a bucket may be joined with
+  the next longer one, and a shape has the loops that save more time than they
+  take to compile; see `estimates`.
+
+  Args:
+    config: settings of sampling.
+    device: kind of device.
+    sizes: sizes of the network.
+    lengths: lengths of all sources that the shapes are used for.
+  """
+  buckets = config.source_length_buckets
+  groups = math.ceil(config.num_samples_per_source / config.block_samples)
+  bucket = np.searchsorted(buckets, lengths)
+  parts = [
+    estimates.Part(groups * len(inside), float(inside.mean()))
+    if (inside := lengths[bucket == index]).size
+    else None
+    for index in range(len(buckets))
+  ]
+  full = every(config, device, lengths)
+  compiling, running = 0.0, 0.0
+  for part, shape in zip(parts, full, strict=True):
+    if part is not None:
+      estimate = estimates.Estimate(sizes, device, (part,))
+      running += estimate.running(shape)
+      for one in (shape, shape.longer):
+        compiling += 0.0 if one is None else estimate.compiling(one.loops)
+  if running > _LONG * compiling:
+    return full
+  # The least seconds for the buckets up to each, and their shapes.
+  best: list[tuple[float, tuple[shapes.Shape, ...]]] = [(0.0, ())]
+  for last, length in enumerate(buckets):
+    choices = []
+    for first in range(last + 1):
+      joined = tuple(part for part in parts[first : last + 1] if part)
+      estimate = estimates.Estimate(sizes, device, joined)
+      seconds, shape = _best(config, device, length, estimate)
+      before, others = best[first]
+      choices.append((before + seconds, (*others, shape)))
+    best.append(min(choices, key=lambda choice: choice[0]))
+  found = best[-1][1]
+  # One block for the hypotheses that are too long for any of the queues.
+  longest = found[-1].longer or found[-1]
+  return tuple(
+    dataclasses.replace(shape, longer=longest) if shape.longer else shape
+    for shape in found
+  )
+
+
+def _best(
+  config: config_lib.DecodeConfig,
+  device: devices.Device,
+  source_length: int,
+  estimate: estimates.Estimate,
+) -> tuple[float, shapes.Shape]:
+  """Returns the least seconds for a bucket's sources, and the shape."""
+  block = shapes.block(config, device, source_length)
+  queue = shapes.queue(config, device, source_length)
+  found = [_grown(_plain(block), block.loops, estimate)]
+  if queue is not None:
+    longer = None if queue.longer is None else _plain(queue.longer)
+    plain = dataclasses.replace(_plain(queue), longer=longer)
+    found.append(_grown(plain, queue.loops, estimate))
+  return min(found, key=lambda pair: pair[0])
+
+
+def _plain(shape: shapes.Shape) -> shapes.Shape:
+  """Returns a shape with a single loop."""
+  loops = shapes.Loops(shape.loops.cache_stages[-1:])
+  return dataclasses.replace(shape, loops=loops)
+
+
+def _grown(
+  shape: shapes.Shape, loops: shapes.Loops, estimate: estimates.Estimate
+) -> tuple[float, shapes.Shape]:
+  """Adds the loops that save the most, one by one, while any saves time."""
+  seconds = estimate.seconds(shape)
+  while True:
+    more = [
+      dataclasses.replace(shape, loops=each)
+      for each in shape.loops.with_one_more(loops)
+    ]
+    if not more:
+      return seconds, shape
+    least, best = min(
+      ((estimate.seconds(each), each) for each in more),
+      key=lambda pair: pair[0],
+    )
+    if least >= seconds:
+      return seconds, shape
+    seconds, shape = least, best
+
+
+def items(
+  config: config_lib.DecodeConfig,
+  found: Sequence[shapes.Shape],
+  lengths: Int[np.ndarray, ' n'],
+) -> list[Item]:
+  """Splits sources into items of similar length, longest first.
+
+  Longest first, so that blocks that do not fit into memory fail at once, and
+  devices wait for a short block at the end.
+
+  Args:
+    config: settings of sampling.
+    found: shapes, by ascending length of their sources.
+    lengths: lengths of the sources.
+
+  Raises:
+    ValueError: a source is empty or too long.
+  """
+  longest = found[-1].source_length
+  if lengths.size and (lengths.min() < 1 or lengths.max() > longest):
+    raise ValueError(
+      f'sources must have between 1 and {longest} tokens, EOS included; got '
+      f'{lengths.min()} to {lengths.max()}. Add a longer bucket to '
+      'source_length_buckets, or drop such sources when tokenising.'
+    )
+  order = np.argsort(-lengths, kind='stable')
+  bucket = np.searchsorted(
+    [shape.source_length for shape in found], lengths[order]
+  )
+  groups = _cut(np.arange(config.num_samples_per_source), config.block_samples)
+  result = []
+  for index in np.unique(bucket)[::-1]:
+    shape, positions = found[index], order[bucket == index]
+    if shape.num_places is None:
+      parts = _cut(positions, shape.num_sources)
+    else:
+      most = config.queue_sources or shape.num_sources
+      # Alike in size, so that none is short.
+      parts = np.array_split(positions, math.ceil(len(positions) / most))
+    result += [Item(part, ids, shape) for part in parts for ids in groups]
+  return result
+
+
+def _cut(array: np.ndarray, size: int) -> list[np.ndarray]:
+  return [array[i : i + size] for i in range(0, len(array), size)]
