@@ -370,7 +370,7 @@ def _completed(
 ) -> pa.Array:
   """Returns a list array of the kept rows, with their special ids."""
   lengths = np.diff(offsets)
-  values = values[np.repeat(keep, lengths)]
+  values = values[np.repeat(keep, lengths)].astype(dtype)
   lengths = lengths[keep]
   ends = np.cumsum(lengths)
   bounds = np.stack([ends - lengths, ends], axis=1).reshape(-1)

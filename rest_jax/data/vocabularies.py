@@ -143,6 +143,11 @@ class Encoder:
 
   special_ids: ids_lib.SpecialIds = ids_lib.T5
 
+  @property
+  def size(self) -> int:
+    """Number of ids."""
+    raise NotImplementedError
+
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Returns the token ids (int32) of each text, without special ids."""
     raise NotImplementedError
@@ -198,6 +203,11 @@ class Vocabulary(Encoder):
   def size(self) -> int:
     """Number of pieces."""
     return self._tokenizer.size
+
+  @property
+  def language_codes(self) -> list[str]:
+    """Codes of the languages that may be set."""
+    return sorted(self._tokenizer.languages)
 
   @functools.cached_property
   def source(self) -> Side:

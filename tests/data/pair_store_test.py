@@ -287,3 +287,42 @@ def test_large_vocabularies_use_wide_token_ids(tmp_path):
   store = pair_store.PairStore.open(tmp_path, 'train')
   assert store.source_tokens[0].dtype == np.uint32
   np.testing.assert_array_equal(store.source_tokens[0], [69_999, 69_999, 1])
+
+
+class _Translation(vocabularies.Encoder):
+  """A language before each source, EOS and a language after each target."""
+
+  size = 300
+
+  def encode_batch(self, texts):
+    return [np.frombuffer(text.encode(), np.uint8) for text in texts]
+
+  @property
+  def source(self):
+    return vocabularies.Side(self.encode_batch, before=(256,), after=(2,))
+
+  @property
+  def target(self):
+    return vocabularies.Side(self.encode_batch, before=(), after=(2, 257))
+
+
+def test_special_ids_stand_around_kept_rows(tmp_path):
+  counts = pair_store.build(
+    tmp_path,
+    'train',
+    _Pairs((('ab', 'c'), ('abc', 'd'), ('e', 'fg'))),
+    _Translation(),
+    max_source_length=4,
+    max_target_length=4,
+  )
+  store = pair_store.PairStore.open(tmp_path, 'train')
+  assert counts['dropped_long'] == 1
+  assert [row.tolist() for row in store.source_tokens] == [
+    [256, 97, 98, 2],
+    [256, 101, 2],
+  ]
+  assert [row.tolist() for row in store.reference_tokens] == [
+    [99, 2, 257],
+    [102, 103, 2, 257],
+  ]
+  assert counts['lengths_of_95_percent'] == [5, 4]

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rest_jax.data import sample_shards
+from rest_jax.data import sample_shards, special_ids
 from rest_jax.storage import arrow_files, files
 
 _VOCAB = 50
@@ -208,3 +208,17 @@ def test_shards_out_of_range_are_refused(tmp_path, shard):
     ValueError, match=rf'shard must be in \[0, 4\); .*{shard}'
   ):
     sample_shards.shard_path(tmp_path, shard, 4)
+
+
+def test_rows_of_other_special_ids(tmp_path):
+  ids = special_ids.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
+  rows = dataclasses.replace(
+    _rows((0, 0, [1, 5, 0]), (0, 1, [1])), finished=np.array([True, False])
+  )
+  sample_shards.write_shard(tmp_path, 0, 1, rows, _VOCAB, ids)
+  for tokens, message in (([9, 0], 'PAD; got 9'), ([0, 0], 'EOS too many')):
+    wrong = dataclasses.replace(
+      _rows((0, 0, tokens)), finished=np.array([True])
+    )
+    with pytest.raises(ValueError, match=message):
+      sample_shards.write_shard(tmp_path, 0, 1, wrong, _VOCAB, ids)

@@ -5,7 +5,7 @@ from hypothesis import strategies
 import numpy as np
 import pytest
 
-from rest_jax.data import vocabularies
+from rest_jax.data import ragged, special_ids, vocabularies
 from rest_jax.rewards import blocks
 
 
@@ -198,3 +198,16 @@ def test_many_cut_texts_are_said(monkeypatch):
   blocks.warn_of_cut('learned', 18, 25)
   assert len(said) == 1
   assert said[0].startswith('reward learned: 18 of 25 texts (72 %) exceed')
+
+
+def test_special_ids_of_a_model():
+  ids = special_ids.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
+  padded = blocks.pad(
+    ragged.Ragged.from_lists([[5, 0]]), np.asarray([-1, 0]), 3, ids
+  )
+  assert padded.tolist() == [[0, 9, 9], [5, 0, 9]]
+  side = vocabularies.Side(Characters().encode_batch, before=(7, 8), after=(0,))
+  [row], [cut] = blocks.encode(side, ['abc'], 5)
+  bare = Characters().encode_batch(['abc'])[0].tolist()
+  assert row.tolist() == [7, 8, *bare[:2], 0]
+  assert cut

@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from rest_jax.data import special_ids
 from rest_jax.training import loader
 
 
@@ -250,3 +251,25 @@ def test_processes_read_their_rows_of_the_same_batches(pack, step):
 def test_wrong_input(lengths, message):
   with pytest.raises(ValueError, match=message):
     make_batches(lengths)
+
+
+def test_batches_of_other_special_ids():
+  ids = special_ids.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
+  batch = loader.decoder_batch(
+    np.array([[5, 0]], np.int32), np.array([[7, 8, 0, 9]], np.int32), ids
+  )
+  np.testing.assert_array_equal(batch['decoder_input_tokens'], [[9, 7, 8, 0]])
+  np.testing.assert_array_equal(batch['decoder_loss_weights'], [[1, 1, 1, 0]])
+  batches = loader.BucketedBatches(
+    source_lengths=np.array([2]),
+    target_lengths=np.array([3]),
+    load=lambda rows, *_: batch,
+    tokens_per_batch=8,
+    buckets=(4,),
+    seed=0,
+    pad=ids.pad,
+  )
+  filled = batches[0]
+  for name in ('encoder_input_tokens', 'decoder_target_tokens'):
+    assert (filled[name][1:] == 9).all()
+  assert (filled['decoder_loss_weights'][1:] == 0).all()

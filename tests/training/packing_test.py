@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from rest_jax.data import special_ids
 from rest_jax.filters import base as filters_base
 from rest_jax.losses import bc
 from rest_jax.training import loader, packing
@@ -105,3 +106,22 @@ def test_a_packed_loss_and_its_gradient_are_those_of_the_pairs():
     gradient,
     packed_gradient,
   )
+
+
+def test_pack_other_special_ids_by_hand():
+  ids = special_ids.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
+  batch = loader.decoder_batch(
+    np.array([[5, 0, 9], [6, 7, 0]], np.int32),
+    np.array([[8, 0, 9], [4, 3, 0]], np.int32),
+    ids,
+  )
+  packed = packing.pack(batch, np.array([0, 1]), 4, ids.pad)
+  expected = {
+    'encoder_input_tokens': [[5, 0, 9, 9], [6, 7, 0, 9]],
+    'encoder_segment_ids': [[1, 1, 0, 0], [1, 1, 1, 0]],
+    'decoder_input_tokens': [[9, 8, 9, 9], [9, 4, 3, 9]],
+    'decoder_target_tokens': [[8, 0, 9, 9], [4, 3, 0, 9]],
+    'decoder_loss_weights': [[1, 1, 0, 0], [1, 1, 1, 0]],
+  }
+  for name, values in expected.items():
+    np.testing.assert_array_equal(packed[name], values, err_msg=name)

@@ -84,7 +84,7 @@ class Tokenizer:
 
   def language_id(self, name: str, code: str | None) -> int:
     """Returns the id of a language code; the errors are those of `around`."""
-    if code in self.languages:
+    if code is not None and code in self.languages:
       return self.languages[code]
     known = sorted(self.languages)
     shown = ', '.join(known[:6]) + (' …' if len(known) > 6 else '')

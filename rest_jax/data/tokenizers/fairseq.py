@@ -17,7 +17,7 @@ FILE = 'sentencepiece.bpe.model'
 VOCABULARY = 'vocab.json'
 _BOS, _PAD, _EOS, _UNK = range(4)
 # Pieces of sentencepiece that are special ids here.
-_SPECIAL = {0: _UNK, 1: _BOS, 2: _EOS}
+_SPECIAL: dict[int, int] = {0: _UNK, 1: _BOS, 2: _EOS}
 _SHIFT = 1
 _NUM_SPECIAL = 4
 _CODE = re.compile(r'[a-z]{2,3}_[A-Z][A-Za-z]+')
@@ -32,13 +32,10 @@ class Translation(base.Tokenizer):
   def around(
     self, languages: base.Languages
   ) -> tuple[base.Around, base.Around]:
-    return tuple(
-      base.Around((self.language_id(name, code),), (self.special_ids.eos,))
-      for name, code in (
-        ('source_language', languages.source),
-        ('target_language', languages.target),
-      )
-    )
+    eos = (self.special_ids.eos,)
+    source = self.language_id('source_language', languages.source)
+    target = self.language_id('target_language', languages.target)
+    return base.Around((source,), eos), base.Around((target,), eos)
 
   def special_ids_of(self, languages: base.Languages) -> ids_lib.SpecialIds:
     """The target's language is the forced first token."""
@@ -93,7 +90,7 @@ class _Shifted(base.Tokenizer):
 
   def encode(self, texts: Sequence[str], as_target: bool) -> list[list[int]]:
     del as_target
-    rows = self._model.encode(list(texts))
+    rows: list[list[int]] = self._model.encode(list(texts))
     return [[_SPECIAL.get(i, i + _SHIFT) for i in row] for row in rows]
 
   def decode(self, rows: Sequence[list[int]]) -> list[str]:
@@ -160,6 +157,7 @@ class M2M100(Translation):
   def __init__(self, folder: base.Folder):
     self._model = _model(folder)
     self._ids: dict[str, int] = files.read_json(folder.path / VOCABULARY)
+    self._unk = folder.token('unk_token', '<unk>')
     self._pieces = {number: piece for piece, number in self._ids.items()}
     known = {
       'm2m100': language_codes.M2M_100,
@@ -186,7 +184,7 @@ class M2M100(Translation):
 
   def encode(self, texts: Sequence[str], as_target: bool) -> list[list[int]]:
     del as_target
-    unk = self.special_ids.unk
+    unk = self._ids[self._unk]
     rows = self._model.encode(list(texts), out_type=str)
     return [[self._ids.get(piece, unk) for piece in row] for row in rows]
 

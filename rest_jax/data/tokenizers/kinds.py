@@ -73,7 +73,7 @@ def _of_fairseq(folder: base.Folder) -> base.Tokenizer | None:
 def _of_others(folder: base.Folder) -> base.Tokenizer | None:
   if folder.find(marian.SOURCE) and folder.find(marian.TARGET):
     return marian.Marian(folder)
-  if folder.kind == utf8.KIND:
+  if utf8.is_kind_of(folder) and not folder.find(*FILES):
     return utf8.Bytes(folder)
   is_gemma = folder.kind.startswith('Gemma') or folder.model_type.startswith(
     't5gemma'

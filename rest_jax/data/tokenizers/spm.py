@@ -92,6 +92,8 @@ class T5(base.Tokenizer):
     extra = folder.settings.get('extra_ids', _EXTRA_IDS)
     if model.piece_to_id('<extra_id_0>') != model.unk_id():
       extra = 0  # Pieces, as in mT5.
+    if count + extra > folder.config.get('vocab_size', count + extra):
+      extra = 0  # The network has none.
     sentinels = {
       f'<extra_id_{number}>': count + extra - 1 - number
       for number in range(extra)

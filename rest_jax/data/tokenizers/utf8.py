@@ -4,18 +4,19 @@ from collections.abc import Sequence
 
 from rest_jax.data.tokenizers import base
 
-KIND = 'ByT5Tokenizer'
+_KIND = 'ByT5Tokenizer'
 _PAD, _EOS, _UNK = range(3)
 _FIRST_BYTE = 3
 _NUM_BYTES = 256
 _NUM_SENTINELS = 125
+_SIZE = _FIRST_BYTE + _NUM_BYTES + _NUM_SENTINELS
 
 
 class Bytes(base.Tokenizer):
   """Byte b has the id b + 3; sentinels stand after the bytes."""
 
   def __init__(self, folder: base.Folder):
-    self.size = _FIRST_BYTE + _NUM_BYTES + _NUM_SENTINELS
+    self.size = _SIZE
     self.special_ids = folder.special_ids(
       {'pad': _PAD, 'eos': _EOS, 'unk': _UNK}, decoder_start=_PAD
     )
@@ -31,3 +32,9 @@ class Bytes(base.Tokenizer):
       bytes(i - _FIRST_BYTE for i in row if i in bounds).decode(errors='ignore')
       for row in rows
     ]
+
+
+def is_kind_of(folder: base.Folder) -> bool:
+  """Whether a folder, without files of pieces, is that of a ByT5."""
+  has_size = folder.config.get('vocab_size') == _SIZE
+  return folder.kind == _KIND or (folder.model_type == 't5' and has_size)
