@@ -1,22 +1,23 @@
 """The tokenizer of a Hugging Face folder, as a vocabulary and from one.
 
-`transformers.AutoTokenizer` loads `T5Tokenizer` from what is written here. It
-gives the same ids, EOS at the end: PAD, EOS and UNK are 0, 1 and 2 there as here.
-Text that spells a special token, `</s>`, `<pad>` or `<unk>`, is the exception:
-transformers reads the token there, sentencepiece and this package its letters.
+A T5's is its sentencepiece model; that of another family is its folder, whose files
+`data.tokenizers` reads and which are written as they are.
+
+`transformers.AutoTokenizer` loads what is written here. It gives the same ids. Text
+that spells a special token, `</s>`, `<pad>` or `<unk>`, is the exception:
+transformers reads the token there, this package its letters.
 """
 
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import json
 import pathlib
 import re
 from typing import Any
 
-# Comes with sentencepiece.
-from sentencepiece import sentencepiece_model_pb2 as model_pb2
-
 from rest_jax.data import special_ids, vocabularies
+from rest_jax.data.tokenizers import fairseq, kinds, marian, pieces, spm
 from rest_jax.interop import huggingface_config
 from rest_jax.storage import files
 
@@ -24,27 +25,19 @@ VOCABULARY_FILE = 'spiece.model'
 TOKENIZER_FILE = 'tokenizer_config.json'
 SPECIAL_TOKENS_FILE = 'special_tokens_map.json'
 GENERATION_FILE = huggingface_config.GENERATION_FILE
-# Sentencepiece models by the names that folders of Hugging Face have for them.
-_MODELS = (
-  VOCABULARY_FILE,
-  'sentencepiece.model',
-  'tokenizer.model',
-  'spm.model',
-  'sentencepiece.bpe.model',
-)
-# Tokenizers of other kinds.
-_OTHERS = (
-  'tokenizer.json',
-  'vocab.json',
-  'vocab.txt',
-  'source.spm',
-  'target.spm',
-  'merges.txt',
-)
 _ADDED_FILE = 'added_tokens.json'
-_BYTES = 'ByT5Tokenizer'
-# 256 bytes, 3 special ids and 125 sentinels.
-_BYTE_VOCAB_SIZE = 384
+_MAX_LENGTH = 128
+# Settings of generation by the special ids that they are.
+_GENERATION_IDS = {
+  'decoder_start_token_id': 'decoder_start',
+  'pad_token_id': 'pad',
+  'eos_token_id': 'eos',
+  'forced_bos_token_id': 'forced_first',
+}
+# Names of sentencepiece models.
+_MODELS = (*spm.FILES, fairseq.FILE, marian.SOURCE)
+# Families whose vocabulary may be a sentencepiece model alone.
+_T5 = ('t5', 'mt5', 'umt5')
 
 
 def find(
@@ -52,43 +45,70 @@ def find(
   described: Mapping[str, Any],
   given: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
-  """Returns the sentencepiece model that a checkpoint was trained with.
+  """Returns the vocabulary that a checkpoint was trained with.
 
   Args:
     directory: of the checkpoint.
     described: its `config.json`.
-    given: the model that the user names, for a folder without one.
+    given: the vocabulary that the user names, for a folder without one.
+
+  Returns:
+    A sentencepiece model, or a folder with a tokenizer: the checkpoint's own.
 
   Raises:
     FileNotFoundError: there is none, and none is named.
-    ValueError: the one named is not the one there, or the checkpoint reads
-      bytes.
+    ValueError: the one named is not the one there, or the one there cannot be
+      read.
   """
   directory = pathlib.Path(directory)
   beside = [directory / name for name in _MODELS]
-  found = [path for path in beside if path.exists() or path.is_symlink()]
-  if found:
-    _check_given(found[0], given)
-    return found[0]
-  settings = _read_object(directory / TOKENIZER_FILE)
-  classes = [said.get('tokenizer_class') for said in (settings, described)]
-  size = described.get('vocab_size')
-  if _BYTES in classes or (size == _BYTE_VOCAB_SIZE and given is None):
-    raise ValueError(
-      f'{directory} must have a sentencepiece model; it seems to be a ByT5, '
-      f'which reads bytes (vocab_size {size}, tokenizer_class '
-      f'{classes[0] or classes[1]}). No vocabulary here reads bytes: use a T5, '
-      'mT5 or umT5. If it is none, name its sentencepiece model: '
-      '--vocabulary=/path/to/spiece.model.'
-    )
-  if given is not None:
+  has_model = any(path.exists() or path.is_symlink() for path in beside)
+  if given is not None and not has_model:
     return pathlib.Path(given)
-  others = [name for name in _OTHERS if (directory / name).exists()]
-  there = f' Its {", ".join(others)} cannot be read.' if others else ''
+  own = _own(directory, described)
+  if own is not None:
+    _check_given(own, given)
+    return own
   raise FileNotFoundError(
-    f'{directory} has no sentencepiece model ({VOCABULARY_FILE}) beside its '
-    f'weights, by which its token ids are read.{there} Name the one that it was '
-    'trained with: --vocabulary=/path/to/spiece.model.'
+    f'{directory} has no tokenizer beside its weights, such as a sentencepiece '
+    f'model ({VOCABULARY_FILE}), by which its token ids are read. Name the one '
+    'that it was trained with: --vocabulary=/path/to/spiece.model, or a folder.'
+  )
+
+
+def _own(
+  directory: pathlib.Path, described: Mapping[str, Any]
+) -> pathlib.Path | None:
+  """Returns the vocabulary beside the weights; None if there is none."""
+  beside = [directory / name for name in spm.FILES]
+  models = [path for path in beside if path.exists() or path.is_symlink()]
+  if models and _is_t5(described):
+    try:
+      size = spm.File(models[0]).size
+    except (ValueError, FileNotFoundError):
+      return models[0]  # Whoever reads it says what is wrong.
+    if not added_tokens(directory, size):
+      return models[0]
+  try:
+    kinds.read(directory)
+  except FileNotFoundError:
+    return None
+  except (ImportError, ValueError) as error:
+    raise ValueError(
+      f'the tokenizer of {directory} cannot be read: {error}. Or name the one '
+      'that it was trained with: --vocabulary=/path/to/spiece.model, or a folder.'
+    ) from error
+  return directory
+
+
+def _is_t5(described: Mapping[str, Any]) -> bool:
+  """Whether a `config.json` has T5's special ids, and may be of a T5."""
+  ids = {
+    'pad_token_id': special_ids.T5.pad,
+    'eos_token_id': special_ids.T5.eos,
+  }
+  return described.get('model_type', 't5') in _T5 and all(
+    described.get(name, number) == number for name, number in ids.items()
   )
 
 
@@ -120,7 +140,7 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_given(found: pathlib.Path, given: str | pathlib.Path | None) -> None:
-  """Raises ValueError if a model is named that is not the one there."""
+  """Raises ValueError if one is named that is not the one there."""
   if given is None:
     return
   digests = [vocabularies.Vocabulary(path).digest for path in (found, given)]
@@ -144,7 +164,7 @@ def write(
 
   Args:
     directory: the folder of the model.
-    vocabulary: the sentencepiece model.
+    vocabulary: the sentencepiece model, or the folder of a tokenizer.
     vocab_size: of the network, at least as large as the vocabulary.
 
   Raises:
@@ -153,11 +173,15 @@ def write(
       too small for the vocabulary.
   """
   directory = pathlib.Path(directory)
-  pieces = check(vocabulary, vocab_size)
+  if pathlib.Path(vocabulary).is_dir():
+    _write(directory, _of_folder(directory, vocabulary, vocab_size))
+    return
+  spelt, unk = check(vocabulary, vocab_size), special_ids.T5.unk
+  assert unk is not None
   special = {
-    'pad_token': pieces[special_ids.T5.pad],
-    'eos_token': pieces[special_ids.T5.eos],
-    'unk_token': pieces[special_ids.T5.unk],
+    'pad_token': spelt[special_ids.T5.pad],
+    'eos_token': spelt[special_ids.T5.eos],
+    'unk_token': spelt[unk],
   }
   described = {
     **special,
@@ -174,20 +198,51 @@ def write(
     'suppress_tokens': [
       special_ids.T5.pad,
       special_ids.T5.unk,
-      *range(len(pieces), vocab_size),
+      *range(len(spelt), vocab_size),
     ],
-    'max_length': 128,
+    'max_length': _MAX_LENGTH,
   }
-  texts = {
-    name: json.dumps(content, indent=2, sort_keys=True) + '\n'
-    for name, content in (
-      (TOKENIZER_FILE, described),
-      (SPECIAL_TOKENS_FILE, special),
-      (GENERATION_FILE, generation),
-    )
+  contents = {
+    TOKENIZER_FILE: _json(described),
+    SPECIAL_TOKENS_FILE: _json(special),
+    GENERATION_FILE: _json(generation),
+    VOCABULARY_FILE: pathlib.Path(vocabulary).read_bytes(),
   }
-  contents = {name: text.encode() for name, text in texts.items()}
-  contents[VOCABULARY_FILE] = pathlib.Path(vocabulary).read_bytes()
+  _write(directory, contents)
+
+
+def _of_folder(
+  directory: pathlib.Path, vocabulary: str | pathlib.Path, vocab_size: int
+) -> dict[str, bytes]:
+  """Returns the files of a tokenizer's folder, and how the policy generates."""
+  check(vocabulary, vocab_size)
+  read = vocabularies.Vocabulary(vocabulary)
+  contents = {
+    path.name: path.read_bytes()
+    for path in read.files
+    if path.name != huggingface_config.CONFIG_FILE
+  }
+  config = _read_object(directory / huggingface_config.CONFIG_FILE)
+  ids = dataclasses.asdict(read.special_ids)
+  generation = {
+    name: config.get(name, ids[field])
+    for name, field in _GENERATION_IDS.items()
+    if config.get(name, ids[field]) is not None
+  }
+  generation['suppress_tokens'] = [
+    *read.special_ids.undrawable,
+    *range(read.size, vocab_size),
+  ]
+  generation['max_length'] = _MAX_LENGTH
+  contents[GENERATION_FILE] = _json(generation)
+  return contents
+
+
+def _json(content: Any) -> bytes:
+  return (json.dumps(content, indent=2, sort_keys=True) + '\n').encode()
+
+
+def _write(directory: pathlib.Path, contents: Mapping[str, bytes]) -> None:
   with contextlib.ExitStack() as stack:  # They appear once all are written.
     for name, content in contents.items():
       path = stack.enter_context(files.atomic_write(directory / name))
@@ -195,14 +250,22 @@ def write(
 
 
 def check(vocabulary: str | pathlib.Path, vocab_size: int) -> list[str]:
-  """Returns the pieces of a model; see `write` for what it refuses."""
-  vocabularies.Vocabulary(vocabulary)  # PAD, EOS and UNK, or an error.
-  # Its classes are made at import, where type checkers do not see them.
-  message: Any = model_pb2
-  model = message.ModelProto.FromString(pathlib.Path(vocabulary).read_bytes())
+  """Returns the pieces of a model; see `write` for what it refuses.
+
+  Of a tokenizer's folder, none.
+  """
+  read = vocabularies.Vocabulary(vocabulary)  # Special ids, or an error.
+  if vocab_size < read.size:
+    raise ValueError(
+      f'vocabulary must have at most the {vocab_size} pieces of the network; '
+      f'{vocabulary} has {read.size}.'
+    )
+  if read.path.is_dir():
+    return []
+  model = pieces.message(read.path.read_bytes())
   trainer, normalizer = model.trainer_spec, model.normalizer_spec
   for name, value, expected in (
-    ('model_type', trainer.model_type, message.TrainerSpec.UNIGRAM),
+    ('model_type', trainer.model_type, trainer.UNIGRAM),
     ('byte_fallback', trainer.byte_fallback, False),
     ('add_dummy_prefix', normalizer.add_dummy_prefix, True),
     ('remove_extra_whitespaces', normalizer.remove_extra_whitespaces, True),
@@ -213,9 +276,4 @@ def check(vocabulary: str | pathlib.Path, vocab_size: int) -> list[str]:
         f'for the T5Tokenizer of transformers; got {value}. Export without a '
         "tokenizer: --vocabulary=''."
       )
-  if vocab_size < len(model.pieces):
-    raise ValueError(
-      f'vocabulary must have at most the {vocab_size} pieces of the network; '
-      f'{vocabulary} has {len(model.pieces)}.'
-    )
   return [piece.piece for piece in model.pieces]

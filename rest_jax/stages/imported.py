@@ -18,6 +18,7 @@ from rest_jax.storage import files
 from rest_jax.training import checkpoints, digests
 
 NETWORK_GIN = 'network.gin'
+POLICY_GIN = 'policy.gin'
 
 
 def write(
@@ -31,8 +32,9 @@ def write(
 ) -> pathlib.Path:
   """Writes a finished stage folder that holds given parameters.
 
-  Beside the checkpoint stand `network.gin`, the sizes as a file of models/, and
-  its vocabulary, the only one that a run may use the policy with.
+  Beside the checkpoint stand its vocabulary, the only one that a run may use the
+  policy with; `network.gin`, the sizes as a file of models/; and `policy.gin`,
+  with which a run's BC starts from the policy.
 
   Args:
     directory: the folder to write.
@@ -67,6 +69,9 @@ def write(
   with files.atomic_write(folder.path / NETWORK_GIN) as temporary:
     temporary.write_text(_gin(config, origin), encoding='utf-8')
   vocabularies.copy(pieces, folder.path)
+  with files.atomic_write(folder.path / POLICY_GIN) as temporary:
+    text = _gin(config, origin) + _task_gin(folder.path, pieces)
+    temporary.write_text(text, encoding='utf-8')
   training = {
     'steps': 0,
     'best_step': 0,
@@ -135,6 +140,27 @@ def _gin(config: network.NetworkConfig, origin: str) -> str:
     'NETWORK = @NetworkConfig()',
     *_bindings(config, ''),
   ]
+  return '\n'.join(lines) + '\n'
+
+
+def _task_gin(
+  directory: pathlib.Path, vocabulary: vocabularies.Vocabulary
+) -> str:
+  """What a run needs besides the sizes, to begin with the policy."""
+  path = directory.absolute()
+  lines = [
+    '',
+    "# Its vocabulary, and BC from its parameters. Include after the task's file.",
+    f'VocabularyConfig.model_file = {str(vocabularies.stored(path))!r}',
+    f'BC_INIT_DIR = {str(path)!r}',
+  ]
+  codes = vocabulary.language_codes
+  if codes:
+    lines += [
+      f'# Languages of the tokeniser: {", ".join(codes)}.',
+      f'# SOURCE_LANGUAGE = {codes[0]!r}',
+      f'# TARGET_LANGUAGE = {codes[-1]!r}',
+    ]
   return '\n'.join(lines) + '\n'
 
 

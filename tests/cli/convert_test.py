@@ -385,7 +385,7 @@ def test_the_vocabulary_of_a_folder(model, vocabulary, tmp_path, capsys):
   (source / 'tokenizer.json').write_text('{}')
   assert _convert(source, target) == 1
   said = capsys.readouterr().err
-  assert 'Its tokenizer.json cannot be read' in said
+  assert 'cannot be read' in said and 'tokenizer.json' in said
   assert '--vocabulary=/path/to/spiece.model' in said
   given = {'vocabulary': str(vocabulary)}
   assert _convert(source, target, **given) == 0
@@ -401,7 +401,7 @@ def test_the_vocabulary_of_a_folder(model, vocabulary, tmp_path, capsys):
   assert not (tmp_path / 'other').exists() and not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('kind', ['too large', 'pointer', 'folder', 'bytes'])
+@pytest.mark.parametrize('kind', ['too large', 'pointer', 'folder'])
 def test_vocabularies_that_cannot_be_used(model, tmp_path, capsys, kind):
   source, path = tmp_path / 'hf', tmp_path / 'hf/spiece.model'
   huggingface.save_policy(source, *model)
@@ -409,18 +409,13 @@ def test_vocabularies_that_cannot_be_used(model, tmp_path, capsys, kind):
     _train(path, 440)
   elif kind == 'pointer':
     path.write_text('version https://git-lfs.github.com/spec/v1\n')
-  elif kind == 'folder':
-    path.mkdir()
   else:
-    (source / 'tokenizer_config.json').write_text(
-      '{"tokenizer_class": "ByT5Tokenizer"}'
-    )
+    path.mkdir()
   assert _convert(source, tmp_path / 'bc') == 1
   expected = {
     'too large': 'at most the 400 pieces',
     'pointer': 'git lfs pull',
-    'folder': 'is a folder',
-    'bytes': 'a ByT5, which reads bytes',
+    'folder': 'it holds nothing',
   }
   assert expected[kind] in capsys.readouterr().err
   assert not (tmp_path / 'bc').exists()
