@@ -18,12 +18,5 @@ Batches are plain dicts with T5X's keys; the columns that a loss declares
 
 from typing import Any
 
-PAD_ID = 0
-EOS_ID = 1
-UNK_ID = 2
-
-# The decoder's first input token, as in T5.
-DECODER_START_ID = PAD_ID
-
 Batch = dict[str, Any]
 Params = dict[str, Any]

@@ -9,7 +9,7 @@ import dataclasses
 import re
 from typing import Any
 
-from rest_jax import types
+from rest_jax.data import special_ids
 from rest_jax.interop import config_values, families
 from rest_jax.models import network, parts
 
@@ -43,9 +43,9 @@ _DEFAULT_SIZES = {
   'umt5': _MT5_SIZES,
 }
 _SPECIAL_IDS = {
-  'pad_token_id': types.PAD_ID,
-  'eos_token_id': types.EOS_ID,
-  'decoder_start_token_id': types.DECODER_START_ID,
+  'pad_token_id': special_ids.T5.pad,
+  'eos_token_id': special_ids.T5.eos,
+  'decoder_start_token_id': special_ids.T5.decoder_start,
 }
 # Only version 5 writes it.
 _SCALE = 'scale_decoder_outputs'
@@ -213,9 +213,11 @@ def is_other_family(described: Mapping[str, Any]) -> bool:
 
 
 def _ids(values: config_values.Values) -> parts.SpecialIds:
-  pad = values.special_id('pad_token_id', types.PAD_ID)
-  eos = values.special_id('eos_token_id', types.EOS_ID)
-  start = values.special_id('bos_token_id', None) or types.DECODER_START_ID
+  pad = values.special_id('pad_token_id', special_ids.T5.pad)
+  eos = values.special_id('eos_token_id', special_ids.T5.eos)
+  start = (
+    values.special_id('bos_token_id', None) or special_ids.T5.decoder_start
+  )
   start = values.special_id('decoder_start_token_id', start)
   assert pad is not None and eos is not None and start is not None
   # PAD, EOS and UNK are the first three pieces, in an order of the vocabulary.
