@@ -10,6 +10,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, size_checks
 from rest_jax.cli import rate as rate_stage
 from rest_jax.models import policy as policy_lib
+from rest_jax.planning import run_time
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
 
@@ -80,6 +81,8 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     if not stage.is_extra:
       state = 'finished' if stage.is_finished else 'to do'
       yield f'    {state:9} {stage.title}: {stage.folder}'
+  if run_mode == 'rest':
+    yield from run_time.estimate(run, policy).lines()
 
 
 def _check_finished(run: run_lib.Run, run_mode: str) -> None:
