@@ -21,16 +21,22 @@ PAGES = {
   'CHANGELOG.md': 'CHANGELOG.md',
 }
 
+# Files that pages link to, at the same place on the site.
+FILES = ('notebooks/quickstart.ipynb',)
+
 # The path of a relative link, without its anchor.
 _PATH = re.compile(r'(?<=\]\()(?![a-z]+:|#)[^)#\s]+')
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-  """Adds the pages; called by mkdocs."""
+  """Adds the pages and files; called by mkdocs."""
   from mkdocs.structure import files as files_lib
 
   for source, name in PAGES.items():
     text = (_ROOT / source).read_text(encoding='utf-8')
+    files.append(files_lib.File.generated(config, name, content=text))
+  for name in FILES:
+    text = (_ROOT / name).read_text(encoding='utf-8')
     files.append(files_lib.File.generated(config, name, content=text))
   return files
 

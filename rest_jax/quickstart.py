@@ -135,6 +135,9 @@ def run(
 @functools.cache  # Once in a process: later changes are the user's.
 def _set_up_log() -> None:
   """Shows what the run does, and keeps other libraries' notes out of it."""
+  # As the program does at its start: otherwise lines take another way, without
+  # the filter below.
+  logging.use_absl_handler()
   handler = terminal.set_up_log(logging.INFO)
   handler.addFilter(
     lambda record: (

@@ -1,6 +1,7 @@
 """Tests of `rest_jax.run`, without a training."""
 
 import pathlib
+import subprocess
 import sys
 import types
 
@@ -126,6 +127,22 @@ def test_the_table_is_pandas_where_there_is_one(tmp_path, rested, monkeypatch):
   monkeypatch.setitem(sys.modules, 'pandas', pandas)
   assert result.table == ('frame', rows)
   assert 'ReST' in repr(result)
+
+
+def test_other_libraries_are_quiet_in_a_notebook():
+  program = """
+import logging
+from rest_jax import quickstart
+from rest_jax.runtime import progress
+quickstart._set_up_log()
+progress.Progress('ours', 2, 'step')._line()
+logging.getLogger('jax').warning('theirs')
+"""
+  found = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
+  assert found.stderr.count('ours') == 1
+  assert 'theirs' not in found.stderr
 
 
 def test_pairs_that_are_none_are_refused(tmp_path, rested):
