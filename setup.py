@@ -60,6 +60,8 @@ _EXTRAS_REQUIRE = {
     *_RATE,
     'sacremoses',
   ],
+  # Vocabularies that have a tokenizer.json, such as BART's and T5Gemma's.
+  'tokenizers': ['tokenizers'],
   # The tokeniser of the customary split of IWSLT 2014.
   'iwslt': ['sacremoses'],
   # Peers to compare with. torch brings its own CUDA libraries.

@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from rest_jax.models import network
+from rest_jax.models import network, parts
 from tests.models import tiny
 
 
@@ -39,3 +41,18 @@ def test_with_vocab_refuses_a_smaller_size():
 def test_a_list_of_activations_leaves_the_config_hashable():
   config = tiny.config(mlp_activations=['gelu', 'linear'])
   assert hash(config) == hash(tiny.config())
+
+
+def test_special_ids_are_those_of_the_vocabulary():
+  ids = parts.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
+  assert tiny.config().with_special_ids(ids).special_ids == ids
+  translation = dataclasses.replace(ids, forced_first=7)
+  own = tiny.config(special_ids=ids)
+  assert own.with_special_ids(translation).special_ids == translation
+  # A sentencepiece model alone does not say how decoding starts.
+  late = tiny.config(special_ids=parts.SpecialIds(decoder_start=3))
+  assert late.with_special_ids(parts.SpecialIds()) == late
+  with pytest.raises(
+    ValueError, match=r'pad 0 and eos 1.* got pad 9 and eos 0'
+  ):
+    own.with_special_ids(parts.SpecialIds())

@@ -4,7 +4,7 @@ from absl import logging
 import numpy as np
 import pytest
 
-from rest_jax.data import vocabularies
+from rest_jax.data import special_ids, vocabularies
 from rest_jax.rewards import blocks, corruptions, learned_rows
 
 
@@ -125,3 +125,27 @@ def test_good_coverage_is_not_warned_of(warnings):
   assert not warnings
   learned_rows.coverage(_Characters(), ['abcdefg'])
   assert len(warnings) == 1
+
+
+def test_rows_of_other_special_ids():
+  ids = special_ids.SpecialIds(pad=29, eos=0, unk=1, decoder_start=29)
+  vocabulary = _Characters()
+  vocabulary.special_ids = ids
+
+  texts = corruptions.ScoredTexts(
+    ['a', 'a', 'b'], ['c', 'de', 'f'], np.asarray([1.0, 2.0, 3.0])
+  )
+  rows = learned_rows.RewardRows.of_texts(
+    'toys',
+    texts,
+    scale=learned_rows.Scale(1.0, 2.0),
+    vocabulary=vocabulary,
+    scoring=_SCORING,
+    ids=ids,
+    hypotheses_per_row=2,
+  )
+  batch = rows.load(np.asarray([1]), 3, 3)
+  assert batch['encoder_input_tokens'].tolist() == [[4, 0, 29]]
+  assert batch['decoder_target_tokens'].tolist() == [[8, 0, 29], [29, 29, 29]]
+  assert batch['decoder_input_tokens'].tolist() == [[29, 8, 0], [29, 29, 29]]
+  assert batch['decoder_loss_weights'].tolist() == [[1, 1, 0], [0, 0, 0]]
