@@ -34,6 +34,8 @@ _GENERATION_IDS = {
   'eos_token_id': 'eos',
   'forced_bos_token_id': 'forced_first',
 }
+# Those that the language of targets may be.
+_LANGUAGE_IDS = ('forced_bos_token_id', 'decoder_start_token_id')
 # Names of sentencepiece models.
 _MODELS = (*spm.FILES, fairseq.FILE, marian.SOURCE)
 # Families whose vocabulary may be a sentencepiece model alone.
@@ -235,6 +237,13 @@ def _of_folder(
   ]
   generation['max_length'] = _MAX_LENGTH
   contents[GENERATION_FILE] = _json(generation)
+  started = {generation.get(name) for name in _LANGUAGE_IDS}
+  codes = [
+    code for code, number in read.language_ids.items() if number in started
+  ]
+  if codes:
+    settings = _read_object(read.path / TOKENIZER_FILE)
+    contents[TOKENIZER_FILE] = _json({**settings, 'tgt_lang': codes[0]})
   return contents
 
 

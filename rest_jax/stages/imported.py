@@ -154,7 +154,7 @@ def _task_gin(
     f'VocabularyConfig.model_file = {str(vocabularies.stored(path))!r}',
     f'BC_INIT_DIR = {str(path)!r}',
   ]
-  codes = vocabulary.language_codes
+  codes = sorted(vocabulary.language_ids)
   if codes:
     lines += [
       f'# Languages of the tokeniser: {", ".join(codes)}.',

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from rest_jax.data import vocabularies
+from rest_jax.data import vocabularies, vocabulary_training
 
 _CONFIG = vocabularies.VocabularyConfig(size=40, num_threads=2)
 
@@ -255,10 +255,10 @@ def test_long_lines_are_learned_from(tmp_path, texts, model_type, blank):
 def test_no_text_is_lost_in_parts():
   words = ' '.join(str(number) for number in range(3_000))
   for text in (words, words.replace(' ', ''), '天' * 5_000, 'a' * 4192):
-    parts = list(vocabularies._readable([text]))
+    parts = list(vocabulary_training._readable([text]))
     assert ''.join(parts) == text
     assert max(len(part.encode()) for part in parts) <= 4192
-  parts = list(vocabularies._readable([words]))
+  parts = list(vocabulary_training._readable([words]))
   assert [word for part in parts for word in part.split()] == words.split()
 
 

@@ -10,6 +10,7 @@ import sentencepiece
 
 from rest_jax.data import vocabularies
 from rest_jax.interop import tokenizer_files
+from tests.data import tokenizer_folders
 
 _LETTERS = 'abcdeßäö中文'
 
@@ -136,3 +137,51 @@ def test_a_vocabulary_that_is_too_large(tmp_path, texts):
   path = _train(texts, tmp_path / 'vocab.model')
   with pytest.raises(ValueError, match=r'at most the 89 pieces .* has 90'):
     tokenizer_files.write(tmp_path / 'hf', path, 89)
+
+
+def test_the_files_of_another_family_go_out_as_they_are(tmp_path):
+  given = tokenizer_folders.nllb(
+    tmp_path / 'given',
+    tokenizer_folders.texts(100),
+    extra_special_tokens=['deu_Latn', 'eng_Latn'],
+  )
+  read = vocabularies.Vocabulary(given)
+  english = read.language_ids['eng_Latn']
+  out = tmp_path / 'out'
+  out.mkdir()
+  config = {'model_type': 'm2m_100', 'forced_bos_token_id': english}
+  (out / 'config.json').write_text(json.dumps(config))
+  tokenizer_files.write(out, given, read.size + 2)
+  assert json.loads((out / 'config.json').read_text()) == config
+  assert vocabularies.Vocabulary(out).digest == read.digest
+  generation = json.loads((out / 'generation_config.json').read_text())
+  assert generation == {
+    'decoder_start_token_id': 2,
+    'pad_token_id': 1,
+    'eos_token_id': 2,
+    'forced_bos_token_id': english,
+    'suppress_tokens': [1, 3, read.size, read.size + 1],
+    'max_length': 128,
+  }
+  settings = json.loads((out / 'tokenizer_config.json').read_text())
+  assert settings['tgt_lang'] == 'eng_Latn'
+  with pytest.raises(ValueError, match='must have at most the'):
+    tokenizer_files.write(out, given, read.size - 1)
+
+
+@pytest.mark.parametrize('name', ['t5', 'madlad', 'marian', 'byt5', 'none'])
+def test_the_tokenizer_beside_weights(tmp_path, name):
+  if name == 'none':
+    described = {'model_type': 't5'}
+    with pytest.raises(FileNotFoundError, match='has no tokenizer beside'):
+      tokenizer_files.find(tmp_path, described)
+    given = tokenizer_files.find(tmp_path, described, 'x/spiece.model')
+    assert str(given) == 'x/spiece.model'
+    return
+  folder = tokenizer_folders.FAMILIES[name](
+    tmp_path / name, tokenizer_folders.texts(100)
+  )
+  described = json.loads((folder / 'config.json').read_text())
+  # A T5's sentencepiece model says all of it.
+  expected = folder / 'spiece.model' if name == 't5' else folder
+  assert tokenizer_files.find(folder, described) == expected
