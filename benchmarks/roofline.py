@@ -28,7 +28,7 @@ from benchmarks import hbm
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import chips, counts, programs, sampling_programs
-from rest_jax.sampling import decode, devices, sampler
+from rest_jax.sampling import decode, decoders, devices, sampler
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Compiled for one chip.')
 _BLOCK = flags.DEFINE_integer('block', 64, 'B, sources.')
@@ -53,7 +53,7 @@ _CONFIG = network.NetworkConfig(
 
 def compiled_steps(settings: sampler.DecodeConfig, source_length: int, device):
   """Yields (cache length, compiled step) for each stage."""
-  program = sampler.program(
+  program = decoders.decoder(
     policy_lib.Policy(_CONFIG), settings, device=devices.TPU
   )
   for length in settings.stages:
@@ -76,7 +76,7 @@ def loop_traffic(
     sampling_programs.block_inputs(settings, source_length),
   )
   block = decode.compiled(
-    sampler.program(policy, settings, device=devices.TPU),
+    decoders.decoder(policy, settings, device=devices.TPU),
     jax.sharding.Mesh(np.array([device]), ('data',)),
   )
   text = block.lower(*_on(device, shapes)).compile().as_text()

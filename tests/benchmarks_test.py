@@ -64,6 +64,20 @@ def test_all_work_is_done_and_counted(script):
     assert amount / rate == pytest.approx(seconds, abs=1.01 * rounding)
 
 
+def test_compiled_programs_of_sampling_are_listed_and_added_up():
+  *lines, last = _lines('compile', '--tiny --only=sampling --sources=50')
+  assert {use for line in lines for use in line['use']} >= {'grow', 'greedy'}
+  for name in ('loop_bodies', 'compile_cpu_seconds'):
+    total = sum(line[name] for line in lines)
+    assert last['sums'][name] == pytest.approx(total, abs=0.01 * len(lines))
+    assert total > 0
+  *every, _ = _lines('compile', '--tiny --only=sampling --all_loops --list')
+  few, many = (
+    sum(line['loop_bodies'] for line in each) for each in (lines, every)
+  )
+  assert few < many / 3
+
+
 def test_memory_is_read_over_blocks_and_steps():
   blocks, steps = _lines('soak', '--blocks=8 --steps=8 --points=4')
   assert blocks['blocks'] == steps['steps'] == 8

@@ -11,9 +11,17 @@ import numpy as np
 
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import programs
-from rest_jax.sampling import categorical, decode, devices, sampler
+from rest_jax.sampling import (
+  beam,
+  categorical,
+  decode,
+  decoders,
+  devices,
+  sampler,
+  shapes,
+)
 
-BLOCK, STEP = 'sampling block', 'sampling step'
+BLOCK, QUEUE, STEP = 'sampling block', 'sampling queue', 'sampling step'
 
 
 def sampling(
@@ -24,21 +32,13 @@ def sampling(
 ) -> list[programs.Program]:
   """What sampling compiles: blocks, one on each device; and a last step alone.
 
-  The step is that of the longest cache, every hypothesis in a row of its own,
-  on one device: a part of the block's program, which runs it in loops.
+  The block is that of the longest bucket, with all loops of the settings. The
+  step is that of the longest cache, every hypothesis in a row of its own, on one
+  device: a part of the block's program, which runs it in loops.
   """
   device = devices.of_mesh(target.local_mesh)
-  program = sampler.program(policy, config, vocabulary_size, device)
-  mesh = jax.sharding.Mesh(target.local_mesh.devices.reshape(-1), ('data',))
-  each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  inputs = block_inputs(config, config.source_length_buckets[-1])
-  everywhere = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      (mesh.size * leaf.shape[0], *leaf.shape[1:]), leaf.dtype
-    ),
-    inputs,
-  )
+  program = decoders.decoder(policy, config, vocabulary_size, device)
+  shape = shapes.block(config, device, config.source_length_buckets[-1])
 
   def resized(size):
     # One loop to compile: the caches have their full length from the start, and
@@ -51,27 +51,8 @@ def sampling(
     )
     return sampling(policy, changed, vocabulary_size, target)[0]
 
-  block = programs.Program(
-    name=BLOCK,
-    function=decode.compiled(program, mesh),
-    arguments=(
-      *target.placed(
-        (
-          sampling_params(policy, config),
-          programs.abstract_key(),
-          jax.ShapeDtypeStruct((), jnp.float32),
-        ),
-        whole,
-      ),
-      target.placed(everywhere, each),
-    ),
-    mesh=mesh,
-    rules=None,
-    size=config.block_sources,
-    unit='sources of a block',
-    items=mesh.size * config.block_sources * config.block_samples,
-    network=policy.config,
-    resized=resized,
+  block = dataclasses.replace(
+    of_shape(program, config, shape, target), resized=resized
   )
   if not isinstance(program, decode.Program):
     return [block]
@@ -96,28 +77,82 @@ def sampling(
   ]
 
 
+def of_shape(
+  decoder: decode.Program | beam.Beam,
+  config: sampler.DecodeConfig,
+  shape: shapes.Shape,
+  target: programs.Target,
+) -> programs.Program:
+  """What a sampler compiles for a shape: one on each device.
+
+  Args:
+    decoder: of `decoders.decoder`.
+    config: of the same sampler.
+    shape: what is decoded at once.
+    target: where it is to run.
+  """
+  policy = decoder.policy
+  mesh = jax.sharding.Mesh(target.local_mesh.devices.reshape(-1), ('data',))
+  each = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  params = sampling_params(policy, config)
+  everywhere = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (mesh.size * leaf.shape[0], *leaf.shape[1:]), leaf.dtype
+    ),
+    _inputs(shape.num_sources, shape.num_samples, shape.source_length),
+  )
+  return programs.Program(
+    name=BLOCK if shape.num_places is None else QUEUE,
+    function=decode.compiled(decoders.shaped(decoder, shape), mesh),
+    arguments=(
+      *target.placed(
+        (
+          params,
+          programs.abstract_key(),
+          jax.ShapeDtypeStruct((), jnp.float32),
+        ),
+        whole,
+      ),
+      target.placed(everywhere, each),
+    ),
+    mesh=mesh,
+    rules=None,
+    size=shape.num_sources,
+    unit='sources of a block',
+    items=mesh.size * shape.num_sources * shape.num_samples,
+    network=policy.config,
+  )
+
+
 def sampling_params(
   policy: policy_lib.Policy, config: sampler.DecodeConfig
 ) -> Any:
   """Shapes of the parameters as a sampler holds them."""
   params = jax.eval_shape(policy.init, jax.random.key(0))
   if config.weights_dtype == 'bfloat16':
-    params = jax.eval_shape(sampler.rounded, params)
+    params = jax.eval_shape(decoders.rounded, params)
   return params
 
 
 def block_inputs(
   config: sampler.DecodeConfig, source_length: int
 ) -> decode.BlockInputs:
-  """Shapes of what one device decodes at once."""
-  rows = (config.block_sources, config.block_samples)
-  shapes: list[Any] = [
-    jax.ShapeDtypeStruct((rows[0], source_length), jnp.int32),
-    jax.ShapeDtypeStruct((rows[0], 2), jnp.uint32),
-    jax.ShapeDtypeStruct((rows[1],), jnp.uint32),
+  """Shapes of a block of one device."""
+  return _inputs(config.block_sources, config.block_samples, source_length)
+
+
+def _inputs(
+  num_sources: int, num_samples: int, source_length: int
+) -> decode.BlockInputs:
+  rows = (num_sources, num_samples)
+  arrays: list[Any] = [
+    jax.ShapeDtypeStruct((num_sources, source_length), jnp.int32),
+    jax.ShapeDtypeStruct((num_sources, 2), jnp.uint32),
+    jax.ShapeDtypeStruct((num_samples,), jnp.uint32),
     jax.ShapeDtypeStruct(rows, bool),
   ]
-  return decode.BlockInputs(*shapes)
+  return decode.BlockInputs(*arrays)
 
 
 def decoding_step(
@@ -130,7 +165,7 @@ def decoding_step(
   """One step of a block on one device, and the shapes of all that it is given.
 
   Args:
-    program: of `sampler.program`.
+    program: of `decoders.decoder`.
     config: of the same sampler.
     source_length: S; None for the longest bucket.
     cache_length: positions that are attended to, of a cache of the longest

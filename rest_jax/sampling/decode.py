@@ -9,47 +9,18 @@ from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from rest_jax import types
 from rest_jax.models import network, parts
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import rows as rows_lib
-from rest_jax.sampling import categorical, compaction, shapes
+from rest_jax.sampling import blocks, categorical, compaction, shapes
 from rest_jax.sampling import sharing as sharing_lib
 
-
-class BlockInputs(NamedTuple):
-  """Inputs of a block.
-
-  Attributes:
-    encoder_input_tokens: padded sources; padding rows have a token too.
-    source_words: ids of the sources, see `categorical.split_words`.
-    sample_ids: indices of the samples of each source.
-    active: requested rows; the others take part in no step.
-  """
-
-  encoder_input_tokens: Int[Array | np.ndarray, 'B S']
-  source_words: UInt32[Array | np.ndarray, 'B 2']
-  sample_ids: UInt32[Array | np.ndarray, ' N']
-  active: Bool[Array | np.ndarray, 'B N']
-
-
-class BlockOutputs(NamedTuple):
-  """Decoded hypotheses.
-
-  Attributes:
-    tokens: token ids, PAD after the last; uint16 if the vocabulary allows it.
-    lengths: number of tokens per hypothesis, with EOS.
-    log_probs: sum over tokens, in nats, of the untempered model.
-    finished: whether EOS was drawn.
-  """
-
-  tokens: Shaped[Array | np.ndarray, 'B N T']
-  lengths: Int[Array | np.ndarray, 'B N']
-  log_probs: Float[Array | np.ndarray, 'B N']
-  finished: Bool[Array | np.ndarray, 'B N']
+BlockInputs = blocks.BlockInputs
+BlockOutputs = blocks.BlockOutputs
 
 
 @runtime_checkable
@@ -164,8 +135,7 @@ class Program:
     Returns:
       The hypotheses; inactive rows are empty.
     """
-    # Sharding names mean nothing inside one device, and raise under
-    # `shard_map`.
+    # Sharding names raise under `shard_map`.
     with nn.logical_axis_rules(()):
       given = Given(
         params=params,
@@ -255,7 +225,7 @@ class Program:
       return (state.position < stage) & self._has_many(state)
 
     step = functools.partial(step, length=stage)
-    steps = steps_by_rows(
+    steps = sharing_lib.steps_by_rows(
       self.row_capacities, lambda state: state.sharing.num_rows, go_on, step
     )
     return lax.while_loop(go_on, steps, state)
@@ -430,46 +400,6 @@ class Program:
       forbidden=forbidden,
       row_of=row_of,
     )
-
-
-def steps_by_rows(
-  capacities: tuple[int, ...],
-  num_rows: Callable[[Any], Int[Array, '']],
-  go_on: Callable[[Any], Bool[Array, '']],
-  step: Callable[..., Any],
-) -> Callable[[Any], Any]:
-  """Returns a loop body whose steps have the smallest sufficient capacity.
-
-  It uses one loop per capacity instead of branches in one loop: loop carries
-  are updated in place, while results of branches are copied.
-
-  Args:
-    capacities: row counts that a step may compute, ascending, besides all rows.
-    num_rows: returns the number of rows for a loop carry.
-    go_on: returns whether there is another step for a loop carry.
-    step: takes a loop carry and `capacity`, None for all rows.
-
-  Returns:
-    A function from a loop carry to a later one.
-  """
-  if not capacities:
-    return functools.partial(step, capacity=None)
-
-  def steps(carry):
-    for least, capacity in zip(
-      (0, *capacities), (*capacities, None), strict=True
-    ):
-
-      def fits(carry, least=least, capacity=capacity):
-        rows = num_rows(carry)
-        fits = go_on(carry) & (rows > least)
-        return fits if capacity is None else fits & (rows <= capacity)
-
-      body = functools.partial(step, capacity=capacity)
-      carry = lax.while_loop(fits, body, carry)
-    return carry
-
-  return steps
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -21,6 +21,10 @@ class DecodeConfig:
   affects results: matrix kernels of another shape round differently, so a row
   may draw another token. `blocks_in_flight` never does.
 
+  Lists of lengths and shares are the most that is compiled: a run uses those that
+  save more time than they take to compile, see `work.fitted`, and that its device
+  uses, see `devices`.
+
   Attributes:
     num_samples_per_source: N.
     temperature: τ of softmax(logits / τ); 0 for greedy decoding.
@@ -37,17 +41,15 @@ class DecodeConfig:
       block_sources * samples_per_block rows do not fit into memory.
     samples_per_block: hypotheses per source that are decoded at once; None for
       all N. With fewer, the source is encoded once per group.
-    source_length_buckets: ascending lengths that sources are padded to; each is
-      compiled once.
+    source_length_buckets: ascending lengths that sources are padded to.
     row_shares: ascending shares of block_sources * samples_per_block rows,
       below 1. Hypotheses of a source that are equal so far share a row,
       finished ones have none, and a step computes the smallest share that holds
-      all rows. Each share is compiled; an empty tuple disables sharing.
+      all rows. An empty tuple disables sharing.
     compact_shares: descending shares of block_sources * samples_per_block,
       below 1. Once so few hypotheses are open, they continue in a block of that
-      size, whose caches take that share of the memory in addition. Each is
-      compiled. Not used if `row_shares` is empty, nor on TPU. Measured on CPU
-      only.
+      size, whose caches take that share of the memory in addition. Not used if
+      `row_shares` is empty.
     cache_stages: ascending lengths of the self-attention cache; a step attends
       over the first that holds it. Lengths of `max_target_length` and above are
       replaced by `max_target_length`.
@@ -59,8 +61,7 @@ class DecodeConfig:
     queue_sources: sources submitted to a device at once where a bucket has
       many, see `refill.Refill`: when all hypotheses of a source are finished,
       the next source takes its slot. None for blocks only. Used if caches are
-      at most half as long as `max_target_length`, and on CPU only, where it was
-      measured.
+      at most half as long as `max_target_length`.
     queue_length: capacity of a queue's slots, in tokens of a hypothesis per
       token of the bucket. Longer hypotheses are sampled again in blocks, from
       the same random numbers: raise it if targets are longer than sources.

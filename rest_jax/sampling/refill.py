@@ -302,7 +302,7 @@ class Refill:
     def has_step(carry):
       return go_on(carry[1])
 
-    steps = decode_lib.steps_by_rows(
+    steps = sharing_lib.steps_by_rows(
       self.program.row_capacities,
       lambda carry: carry[1].sharing.num_rows,
       has_step,

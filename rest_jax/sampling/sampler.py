@@ -17,7 +17,6 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int
 import numpy as np
 
@@ -28,21 +27,16 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import profiling
 from rest_jax.sampling import (
-  beam,
   categorical,
   decode,
+  decoders,
   devices,
   estimates,
-  refill,
-  shapes,
   work,
 )
 from rest_jax.sampling import decode_config as config_lib
 
 DecodeConfig = config_lib.DecodeConfig
-
-# Parameters of matrix products, by their names in T5X's tree.
-_ROUNDED = ('kernel', 'embedding')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +98,9 @@ class Sampler:
     self._meshes = meshes(mesh)
     self._num_devices = sum(mesh.size for mesh in self._meshes)
     self._device = devices.of_mesh(self._meshes[0])
-    self._program = program(policy, config, vocabulary_size, self._device)
+    self._program = decoders.decoder(
+      policy, config, vocabulary_size, self._device
+    )
     self._shapes = None
     if lengths is not None:
       sizes = estimates.Sizes.of(policy.config)
@@ -226,7 +222,7 @@ class Sampler:
     params = processes.place(params, everywhere)
     if self.config.weights_dtype == 'bfloat16':
       with jax.set_mesh(mesh):
-        params = rounded(params)
+        params = decoders.rounded(params)
     return params
 
   def _plan(self, source_tokens, rows) -> list[work.Item]:
@@ -317,7 +313,7 @@ class Sampler:
         *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
       )
       # A mesh of the caller's would clash with ours.
-      program = shaped(self._program, items[0].shape)
+      program = decoders.shaped(self._program, items[0].shape)
       with jax.set_mesh(mesh):
         outputs = decode.compiled(program, mesh)(
           **arguments, inputs=jax.device_put(inputs, _sharding(mesh, 'data'))
@@ -432,76 +428,6 @@ def _sharding(
   mesh: jax.sharding.Mesh, *axes: str
 ) -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-
-
-def program(
-  policy: policy_lib.Policy,
-  config: DecodeConfig,
-  vocabulary_size: int | None = None,
-  device: devices.Device = devices.CPU,
-) -> decode.Program | beam.Beam:
-  """Returns the program of a block with all loops, for `decode.compiled`."""
-  vocab = policy.config.vocab_size
-  if vocabulary_size is None:
-    vocabulary_size = vocab
-  ids = policy.config.special_ids
-  # Something is left to draw beside them.
-  least = len({*ids.undrawable, ids.eos})
-  if not least <= vocabulary_size <= vocab:
-    raise ValueError(
-      f'vocabulary_size must lie between {least} and the '
-      f"network's vocab_size={vocab}; got {vocabulary_size}. Sample with "
-      'the vocabulary that the policy was trained with.'
-    )
-  beyond = range(vocabulary_size, vocab)
-  forbidden = (*ids.undrawable, *(i for i in beyond if i not in ids.undrawable))
-  if config.beam_size is not None:
-    return beam.Beam(
-      policy=policy,
-      max_target_length=config.max_target_length,
-      beam_size=config.beam_size,
-      length_penalty=config.length_penalty,
-      forbidden=forbidden,
-    )
-  loops = shapes.block(config, device, config.source_length_buckets[-1]).loops
-  return decode.Program(
-    policy=policy,
-    max_target_length=config.max_target_length,
-    **dataclasses.asdict(loops),
-    grows_caches=device.grows_caches,
-    top_k=config.top_k,
-    top_p=config.top_p,
-    greedy=config.temperature == 0,
-    forbidden=forbidden,
-  )
-
-
-def shaped(
-  program: decode.Program | beam.Beam, shape: shapes.Shape
-) -> decode.Decodes:
-  """Returns the program of a shape."""
-  if isinstance(program, beam.Beam):
-    return program
-  program = dataclasses.replace(program, **dataclasses.asdict(shape.loops))
-  if shape.num_places is None:
-    return program
-  return refill.Refill(
-    program=program,
-    num_places=shape.num_places,
-    length=shape.max_length,
-    num_waiting=shape.num_waiting,
-  )
-
-
-@jax.jit
-def rounded(params: types.Params) -> types.Params:
-  """Rounds kernels and embeddings, but not scales and position biases."""
-
-  def one(path, leaf):
-    name = path[-1].key
-    return leaf.astype(jnp.bfloat16) if name in _ROUNDED else leaf
-
-  return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _ragged(tokens: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -24,6 +24,10 @@ from rest_jax.training import teacher_forcing
 
 Shards = Sequence[tuple[int, int]]
 
+# Evaluations and the choice of checkpoints sample more than a Grow of the demo
+# does, and compiled programs are kept for later runs.
+_GROWS = 4
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Drawer:
@@ -197,11 +201,12 @@ def policy_sampler(
     mesh_config: devices and rules.
     data: the prepared data.
     lengths: lengths of sources as many as it will sample for; None for those of
-      a Grow, so that stages with equal settings share compiled programs.
+      some Grows, so that stages with equal settings share compiled programs.
     is_shared: see `Sampler`.
   """
   if lengths is None:
     lengths = data.pairs(data.grow_split).source_tokens.lengths
+    lengths = np.tile(lengths, _GROWS)
   return sampler_lib.Sampler(
     policy,
     decode,

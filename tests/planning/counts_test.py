@@ -9,7 +9,7 @@ import pytest
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import counts, sampling_programs
-from rest_jax.sampling import sampler
+from rest_jax.sampling import decoders, sampler
 
 _A, _B = jnp.ones((3, 5)), jnp.ones((5, 7))
 _CONFIG = network.NetworkConfig(
@@ -133,7 +133,7 @@ def test_the_work_of_a_decoding_step_by_hand():
 
 def test_the_step_that_is_compiled_has_that_work_at_its_full_length():
   config = _decode()
-  program = sampler.program(policy_lib.Policy(_CONFIG), config)
+  program = decoders.decoder(policy_lib.Policy(_CONFIG), config)
   step, shapes = sampling_programs.decoding_step(program, config)
   rows, width = _B_ * _N, 8
   weights = 2 * 6 * (6 * width + 3 * 10) + 6 * 11
