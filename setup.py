@@ -40,15 +40,20 @@ _INSTALL_REQUIRES = [
   'tqdm',
 ]
 
+_GCS = ['gcsfs']
 _RATE = ['flask>=3.1', 'waitress>=3']
 
 _EXTRAS_REQUIRE = {
   # Cloud TPU VMs. Not for machines without a TPU: importing jax with libtpu
   # installed is slower and prints noise.
-  'tpu': ['jax[tpu]'],
+  'tpu': ['jax[tpu]', *_GCS],
+  # A --model_dir such as gs://bucket/run.
+  'gcs': _GCS,
   'cuda': ['jax[cuda12]'],
   'test': [
     'beartype',
+    'gcp-storage-emulator',
+    *_GCS,
     'hypothesis',
     'import-linter',
     # With a Node.js of its own, so that nothing is fetched at the first run.

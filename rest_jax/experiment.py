@@ -19,7 +19,6 @@ from rest_jax.stages import refresh as refresh_stage
 from rest_jax.stages import refresh_targets
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import value as value_stage
-from rest_jax.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,9 +100,6 @@ class Experiment:
         'For G=0 run the stage alone: --run_mode=bc.'
       )
     self._check_improve_steps()
-    for name in ('data_dir', 'bc_dir', 'reward_dir', 'grow_dir'):
-      files.check_local(name, getattr(self, name) or '')
-    files.check_local('bc.init_dir', self.bc.init_dir or '')
     # Now rather than after hours, if a value is missing.
     for g in range(1, self.num_grow_steps + 1):
       self.improve.filter.at(self.improve_steps(g), g)

@@ -12,7 +12,7 @@ from rest_jax import stage_builder
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import base, bc, evaluate, prepare, run_reward
 from rest_jax.stages import context as context_lib
-from rest_jax.storage import files
+from rest_jax.storage import paths
 
 _Kind = TypeVar('_Kind', bound=base.Stage)
 
@@ -29,7 +29,7 @@ def stages(
   Returns:
     The stages, among them those that only their own run mode makes.
   """
-  new = stage_builder.StageBuilder(experiment, pathlib.Path(model_dir))
+  new = stage_builder.StageBuilder(experiment, paths.of(model_dir))
   new.prepare()
   policy = new.bc()  # pi_theta, trained on D by Eq. 1
   new.reward()  # R(x, y)
@@ -71,11 +71,10 @@ class Layout:
       overwrite: make a stage again whose settings changed, instead of refusing.
 
     Raises:
-      ValueError: `model_dir` is an address.
+      ValueError: `model_dir` is an address of an unknown kind.
     """
-    files.check_local('model_dir', model_dir)
     self.experiment = experiment
-    self.model_dir = pathlib.Path(model_dir)
+    self.model_dir = paths.of(model_dir)
     self.variant_dir = stage_builder.variant_dir(experiment, self.model_dir)
     self.stages = stages(experiment, self.model_dir)
     self.context = context_lib.Context(

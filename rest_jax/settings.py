@@ -169,7 +169,7 @@ def describe(value: Any) -> Any:
     return [describe(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
-  if isinstance(value, pathlib.Path):
+  if isinstance(value, pathlib.PurePath):
     return str(value)
   if value is None or isinstance(value, bool | int | float | str):
     return value

@@ -25,6 +25,7 @@ from rest_jax.stages import probe as probe_stage
 from rest_jax.stages import refresh as refresh_stage
 from rest_jax.stages import selection as selection_lib
 from rest_jax.stages import value as value_stage
+from rest_jax.storage import paths
 
 _Made = TypeVar('_Made', bound=base.Stage)
 
@@ -62,7 +63,7 @@ class StageBuilder:
 
   def _place(self, name: str, given: str | None) -> dict[str, Any]:
     """The folder of a stage that may be one of another run."""
-    folder = pathlib.Path(given) if given else self._model_dir / name
+    folder = paths.of(given) if given else self._model_dir / name
     return {'folder': folder, 'is_given': given is not None}
 
   def prepare(self) -> None:

@@ -5,6 +5,7 @@ the programs they start and later runs share one cache of compiled programs:
 JAX_COMPILATION_CACHE_DIR, or a folder of the user's cache.
 """
 
+import hashlib
 import os
 import pathlib
 
@@ -22,7 +23,8 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 import jaxtyping
 import pytest
 
-from tests import workers
+from rest_jax.storage import cache, paths
+from tests import gcs, workers
 
 # Array annotations of these are checked at every call, in tests only.
 _CHECKED = (
@@ -69,6 +71,29 @@ def pytest_collection_modifyitems(items):
   files = [_ROOT / 'tests' / f'{name}_test.py' for name in _LONGEST]
   place = {path: number for number, path in enumerate(files)}
   items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope='session')
+def _gcs_server():
+  with gcs.server() as proxy:
+    yield proxy
+
+
+@pytest.fixture
+def gcs_server(_gcs_server, tmp_path, monkeypatch) -> gcs.Proxy:
+  """A server of Google Cloud Storage on loopback, and a cache of its own."""
+  for name, value in gcs.environment(_gcs_server.port).items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(cache, '_folder', tmp_path / 'cache')
+  _gcs_server.reset()
+  return _gcs_server
+
+
+@pytest.fixture
+def bucket_dir(gcs_server, request) -> pathlib.Path:
+  """A new folder in a bucket."""
+  name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
+  return paths.of(f'gs://{gcs.BUCKET}/{name}/run')
 
 
 @pytest.fixture(scope='session')

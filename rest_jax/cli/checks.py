@@ -22,6 +22,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import guards, learned_references
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare, train_reward
+from rest_jax.storage import paths
 from rest_jax.synthetic import corpus
 
 # Pairs of a split that are looked at, and those that judge and reward score.
@@ -85,7 +86,7 @@ def _check_folders(run: run_lib.Run) -> None:
   for name, directory in run.experiment.given_folders.items():
     if name == 'DATA_DIR':
       continue  # That of a comparison is made by the first of its runs.
-    path = pathlib.Path(directory, folder_lib.MANIFEST)
+    path = paths.of(directory) / folder_lib.MANIFEST
     if not path.exists():
       raise FileNotFoundError(
         f'{name} must be the folder of a finished stage, with its '

@@ -21,7 +21,7 @@ from rest_jax.report.gather import pool
 from rest_jax.report.gather import run_costs as costs_stage
 from rest_jax.report.render import cost_table, figures, result_tables
 from rest_jax.runtime import terminal
-from rest_jax.storage import inventory, lock
+from rest_jax.storage import inventory, lock, paths
 
 # Fields of an experiment in which variants may not differ.
 _SHARED = ('task', 'network', 'bc', 'reward', 'refresh', 'evaluate')
@@ -84,7 +84,7 @@ def plan(
     ValueError: if a variant changes what all share.
   """
   base = comparison.experiment
-  root = pathlib.Path(model_dir)
+  root = paths.of(model_dir)
   data_dir = base.data_dir or str(root / 'data')
   runs = {}
   for spec in comparison.specs():

@@ -21,7 +21,7 @@ from rest_jax.cli import options
 _SIGNALLED = 128
 
 # They log, in threads, pages of what they raise too.
-_SAID_AGAIN = ('/orbax/', '/asyncio/')
+_SAID_AGAIN = ('/orbax/', '/asyncio/', '/gcsfs/')
 # Characters of other libraries' lines.
 _SHOWN = 300
 
@@ -79,16 +79,13 @@ def _main(overrides: list[str]) -> int:
   from rest_jax.config import gin_files, registry
   from rest_jax.parallel import processes
   from rest_jax.runtime import interruption
-  from rest_jax.storage import lock
+  from rest_jax.storage import cache, lock
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
+      cache.configure(options.CACHE_DIR.value, options.CACHE_GB.value)
       if options.COMPARE.value:
-        if options.is_remote():
-          if not options.DRY_RUN.value:
-            stack.enter_context(lock.held(options.model_dir()))
-          _open_mirror(stack, None)
         return _side_by_side(options.COMPARE.value)
       registry.register()
       experiment = None
@@ -104,9 +101,6 @@ def _main(overrides: list[str]) -> int:
         worker = None if experiment is None else experiment.grow.worker
         held = lock.held(options.model_dir(), worker)
         processes.by_main('lock', lambda: stack.enter_context(held))
-      if options.is_remote():
-        _open_mirror(stack, experiment)
-      # After the mirror: traces are written before it sends the last time.
       _profile(stack)
       if experiment is None:
         return _compare(overrides)
@@ -143,29 +137,6 @@ def _profile(stack: contextlib.ExitStack) -> None:
     stack.enter_context(profiling.asked(steps, options.model_dir(), part))
 
 
-def _open_mirror(stack: contextlib.ExitStack, experiment) -> None:
-  """Fetches the run from its address; it is sent there until `stack` ends."""
-  from rest_jax.runtime import terminal
-  from rest_jax.storage import remote
-
-  if experiment is not None and experiment.grow.worker is not None:
-    raise ValueError(
-      'GROW_WORKER needs a --model_dir that all workers see as a folder, such as '
-      f'one of Filestore (NFS); got {options.MODEL_DIR.value}.'
-    )
-  opened = remote.open_mirror(
-    options.MODEL_DIR.value or '',
-    options.model_dir(),
-    adopts=options.WORK_DIR.value is not None,
-  )
-  if options.DRY_RUN.value:
-    terminal.show(opened.describe())
-  elif options.is_writing():
-    stack.enter_context(remote.kept(opened))
-  else:
-    remote.fetch(opened, options.model_dir())
-
-
 def _reader_left() -> int:
   """Ends as a program does whose reader, such as `head`, wants no more."""
   # What is still buffered is written at exit, and must not fail again.
@@ -176,8 +147,11 @@ def _reader_left() -> int:
 
 def _explain(error: Exception) -> str:
   """Words for an error; where it arose is kept if nobody expected it."""
-  from rest_jax.storage import files
+  from rest_jax.storage import files, paths
 
+  in_bucket = paths.is_address(options.MODEL_DIR.value or '')
+  if in_bucket and (explained := paths.explain(error)):
+    return explained
   if isinstance(error, PermissionError) and error.filename:
     return files.refusal(error.filename, error)
   if isinstance(error, (*_EXPECTED, files.DiskError)):
@@ -186,12 +160,12 @@ def _explain(error: Exception) -> str:
     path = error.filename or options.model_dir()
     return str(files.disk_error(path, error.errno or 0))
   where = '--traceback shows where it arose'
-  if options.MODEL_DIR.value and options.model_dir().is_dir():
+  if options.MODEL_DIR.value:
     path = options.model_dir() / 'traceback.txt'
     try:
       path.write_text(''.join(traceback.format_exception(error)), 'utf-8')
       where = f'{path} says where it arose'
-    except OSError:
+    except Exception:
       pass  # Of a full disk, say; the error itself is worth more.
   return f'{type(error).__name__}: {error} (not expected; {where})'
 
@@ -266,10 +240,7 @@ def _compare(overrides: list[str]) -> int:
 
 def _side_by_side(runs: list[str]) -> int:
   from rest_jax.report import compare_runs
-  from rest_jax.storage import files
 
-  for folder in runs:
-    files.check_local('--compare', folder)
   compare_runs.run(runs, options.model_dir(), is_dry=options.DRY_RUN.value)
   return 0
 

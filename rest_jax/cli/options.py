@@ -24,14 +24,20 @@ RUN_MODE = flags.DEFINE_enum(
 MODEL_DIR = flags.DEFINE_string(
   'model_dir',
   None,
-  'The folder of the run; finished stages in it are used. Or an address, such as '
-  'gs://bucket/run, which then mirrors --work_dir.',
+  'The folder of the run, local or an address gs://bucket/folder; finished '
+  'stages in it are used.',
 )
-WORK_DIR = flags.DEFINE_string(
-  'work_dir',
+CACHE_DIR = flags.DEFINE_string(
+  'cache_dir',
   None,
-  'The folder of this machine in which a run works whose --model_dir is an '
-  'address; else runs/<last part of the address>.',
+  'A local folder for copies of what is read at random from a bucket; else '
+  '~/.cache/rest_jax/objects. Runs may share it.',
+)
+CACHE_GB = flags.DEFINE_float(
+  'cache_gb',
+  50.0,
+  'Gigabytes of copies to keep in --cache_dir.',
+  lower_bound=0.0,
 )
 GIN_FILE = flags.DEFINE_multi_string(
   'gin_file', None, 'A gin file; several compose left to right.'
@@ -175,15 +181,6 @@ def check(argv: list[str]) -> None:
     raise app.UsageError('--topology must name a TPU slice, such as v5e:4x4')
   if not (MODEL_DIR.value or DRY_RUN.value or is_planned):
     raise app.UsageError('--model_dir must name the folder of the run')
-  if WORK_DIR.value and not is_remote():
-    raise app.UsageError(
-      '--work_dir is for a --model_dir such as gs://bucket/run'
-    )
-  if is_remote() and is_distributed():
-    raise app.UsageError(
-      'several processes need a --model_dir that all of them see as a folder, '
-      f'such as one of Filestore (NFS); got {MODEL_DIR.value}'
-    )
 
 
 def is_distributed() -> bool:
@@ -191,27 +188,16 @@ def is_distributed() -> bool:
   return DISTRIBUTED.value or any(flag.value is not None for flag in given)
 
 
-def is_remote() -> bool:
-  from rest_jax.storage import files
-
-  return files.is_address(MODEL_DIR.value or '')
-
-
 def is_writing() -> bool:
-  """Whether a mode changes the run; of a mirror, ratings are a part too."""
-  mode = RUN_MODE.value
-  return mode not in READING_MODES or (is_remote() and mode == 'rate')
+  """Whether a mode changes the run."""
+  return RUN_MODE.value not in READING_MODES
 
 
 def model_dir() -> pathlib.Path:
-  """The folder of the run on this machine."""
-  if not is_remote():
-    return pathlib.Path(MODEL_DIR.value or 'dry_run')
-  from rest_jax.storage import remote
+  """The folder of the run."""
+  from rest_jax.storage import paths
 
-  return pathlib.Path(
-    WORK_DIR.value or remote.default_folder(MODEL_DIR.value or '')
-  )
+  return paths.of(MODEL_DIR.value or 'dry_run')
 
 
 def how_to_verify() -> Literal['fast', 'full']:

@@ -14,7 +14,6 @@ finds as it goes on.
 
 from collections.abc import Collection, Sequence
 import pathlib
-import shutil
 
 from absl import logging
 
@@ -23,7 +22,7 @@ from rest_jax.evaluation import results
 from rest_jax.report import summary
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import imported, refresh
-from rest_jax.storage import inventory
+from rest_jax.storage import inventory, paths
 from rest_jax.training import journal
 
 _CHECKPOINTS = 'checkpoints'
@@ -121,4 +120,4 @@ def _remove_from(checkpoints: pathlib.Path, damaged: str) -> None:
   for step in sorted(steps, reverse=True):
     if step >= first:
       logging.warning('%s: removed', checkpoints / str(step))
-      shutil.rmtree(checkpoints / str(step))
+      paths.remove_tree(checkpoints / str(step))

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from rest_jax.data import alignment, places, ragged, sources, vocabularies
 from rest_jax.runtime import progress as progress_lib
-from rest_jax.storage import arrow_files
+from rest_jax.storage import arrow_files, paths
 
 _KINDS = {
   'source_tokens': arrow_files.TOKENS,
@@ -41,7 +41,7 @@ def pair_path(directory: str | os.PathLike[str], split: str) -> pathlib.Path:
     raise ValueError(
       f'split must be a name of letters, digits and _; got {split!r}.'
     )
-  return pathlib.Path(directory) / f'pairs-{split}-00000-of-00001.arrow'
+  return paths.of(directory) / f'pairs-{split}-00000-of-00001.arrow'
 
 
 def build(
@@ -268,14 +268,14 @@ class _Builder:
 class PairStore:
   """The pairs of a split; see the module's docstring."""
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(self, path: str | os.PathLike[str], sha256: str | None = None):
     """Maps the file of a split; use `open`."""
-    schema, self._batches = arrow_files.read(path)
+    schema, self._batches = arrow_files.read(path, sha256)
     sides = ['source', 'reference'][: 2 if 'reference' in schema.names else 1]
     arrow_files.check_columns(
       path, schema, [f'{side}_tokens' for side in sides] + sides, _KINDS
     )
-    self._path = pathlib.Path(path)
+    self._path = paths.of(path)
     self.has_references = len(sides) == 2
     rows = [batch.num_rows for batch in self._batches]
     self._starts = np.cumsum([0, *rows])

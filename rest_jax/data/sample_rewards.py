@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rest_jax.data import sample_shards
-from rest_jax.storage import arrow_files, files
+from rest_jax.storage import arrow_files, cache, files, paths
 
 _COLUMNS = ('raw', 'reward')
 _SCHEMA = pa.schema([pa.field(name, pa.float32()) for name in _COLUMNS])
@@ -32,7 +32,7 @@ def rewards_path(
       f'name must be letters, digits, and _ . - after those; got {name!r}.'
     )
   return (
-    pathlib.Path(directory)
+    paths.of(directory)
     / 'rewards'
     / sample_shards.file_name(name, shard, num_shards)
   )
@@ -85,7 +85,7 @@ def write_rewards(
     sample_shards.check_finite(label, columns[label])
   schema = _SCHEMA.with_metadata(
     {
-      _SCORED_SHARD: files.sha256(samples),
+      _SCORED_SHARD: files.sha256(cache.local(samples)),
       _OWN_VALUES: _checksum(columns['raw'], columns['reward']),
     }
   )
@@ -143,6 +143,14 @@ def finished_rewards(
   samples_in: _PathLike | None = None,
 ) -> set[int]:
   """Returns the shards with complete rewards of these samples."""
+  if paths.is_remote(directory):
+    # They appear whole, and a store compares them with its shards.
+    names = paths.sizes(paths.of(directory) / 'rewards')
+    return {
+      shard
+      for shard in range(num_shards)
+      if sample_shards.file_name(name, shard, num_shards) in names
+    }
   done, store = set(), directory if samples_in is None else samples_in
   for shard in sample_shards.finished_shards(store, num_shards):
     info = sample_shards.shard_info(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from rest_jax.data import ragged, special_ids
-from rest_jax.storage import arrow_files, files
+from rest_jax.storage import arrow_files, cache, files, paths
 
 # The sample_id of a reference among the samples of its source.
 REFERENCE_SAMPLE_ID = -1
@@ -65,15 +65,19 @@ class ShardInfo:
 class Shard:
   """The rows of one finished shard, read by memory map."""
 
-  def __init__(self, path: _PathLike):
+  def __init__(self, path: _PathLike, sha256: str | None = None):
     """Opens a shard.
+
+    Args:
+      path: the file.
+      sha256: its checksum, if known; see `arrow_files.read`.
 
     Raises:
       FileNotFoundError: if it does not exist.
       ValueError: if it is damaged.
     """
-    self.path = pathlib.Path(path)
-    schema, self._batches = arrow_files.read(path)
+    self.path = paths.of(path)
+    schema, self._batches = arrow_files.read(path, sha256)
     arrow_files.check_columns(path, schema, _COLUMNS, _KINDS)
 
   def __len__(self) -> int:
@@ -115,7 +119,7 @@ def shard_path(
 ) -> pathlib.Path:
   """Returns the path of a shard's samples."""
   check_shard(shard, num_shards)
-  return pathlib.Path(directory) / file_name('samples', shard, num_shards)
+  return paths.of(directory) / file_name('samples', shard, num_shards)
 
 
 def write_shard(
@@ -184,14 +188,21 @@ def shard_info(path: _PathLike) -> ShardInfo:
   """Returns a finished file's name, rows and checksum."""
   _, batches = arrow_files.read(path)
   return ShardInfo(
-    file=pathlib.Path(path).name,
+    file=paths.of(path).name,
     rows=sum(batch.num_rows for batch in batches),
-    sha256=files.sha256(path),
+    sha256=files.sha256(cache.local(path)),
   )
 
 
 def finished_shards(directory: _PathLike, num_shards: int) -> set[int]:
-  """Returns the complete shards."""
+  """Returns the complete shards; of a bucket, where none is incomplete, all."""
+  if paths.is_remote(directory):
+    names = paths.sizes(directory)
+    return {
+      shard
+      for shard in range(num_shards)
+      if file_name('samples', shard, num_shards) in names
+    }
   return {
     shard
     for shard in range(num_shards)
@@ -348,4 +359,6 @@ def write_rows(
   arrow_files.write(
     path, schema, (batch(at, min(at + step, num_rows)) for at in bounds)
   )
-  return ShardInfo(file=path.name, rows=num_rows, sha256=files.sha256(path))
+  return ShardInfo(
+    file=path.name, rows=num_rows, sha256=files.sha256(cache.local(path))
+  )

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Int32, Int64
 import numpy as np
 
 from rest_jax.data import ragged, sample_rewards, sample_shards
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 SCHEMA_VERSION = 1
 MANIFEST = 'manifest.json'
@@ -103,7 +103,7 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
     **manifest,
     'shards': entries,
   }
-  path = pathlib.Path(directory) / MANIFEST
+  path = paths.of(directory) / MANIFEST
   _check_manifest(path, content)
   shards = _open_shards(path, content, verify='fast')
   SampleStore(directory, content, shards).check_order()
@@ -121,7 +121,7 @@ class SampleStore:
     self, directory: _PathLike, manifest: dict[str, Any], shards: list[Shard]
   ):
     """Joins opened shards; use `open`."""
-    self.directory = pathlib.Path(directory)
+    self.directory = paths.of(directory)
     self.manifest = manifest
     self._shards = shards
     self.shard_bounds = np.cumsum([0, *map(len, shards)])
@@ -141,7 +141,7 @@ class SampleStore:
     """
     if verify not in ('fast', 'full'):
       raise ValueError(f"verify must be 'fast' or 'full'; got {verify!r}.")
-    path = pathlib.Path(directory) / MANIFEST
+    path = paths.of(directory) / MANIFEST
     if not path.is_file():
       raise FileNotFoundError(
         f'directory must hold a finished sample store; {directory} has no '
@@ -303,7 +303,7 @@ def _open_shards(
           f'{entry["sha256"]}; got {found}. The shard is damaged: remove it and '
           f'{MANIFEST}, and run the Grow step again; it makes this shard alone.'
         )
-    shard = Shard(shard_file)
+    shard = Shard(shard_file, entry['sha256'])
     if len(shard) != entry['rows']:
       raise ValueError(
         f'{shard_file} must have the rows of {MANIFEST}, {entry["rows"]}; got '

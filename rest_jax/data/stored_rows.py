@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax.data import pair_store, sample_store, vocabularies
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 REWARD_FEATURES = ('rewards', 'thresholds', 'row_weights')
 
@@ -59,7 +59,7 @@ class StoredRows:
 
 def vocabulary_path(data_directory: PathLike) -> pathlib.Path:
   """Returns the path of the vocabulary of a `data/` folder."""
-  return vocabularies.stored(pathlib.Path(data_directory).resolve())
+  return vocabularies.stored(paths.of(data_directory).resolve())
 
 
 def of_pairs(data_directory: PathLike) -> StoredRows:
@@ -68,7 +68,7 @@ def of_pairs(data_directory: PathLike) -> StoredRows:
   Raises:
     FileNotFoundError: if the folder is not finished.
   """
-  directory = _finished([pathlib.Path(data_directory).resolve()])
+  directory = _finished([paths.of(data_directory).resolve()])
   counts = files.read_json(directory / sample_store.MANIFEST)['splits']
   splits = {split: _pairs(directory, split) for split in counts}
   return StoredRows(directory, splits)
@@ -180,7 +180,7 @@ def _data_of(
 ) -> pathlib.Path:
   """Returns the `data/` folder of a Grow step: given, or that of its run."""
   if data_directory is not None:
-    return _finished([pathlib.Path(data_directory).resolve()])
+    return _finished([paths.of(data_directory).resolve()])
   parents = store.directory.resolve().parents[:_DEPTH]
   return _finished([parent / _DATA_FOLDER for parent in parents])
 

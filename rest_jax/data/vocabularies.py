@@ -13,7 +13,7 @@ import numpy as np
 from rest_jax.data import special_ids as ids_lib
 from rest_jax.data import text_files, vocabulary_training
 from rest_jax.data.tokenizers import base, kinds, pieces
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 # In the folder that holds a vocabulary: one sentencepiece model, or a tokeniser's
 # files.
@@ -106,7 +106,7 @@ class Vocabulary(Encoder):
         no such language.
       ImportError: if the tokeniser needs a library that is not installed.
     """
-    self.path = pathlib.Path(path)
+    self.path = paths.of(path)
     self.languages = languages
     self._tokenizer = kinds.read(path)
     self.special_ids = self._tokenizer.special_ids_of(languages)
@@ -188,13 +188,13 @@ class Vocabulary(Encoder):
 
 def stored(directory: str | pathlib.Path) -> pathlib.Path:
   """Returns the path of the vocabulary that a stage's folder holds."""
-  folder = pathlib.Path(directory) / FOLDER
-  return folder if folder.is_dir() else pathlib.Path(directory) / FILE
+  folder = paths.of(directory) / FOLDER
+  return folder if folder.is_dir() else paths.of(directory) / FILE
 
 
 def copy(vocabulary: Vocabulary, directory: str | pathlib.Path) -> None:
   """Copies the files of a vocabulary into a stage's folder; see `stored`."""
-  directory = pathlib.Path(directory)
+  directory = paths.of(directory)
   if vocabulary.path.is_dir():
     targets = {
       path: directory / FOLDER / path.name for path in vocabulary.files
@@ -214,7 +214,7 @@ def make(
 ) -> Vocabulary:
   """Writes the vocabulary of a task into a stage's folder; see `train`."""
   if config.model_file is None:
-    train(config, texts, pathlib.Path(directory) / FILE)
+    train(config, texts, paths.of(directory) / FILE)
   else:
     copy(Vocabulary(config.model_file, config.languages), directory)
   return Vocabulary(stored(directory), config.languages)

@@ -12,7 +12,6 @@ import difflib
 import math
 import numbers
 import os
-import pathlib
 import types
 import typing
 from typing import Any
@@ -26,7 +25,7 @@ from rest_jax.evaluation import (
 )
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import verdict as verdict_lib
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 SCHEMA = 1
 
@@ -506,7 +505,7 @@ def update(
     ValueError: the file is of another task, or is not a results file.
   """
   results = Results(task=task)
-  if pathlib.Path(path).exists():
+  if paths.of(path).exists():
     results = read(path)
     if results.task != task:
       raise ValueError(

@@ -69,11 +69,11 @@ class Job:
 
   def check_remote(self) -> None:
     """Raises LaunchError if the job cannot run on other machines."""
-    if not self.model_dir.startswith('/'):
+    if not self.model_dir.startswith(('/', 'gs://')):
       raise commands.LaunchError(
-        f'--model_dir={self.model_dir} must be an absolute path of a file '
-        'system that all workers share and that outlives them. A bucket is '
-        'mounted first; see launch/README.md.'
+        f'--model_dir={self.model_dir} must be an address gs://bucket/folder, '
+        'or an absolute path of a file system that all workers share and that '
+        'outlives them; see launch/README.md.'
       )
     self.own_gin_files()
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 import hashlib
 import os
-import pathlib
 
 import numpy as np
+
+from rest_jax.storage import growing_file
 
 _BYTES = 8
 
@@ -29,12 +30,13 @@ class SeenSamples:
     Raises:
       ValueError: the file has fewer samples.
     """
-    self._path = pathlib.Path(path)
+    self._file = growing_file.GrowingFile(path)
+    self._path = self._file.local
     self._path.touch()
     stored = self._path.stat().st_size // _BYTES
     if stored < num_samples:
       raise ValueError(
-        f'{self._path} must hold the hashes of the {num_samples} samples drawn '
+        f'{path} must hold the hashes of the {num_samples} samples drawn '
         f'so far; it holds {stored}. It was damaged: remove its folder to have '
         'the stage made again.'
       )
@@ -55,6 +57,10 @@ class SeenSamples:
       opened.write(hashes)
       opened.flush()
       os.fsync(opened.fileno())
+
+  def publish(self) -> None:
+    """Uploads the file, if it is for a bucket."""
+    self._file.publish()
 
   def count(self) -> int:
     """Returns the number of distinct samples."""

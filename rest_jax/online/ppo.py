@@ -179,6 +179,13 @@ class _Iterations(loop_lib.Loop[_Progress]):
       )
     return state
 
+  def save(
+    self, state: step_lib.TrainState, objective: float | None = None
+  ) -> None:
+    if self._seen is not None:
+      self._seen.publish()
+    super().save(state, objective)
+
   def iterations(self, state: step_lib.TrainState) -> step_lib.TrainState:
     """Samples and updates until all samples are drawn."""
     progress = self.progress

@@ -10,12 +10,12 @@ import contextlib
 import dataclasses
 import datetime
 import os
-import pathlib
 import sqlite3
 import threading
 import unicodedata
 
 from rest_jax.rating import rating_config as config_lib
+from rest_jax.storage import growing_file
 
 FILE = 'ratings.sqlite'
 LONGEST_NAME = 40
@@ -110,12 +110,12 @@ class Store:
     Raises:
       ValueError: if it is not a file of ratings.
     """
-    self.path = pathlib.Path(path)
-    self.path.parent.mkdir(parents=True, exist_ok=True)
+    self._file = growing_file.GrowingFile(path)
+    self.path = self._file.path
     self._lock = threading.Lock()
     # Only `_transaction` begins transactions.
     self._connection = sqlite3.connect(
-      self.path, isolation_level=None, check_same_thread=False
+      self._file.local, isolation_level=None, check_same_thread=False
     )
     try:
       self._prepare()
@@ -127,7 +127,9 @@ class Store:
       ) from error
 
   def _prepare(self) -> None:
-    self._connection.execute('PRAGMA journal_mode = WAL')
+    # A copy of an object is uploaded after every change: the file has all.
+    mode = 'WAL' if self._file.local == self.path else 'DELETE'
+    self._connection.execute(f'PRAGMA journal_mode = {mode}')
     # An acknowledged rating survives a power cut, too.
     self._connection.execute('PRAGMA synchronous = FULL')
     self._connection.execute('PRAGMA foreign_keys = ON')
@@ -150,6 +152,7 @@ class Store:
       try:
         yield self._connection
         self._connection.execute('COMMIT')
+        self._file.publish()
       except BaseException:
         self._connection.execute('ROLLBACK')
         raise

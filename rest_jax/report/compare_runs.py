@@ -17,6 +17,7 @@ from rest_jax.rewards import normalize
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs as outputs_stage
+from rest_jax.storage import paths as storage_paths
 
 PAGE_FILE = 'compare.html'
 _RESULTS_FILE = 'results.json'
@@ -105,7 +106,7 @@ def run(
     ValueError: fewer than two runs, or of several tasks.
     FileNotFoundError: a folder has no results.
   """
-  side = compare([pathlib.Path(path) for path in paths])
+  side = compare([storage_paths.of(path) for path in paths])
   print(side_by_side.render(side), flush=True)
   if not is_dry:
     path = model_dir / 'report' / PAGE_FILE

@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import pathlib
 import re
+import shutil
+import tempfile
 from typing import Any
 
 from absl import logging
@@ -68,7 +70,7 @@ class _Asked:
     """Returns the folder of a stage's trace, from the stage's folder."""
     root, stage = self.model_dir.resolve(), directory.resolve()
     inside = stage.is_relative_to(root)
-    name = stage.relative_to(root) if inside else pathlib.Path(stage.name)
+    name = stage.relative_to(root).as_posix() if inside else stage.name
     return root / FOLDER / name / self.part
 
 
@@ -90,7 +92,7 @@ def asked(steps: Steps, model_dir: pathlib.Path, part: str) -> Iterator[None]:
 class Trace:
   """The trace of one stage; a context manager."""
 
-  def __init__(self, directory: str | pathlib.Path, unit: str):
+  def __init__(self, directory: pathlib.Path, unit: str):
     """Stores the arguments; the trace starts later.
 
     Args:
@@ -100,7 +102,7 @@ class Trace:
     self._steps = self._folder = None
     if _asked is not None:
       self._steps = _asked.steps
-      self._folder = _asked.folder(pathlib.Path(directory))
+      self._folder = _asked.folder(directory)
     self._unit = unit
     self._number = 0
     self._is_on = self._is_traced = False
@@ -159,12 +161,23 @@ class Trace:
     options = jax.profiler.ProfileOptions()
     # Otherwise it would contain every Python call, which costs time.
     options.python_tracer_level = 0
-    jax.profiler.start_trace(str(self._folder), profiler_options=options)
+    # JAX writes traces to local folders alone.
+    self._local = str(self._folder)
+    if not isinstance(self._folder, pathlib.Path):
+      self._local = tempfile.mkdtemp()
+    jax.profiler.start_trace(self._local, profiler_options=options)
     self._is_on = self._is_traced = True
 
   def _stop(self) -> None:
     self._is_on = False
     jax.profiler.stop_trace()
+    if self._folder and not isinstance(self._folder, pathlib.Path):
+      root = pathlib.Path(self._local)
+      for path in root.rglob('*'):
+        if path.is_file():
+          target = self._folder / path.relative_to(root).as_posix()
+          target.write_bytes(path.read_bytes())
+      shutil.rmtree(root)
     logging.info(
       'profile: %s up to %d is in %s; to look at it: pip install xprof '
       'tensorboard, then tensorboard --logdir=%s or xprof --logdir=%s',

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import pathlib
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def wandb(project: str | None, model_dir: pathlib.Path) -> Iterator[None]:
     name=root.name,
     id=hashlib.sha256(f'{project}\n{root}'.encode()).hexdigest()[:16],
     resume='allow',
-    dir=root,
+    dir=root if isinstance(root, pathlib.Path) else tempfile.mkdtemp(),
     config={'gin': config.read_text('utf-8')} if config.exists() else None,
   ) as run:
     _tracked = _Tracked(package, run, root)

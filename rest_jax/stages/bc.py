@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.stages import base, policies, prepare
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.storage import paths
 from rest_jax.training import loader
 from rest_jax.training import trainer as trainer_lib
 
@@ -72,7 +72,7 @@ class BC(base.PolicyStage):
   def inputs(self) -> dict[str, base.Stage]:
     if self.config.init_dir is None:
       return {'data': self.data}
-    init = base.Given(folder=pathlib.Path(self.config.init_dir))
+    init = base.Given(folder=paths.of(self.config.init_dir))
     return {'data': self.data, 'init': init}
 
   def training(self) -> BCConfig:

@@ -19,7 +19,6 @@ from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import base, policies, prepare
 from rest_jax.stages import context as context_lib
-from rest_jax.storage import remote
 from rest_jax.training import teacher_forcing
 
 Shards = Sequence[tuple[int, int]]
@@ -136,7 +135,6 @@ def sample(
         drawer.policy.config.vocab_size,
         drawer.policy.config.special_ids,
       )
-      remote.push()
 
 
 def _columns(block: sampler_lib.SampleBlock) -> sample_store.SampleRows:

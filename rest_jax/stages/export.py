@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rest_jax.data import sample_rewards, sample_store
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import prepare, score_samples
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 SCHEMA = pa.schema(
   [
@@ -65,7 +65,7 @@ def run(
     )
   split, shards = manifest['split'], manifest['shards']
   pairs = data.pairs(split)
-  grow_directory = pathlib.Path(grow_directory)
+  grow_directory = paths.of(grow_directory)
   with (
     files.atomic_folder(directory) as folder,
     progress_lib.Progress('export', len(shards), 'shard') as progress,

@@ -11,10 +11,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
-import shutil
 import time
 from typing import Any
 
@@ -23,7 +21,7 @@ from absl import logging
 from rest_jax import settings as settings_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import progress, time_spent
-from rest_jax.storage import files, inventory, remote
+from rest_jax.storage import files, inventory, lease, paths
 
 MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.
@@ -126,7 +124,6 @@ class StageFolder:
       sealed=True,
     )
     (self.path / _SETTINGS).unlink(missing_ok=True)
-    remote.push()
 
 
 def begin(
@@ -153,7 +150,7 @@ def begin(
     SettingsChangedError: if the folder was begun or finished with other
       settings; the message lists the differences.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   described = settings_lib.describe(settings)
   named = _seen_from(path, origins or {})
   # Of several processes one looks: what it finds may change at once.
@@ -185,7 +182,7 @@ def _seen_from(
   path: pathlib.Path, origins: Mapping[str, str | pathlib.Path]
 ) -> dict[str, str]:
   """Returns folders relative to another, so that a run may be moved or copied."""
-  return {key: os.path.relpath(folder, path) for key, folder in origins.items()}
+  return {key: paths.relative(folder, path) for key, folder in origins.items()}
 
 
 def _changes(
@@ -242,18 +239,26 @@ def _begin(
     if not overwrite:
       raise _changed_error(path, changed)
     logging.warning('%s: removed, its settings changed: %s', path, changed)
-    # At once, so that no half of it is taken for a folder.
-    removed = path.with_name(f'.{path.name}.removed')
-    if removed.exists():
-      shutil.rmtree(removed)
-    path.rename(removed)
-    shutil.rmtree(removed)
+    _remove(path)
   if changed is None or changed:
     path.mkdir(parents=True, exist_ok=True)
     files.write_json(
       path / _SETTINGS, {**described, _ORIGINS: origins}, sealed=True
     )
   return (path / MANIFEST).exists()
+
+
+def _remove(path: pathlib.Path) -> None:
+  """Removes a folder, so that no half of it is ever taken for a whole one."""
+  lease.check()
+  if paths.is_remote(path):
+    (path / MANIFEST).unlink(missing_ok=True)
+    paths.remove_tree(path)
+    return
+  removed = path.with_name(f'.{path.name}.removed')
+  paths.remove_tree(removed, missing_ok=True)
+  path.rename(removed)
+  paths.remove_tree(removed)
 
 
 def _in_words(
@@ -275,13 +280,13 @@ def _in_words(
   if old != new:
     return f'{key}: {verb} {new}, was {old}'
   if before[key] != now[key]:
-    places = [os.path.normpath(path / each[key]) for each in (now, before)]
+    places = [paths.joined(path, each[key]) for each in (now, before)]
     return f'{key}: {verb} {places[0]}, was {places[1]}'
   return f'{key}: {new} was made again, with other content ({digests})'
 
 
 def _name(path: pathlib.Path, origin: str) -> str:
-  return in_words(pathlib.Path(os.path.normpath(path / origin)).name)
+  return in_words(paths.joined(path, origin).name)
 
 
 def in_words(name: str) -> str:
@@ -301,7 +306,7 @@ def reopen(
     path: the folder.
     damaged: the files, which are removed.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   manifest = read_manifest(path)
   settings = {**manifest['settings'], _ORIGINS: manifest.get(_ORIGINS, {})}
   # The manifest goes last: until then it says what is missing.
@@ -324,7 +329,7 @@ def damages(
   Raises:
     ValueError: the manifest itself is damaged, or 'full' finds no inventory.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   manifest = read_manifest(path, must_be_sealed=verify == 'full')
   listed = manifest.get(_INVENTORY)
   if listed is None and verify == 'full':
@@ -346,11 +351,13 @@ def clear(root: str | pathlib.Path) -> None:
   Args:
     root: the folder of a run, which no other process writes to.
   """
+  if paths.is_remote(root):
+    return  # No half of an object is ever there; Orbax removes its own.
   for path in pathlib.Path(root).rglob('.*'):
     if not _is_left_over(path):
       continue
     if path.is_dir():
-      shutil.rmtree(path)
+      paths.remove_tree(path)
     else:
       path.unlink(missing_ok=True)
 
@@ -375,7 +382,7 @@ def read_manifest(
     FileNotFoundError: if the stage is not finished.
     ValueError: if the manifest is damaged.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   if not (path / MANIFEST).exists():
     raise FileNotFoundError(
       f'{path} has no {MANIFEST}: the stage that makes it has not finished. '

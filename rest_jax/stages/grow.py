@@ -168,7 +168,11 @@ class Grow(base.Stage):
     )
     scored = time.monotonic()
     return {
-      **self._of_shards(context, output, len(shards)),
+      # By one: it reads all shards, which other hosts need not download.
+      **processes.by_main(
+        f'grow {self.grow_step}: shards',
+        lambda: self._of_shards(context, output, len(shards)),
+      ),
       'num_sources': num_sources,
       'num_samples_per_source': self.config.decode.num_samples_per_source,
       'grow_step': self.grow_step,
@@ -232,16 +236,15 @@ class Grow(base.Stage):
   ) -> dict[str, Any]:
     """Returns what the manifest says of all shards; writes their events."""
     entries = sample_store.shard_entries(output.path, num_shards)
-    if processes.is_main():
-      data = context.data
-      sample_events.write(
-        output.path,
-        entries,
-        reward_name=self.reward.load(context).name,
-        pairs=data.pairs(data.grow_split),
-        vocabulary=data.vocabulary,
-        step=self.grow_step,
-      )
+    data = context.data
+    sample_events.write(
+      output.path,
+      entries,
+      reward_name=self.reward.load(context).name,
+      pairs=data.pairs(data.grow_split),
+      vocabulary=data.vocabulary,
+      step=self.grow_step,
+    )
     opened = [
       sample_store.Shard(output.path / entry['file']) for entry in entries
     ]

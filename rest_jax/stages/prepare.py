@@ -1,7 +1,7 @@
 """Stage `prepare`: text to a vocabulary and tokenised pairs, stored once."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import hashlib
 import pathlib
@@ -16,7 +16,7 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
 from rest_jax.stages import base
 from rest_jax.stages import folder as folder_lib
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 if TYPE_CHECKING:
   from rest_jax.stages import context as context_lib
@@ -39,11 +39,13 @@ class PreparedData:
     directory: the folder.
     vocabulary: its vocabulary, with the languages of the task.
     digest: of vocabulary and pairs; it feeds every later stage.
+    checksums: of its files, by name.
   """
 
   directory: pathlib.Path
   vocabulary: vocabularies.Vocabulary
   digest: str
+  checksums: Mapping[str, str]
 
   @property
   def described_vocabulary(self) -> dict[str, Any]:
@@ -52,7 +54,8 @@ class PreparedData:
 
   def pairs(self, split: str) -> pair_store.PairStore:
     """Opens the pairs of 'train', 'validation', 'test' or 'grow'."""
-    return pair_store.PairStore.open(self.directory, split)
+    path = pair_store.pair_path(self.directory, split)
+    return pair_store.PairStore(path, self.checksums.get(path.name))
 
   @property
   def grow_split(self) -> str:
@@ -178,7 +181,7 @@ def _look_at_references(
 
 def load(directory: str | pathlib.Path) -> PreparedData:
   """Opens a finished folder; an unfinished one is an error."""
-  directory = pathlib.Path(directory)
+  directory = paths.of(directory)
   manifest = folder_lib.read_manifest(directory)
   hashed = hashlib.sha256(manifest['vocabulary']['digest'].encode())
   for name, checksum in sorted(manifest['files'].items()):
@@ -186,7 +189,9 @@ def load(directory: str | pathlib.Path) -> PreparedData:
   vocabulary = _vocabulary(
     directory, manifest['vocabulary'].get('languages', {})
   )
-  return PreparedData(directory, vocabulary, hashed.hexdigest())
+  return PreparedData(
+    directory, vocabulary, hashed.hexdigest(), manifest['files']
+  )
 
 
 def _vocabulary(

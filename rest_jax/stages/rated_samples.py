@@ -19,7 +19,7 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import draw_samples, prepare
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 _ITEMS = 'rated_samples.json'
 
@@ -133,7 +133,7 @@ def collect_ratings(
 
 def read(directory: str | pathlib.Path) -> ratings_lib.Ratings | None:
   """Returns the ratings in a folder of stage `reward`; None without any."""
-  path = pathlib.Path(directory)
+  path = paths.of(directory)
   if not (path / _ITEMS).exists():
     return None
   rated = annotations.read(path / annotations.RATED, _items(path))

@@ -33,7 +33,7 @@ from rest_jax.stages import (
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import reward as reward_stage
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 from rest_jax.training import trainer as trainer_lib
 
 TO_RATE, RATED = annotations.TO_RATE, annotations.RATED
@@ -270,7 +270,7 @@ class Refresh(base.Stage):
 
 def ratings_of(directory: str | pathlib.Path) -> ratings_lib.Ratings:
   """Returns the new ratings of a finished refresh."""
-  path = pathlib.Path(directory)
+  path = paths.of(directory)
   return annotations.read(path / RATED, refresh_samples.items(path))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import pathlib
-import shutil
 import zipfile
 
 import numpy as np
@@ -17,7 +16,7 @@ from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.runtime import progress as progress_lib
-from rest_jax.storage import files, remote
+from rest_jax.storage import files, paths
 
 Columns = Mapping[str, np.ndarray]
 
@@ -181,7 +180,7 @@ def score(
   processes.barrier(f'{description}: written')
   processes.by_main(
     f'{description}: done',
-    lambda: shutil.rmtree(_scratch(store.output, name), ignore_errors=True),
+    lambda: paths.remove_tree(_scratch(store.output, name), missing_ok=True),
   )
   return normalizer
 
@@ -227,7 +226,6 @@ def score_raw(
           reward, sources, hypotheses, references, peers
         )
         _write_raw(path, columns)
-        remote.push()
       progress.advance(1)
 
 
@@ -301,7 +299,7 @@ def _write_raw(path: pathlib.Path, raw: Columns) -> None:
 
 def _read_raw(path: pathlib.Path) -> Columns:
   # Opened here, so that it is closed if its content is damaged.
-  with open(path, 'rb') as opened, np.load(opened) as stored:
+  with path.open('rb') as opened, np.load(opened) as stored:
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
 
 

@@ -14,6 +14,7 @@ from rest_jax.data import vocabularies
 from rest_jax.interop import huggingface_config, t5x_checkpoints
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
+from rest_jax.storage import paths
 
 # A stage's folder is at most this deep in its run.
 _DEPTH = 3
@@ -56,10 +57,10 @@ def find(
         f'({own[:_SHOWN]}); {given} is another one ({named[:_SHOWN]}). Leave '
         '--vocabulary out.'
       )
-    return pathlib.Path(given)
+    return paths.of(given)
   if own is None:
     return None
-  path = pathlib.Path(directory).absolute()
+  path = paths.of(directory).absolute()
   for parent in (path, *(parent / 'data' for parent in path.parents[:_DEPTH])):
     candidate = vocabularies.stored(parent)
     if candidate.exists() and vocabularies.Vocabulary(candidate).digest == own:
@@ -87,7 +88,7 @@ def check(
     ValueError: the vocabularies differ, or the folder is of an imported policy
       without a record, or a checkpoint that is not imported yet.
   """
-  path = pathlib.Path(directory)
+  path = paths.of(directory)
   if not (path / folder_lib.MANIFEST).exists():
     for file in (
       huggingface_config.CONFIG_FILE,
@@ -142,7 +143,7 @@ def _data_beside(
 ) -> prepare.PreparedData | None:
   """The data that a stage names, if its run's folder holds them."""
   wanted = manifest['settings'].get('data')
-  for parent in pathlib.Path(directory).absolute().parents[:_DEPTH]:
+  for parent in paths.of(directory).absolute().parents[:_DEPTH]:
     path = parent / 'data'
     if wanted and (path / folder_lib.MANIFEST).is_file():
       data = prepare.load(path)

@@ -1,1 +1,1 @@
-"""Atomic files, folder locks, inventories and bucket mirrors."""
+"""Paths, atomic files, locks and inventories, in local folders and buckets."""

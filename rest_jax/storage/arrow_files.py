@@ -1,16 +1,17 @@
 """Arrow IPC files: written atomically, read by memory map.
 
+Those of a bucket are mapped from local copies; see `cache`.
+
 Large files are never made into a table, since `Table.take` and `combine_chunks`
 copy. Readers view the buffers of each record batch with numpy.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 import os
-import pathlib
 
 import pyarrow as pa
 
-from rest_jax.storage import files
+from rest_jax.storage import cache, files
 
 # Rows per record batch: few enough for 32-bit offsets, and for a batch of
 # training rows to touch few pages.
@@ -46,22 +47,32 @@ def write(
   return rows
 
 
-def read(path: PathLike) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+def read(
+  path: PathLike, sha256: str | None = None
+) -> tuple[pa.Schema, list[pa.RecordBatch]]:
   """Maps a file into memory and returns its schema and record batches.
 
   The file is closed before this returns, so thousands of files can be mapped at
   once; the batches keep the map alive.
 
+  Args:
+    path: the file.
+    sha256: checksum that a manifest lists, for a download; see `cache.local`.
+
   Raises:
     FileNotFoundError: if the file does not exist.
     ValueError: if it is not a complete Arrow file.
   """
-  if not pathlib.Path(path).is_file():
+  try:
+    local = cache.local(path, sha256)
+  except FileNotFoundError:
+    local = None
+  if local is None or not local.is_file():
     raise FileNotFoundError(
       f'there is no file {path}; run the stage that writes it first.'
     )
   try:
-    with pa.memory_map(str(path)) as mapped:
+    with pa.memory_map(str(local)) as mapped:
       reader = pa.ipc.open_file(mapped)
       batches = [
         reader.get_batch(index) for index in range(reader.num_record_batches)

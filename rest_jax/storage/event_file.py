@@ -5,7 +5,6 @@ and then the program waits for it forever.
 """
 
 import os
-import pathlib
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
 from rest_jax.runtime import tracking
-from rest_jax.storage import files
+from rest_jax.storage import files, growing_file
 
 # Its classes are created on import, which type checkers do not see.
 _MESSAGES: Any = event_pb2
@@ -38,10 +37,11 @@ class EventFile:
     Raises:
       DiskError: if the file cannot be written; raised by every method.
     """
-    self._directory = pathlib.Path(directory)
+    self._folder = growing_file.GrowingFolder(directory)
+    self._directory = self._folder.path
     with files.explained(self._directory):
       self._writer = event_file_writer.EventsWriter(
-        str(self._directory / 'events')
+        str(self._folder.local / 'events')
       )
       if purge_step is not None:
         start = _MESSAGES.SessionLog(status=_MESSAGES.SessionLog.START)
@@ -67,9 +67,16 @@ class EventFile:
     """Adds text, which TensorBoard reads as Markdown."""
     self._add(step, summary=summary.text(name, text))
 
+  def publish(self) -> None:
+    """Uploads the file, if it is for a bucket."""
+    with files.explained(self._directory):
+      self._writer.flush()
+    self._folder.publish()
+
   def close(self) -> None:
     with files.explained(self._directory):
       self._writer.close()
+    self._folder.publish()
 
   def _add(self, step: int, **what: Any) -> None:
     event = _MESSAGES.Event(step=step, wall_time=time.time(), **what)

@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 
+from rest_jax.storage import paths
+
 _HEAD_BYTES = 512
 _KINDS = (
   (
@@ -31,14 +33,14 @@ def describe(path: str | os.PathLike[str]) -> str:
   Args:
     path: the file.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   if path.is_dir():
     return 'a folder; name the file inside'
-  if path.is_symlink() and not path.exists():
+  if not paths.is_remote(path) and path.is_symlink() and not path.exists():
     return 'a link to a file that is not there; download the file'
   if not path.exists():
     return ''
-  with open(path, 'rb') as opened:
+  with path.open('rb') as opened:
     head = opened.read(_HEAD_BYTES)
   if not head:
     return 'empty; download it again'

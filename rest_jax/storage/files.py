@@ -1,4 +1,7 @@
-"""Atomic files and folders, JSON with checksums, and disk errors."""
+"""Atomic files and folders, JSON with checksums, and disk errors.
+
+Files may be in a bucket: they are written locally, and appear there at once.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -12,6 +15,8 @@ import shutil
 import socket
 from typing import Any
 
+from rest_jax.storage import cache, lease, paths
+
 # Meaning of `errno` values when writing a file.
 _REASONS = {
   errno.ENOSPC: 'its disk is full',
@@ -21,6 +26,8 @@ _REASONS = {
 }
 # The last member of a sealed file: the SHA-256 of the file without these digits.
 _SEAL = 'seal'
+# The ending of files that are mapped into memory.
+MAPPED = '.arrow'
 _SEALED = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
 
 
@@ -108,7 +115,8 @@ def atomic_write(
   """Yields a temporary path that becomes `path` when the block succeeds.
 
   The temporary file is in the same folder, so the final rename is atomic; it is
-  flushed to disk before. It is removed if the block raises.
+  flushed to disk before. It is removed if the block raises. A file of a bucket
+  is uploaded instead, and appears when it is whole.
 
   Args:
     path: the final path; its folder is created if missing.
@@ -119,8 +127,16 @@ def atomic_write(
 
   Raises:
     DiskError: the disk is full or read-only.
+    TakenOverError: another program has taken over the bucket's folder.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
+  if paths.is_remote(path):
+    with cache.scratch() as folder:
+      temporary = folder / path.name
+      with explained(temporary, num_bytes):
+        yield temporary
+      publish(temporary, path)
+    return
   # Processes on two hosts may have the same number.
   owner = f'{socket.gethostname()}.{os.getpid()}'
   temporary = path.with_name(f'.{path.name}.{owner}.tmp')
@@ -138,6 +154,20 @@ def atomic_write(
     if isinstance(error, OSError) and _is_to_be_explained(error):
       raise disk_error(path, error.errno or 0, num_bytes or size) from error
     raise
+
+
+def publish(temporary: pathlib.Path, path: paths.PathLike) -> None:
+  """Uploads a local file to a bucket, unless another program has taken over.
+
+  Args:
+    temporary: the local file, which is read again from `cache` if it will be
+      mapped.
+    path: the object.
+  """
+  lease.check()
+  paths.upload(temporary, path)
+  if temporary.suffix == MAPPED:
+    cache.keep(path, temporary)
 
 
 @contextlib.contextmanager
@@ -185,7 +215,7 @@ def check_new_folder(name: str, path: str | os.PathLike[str]) -> None:
     name: name of the argument, for the error.
     path: the folder to write.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise ValueError(
       f'{name} must be a new or an empty folder; {path} is in use. Name another, '
@@ -236,7 +266,7 @@ def read_json(
       names the path.
   """
   return decode_json(
-    pathlib.Path(path).read_bytes(), path, must_be_sealed=must_be_sealed
+    paths.of(path).read_bytes(), path, must_be_sealed=must_be_sealed
   )
 
 
@@ -284,20 +314,14 @@ def _digest_without(stored: bytes, start: int, stop: int) -> bytes:
 
 def check_local(name: str, path: str | os.PathLike[str]) -> None:
   """Raises ValueError for a path such as gs://bucket/folder."""
-  if is_address(path):
+  if paths.is_address(path):
     raise ValueError(
-      f'{name} must be a file or folder of this machine; got {path}. Mount the '
-      'bucket (gcsfuse, for example), or copy from it. --model_dir alone may be '
-      'an address.'
+      f'{name} must be a file of this machine; got {path}. Copy it from the '
+      'bucket. Only --model_dir and folders of finished stages may be addresses.'
     )
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-  """Returns whether a path is an address such as gs://bucket/folder."""
-  return '://' in os.fspath(path)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
   """Returns the SHA-256 of a file's bytes, in hexadecimal."""
-  with open(path, 'rb') as opened:
-    return hashlib.file_digest(opened, 'sha256').hexdigest()
+  with paths.of(path).open('rb') as opened:
+    return hashlib.file_digest(opened, 'sha256').hexdigest()  # pyright: ignore

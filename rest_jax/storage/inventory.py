@@ -5,12 +5,12 @@ Excluded are files that no later stage reads and that can be recreated
 contains the inventory.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 import os
 import pathlib
 from typing import Any, Literal, NamedTuple
 
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 
 Verify = Literal['fast', 'full']
 # By relative path: number of bytes, SHA-256.
@@ -50,14 +50,12 @@ def take(
   Returns:
     Its files, sorted by name.
   """
-  directory, known = pathlib.Path(directory), known or {}
-  found: Inventory = {}
-  for path in _files(directory):
-    name = path.relative_to(directory).as_posix()
-    if name not in without:
-      checksum = known.get(name) or files.sha256(path)
-      found[name] = (path.stat().st_size, checksum)
-  return dict(sorted(found.items()))
+  directory, known = paths.of(directory), known or {}
+  return {
+    name: (size, known.get(name) or files.sha256(directory / name))
+    for name, size in sorted(paths.sizes(directory).items())
+    if name not in without and not _is_derived(name)
+  }
 
 
 def is_one(value: Any) -> bool:
@@ -86,25 +84,18 @@ def check(
   Returns:
     The files that differ.
   """
-  damages = []
+  damages, directory = [], paths.of(directory)
+  sizes = paths.sizes(directory)
   for name, (size, checksum) in inventory.items():
-    path = pathlib.Path(directory) / name
-    if not path.is_file():
+    path, found = directory / name, sizes.get(name)
+    if found is None:
       damages.append(Damage(path, 'is missing'))
-    elif path.stat().st_size != size:
-      damages.append(
-        Damage(path, f'has {path.stat().st_size} bytes in place of {size}')
-      )
+    elif found != size:
+      damages.append(Damage(path, f'has {found} bytes in place of {size}'))
     elif verify == 'full' and files.sha256(path) != checksum:
       damages.append(Damage(path, 'does not have its checksum'))
   return damages
 
 
-def _files(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-  for entry in directory.iterdir():
-    if entry.name.startswith('.') or entry.name.startswith(_DERIVED):
-      continue
-    if entry.is_dir():
-      yield from _files(entry)
-    else:
-      yield entry
+def _is_derived(name: str) -> bool:
+  return any(part.startswith(_DERIVED) for part in name.split('/'))

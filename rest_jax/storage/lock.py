@@ -10,13 +10,11 @@ import pathlib
 import socket
 from typing import TextIO
 
-from rest_jax.storage import files
+from rest_jax.storage import files, lease, paths
 
 LOCK_FILE = '.lock'
 
-
-class LockedError(ValueError):
-  """Another process writes to the folder."""
+LockedError = lease.LockedError
 
 
 @contextlib.contextmanager
@@ -25,8 +23,8 @@ def held(
 ) -> Iterator[None]:
   """Locks a folder for this process until the block ends.
 
-  The operating system releases the lock whenever its owner dies, so there are
-  no stale locks.
+  The operating system releases the lock of a local folder whenever its owner
+  dies, so there are no stale locks. For a folder in a bucket see `lease`.
 
   Args:
     directory: the folder; created if missing.
@@ -39,6 +37,10 @@ def held(
     DiskError: the disk is full or read-only.
     ValueError: the folder cannot be created or written.
   """
+  if paths.is_remote(directory):
+    with lease.held(directory, worker):
+      yield
+    return
   path = pathlib.Path(directory) / LOCK_FILE
   with contextlib.ExitStack() as stack:
     try:

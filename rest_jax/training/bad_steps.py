@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax.parallel import processes
-from rest_jax.storage import files
+from rest_jax.storage import files, paths
 from rest_jax.training import loader
 
 CHECKED = ('loss', 'gradient_norm')
@@ -44,7 +44,7 @@ def error(
   stem = f'bad_step_{step}'
   if processes.count() > 1:  # Each process has its own rows.
     stem += f'_process_{processes.index()}'
-  path = pathlib.Path(directory) / f'{stem}.npz'
+  path = paths.of(directory) / f'{stem}.npz'
   with files.atomic_write(path) as temporary, temporary.open('wb') as opened:
     arrays: dict[str, Any] = {**batches[step - 1], 'rows': rows}
     np.savez_compressed(opened, **arrays)

@@ -18,7 +18,7 @@ from rest_jax import types
 from rest_jax.losses import bc
 from rest_jax.parallel import processes
 from rest_jax.runtime import time_spent
-from rest_jax.storage import files
+from rest_jax.storage import files, lease, paths
 from rest_jax.training import digests
 from rest_jax.training import step as step_lib
 
@@ -73,7 +73,7 @@ class Checkpoints:
   """
 
   def __init__(self, directory: str | pathlib.Path, *, read_only: bool = False):
-    self.directory = pathlib.Path(directory)
+    self.directory = paths.of(directory)
     path = self.directory.absolute() / 'checkpoints'
     if not read_only:
       path.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Checkpoints:
       )
     self._kept = _LatestAndBest()
     self._manager = ocp.CheckpointManager(
-      path,
+      os.fspath(path),
       item_names=('params', 'rest', 'record'),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self._kept,
@@ -139,6 +139,7 @@ class Checkpoints:
     )
 
   def _write(self, step: int, **what: Any) -> None:
+    lease.check()
     try:
       with time_spent.waiting():
         self._manager.save(step, **what)

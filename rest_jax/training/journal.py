@@ -11,7 +11,7 @@ from absl import logging
 
 from rest_jax.parallel import processes
 from rest_jax.runtime import progress as progress_lib
-from rest_jax.storage import event_file, files
+from rest_jax.storage import event_file, files, growing_file, paths
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -43,7 +43,7 @@ class Journal:
       is_evaluated: False if the evaluation of `first_step` will be repeated.
     """
     self._is_evaluated = is_evaluated
-    self._directory = pathlib.Path(directory)
+    self._directory = paths.of(directory)
     self._description = description
     self._num_steps = num_steps
     self._first_step = first_step
@@ -51,8 +51,8 @@ class Journal:
   def __enter__(self) -> 'Journal':
     self._is_writer = processes.is_main()
     if self._is_writer:
-      self._directory.mkdir(parents=True, exist_ok=True)
-      path = self._directory / METRICS_FILE
+      self._file = growing_file.GrowingFile(self._directory / METRICS_FILE)
+      path = self._file.local
       if path.exists():
         _drop_after(path, self._first_step, self._is_evaluated)
       self._lines = open(path, 'a', encoding='utf-8')
@@ -75,8 +75,15 @@ class Journal:
         files.explained(self._directory / METRICS_FILE),
       ):
         self._lines.close()
+        self._file.publish()
       with contextlib.suppress(*hidden):
         self._events.close()
+
+  def publish(self) -> None:
+    """Uploads what was written, if the files are in a bucket."""
+    if self._is_writer:
+      self._file.publish()
+      self._events.publish()
 
   def advance(self, step: int) -> None:
     self._progress.advance(step - self._step)
@@ -131,7 +138,7 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   Damaged lines are skipped with a warning.
   """
-  path = pathlib.Path(directory) / METRICS_FILE
+  path = paths.of(directory) / METRICS_FILE
   entries = [entry for _, entry in _entries(path)]
   if None in entries:
     logging.warning(

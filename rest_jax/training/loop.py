@@ -14,7 +14,7 @@ import jax
 from rest_jax import types
 from rest_jax.parallel import processes
 from rest_jax.runtime import interruption
-from rest_jax.storage import remote
+from rest_jax.storage import paths
 from rest_jax.training import bad_steps, loader
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import journal as journal_lib
@@ -102,7 +102,7 @@ class Loop(Generic[P]):
       max_bad_steps: number of steps that may be skipped.
       description: label of the progress bar.
     """
-    self.directory = pathlib.Path(directory)
+    self.directory = paths.of(directory)
     self.checkpoints_folder = self.directory
     self.progress = progress
     self._evaluate_fn = evaluate_fn
@@ -213,9 +213,10 @@ class Loop(Generic[P]):
   def save(
     self, state: step_lib.TrainState, objective: float | None = None
   ) -> None:
+    # Before the checkpoint: what is beyond it is dropped when it is resumed.
+    self.journal.publish()
     record = dataclasses.asdict(self.progress)
     self.store.save(state, record=record, objective=objective)
-    remote.push()
 
   def stop(self, state: step_lib.TrainState, signal: int) -> None:
     """Saves an unsaved state, and ends the program."""

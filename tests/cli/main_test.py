@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from absl.testing import flagsaver
 import pytest
 
 from rest_jax.cli import main
-from rest_jax.storage import files, lock, remote
+from rest_jax.storage import files
 from rest_jax.training import checkpoints, journal
 from tests import smoke
 
@@ -104,14 +103,14 @@ def _run(overrides=(), **given):
 
 
 @pytest.mark.parametrize(
-  'address, given, words',
+  'address, words',
   [
-    ('foo://bucket/run', {}, 'an address that pyarrow can open'),
-    ('gs://bucket', {}, 'must name a folder'),
+    ('s3://bucket/run', 'mount other stores as a folder'),
+    ('gs://bucket', 'must name a bucket and a folder'),
   ],
 )
 def test_a_wrong_address_is_refused(
-  tmp_path, monkeypatch, capsys, address, given, words
+  tmp_path, monkeypatch, capsys, address, words
 ):
   monkeypatch.chdir(tmp_path)
   status = _run(
@@ -119,80 +118,10 @@ def test_a_wrong_address_is_refused(
     model_dir=address,
     gin_file=[str(_ROOT / smoke.GIN_FILE)],
     dry_run=True,
-    **given,
   )
   assert status == 1
   assert words in capsys.readouterr().err
   assert not list(tmp_path.iterdir())
-
-
-def test_what_needs_a_shared_folder_gets_no_address(tmp_path, capsys):
-  settings = {'model_dir': f'file://{tmp_path}/a', 'gin_file': [smoke.GIN_FILE]}
-  with pytest.raises(
-    app.UsageError, match=r'a folder, such as one of Filestore'
-  ):
-    _run(run_mode='rest', distributed=True, **settings)
-  with pytest.raises(app.UsageError, match='--work_dir is for a --model_dir'):
-    _run(
-      run_mode='rest',
-      work_dir='x',
-      model_dir=str(tmp_path),
-      gin_file=[smoke.GIN_FILE],
-    )
-  settings['work_dir'] = str(tmp_path / 'w')
-  flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(run_mode='grow', **settings):
-    overrides = ['GrowConfig.worker=0', 'GrowConfig.num_workers=2']
-    assert main.main(['rest_jax'], overrides) == 1
-  assert 'Filestore (NFS)' in capsys.readouterr().err
-  assert not (tmp_path / 'a').exists()
-
-
-def test_modes_of_a_run_at_an_address(
-  tmp_path, tmp_path_factory, monkeypatch, capsys
-):
-  """What only reads changes nothing there; a report is sent."""
-  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
-  run = smoke.copied(smoke.finished(tmp_path_factory.getbasetemp()), tmp_path)
-  there, work = tmp_path / 'there', tmp_path / 'work'
-  opened = remote.open_mirror(f'file://{there}', run.model_dir, adopts=True)
-  opened.pull()
-  opened.push()
-  before = _files(there)
-
-  def start(mode, **given):
-    return _run(
-      run_mode=mode,
-      model_dir=f'file://{there}',
-      work_dir=str(work),
-      gin_file=[smoke.GIN_FILE],
-      **given,
-    )
-
-  assert start('rest', dry_run=True) == 0
-  assert (
-    f'file://{there} holds {len(before) - 1} files' in capsys.readouterr().out
-  )
-  assert not work.exists()
-  assert start('export', output=str(tmp_path / 'd_1')) == 0
-  assert list((tmp_path / 'd_1').glob('*.parquet'))
-  assert _files(there) == before
-  shutil.rmtree(work / 'report')
-  assert start('report') == 0
-  assert _files(there) != before
-  for name in ('results.json', 'config.gin', 'report/index.html'):
-    assert (there / name).read_bytes() == (work / name).read_bytes()
-  # The lock keeps a second program out of the folder.
-  with lock.held(work):
-    assert start('report') == 1
-
-
-def _files(folder):
-  return {
-    path: path.stat().st_mtime_ns
-    for path in folder.rglob('*')
-    if path.is_file()
-  }
 
 
 def test_runs_are_compared_without_a_configuration(tmp_path, capsys):

@@ -42,12 +42,16 @@ def test_what_is_missing_is_named(changes, named):
     _job(**changes)
 
 
-@pytest.mark.parametrize('model_dir', ['gs://bucket/a', 'runs/a', '~/a'])
+@pytest.mark.parametrize('model_dir', ['s3://bucket/a', 'runs/a', '~/a'])
 def test_a_folder_that_workers_do_not_share_is_refused(model_dir):
   with pytest.raises(
     commands.LaunchError, match='file system that all workers share'
   ):
     _job(model_dir=model_dir).check_remote()
+
+
+def test_a_bucket_is_shared_by_all_workers():
+  _job(model_dir='gs://bucket/a').check_remote()
 
 
 def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):

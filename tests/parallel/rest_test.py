@@ -20,7 +20,7 @@ _SMOKE = [
   '--gin.TOKENS_PER_BATCH=1920',
 ]
 # A given reward and few of everything: what takes time is to compile.
-_SMALL = [
+SMALL = [
   *_SMOKE,
   '--gin_file=gin_configs/rewards/chrf.gin',
   '--gin.Task.ratings=None',
@@ -126,14 +126,14 @@ def policies_of(folder: pathlib.Path) -> list[dict]:
 def one(tmp_path_factory):
   """A run by one process of one device."""
   folder = tmp_path_factory.mktemp('one') / 'run'
-  finish(_SMALL, folder, 1, 1)
+  finish(SMALL, folder, 1, 1)
   return folder
 
 
 def test_two_processes_go_on_from_a_policy_to_the_same_bytes(one, tmp_path):
   folder = tmp_path / 'run'
   given = [f'--gin.DATA_DIR={one}/data', f'--gin.BC_DIR={one}/bc']
-  finish([*_SMALL, *given], folder, 2, 2)
+  finish([*SMALL, *given], folder, 2, 2)
   assert len(list((folder / 'grow_1').glob('samples-*'))) == 4
   assert arrow_files(folder / 'grow_1') == arrow_files(one / 'grow_1')
   stages = [folder_lib.read_manifest(f / 'grow_1') for f in (folder, one)]

@@ -6,7 +6,6 @@ import pytest
 
 from rest_jax import rest
 from rest_jax.stages import folder
-from rest_jax.storage import remote
 
 
 def test_a_folder_is_finished_by_its_manifest(tmp_path):
@@ -32,15 +31,6 @@ def test_warnings_are_logged_and_kept_in_the_manifest(tmp_path, caplog):
   assert stage.manifest()['warnings'] == expected
   logged = [r.message for r in caplog.records if r.levelname == 'WARNING']
   assert logged == ['a: 7 of 9 rows are too long; raise the limit']
-
-
-def test_a_finished_folder_is_sent_to_its_mirror(tmp_path, monkeypatch):
-  seen = []
-  monkeypatch.setattr(
-    remote, 'push', lambda: seen.append(folder.read_manifest(tmp_path / 'a'))
-  )
-  folder.begin(tmp_path / 'a', {'x': 1}).finish({'found': 2})
-  assert [manifest['found'] for manifest in seen] == [2]
 
 
 @pytest.mark.parametrize('is_finished', [False, True])

@@ -102,11 +102,9 @@ def test_what_is_no_json_is_named(tmp_path, content):
 
 
 def test_addresses_are_no_folders():
-  files.check_local('model_dir', 'runs/a')
-  with pytest.raises(
-    ValueError, match=r'model_dir must be a file or folder of .*gs://b'
-  ):
-    files.check_local('model_dir', 'gs://b/run')
+  files.check_local('train', 'data/a.txt')
+  with pytest.raises(ValueError, match=r'train must be a file of .*gs://b'):
+    files.check_local('train', 'gs://b/a.txt')
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

@@ -11,6 +11,7 @@ from rest_jax.data.tokenizers import (
   spm,
   utf8,
 )
+from rest_jax.storage import paths
 
 # Files of pieces, of any kind.
 FILES = (
@@ -37,7 +38,7 @@ def read(path: str | pathlib.Path) -> base.Tokenizer:
     ValueError: a file is damaged or of another kind.
     ImportError: the `tokenizers` library is needed and not installed.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   if not path.is_dir():
     return spm.File(path)
   folder = base.Folder(path)

@@ -11,7 +11,7 @@ import sentencepiece
 # Comes with sentencepiece.
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
-from rest_jax.storage import file_kinds
+from rest_jax.storage import file_kinds, paths
 
 
 def read(path: str | pathlib.Path) -> bytes:
@@ -21,7 +21,7 @@ def read(path: str | pathlib.Path) -> bytes:
     FileNotFoundError: if there is no such file.
     ValueError: if it is a file of another kind.
   """
-  path = pathlib.Path(path)
+  path = paths.of(path)
   kind = file_kinds.describe(path)
   if path.is_file() and not kind:
     return path.read_bytes()

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from rest_jax.data.tokenizers import base, fairseq
+from rest_jax.storage import cache
 
 FILE = 'tokenizer.json'
 VOCABULARY, MERGES = 'vocab.json', 'merges.txt'
@@ -137,7 +138,7 @@ def _library() -> Any:
 
 def _read(path: pathlib.Path) -> Any:
   try:
-    return _library().Tokenizer.from_file(str(path))
+    return _library().Tokenizer.from_file(str(cache.local(path)))
   except ImportError:
     raise
   except Exception as error:  # The library raises no narrower class.
@@ -153,7 +154,8 @@ def _bart(folder: base.Folder) -> Any:
   library = _library()
   made = library.Tokenizer(
     library.models.BPE.from_file(
-      str(folder.path / VOCABULARY), str(folder.path / MERGES)
+      str(cache.local(folder.path / VOCABULARY)),
+      str(cache.local(folder.path / MERGES)),
     )
   )
   is_spaced = folder.settings.get('add_prefix_space', False)

@@ -5,6 +5,7 @@ import pathlib
 
 from rest_jax.data import special_ids as ids_lib
 from rest_jax.data.tokenizers import base, pieces
+from rest_jax.storage import paths
 
 _CONTROL_IDS = {
   'pad_id': ids_lib.T5.pad,
@@ -47,7 +48,7 @@ class File(base.Tokenizer):
       )
     self.size = self._model.get_piece_size()
     self.special_ids = ids_lib.T5
-    self.files = (pathlib.Path(path),)
+    self.files = (paths.of(path),)
 
   def encode(self, texts: Sequence[str], as_target: bool) -> list[list[int]]:
     del as_target

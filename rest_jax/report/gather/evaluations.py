@@ -21,7 +21,7 @@ _RATING = 'rating'
 
 def ratings_file(run: rest.Layout) -> pathlib.Path:
   """Returns the path of what people answered on a run's rating page."""
-  return pathlib.Path(run.model_dir) / _RATING / rating_store.FILE
+  return run.model_dir / _RATING / rating_store.FILE
 
 
 def read_people(run: rest.Layout) -> scores.People:

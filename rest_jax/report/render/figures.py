@@ -18,6 +18,7 @@ from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report.render import drawing
 from rest_jax.rewards import probe_results
+from rest_jax.storage import paths as storage_paths
 
 if TYPE_CHECKING:
   from matplotlib import axes as axes_lib
@@ -309,7 +310,7 @@ def write_all(
     drawn['best_of_n'] = best_of_n(results)
   paths = []
   for name, figure in drawn.items():
-    paths.append(pathlib.Path(directory) / f'{name}.png')
+    paths.append(storage_paths.of(directory) / f'{name}.png')
     drawing.save(figure, paths[-1])
   return tuple(paths)
 

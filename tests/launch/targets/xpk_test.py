@@ -212,7 +212,7 @@ def test_what_is_not_submitted_is_not_waited_for(stand_ins):
     ({'tpu_type': ''}, '--accelerator_type'),
     ({'tpu_type': 'v5e-16'}, 'v5litepod-16'),
     ({'job': _job(overrides=('X="""a\nb"""',))}, 'line break'),
-    ({'job': _job(model_dir='gs://b/a')}, '--model_dir=gs://b/a'),
+    ({'job': _job(model_dir='s3://b/a')}, '--model_dir=s3://b/a'),
   ],
 )
 def test_what_is_wrong_is_named(changes, named):
