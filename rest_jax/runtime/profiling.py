@@ -92,7 +92,7 @@ def asked(steps: Steps, model_dir: pathlib.Path, part: str) -> Iterator[None]:
 class Trace:
   """The trace of one stage; a context manager."""
 
-  def __init__(self, directory: pathlib.Path, unit: str):
+  def __init__(self, directory: str | pathlib.Path, unit: str):
     """Stores the arguments; the trace starts later.
 
     Args:
@@ -102,6 +102,8 @@ class Trace:
     self._steps = self._folder = None
     if _asked is not None:
       self._steps = _asked.steps
+      if isinstance(directory, str):
+        directory = pathlib.Path(directory)
       self._folder = _asked.folder(directory)
     self._unit = unit
     self._number = 0
