@@ -166,8 +166,9 @@ def explain(error: BaseException) -> str | None:
 
 def _prepare() -> None:
   """Sets epath and gcsfs up, for Orbax too."""
-  # epath would import TensorFlow where it is installed.
+  # epath would use TensorFlow where it is installed, and remembers whether.
   os.environ['EPATH_USE_TF'] = '0'
+  gpath._is_tf_installed.cache_clear()
   try:
     from fsspec import config
     import gcsfs  # noqa: F401

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from etils import epath
 import pytest
 
 from rest_jax.storage import paths
@@ -46,6 +47,13 @@ def test_paths_are_joined_as_local_ones_are():
 def test_a_folder_is_found_from_another(path, start, expected):
   assert paths.relative(path, start) == expected
   assert str(paths.joined(start, expected)) == path
+
+
+def test_epath_never_uses_tensorflow(bucket_dir, tmp_path, monkeypatch):
+  monkeypatch.delenv('EPATH_USE_TF', raising=False)
+  epath.Path(tmp_path).exists()  # It remembers.
+  paths.of(f'{bucket_dir}/a').write_text('a')
+  assert epath.Path(f'{bucket_dir}/a').exists()
 
 
 def test_objects_are_written_and_read(bucket_dir):
