@@ -198,8 +198,8 @@ def _check_not_mirrored(directory: paths.PathLike) -> None:
   if (paths.of(directory) / _MIRROR).is_dir():
     raise paths.BucketError(
       f'{directory} is the copy of a run that version 0.1 made on a local disk, '
-      'and its checkpoints are not complete in a bucket. Continue that run in '
-      f'its local folder, or in a copy: gcloud storage cp -r {directory} .'
+      'and may be behind it. Continue that run in its local folder, or in a '
+      f'copy: gcloud storage cp -r {directory} .'
     )
 
 
