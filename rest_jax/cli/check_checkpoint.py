@@ -62,7 +62,7 @@ def compare(directory: pathlib.Path) -> Comparison:
     FileNotFoundError: a file is missing, or there is nothing to compare with.
     ValueError: the checkpoint or the numbers cannot be read.
   """
-  config, params = huggingface.load_policy(directory, any_ids=True)
+  config, params = huggingface.load_policy(directory)
   path = directory / NUMBERS_FILE
   if path.is_file():
     with np.load(path) as arrays:

@@ -21,7 +21,21 @@ ACTIVATIONS = {
   'silu': 'silu',
   'swish': 'silu',
 }
+# The name under which each of ours is written.
+_NAMES = {
+  'gelu': 'gelu_new',
+  'gelu_erf': 'gelu',
+  'linear': 'linear',
+  'quick_gelu': 'quick_gelu',
+  'relu': 'relu',
+  'silu': 'silu',
+}
 _ROTARY = ('default', 'linear')
+
+
+def name_of_activation(name: str) -> str:
+  """The name that transformers has for one of our activations."""
+  return _NAMES[name]
 
 
 class Values:

@@ -1,285 +1,50 @@
-"""`config.json` of Hugging Face's T5 family, and the sizes it describes.
+"""`config.json` and `generation_config.json` of Hugging Face, and networks.
 
-Versions 4 and 5 of transformers compute the logits of one folder differently,
-so `transformers_version` decides how it is read; see `Logits`.
+A family is read and written by `t5_config`, `bart_config` or `gemma_config`. A network
+is of the family whose parts it has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
-import re
 from typing import Any
 
-from rest_jax.data import special_ids
-from rest_jax.interop import config_values, families
-from rest_jax.models import network, parts
+from rest_jax.interop import (
+  bart_config,
+  config_values,
+  gemma_config,
+  t5_config,
+)
+from rest_jax.models import network
 
 CONFIG_FILE = config_values.CONFIG_FILE
-# May say the special ids again, for `generate`.
+# May say the special ids again, for `generate`, and has the last word.
 GENERATION_FILE = 'generation_config.json'
-
-# Activations of the feed-forward block, by Hugging Face's names.
-_FEED_FORWARD = {
-  'gated-gelu': ('gelu', 'linear'),
-  'gated-relu': ('relu', 'linear'),
-  'gated-silu': ('silu', 'linear'),
-  'gelu': ('gelu_erf',),
-  'gelu_new': ('gelu',),
-  'relu': ('relu',),
-  'silu': ('silu',),
-}
-T5S = ('t5', 'mt5', 'umt5')
-FAMILIES = (*T5S, *families.FAMILIES)
-# By family, what is meant where config.json does not say.
-_DEFAULT_FEED_FORWARD = {'t5': 'relu'}
-_MT5_SIZES = {
-  'vocab_size': 250112,
-  'd_ff': 1024,
-  'num_layers': 8,
-  'num_heads': 6,
-}
-_DEFAULT_SIZES = {
-  't5': {'vocab_size': 32128, 'd_ff': 2048, 'num_layers': 6, 'num_heads': 8},
-  'mt5': _MT5_SIZES,
-  'umt5': _MT5_SIZES,
-}
-_SPECIAL_IDS = {
-  'pad_token_id': special_ids.T5.pad,
-  'eos_token_id': special_ids.T5.eos,
-  'decoder_start_token_id': special_ids.T5.decoder_start,
-}
-# Only version 5 writes it.
-_SCALE = 'scale_decoder_outputs'
-# These draw or force other tokens than the policy does.
-_UNSUPPORTED = ('forced_bos_token_id', 'forced_decoder_ids')
-
-
-@dataclasses.dataclass(frozen=True)
-class Logits:
-  """How a folder's logits are computed.
-
-  Version 4 of transformers, and those before, take `tie_word_embeddings` at its
-  word: logits are products with the embeddings over sqrt(D) if it is true, and
-  with `lm_head.weight` otherwise. Version 5 writes true for all; it uses
-  `lm_head.weight` if that differs from the embeddings, and divides by sqrt(D)
-  if `scale_decoder_outputs` says so; an mT5 never.
-
-  Attributes:
-    version: the major version that wrote the folder: 4 (or before), 5 (or
-      later), None if the file does not tell.
-    is_tied: what `tie_word_embeddings` says.
-    is_scaled: whether the logits of a tied network are divided by sqrt(D).
-  """
-
-  version: int | None
-  is_tied: bool
-  is_scaled: bool
-
-  @classmethod
-  def of(cls, described: Mapping[str, Any]) -> 'Logits':
-    """Reads a `config.json`.
-
-    Raises:
-      ValueError: an mT5 that is tied, of an unknown version.
-    """
-    family, version = described.get('model_type'), _version(described)
-    is_tied = described.get('tie_word_embeddings')
-    if is_tied is None:
-      is_tied = family != 'mt5' or version == 5
-    is_scaled = is_tied
-    if family == 'mt5' and is_tied:
-      if version is None:
-        raise ValueError(
-          f'{CONFIG_FILE} must say by transformers_version what wrote it: the '
-          'tied logits of an mT5 are divided by sqrt(d_model) in transformers '
-          '4, and not in 5. Add "transformers_version".'
-        )
-      is_scaled = version == 4
-    elif version == 5:
-      is_scaled = described.get(_SCALE, is_tied)
-    return cls(version, is_tied, is_scaled)
-
-
-def _version(described: Mapping[str, Any]) -> int | None:
-  found = re.match(r'(\d+)\.', str(described.get('transformers_version')))
-  if found:
-    return 5 if int(found[1]) >= 5 else 4
-  return 5 if _SCALE in described else None
-
-
-def describe(config: network.NetworkConfig) -> dict[str, Any]:
-  """The `config.json` of a network.
-
-  Raises:
-    ValueError: Hugging Face's T5 has no such feed-forward block or logits.
-  """
-  names = {value: key for key, value in _FEED_FORWARD.items()}
-  activations = tuple(config.mlp_activations)
-  if activations not in names:
-    raise ValueError(
-      f'mlp_activations must be one of {sorted(names)} for Hugging Face; got '
-      f'{activations}.'
-    )
-  if config.relative_bias_per_layer and not config.logits_via_embedding:
-    raise ValueError(
-      'logits_via_embedding must be True where relative_bias_per_layer is: '
-      'transformers 5 scales the logits of every umT5 as tied ones.'
-    )
-  if not _has_parts_of_t5(config):
-    raise ValueError(
-      'the parts of a network must be those of T5 to be written for Hugging '
-      'Face; other families can be read and trained, and not yet written.'
-    )
-  family = 'umt5' if config.relative_bias_per_layer else 't5'
-  return {
-    'architectures': [f'{family.upper()}ForConditionalGeneration'],
-    'model_type': family,
-    'vocab_size': config.vocab_size,
-    'd_model': config.emb_dim,
-    'd_kv': config.head_dim,
-    'd_ff': config.mlp_dim,
-    'num_heads': config.num_heads,
-    'num_layers': config.num_encoder_layers,
-    'num_decoder_layers': config.num_decoder_layers,
-    'feed_forward_proj': names[activations],
-    'tie_word_embeddings': config.logits_via_embedding,
-    'relative_attention_num_buckets': config.relative_attention_num_buckets,
-    'relative_attention_max_distance': config.relative_attention_max_distance,
-    'dropout_rate': config.dropout_rate,
-    'layer_norm_epsilon': config.norm.epsilon,
-    'pad_token_id': config.special_ids.pad,
-    'eos_token_id': config.special_ids.eos,
-    'decoder_start_token_id': config.special_ids.decoder_start,
-    'is_encoder_decoder': True,
-    'use_cache': True,
-  }
-
-
-def _has_parts_of_t5(config: network.NetworkConfig) -> bool:
-  t5 = network.NetworkConfig(norm=parts.NormConfig(epsilon=config.norm.epsilon))
-  names = (
-    'norm',
-    'positions',
-    'attention',
-    'feed_forward',
-    'embeddings',
-    'encoder',
-  )
-  return all(getattr(config, name) == getattr(t5, name) for name in names)
+FAMILIES = (
+  *t5_config.FAMILIES,
+  *bart_config.FAMILIES,
+  *gemma_config.FAMILIES,
+)
+SPECIAL_IDS = (
+  'pad_token_id',
+  'eos_token_id',
+  'bos_token_id',
+  'decoder_start_token_id',
+  'forced_bos_token_id',
+)
+# How a network is trained or computed, which no folder tells.
+_OWN = ('dtype', 'float32_attention_logits', 'num_layers')
+# Of what is exported by default, where longer outputs are asked for by name.
+_MAX_LENGTH = 128
 
 
 def network_config(described: Mapping[str, Any]) -> network.NetworkConfig:
   """The network that a `config.json` describes.
 
+  Where a key is missing, its default is that of transformers.
+
   Raises:
     ValueError: another architecture, or a value that no part covers.
   """
-  _check_family(described)
-  if is_other_family(described):
-    return families.network_config(described)
-  values = config_values.Values(described)
-  families.check_readable(values)
-  if values.flag('tie_encoder_decoder', False):
-    raise values.error('tie_encoder_decoder', 'false')
-  family = described['model_type']
-  sizes = {'d_model': 512, 'd_kv': 64, **_DEFAULT_SIZES[family]}
-  sizes = {name: values.size(name, size) for name, size in sizes.items()}
-  layers = sizes['num_layers']
-  return network.NetworkConfig(
-    vocab_size=sizes['vocab_size'],
-    emb_dim=sizes['d_model'],
-    head_dim=sizes['d_kv'],
-    mlp_dim=sizes['d_ff'],
-    num_heads=sizes['num_heads'],
-    num_encoder_layers=layers,
-    num_decoder_layers=values.size('num_decoder_layers', layers),
-    mlp_activations=_activations(values, family),
-    logits_via_embedding=Logits.of(described).is_scaled,
-    relative_attention_num_buckets=values.size(
-      'relative_attention_num_buckets', 32
-    ),
-    relative_attention_max_distance=values.size(
-      'relative_attention_max_distance', 128
-    ),
-    dropout_rate=values.rate('dropout_rate', 0.1),
-    relative_bias_per_layer=family == 'umt5',
-    norm=parts.NormConfig(epsilon=values.positive('layer_norm_epsilon', 1e-6)),
-    special_ids=_ids(values),
-  )
-
-
-def is_other_family(described: Mapping[str, Any]) -> bool:
-  """Whether a `config.json` is of a family that is read, and no T5."""
-  return described.get('model_type') in families.FAMILIES
-
-
-def _ids(values: config_values.Values) -> parts.SpecialIds:
-  pad = values.special_id('pad_token_id', special_ids.T5.pad)
-  eos = values.special_id('eos_token_id', special_ids.T5.eos)
-  start = (
-    values.special_id('bos_token_id', None) or special_ids.T5.decoder_start
-  )
-  start = values.special_id('decoder_start_token_id', start)
-  assert pad is not None and eos is not None and start is not None
-  # PAD, EOS and UNK are the first three pieces, in an order of the vocabulary.
-  others = sorted({0, 1, 2} - {pad, eos})
-  return parts.SpecialIds(
-    pad=pad,
-    eos=eos,
-    unk=others[-1],
-    decoder_start=start,
-    forced_first=values.special_id('forced_bos_token_id', None),
-  )
-
-
-def _activations(values: config_values.Values, family: str) -> tuple[str, ...]:
-  """Those of the feed-forward block; `dense_act_fn` has the last word."""
-  key = 'feed_forward_proj'
-  default = _DEFAULT_FEED_FORWARD.get(family, 'gated-gelu')
-  said = values.described.get(key, default)
-  known = config_values.ACTIVATIONS
-  *gate, name = str(said).split('-')
-  if gate not in ([], ['gated']) or name not in known:
-    raise values.error(
-      key, f"one of {tuple(known)}, with or without 'gated-' before it"
-    )
-  is_gated = values.flag('is_gated_act', bool(gate))
-  if is_gated != bool(gate):
-    raise values.error('is_gated_act', f'{bool(gate)}, as {key} is {said!r}')
-  # The exact one is meant by `gelu` alone.
-  implied = 'gelu_new' if said == 'gated-gelu' else name
-  activation = values.activation('dense_act_fn', implied)
-  return (activation, 'linear') if is_gated else (activation,)
-
-
-def check_special_ids(described: Mapping[str, Any], file: str) -> None:
-  """Raises ValueError for special ids other than those of T5.
-
-  Args:
-    described: `config.json` or `generation_config.json`.
-    file: which of them, for the error.
-  """
-  for name, expected in _SPECIAL_IDS.items():
-    value = described.get(name, expected)
-    # Version 5 may list several ends.
-    value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if value is None and name == 'decoder_start_token_id':
-      value = described.get('bos_token_id') or expected
-    if type(value) is not int or value != expected:
-      raise ValueError(
-        f'{name} of {file} must be {expected}, as in T5, mT5 and umT5; got '
-        f'{value!r}. Special ids are fixed here: '
-        + ', '.join(f'{key} {number}' for key, number in _SPECIAL_IDS.items())
-        + '. A checkpoint with others cannot be read yet.'
-      )
-  for name in _UNSUPPORTED:
-    if described.get(name):
-      raise ValueError(
-        f'{name} of {file} must be absent or null; got {described[name]!r}. '
-        'Outputs are drawn from the policy here, none of their tokens is forced.'
-      )
-
-
-def _check_family(described: Mapping[str, Any]) -> None:
   family = described.get('model_type')
   if family not in FAMILIES:
     said = described.get('architectures') or ['none']
@@ -288,3 +53,108 @@ def _check_family(described: Mapping[str, Any]) -> None:
       f'(architectures: {", ".join(map(str, said))}). Other families have other '
       'networks, which cannot be read.'
     )
+  values = config_values.Values(described)
+  _check_readable(values)
+  for module in (t5_config, bart_config):
+    if family in module.FAMILIES:
+      return module.read(values)
+  return gemma_config.read(values)
+
+
+def _check_readable(values: config_values.Values) -> None:
+  """Raises ValueError for what is no encoder-decoder of plain numbers."""
+  if not values.flag('is_encoder_decoder', True):
+    raise values.error(
+      'is_encoder_decoder',
+      'true',
+      ' A stack alone is no policy. Use an encoder-decoder.',
+    )
+  if values.described.get('quantization_config'):
+    raise values.error(
+      'quantization_config',
+      'absent: quantised weights are not read',
+      ' Use the original checkpoint in float32, bfloat16 or float16.',
+    )
+
+
+def describe(config: network.NetworkConfig) -> dict[str, Any]:
+  """The `config.json` of a network.
+
+  Raises:
+    ValueError: no family of Hugging Face has such parts.
+  """
+  kind = config.positions.kind
+  if kind == 'relative':
+    described = t5_config.describe(config)
+  elif kind == 'rotary':
+    described = gemma_config.describe(config)
+  else:
+    described = bart_config.describe(config)
+  ids = config.special_ids
+  described |= {
+    'pad_token_id': ids.pad,
+    'eos_token_id': ids.eos,
+    'decoder_start_token_id': ids.decoder_start,
+  }
+  if ids.forced_first is not None:
+    described['forced_bos_token_id'] = ids.forced_first
+  found, expected = _compared(network_config(described)), _compared(config)
+  others = sorted(name for name in expected if found[name] != expected[name])
+  if others:
+    name = others[0]
+    raise ValueError(
+      f'{name} must be {found[name]!r} in a network of the kind that Hugging '
+      f'Face calls {described["model_type"]}; got {expected[name]!r}. No family '
+      'there has such a network.'
+    )
+  return described
+
+
+def _compared(config: network.NetworkConfig) -> dict[str, Any]:
+  """What must be equal once a network is read again."""
+  embeddings = dataclasses.asdict(config.embeddings)
+  del embeddings['is_shared']  # The tensors tell.
+  found = {f'embeddings.{name}': each for name, each in embeddings.items()}
+  for stack in (config.encoder_stack, config.decoder_stack):
+    name = 'encoder' if stack.is_encoder else 'decoder'
+    found |= dict(_flat(dataclasses.asdict(stack), f'{name}.'))
+    attention = f'{name}.attention'
+    windows = [stack.attention.has_window(i) for i in range(stack.num_layers)]
+    found[f'{attention}.window_layers'] = windows
+    if not any(windows):
+      del found[f'{attention}.window']
+  if config.positions.kind != 'relative':
+    found = {
+      name: each for name, each in found.items() if '.relative_' not in name
+    }
+  # Sinusoids that were changed are stored, and read as learned vectors.
+  is_stored = config.positions.kind == 'learned' and not config.positions.first
+  return {
+    name: each
+    for name, each in found.items()
+    if not (is_stored and '.positions.' in name)
+  }
+
+
+def _flat(values: Mapping[str, Any], scope: str) -> Iterator[tuple[str, Any]]:
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      yield from _flat(value, f'{scope}{name}.')
+    elif name not in _OWN and not name.endswith('dropout_rate'):
+      # gin hands over lists.
+      yield scope + name, tuple(value) if isinstance(value, list) else value
+
+
+def describe_generation(config: network.NetworkConfig) -> dict[str, Any]:
+  """The `generation_config.json` of a network: what is never drawn is suppressed."""
+  ids = config.special_ids
+  described: dict[str, Any] = {
+    'pad_token_id': ids.pad,
+    'eos_token_id': ids.eos,
+    'decoder_start_token_id': ids.decoder_start,
+    'suppress_tokens': sorted(ids.undrawable),
+    'max_length': _MAX_LENGTH,
+  }
+  if ids.forced_first is not None:
+    described['forced_bos_token_id'] = ids.forced_first
+  return described

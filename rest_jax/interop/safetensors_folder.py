@@ -59,7 +59,8 @@ class Folder(Mapping[str, np.ndarray]):
   Attributes:
     directory: the folder.
     files: all files that are read, `config.json` first.
-    config: what `config.json` says.
+    config: what `config.json` says; of special ids what `generation_config.json`
+      does, if it has them.
     shapes: of each tensor, known without reading any.
     dtypes: likewise, by safetensors' names.
   """
@@ -78,6 +79,14 @@ class Folder(Mapping[str, np.ndarray]):
     """
     self.directory = pathlib.Path(directory)
     self.config = _read_object(self._file(CONFIG_FILE))
+    generation = self.directory / huggingface_config.GENERATION_FILE
+    if generation.is_file():
+      said = _read_object(generation)
+      self.config |= {
+        name: said[name]
+        for name in huggingface_config.SPECIAL_IDS
+        if said.get(name) is not None
+      }
     index = self.directory / INDEX_FILE
     if index.is_file():
       self._file_of = self._indexed(_read_json(index))
@@ -192,12 +201,6 @@ class Folder(Mapping[str, np.ndarray]):
         'missing.'
       )
     return {name: self.directory / file for name, file in places.items()}
-
-
-def read_generation_config(directory: str | pathlib.Path) -> dict[str, Any]:
-  """Reads `generation_config.json`; {} if there is none."""
-  path = pathlib.Path(directory) / huggingface_config.GENERATION_FILE
-  return _read_object(path) if path.is_file() else {}
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:

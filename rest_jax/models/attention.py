@@ -30,10 +30,10 @@ _FEW = 32
 
 
 class MultiHeadAttention(nn.Module):
-  """Attention without a division by sqrt(K) at run time, as T5's.
+  """Attention, as T5's without a division by sqrt(K) at run time.
 
-  The division is folded into the initial query kernel instead; where heads are
-  normalised, into the scale of that norm.
+  The division is folded into the initial query kernel instead, unless
+  `config.query_scalar` says what queries are divided by.
 
   Attributes:
     num_heads: H.
@@ -43,7 +43,7 @@ class MultiHeadAttention(nn.Module):
     float32_logits: logits and softmax in float32 whatever `dtype` is.
     dtype: of the projections and the result.
     config: what it has besides.
-    epsilon: of the norms of heads.
+    norm: its `epsilon` and `adds_one` are those of the norms of heads.
   """
 
   num_heads: int
@@ -53,7 +53,7 @@ class MultiHeadAttention(nn.Module):
   float32_logits: bool = True
   dtype: Any = jnp.float32
   config: parts.AttentionConfig = parts.AttentionConfig()
-  epsilon: float = 1e-6
+  norm: parts.NormConfig = parts.NormConfig()
 
   def setup(self):
     dense = functools.partial(
@@ -66,15 +66,22 @@ class MultiHeadAttention(nn.Module):
       ('embed', 'joined_kv'),
       self.num_key_value_heads * self.head_dim,
     )
+    is_folded = self.config.query_scalar is None
     self.query = dense(
-      self.num_heads * self.head_dim, axes, init_scale=self.head_dim**-0.5
+      self.num_heads * self.head_dim,
+      axes,
+      init_scale=self.head_dim**-0.5 if is_folded else 1.0,
     )
     self.key = dense(width, axes)
     self.value = dense(width, axes)
     self.out = dense(self.emb_dim, ('joined_kv', 'embed'))
     if self.config.normalizes_heads:
-      self.query_norm = layers.RMSNorm(self.dtype, self.epsilon, 'kv')
-      self.key_norm = layers.RMSNorm(self.dtype, self.epsilon, 'kv')
+      self.query_norm, self.key_norm = (
+        layers.RMSNorm(
+          self.dtype, self.norm.epsilon, self.norm.adds_one, axis='kv'
+        )
+        for _ in range(2)
+      )
     self.dropout = layers.Dropout(self.dropout_rate, broadcast_dims=(-2,))
 
   @property
@@ -96,6 +103,8 @@ class MultiHeadAttention(nn.Module):
     query = self._split_heads(projected)
     if self.config.normalizes_heads:
       query = self.query_norm(query)
+    if self.config.query_scalar is not None:
+      query = query * self.config.query_scalar**-0.5
     return query if rotation is None else rotation.turn(query)
 
   def _keys(

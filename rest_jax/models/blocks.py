@@ -73,7 +73,7 @@ def _attention(stack: config_lib.Stack) -> attention.MultiHeadAttention:
     float32_logits=stack.float32_attention_logits,
     dtype=stack.dtype,
     config=stack.attention,
-    epsilon=stack.norm.epsilon,
+    norm=stack.norm,
   )
 
 

@@ -182,24 +182,26 @@ class Embed(nn.Module):
 class RMSNorm(nn.Module):
   """Division by the root mean square of the last axis, then a scale.
 
-  `y = x / sqrt(mean(x^2) + epsilon) * scale`, the quotient in float32.
+  `y = x / sqrt(mean(x^2) + epsilon) * scale`, the quotient in float32. With
+  `adds_one` the scale is 1 more than its parameter.
 
   Source: Zhang and Sennrich (2019), Eq. 4; T5 adds epsilon.
   """
 
   dtype: Any = jnp.float32
   epsilon: float = 1e-6
+  adds_one: bool = False
   axis: str = 'embed'
 
   @nn.compact
   def __call__(self, x: Float[Array, '*R D']) -> Float[Array, '*R D']:
     x = x.astype(jnp.float32)
+    init = nn.initializers.zeros if self.adds_one else nn.initializers.ones
     scale = self.param(
-      'scale',
-      named_axes(nn.initializers.ones, (self.axis,)),
-      (x.shape[-1],),
-      jnp.float32,
+      'scale', named_axes(init, (self.axis,)), (x.shape[-1],), jnp.float32
     )
+    if self.adds_one:
+      scale = 1 + scale
     mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
     y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
     return y * scale.astype(self.dtype)
@@ -232,8 +234,9 @@ class LayerNorm(nn.Module):
 
 def norm(config: parts.NormConfig, dtype: Any) -> RMSNorm | LayerNorm:
   """A norm over D of the kind that a stack has."""
-  kind = RMSNorm if config.kind == 'rms' else LayerNorm
-  return kind(dtype=dtype, epsilon=config.epsilon)
+  if config.kind == 'layer':
+    return LayerNorm(dtype=dtype, epsilon=config.epsilon)
+  return RMSNorm(dtype, config.epsilon, config.adds_one)
 
 
 class Dropout(nn.Module):

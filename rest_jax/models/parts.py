@@ -1,11 +1,12 @@
 """What the parts of a network are: norms, positions, attention, embeddings.
 
 The defaults are those of T5 1.1. A family of models is a choice of parts; see
-`interop.families`.
+`interop.huggingface_config`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+from typing import Any
 
 from rest_jax import settings
 from rest_jax.data import special_ids
@@ -24,6 +25,7 @@ class NormConfig:
     epsilon: added to the variance.
     after_embeddings: another norm of what the first layer reads.
     at_end: another norm of what the last layer returns.
+    adds_one: the scale is 1 more than its parameter, as in Gemma.
   """
 
   kind: str = 'rms'
@@ -31,11 +33,17 @@ class NormConfig:
   epsilon: float = 1e-6
   after_embeddings: bool = False
   at_end: bool = True
+  adds_one: bool = False
 
   def __post_init__(self):
     settings.one_of(self, ('rms', 'layer'), 'kind')
     settings.one_of(self, ('pre', 'post', 'both'), 'placement')
     settings.positive(self, 'epsilon')
+    if self.adds_one and self.kind != 'rms':
+      raise ValueError(
+        "adds_one must be False where kind is 'layer'; got True. Only RMS norms "
+        'have such scales.'
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,8 @@ class PositionConfig:
       'learned', vectors added to the embeddings; 'rotary', queries and keys are
       rotated.
     first: number of the first position, of added vectors.
-    max_length: positions that learned vectors are there for.
+    max_length: positions that learned vectors are there for; of other positions
+      how many an exported model is said to have, 0 for a default.
     is_inclusive: the last of D/2 sinusoids has the wavelength 2π * 10,000, as in
       tensor2tensor; otherwise the one after it would.
     theta: base of the rotary wavelengths.
@@ -87,10 +96,10 @@ class PositionConfig:
 class AttentionConfig:
   """The attentions of a stack.
 
-  Logits are not divided by sqrt(K): the query kernel holds the factor.
-
   Attributes:
     has_bias: of all four projections.
+    query_scalar: queries are divided by its square root, mostly K; None for
+      queries as they are, as in T5, whose initial kernels are smaller instead.
     num_key_value_heads: fewer than heads if each is shared by several; None for
       one a head.
     soft_cap: c of c * tanh(logits / c); None for none.
@@ -105,6 +114,7 @@ class AttentionConfig:
   """
 
   has_bias: bool = False
+  query_scalar: float | None = None
   num_key_value_heads: int | None = None
   soft_cap: float | None = None
   window: Sequence[int] = (0, 0)
@@ -117,6 +127,7 @@ class AttentionConfig:
     settings.make_tuples(self, 'window', 'window_layers')
     settings.at_least(self, 1, 'num_key_value_heads', none='one a head')
     settings.positive(self, 'soft_cap', none='none')
+    settings.positive(self, 'query_scalar', none='none')
     settings.inside(self, '[0, 1)', 'dropout_rate', none="the network's")
     if len(self.window) != 2 or min(self.window) < 0:
       raise ValueError(
@@ -190,3 +201,13 @@ class EncoderConfig:
       settings.make_tuples(self, 'mlp_activations')
     sizes = ('vocab_size', 'emb_dim', 'num_heads', 'head_dim', 'mlp_dim')
     settings.at_least(self, 1, *sizes, none="the decoder's")
+
+  @classmethod
+  def of(
+    cls, encoder: Mapping[str, Any], decoder: Mapping[str, Any]
+  ) -> 'EncoderConfig | None':
+    """The settings of an encoder that differ; None if that is none."""
+    own = {
+      name: value for name, value in encoder.items() if value != decoder[name]
+    }
+    return cls(**own) if own else None

@@ -105,6 +105,14 @@ def check_vocabulary(
       f'the network embeds; {path} has {vocabulary.size}. It is not that of '
       'this checkpoint.'
     )
+  ids, own = config.special_ids, vocabulary.special_ids
+  for name in ('pad', 'eos', 'unk'):
+    if getattr(ids, name) not in (None, getattr(own, name)):
+      raise ValueError(
+        f'{name} of the vocabulary must be {getattr(ids, name)}, as the network '
+        f'was trained with; in {path} it is {getattr(own, name)}. It is not the '
+        'vocabulary of this checkpoint.'
+      )
   return vocabulary
 
 

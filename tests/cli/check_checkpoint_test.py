@@ -38,7 +38,7 @@ def golden(shared_dir):
 
 @pytest.mark.parametrize('name', _FAMILIES)
 def test_numbers_of_transformers(golden, tmp_path, name):
-  config, params = huggingface.load_policy(golden / name, any_ids=True)
+  config, params = huggingface.load_policy(golden / name)
   with np.load(golden / name / 'io.npz') as numbers:
     found = check_checkpoint.compared(config, params, numbers)
   assert found.is_equal, str(found)
@@ -48,7 +48,7 @@ def test_numbers_of_transformers(golden, tmp_path, name):
   shutil.copy(golden / name / 'config_v4.json', tmp_path / 'config.json')
   weights = (golden / name / 'model.safetensors').resolve()
   (tmp_path / 'model.safetensors').symlink_to(weights)
-  other, same = huggingface.load_policy(tmp_path, any_ids=True)
+  other, same = huggingface.load_policy(tmp_path)
   assert other == config
   jax.tree.map(np.testing.assert_array_equal, same, params)
 
@@ -77,7 +77,7 @@ def test_other_numbers_are_found(golden, tmp_path, capsys):
 
 
 def test_greedy_tokens_count_up_to_the_end(golden):
-  config, params = huggingface.load_policy(golden / 'marian', any_ids=True)
+  config, params = huggingface.load_policy(golden / 'marian')
   with np.load(golden / 'marian' / 'io.npz') as arrays:
     numbers = dict(arrays)
   numbers['greedy'][0, 3:5] = config.special_ids.eos, 9

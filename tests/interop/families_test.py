@@ -9,16 +9,18 @@ import pytest
 from safetensors import numpy as safetensors
 
 from rest_jax.interop import (
-  families,
-  family_tensors,
+  bart_config,
+  gemma_config,
+  huggingface,
   huggingface_config,
-  safetensors_folder,
 )
 from rest_jax.models import policy as policy_lib
 from tests.models import families as tiny_families
 
 
-@pytest.mark.parametrize('name', families.FAMILIES)
+@pytest.mark.parametrize(
+  'name', [*bart_config.FAMILIES, *gemma_config.FAMILIES]
+)
 def test_missing_keys_are_those_of_transformers(name):
   sections = {'encoder': {'text_config': {}}, 'decoder': {}}
   if name == 't5gemma':
@@ -114,30 +116,18 @@ def test_rotary_positions_as_version_4_wrote_them():
 
 
 def _write(folder, name):
-  """A checkpoint of a family, its tensors made from the names that are read."""
+  """A checkpoint of a family."""
   described = tiny_families.DESCRIBED[name]
   policy, params = tiny_families.made(name)
   (folder / 'config.json').write_text(json.dumps(described))
-  tensors = {}
-  layers = family_tensors._layers(policy.config, described)
-  for tensor in layers:
-    value = params
-    for key in tensor.path:
-      value = value[key]
-    value = np.asarray(value) / tensor.factor - tensor.offset
-    value = value.T if tensor.is_kernel else value
-    tensors[f'model.{tensor.name}'] = np.ascontiguousarray(value, np.float32)
-  embedding = np.asarray(params['token_embedder']['embedding'])
-  tensors['model.shared.weight'] = embedding
-  tensors['final_logits_bias'] = np.asarray(params['decoder']['logits_bias'])[
-    None
-  ]
+  tensors = huggingface.to_tensors(policy.config, params)
+  tensors = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
   safetensors.save_file(tensors, folder / 'model.safetensors')
   return params, tensors
 
 
 def _read(folder):
-  return family_tensors.load(safetensors_folder.Folder(folder))
+  return huggingface.load_policy(folder)
 
 
 def _same(found, expected):
