@@ -6,10 +6,13 @@ replaces by a TensorStore spec. Its Orbax form has the same tree in the folder
 `state`. The parameters (`target`) are read, the optimiser's state is not. Nothing
 is unpickled, and nothing outside of the checkpoint's folder is opened.
 
+Layers may be scanned (`scalable_t5`): each parameter then has one array for all layers
+of a stack, which lie along its second axis.
+
 Source: T5X (google-research/t5x), `t5x/checkpoints.py`, version 3 of the form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import os
 import pathlib
 import re
@@ -39,6 +42,9 @@ _SPEC_KEYS = {'driver', 'kvstore'}
 _KVSTORES = ('file', 'gfile', 'gcs')
 _CHUNK_BYTES = 64 * 2**20
 _EMBEDDING = 'token_embedder/embedding'
+# Layers that are scanned lie in one array each, stacked along this axis.
+_SCANNED = re.compile(r'(encoder|decoder)/(?:layers|\1)/(.+)')
+_SCAN_AXIS = 1
 
 
 def find(directory: str | pathlib.Path) -> pathlib.Path | None:
@@ -89,15 +95,17 @@ def load_policy(
   source = _Orbax(step, orbax) if orbax else _Msgpack(step)
   config = _with_vocab(config, source)
   expected = _flat_shapes(config)
-  _check_names(step, set(expected), set(source.shapes))
+  _check_stacked(step, source.shapes, config)
+  found = _unstacked(source.shapes, config, _without_layer)
+  _check_names(step, set(expected), set(found))
   for name, shape in expected.items():
-    if source.shapes[name] != shape:
+    if found[name] != shape:
       raise ValueError(
-        f'{name} must have the shape {shape}; in {step} it has '
-        f'{source.shapes[name]}. Give the sizes of the network that the '
-        'checkpoint is of, see gin_configs/models/.'
+        f'{name} must have the shape {shape}; in {step} it has {found[name]}. '
+        'Give the sizes of the network that the checkpoint is of, see '
+        'gin_configs/models/.'
       )
-  arrays = source.read()
+  arrays = _unstacked(source.read(), config, _layer)
   return config, traverse_util.unflatten_dict(arrays, sep='/')
 
 
@@ -357,12 +365,72 @@ def _flat_shapes(config: network.NetworkConfig) -> dict[str, tuple[int, ...]]:
   return {name: leaf.shape for name, leaf in _flatten(shapes).items()}
 
 
+def _unstacked(
+  leaves: Mapping[str, Any],
+  config: network.NetworkConfig,
+  take: Callable[[Any, int], Any],
+) -> dict[str, Any]:
+  """Leaves by the names of layers one by one, where a checkpoint stacks them.
+
+  Args:
+    leaves: of the checkpoint; arrays or shapes.
+    config: how many layers there are.
+    take: returns that of layer i.
+  """
+  numbers = _num_layers(config)
+  unstacked = {}
+  for name, leaf in leaves.items():
+    match = _SCANNED.fullmatch(name)
+    if match is None:
+      unstacked[name] = leaf
+      continue
+    stack, rest = match[1], match[2]
+    # Where layers are scanned each has a bias of its own.
+    rest = rest.replace('relative_posemb/', 'relpos_bias/')
+    for layer in range(numbers[stack]):
+      unstacked[f'{stack}/layers_{layer}/{rest}'] = take(leaf, layer)
+  return unstacked
+
+
+def _num_layers(config: network.NetworkConfig) -> dict[str, int]:
+  return {
+    'encoder': config.num_encoder_layers,
+    'decoder': config.num_decoder_layers,
+  }
+
+
+def _check_stacked(
+  directory: pathlib.Path,
+  shapes: Mapping[str, tuple[int, ...]],
+  config: network.NetworkConfig,
+) -> None:
+  """Raises ValueError unless stacked arrays have all layers of the network."""
+  for name, shape in shapes.items():
+    if match := _SCANNED.fullmatch(name):
+      number = _num_layers(config)[match[1]]
+      if shape[_SCAN_AXIS : _SCAN_AXIS + 1] != (number,):
+        raise ValueError(
+          f'{name} must have {number} layers along its second axis, as '
+          f'num_{match[1]}_layers says; in {directory} its shape is {shape}. '
+          'Give the sizes of the network, see gin_configs/models/.'
+        )
+
+
+def _layer(array: np.ndarray, layer: int) -> np.ndarray:
+  return np.ascontiguousarray(np.take(array, layer, axis=_SCAN_AXIS))
+
+
+def _without_layer(shape: tuple[int, ...], layer: int) -> tuple[int, ...]:
+  del layer  # All have the same.
+  return shape[:_SCAN_AXIS] + shape[_SCAN_AXIS + 1 :]
+
+
 def _check_names(
   directory: pathlib.Path, expected: set[str], found: set[str]
 ) -> None:
   hint = 'Give the sizes of its network, see gin_configs/models/.'
-  if 'encoder/encoder/attention/query/kernel' in found:
-    hint = 'Its layers are stacked (scalable_t5), which is not read.'
+  if 'encoder/layers_0/relpos_bias/rel_embedding' in found - expected:
+    hint = 'Each layer has a position bias: set relative_bias_per_layer = True.'
   for what, names in (
     ('lacks parameters of the network', sorted(expected - found)),
     ('has parameters that the network lacks', sorted(found - expected)),

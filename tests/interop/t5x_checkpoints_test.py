@@ -1,5 +1,6 @@
 """T5X checkpoints: T5X's own, written and read back, and refused."""
 
+import dataclasses
 import json
 import shutil
 
@@ -288,13 +289,52 @@ def test_another_vocabulary_is_named(model, folder):
     t5x_checkpoints.load_policy(folder, config)
 
 
-def test_stacked_layers_are_named(model, folder):
-  stacked = {
-    'encoder/encoder/attention/query/kernel': np.zeros((2, 2), np.float32)
+def _scanned(params, scope):
+  """Parameters as `scalable_t5` has them: layers along the second axis."""
+  flat = {
+    tuple(path): leaf
+    for path, leaf in traverse_util.flatten_dict(params).items()
   }
-  _edit(folder, lambda flat: flat.update(stacked))
-  with pytest.raises(ValueError, match='stacked'):
-    _load(model, folder)
+  stacked = {}
+  for path, leaf in flat.items():
+    if path[1].startswith('layers_'):
+      name = (path[0], scope or path[0], *path[2:])
+      stacked.setdefault(name, []).append((path[1], leaf))
+    else:
+      stacked[path] = leaf
+  for path, leaf in stacked.items():
+    if isinstance(leaf, list):
+      layers = [layer for _, layer in sorted(leaf, key=lambda pair: pair[0])]
+      stacked[path] = np.stack(layers, axis=1)
+  return traverse_util.unflatten_dict(stacked)
+
+
+@pytest.mark.parametrize('scope', ['layers', None])
+def test_scanned_layers_are_read(shared_dir, tmp_path, scope):
+  config, folder, _ = _golden(shared_dir, 'untied')
+  _, expected = t5x_checkpoints.load_policy(folder, config)
+  t5x_checkpoints.save_policy(tmp_path, _scanned(expected, scope))
+  _, read = t5x_checkpoints.load_policy(tmp_path, config)
+  _same(read, expected)
+
+
+def test_scanned_layers_of_another_number_are_named(model, tmp_path):
+  config, params = model
+  t5x_checkpoints.save_policy(tmp_path, _scanned(params, 'layers'))
+  other = dataclasses.replace(config, num_decoder_layers=2)
+  with pytest.raises(ValueError, match='must have 2 layers along its second'):
+    t5x_checkpoints.load_policy(tmp_path, other)
+
+
+def test_scanned_position_biases_are_those_of_layers(tmp_path):
+  config = tiny.config(relative_bias_per_layer=True)
+  params = jax.device_get(tiny.lively(tiny.init(policy_lib.Policy(config))))
+  scanned = _scanned(params, 'layers')
+  for stack in ('encoder', 'decoder'):
+    layers = scanned[stack]['layers']
+    layers['relative_posemb'] = layers.pop('relpos_bias')
+  t5x_checkpoints.save_policy(tmp_path, scanned)
+  _same(t5x_checkpoints.load_policy(tmp_path, config)[1], params)
 
 
 @pytest.mark.parametrize(
