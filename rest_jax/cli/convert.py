@@ -1,7 +1,8 @@
 """`rest-jax convert`: policies to and from other libraries.
 
 `rest-jax convert --from=FOLDER --to=FOLDER --format=FORMAT`, where the first
-folder is a Hugging Face T5, a T5X checkpoint or a finished stage.
+folder is one of Hugging Face, a T5X checkpoint or a finished stage; or the name of a
+model on the Hugging Face Hub.
 `rest-jax convert --check=FOLDER` compares a checkpoint's numbers here with those of
 transformers.
 """
@@ -21,19 +22,33 @@ from rest_jax.config import command
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
-from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
+from rest_jax.interop import (
+  hub,
+  huggingface,
+  t5x_checkpoints,
+  tokenizer_files,
+)
 from rest_jax.models import network, network_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.report.render import model_card
 from rest_jax.runtime import terminal
-from rest_jax.stages import folder, imported, policies, vocabulary_record
+from rest_jax.stages import (
+  folder,
+  imported,
+  policies,
+  prepare,
+  vocabulary_record,
+)
 from rest_jax.storage import files
 
 FORMATS = ('rest_jax', 'huggingface', 't5x')
 
 _FROM = flags.DEFINE_string(
-  'from', None, 'A Hugging Face folder, a T5X checkpoint or a finished stage.'
+  'from',
+  None,
+  'A Hugging Face folder, a T5X checkpoint, a finished stage, or the name of a model '
+  'on the Hugging Face Hub (with huggingface_hub and a network).',
 )
 _TO = flags.DEFINE_string('to', None, 'The folder to write.')
 _FORMAT = flags.DEFINE_enum(
@@ -103,12 +118,33 @@ def main(argv: list[str], overrides: list[str]) -> int:
     't5x': _write_t5x,
   }[_FORMAT.value]
   try:
+    if _is_hub_name(source):
+      source = hub.fetch(str(source))
     written = write(source, target, overrides)
   except _EXPECTED as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   print(f'wrote {written}')
+  if _FORMAT.value == 'rest_jax':
+    print(_use(written))
   return 0
+
+
+def _is_hub_name(source: pathlib.Path) -> bool:
+  is_name = re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)) is not None
+  # A folder above that is there means a path with a typing error.
+  return is_name and not source.exists() and not source.parent.exists()
+
+
+def _use(directory: pathlib.Path) -> str:
+  """The arguments of a run that starts from an imported policy."""
+  vocabulary = directory / prepare.VOCABULARY_FILE
+  return (
+    'use it: rest-jax run --model_dir=runs/NAME '
+    '--gin_file=gin_configs/experiments/EXPERIMENT.gin '
+    f'--gin_file={directory / imported.NETWORK_GIN} '
+    f'--gin.VocabularyConfig.model_file={vocabulary} --gin.BC_DIR={directory}'
+  )
 
 
 def _check(folders: Sequence[str]) -> int:
@@ -145,6 +181,8 @@ def _write_stage(source, target, overrides) -> pathlib.Path:
       'cut into letters',
       file=sys.stderr,
     )
+  if _is_huggingface(source):
+    imported.check_vocabulary(vocabulary, huggingface.check_policy(source))
   config, params = read(source, _NETWORK.value or (), overrides)
   return imported.write(
     target,
@@ -154,6 +192,11 @@ def _write_stage(source, target, overrides) -> pathlib.Path:
     origin=str(source),
     overwrite=_REPLACE.value,
   )
+
+
+def _is_huggingface(source: pathlib.Path) -> bool:
+  is_stage = (source / folder.MANIFEST).is_file()
+  return not is_stage and (source / huggingface.CONFIG_FILE).is_file()
 
 
 def _write_t5x(source, target, overrides) -> pathlib.Path:
@@ -223,12 +266,6 @@ def _hint(source: pathlib.Path) -> str:
   if source.exists():
     found = ', '.join(sorted(path.name for path in source.iterdir())[:5])
     return f' It holds {found or "nothing"}.'
-  if re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)):
-    return (
-      ' There is no such folder. If it is the name of a model on the Hugging '
-      'Face Hub, download it first, as nothing is downloaded here: '
-      f'hf download {source} --local-dir={source.name}.'
-    )
   return ' There is no such folder.'
 
 

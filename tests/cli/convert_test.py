@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import shutil
+import sys
 
 from absl import flags
 from absl.testing import flagsaver
@@ -15,7 +16,12 @@ import pytest
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import convert, dry_run
 from rest_jax.data import vocabularies
-from rest_jax.interop import huggingface, t5x_checkpoints, tokenizer_files
+from rest_jax.interop import (
+  hub,
+  huggingface,
+  t5x_checkpoints,
+  tokenizer_files,
+)
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.stages import folder as folder_lib
@@ -421,7 +427,33 @@ def test_vocabularies_that_cannot_be_used(model, tmp_path, capsys, kind):
   assert not (tmp_path / 'bc').exists()
 
 
-def test_folders_that_hold_no_checkpoint(hugging_face, tmp_path, capsys):
+def test_special_ids_of_another_vocabulary_are_refused(
+  hugging_face, tmp_path, capsys
+):
+  folder = shutil.copytree(hugging_face, tmp_path / 'other')
+  for name in ('config.json', 'generation_config.json'):
+    described = json.loads((folder / name).read_text())
+    described |= {'pad_token_id': 1, 'eos_token_id': 2}
+    (folder / name).write_text(json.dumps(described))
+  assert _convert(folder, tmp_path / 'bc') == 1
+  assert 'pad of the vocabulary must be 1' in capsys.readouterr().err
+  assert not (tmp_path / 'bc').exists()
+
+
+def test_a_model_of_the_hub_is_imported_with_a_command_to_use_it(
+  hugging_face, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(hub, 'fetch', {'google/some-t5': hugging_face}.get)
+  assert _convert('google/some-t5', tmp_path / 'bc') == 0
+  output = capsys.readouterr().out
+  assert f'--gin_file={tmp_path}/bc/network.gin' in output
+  assert f'--gin.BC_DIR={tmp_path}/bc' in output
+
+
+def test_folders_that_hold_no_checkpoint(
+  hugging_face, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
   cache = tmp_path / 'models--google--t5'
   (cache / 'snapshots/abc').mkdir(parents=True)
   (cache / 'snapshots/abc/config.json').write_text('{}')
