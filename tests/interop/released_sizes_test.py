@@ -1,0 +1,58 @@
+"""gin files of released sizes: the networks, and how many parameters they have."""
+
+import math
+import pathlib
+
+import jax
+import pytest
+
+from rest_jax.cli import convert
+from rest_jax.interop import huggingface_config
+from rest_jax.models import policy
+
+GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs/models'
+# In millions, as published; the files' comments say more exactly what they have here.
+_PUBLISHED = {
+  'bart_large': 406,
+  'flan_t5_base': 248,
+  'flan_t5_large': 783,
+  'flan_t5_small': 77,
+  'flan_t5_xl': 2850,
+  'flan_t5_xxl': 11135,
+  'madlad400_10b': 10700,
+  'madlad400_3b': 2940,
+  'madlad400_7b': 8300,
+  'mbart_50': 611,
+  'nllb_1_3b': 1370,
+  'nllb_3_3b': 3340,
+  'nllb_600m': 615,
+  'opus_mt_base': 74,
+  'opus_mt_big': 236,
+  'pegasus_large': 569,
+  't5gemma_2b_2b': None,
+  't5gemma_9b_9b': None,
+}
+_FAMILIES = {
+  'bart': 'bart',
+  'flan': 't5',
+  'madlad400': 't5',
+  'mbart': 'mbart',
+  'nllb': 'm2m_100',
+  'opus': 'marian',
+  'pegasus': 'pegasus',
+  't5gemma': 't5gemma',
+}
+
+
+@pytest.mark.parametrize('name', _PUBLISHED)
+def test_a_released_size(name):
+  config = convert._sizes([str(GIN / f'{name}.gin')], [])
+  # One that Hugging Face has.
+  described = huggingface_config.describe(config)
+  assert described['model_type'] == _FAMILIES[name.split('_')[0]]
+  shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
+  sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)]
+  published = _PUBLISHED[name]
+  print(name, sum(sizes))
+  if published is not None:
+    assert sum(sizes) / 1e6 == pytest.approx(published, rel=5e-3)
