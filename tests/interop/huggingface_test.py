@@ -529,6 +529,25 @@ def test_families_go_out_as_they_came(shared_dir, tmp_path, family):
     assert written['architectures'] == described['architectures']
 
 
+@pytest.mark.parametrize('family', _FAMILIES)
+def test_transformers_reads_an_export_of_each_family(
+  shared_dir, tmp_path, family
+):
+  torch = pytest.importorskip('torch')
+  transformers = pytest.importorskip('transformers')
+  source = shared_dir / 'golden' / 'families' / family
+  huggingface.save_policy(tmp_path, *huggingface.load_policy(source))
+  theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+  with np.load(source / 'io.npz') as arrays:
+    given = {
+      name: torch.tensor(arrays[name], dtype=torch.long)
+      for name in ('input_ids', 'attention_mask', 'decoder_input_ids')
+    }
+    with torch.no_grad():
+      logits = theirs(**given).logits.numpy()
+    np.testing.assert_allclose(logits, arrays['logits'], atol=1e-4)
+
+
 def test_an_umt5_with_logits_of_its_own(tmp_path):
   config = tiny.config(relative_bias_per_layer=True)
   params = policy_lib.Policy(config).init(jax.random.key(0))
