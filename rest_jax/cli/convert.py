@@ -37,7 +37,6 @@ from rest_jax.stages import (
   folder,
   imported,
   policies,
-  prepare,
   vocabulary_record,
 )
 from rest_jax.storage import files
@@ -138,7 +137,7 @@ def _is_hub_name(source: pathlib.Path) -> bool:
 
 def _use(directory: pathlib.Path) -> str:
   """The arguments of a run that starts from an imported policy."""
-  vocabulary = directory / prepare.VOCABULARY_FILE
+  vocabulary = vocabularies.stored(directory)
   return (
     'use it: rest-jax run --model_dir=runs/NAME '
     '--gin_file=gin_configs/experiments/EXPERIMENT.gin '

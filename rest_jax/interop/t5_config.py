@@ -175,7 +175,9 @@ def read(values: config_values.Values) -> network.NetworkConfig:
 def _ids(values: config_values.Values) -> parts.SpecialIds:
   pad = values.special_id('pad_token_id', special_ids.T5.pad)
   eos = values.special_id('eos_token_id', special_ids.T5.eos)
-  start = values.special_id('bos_token_id', None) or special_ids.T5.decoder_start
+  start = (
+    values.special_id('bos_token_id', None) or special_ids.T5.decoder_start
+  )
   start = values.special_id('decoder_start_token_id', start)
   assert pad is not None and eos is not None and start is not None
   # PAD, EOS and UNK are the first three pieces, in an order of the vocabulary.

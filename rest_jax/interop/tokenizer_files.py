@@ -197,6 +197,7 @@ def write(
     'decoder_start_token_id': special_ids.T5.decoder_start,
     'pad_token_id': special_ids.T5.pad,
     'eos_token_id': special_ids.T5.eos,
+    **_read_object(directory / GENERATION_FILE),
     'suppress_tokens': [
       special_ids.T5.pad,
       special_ids.T5.unk,
@@ -224,7 +225,9 @@ def _of_folder(
     for path in read.files
     if path.name != huggingface_config.CONFIG_FILE
   }
+  # The network's ids, where its files are written.
   config = _read_object(directory / huggingface_config.CONFIG_FILE)
+  config |= _read_object(directory / GENERATION_FILE)
   ids = dataclasses.asdict(read.special_ids)
   generation = {
     name: config.get(name, ids[field])

@@ -11,7 +11,7 @@ from rest_jax.interop import huggingface_config
 from rest_jax.models import policy
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs/models'
-# In millions, as published; the files' comments say more exactly what they have here.
+# In millions, as the models are known by; the files say more exactly what they have.
 _PUBLISHED = {
   'bart_large': 406,
   'flan_t5_base': 248,
