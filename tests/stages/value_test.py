@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
 
 from rest_jax import experiment_run as run_lib
-from rest_jax.data import sample_store
+from rest_jax.data import sample_store, special_ids
 from rest_jax.parallel import mesh
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import value
@@ -39,7 +40,9 @@ def _variant(run, folder, *overrides):
 def test_every_finished_row_is_trained_on_or_held_out(run):
   config = smoke.settings(gin_files=_GIN).value
   name = run.reward_model.name
-  train, heldout = value._rows(config, run.folder('grow_1'), name, run.data)
+  train, heldout = value._rows(
+    config, run.folder('grow_1'), name, run.data, special_ids.T5
+  )
   store = sample_store.SampleStore.open(run.folder('grow_1'))
   finished = int(np.sum(store.finished))
   sizes = [len(part.target_lengths) for part in (train, heldout)]
@@ -83,7 +86,7 @@ def test_it_fits_what_it_is_trained_on(run, tmp_path, init, choose_by):
 class _Known:
   """V is a tenth of the last token read and a hundredth of the source."""
 
-  config = None
+  config = types.SimpleNamespace(special_ids=special_ids.T5)
 
   def values(self, params, batch, *, dropout_key=None):
     del params, dropout_key
