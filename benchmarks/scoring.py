@@ -21,6 +21,7 @@ from absl import app, flags
 import numpy as np
 
 from benchmarks import harness, work
+from rest_jax.data import vocabularies
 
 _NATURAL = flags.DEFINE_string(
   'natural', None, 'Folder of tatoeba_de_en and newstest_de_en.'
@@ -45,7 +46,7 @@ _THREADS = flags.DEFINE_integer('threads', 2, 'Threads of Hugging Face.')
 _TOLERANCE = 1e-3
 
 
-class _Ids:
+class _Ids(vocabularies.Encoder):
   """Reads texts that are token ids."""
 
   def encode_batch(self, texts):
@@ -61,7 +62,7 @@ def prepare_ours(folder: pathlib.Path, dtype: str) -> Callable[[], float]:
   from rest_jax.interop import huggingface
   from rest_jax.models import scalar
   from rest_jax.parallel import mesh as mesh_lib
-  from rest_jax.rewards import blocks, learned
+  from rest_jax.rewards import learned, scoring_plan
 
   task = _read(folder)
   config, params = huggingface.load_policy(folder / 'model')
@@ -71,8 +72,8 @@ def prepare_ours(folder: pathlib.Path, dtype: str) -> Callable[[], float]:
   scorer = learned.Scorer(model, mesh_lib.MeshConfig())
   placed = scorer.place({**params, 'decoder': decoder})
   sources, hypotheses = _pairs(folder)
-  plan = blocks.plan(
-    blocks.ScoringConfig(**task['scoring']),
+  plan = scoring_plan.plan(
+    scoring_plan.ScoringConfig(**task['scoring']),
     _Ids(),
     # EOS is added again.
     [' '.join(map(str, row[:-1])) for row in sources],

@@ -60,7 +60,6 @@ if TYPE_CHECKING:
   from rest_jax.quickstart import run as run
   from rest_jax.rating.rating_config import RatingConfig as RatingConfig
   from rest_jax.rewards.acquisition import Acquisition as Acquisition
-  from rest_jax.rewards.blocks import ScoringConfig as ScoringConfig
   from rest_jax.rewards.composed import Component as Component
   from rest_jax.rewards.composed import Ensemble as Ensemble
   from rest_jax.rewards.composed import Minimum as Minimum
@@ -87,6 +86,7 @@ if TYPE_CHECKING:
   from rest_jax.rewards.lexical import Ter as Ter
   from rest_jax.rewards.metricx import MetricX as MetricX
   from rest_jax.rewards.probes import ProbeConfig as ProbeConfig
+  from rest_jax.rewards.scoring_plan import ScoringConfig as ScoringConfig
   from rest_jax.sampling.decode_config import DecodeConfig as DecodeConfig
   from rest_jax.stages.answers import SampleConfig as SampleConfig
   from rest_jax.stages.bc import BCConfig as BCConfig

@@ -9,7 +9,7 @@ from absl import logging
 from rest_jax import rest
 from rest_jax.parallel import processes
 from rest_jax.report import summary
-from rest_jax.runtime import compilation
+from rest_jax.runtime import memory_maps
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import answers, base, evaluate, probe
 from rest_jax.stages import folder as folder_lib
@@ -51,7 +51,7 @@ class Run(rest.Layout):
         if before is None:
           progress.begin(stage.title)
         self.make(stage)
-        compilation.bound()  # Variants of a comparison share a process.
+        memory_maps.bound()  # Variants of a comparison share a process.
         is_made = _version(stage) != before
         later = [s for s in todo[number + 1 :] if not s.is_finished]
         progress.end(

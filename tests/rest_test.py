@@ -13,7 +13,7 @@ from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.filters import fixed
-from rest_jax.runtime import compilation
+from rest_jax.runtime import memory_maps
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve, policies, score_samples
 from rest_jax.training import checkpoints, loader
@@ -417,7 +417,7 @@ def test_compiled_programs_are_bounded_after_every_stage(tmp_path, monkeypatch):
   order = []
   monkeypatch.setattr(run_lib.Run, 'make', lambda _, stage: order.append(stage))
   monkeypatch.setattr(run_lib.Run, 'report', lambda _: order.append('report'))
-  monkeypatch.setattr(compilation, 'bound', lambda: order.append('bound'))
+  monkeypatch.setattr(memory_maps, 'bound', lambda: order.append('bound'))
   run = run_lib.Run(smoke.settings(), tmp_path)
   run.rest()
   made = [stage for stage in run.stages if not stage.is_extra]

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from rest_jax.runtime import compilation, compiled_programs
+from rest_jax.runtime import compiled_programs, memory_maps
 
 
 class Memory:
@@ -24,8 +24,8 @@ class Memory:
   def pytest_runtest_protocol(self, item, nextitem):
     result = yield
     if nextitem is None or nextitem.path != item.path:
-      self._max_maps = max(self._max_maps, compilation.num_maps())
-      compilation.bound()
+      self._max_maps = max(self._max_maps, memory_maps.num_maps())
+      memory_maps.bound()
     return result
 
   def pytest_sessionfinish(self, session):
@@ -49,9 +49,9 @@ class Memory:
   def _used(self) -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
-      f'peak {peak:.1f} GiB; memory maps: {compilation.num_maps():,} at the '
+      f'peak {peak:.1f} GiB; memory maps: {memory_maps.num_maps():,} at the '
       f'end, {self._max_maps:,} at most after a file, '
-      f'{compilation.max_maps():,} allowed'
+      f'{memory_maps.max_maps():,} allowed'
     )
 
 

@@ -194,7 +194,7 @@ def _write_stage(source, target, overrides) -> pathlib.Path:
 
 
 def _is_huggingface(source: pathlib.Path) -> bool:
-  is_stage = (source / folder.MANIFEST).is_file()
+  is_stage = folder.is_finished(source)
   return not is_stage and (source / huggingface.CONFIG_FILE).is_file()
 
 
@@ -241,7 +241,7 @@ def check(source: pathlib.Path) -> None:
     FileNotFoundError: if it is none of the forms that are read.
     ValueError: a Hugging Face folder that cannot be read.
   """
-  if (source / folder.MANIFEST).is_file():
+  if folder.is_finished(source):
     imported.network_of(source)
   elif (source / huggingface.CONFIG_FILE).is_file():
     huggingface.check_policy(source)
@@ -285,7 +285,7 @@ def vocabulary_of(
     FileNotFoundError: it is nowhere, and needed.
     ValueError: the one named is another than the policy's own.
   """
-  if (source / folder.MANIFEST).is_file():
+  if folder.is_finished(source):
     return vocabulary_record.find(source, given)
   if not (source / huggingface.CONFIG_FILE).is_file():
     return pathlib.Path(given) if given else None
@@ -323,7 +323,7 @@ def read(
       f'--network and --gin.NAME are for T5X checkpoints; {source} is none.'
     )
   check(source)
-  if (source / folder.MANIFEST).is_file():
+  if folder.is_finished(source):
     config = imported.network_of(source)
     policy = policy_lib.Policy(config)
     return config, policies.load(source, policy, mesh.MeshConfig())
@@ -359,7 +359,7 @@ def _results_file(source: pathlib.Path) -> pathlib.Path | None:
 
 def _made(source: pathlib.Path) -> str:
   """Says which policy of its run a folder holds."""
-  if not (source / folder.MANIFEST).is_file():
+  if not folder.is_finished(source):
     return f'It was imported from `{source}`, and not trained.'
   manifest = folder.read_manifest(source)
   settings = manifest['settings']

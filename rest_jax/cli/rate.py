@@ -132,7 +132,7 @@ def describe(run: rest.Layout) -> list[str]:
   ]
   for step in steps:
     directory = _folder(run, step)
-    is_finished = (directory / folder_lib.MANIFEST).exists()
+    is_finished = folder_lib.is_finished(directory)
     state = 'finished' if is_finished else 'missing, run evaluate first'
     lines.append(f'    {state}: {directory}')
   return lines
@@ -142,7 +142,7 @@ def _evaluation(
   run: rest.Layout, step: base.PolicyStage
 ) -> sample_store.SampleStore:
   directory, split = _folder(run, step), run.experiment.rating.split
-  if not (directory / folder_lib.MANIFEST).exists():
+  if not folder_lib.is_finished(directory):
     raise FileNotFoundError(
       f'{directory} must hold samples of {step.policy_name} to be rated; it has '
       f'no {folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} in '

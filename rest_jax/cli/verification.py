@@ -63,7 +63,7 @@ def check(
   for directory, is_own in run.folders().items():
     if only is not None and directory not in only:
       continue
-    if not (directory / folder_lib.MANIFEST).exists():
+    if not folder_lib.is_finished(directory):
       continue
     damages = []
     for damage in folder_lib.damages(directory, verify):

@@ -30,7 +30,6 @@ from rest_jax.parallel import mesh
 from rest_jax.rating import rating_config
 from rest_jax.rewards import (
   acquisition,
-  blocks,
   composed,
   consensus,
   controls,
@@ -41,6 +40,7 @@ from rest_jax.rewards import (
   lexical,
   metricx,
   probes,
+  scoring_plan,
 )
 from rest_jax.sampling import sampler
 from rest_jax.stages import (
@@ -91,7 +91,7 @@ CLASSES = (
   rated_samples.RatedSamples,
   regression.Regression,
   within_source.WithinSource,
-  blocks.ScoringConfig,
+  scoring_plan.ScoringConfig,
   corruptions.CorruptionConfig,
   corruptions.SevereCorruptionConfig,
   metricx.MetricX,

@@ -18,7 +18,7 @@ from rest_jax.models import network as network_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, learned, metricx
+from rest_jax.rewards import learned, metricx, scoring_plan
 from rest_jax.stages import base
 from rest_jax.training import loader, packing, placement
 from rest_jax.training import lora as lora_lib
@@ -228,15 +228,15 @@ def other_models(model: Any) -> dict[str, Any]:
 
 
 def learned_scorer(
-  model: scalar.ScalarModel, scoring: blocks.ScoringConfig, target: Target
+  model: scalar.ScalarModel, scoring: scoring_plan.ScoringConfig, target: Target
 ) -> list[Program]:
   """What a learned reward compiles: encoding sources, scoring candidates."""
   data = mesh_lib.num_parts(target.local_mesh)
   length = scoring.length_buckets[-1]
-  rows = blocks.call_rows(scoring.tokens_per_call // length, data)
+  rows = scoring_plan.call_rows(scoring.tokens_per_call // length, data)
   chunks = max(1, scoring.held_tokens // length // rows)
   candidates = scoring.candidate_buckets[-1]
-  groups = blocks.call_rows(
+  groups = scoring_plan.call_rows(
     scoring.tokens_per_call // length // candidates, data
   )
   params = target.params(model, target.local_mesh)
@@ -301,7 +301,7 @@ def metricx_scorer(
   """
   model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
   length = config.length_buckets[-1]
-  rows = blocks.call_rows(
+  rows = scoring_plan.call_rows(
     config.tokens_per_call // length, mesh_lib.num_parts(target.mesh)
   )
   # Its parameters are of its own type, see `huggingface.load_scalar_model`.

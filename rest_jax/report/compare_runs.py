@@ -67,7 +67,7 @@ class _Run:
         if variant.is_bc and not folder.exists():
           # One for all variants, but where the reward is refreshed.
           folder = self.path / 'evaluate' / folder.name
-        if (folder / folder_lib.MANIFEST).exists():
+        if folder_lib.is_finished(folder):
           found[variant.key] = folder
     return found
 

@@ -29,7 +29,7 @@ from jaxtyping import Float32
 import numpy as np
 
 from rest_jax import settings
-from rest_jax.rewards import base, blocks, external_scorer
+from rest_jax.rewards import base, external_scorer, scoring_plan
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.runtime import time_spent
 
@@ -213,7 +213,7 @@ class ExternalReward:
     base.check_texts(sources, hypotheses, references)
     given = references if self.needs_references else None
     rows = list(zip(sources, hypotheses, given or hypotheses, strict=True))
-    distinct, row_of = blocks.distinct(rows)
+    distinct, row_of = scoring_plan.distinct(rows)
     found: list[float] = []
     description = f'reward {self.name}'
     with progress_lib.Progress(description, len(distinct), 'text') as progress:

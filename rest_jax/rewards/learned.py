@@ -23,7 +23,7 @@ from rest_jax import types
 from rest_jax.data import vocabularies
 from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import base, blocks
+from rest_jax.rewards import base, scoring_plan
 from rest_jax.runtime import progress as progress_lib
 
 # A scoring that takes longer than this, in seconds, is logged.
@@ -120,13 +120,13 @@ class Scorer:
     ]
 
   def score(
-    self, placed: Sequence[types.Params], plan: blocks.Plan
+    self, placed: Sequence[types.Params], plan: scoring_plan.Plan
   ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics]:
     """Scores every candidate of a plan once.
 
     Args:
       placed: parameters of the model, from `place`.
-      plan: result of `blocks.plan`.
+      plan: result of `scoring_plan.plan`.
 
     Returns:
       The reward of each input of the plan in order, not checked for NaN, and
@@ -139,7 +139,7 @@ class Scorer:
 
     def fetch():
       candidates, result = waiting.popleft()
-      real = candidates != blocks.NONE
+      real = candidates != scoring_plan.NONE
       rewards[candidates[real]] = np.asarray(result)[real]
       progress.advance(int(real.sum()))
 
@@ -167,7 +167,7 @@ class Scorer:
     return rewards[plan.candidate_of], statistics
 
   def _dispatch(
-    self, placed: Sequence[types.Params], plan: blocks.Plan
+    self, placed: Sequence[types.Params], plan: scoring_plan.Plan
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
     """Yields candidates [R], their rewards [R] and the tokens computed on."""
     # Each block goes to the mesh that finishes its previous block first.
@@ -187,8 +187,8 @@ class Scorer:
     self,
     mesh: jax.sharding.Mesh,
     params: types.Params,
-    plan: blocks.Plan,
-    every: Iterator[blocks.Block],
+    plan: scoring_plan.Plan,
+    every: Iterator[scoring_plan.Block],
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
     """As `_dispatch`, for the blocks of one mesh."""
 
@@ -208,9 +208,9 @@ class Scorer:
       )
       tokens = 0
       for number, rows in enumerate(block.sources):
-        if np.all(rows == blocks.NONE):
+        if np.all(rows == scoring_plan.NONE):
           break
-        sources = blocks.pad(plan.source_tokens, rows, block.length, ids)
+        sources = scoring_plan.pad(plan.source_tokens, rows, block.length, ids)
         with mesh_lib.use(mesh, self._mesh_config.rules):
           held = encode(
             self._model, params, held, number * len(rows), put(sources)
@@ -218,9 +218,11 @@ class Scorer:
         tokens += sources.size
       flat = block.sources.reshape(-1)
       for slots, candidates, length in block.calls:
-        sources = blocks.pad(plan.source_tokens, flat[slots], block.length, ids)
+        sources = scoring_plan.pad(
+          plan.source_tokens, flat[slots], block.length, ids
+        )
         rows = candidates.reshape(-1)  # [G, C] -> [G * C]
-        targets = blocks.pad(plan.candidate_tokens, rows, length, ids)
+        targets = scoring_plan.pad(plan.candidate_tokens, rows, length, ids)
         # Not around `yield`: the caller may have another mesh.
         with mesh_lib.use(mesh, self._mesh_config.rules):
           rewards = rewards_of(
@@ -298,7 +300,7 @@ class LearnedReward:
     vocabulary: vocabularies.Encoder,
     mesh_config: mesh_lib.MeshConfig,
     *,
-    config: blocks.ScoringConfig | None = None,
+    config: scoring_plan.ScoringConfig | None = None,
     name: str = 'learned',
     digest: str = '',
   ):
@@ -315,7 +317,7 @@ class LearnedReward:
     """
     self.name = name
     self.digest = digest
-    self.config = config or blocks.ScoringConfig()
+    self.config = config or scoring_plan.ScoringConfig()
     self._vocabulary = vocabulary
     self._scorer = Scorer(model, mesh_config, name=name)
     self._params = self._scorer.place(params)
@@ -337,7 +339,7 @@ class LearnedReward:
     base.check_texts(sources, hypotheses)
     if not len(sources):
       return np.zeros(0, np.float32), None
-    plan = blocks.plan(self.config, self._vocabulary, sources, hypotheses)
+    plan = scoring_plan.plan(self.config, self._vocabulary, sources, hypotheses)
     rewards, statistics = self._scorer.score(self._params, plan)
     base.check_finite(self.name, sources, hypotheses, rewards)
     # Online training scores few texts at a time, thousands of times.
@@ -361,5 +363,5 @@ class LearnedReward:
       (statistics.truncated_sources, statistics.sources),
       (statistics.truncated_candidates, statistics.candidates),
     ):
-      blocks.warn_of_cut(self.name, cut, total)
+      scoring_plan.warn_of_cut(self.name, cut, total)
     return rewards, statistics

@@ -9,7 +9,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import ragged, special_ids, vocabularies
 from rest_jax.data import words as words_lib
-from rest_jax.rewards import blocks, corruptions
+from rest_jax.rewards import corruptions, scoring_plan
 from rest_jax.training import loader
 
 # Above these the vocabulary does not fit the ratings: UNK hides meaning, or
@@ -87,7 +87,7 @@ class RewardRows:
     *,
     scale: Scale,
     vocabulary: vocabularies.Encoder,
-    scoring: blocks.ScoringConfig,
+    scoring: scoring_plan.ScoringConfig,
     weights: np.ndarray | None = None,
     hypotheses_per_row: int = 1,
     ids: special_ids.SpecialIds = special_ids.T5,
@@ -109,10 +109,10 @@ class RewardRows:
     Returns:
       The rows.
     """
-    sources, cut_sources = blocks.encode(
+    sources, cut_sources = scoring_plan.encode(
       vocabulary.source, texts.sources, scoring.max_source_length
     )
-    targets, cut_targets = blocks.encode(
+    targets, cut_targets = scoring_plan.encode(
       vocabulary.target, texts.hypotheses, scoring.max_target_length
     )
     truncated = int(np.sum(cut_sources | cut_targets))

@@ -15,7 +15,13 @@ from rest_jax.evaluation import within_source as ranking_lib
 from rest_jax.losses import regression
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import base, blocks, corruptions, learned, learned_rows
+from rest_jax.rewards import (
+  base,
+  corruptions,
+  learned,
+  learned_rows,
+  scoring_plan,
+)
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.training import trainer as trainer_lib
 
@@ -36,7 +42,7 @@ class Fitter:
 
   model: scalar.ScalarModel
   vocabulary: vocabularies.Vocabulary
-  scoring: blocks.ScoringConfig
+  scoring: scoring_plan.ScoringConfig
   mesh_config: mesh_lib.MeshConfig
 
   def fit(
@@ -225,8 +231,8 @@ class Fitter:
 
     return evaluate
 
-  def _plan(self, texts: corruptions.ScoredTexts) -> blocks.Plan:
-    return blocks.plan(
+  def _plan(self, texts: corruptions.ScoredTexts) -> scoring_plan.Plan:
+    return scoring_plan.plan(
       self.scoring, self.vocabulary, texts.sources, texts.hypotheses
     )
 

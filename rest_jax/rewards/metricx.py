@@ -28,7 +28,7 @@ from rest_jax.data import ragged, vocabularies
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import base, blocks
+from rest_jax.rewards import base, scoring_plan
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import files
 
@@ -235,7 +235,7 @@ class MetricXReward:
     if not len(sources):
       return np.zeros(0, np.float32), None
     began = time.monotonic()
-    texts, text_of = blocks.distinct(
+    texts, text_of = scoring_plan.distinct(
       self.inputs(sources, hypotheses, references)
     )
     tokens, cut = self.encode(texts)
@@ -260,7 +260,7 @@ class MetricXReward:
       100 * statistics.real_token_share,
       statistics.truncated,
     )
-    blocks.warn_of_cut(self.name, statistics.truncated, statistics.inputs)
+    scoring_plan.warn_of_cut(self.name, statistics.truncated, statistics.inputs)
     return rewards, statistics
 
   def inputs(
@@ -312,7 +312,7 @@ class MetricXReward:
 
     def fetch():
       rows, result = waiting.popleft()
-      real = rows != blocks.NONE
+      real = rows != scoring_plan.NONE
       scores[rows[real]] = np.asarray(result)[real]
       progress.advance(int(real.sum()))
 
@@ -323,7 +323,7 @@ class MetricXReward:
       ) as progress,
     ):
       for rows, length in self._calls(tokens.lengths):
-        inputs = blocks.pad(
+        inputs = scoring_plan.pad(
           tokens, rows, length, self._model.config.special_ids
         )
         batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
@@ -341,15 +341,15 @@ class MetricXReward:
     self, lengths: Int[np.ndarray, ' n']
   ) -> Iterator[tuple[Int[np.ndarray, ' B'], int]]:
     """Yields the inputs of each call, padded with NONE, and its length."""
-    padded = blocks.bucket(self.config.length_buckets, lengths)
+    padded = scoring_plan.bucket(self.config.length_buckets, lengths)
     for length in np.unique(padded):
       members = np.flatnonzero(padded == length)
-      size = blocks.call_rows(
+      size = scoring_plan.call_rows(
         self.config.tokens_per_call // int(length),
         mesh_lib.num_parts(self._mesh),
       )
       for start in range(0, len(members), size):
-        rows = np.full(size, blocks.NONE, np.int64)
+        rows = np.full(size, scoring_plan.NONE, np.int64)
         chosen = members[start : start + size]
         rows[: len(chosen)] = chosen
         yield rows, int(length)

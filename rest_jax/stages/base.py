@@ -108,7 +108,7 @@ class Stage:
 
   @property
   def is_finished(self) -> bool:
-    return (self.folder / folder_lib.MANIFEST).exists()
+    return folder_lib.is_finished(self.folder)
 
   def manifest(self) -> dict[str, Any]:
     """Returns the manifest of the finished folder."""

@@ -51,7 +51,7 @@ class Context:
 
   @property
   def is_prepared(self) -> bool:
-    return (self.data_folder / folder_lib.MANIFEST).exists()
+    return folder_lib.is_finished(self.data_folder)
 
   @functools.cached_property
   def data(self) -> prepare.PreparedData:

@@ -27,8 +27,8 @@ from rest_jax.stages import (
   policies,
   prepare,
   run_reward,
+  samples_without_eos,
   score_samples,
-  unfinished,
 )
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import evaluation as evaluation_lib
@@ -362,7 +362,7 @@ def _warn_of_length(
   num_samples: int,
 ) -> None:
   """Warns where many samples are longer than the maximum."""
-  message = unfinished.message(
+  message = samples_without_eos.message(
     round(unfinished_share * num_samples),
     num_samples,
     config.decode.max_target_length,

@@ -191,7 +191,7 @@ def _changes(
   """Returns the settings that differ, in words; None if there is no folder."""
   # In this order: a worker beside this one may finish the folder meanwhile.
   is_begun = (path / _SETTINGS).exists()
-  if (path / MANIFEST).exists():
+  if is_finished(path):
     manifest = read_manifest(path)
     existing, before = manifest.get('settings'), manifest.get(_ORIGINS, {})
   elif is_begun:
@@ -245,7 +245,7 @@ def _begin(
     files.write_json(
       path / _SETTINGS, {**described, _ORIGINS: origins}, sealed=True
     )
-  return (path / MANIFEST).exists()
+  return is_finished(path)
 
 
 def _remove(path: pathlib.Path) -> None:
@@ -366,6 +366,14 @@ def _is_left_over(path: pathlib.Path) -> bool:
   return path.name.startswith('.') and path.suffix in ('.tmp', '.removed')
 
 
+def is_finished(path: pathlib.Path) -> bool:
+  """Returns whether a folder is that of a finished stage.
+
+  The one place that decides it: a stage writes its manifest last.
+  """
+  return (path / MANIFEST).is_file()
+
+
 def read_manifest(
   path: str | pathlib.Path, *, must_be_sealed: bool = False
 ) -> dict[str, Any]:
@@ -383,7 +391,7 @@ def read_manifest(
     ValueError: if the manifest is damaged.
   """
   path = paths.of(path)
-  if not (path / MANIFEST).exists():
+  if not is_finished(path):
     raise FileNotFoundError(
       f'{path} has no {MANIFEST}: the stage that makes it has not finished. '
       f'Run it first; it resumes where it stopped.{_command(path)}'

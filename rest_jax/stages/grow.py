@@ -22,8 +22,8 @@ from rest_jax.stages import (
   policies,
   run_reward,
   sample_events,
+  samples_without_eos,
   score_samples,
-  unfinished,
 )
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
@@ -252,7 +252,7 @@ class Grow(base.Stage):
       shard.sample_id != sample_store.REFERENCE_SAMPLE_ID for shard in opened
     ]
     num_unfinished = int(sum((~shard.finished).sum() for shard in opened))
-    message = unfinished.message(
+    message = samples_without_eos.message(
       num_unfinished,
       int(sum(rows.sum() for rows in is_sample)),
       self.config.decode.max_target_length,
@@ -285,4 +285,4 @@ def _is_last(
   except lock.LockedError:
     return False
   # Another may have finished it in between.
-  return not (directory / folder_lib.MANIFEST).exists()
+  return not folder_lib.is_finished(directory)

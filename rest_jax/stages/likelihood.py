@@ -4,7 +4,7 @@ import dataclasses
 
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import blocks, learned
+from rest_jax.rewards import learned, scoring_plan
 from rest_jax.rewards import likelihood as likelihood_lib
 from rest_jax.stages import policies
 
@@ -21,8 +21,8 @@ class Likelihood:
     name: of the reward.
   """
 
-  scoring: blocks.ScoringConfig = dataclasses.field(
-    default_factory=blocks.ScoringConfig
+  scoring: scoring_plan.ScoringConfig = dataclasses.field(
+    default_factory=scoring_plan.ScoringConfig
   )
   name: str = 'likelihood'
 

@@ -16,7 +16,7 @@ from rest_jax.stages import (
   policies,
   prepare,
   run_reward,
-  unfinished,
+  samples_without_eos,
 )
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
@@ -135,7 +135,7 @@ class Online(base.PolicyStage):
       for line in journal.read_metrics(output.path)
       if line['split'] == 'train'
     ]
-    message = unfinished.message(
+    message = samples_without_eos.message(
       round(float(np.mean(shares)) * result['cost']['samples']),
       result['cost']['samples'],
       config.decode.max_target_length,

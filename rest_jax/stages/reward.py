@@ -16,13 +16,13 @@ from rest_jax.models import network as network_lib
 from rest_jax.models import network_config, scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
+from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import (
-  blocks,
   learned,
   learned_references,
   learned_training,
+  scoring_plan,
 )
-from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import folder as folder_lib
@@ -86,8 +86,8 @@ class RewardStage:
   max_selection_rows: int = 2_000
   dropout_rate: float | None = None
   pooling: str = 'last'
-  scoring: blocks.ScoringConfig = dataclasses.field(
-    default_factory=blocks.ScoringConfig
+  scoring: scoring_plan.ScoringConfig = dataclasses.field(
+    default_factory=scoring_plan.ScoringConfig
   )
   num_resamples: int = 1_000
   choose_within_source: bool = True
@@ -220,7 +220,7 @@ def load(
   vocabulary: vocabularies.Vocabulary,
   mesh_config: mesh_lib.MeshConfig,
   *,
-  scoring: blocks.ScoringConfig | None = None,
+  scoring: scoring_plan.ScoringConfig | None = None,
   name: str = 'learned',
 ) -> learned.LearnedReward:
   """Loads a trained reward model onto the mesh.
@@ -282,7 +282,7 @@ def restore(
     manifest['training']['best_step'],
     policies.abstract_params(model, mesh_config),
   )
-  scoring = blocks.ScoringConfig(**_fields(manifest['scoring']))
+  scoring = scoring_plan.ScoringConfig(**_fields(manifest['scoring']))
   return (
     learned_training.Fitter(model, vocabulary, scoring, mesh_config),
     params,

@@ -89,7 +89,7 @@ def check(
       without a record, or a checkpoint that is not imported yet.
   """
   path = paths.of(directory)
-  if not (path / folder_lib.MANIFEST).exists():
+  if not folder_lib.is_finished(path):
     for file in (
       huggingface_config.CONFIG_FILE,
       t5x_checkpoints.CHECKPOINT_FILE,
@@ -145,7 +145,7 @@ def _data_beside(
   wanted = manifest['settings'].get('data')
   for parent in paths.of(directory).absolute().parents[:_DEPTH]:
     path = parent / 'data'
-    if wanted and (path / folder_lib.MANIFEST).is_file():
+    if wanted and folder_lib.is_finished(path):
       data = prepare.load(path)
       if data.digest == wanted:
         return data

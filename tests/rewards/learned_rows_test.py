@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rest_jax.data import special_ids, vocabularies
-from rest_jax.rewards import blocks, corruptions, learned_rows
+from rest_jax.rewards import corruptions, learned_rows, scoring_plan
 
 
 class _Characters(vocabularies.Encoder):
@@ -22,7 +22,7 @@ class _Characters(vocabularies.Encoder):
     ]
 
 
-_SCORING = blocks.ScoringConfig(
+_SCORING = scoring_plan.ScoringConfig(
   max_source_length=4, max_target_length=3, length_buckets=(4,)
 )
 

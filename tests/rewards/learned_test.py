@@ -9,7 +9,7 @@ import pytest
 from rest_jax.data import vocabularies
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, learned
+from rest_jax.rewards import learned, scoring_plan
 from tests.models import tiny
 
 
@@ -64,7 +64,7 @@ def _reward(params=None, **settings):
     own if params is None else params,
     Characters(),
     mesh_lib.MeshConfig(),
-    config=blocks.ScoringConfig(**(defaults | settings)),
+    config=scoring_plan.ScoringConfig(**(defaults | settings)),
     digest='d',
   )
 
@@ -202,8 +202,8 @@ def test_inputs_are_checked():
 def test_one_scorer_serves_changing_parameters():
   model, params = _model()
   scorer = learned.Scorer(model, mesh_lib.MeshConfig())
-  plan = blocks.plan(
-    blocks.ScoringConfig(length_buckets=(8, 128)),
+  plan = scoring_plan.plan(
+    scoring_plan.ScoringConfig(length_buckets=(8, 128)),
     Characters(),
     _SOURCES,
     _HYPOTHESES,

@@ -11,7 +11,12 @@ from rest_jax.evaluation import metrics
 from rest_jax.losses import regression, within_source
 from rest_jax.models import network, scalar
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, corruptions, learned_rows, learned_training
+from rest_jax.rewards import (
+  corruptions,
+  learned_rows,
+  learned_training,
+  scoring_plan,
+)
 from rest_jax.training import loader, optimizers, trainer
 from tests.models import tiny
 
@@ -41,7 +46,9 @@ def fitter():
       dropout_rate=0.0,
     )
   )
-  scoring = blocks.ScoringConfig(max_source_length=16, max_target_length=16)
+  scoring = scoring_plan.ScoringConfig(
+    max_source_length=16, max_target_length=16
+  )
   return learned_training.Fitter(
     model, _Letters(), scoring, mesh_lib.MeshConfig()
   )

@@ -7,7 +7,7 @@ import numpy as np
 from rest_jax.data import vocabularies
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import base, blocks, learned, likelihood
+from rest_jax.rewards import base, learned, likelihood, scoring_plan
 from rest_jax.stages import likelihood as likelihood_stage
 from rest_jax.stages import policies
 from tests import smoke
@@ -33,7 +33,7 @@ def _reward(policy, params):
     params,
     Characters(),
     mesh_lib.MeshConfig(),
-    config=blocks.ScoringConfig(
+    config=scoring_plan.ScoringConfig(
       max_source_length=8,
       max_target_length=8,
       length_buckets=(4, 8),

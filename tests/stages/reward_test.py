@@ -15,7 +15,7 @@ from rest_jax.data import vocabularies
 from rest_jax.losses import within_source
 from rest_jax.models import network as network_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.rewards import blocks, corruptions, learned_references
+from rest_jax.rewards import corruptions, learned_references, scoring_plan
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
   base,
@@ -100,7 +100,7 @@ def _trainer(steps, learning_rate=4e-3, **settings):
   return trainer.TrainerConfig(**(defaults | settings))
 
 
-_SCORING = blocks.ScoringConfig(
+_SCORING = scoring_plan.ScoringConfig(
   max_source_length=24,
   max_target_length=24,
   length_buckets=(24,),

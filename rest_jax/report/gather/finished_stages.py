@@ -160,7 +160,7 @@ def agreement(
     directory: of stage `reward`, or that in a refresh.
     reward: the words for it.
   """
-  if not (directory / folder_lib.MANIFEST).exists():
+  if not folder_lib.is_finished(directory):
     return None
   found = folder_lib.read_manifest(directory).get('agreement')
   if not found:
@@ -243,5 +243,5 @@ def finished(stages: Stages) -> Stages:
   return [
     (name, directory)
     for name, directory in stages
-    if (directory / folder_lib.MANIFEST).exists()
+    if folder_lib.is_finished(directory)
   ]

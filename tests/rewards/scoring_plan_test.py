@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ragged, special_ids, vocabularies
-from rest_jax.rewards import blocks
+from rest_jax.rewards import scoring_plan
 
 
 class Characters(vocabularies.Encoder):
@@ -29,12 +29,14 @@ def _config(**settings):
     'tokens_per_call': 12,
     'held_tokens': 16,
   }
-  return blocks.ScoringConfig(**(defaults | settings))
+  return scoring_plan.ScoringConfig(**(defaults | settings))
 
 
 def _plan(pairs, **settings):
   sources, hypotheses = zip(*pairs, strict=True)
-  return blocks.plan(_config(**settings), Characters(), sources, hypotheses)
+  return scoring_plan.plan(
+    _config(**settings), Characters(), sources, hypotheses
+  )
 
 
 def test_each_distinct_text_of_a_source_is_one_candidate():
@@ -110,7 +112,7 @@ def test_every_candidate_is_in_one_call(pairs, tokens, multiple):
     assert block.sources.shape[1] % multiple == 0
     shapes.add((block.length, *block.sources.shape))
     flat = block.sources.reshape(-1)
-    real = flat[flat != blocks.NONE]
+    real = flat[flat != scoring_plan.NONE]
     seen_sources.extend(real)
     assert plan.source_tokens.lengths[real].max() <= block.length
     for slots, candidates, length in block.calls:
@@ -120,8 +122,10 @@ def test_every_candidate_is_in_one_call(pairs, tokens, multiple):
       shapes.add((block.length, length, *candidates.shape))
       for source, row in zip(flat[slots], candidates, strict=True):
         # A group is whole, or it fills the call up.
-        assert np.all(row == blocks.NONE) or np.all(row != blocks.NONE)
-        row = row[row != blocks.NONE]
+        assert np.all(row == scoring_plan.NONE) or np.all(
+          row != scoring_plan.NONE
+        )
+        row = row[row != scoring_plan.NONE]
         assert np.all(plan.starts[source] <= row)
         assert np.all(row < plan.starts[source + 1])
         seen.extend(row)
@@ -141,7 +145,7 @@ def test_every_candidate_is_in_one_call(pairs, tokens, multiple):
 
 def test_padding_is_a_lone_eos():
   plan = _plan([('a', 'xy')])
-  padded = blocks.pad(plan.candidate_tokens, np.asarray([-1, 0]), 4)
+  padded = scoring_plan.pad(plan.candidate_tokens, np.asarray([-1, 0]), 4)
   assert padded.dtype == np.int32
   assert padded.tolist()[0] == [1, 0, 0, 0]
   assert padded.tolist()[1][2:] == [1, 0]
@@ -188,26 +192,26 @@ def test_a_device_computes_the_same_whatever_their_number(num_devices):
 def test_many_cut_texts_are_said(monkeypatch):
   said = []
   monkeypatch.setattr(
-    blocks.logging,
+    scoring_plan.logging,
     'log_first_n',
     lambda level, message, number, *args: said.append(message % args),
   )
   for cut, total in ((0, 0), (0, 10), (1, 10)):
-    blocks.warn_of_cut('learned', cut, total)
+    scoring_plan.warn_of_cut('learned', cut, total)
   assert not said
-  blocks.warn_of_cut('learned', 18, 25)
+  scoring_plan.warn_of_cut('learned', 18, 25)
   assert len(said) == 1
   assert said[0].startswith('reward learned: 18 of 25 texts (72 %) exceed')
 
 
 def test_special_ids_of_a_model():
   ids = special_ids.SpecialIds(pad=9, eos=0, unk=1, decoder_start=9)
-  padded = blocks.pad(
+  padded = scoring_plan.pad(
     ragged.Ragged.from_lists([[5, 0]]), np.asarray([-1, 0]), 3, ids
   )
   assert padded.tolist() == [[0, 9, 9], [5, 0, 9]]
   side = vocabularies.Side(Characters().encode_batch, before=(7, 8), after=(0,))
-  [row], [cut] = blocks.encode(side, ['abc'], 5)
+  [row], [cut] = scoring_plan.encode(side, ['abc'], 5)
   bare = Characters().encode_batch(['abc'])[0].tolist()
   assert row.tolist() == [7, 8, *bare[:2], 0]
   assert cut

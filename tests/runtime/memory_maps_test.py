@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rest_jax.runtime import compilation
+from rest_jax.runtime import memory_maps
 
 # Programs compiled here; each holds several maps.
 _NUM_PROGRAMS = 20
 
 pytestmark = pytest.mark.skipif(
-  not compilation.max_maps(), reason='memory maps are counted on Linux alone'
+  not memory_maps.max_maps(), reason='memory maps are counted on Linux alone'
 )
 
 
@@ -32,22 +32,22 @@ def test_programs_are_dropped_above_the_bound_although_functions_are_kept(
   # The compiler's own threads and buffers stay.
   expected = _compile()
   jax.clear_caches()
-  before = compilation.num_maps()
+  before = memory_maps.num_maps()
   assert _compile() == expected
-  held = compilation.num_maps()
+  held = memory_maps.num_maps()
   assert held > before + 2 * _NUM_PROGRAMS
   # At the bound nothing happens.
-  monkeypatch.setattr(compilation, 'MAX_SHARE', held / compilation.max_maps())
-  assert not compilation.bound()
-  assert compilation.num_maps() >= held
-  monkeypatch.setattr(compilation, 'MAX_SHARE', before / compilation.max_maps())
-  assert compilation.bound()
-  assert compilation.num_maps() < before + _NUM_PROGRAMS
+  monkeypatch.setattr(memory_maps, 'MAX_SHARE', held / memory_maps.max_maps())
+  assert not memory_maps.bound()
+  assert memory_maps.num_maps() >= held
+  monkeypatch.setattr(memory_maps, 'MAX_SHARE', before / memory_maps.max_maps())
+  assert memory_maps.bound()
+  assert memory_maps.num_maps() < before + _NUM_PROGRAMS
   assert _compile() == expected
 
 
 def test_nothing_is_dropped_where_maps_are_not_counted(monkeypatch, tmp_path):
-  monkeypatch.setattr(compilation, '_MAPS', tmp_path / 'maps')
-  monkeypatch.setattr(compilation, '_LIMIT', tmp_path / 'limit')
-  assert compilation.num_maps() == compilation.max_maps() == 0
-  assert not compilation.bound()
+  monkeypatch.setattr(memory_maps, '_MAPS', tmp_path / 'maps')
+  monkeypatch.setattr(memory_maps, '_LIMIT', tmp_path / 'limit')
+  assert memory_maps.num_maps() == memory_maps.max_maps() == 0
+  assert not memory_maps.bound()
