@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rest_jax import experiment_run as run_lib
+from rest_jax.data import special_ids
 from rest_jax.planning import counts, plan, programs, sampling_programs
 from rest_jax.rewards import learned
 from rest_jax.sampling import decode
@@ -104,6 +105,7 @@ def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
     run.folder('grow_1'),
     experiment.reward.name,
     run.data,
+    special_ids.T5,
   )
   batches = experiment.value.trainer.batches(
     source_lengths=rows.source_lengths,

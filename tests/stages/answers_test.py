@@ -14,7 +14,7 @@ from rest_jax.cli import dry_run, main
 from rest_jax.data import ragged, text_files, vocabularies
 from rest_jax.rewards import consensus, lexical, normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import answers, policies, prepare, seeds
+from rest_jax.stages import answers, draw_samples, policies, prepare, seeds
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
 
@@ -53,11 +53,12 @@ def test_the_best_is_the_argmax_of_what_the_sampler_draws(run):
   )
   assert len(set(np.digitize(tokens.lengths, (8.5, 12.5)))) > 1
   directory = run.folder('improve_1_2')
-  block = sampler_lib.Sampler(
+  # Of the shapes that the run plans for, so that not even rounding differs.
+  block = draw_samples.policy_sampler(
     run.context.improved_policy,
     run.experiment.sample.decode,
-    run.experiment.mesh.build(),
-    vocabulary_size=run.data.vocabulary.size,
+    run.experiment.mesh,
+    run.data,
   ).sample_all(
     policies.load(directory, run.context.improved_policy, run.experiment.mesh),
     tokens,
