@@ -8,11 +8,11 @@ from rest_jax import experiment as experiment_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import (
   base,
+  bc_trained_on,
   equal_entropy,
   run_reward,
   seeds,
   train_reward,
-  trained_on,
 )
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import evaluate as evaluate_stage
@@ -242,7 +242,7 @@ class StageBuilder:
     if experiment.improve.init == 'initial':
       improved = improved[-1:]  # It started from BC.
     controls: list[base.PolicyStage] = [
-      trained_on.TrainedOn(
+      bc_trained_on.TrainedOn(
         config=experiment.bc,
         data=self._data,
         seed=self._seed(seeds.Purpose.TRAINED_ON),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rest_jax.data import alignment, places, ragged, sources, vocabularies
+from rest_jax.data import alignment, line_numbers, ragged, sources, vocabularies
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import arrow_files, paths
 
@@ -114,7 +114,10 @@ def build(
       'max_length_ratio, or check that the files are the right way round.'
     ) from None
   stretches = [
-    {**found.to_json(), 'place': places.place(source, found.first, found.last)}
+    {
+      **found.to_json(),
+      'place': line_numbers.place(source, found.first, found.last),
+    }
     for found in builder.lengths.stretches()
   ]
   if stretches:

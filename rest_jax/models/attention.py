@@ -10,8 +10,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rest_jax.models import layers, parts, positions
-from rest_jax.models import rows as rows_lib
+from rest_jax.models import layers, parts, positions, shared_rows
 
 # Keys and values of the decoder's self-attention, one row a hypothesis. The
 # head is outside the length, so that a step reads each head's [M, K] as one
@@ -278,7 +277,7 @@ class MultiHeadAttention(nn.Module):
     cache: Cache,
     bias: Float[Array, '*#B #H L'],
     position: Int[Array, ''] | int,
-    rows: rows_lib.Rows,
+    rows: shared_rows.Rows,
     rotation: positions.Rotation | None = None,
   ) -> tuple[Float[Array, 'R D'], Cache]:
     """Self-attention of one new position, whose key and value it stores.
@@ -394,7 +393,7 @@ class MultiHeadAttention(nn.Module):
     inputs: Float[Array, 'R D'],
     cache: CrossCache,
     bias: Float[Array, 'sources 1 1 S'],
-    rows: rows_lib.Rows,
+    rows: shared_rows.Rows,
   ) -> Float[Array, 'R D']:
     """Attention of one new position a hypothesis to its encoded source."""
     keys, values = cache
@@ -429,7 +428,7 @@ class MultiHeadAttention(nn.Module):
     bias: Float[Array, '*#B #H L'],
     cross_bias: Float[Array, 'sources 1 1 S'],
     position: Int[Array, ''] | int,
-    rows: rows_lib.Rows,
+    rows: shared_rows.Rows,
     rotation: positions.Rotation | None = None,
   ) -> tuple[Float[Array, 'R D'], Cache]:
     """As `step` and `cross_step` by one softmax; see `merged`."""

@@ -8,9 +8,8 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax.models import attention, layers, positions
+from rest_jax.models import attention, layers, positions, shared_rows
 from rest_jax.models import network_config as config_lib
-from rest_jax.models import rows as rows_lib
 
 
 class Seen(NamedTuple):
@@ -267,7 +266,7 @@ class DecoderLayer(Layer):
     seen: Seen,
     cross_bias: Float[Array, 'sources 1 1 S'],
     entered: Entered,
-    rows: rows_lib.Rows,
+    rows: shared_rows.Rows,
   ) -> tuple[Float[Array, 'R D'], attention.Cache]:
     """The layer's output of one new position, and its cache with it."""
     cache, cross_cache = caches

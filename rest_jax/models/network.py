@@ -4,9 +4,8 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax.models import attention, blocks, layers, stacks
+from rest_jax.models import attention, blocks, layers, shared_rows, stacks
 from rest_jax.models import network_config as config_lib
-from rest_jax.models import rows as rows_lib
 
 NetworkConfig = config_lib.NetworkConfig
 Caches = stacks.Caches
@@ -203,7 +202,7 @@ class Transformer(nn.Module):
     cross_caches: CrossCaches,
     encoder_input_tokens: Int[Array, 'sources S'],
     position: Int[Array, ''] | int,
-    rows: rows_lib.Rows | None = None,
+    rows: shared_rows.Rows | None = None,
     turned_embeddings: Float[Array, 'D V'] | None = None,
     length: int | None = None,
     ring_positions: Int[Array, ' B'] | None = None,
@@ -229,7 +228,7 @@ class Transformer(nn.Module):
       Float32 logits, [R, V] of the rows, or [B, N, V] if each hypothesis has
       its own; and the caches with this position stored.
     """
-    own = rows_lib.OwnRows(*tokens.shape)
+    own = shared_rows.OwnRows(*tokens.shape)
     shared = own if rows is None else rows
     x = self.token_embedder(shared.select(tokens))  # [R, D]
     cross_mask = self._is_token(encoder_input_tokens)[:, None, None, :]

@@ -6,9 +6,15 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax.models import attention, blocks, layer_stack, layers, positions
+from rest_jax.models import (
+  attention,
+  blocks,
+  layer_stack,
+  layers,
+  positions,
+  shared_rows,
+)
 from rest_jax.models import network_config as config_lib
-from rest_jax.models import rows as rows_lib
 
 # A pair for each decoder layer.
 Caches = tuple[attention.Cache, ...]
@@ -194,7 +200,7 @@ class Decoder(_Stack):
     cross_caches: CrossCaches,
     cross_mask: Bool[Array, 'sources 1 1 S'],
     entered: blocks.Entered,
-    rows: rows_lib.Rows,
+    rows: shared_rows.Rows,
   ) -> tuple[Float[Array, 'R D'], Caches]:
     """The hidden states of one new position, and the caches with it."""
     stack = self.stack

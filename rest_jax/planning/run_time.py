@@ -24,7 +24,7 @@ from rest_jax.data import sources as sources_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import hours
 from rest_jax.sampling import decode_config as sampling_config
-from rest_jax.stages import base, prepare, trained_on
+from rest_jax.stages import base, bc_trained_on, prepare
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
@@ -150,7 +150,7 @@ def _works(
   elif isinstance(stage, improve_stage.Improve):
     steps = stage.config.trainer.max_steps
     yield from chosen(stage.config, stage.selection, steps)
-  elif isinstance(stage, trained_on.TrainedOn):
+  elif isinstance(stage, bc_trained_on.TrainedOn):
     # It has no plan of its own, as its steps follow from those before.
     trainer = stage.improve.trainer
     steps = trainer.max_steps * len(stage.improved)

@@ -14,7 +14,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement, export, guard, order, scores
 from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 
 _RATER = 'rater'
 # Values of first and second output by the answer for left and right.
@@ -52,7 +52,9 @@ def make(
   # Browsers send cookies to all ports of a host, so pages need distinct names.
   name = hashlib.sha256(str(store.path.absolute()).encode()).hexdigest()[:12]
   app.config['SESSION_COOKIE_NAME'] = f'rating_{name}'
-  app.jinja_env.filters['visible'] = lambda text: visible.text(text, keep='\n')
+  app.jinja_env.filters['visible'] = lambda text: control_characters.visible(
+    text, keep='\n'
+  )
   guard.install(
     app, token=token, host=config.host, host_names=config.host_names
   )

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from absl import logging
 
-from rest_jax.runtime import progress, visible
+from rest_jax.runtime import control_characters, progress
 
 _YELLOW, _RED, _PLAIN = '\x1b[33m', '\x1b[31m', '\x1b[0m'
 _WARNING = 'WARNING'
@@ -40,7 +40,7 @@ def show(text: str) -> None:
   Args:
     text: lines, which may contain text of users.
   """
-  lines = visible.text(text, keep='\n').split('\n')
+  lines = control_characters.visible(text, keep='\n').split('\n')
   with progress.paused():
     for line in lines:
       colour = _YELLOW if line.startswith(_WARNING) else ''
@@ -51,7 +51,7 @@ def show(text: str) -> None:
 def show_error(text: str) -> None:
   """Prints the error that ends the program."""
   prefix = _coloured('error:', _RED, sys.stderr)
-  print(prefix, visible.text(text, keep='\n'), file=sys.stderr)
+  print(prefix, control_characters.visible(text, keep='\n'), file=sys.stderr)
 
 
 def set_up_log(verbosity: int) -> std_logging.Handler:
@@ -89,7 +89,7 @@ def _coloured(text: str, colour: str, stream: TextIO) -> str:
 
 
 def _make_visible(record: std_logging.LogRecord) -> bool:
-  record.msg = visible.text(record.getMessage(), keep='\n')
+  record.msg = control_characters.visible(record.getMessage(), keep='\n')
   record.args = ()
   return True
 

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rest_jax import types
-from rest_jax.models import network, parts
+from rest_jax.models import network, parts, shared_rows
 from rest_jax.models import policy as policy_lib
-from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import decode as decode_lib
 
 
@@ -162,7 +161,7 @@ class Beam:
       cross_caches,
       sources,
       position,
-      rows_lib.OwnRows(*shape),
+      shared_rows.OwnRows(*shape),
       turned,
     )  # [B * K, V]
     log_probs = self._allowed(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from rest_jax.models import rows as rows_lib
+from rest_jax.models import shared_rows
 
 
 class Open(NamedTuple):
@@ -39,8 +39,8 @@ class Open(NamedTuple):
     return flat.reshape(x.shape)
 
   def rows(
-    self, shape: tuple[int, ...], before: rows_lib.CompactRows | None
-  ) -> rows_lib.CompactRows:
+    self, shape: tuple[int, ...], before: shared_rows.CompactRows | None
+  ) -> shared_rows.CompactRows:
     """Returns the rows of their steps.
 
     Args:
@@ -55,8 +55,8 @@ class Open(NamedTuple):
       )
     row_of = jnp.zeros(math.prod(shape), jnp.int32)
     row_of = row_of.at[number].set(jnp.arange(len(number)), mode='drop')
-    return rows_lib.CompactRows(
-      rows_lib.SharedRows(row_of.reshape(shape), number)
+    return shared_rows.CompactRows(
+      shared_rows.SharedRows(row_of.reshape(shape), number)
     )
 
 

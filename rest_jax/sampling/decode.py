@@ -13,9 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from rest_jax import types
-from rest_jax.models import network, parts
+from rest_jax.models import network, parts, shared_rows
 from rest_jax.models import policy as policy_lib
-from rest_jax.models import rows as rows_lib
 from rest_jax.sampling import blocks, categorical, compaction, shapes
 from rest_jax.sampling import sharing as sharing_lib
 
@@ -60,7 +59,7 @@ class Given(NamedTuple):
   encoder_input_tokens: Int[Array | np.ndarray, 'B S']
   cross_caches: network.CrossCaches
   uniforms: Float[Array, 'T B N'] | None
-  rows: rows_lib.CompactRows | None = None
+  rows: shared_rows.CompactRows | None = None
   ring_positions: Int[Array, ' B'] | None = None
 
 
@@ -315,7 +314,7 @@ class Program:
     None for one row per hypothesis. `length` is the length of the stage.
     """
     shape = state.previous.shape
-    rows, row_of = given.rows or rows_lib.OwnRows(*shape), None
+    rows, row_of = given.rows or shared_rows.OwnRows(*shape), None
     if capacity is not None:
       rows = state.sharing.rows(capacity)
       row_of = state.sharing.row_of.reshape(-1)

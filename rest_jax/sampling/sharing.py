@@ -13,7 +13,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from rest_jax.models import rows as rows_lib
+from rest_jax.models import shared_rows
 
 _COUNTED = 1024
 
@@ -31,9 +31,9 @@ class Sharing(NamedTuple):
   hypothesis_of: Int[Array, ' BN']
   num_rows: Int[Array, '']
 
-  def rows(self, capacity: int) -> rows_lib.SharedRows:
+  def rows(self, capacity: int) -> shared_rows.SharedRows:
     """Returns the map for a step with `capacity` rows, at least `num_rows`."""
-    return rows_lib.SharedRows(self.row_of, self.hypothesis_of[:capacity])
+    return shared_rows.SharedRows(self.row_of, self.hypothesis_of[:capacity])
 
 
 def first(done: Bool[Array, 'B N']) -> Sharing:

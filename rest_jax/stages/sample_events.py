@@ -14,7 +14,7 @@ from rest_jax.data import (
   sample_store,
   vocabularies,
 )
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 from rest_jax.storage import event_file
 
 # Of rows in the histograms, and of sources whose samples are shown.
@@ -104,7 +104,7 @@ def _table(
 
 def _escaped(text: str) -> str:
   """A text inside a table's cell, with nothing that Markdown would act on."""
-  shown = html.escape(visible.text(text))
+  shown = html.escape(control_characters.visible(text))
   for character in '\\`*_[]|':
     shown = shown.replace(character, f'&#{ord(character)};')
   return shown

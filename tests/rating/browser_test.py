@@ -5,7 +5,7 @@ import pytest
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.rating import agreement, export, order
 from rest_jax.rating import store as store_lib
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 from tests import chromium
 from tests.rating import server as server_lib
 
@@ -42,7 +42,7 @@ def rate(page, store, rater, count):
     plain, fancy = scores_of(rater, number)
     item = store.item(number)
     shown = page.evaluate('document.querySelector(".output .text").innerText')
-    is_first = shown == visible.text(item.first_output)
+    is_first = shown == control_characters.visible(item.first_output)
     assert is_first == (not order.is_swapped(number, rater, 0))
     for score in (plain, fancy) if is_first else (fancy, plain):
       page.press(str(score))

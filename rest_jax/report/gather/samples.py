@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 
 # Of one text; nobody reads further.
 MAX_CHARACTERS = 2000
@@ -69,7 +69,7 @@ class Samples:
   def content(self) -> dict[str, Any]:
     """Returns what the page's script reads; see web/page.js."""
     return {
-      'policies': [visible.text(name) for name in self.policies],
+      'policies': [control_characters.visible(name) for name in self.policies],
       'sources': [_source(browsed) for browsed in self.sources],
     }
 
@@ -116,4 +116,4 @@ def _source(browsed: Browsed) -> dict[str, Any]:
 def _shown(text: str) -> str:
   if len(text) > MAX_CHARACTERS:
     text = f'{text[:MAX_CHARACTERS]}… ({len(text):,} characters)'
-  return visible.text(text)
+  return control_characters.visible(text)

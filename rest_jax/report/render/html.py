@@ -28,7 +28,7 @@ from rest_jax.report.render import (
   result_tables,
   side_by_side,
 )
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 from rest_jax.storage import files
 
 # Makes the table of one split.
@@ -225,13 +225,13 @@ def _highlight(
 def _finalize(value: Any) -> Any:
   """Makes what does not show visible, in every text but our own markup."""
   if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
-    return visible.text(value)
+    return control_characters.visible(value)
   return value
 
 
 def _listing(text: str) -> markupsafe.Markup:
   """Text whose lines are kept, escaped."""
-  return markupsafe.escape(visible.text(text, keep='\n\t'))
+  return markupsafe.escape(control_characters.visible(text, keep='\n\t'))
 
 
 def _picture(picture: exhibits.Picture) -> markupsafe.Markup:

@@ -4,7 +4,7 @@ from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import scores
 from rest_jax.report import table
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 
 _MISSING = '-'
 
@@ -26,16 +26,16 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
     mean = people.mean(split, policy)
     shown = _MISSING if mean is None else f'{mean.mean:.2f} ± {mean.stderr:.2f}'
     sources = str(people.sources(split, policy))
-    rows.append((visible.text(name), split, sources, shown))
+    rows.append((control_characters.visible(name), split, sources, shown))
   lines = [table.columns(rows), '']
   lines.append(
     f'{len(people.ratings):,} ratings ({people.kind}) by '
-    + ', '.join(map(visible.text, agreement.raters))
+    + ', '.join(map(control_characters.visible, agreement.raters))
   )
   alpha = _measured(agreement.alpha, agreement.interval, agreement.units)
   lines.append(f"Krippendorff's alpha {alpha}")
   for pair in agreement.pairs:
-    names = f'{visible.text(pair.first)}, {visible.text(pair.second)}'
+    names = f'{control_characters.visible(pair.first)}, {control_characters.visible(pair.second)}'
     pearson = _measured(pair.pearson, pair.interval, pair.outputs)
     lines.append(f'Pearson of {names}: {pearson}')
   return '\n'.join(lines)

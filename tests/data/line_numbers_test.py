@@ -2,7 +2,7 @@
 
 import pytest
 
-from rest_jax.data import places, sources
+from rest_jax.data import line_numbers, sources
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def parallel(tmp_path):
 
 def test_lines_of_files(parallel, tmp_path):
   a, b = (f'{tmp_path}/{n}.de and {tmp_path}/{n}.en' for n in 'ab')
-  assert places.place(parallel, 2, 3) == f'lines 2 to 3 of {a}'
-  assert places.place(parallel, 4, 6) == f'lines 1 to 3 of {b}'
-  assert places.place(parallel, 3, 5) == f'line 3 of {a} to line 2 of {b}'
+  assert line_numbers.place(parallel, 2, 3) == f'lines 2 to 3 of {a}'
+  assert line_numbers.place(parallel, 4, 6) == f'lines 1 to 3 of {b}'
+  assert line_numbers.place(parallel, 3, 5) == f'line 3 of {a} to line 2 of {b}'
 
 
 def test_concatenations_limits_and_headers(parallel, tmp_path):
@@ -35,11 +35,11 @@ def test_concatenations_limits_and_headers(parallel, tmp_path):
     limit=2,
   )
   both = sources.Concatenation(sources=(limited, table), repeats=(2, 1))
-  assert places.place(both, 3, 4).startswith('lines 1 to 2 of')
+  assert line_numbers.place(both, 3, 4).startswith('lines 1 to 2 of')
   # The header is a line of the file.
-  assert places.place(both, 5, 7) == f'lines 2 to 4 of {tmp_path}/c.tsv'
+  assert line_numbers.place(both, 5, 7) == f'lines 2 to 4 of {tmp_path}/c.tsv'
 
 
 def test_other_sources_count_pairs():
   pairs = sources.TextPairs(sources=['a'] * 9, references=['b'] * 9)
-  assert places.place(pairs, 2, 8) == 'pairs 2 to 8'
+  assert line_numbers.place(pairs, 2, 8) == 'pairs 2 to 8'

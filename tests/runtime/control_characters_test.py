@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from rest_jax.runtime import visible
+from rest_jax.runtime import control_characters
 
 
 @pytest.mark.parametrize(
@@ -26,19 +26,19 @@ from rest_jax.runtime import visible
   ],
 )
 def test_each_kind_of_character(value, shown):
-  assert visible.text(value) == shown
+  assert control_characters.visible(value) == shown
 
 
 def test_line_ends_may_stay():
-  assert visible.text('a\nb\r\x1b', keep='\n') == 'a\nb␍␛'
+  assert control_characters.visible('a\nb\r\x1b', keep='\n') == 'a\nb␍␛'
 
 
 @given(st.text())
 def test_nothing_is_lost_and_nothing_stays_hidden(text):
-  shown = visible.text(text)
+  shown = control_characters.visible(text)
   assert len(shown) >= len(text)
   hidden = ('Cc', 'Cs', 'Co', 'Cn', 'Zl', 'Zp')
   assert not [c for c in shown if unicodedata.category(c) in hidden]
-  assert visible.text(shown) == shown
+  assert control_characters.visible(shown) == shown
   # Written as UTF-8 without a complaint, surrogates too.
   assert shown.encode('utf-8').decode('utf-8') == shown

@@ -15,7 +15,7 @@ _CONTROL_PICTURES = 0x2400
 _DELETE = 0x7F
 
 
-def text(value: str, keep: str = '') -> str:
+def visible(value: str, keep: str = '') -> str:
   """Returns text with visible signs for invisible characters.
 
   Args:
