@@ -109,6 +109,7 @@ class Experiment:
         f'got {self.reward!r}.'
       )
     rewards_base.check_names(self.reward)
+    self._check_judge()
     for part in rewards_base.all_parts(self.reward):
       if part.name == evaluate_stage.HUMAN:
         raise ValueError(
@@ -130,6 +131,21 @@ class Experiment:
       self._check_value()
     if self.refresh is not None:
       self._check_refresh()
+
+  def _check_judge(self):
+    if self.task.judge is None:
+      return
+    for part in rewards_base.all_parts(self.task.judge):
+      if isinstance(part, reward_stage.RewardStage):
+        raise ValueError(
+          'Task.judge must be independent of the run; got RewardStage, which '
+          'the run trains.'
+        )
+      if rewards_base.needs_samples(part):
+        raise ValueError(
+          'Task.judge must score one output by itself; got '
+          f'{type(part).__name__}, which compares samples of a source.'
+        )
 
   def _check_improve_steps(self):
     if isinstance(self.num_improve_steps, list):  # As gin may hand it over.

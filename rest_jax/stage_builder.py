@@ -315,6 +315,7 @@ class StageBuilder:
         reward=self._reward,
         reward_config=experiment.reward,
         ratings=experiment.task.ratings,
+        judge=experiment.task.judge,
         rated=self._rated,
         seed=self._seed(seeds.Purpose.PROBE),
         evidence=self._evidence.get(experiment.probe.split),

@@ -30,6 +30,7 @@ AXES = sorted(
   for axis in (
     'models',
     'rewards',
+    'judges',
     'probes',
     'losses',
     'filters',
@@ -165,6 +166,8 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
+  if path.stem == 'embedding':
+    overrides = [f'EMBEDDING_PYTHON={sys.executable}']
   if path.stem == 'tensor_parallel':
     overrides = ['MODEL_DEVICES=1']
   if path.stem == 'multislice':
@@ -334,6 +337,23 @@ def test_a_guard_may_stand_around_any_reward(files):
     files / 'run',
   )
   assert 'guarded: chrf, or -1 where vetoed by length_ratio, repet' in text
+
+
+@pytest.mark.parametrize(
+  ('judge', 'message'),
+  [
+    ('@RewardStage()', 'got RewardStage, which the run trains'),
+    ('@Consensus()', 'got Consensus, which compares samples'),
+  ],
+)
+def test_a_judge_is_independent_and_scores_one_output(judge, message):
+  registry.register()
+  with pytest.raises(ValueError, match=message):
+    gin_files.parse_and_build(
+      [str(GIN / 'experiments/demo_learned.gin')],
+      [f'Task.judge={judge}'],
+      root=registry.ROOT,
+    )
 
 
 def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):

@@ -4,7 +4,7 @@
 find the same only after all that is trained before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import itertools
 import pathlib
 from typing import Any, NamedTuple
@@ -68,7 +68,10 @@ def check(run: run_lib.Run) -> Found:
   _check_folders(run)
   size_checks.check_lengths(run)
   pairs = {split: list(found) for split, found in _pairs(run)}
-  _check_references(experiment.reward, pairs)
+  _check_references('reward', experiment.reward, pairs)
+  if experiment.task.judge is not None:
+    judged = {split: pairs[split] for split in experiment.evaluate.splits}
+    _check_references('judge', experiment.task.judge, judged)
   _check_raters(experiment, pairs[prepare.TRAIN][:1])
   scored = _usable(
     [*pairs[prepare.VALIDATION][:_NUM_SCORED], *pairs[prepare.TEST]]
@@ -138,13 +141,15 @@ def _usable(pairs: Sequence[sources.Pair]) -> list[sources.Pair]:
 
 
 def _check_references(
-  reward: rewards_base.RewardConfig, pairs: dict[str, list[sources.Pair]]
+  setting: str,
+  reward: rewards_base.RewardConfig,
+  pairs: Mapping[str, list[sources.Pair]],
 ) -> None:
   for split, found in pairs.items():
     if reward.needs_references and found[0].reference is None:
       raise ValueError(
-        f'reward {reward.name!r} compares with references, and the {split} '
-        'split has none. Give Task pairs there, or choose a reward without '
+        f'{setting} {reward.name!r} compares with references, and the {split} '
+        f'split has none. Give Task pairs there, or choose a {setting} without '
         'references.'
       )
 
@@ -156,7 +161,8 @@ def _check_judges(run: run_lib.Run, pairs: Sequence[sources.Pair]) -> None:
   judge, refresh = experiment.task.judge, experiment.refresh
   if judge is not None:
     remedy = 'Name a judge of this text, or none: --gin.Task.judge=None.'
-    _try('Task.judge', judge, pairs, remedy, lambda: judge.scores(*texts))
+    for part in rewards_base.all_parts(judge):
+      _check_scores('Task.judge', part, pairs, remedy)
   raters = None if refresh is None else refresh.raters
   if raters is not None:
     remedy = (
@@ -174,18 +180,28 @@ def _check_rewards(
   train: Sequence[sources.Pair],
 ) -> None:
   """Has the parts of a reward that need neither training nor loading score."""
-  texts = [list(column) for column in zip(*pairs, strict=True)]
+  remedy = 'Correct it, or choose a reward of gin_configs/rewards/.'
   for part in rewards_base.all_parts(reward):
-    part.check()
-    score = getattr(part, 'score', None)
-    if score is not None:
-      remedy = 'Correct it, or choose a reward of gin_configs/rewards/.'
-      _try(
-        f'reward {part.name!r}', part, pairs, remedy,
-        lambda score=score: score(texts[0], texts[1], texts[1]),
-      )  # fmt: skip
+    _check_scores(f'reward {part.name!r}', part, pairs, remedy)
     if isinstance(part, guards.Guarded):
       _check_guards(part, train)
+
+
+def _check_scores(
+  setting: str,
+  config: rewards_base.RewardConfig,
+  pairs: Sequence[sources.Pair],
+  remedy: str,
+) -> None:
+  """Checks a reward or a part of one, and has it score if it can at once."""
+  config.check()
+  score = getattr(config, 'score', None)
+  if score is not None:
+    texts = [list(column) for column in zip(*pairs, strict=True)]
+    _try(
+      setting, config, pairs, remedy,
+      lambda: score(texts[0], texts[1], texts[1]),
+    )  # fmt: skip
 
 
 def _try(

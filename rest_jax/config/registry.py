@@ -108,6 +108,7 @@ CLASSES = (
   external.External,
   external.Comet,
   external.Bleurt,
+  external.SentenceEmbedding,
   guards.Guarded,
   guards.LengthRatio,
   guards.Repetition,

@@ -1,10 +1,7 @@
 """The task: pairs, Grow sources, vocabulary, ratings and judge."""
 
-from collections.abc import Sequence
 import dataclasses
-from typing import Protocol, runtime_checkable
-
-import numpy as np
+from typing import Any, Protocol, runtime_checkable
 
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources, vocabularies
@@ -14,16 +11,31 @@ from rest_jax.data import sources, vocabularies
 class Judge(Protocol):
   """An independent judge of quality, never used in training.
 
-  Attributes:
-    name: name of the judge in results.
+  Any settings of a reward will do, see `rewards.base.RewardConfig`. Its scores
+  should be in [0, 1].
   """
 
-  name: str
+  @property
+  def name(self) -> str:
+    """The name of the judge in results."""
+    ...
 
-  def scores(
-    self, sources: Sequence[str], hypotheses: Sequence[str]
-  ) -> np.ndarray:
-    """Returns the quality (float64 [n], in [0, 1]) of each hypothesis."""
+  @property
+  def needs_references(self) -> bool:
+    """Whether it compares hypotheses with references."""
+    ...
+
+  @property
+  def parts(self) -> tuple[Any, ...]:
+    """The judges that it consists of; empty for most."""
+    ...
+
+  def check(self) -> str:
+    """Raises an error if it cannot work."""
+    ...
+
+  def load(self, resources: Any) -> Any:
+    """Returns what scores hypotheses, see `rewards.base.Reward`."""
     ...
 
 

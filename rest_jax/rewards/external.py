@@ -172,8 +172,38 @@ class Bleurt(_Python):
 
   def __post_init__(self):
     super().__post_init__()
-    if not self.needs_references:
-      raise ValueError('Bleurt needs references; got needs_references=False.')
+    _check_references(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentenceEmbedding(_Python):
+  """Cosine of the embeddings of hypothesis and reference, in [-1, 1].
+
+  It reads no source. Both texts must be in a language of the model.
+
+  Attributes:
+    python: interpreter of an environment with sentence-transformers.
+    model: name on the Hugging Face hub, or path of a folder.
+    needs_references: always True.
+    batch_size: hypotheses per line.
+    timeout_s: seconds per batch, including loading the model.
+    name: name of the reward.
+  """
+
+  model: str = 'sentence-transformers/all-MiniLM-L6-v2'
+  needs_references: bool = True
+  name: str = 'embedding'
+
+  def __post_init__(self):
+    super().__post_init__()
+    _check_references(self)
+
+
+def _check_references(config: _Python) -> None:
+  if not config.needs_references:
+    raise ValueError(
+      f'{type(config).__name__} needs references; got needs_references=False.'
+    )
 
 
 class ExternalReward:

@@ -1,7 +1,8 @@
-"""COMET or BLEURT as a program for `external`.
+"""COMET, BLEURT or sentence embeddings as a program for `external`.
 
   python external_scorer.py comet MODEL
   python external_scorer.py bleurt CHECKPOINT
+  python external_scorer.py sentenceembedding MODEL
 
 It runs in an interpreter that has the metric but not this package, so it
 imports only the standard library and the metric.
@@ -22,6 +23,10 @@ INSTALL = {
     'Give an interpreter that has BLEURT: python -m venv bleurt && '
     'bleurt/bin/pip install git+https://github.com/google-research/bleurt; '
     'its README says where the checkpoints are'
+  ),
+  'sentenceembedding': (
+    'Give an interpreter that has sentence-transformers: python -m venv '
+    'embedding && embedding/bin/pip install sentence-transformers'
   ),
 }
 
@@ -65,6 +70,31 @@ def bleurt(model: str) -> Score:
   ]
 
 
+def sentenceembedding(model: str) -> Score:
+  """Loads a model by its name on the hub, or the path of its folder."""
+  import sentence_transformers  # pyright: ignore[reportMissingImports]
+
+  loaded = sentence_transformers.SentenceTransformer(model)
+
+  def score(batch: dict[str, Any]) -> list[float]:
+    hypotheses, references = (
+      loaded.encode(
+        batch[name], normalize_embeddings=True, show_progress_bar=False
+      )
+      for name in ('hypotheses', 'references')
+    )
+    return [float(cosine) for cosine in (hypotheses * references).sum(axis=1)]
+
+  return score
+
+
+KINDS = {
+  'comet': comet,
+  'bleurt': bleurt,
+  'sentenceembedding': sentenceembedding,
+}
+
+
 def main(kind: str, model: str) -> int:
   """Answers each line of stdin with one line."""
   # Output printed by packages must not mix with the answers.
@@ -75,7 +105,7 @@ def main(kind: str, model: str) -> int:
     print(json.dumps(content), file=answers, flush=True)
 
   try:
-    score = {'comet': comet, 'bleurt': bleurt}[kind](model)
+    score = KINDS[kind](model)
   except ImportError as error:
     answer({'error': f'{sys.executable} cannot import {kind}: {error}'})
     return 1

@@ -208,7 +208,7 @@ class Evaluate(base.Stage):
       'data': context.data.digest,
       'reward': self.reward.described(context),
       'normalizer': self.reward.normalizer().to_json(),
-      'judge': None if self.judge is None else self.judge.name,
+      'judge': self._judge_settings(context),
       'kl_temperature': config.decode.untempered().temperature,
       'seed': self.seed,
     }
@@ -217,11 +217,14 @@ class Evaluate(base.Stage):
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config = dataclasses.replace(self.config, decode=self.decode)
-    data, judge, split = context.data, self.judge, self.split
+    data, split = context.data, self.split
     pairs = data.pairs(split)
     evidence = evidence_lib.load(self.evidence, context)
     evaluation = self._evaluation(context, output.path, config, evidence)
     score_samples.check_references(evaluation.scorer.reward, pairs, split)
+    judge = evaluation.scorer.judge
+    if judge is not None:
+      score_samples.check_references(judge, pairs, split)
     seconds = evaluation.sample(None if judge is None else _Judged(judge))
     samples = evaluation.samples()
     made = evaluation.outputs(samples, seconds)
@@ -277,7 +280,7 @@ class Evaluate(base.Stage):
       scorer=outputs_stage.Scorer(
         reward=self.reward.load(context),
         normalizer=self.reward.normalizer(),
-        judge=self.judge,
+        judge=self._loaded_judge(context),
         evidence=evidence,
         pairs=pairs,
         rows=pair_store.spread_rows(len(pairs), config.max_sources),
@@ -285,16 +288,28 @@ class Evaluate(base.Stage):
       ),
     )
 
+  def _loaded_judge(
+    self, context: context_lib.Context
+  ) -> rewards_base.Reward | None:
+    if self.judge is None:
+      return None
+    return self.judge.load(context.resources(self.reward.trained))
+
+  def _judge_settings(self, context: context_lib.Context) -> str | None:
+    """Its name, and its digest if it has settings."""
+    judge = self._loaded_judge(context)
+    return judge and f'{judge.name} {judge.digest}'.strip()
+
 
 class _Judged:
-  """A judge's scores as the rewards of a store; no training sees them."""
+  """A judge under the name of its column beside samples."""
 
   name = HUMAN
-  digest = ''
-  needs_references = False
 
-  def __init__(self, judge: task_lib.Judge):
+  def __init__(self, judge: rewards_base.Reward):
     self._judge = judge
+    self.digest = judge.digest
+    self.needs_references = judge.needs_references
 
   def score(
     self,
@@ -302,8 +317,8 @@ class _Judged:
     hypotheses: Sequence[str],
     references: rewards_base.References = None,
   ) -> np.ndarray:
-    del references
-    return np.asarray(self._judge.scores(sources, hypotheses), np.float32)
+    scores = self._judge.score(sources, hypotheses, references)
+    return np.asarray(scores, np.float32)
 
 
 def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:

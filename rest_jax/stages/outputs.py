@@ -14,7 +14,6 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store, sample_rewards, sample_store
-from rest_jax.data import task as task_lib
 from rest_jax.evaluation import best_of_n, metrics, paired_text
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.models import policy as policy_lib
@@ -229,7 +228,7 @@ class Scorer:
 
   reward: rewards_base.Reward
   normalizer: normalize.Normalizer
-  judge: task_lib.Judge | None
+  judge: rewards_base.Reward | None
   evidence: rewards_base.Evidence | None = None
   pairs: pair_store.PairStore
   rows: np.ndarray
@@ -244,7 +243,8 @@ class Scorer:
     if rewards is None:
       rewards = self._rewards(repeated, sources, made.texts, references)
     if judged is None and self.judge is not None:
-      judged = self.judge.scores(sources, made.texts)
+      needed = references if self.judge.needs_references else None
+      judged = rewards_base.score(self.judge, sources, made.texts, needed)
 
     def mean(scores: np.ndarray) -> np.ndarray:
       return np.asarray(scores, np.float64).reshape(-1, each).mean(axis=1)

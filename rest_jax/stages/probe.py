@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import task as task_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import held_out, probe_results, probes
 from rest_jax.stages import base, run_reward
@@ -31,6 +32,8 @@ class Probe(base.Stage):
     reward_config: its settings.
     ratings: the task's ratings; None for none. Those of dev and test are
       compared with.
+    judge: the independent judge, which is compared with them too; None for
+      none.
     rated: the folder of stage `reward`, which may hold ratings of samples.
     seed: seed for the changes.
     evidence: the samples by which a reward that needs some judges; None for
@@ -42,6 +45,7 @@ class Probe(base.Stage):
   reward: run_reward.RunReward
   reward_config: rewards_base.RewardConfig
   ratings: ratings_lib.RatingsSource | None
+  judge: task_lib.Judge | None
   rated: pathlib.Path
   seed: int
   evidence: evidence_lib.Evidence | None = None
@@ -74,6 +78,7 @@ class Probe(base.Stage):
       'reward': self.reward.described(context),
       'ratings': {name: len(rated) for name, rated in self._read.items()},
       'seed': self.seed,
+      **({} if self.judge is None else {'judge': self.judge.name}),
       **evidence_lib.described(evidence_lib.load(self.evidence, context)),
     }
 
@@ -94,14 +99,31 @@ class Probe(base.Stage):
       else lambda place: evidence(int(rows[place])),
     )
     count = config.max_sources
+    agreement = held_out.measure(reward, self._read, max_sources=count)
+    for split, of_judge in self._judge_agreement(context).items():
+      agreement.setdefault(split, {}).update(of_judge)
     report = dataclasses.replace(
       report,
-      agreement=held_out.measure(reward, self._read, max_sources=count),
+      agreement=agreement,
       weights=held_out.weights(
         self.reward_config, reward, self._read, max_sources=count
       ),
     )
     return {_REPORT: probe_results.to_json(report)}
+
+  def _judge_agreement(
+    self, context: context_lib.Context
+  ) -> dict[str, dict[str, Any]]:
+    if self.judge is None:
+      return {}
+    judge = self.judge.load(context.resources(self.reward.trained))
+    found = held_out.measure(
+      judge, self._read, max_sources=self.config.max_sources
+    )
+    return {
+      split: {f'judge {judge.name}': columns[judge.name]}
+      for split, columns in found.items()
+    }
 
   def report(self) -> probe_results.Report:
     """Returns the answers of the finished folder."""

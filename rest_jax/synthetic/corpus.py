@@ -120,16 +120,22 @@ class SyntheticJudge:
 
   name: str = 'oracle'
 
-  def score(self, source: str, hypothesis: str) -> float:
-    """Returns the quality in [0, 1] of any text.
+  digest = ''
+  needs_references = False
+  parts = ()
 
-    Raises:
-      ValueError: the source is not one of the built-in task.
-    """
-    return quality.score(source, hypothesis)
+  def check(self) -> str:
+    return 'exact'
 
-  def scores(
-    self, sources: Sequence[str], hypotheses: Sequence[str]
+  def load(self, resources: object) -> 'SyntheticJudge':
+    del resources
+    return self
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str | None] | None = None,
   ) -> np.ndarray:
     """Returns the quality (float64 [n]) of the i-th text for the i-th source.
 
@@ -137,6 +143,7 @@ class SyntheticJudge:
       ValueError: a source is not one of the built-in task, or there are not as
         many sources as hypotheses.
     """
+    del references
     if len(sources) != len(hypotheses):
       raise ValueError(
         'sources and hypotheses must correspond; got '

@@ -11,7 +11,16 @@ _TEXT = sources.SourceText(files='a')
 class _Judge:
   name = 'length'
 
-  def scores(self, sources, hypotheses):
+  needs_references = False
+  parts = ()
+
+  def check(self):
+    return ''
+
+  def load(self, resources):
+    return self
+
+  def score(self, sources, hypotheses, references=None):
     return np.array([len(text) for text in hypotheses], np.float64)
 
 

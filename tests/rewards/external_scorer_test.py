@@ -1,4 +1,4 @@
-"""The program around COMET and BLEURT, with stand-ins for the packages.
+"""The program around COMET, BLEURT and sentence embeddings, with stand-ins for the packages.
 
 The packages themselves are not installed where tests run.
 """
@@ -39,6 +39,15 @@ class BleurtScorer:
   def score(self, *, references, candidates):
     return [len(r) - len(c) for r, c in zip(references, candidates)]
 """,
+  'sentence_transformers.py': """
+import numpy as np
+class SentenceTransformer:
+  def __init__(self, model):
+    assert model == 'm', model
+  def encode(self, texts, normalize_embeddings, show_progress_bar):
+    assert normalize_embeddings and not show_progress_bar
+    return np.array([[len(text), 1.0] for text in texts])
+""",
 }
 
 
@@ -60,6 +69,7 @@ def packages(tmp_path, monkeypatch):
       [2, 0],
     ),
     (external.Bleurt(python=sys.executable, model='m'), [2, -1]),
+    (external.SentenceEmbedding(python=sys.executable, model='m'), [4, 3]),
   ],
 )
 def test_scores_of_the_package(config, expected):

@@ -22,7 +22,7 @@ class _Pairs:
 
 
 class _Length:
-  """A reward and a judge: words, and whether a text is the reference."""
+  """A reward: the number of words."""
 
   name = 'length'
   needs_references = True
@@ -31,9 +31,16 @@ class _Length:
     assert [REFERENCES[int(s.split()[1])] for s in sources] == references
     return np.array([len(text.split()) for text in hypotheses], np.float32)
 
-  def scores(self, sources, hypotheses):
-    right = [REFERENCES[int(source.split()[1])] for source in sources]
-    return np.array([a == b for a, b in zip(right, hypotheses, strict=True)])
+
+class _Exact:
+  """A judge: whether a text is the reference."""
+
+  name, digest = 'exact', ''
+  needs_references = True
+
+  def score(self, sources, hypotheses, references):
+    pairs = zip(references, hypotheses, strict=True)
+    return np.array([a == b for a, b in pairs], np.float32)
 
 
 def scorer(judge=None):
@@ -58,7 +65,7 @@ SAMPLES = outputs.Samples(
 
 def test_outputs_of_a_search_are_scored_by_everything():
   made = outputs.Made(['the cat', REFERENCES[5]], 1.0)
-  found = scorer(_Length()).score(made)
+  found = scorer(_Exact()).score(made)
   assert found.sources.tolist() == [2, 5]
   np.testing.assert_allclose(found.reward, [0.2, 0.6])
   np.testing.assert_allclose(found.human, [0.0, 1.0])
@@ -106,7 +113,7 @@ def test_mbr_takes_the_finished_sample_that_the_others_agree_with():
 def test_scores_are_read_as_they_were_written(tmp_path):
   scores = {
     'greedy': scorer().score(outputs.Made(['a', 'b'], 1.0)),
-    'best of 2': scorer(_Length()).score(outputs.Made(['the cat', 'x'], 1.0)),
+    'best of 2': scorer(_Exact()).score(outputs.Made(['the cat', 'x'], 1.0)),
   }
   outputs.write(tmp_path, scores)
   found = outputs.read(tmp_path)
@@ -163,7 +170,7 @@ def test_greedy_outputs_are_judged_one_by_one(run):
   pairs = run.data.pairs('test')
   sources = [pairs.source_text(row) for row in range(len(pairs))]
   found = outputs.read(directory)[outputs_lib.GREEDY]
-  judged = run.experiment.task.judge.scores(sources, texts)
+  judged = run.experiment.task.judge.score(sources, texts)
   np.testing.assert_allclose(found.human, judged)
   rewards = run.reward.normalizer()(run.reward_model.score(sources, texts))
   np.testing.assert_allclose(found.reward, rewards, atol=1e-4)

@@ -11,6 +11,7 @@ import pytest
 
 from rest_jax.data import ratings, sources, task, vocabularies
 from rest_jax.synthetic import corpus
+from rest_jax.synthetic.grammar import quality
 
 
 def _read(split='train', size=300, **settings):
@@ -28,7 +29,7 @@ def rated():
 
 
 def _quality(pairs):
-  return corpus.SyntheticJudge().scores(
+  return corpus.SyntheticJudge().score(
     [pair.source for pair in pairs], [pair.reference for pair in pairs]
   )
 
@@ -131,21 +132,21 @@ def test_scores_are_those_of_each_pair():
   pairs = _read(size=40, noise=1.0)
   texts = [pair.reference for pair in pairs]
   sources_twice = [pair.source for pair in pairs] * 2
-  got = judge.scores(sources_twice, [*texts, *texts[::-1]])
+  got = judge.score(sources_twice, [*texts, *texts[::-1]])
   assert got.dtype == np.float64
-  expected = [judge.score(*pair) for pair in pairs]
+  expected = [quality.score(*pair) for pair in pairs]
   np.testing.assert_array_equal(got[:40], expected)
   for pair, text, value in zip(pairs, texts[::-1], got[40:], strict=True):
-    assert value == judge.score(pair.source, text)
-  assert judge.scores([], []).shape == (0,)
+    assert value == quality.score(pair.source, text)
+  assert judge.score([], []).shape == (0,)
   with pytest.raises(ValueError, match='must correspond; got 2 and 1'):
-    judge.scores(sources_twice[:2], texts[:1])
+    judge.score(sources_twice[:2], texts[:1])
   with pytest.raises(ValueError, match='sentence of the built-in language'):
-    judge.scores(['hallo welt'], ['hello world'])
+    judge.score(['hallo welt'], ['hello world'])
 
 
 def test_ratings_are_quality_and_noise_by_the_number_of_annotators(rated):
-  quality = corpus.SyntheticJudge().scores(rated.source, rated.hypothesis)
+  quality = corpus.SyntheticJudge().score(rated.source, rated.hypothesis)
   error = (rated.score - quality) * np.sqrt(rated.weight)
   n = len(rated)
   assert abs(error.mean()) < 4 * 0.2 / np.sqrt(n)
@@ -154,12 +155,12 @@ def test_ratings_are_quality_and_noise_by_the_number_of_annotators(rated):
   # The error does not depend on the quality.
   assert abs(np.corrcoef(error, quality)[0, 1]) < 4 / np.sqrt(n)
   exact = corpus.SyntheticRatings(size=200, rater_noise=0.0).read()
-  judged = corpus.SyntheticJudge().scores(exact.source, exact.hypothesis)
+  judged = corpus.SyntheticJudge().score(exact.source, exact.hypothesis)
   np.testing.assert_allclose(exact.score, judged, rtol=1e-6)
 
 
 def test_ratings_are_of_systems_of_all_qualities(rated):
-  quality = corpus.SyntheticJudge().scores(rated.source, rated.hypothesis)
+  quality = corpus.SyntheticJudge().score(rated.source, rated.hypothesis)
   counts, _ = np.histogram(quality, 5, (0, 1))
   assert counts.min() > 0.08 * len(rated)
   assert np.mean(quality == 1) > 0.12
@@ -221,7 +222,7 @@ def test_raters_give_the_quality_with_the_error_of_their_mean():
   pairs = _read(split='validation', size=400)
   sources = [pair.source for pair in pairs]
   hypotheses = [pair.reference for pair in pairs[1:] + pairs[:1]]
-  quality = corpus.SyntheticJudge().scores(sources, hypotheses)
+  quality = corpus.SyntheticJudge().score(sources, hypotheses)
   raters = corpus.SyntheticRaters(rater_noise=0.4, num_annotators=4)
   scores, annotators = raters.rate(sources, hypotheses)
   assert annotators.tolist() == [4] * 400
