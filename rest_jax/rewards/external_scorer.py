@@ -77,13 +77,17 @@ def sentenceembedding(model: str) -> Score:
   loaded = sentence_transformers.SentenceTransformer(model)
 
   def score(batch: dict[str, Any]) -> list[float]:
-    hypotheses, references = (
-      loaded.encode(
-        batch[name], normalize_embeddings=True, show_progress_bar=False
-      )
-      for name in ('hypotheses', 'references')
+    hypotheses, references = batch['hypotheses'], batch['references']
+    # A reference stands beside every sample of its source.
+    texts = list(dict.fromkeys([*hypotheses, *references]))
+    embedded = loaded.encode(
+      texts, normalize_embeddings=True, show_progress_bar=False
     )
-    return [float(cosine) for cosine in (hypotheses * references).sum(axis=1)]
+    rows = dict(zip(texts, embedded, strict=True))
+    return [
+      float((rows[hypothesis] * rows[reference]).sum())
+      for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
 
   return score
 
