@@ -166,7 +166,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
-  if path.stem == 'embedding':
+  if path.stem in ('embedding', 'references'):
     overrides = [f'EMBEDDING_PYTHON={sys.executable}']
   if path.stem == 'tensor_parallel':
     overrides = ['MODEL_DEVICES=1']
