@@ -298,7 +298,9 @@ class Evaluate(base.Stage):
   def _judge_settings(self, context: context_lib.Context) -> str | None:
     """Its name, and its digest if it has settings."""
     judge = self._loaded_judge(context)
-    return judge and f'{judge.name} {judge.digest}'.strip()
+    if judge is None:
+      return None
+    return f'{judge.name} {judge.digest}'.strip()
 
 
 class _Judged:
