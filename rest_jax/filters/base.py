@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 from typing import Any, ClassVar, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from rest_jax import settings, types
@@ -301,7 +300,7 @@ def is_kept(rewards, thresholds, is_inclusive: bool):
 
 
 def mask_rows(batch: types.Batch, is_inclusive: bool) -> types.Batch:
-  """Applies F inside the train step: rows that fail get weight 0.
+  """Applies F to a batch: rows that fail get weight 0.
 
   Source: ReST (arXiv 2308.08998), Eq. 2.
 
@@ -316,7 +315,7 @@ def mask_rows(batch: types.Batch, is_inclusive: bool) -> types.Batch:
     weights.
   """
   passes = is_kept(batch['rewards'], batch['thresholds'], is_inclusive)
-  weights = passes.astype(jnp.float32)
+  weights = passes.astype(np.float32)
   if 'row_weights' in batch:
     weights = weights * batch['row_weights']
   token_weights = batch['decoder_loss_weights']

@@ -15,7 +15,7 @@ declares
 so a new loss needs no change in the trainer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import enum
 from typing import Any, ClassVar, NamedTuple
@@ -307,6 +307,3 @@ class Loss:
   def __call__(self, inputs: Inputs) -> LossOutput:
     """Computes the loss of one micro-batch."""
     raise NotImplementedError
-
-
-RowFilter = Callable[[types.Batch], types.Batch]

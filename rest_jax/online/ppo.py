@@ -311,7 +311,6 @@ class _Iterations(loop_lib.Loop[_Progress]):
       self._policy,
       config.loss,
       config.optimizer.without_schedule(),
-      None,
       config.accumulation_steps,
       self._mesh_config,
       config.max_bad_steps > 0,

@@ -187,7 +187,6 @@ class Training(base.Training):
         self.model,
         self.loss.for_training(trainer.least_steps),
         trainer.optimizer.without_schedule(),
-        self.row_filter,
         trainer.accumulation_steps,
         target.mesh_config,
         trainer.max_bad_steps > 0,

@@ -31,7 +31,6 @@ class Training:
     model: a `Policy` or `ScalarModel`.
     loss: any.
     columns: of one number a hypothesis, beside those of the loss.
-    row_filter: F, as the step applies it.
   """
 
   name: str
@@ -39,7 +38,6 @@ class Training:
   model: Any
   loss: losses_base.Loss
   columns: Sequence[str] = ()
-  row_filter: losses_base.RowFilter | None = None
 
   @property
   def trained(self) -> Any:

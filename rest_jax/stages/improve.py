@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
@@ -205,8 +204,6 @@ class Improve(base.PolicyStage):
         trainer=config.trainer,
         model=policy.starting_with(start),
         loss=config.loss,
-        columns=improve_rows.COLUMNS,
-        row_filter=row_filter(config.filter.is_inclusive),
       )
     ]
 
@@ -237,7 +234,6 @@ def _train(
     params=policies.load(stage.start.policy_folder, policy, mesh_config),
     directory=directory,
     evaluate_fn=stage.selection.evaluate_fn(context, policy),
-    row_filter=row_filter(config.filter.is_inclusive),
     given={
       name: _LOADERS[name](path, policy, mesh_config)
       for name, path in needed.items()
@@ -255,12 +251,6 @@ def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:
 _LOADERS = {'bc': _load_bc, 'value': value_stage.load}
 
 
-@functools.cache
-def row_filter(is_inclusive: bool) -> Callable:
-  """F as the train step applies it; equal for equal comparisons."""
-  return functools.partial(filters_base.mask_rows, is_inclusive=is_inclusive)
-
-
 def select_rows(
   config: ImproveConfig,
   *,
@@ -272,7 +262,7 @@ def select_rows(
   ids: special_ids.SpecialIds = special_ids.T5,
   warn: Callable[[str], None] = logging.warning,
 ) -> improve_rows.ImproveRows:
-  """Opens D_g and keeps the rows that pass; see `improve_rows.select`.
+  """Opens D_g and keeps the rows that pass, with weights by F and Eq. 3.
 
   Args:
     config: see `ImproveConfig`.
@@ -319,7 +309,10 @@ def select_rows(
       f'tau_1 > V. Raise the first value of the {config.filter.kind} filter, '
       'whose values may be a tuple for each Grow step.'
     )
-  return rows
+  load = improve_rows.masked(
+    rows.load, config.filter.is_inclusive, config.loss.columns
+  )
+  return dataclasses.replace(rows, load=load)
 
 
 def samples_of(

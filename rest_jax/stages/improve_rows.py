@@ -1,5 +1,6 @@
 """D_g as training batches: the rows that a filter keeps, laid out for a loss."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -164,6 +165,28 @@ def select(
     ),
     statistics=kept.statistics,
   )
+
+
+def masked(
+  load: loader.Load, is_inclusive: bool, columns: Sequence[str]
+) -> loader.Load:
+  """Returns `load` with F applied to the weights of the tokens.
+
+  The batch has no column that the loss does not read, so that the step of BC is
+  that of an Improve step with its loss.
+
+  Args:
+    load: see `ImproveRows`.
+    is_inclusive: the filter's comparison.
+    columns: `Loss.columns`.
+  """
+  unread = set(COLUMNS) - set(columns)
+
+  def load_masked(rows: np.ndarray, *lengths: int) -> dict[str, np.ndarray]:
+    batch = filters_base.mask_rows(load(rows, *lengths), is_inclusive)
+    return {name: batch[name] for name in batch if name not in unread}
+
+  return load_masked
 
 
 def _balanced(source_ids: np.ndarray) -> np.ndarray:

@@ -80,7 +80,6 @@ def make_train_step(
   loss: base.Loss,
   optimizer: optax.GradientTransformation,
   learned_rate_factor: float = 1.0,
-  row_filter: base.RowFilter | None = None,
   accumulation_steps: int = 1,
   skip_bad: bool = False,
   lora: lora_lib.LoraConfig | None = None,
@@ -104,7 +103,6 @@ def make_train_step(
       is updated apart, see `Loss.learned_optimizer`.
     learned_rate_factor: the learning rate of that over the parameters', where
       the loss does not give it one.
-    row_filter: applies F(x, y; tau) inside the step (Eq. 2), or None.
     accumulation_steps: number of micro-batches that a batch is cut into; must
       divide the number of its rows.
     skip_bad: whether a step whose loss or gradient is not finite leaves all as it
@@ -135,8 +133,6 @@ def make_train_step(
     expected_normalizer=None,
     given=None,
   ):
-    if row_filter is not None:
-      batch = row_filter(batch)
     batches = jax.tree.map(
       lambda x: x.reshape((accumulation_steps, -1, *x.shape[1:])), batch
     )

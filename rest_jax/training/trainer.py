@@ -96,7 +96,6 @@ def train(
   params: types.Params,
   directory: str | pathlib.Path,
   evaluate_fn: EvaluateFn,
-  row_filter: base.RowFilter | None = None,
   given: Mapping[str, Given] | None = None,
   description: str = 'train',
 ) -> TrainResult:
@@ -121,7 +120,6 @@ def train(
       adapters alone, and `checkpoints/` holds the policy made of them.
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
-    row_filter: applies F of Eq. 2 inside the step.
     given: other models, by the names in the loss's `needs`.
     description: the word before the progress bar.
 
@@ -160,7 +158,6 @@ def train(
       model,
       loss,
       config.optimizer.without_schedule(),
-      row_filter,
       config.accumulation_steps,
       mesh_config,
       config.max_bad_steps > 0,
@@ -192,21 +189,19 @@ def jitted_step(
   model,
   loss,
   optimizer_config,
-  row_filter,
   accumulation_steps,
   mesh_config,
   skip_bad,
   learned_rate_factor=1.0,
   lora=None,
 ):
-  """One jitted step for all trainings alike: Improve steps compile once."""
+  """One jitted step for all trainings alike: BC and Improve steps share it."""
   del mesh_config  # Of the key alone: tracing reads its rules from the context.
   train_step = step_lib.make_train_step(
     model=model,
     loss=loss,
     optimizer=optimizer_config.direction(),
     learned_rate_factor=learned_rate_factor,
-    row_filter=row_filter,
     accumulation_steps=accumulation_steps,
     skip_bad=skip_bad,
     lora=lora,

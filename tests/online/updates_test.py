@@ -41,7 +41,6 @@ def step_once(settings, batch):
     _POLICY,
     settings.loss,
     settings.optimizer.without_schedule(),
-    None,
     settings.accumulation_steps,
     toy.MESH,
     False,

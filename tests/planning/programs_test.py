@@ -157,7 +157,6 @@ def test_the_step_is_the_trainer_s_own():
     _training(experiment, 'improve').model,
     config.loss,
     config.trainer.optimizer.without_schedule(),
-    improve_stage.row_filter(config.filter.is_inclusive),
     config.trainer.accumulation_steps,
     experiment.mesh,
     config.trainer.max_bad_steps > 0,

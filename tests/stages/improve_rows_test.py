@@ -320,11 +320,11 @@ def test_no_pair_at_all_is_an_error(store):
     )
 
 
-def train(batch, row_filter):
+def train(batch):
   policy, optimizer = toy.make_policy(), optax.sgd(0.1)
   state = step_lib.init_state(tiny.init(policy), bc.BC(), optimizer, {})
   step = step_lib.make_train_step(
-    model=policy, loss=bc.BC(), optimizer=optimizer, row_filter=row_filter
+    model=policy, loss=bc.BC(), optimizer=optimizer
   )
   state, metrics = jax.jit(step)(state, batch, np.float32(1.0), None)
   return state.params, float(metrics['nll'])
@@ -333,9 +333,9 @@ def train(batch, row_filter):
 def test_no_filter_equals_bc_on_all_of_d_g(store):
   batch = all_rows(select(store, EVERYTHING, unfinished=True))
   assert len(batch['rewards']) == len(ROWS)
-  filtered, nll = train(batch, lambda b: filters_base.mask_rows(b, False))
+  filtered, nll = train(filters_base.mask_rows(batch, False))
   plain, plain_nll = train(
-    {k: v for k, v in batch.items() if k.startswith(('enc', 'dec'))}, None
+    {k: v for k, v in batch.items() if k.startswith(('enc', 'dec'))}
   )
   assert nll == plain_nll
   jax.tree.map(np.testing.assert_array_equal, filtered, plain)
@@ -349,8 +349,7 @@ def test_no_filter_equals_bc_on_all_of_d_g(store):
 def test_loading_what_passes_equals_masking_the_rest(store, row_filter):
   kept = select(store, row_filter)
   dropped, _ = train(
-    all_rows(kept),
-    lambda b: filters_base.mask_rows(b, row_filter.is_inclusive),
+    filters_base.mask_rows(all_rows(kept), row_filter.is_inclusive)
   )
   everything = all_rows(select(store, EVERYTHING))
   chosen = row_filter.select(1, samples(store)).rows
@@ -359,10 +358,29 @@ def test_loading_what_passes_equals_masking_the_rest(store, row_filter):
   everything['thresholds'] = np.where(
     np.isin(eligible, chosen), -np.inf, np.inf
   ).astype(np.float32)
-  masked, _ = train(everything, lambda b: filters_base.mask_rows(b, False))
+  masked, _ = train(filters_base.mask_rows(everything, False))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), dropped, masked
   )
+
+
+@pytest.mark.parametrize(
+  'loss', [bc.BC(), reward_weighted_bc.RewardWeightedBC()], ids=repr
+)
+def test_a_masked_batch_has_what_the_loss_reads(store, loss):
+  rows = select(store, EVERYTHING, loss=loss, weight=0.25)
+  load = improve_rows.masked(rows.load, False, loss.columns)
+  every, batch = all_rows(rows), load(np.arange(7), 4, 4)
+  expected = filters_base.mask_rows(every, False)['decoder_loss_weights']
+  np.testing.assert_array_equal(batch['decoder_loss_weights'], expected)
+  assert {0.25, 1.0} < {*expected.ravel().tolist()}
+  columns = {name for name in batch if not name.startswith(('enc', 'dec'))}
+  assert columns == set(loss.columns)
+  # A batch of BC with the loss BC: both share a compiled step.
+  assert {array.dtype for array in batch.values()} == {
+    np.dtype(np.int32),
+    np.dtype(np.float32),
+  }
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,9 @@ def test_micro_batches_add_up_though_their_sizes_differ(micro):
     assert metrics[name] == pytest.approx(float(of_parts[name]), rel=1e-4)
 
 
-def test_the_filter_inside_equals_dropping_rows():
+def test_masking_rows_equals_dropping_them():
   batch = make_batch()
-  masked, _ = run(
-    bc.BC(), batch, row_filter=lambda b: filters_base.mask_rows(b, False)
-  )
+  masked, _ = run(bc.BC(), filters_base.mask_rows(batch, False))
   rows = np.flatnonzero(batch['rewards'] > 0.4)
   assert 0 < len(rows) < 8
   dropped, _ = run(bc.BC(), {k: v[rows] for k, v in batch.items()})
@@ -259,12 +257,12 @@ def _rows_of_all_lengths(seed=0, num_rows=21):
     batch = loader.decoder_batch(
       sides[0][rows, :source_length], sides[1][rows, :target_length]
     )
-    return {
-      **batch,
+    batch |= {
       'rewards': rewards[rows],
       'thresholds': np.full(len(rows), -np.inf, np.float32),
       'row_weights': weights[rows],
     }
+    return filters_base.mask_rows(batch, False)
 
   return lengths, rewards, weights, load
 
@@ -313,7 +311,6 @@ def test_an_epoch_s_mean_gradient_is_that_of_all_rows_at_once(
         model=model,
         loss=loss,
         optimizer=RECORDED,
-        row_filter=lambda batch: filters_base.mask_rows(batch, False),
         accumulation_steps=accumulation_steps,
       )
     )
