@@ -60,6 +60,7 @@ def write(
     samples=_samples(run, evaluations),
     times=finished_stages.times(stages, is_brief=True),
     costs=finished_stages.times(stages),
+    training_times=finished_stages.trainings(stages),
     commands=_commands(run),
     versions=_versions(),
     listings=_listings(run.model_dir),

@@ -64,9 +64,11 @@ def write(run: rest.Layout) -> str:
     if reached:
       costs.write(run.variant_dir / costs_stage.COSTS_FILE, reached)
       more.append(cost_table.render(reached))
-  times = finished_stages.times(stages, is_brief=True)
-  if times is not None:
-    more.append(table.lines(times))
+  times = (
+    finished_stages.times(stages, is_brief=True),
+    finished_stages.trainings(stages),
+  )
+  more += [table.lines(cells) for cells in times if cells is not None]
   text = result_tables.render(shown, finished_stages.warnings(stages), more)
   terminal.show(text)
   if people.ratings:

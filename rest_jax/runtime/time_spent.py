@@ -83,6 +83,25 @@ def waiting() -> Iterator[None]:
     _clock.note(WAITING, now - began, now)
 
 
+@contextlib.contextmanager
+def counted(seconds: dict[str, float], part: str) -> Iterator[None]:
+  """Adds the time inside to a part, but what is traced or compiled to COMPILING.
+
+  Args:
+    seconds: seconds by part.
+    part: name of the part.
+  """
+  before, began = so_far(), time.monotonic()
+  try:
+    yield
+  finally:
+    wall, spent = time.monotonic() - began, since(before)
+    # Other threads may compile at the same time.
+    compiled = min(spent[TRACING] + spent[COMPILING], wall)
+    seconds[part] = seconds.get(part, 0.0) + wall - compiled
+    seconds[COMPILING] = seconds.get(COMPILING, 0.0) + compiled
+
+
 def _hear(event: str, duration_secs: float, **kwargs: str | int) -> None:
   del kwargs
   kind = _EVENTS.get(event)

@@ -13,7 +13,7 @@ import jax
 
 from rest_jax import types
 from rest_jax.parallel import processes
-from rest_jax.runtime import interruption
+from rest_jax.runtime import interruption, time_spent
 from rest_jax.storage import paths
 from rest_jax.training import bad_steps, loader
 from rest_jax.training import checkpoints as checkpoints_lib
@@ -23,6 +23,9 @@ from rest_jax.training import step as step_lib
 # Evaluates parameters at a step; the result contains 'objective', higher is
 # better.
 EvaluateFn = Callable[[types.Params, int], dict[str, float]]
+
+# What the time of a training goes to, beside compiling.
+STEPS, EVALUATION, SAVING, READING = 'steps', 'evaluation', 'saving', 'reading'
 
 
 @dataclasses.dataclass
@@ -36,6 +39,7 @@ class Progress:
     evaluations_since_best: consecutive evaluations without a new best.
     awaits_evaluation: whether the evaluation of this step was interrupted.
     bad_steps: number of skipped steps.
+    parts: seconds of the training by what they went to; see `time_spent.counted`.
   """
 
   best_step: int | None = None
@@ -44,6 +48,7 @@ class Progress:
   evaluations_since_best: int = 0
   awaits_evaluation: bool = False
   bad_steps: int = 0
+  parts: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def note(self, step: int, metrics: dict[str, float]) -> bool:
     """Records an evaluation; returns whether its checkpoint is the best."""
@@ -190,7 +195,7 @@ class Loop(Generic[P]):
     Raises:
       FloatingPointError: one is not finite.
     """
-    with _interruptible():
+    with self.counted(EVALUATION), _interruptible():
       found = evaluate_fn(params, number)
     metrics = {name: float(value) for name, value in found.items()}
     # They decide the next action, so all processes use the same bits.
@@ -214,9 +219,14 @@ class Loop(Generic[P]):
     self, state: step_lib.TrainState, objective: float | None = None
   ) -> None:
     # Before the checkpoint: what is beyond it is dropped when it is resumed.
-    self.journal.publish()
-    record = dataclasses.asdict(self.progress)
-    self.store.save(state, record=record, objective=objective)
+    with self.counted(SAVING):
+      self.journal.publish()
+      record = dataclasses.asdict(self.progress)
+      self.store.save(state, record=record, objective=objective)
+
+  def counted(self, part: str) -> contextlib.AbstractContextManager[None]:
+    """Counts the time inside as a part of the training's."""
+    return time_spent.counted(self.progress.parts, part)
 
   def stop(self, state: step_lib.TrainState, signal: int) -> None:
     """Saves an unsaved state, and ends the program."""

@@ -57,7 +57,7 @@ class TrainResult(NamedTuple):
     summary: for the stage's manifest: steps, best_step, best_objective,
       stopped_early, bad_steps (passed over), trained_params (a number), real_token_share, seconds, evaluation_seconds (of those),
       target_tokens and source_tokens (real ones, of all steps),
-      target_tokens_per_second, params_digest, evaluation (metrics of the best checkpoint),
+      target_tokens_per_second, parts (seconds by what they went to), params_digest, evaluation (metrics of the best checkpoint),
       and with `average` averaged_steps (none if a single checkpoint was better).
   """
 
@@ -251,21 +251,22 @@ class _Steps(loop_lib.Loop[_Progress]):
     iterator = self._batches.iterate(step)
     agreement = stopping.Agreement(step)
     while step < config.max_steps and not self._is_stopped():
-      with time_spent.waiting():
+      with self.counted(loop_lib.READING), time_spent.waiting():
         batch = next(iterator)
       for side, name in _SIDES.items():
         self._read[side] += int(np.count_nonzero(batch[name]))
       rate = processes.place(learning_rates[step], everywhere)
-      state, metrics = take(
-        state,
-        mesh_lib.put_batch(batch, mesh),
-        rate,
-        dropout_key,
-        expected,
-        given,
-        before=state,
-        number=step + 1,
-      )
+      with self.counted(loop_lib.STEPS):
+        state, metrics = take(
+          state,
+          mesh_lib.put_batch(batch, mesh),
+          rate,
+          dropout_key,
+          expected,
+          given,
+          before=state,
+          number=step + 1,
+        )
       step += 1
       waiting.append(metrics)
       is_due = step % config.evaluate_every == 0 or step == config.max_steps
@@ -342,6 +343,7 @@ class _Steps(loop_lib.Loop[_Progress]):
 
   def _count_tokens(self) -> None:
     """Adds what all processes have read since the last checkpoint."""
+    self.progress.seconds = time.monotonic() - self._started
     parts = processes.gather(
       'tokens', {side: np.asarray(n) for side, n in self._read.items()}
     )
@@ -385,10 +387,19 @@ class _Steps(loop_lib.Loop[_Progress]):
       'params_digest': digests.digest(best),
       **self._of_average(),
     }
+      'parts': self._parts(),
 
   def _of_average(self) -> dict[str, Any]:
     if self._config.average is None:
       return {}
+  def _parts(self) -> dict[str, float]:
+    """Seconds of the training by part; steps end while others begin."""
+    parts = {**self.progress.parts, loop_lib.STEPS: 0.0}
+    parts[loop_lib.STEPS] = max(
+      self.progress.seconds - sum(parts.values()), 0.0
+    )
+    return parts
+
     return {'averaged_steps': self._averaged_steps}
 
 

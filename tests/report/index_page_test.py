@@ -222,6 +222,29 @@ class TestStages:
     assert rows[3][1:-1] == ('25.0', '25.0 %', '-', '-', '-', '-')
     assert finished_stages.times([]) is None
 
+  def test_what_the_time_of_a_training_went_to(self, tmp_path):
+    parts = {'steps': 8.0, 'evaluation': 2.0, 'saving': 1.0, 'compiling': 4.0}
+    stages = []
+    for name, training in (
+      ('data', None), ('bc', {}), ('improve 1.1', {'parts': parts})
+    ):  # fmt: skip
+      folder = tmp_path / name
+      folder.mkdir()
+      manifest = {'stage_seconds': 16.0}
+      if training is not None:
+        manifest['training'] = training
+      (folder / 'manifest.json').write_text(json.dumps(manifest))
+      stages.append((name, folder))
+    cells = finished_stages.trainings(stages)
+    assert cells.header == (
+      'stage', 'step share', 'steps', 'evaluation', 'saving', 'reading',
+      'compiling', 'other',
+    )  # fmt: skip
+    assert cells.rows == (
+      ('improve 1.1', '50.0 %', '8.0', '2.0', '1.0', '0.0', '4.0', '1.0'),
+    )
+    assert finished_stages.trainings(stages[:2]) is None
+
   def test_what_filters_kept(self, run):
     cells = finished_stages.kept(run.model_dir)
     made = folder_lib.read_manifest(run.folder('improve_1_2'))['kept']

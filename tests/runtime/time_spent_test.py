@@ -1,6 +1,7 @@
 """Seconds by kind: each counted once, whatever holds it."""
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,18 @@ def test_jax_says_when_it_traces_and_compiles():
   spent = time_spent.since(before)
   # From the cache of a run before, it is not compiled but read.
   assert spent['tracing'] > 0 and spent['compiling'] + spent['waiting'] > 0
+
+
+def test_what_is_compiled_inside_of_a_part_counts_apart():
+  parts = {'steps': 1.0}
+  with time_spent.counted(parts, 'steps'):
+    jax.jit(lambda x: jnp.cos(x) * 4.75)(1.0)
+    time.sleep(0.1)
+  assert parts.keys() == {'steps', 'compiling'}
+  assert parts['steps'] >= 1.1 and parts['compiling'] > 0
+  with pytest.raises(OSError), time_spent.counted(parts, 'saving'):
+    raise OSError
+  assert parts['saving'] >= 0
 
 
 def test_waiting_is_counted_when_it_fails_too(monkeypatch):

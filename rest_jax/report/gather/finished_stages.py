@@ -10,7 +10,7 @@ from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.runtime import time_spent
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import folder as folder_lib
-from rest_jax.training import journal
+from rest_jax.training import journal, loop
 
 Stages = list[tuple[str, pathlib.Path]]
 
@@ -87,6 +87,42 @@ def _sum(name: str, found: list[_Time]) -> _Time:
   if len(noted) == len(found):
     spent = {kind: sum(one[kind] for one in noted) for kind in time_spent.KINDS}
   return _Time(name, sum(one.seconds for one in found), spent)
+
+
+def trainings(stages: Stages) -> table.Cells | None:
+  """Returns what the time of each stage that trains went to.
+
+  Args:
+    stages: names and finished folders, in the order they are made.
+
+  Returns:
+    The table; None if no manifest says so.
+  """
+  kinds = (
+    loop.STEPS,
+    loop.EVALUATION,
+    loop.SAVING,
+    loop.READING,
+    time_spent.COMPILING,
+  )
+  rows = []
+  for name, directory in stages:
+    manifest = folder_lib.read_manifest(directory)
+    parts = manifest.get('training', {}).get('parts')
+    if parts is None:
+      continue
+    seconds = [parts.get(kind, 0.0) for kind in kinds]
+    # More than the last start took, if the stage was cut off.
+    whole = max(manifest['stage_seconds'], sum(seconds))
+    shown = [f'{value:,.1f}' for value in (*seconds, whole - sum(seconds))]
+    rows.append((name, table.percent(seconds[0] / whole), *shown))
+  if not rows:
+    return None
+  return table.Cells(
+    'Time of trainings, in seconds',
+    ('stage', 'step share', *kinds, 'other'),
+    tuple(rows),
+  )
 
 
 def kept(model_dir: pathlib.Path) -> table.Cells | None:

@@ -69,6 +69,7 @@ class Page:
     samples: to browse; None where no evaluation holds samples.
     times: where the time of stages went, in brief.
     costs: likewise of every stage, with its work.
+    training_times: what the time of each training went to.
     commands: that make the run again.
     versions: of what it runs with.
     listings: names and texts of the configuration.
@@ -86,6 +87,7 @@ class Page:
   samples: samples_lib.Samples | None = None
   times: table.Cells | None = None
   costs: table.Cells | None = None
+  training_times: table.Cells | None = None
   commands: Sequence[str] = ()
   versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   listings: Mapping[str, str] = dataclasses.field(default_factory=dict)
