@@ -13,6 +13,7 @@ from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.filters import fixed
+from rest_jax.losses import gold
 from rest_jax.runtime import memory_maps
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve, policies, score_samples
@@ -334,6 +335,29 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   if needs_value:
     value = read(variant.folder('value_1') / 'manifest.json')
     assert settings['value'] == value['training']['params_digest']
+
+
+def test_the_policy_that_a_step_starts_from_is_not_evaluated_again(run):
+  first, second = run.stage('improve_1_1'), run.stage('improve_1_2')
+  known = improve._start_metrics(second, run.context)
+  assert known == first.manifest()['training']['evaluation']
+  lines = (second.folder / 'metrics.jsonl').read_text(encoding='utf-8')
+  written = json.loads(lines.splitlines()[0])
+  assert written == {'step': 0, 'split': 'validation', **known}
+  # It would be the same numbers.
+  policy = second.network(run.context)
+  params = policies.load(first.policy_folder, policy, run.context.mesh)
+  measured = second.selection.evaluate_fn(run.context, policy)(params, 0)
+  assert measured == known
+  selection = dataclasses.replace(second.selection, seed=99)
+  config = dataclasses.replace(second.config, loss=gold.GoldS())
+  for other in (
+    {'selection': selection},
+    {'config': config},
+    {'start': run.stage('bc')},
+  ):
+    changed = dataclasses.replace(second, **other)
+    assert improve._start_metrics(changed, run.context) is None
 
 
 def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(

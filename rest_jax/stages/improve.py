@@ -238,8 +238,24 @@ def _train(
       name: _LOADERS[name](path, policy, mesh_config)
       for name, path in needed.items()
     },
+    start_metrics=_start_metrics(stage, context),
     description=stage.title,
   )
+
+
+def _start_metrics(
+  stage: Improve, context: context_lib.Context
+) -> dict[str, float] | None:
+  """Returns metrics of the start, if the step before measured the same."""
+  if not isinstance(stage.start, Improve):
+    return None
+  made = stage.start.manifest()
+  before = made['settings']
+  # The loss decides the first input of the decoder.
+  is_same = settings.describe(
+    [stage.selection.settings(context), stage.config.loss]
+  ) == [before.get('evaluation'), before.get('improve', {}).get('loss')]
+  return made['training'].get('evaluation') if is_same else None
 
 
 def _load_bc(directory, policy, mesh_config) -> trainer_lib.Given:

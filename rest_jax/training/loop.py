@@ -163,18 +163,33 @@ class Loop(Generic[P]):
     )
     return state
 
-  def evaluate_first(self, state: step_lib.TrainState, is_wanted: bool) -> None:
-    """Makes an interrupted evaluation, and one before the first step."""
-    if self.progress.awaits_evaluation or (self.is_fresh and is_wanted):
-      self.evaluate(state)
+  def evaluate_first(
+    self,
+    state: step_lib.TrainState,
+    is_wanted: bool,
+    known: dict[str, float] | None = None,
+  ) -> None:
+    """Makes an interrupted evaluation, and one before the first step.
 
-  def evaluate(self, state: step_lib.TrainState) -> None:
-    """Evaluates, records the result and saves a checkpoint."""
+    Args:
+      state: state that the training starts from, or that was restored.
+      is_wanted: whether to evaluate before the first step.
+      known: the metrics of that evaluation; None to measure them.
+    """
+    if self.progress.awaits_evaluation:
+      self.evaluate(state)
+    elif self.is_fresh and is_wanted:
+      self.evaluate(state, known)
+
+  def evaluate(
+    self, state: step_lib.TrainState, known: dict[str, float] | None = None
+  ) -> None:
+    """Evaluates unless metrics are known, records them, saves a checkpoint."""
     progress, number = self.progress, self.number(state)
     is_saved = progress.awaits_evaluation
     began = time.monotonic()
     try:
-      metrics = self.measured(self._evaluate_fn, state.params, number)
+      metrics = known or self.measured(self._evaluate_fn, state.params, number)
     except interruption.Interrupted:
       progress.awaits_evaluation = True
       if not is_saved:

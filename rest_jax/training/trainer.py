@@ -97,6 +97,7 @@ def train(
   directory: str | pathlib.Path,
   evaluate_fn: EvaluateFn,
   given: Mapping[str, Given] | None = None,
+  start_metrics: dict[str, float] | None = None,
   description: str = 'train',
 ) -> TrainResult:
   """Trains until `max_steps` or until the objective stops rising.
@@ -121,6 +122,8 @@ def train(
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
     given: other models, by the names in the loss's `needs`.
+    start_metrics: what `evaluate_fn` returns for `params`, where it is known;
+      for `config.evaluate_first`.
     description: the word before the progress bar.
 
   Returns:
@@ -166,7 +169,7 @@ def train(
     )
     take = functools.partial(trace.step, step)
     with interruption.deferred():
-      loop.evaluate_first(state, config.evaluate_first)
+      loop.evaluate_first(state, config.evaluate_first, start_metrics)
       state = loop.steps(take, state, others, mesh, has_dropout)
     best = whole(loop.best(state.params))
     if config.average is not None:
@@ -340,10 +343,10 @@ class _Steps(loop_lib.Loop[_Progress]):
     self.progress.seconds = time.monotonic() - self._started
     self._count_tokens()
     super().save(state, objective)
+    self.progress.seconds = time.monotonic() - self._started
 
   def _count_tokens(self) -> None:
     """Adds what all processes have read since the last checkpoint."""
-    self.progress.seconds = time.monotonic() - self._started
     parts = processes.gather(
       'tokens', {side: np.asarray(n) for side, n in self._read.items()}
     )
@@ -384,14 +387,11 @@ class _Steps(loop_lib.Loop[_Progress]):
       'evaluation_seconds': progress.evaluation_seconds,
       **{side: getattr(progress, side) for side in _SIDES},
       'target_tokens_per_second': progress.target_tokens / training,
+      'parts': self._parts(),
       'params_digest': digests.digest(best),
       **self._of_average(),
     }
-      'parts': self._parts(),
 
-  def _of_average(self) -> dict[str, Any]:
-    if self._config.average is None:
-      return {}
   def _parts(self) -> dict[str, float]:
     """Seconds of the training by part; steps end while others begin."""
     parts = {**self.progress.parts, loop_lib.STEPS: 0.0}
@@ -400,6 +400,9 @@ class _Steps(loop_lib.Loop[_Progress]):
     )
     return parts
 
+  def _of_average(self) -> dict[str, Any]:
+    if self._config.average is None:
+      return {}
     return {'averaged_steps': self._averaged_steps}
 
 

@@ -241,6 +241,47 @@ def test_stops_when_the_objective_stops_rising(tmp_path):
   assert result.summary['stopped_early']
 
 
+def test_a_known_evaluation_of_the_start_is_not_made(tmp_path):
+  config = toy.make_config(evaluate_first=True)
+  evaluated = []
+
+  def evaluate(params, step):
+    evaluated.append(step)
+    return {'objective': float(step)}
+
+  policy = toy.make_policy()
+  result = trainer.train(
+    config,
+    model=policy,
+    loss=bc.BC(),
+    batches=config.batches(**toy.arguments(TOKENS)),
+    mesh_config=MESH,
+    params=tiny.init(policy),
+    directory=tmp_path,
+    evaluate_fn=evaluate,
+    start_metrics={'objective': 99.0, 'reward': 0.5},
+  )
+  assert evaluated == [4, 8, 12]
+  assert result.summary['best_step'] == 0
+  assert result.summary['evaluation'] == {'objective': 99.0, 'reward': 0.5}
+
+
+def test_what_the_time_of_a_training_went_to_adds_up(tmp_path):
+  def evaluate(params, step):
+    time.sleep(0.05)
+    return {'objective': float(step)}
+
+  summary = train(tmp_path, evaluate_fn=evaluate).summary
+  parts = summary['parts']
+  assert parts.keys() == {
+    'steps', 'evaluation', 'saving', 'reading', 'compiling',
+  }  # fmt: skip
+  assert sum(parts.values()) == pytest.approx(summary['seconds'], abs=1e-6)
+  # The step may have been compiled by another test.
+  assert all(parts[name] > 0 for name in parts if name != 'compiling')
+  assert 3 * 0.05 <= parts['evaluation'] <= summary['evaluation_seconds']
+
+
 def test_what_training_starts_from_can_be_the_best(tmp_path):
   config = toy.make_config(evaluate_first=True)
   policy = toy.make_policy()
