@@ -167,6 +167,17 @@ def test_the_step_is_the_trainer_s_own():
   assert _step(experiment, 'improve').function is step
 
 
+def test_bc_and_improve_steps_share_a_program():
+  experiment = _settings('bc', 'LABEL_SMOOTHING=0.0')
+  of_bc, of_improve = (_step(experiment, name) for name in ('bc', 'improve'))
+  assert of_bc.function is of_improve.function
+  shapes = [
+    jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), program.arguments)
+    for program in (of_bc, of_improve)
+  ]
+  assert shapes[0] == shapes[1]
+
+
 def test_the_programs_of_an_experiment_in_the_order_of_a_run():
   assert list(_programs(_settings('oac'))) == [
     'bc',
