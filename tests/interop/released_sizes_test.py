@@ -29,8 +29,15 @@ _PUBLISHED = {
   'opus_mt_base': 74,
   'opus_mt_big': 236,
   'pegasus_large': 569,
+  't5gemma2_270m': 370,
   't5gemma_2b_2b': None,
+  't5gemma_9b_2b': None,
   't5gemma_9b_9b': None,
+  't5gemma_base': 591,
+  't5gemma_large': None,
+  't5gemma_ml': None,
+  't5gemma_small': None,
+  't5gemma_xl': None,
 }
 _FAMILIES = {
   'bart': 'bart',
@@ -41,6 +48,7 @@ _FAMILIES = {
   'opus': 'marian',
   'pegasus': 'pegasus',
   't5gemma': 't5gemma',
+  't5gemma2': 't5gemma2',
 }
 
 
