@@ -109,6 +109,12 @@ class Vocabulary(Encoder):
     self.path = paths.of(path)
     self.languages = languages
     self._tokenizer = kinds.read(path)
+    if languages != _NO_LANGUAGES and not self._tokenizer.languages:
+      raise ValueError(
+        'source_language and target_language must be None, as the tokeniser '
+        f'{path} has no language codes; got {languages.source!r} and '
+        f'{languages.target!r}. Leave SOURCE_LANGUAGE and TARGET_LANGUAGE out.'
+      )
     self.special_ids = self._tokenizer.special_ids_of(languages)
     self.digest = _digest(self.path, self._tokenizer)
 
@@ -126,6 +132,15 @@ class Vocabulary(Encoder):
   def language_ids(self) -> Mapping[str, int]:
     """Ids of the languages that may be set, by their codes."""
     return self._tokenizer.languages
+
+  @property
+  def needs_languages(self) -> bool:
+    """Whether text cannot be tokenised before languages are set."""
+    try:
+      self._tokenizer.around(Languages())
+    except ValueError:
+      return True
+    return False
 
   @functools.cached_property
   def source(self) -> Side:

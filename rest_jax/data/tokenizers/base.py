@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import pathlib
+import re
 from typing import Any
 
 from rest_jax.data import special_ids as ids_lib
@@ -93,6 +94,27 @@ class Tokenizer:
       f'{self.files[0].parent} ({shown}); got {code!r}. Set '
       f"{name.upper()} = '{known[0] if known else 'code'}' in the task's gin file."
     )
+
+
+class Tagged(Tokenizer):
+  """A tokeniser with tags that name the target's language before a source.
+
+  A run that names no language has the tags in its text, or none.
+  """
+
+  def around(self, languages: Languages) -> tuple[Around, Around]:
+    end, before = (self.special_ids.eos,), ()
+    if languages.target is not None:
+      before = (self.language_id('target_language', languages.target),)
+    return Around(before, end), Around(after=end)
+
+
+def by_code(ids: Mapping[str, int], tag: re.Pattern[str]) -> dict[str, int]:
+  """Returns the ids of tokens that are tags, by tag and by the code within it."""
+  found = [(tag.fullmatch(token), number) for token, number in ids.items()]
+  return {
+    match[group]: number for group in (0, 1) for match, number in found if match
+  }
 
 
 @dataclasses.dataclass(frozen=True)

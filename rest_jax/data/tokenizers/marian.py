@@ -10,10 +10,10 @@ SOURCE, TARGET = 'source.spm', 'target.spm'
 VOCABULARY = 'vocab.json'
 _BLANK = '\u2581'
 # Names the target's language before a source of a model with several.
-_TAG = re.compile(r'>>.*?<<')
+_TAG = re.compile(r'>>(.*?)<<')
 
 
-class Marian(base.Tokenizer):
+class Marian(base.Tagged):
   """OPUS-MT's tokeniser.
 
   Languages are those of tags such as '>>deu<<', with or without the brackets;
@@ -39,14 +39,7 @@ class Marian(base.Tokenizer):
       for name, default in (('pad', '<pad>'), ('eos', '</s>'), ('unk', '<unk>'))
     }
     self.special_ids = folder.special_ids(ids, decoder_start=ids['pad'])
-    self._tags = {
-      piece: number
-      for piece, number in self._ids.items()
-      if _TAG.fullmatch(piece)
-    }
-    self.languages = self._tags | {
-      tag[2:-2]: number for tag, number in self._tags.items()
-    }
+    self.languages = base.by_code(self._ids, _TAG)
     self.files = folder.files(SOURCE, TARGET, VOCABULARY)
 
   def encode(self, texts: Sequence[str], as_target: bool) -> list[list[int]]:
@@ -65,7 +58,7 @@ class Marian(base.Tokenizer):
     return self.special_ids.unk
 
   def decode(self, rows: Sequence[list[int]]) -> list[str]:
-    tags = set(self._tags.values())
+    tags = set(self.languages.values())
     spelt = [
       [self._pieces[i] for i in row if i in self._pieces and i not in tags]
       for row in rows
@@ -73,12 +66,3 @@ class Marian(base.Tokenizer):
     # Pieces of the other side's model are unknown to this one.
     texts = (self._models[1].decode_pieces(row) for row in spelt)
     return [text.replace(_BLANK, ' ').strip() for text in texts]
-
-  def around(
-    self, languages: base.Languages
-  ) -> tuple[base.Around, base.Around]:
-    end = (self.special_ids.eos,)
-    before: tuple[int, ...] = ()
-    if languages.target is not None:
-      before = (self.language_id('target_language', languages.target),)
-    return base.Around(before, end), base.Around(after=end)

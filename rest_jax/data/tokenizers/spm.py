@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import pathlib
+import re
 
 from rest_jax.data import special_ids as ids_lib
 from rest_jax.data.tokenizers import base, pieces
@@ -22,6 +23,8 @@ FILES = (
 _EXTRA_IDS = 100
 # The type of pieces that text is cut at, such as MADLAD's `<2de>`.
 _USER_DEFINED = 4
+# Such a piece, and the code of its language.
+_TAG = re.compile(r'<2(\w+)>')
 
 
 class File(base.Tokenizer):
@@ -58,11 +61,12 @@ class File(base.Tokenizer):
     return self._model.decode(list(rows)) if rows else []
 
 
-class T5(base.Tokenizer):
+class T5(base.Tagged):
   """A sentencepiece model and the tokens that its folder adds to it.
 
   T5's sentinels `<extra_id_0>` and so on stand beyond the pieces, the first
-  last. Text is cut at them, and at pieces that are whole symbols.
+  last. Text is cut at them, and at pieces that are whole symbols. Languages are
+  those of tags such as MADLAD's '<2de>', with or without '<2' and '>'.
   """
 
   def __init__(self, folder: base.Folder, path: pathlib.Path):
@@ -73,6 +77,7 @@ class T5(base.Tokenizer):
     listed = enumerate(pieces.message(serialized).pieces)
     own = {piece.piece: i for i, piece in listed if piece.type == _USER_DEFINED}
     self._cutter = pieces.Cutter(model, own | added)
+    self.languages = base.by_code(own | added, _TAG)
     self.size = max([count - 1, *added.values()]) + 1
     self.special_ids = folder.special_ids(
       {

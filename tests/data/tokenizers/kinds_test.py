@@ -173,6 +173,18 @@ def test_marian_has_a_model_for_each_side(tmp_path):
     assert to_german.target.complete([7]).tolist() == [7, 0]
 
 
+def test_madlad_stands_the_tag_of_the_target_first(tmp_path):
+  folder = tokenizer_folders.madlad(tmp_path, _TEXTS)
+  tagged = vocabularies.Vocabulary(folder)
+  [spelt] = tagged.source.encode_batch(['<2de> Ein Haus.'])
+  ours = vocabularies.Vocabulary(folder, base.Languages(None, 'de'))
+  [plain] = ours.source.encode_batch(['Ein Haus.'])
+  assert ours.source.complete(plain).tolist() == [*spelt, 2]
+  assert ours.target.complete(plain).tolist() == [*plain, 2]
+  with pytest.raises(ValueError, match=r"one of the 4 language codes .* 'fr'"):
+    _ = vocabularies.Vocabulary(folder, base.Languages(None, 'fr')).source
+
+
 def test_t5_folders_add_sentinels(tmp_path):
   folder = tokenizer_folders.t5(tmp_path, _TEXTS)
   alone = vocabularies.Vocabulary(folder / 'spiece.model')
@@ -226,6 +238,14 @@ def test_an_unknown_language_is_named(tmp_path, languages, message):
   ours = vocabularies.Vocabulary(folder, base.Languages(*languages))
   with pytest.raises(ValueError, match=message):
     _ = ours.source
+
+
+def test_languages_of_a_tokeniser_without_any_are_refused(tmp_path):
+  folder = tokenizer_folders.pegasus(tmp_path, _TEXTS)
+  with pytest.raises(
+    ValueError, match=r"has no language codes; got None and 'de'"
+  ):
+    vocabularies.Vocabulary(folder, base.Languages(None, 'de'))
 
 
 def test_a_folder_without_a_tokeniser_is_named(tmp_path):
