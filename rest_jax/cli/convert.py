@@ -10,11 +10,12 @@ transformers.
 from collections.abc import Sequence
 import dataclasses
 import json
+import logging as std_logging
 import pathlib
 import re
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from rest_jax import types
 from rest_jax.cli import check_checkpoint
@@ -137,12 +138,20 @@ def _is_hub_name(source: pathlib.Path) -> bool:
 
 def _use(directory: pathlib.Path) -> str:
   """The arguments of a run that starts from an imported policy."""
-  vocabulary = vocabularies.stored(directory)
+  policy = directory / imported.POLICY_GIN
+  arguments = [
+    '--model_dir=runs/NAME',
+    '--gin_file=gin_configs/experiments/EXPERIMENT.gin',
+    f'--gin_file={policy}',
+  ]
+  hint = ''
+  vocabulary = vocabularies.Vocabulary(vocabularies.stored(directory))
+  if vocabulary.needs_languages:
+    arguments += ['--gin.SOURCE_LANGUAGE=CODE', '--gin.TARGET_LANGUAGE=CODE']
+    hint = f' (the codes are listed in {policy})'
   return (
-    'use it: rest-jax run --model_dir=runs/NAME '
-    '--gin_file=gin_configs/experiments/EXPERIMENT.gin '
-    f'--gin_file={directory / imported.NETWORK_GIN} '
-    f'--gin.VocabularyConfig.model_file={vocabulary} --gin.BC_DIR={directory}'
+    f'BC and ReST from it: rest-jax run {" ".join(arguments)}{hint}\n'
+    f'ReST without BC: the same with --gin.BC_DIR={directory}'
   )
 
 
@@ -227,7 +236,10 @@ def _write_huggingface(source, target, overrides) -> pathlib.Path:
   with files.atomic_folder(target, overwrite=_REPLACE.value) as temporary:
     huggingface.save_policy(temporary, config, params)
     if vocabulary is not None:
-      tokenizer_files.write(temporary, vocabulary, config.vocab_size)
+      languages = vocabularies.Languages()
+      if folder.is_finished(source):
+        languages = vocabulary_record.languages(source)
+      tokenizer_files.write(temporary, vocabulary, config.vocab_size, languages)
     (temporary / 'README.md').write_text(card, encoding='utf-8')
   if vocabulary is None:
     print('no tokenizer is written: --vocabulary names none', file=sys.stderr)
@@ -376,8 +388,17 @@ def _made(source: pathlib.Path) -> str:
 def entry_point() -> None:
   """Reads the command line and ends with the exit status."""
   terminal.use_utf8()
-  command.start(
-    lambda rest, overrides: sys.exit(main(rest, overrides)),
-    sys.argv,
-    sys.modules[__name__],
+  command.start(_start, sys.argv, sys.modules[__name__])
+
+
+def _start(rest: list[str], overrides: list[str]) -> None:
+  """Keeps other libraries' notes on checkpoints off the screen, and converts."""
+  package = pathlib.Path(__file__).resolve().parents[1]
+  handler = terminal.set_up_log(logging.WARNING)
+  handler.addFilter(
+    lambda record: (
+      record.levelno > std_logging.WARNING
+      or pathlib.Path(record.pathname).resolve().is_relative_to(package)
+    )
   )
+  sys.exit(main(rest, overrides))

@@ -27,6 +27,7 @@ SPECIAL_TOKENS_FILE = 'special_tokens_map.json'
 GENERATION_FILE = huggingface_config.GENERATION_FILE
 _ADDED_FILE = 'added_tokens.json'
 _MAX_LENGTH = 128
+_NO_LANGUAGES = vocabularies.Languages()
 # Settings of generation by the special ids that they are.
 _GENERATION_IDS = {
   'decoder_start_token_id': 'decoder_start',
@@ -158,6 +159,7 @@ def write(
   directory: str | pathlib.Path,
   vocabulary: str | pathlib.Path,
   vocab_size: int,
+  languages: vocabularies.Languages = _NO_LANGUAGES,
 ) -> None:
   """Writes the files of a tokenizer, and how the policy generates.
 
@@ -168,6 +170,8 @@ def write(
     directory: the folder of the model.
     vocabulary: the sentencepiece model, or the folder of a tokenizer.
     vocab_size: of the network, at least as large as the vocabulary.
+    languages: those that the policy was trained with, which a tokenizer that has
+      languages then uses by default.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -176,7 +180,7 @@ def write(
   """
   directory = pathlib.Path(directory)
   if pathlib.Path(vocabulary).is_dir():
-    _write(directory, _of_folder(directory, vocabulary, vocab_size))
+    _write(directory, _of_folder(directory, vocabulary, vocab_size, languages))
     return
   spelt, unk = check(vocabulary, vocab_size), special_ids.T5.unk
   assert unk is not None
@@ -215,7 +219,10 @@ def write(
 
 
 def _of_folder(
-  directory: pathlib.Path, vocabulary: str | pathlib.Path, vocab_size: int
+  directory: pathlib.Path,
+  vocabulary: str | pathlib.Path,
+  vocab_size: int,
+  languages: vocabularies.Languages,
 ) -> dict[str, bytes]:
   """Returns the files of a tokenizer's folder, and how the policy generates."""
   check(vocabulary, vocab_size)
@@ -241,12 +248,16 @@ def _of_folder(
   generation['max_length'] = _MAX_LENGTH
   contents[GENERATION_FILE] = _json(generation)
   started = {generation.get(name) for name in _LANGUAGE_IDS}
-  codes = [
-    code for code, number in read.language_ids.items() if number in started
-  ]
-  if codes:
+  codes = {
+    'src_lang': languages.source,
+    'tgt_lang': next(
+      (code for code, i in read.language_ids.items() if i in started), None
+    ),
+  }
+  said = {name: code for name, code in codes.items() if code is not None}
+  if said:
     settings = _read_object(read.path / TOKENIZER_FILE)
-    contents[TOKENIZER_FILE] = _json({**settings, 'tgt_lang': codes[0]})
+    contents[TOKENIZER_FILE] = _json({**settings, **said})
   return contents
 
 

@@ -49,8 +49,8 @@ class PreparedData:
 
   @property
   def described_vocabulary(self) -> dict[str, Any]:
-    """Size and digest, for the manifests of stages."""
-    return {'size': self.vocabulary.size, 'digest': self.vocabulary.digest}
+    """Size, digest and languages, if any, for the manifests of stages."""
+    return _described(self.vocabulary)
 
   def pairs(self, split: str) -> pair_store.PairStore:
     """Opens the pairs of 'train', 'validation', 'test' or 'grow'."""
@@ -99,15 +99,10 @@ class Prepare(base.Stage):
         output.warn(f'{split}: {message}')
     languages = self.task.vocabulary.languages
     vocabulary = _vocabulary(output.path, dataclasses.asdict(languages))
-    named = languages != vocabularies.Languages()
     written = sorted(output.path.glob('pairs-*'))
     return {
       'splits': counts,
-      'vocabulary': {
-        'size': vocabulary.size,
-        'digest': vocabulary.digest,
-        **({'languages': dataclasses.asdict(languages)} if named else {}),
-      },
+      'vocabulary': _described(vocabulary),
       'files': {file.name: files.sha256(file) for file in written},
     }
 
@@ -202,6 +197,13 @@ def _vocabulary(
   )
 
 
+def _described(vocabulary: vocabularies.Vocabulary) -> dict[str, Any]:
+  described = {'size': vocabulary.size, 'digest': vocabulary.digest}
+  if vocabulary.languages == vocabularies.Languages():
+    return described
+  return {**described, 'languages': dataclasses.asdict(vocabulary.languages)}
+
+
 def _texts(
   pair_sources: list[sources.PairSource | None],
 ) -> Iterator[str]:
@@ -248,12 +250,16 @@ def _warnings(
     )
   if is_measured and counts.get('bleu_of_rewritten', 100.0) < _LEAST_BLEU:
     characters = ' '.join(counts['changed_characters'])
+    remedy = (
+      "Set VocabularyConfig.normalization_rule = 'identity' to keep characters as "
+      'they are, or raise character_coverage.'
+    )
+    if task.vocabulary.model_file is not None:
+      remedy = 'The given tokeniser has no pieces for them.'
     yield (
       f'{counts["rewritten"]:.0%} of the references hold what the vocabulary cannot write '
       f'({characters}), so that even they would have '
-      f'{counts["bleu_of_rewritten"]:.1f} BLEU. Set '
-      "VocabularyConfig.normalization_rule = 'identity' to keep characters as "
-      'they are, or raise character_coverage.'
+      f'{counts["bleu_of_rewritten"]:.1f} BLEU. {remedy}'
     )
 
 

@@ -33,6 +33,12 @@ def digest(directory: str | pathlib.Path) -> str | None:
   return data.vocabulary.digest if data else None
 
 
+def languages(directory: str | pathlib.Path) -> vocabularies.Languages:
+  """Returns the languages that a finished stage's policy was trained with."""
+  recorded = folder_lib.read_manifest(directory).get('vocabulary') or {}
+  return vocabularies.Languages(**recorded.get('languages', {}))
+
+
 def find(
   directory: str | pathlib.Path, given: str | None = None
 ) -> pathlib.Path | None:

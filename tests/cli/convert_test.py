@@ -447,8 +447,9 @@ def test_a_model_of_the_hub_is_imported_with_a_command_to_use_it(
   monkeypatch.setattr(hub, 'fetch', {'google/some-t5': hugging_face}.get)
   assert _convert('google/some-t5', tmp_path / 'bc') == 0
   output = capsys.readouterr().out
-  assert f'--gin_file={tmp_path}/bc/network.gin' in output
+  assert f'--gin_file={tmp_path}/bc/policy.gin' in output
   assert f'--gin.BC_DIR={tmp_path}/bc' in output
+  assert 'LANGUAGE' not in output
 
 
 def test_folders_that_hold_no_checkpoint(
