@@ -2,16 +2,19 @@
 
 import json
 
+from absl import flags
+from absl.testing import flagsaver
 import jax
 import numpy as np
 import pytest
 
 from rest_jax import experiment_run as run_lib
+from rest_jax.cli import convert
 from rest_jax.data import sample_store, vocabularies
-from rest_jax.interop import huggingface_config
+from rest_jax.interop import huggingface, huggingface_config
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import imported
+from rest_jax.stages import imported, policies
 from tests import smoke
 from tests.data import tokenizer_folders
 
@@ -114,3 +117,40 @@ def test_improve_trains_on_them(run):
   assert manifest['training']['steps'] > 0
   assert np.isfinite(manifest['training']['best_objective'])
   assert manifest['vocabulary']['digest'] == run.data.vocabulary.digest
+
+
+def test_an_export_has_the_ids_and_languages_of_the_run(run, tmp_path):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  step, out = run.folder('improve_1_1'), tmp_path / 'out'
+  values = {'from': str(step), 'to': str(out), 'format': 'huggingface'}
+  with flagsaver.flagsaver(**values):
+    assert convert.main(['rest_jax'], []) == 0
+  policy = run.context.policy
+  config, params = huggingface.load_policy(out)
+  assert config == policy.config
+  trained = policies.load(step, policy, run.context.mesh)
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(trained), params)
+  assert vocabularies.Vocabulary(out).digest == run.data.vocabulary.digest
+  generation = json.loads((out / 'generation_config.json').read_text())
+  special = policy.config.special_ids
+  assert generation['decoder_start_token_id'] == special.decoder_start
+  assert generation.get('forced_bos_token_id') == special.forced_first
+  settings = json.loads((out / 'tokenizer_config.json').read_text())
+  languages = run.data.vocabulary.languages
+  assert settings.get('src_lang') == languages.source
+  assert settings.get('tgt_lang') == languages.target
+
+
+def test_only_marian_keeps_the_embedding_of_pad(run):
+  policy = run.context.policy
+  first, last = (
+    policies.load(folder, policy, run.context.mesh)['token_embedder'][
+      'embedding'
+    ]
+    for folder in (run.experiment.bc.init_dir, run.folder('improve_1_1'))
+  )
+  changed = np.any(np.asarray(first) != np.asarray(last), axis=1)
+  is_marian = policy.config.norm.placement == 'post'
+  assert changed[policy.config.special_ids.pad] != is_marian
+  assert changed.sum() > 10

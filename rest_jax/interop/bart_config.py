@@ -20,6 +20,7 @@ class _Bart:
     norm: of both stacks.
     positions: kind of positions.
     architecture: name of the class that generates.
+    has_fixed_pad: whether the embedding of PAD is not trained.
   """
 
   norm: parts.NormConfig
@@ -30,6 +31,7 @@ class _Bart:
   is_scaled: bool = False
   attention_dropout: float = 0.0
   has_logits_bias: bool = True
+  has_fixed_pad: bool = False
   pad: int = 1
   eos: int = 2
   unk: int = 3
@@ -61,6 +63,7 @@ _BARTS = {
     positions='sinusoidal',
     architecture='MarianMTModel',
     vocab_size=58101,
+    has_fixed_pad=True,
     pad=58100,
     eos=0,
     unk=1,
@@ -147,6 +150,7 @@ def read(values: config_values.Values) -> network.NetworkConfig:
       is_shared=is_shared,
       divides_logits=False,
       has_logits_bias=family.has_logits_bias,
+      fixed_id=ids.pad if family.has_fixed_pad else None,
     ),
     encoder=parts.EncoderConfig.of(encoder, decoder),
     special_ids=ids,
@@ -232,6 +236,11 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
       'decoder_vocab_size': config.vocab_size,
       'share_encoder_decoder_embeddings': config.embeddings.is_shared,
     }
+  if family == 'mbart':
+    # CTranslate2 knows by it whether decoding starts with EOS or a language.
+    ids = config.special_ids
+    is_50 = ids.decoder_start == ids.eos
+    described['tokenizer_class'] = f'MBart{"50" if is_50 else ""}Tokenizer'
   return described
 
 

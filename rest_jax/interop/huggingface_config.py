@@ -114,6 +114,7 @@ def _compared(config: network.NetworkConfig) -> dict[str, Any]:
   """What must be equal once a network is read again."""
   embeddings = dataclasses.asdict(config.embeddings)
   del embeddings['is_shared']  # The tensors tell.
+  del embeddings['fixed_id']  # Of training alone.
   found = {f'embeddings.{name}': each for name, each in embeddings.items()}
   for stack in (config.encoder_stack, config.decoder_stack):
     name = 'encoder' if stack.is_encoder else 'decoder'

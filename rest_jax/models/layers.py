@@ -125,6 +125,19 @@ class Dense(nn.Module):
     return y + bias.astype(self.dtype)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def fixed_row(table: Float[Array, 'V D'], row: int) -> Float[Array, 'V D']:
+  """Returns the table; no gradient reaches one of its rows."""
+  del row
+  return table
+
+
+@fixed_row.defjvp
+def _fixed_row_jvp(row, primals, tangents):
+  (table,), (tangent,) = primals, tangents
+  return table, tangent.at[row].set(0)
+
+
 class Embed(nn.Module):
   """Token embeddings, and their use as output projection (tied logits)."""
 
@@ -136,12 +149,19 @@ class Embed(nn.Module):
   def setup(self):
     # So that logits, or what is read, are about 1 in size.
     stddev = 1.0 if self.config.divides_logits else self.features**-0.5
-    self.embedding = self.param(
+    fixed = self.config.fixed_id
+
+    def init(key, shape, dtype):
+      table = nn.initializers.normal(stddev=stddev)(key, shape, dtype)
+      return table if fixed is None else table.at[fixed].set(0)
+
+    table = self.param(
       'embedding',
-      named_axes(nn.initializers.normal(stddev=stddev), ('vocab', 'embed')),
+      named_axes(init, ('vocab', 'embed')),
       (self.vocab_size, self.features),
       jnp.float32,
     )
+    self.embedding = table if fixed is None else fixed_row(table, fixed)
     if self.config.replaced_id is not None:
       self.replacement = self.param(
         'replacement',

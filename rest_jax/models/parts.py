@@ -168,6 +168,9 @@ class EmbeddingConfig:
     soft_cap: c of c * tanh(logits / c); None for none.
     replaced_id: a token that is read by a vector of its own, beside the
       embedding that gives its logit; None for none.
+    fixed_id: a token whose embedding begins as zeros and is not trained; None for
+      none. In Marian it is PAD, with which decoding starts: CTranslate2 starts
+      from zeros.
   """
 
   is_scaled: bool = False
@@ -176,10 +179,11 @@ class EmbeddingConfig:
   has_logits_bias: bool = False
   soft_cap: float | None = None
   replaced_id: int | None = None
+  fixed_id: int | None = settings.added(default=None)
 
   def __post_init__(self):
     settings.positive(self, 'soft_cap', none='none')
-    settings.at_least(self, 0, 'replaced_id', none='none')
+    settings.at_least(self, 0, 'replaced_id', 'fixed_id', none='none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.models import layers
+from rest_jax.models import layers, parts
 
 
 @pytest.mark.parametrize(
@@ -225,3 +225,19 @@ def test_initial_scale_of_kernels():
     0.25 * 300**-0.5,
     rtol=0.02,
   )
+
+
+def test_a_fixed_embedding_begins_as_zeros_and_has_no_gradient():
+  config = parts.EmbeddingConfig(fixed_id=1, divides_logits=False)
+  embed = layers.Embed(3, 4, config=config)
+  tokens = jnp.array([0, 1])
+
+  def total(variables):
+    x = embed.apply(variables, tokens)
+    return (x + 1).sum() + embed.apply(variables, x + 1, method='attend').sum()
+
+  variables = nn.unbox(embed.init(jax.random.key(0), tokens))
+  gradient = jax.grad(total)(variables)['params']['embedding']
+  assert not variables['params']['embedding'][1].any()
+  assert (gradient[1] == 0).all()
+  assert (gradient[jnp.array([0, 2])] != 0).all()
