@@ -107,11 +107,6 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
       f'mlp_activations must be one of {sorted(names)} for Hugging Face; got '
       f'{activations}.'
     )
-  if config.relative_bias_per_layer and not config.logits_via_embedding:
-    raise ValueError(
-      'logits_via_embedding must be True where relative_bias_per_layer is: '
-      'transformers 5 scales the logits of every umT5 as tied ones.'
-    )
   family = 'umt5' if config.relative_bias_per_layer else 't5'
   return {
     'architectures': [f'{family.upper()}ForConditionalGeneration'],

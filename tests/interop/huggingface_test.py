@@ -551,8 +551,12 @@ def test_transformers_reads_an_export_of_each_family(
 def test_an_umt5_with_logits_of_its_own(tmp_path):
   config = tiny.config(relative_bias_per_layer=True)
   params = policy_lib.Policy(config).init(jax.random.key(0))
-  with pytest.raises(ValueError, match='logits_via_embedding must be True'):
-    huggingface.save_policy(tmp_path, config, params)
+  huggingface.save_policy(tmp_path / 'own', config, params)
+  read_config, read = huggingface.load_policy(tmp_path / 'own')
+  assert read_config == config
+  jax.tree.map(np.testing.assert_array_equal, read, params)
+  described = json.loads((tmp_path / 'own/config.json').read_text())
+  assert described['tie_word_embeddings'] is False
   # It is read as Google published it, and not where the folder contradicts it.
   tied = tiny.config(relative_bias_per_layer=True, logits_via_embedding=True)
   huggingface.save_policy(
