@@ -219,6 +219,9 @@ def describe(config: network.NetworkConfig) -> dict[str, Any]:
     'max_position_embeddings': config.positions.max_length or _DEFAULT_LENGTH,
     'scale_embedding': config.embeddings.is_scaled,
     'tie_word_embeddings': config.logits_via_embedding,
+    # By which CTranslate2 tells the families' norms.
+    'normalize_before': config.norm.placement == 'pre',
+    'normalize_embedding': config.norm.after_embeddings,
     **_rates(decoder),
     'is_encoder_decoder': True,
     'use_cache': True,

@@ -59,6 +59,35 @@ def test_missing_keys_are_those_of_transformers(name):
   assert config.mlp_activations == (('relu',) if relu else ('gelu_erf',))
 
 
+@pytest.mark.parametrize(
+  ('name', 'before', 'embedding'),
+  # As the released config.json of each family says.
+  [
+    ('bart', False, True),
+    ('marian', False, False),
+    ('mbart', True, True),
+    ('nllb', True, False),
+    ('pegasus', True, False),
+  ],
+)
+def test_norms_are_written_as_ctranslate2_reads_them(name, before, embedding):
+  described = huggingface_config.describe(tiny_families.config(name))
+  assert described['normalize_before'] is before
+  assert described['normalize_embedding'] is embedding
+
+
+@pytest.mark.parametrize(
+  ('start', 'expected'), [(2, 'MBart50Tokenizer'), (9, 'MBartTokenizer')]
+)
+def test_mbart_names_the_tokenizer_of_its_first_input(start, expected):
+  described = {**tiny_families.DESCRIBED['mbart'], 'eos_token_id': 2}
+  config = huggingface_config.network_config(
+    {**described, 'decoder_start_token_id': start}
+  )
+  found = huggingface_config.describe(config)
+  assert found['tokenizer_class'] == expected
+
+
 def _changed(name, path, value):
   described = copy.deepcopy(tiny_families.DESCRIBED[name])
   *sections, key = path.split('.')
