@@ -75,11 +75,11 @@ def mbart(folder, texts):
   )
 
 
-def mbart50(folder, texts):
+def mbart50(folder, texts, **settings):
   return write(
     folder,
     {'model_type': 'mbart', 'decoder_start_token_id': 2},
-    {'tokenizer_class': 'MBart50Tokenizer'},
+    {'tokenizer_class': 'MBart50Tokenizer', **settings},
     sentencepiece__bpe__model=train(texts, 700),
   )
 

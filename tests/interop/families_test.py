@@ -61,7 +61,7 @@ def test_missing_keys_are_those_of_transformers(name):
 
 @pytest.mark.parametrize(
   ('name', 'before', 'embedding'),
-  # As the released config.json of each family says.
+  # The norms of each family in transformers' code.
   [
     ('bart', False, True),
     ('marian', False, False),
