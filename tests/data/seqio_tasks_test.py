@@ -15,8 +15,9 @@ from tests import single_stage
 from tests.data import small_run
 from tests.models import tiny
 
-seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
-tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
+# Imported when they are needed, since that takes long and every worker of a run
+# reads this file.
+seqio = tf = None
 
 PAIRS = [('ein Haus', 'a house'), ('Grüße …', 'greetings'), ('drei', 'three')]
 SPLITS = ('train', 'validation')
@@ -36,12 +37,16 @@ def _source(pairs, extra=b''):
   return seqio.FunctionDataSource(dataset, splits=SPLITS)
 
 
-def _register(name, pairs, preprocessors, dtype=tf.int32, rank=1, extra=b''):
+def _register(name, pairs, preprocessors, dtype='int32', rank=1, extra=b''):
   vocabulary = seqio.ByteVocabulary()
-  if dtype == tf.string:
+  if dtype == 'string':
     vocabulary = seqio.PassThroughVocabulary(1)
   feature = seqio.Feature(
-    vocabulary, dtype=dtype, rank=rank, add_eos=False, required=False
+    vocabulary,
+    dtype=tf.as_dtype(dtype),
+    rank=rank,
+    add_eos=False,
+    required=False,
   )
   seqio.TaskRegistry.add(
     name,
@@ -57,15 +62,21 @@ def _tokenize_without_copy(dataset, output_features):
   )
 
 
-_TOKENIZE = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
-_register('pairs_tokenized', PAIRS, _TOKENIZE)
-_register('pairs_of_text', PAIRS, [], dtype=tf.string, rank=0)
-_register('pairs_more', [(f'x{i}', f'y{i}') for i in range(5)], _TOKENIZE)
-_register('pairs_of_tokens', PAIRS, [_tokenize_without_copy])
-_register('pairs_latin', PAIRS, _TOKENIZE, extra=b'\xe4')
-seqio.MixtureRegistry.add(
-  'pairs_mixed', [('pairs_tokenized', 1), ('pairs_more', 3)]
-)
+@pytest.fixture(autouse=True, scope='module')
+def _tasks():
+  """Imports the libraries, and registers what is read here."""
+  global seqio, tf
+  seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
+  tf = pytest.importorskip('tensorflow', reason='TensorFlow is not installed')
+  tokenize = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
+  _register('pairs_tokenized', PAIRS, tokenize)
+  _register('pairs_of_text', PAIRS, [], dtype='string', rank=0)
+  _register('pairs_more', [(f'x{i}', f'y{i}') for i in range(5)], tokenize)
+  _register('pairs_of_tokens', PAIRS, [_tokenize_without_copy])
+  _register('pairs_latin', PAIRS, tokenize, extra=b'\xe4')
+  seqio.MixtureRegistry.add(
+    'pairs_mixed', [('pairs_tokenized', 1), ('pairs_more', 3)]
+  )
 
 
 @pytest.mark.parametrize('task', ['pairs_tokenized', 'pairs_of_text'])
@@ -169,7 +180,7 @@ def test_a_task_of_tfds_that_is_not_there_says_what_to_run_where(tmp_path):
       source=seqio.TfdsDataSource(
         name, str(tmp_path), splits=splits, read_only=True
       ),
-      preprocessors=_TOKENIZE,
+      preprocessors=[seqio.preprocessors.tokenize],
       output_features={
         'inputs': seqio.Feature(seqio.ByteVocabulary()),
         'targets': seqio.Feature(seqio.ByteVocabulary()),

@@ -7,11 +7,6 @@ import pytest
 from rest_jax.config import gin_files, registry
 from rest_jax.data import seqio_tasks, sources
 
-seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
-tfds = pytest.importorskip(
-  'tensorflow_datasets', reason='TensorFlow Datasets is not installed'
-)
-
 _MODULE = 'rest_jax.data.wmt_tasks'
 _TEXTS = {
   'train': [('你好。', 'Hello.'), ('三个', 'three'), ('谢谢', 'thanks')],
@@ -19,40 +14,46 @@ _TEXTS = {
 }
 
 
-class Wmt19Translate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Writes what TFDS's builder of this name does, of texts at hand."""
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """A folder in which TFDS's builder of this name has prepared texts."""
+  # Here, since it takes long and every worker of a run reads this file.
+  tfds = pytest.importorskip(
+    'tensorflow_datasets', reason='TensorFlow Datasets is not installed'
+  )
 
-  VERSION = tfds.core.Version('1.0.0')
-  BUILDER_CONFIGS = (tfds.core.BuilderConfig(name='zh-en'),)
+  class Wmt19Translate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes what TFDS's builder does, of texts at hand."""
 
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.Translation(languages=('zh', 'en')),
-    )
+    VERSION = tfds.core.Version('1.0.0')
+    BUILDER_CONFIGS = (tfds.core.BuilderConfig(name='zh-en'),)
 
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {name: self._generate_examples(name) for name in _TEXTS}
+    def _info(self):
+      return tfds.core.DatasetInfo(
+        builder=self,
+        features=tfds.features.Translation(languages=('zh', 'en')),
+      )
 
-  def _generate_examples(self, name):  # pyright: ignore
-    for key, (source, target) in enumerate(_TEXTS[name]):
-      yield key, {'zh': source, 'en': target}
+    def _split_generators(self, dl_manager):
+      del dl_manager
+      return {name: self._generate_examples(name) for name in _TEXTS}
+
+    def _generate_examples(self, name):  # pyright: ignore
+      for key, (source, target) in enumerate(_TEXTS[name]):
+        yield key, {'zh': source, 'en': target}
+
+  path = tmp_path_factory.mktemp('tfds')
+  Wmt19Translate(data_dir=path).download_and_prepare()
+  return path
 
 
 @pytest.fixture
 def tfds_folder():
   """Names the folder where TFDS looks for its data."""
+  seqio = pytest.importorskip('seqio', reason='SeqIO is not installed')
   before = seqio.utils._TFDS_DATA_DIR_OVERRIDE
   yield lambda path: seqio.set_tfds_data_dir_override(str(path))
   seqio.set_tfds_data_dir_override(before)
-
-
-@pytest.fixture(scope='module')
-def prepared(tmp_path_factory):
-  path = tmp_path_factory.mktemp('tfds')
-  Wmt19Translate(data_dir=path).download_and_prepare()
-  return path
 
 
 def test_prepared_text_is_read(tfds_folder, prepared):
