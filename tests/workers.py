@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from rest_jax.runtime import compiled_programs, memory_maps
+from rest_jax.runtime import memory_maps
 
 
 class Memory:
@@ -130,7 +130,12 @@ class Programs:
   def pytest_sessionstart(self, session):
     if hasattr(session.config, 'workerinput'):
       return
+    # Here, since JAX takes long to import.
+    from rest_jax.runtime import compiled_programs
+
     compiled_programs.prune(self._folder, self._max_bytes)
 
   def pytest_warning_recorded(self, warning_message):
+    from rest_jax.runtime import compiled_programs
+
     compiled_programs.forget_damaged(str(warning_message.message))

@@ -9,7 +9,6 @@ import gc
 import pathlib
 
 from absl import logging
-import jax
 
 # The share of the allowed maps above which compiled programs are dropped.
 MAX_SHARE = 1 / 4
@@ -45,6 +44,8 @@ def bound() -> bool:
   before = num_maps()
   if before <= MAX_SHARE * max_maps():
     return False
+  import jax  # Slow, and without it there are no programs.
+
   jax.clear_caches()
   gc.collect()
   logging.info(
