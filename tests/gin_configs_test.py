@@ -160,6 +160,11 @@ def test_every_comparison_dry_runs(path, tmp_path):
 )
 def test_every_axis_file_swaps_into_an_experiment(path, files):
   overrides = []
+  if path.parent.name == 'models':
+    # What takes time is to trace each layer.
+    overrides = [
+      f'NetworkConfig.num_{s}_layers=1' for s in ('encoder', 'decoder')
+    ]
   if path.stem == 'none':
     overrides = ['NUM_IMPROVE_STEPS=1']
   if path.stem == 'metricx':

@@ -107,8 +107,11 @@ def check_vocabulary(experiment: experiment_lib.Experiment) -> None:
   if task.vocabulary.model_file is not None:
     return
   read = [task.train] if task.grow is None else [task.train, task.grow]
-  is_simulated = isinstance(task.train, corpus.SyntheticPairs)
-  most = _MAX_SIMULATED if is_simulated else _MAX_PAIRS
+  most = _MAX_PAIRS
+  if isinstance(task.train, corpus.SyntheticPairs):
+    most = _MAX_SIMULATED
+    if task.train.size > most:
+      return
   pairs = list(
     itertools.islice(
       itertools.chain.from_iterable(source.read() for source in read),

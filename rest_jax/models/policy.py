@@ -183,15 +183,28 @@ def init_params(module: network.Transformer, key: Array) -> types.Params:
   Compiled as one program, so that the values are the same bits as when the
   same program is compiled for a mesh.
   """
-  return jax.jit(lambda key: nn.unbox(_init_boxed(module, key)))(key)
+  rules = tuple(nn.get_logical_axis_rules())
+  # Modules can be hashed, which type checkers do not see.
+  return _jitted_init(cast(Any, module), rules)(key)
+
+
+@functools.lru_cache(maxsize=32)
+def _jitted_init(module: network.Transformer, rules: tuple[Any, ...]) -> Any:
+  """Traced once for a network, and for the rules that are active then."""
+  del rules
+  return jax.jit(lambda key: nn.unbox(_init_boxed(module, key)))
 
 
 def logical_axes(module: network.Transformer) -> types.Params:
   """The tree of the parameters with a PartitionSpec of names for each."""
-  boxed = jax.eval_shape(
+  return nn.get_partition_spec(_boxed_shapes(cast(Any, module)))
+
+
+@functools.lru_cache(maxsize=32)
+def _boxed_shapes(module: network.Transformer) -> Any:
+  return jax.eval_shape(
     functools.partial(_init_boxed, module), jax.random.key(0)
   )
-  return nn.get_partition_spec(boxed)
 
 
 def num_params(params: types.Params) -> int:

@@ -286,8 +286,9 @@ def _words(seconds: float) -> str:
   return f'{seconds / 3600:,.1f} h'
 
 
+@functools.cache
 def products_per_second(dtype: str) -> float:
-  """Measures FLOP per second of large products, on all devices together."""
+  """Measures FLOP per second of large products, on all devices, once."""
   x = jnp.ones((_SIDE, _SIDE), dtype)
   product = jax.jit(jnp.matmul)
   product(x, x).block_until_ready()

@@ -24,7 +24,7 @@ NUM_TERMS = tiny.gradient_terms(policy_of().config, BATCH)
 
 @functools.cache
 def params():
-  return tiny.lively(policy_of().init(jax.random.key(0)))
+  return tiny.lively(tiny.init(policy_of()))
 
 
 def loss_of(policy, key=None):
@@ -59,10 +59,10 @@ def test_loss_and_gradients_are_those_of_the_plain_network(way):
 @pytest.mark.parametrize('way', WAYS, ids=str)
 def test_parameters_are_the_plain_network_s(way):
   plain, other = policy_of(), policy_of(**way)
-  key = jax.random.key(0)
-  jax.tree.map(np.testing.assert_array_equal, plain.init(key), other.init(key))
+  found = tiny.init(other)
+  jax.tree.map(np.testing.assert_array_equal, tiny.init(plain), found)
   assert plain.logical_axes() == other.logical_axes()
-  assert 'layers_2' in other.init(key)['decoder']
+  assert 'layers_2' in found['decoder']
 
 
 @pytest.mark.parametrize('remat', ['minimal', 'full'])

@@ -8,6 +8,7 @@ import pytest
 from rest_jax import experiment
 from rest_jax.config import gin_files, registry
 from rest_jax.models import policy
+from tests.models import tiny
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs'
 # Numbers of parameters of the checkpoints on the Hugging Face hub.
@@ -42,11 +43,15 @@ def _network(name):
   return built.network
 
 
+def test_parameters_of_all_layers_are_counted():
+  config = tiny.config(num_encoder_layers=3, relative_bias_per_layer=True)
+  shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
+  assert tiny.num_params(config) == policy.num_params(shapes)
+
+
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_number_of_parameters(name):
-  network = _network(name)
-  shapes = jax.eval_shape(policy.Policy(network).init, jax.random.key(0))
-  assert policy.num_params(shapes) == PUBLISHED[name]
+  assert tiny.num_params(_network(name)) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -65,12 +70,10 @@ def test_arithmetic_of_the_published_sizes(name):
 
 @pytest.mark.parametrize('size', HUGGING_FACE)
 def test_umt5_is_mt5_with_more_words_and_biases(size):
-  shapes = [
-    jax.eval_shape(policy.Policy(_network(name)).init, jax.random.key(0))
-    for name in (f'mt5_{size}', f'umt5_{size}')
-  ]
+  mt5, umt5 = (
+    tiny.num_params(_network(name)) for name in (f'mt5_{size}', f'umt5_{size}')
+  )
   width, _, heads, layers = HUGGING_FACE[size]
   words = 2 * (256384 - 250112) * width
   biases = 2 * (layers - 1) * 32 * heads
-  mt5, umt5 = map(policy.num_params, shapes)
   assert umt5 - mt5 == words + biases

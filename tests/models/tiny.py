@@ -1,14 +1,16 @@
 """A network small enough to compile in a second, and batches for it."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
 import numpy as np
 
 from rest_jax import types
-from rest_jax.models import network
+from rest_jax.models import network, policy
 
 VOCAB = 24
 
@@ -35,6 +37,25 @@ def jitted(model: Any, method: str) -> Callable[..., Any]:
 
 def init(model: Any, seed: int = 0) -> types.Params:
   return jitted(model, 'init')(jax.random.key(seed))
+
+
+def num_params(sizes: network.NetworkConfig) -> int:
+  """Parameters of a network of any depth, by one layer of each stack."""
+  shallow = dataclasses.replace(
+    sizes, num_encoder_layers=1, num_decoder_layers=1
+  )
+  shapes = jax.eval_shape(policy.Policy(shallow).init, jax.random.key(0))
+  layers = {
+    'encoder': sizes.num_encoder_layers,
+    'decoder': sizes.num_decoder_layers,
+  }
+  found = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    stack, *inner = (entry.key for entry in path)
+    found += math.prod(leaf.shape) * (
+      layers[stack] if inner[0] == 'layers_0' else 1
+    )
+  return found
 
 
 def logit_terms(
