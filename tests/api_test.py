@@ -12,6 +12,7 @@ import rest_jax
 from rest_jax.config import registry
 from rest_jax.evaluation import text_metrics
 from rest_jax.stages import folder as folder_lib
+from tests import smoke
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'api.md'
 
@@ -26,7 +27,7 @@ def ran(tmp_path_factory):
   """The variables that the blocks leave, and their folder."""
   folder = tmp_path_factory.mktemp('api')
   variables = {}
-  with pytest.MonkeyPatch.context() as patch:
+  with pytest.MonkeyPatch.context() as patch, smoke.without_pictures():
     patch.chdir(folder)
     for number, block in enumerate(blocks()):
       exec(compile(block, f'{DOCUMENT.name} block {number}', 'exec'), variables)

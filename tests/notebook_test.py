@@ -8,6 +8,7 @@ import pytest
 
 import rest_jax
 from rest_jax import quickstart
+from tests import smoke
 from tests.docs import links_test
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / 'notebooks' / 'quickstart.ipynb'
@@ -53,7 +54,7 @@ def ran(tmp_path_factory):
     )
 
   variables = {}
-  with pytest.MonkeyPatch.context() as patch:
+  with pytest.MonkeyPatch.context() as patch, smoke.without_pictures():
     patch.chdir(tmp_path_factory.mktemp('notebook'))
     patch.setattr(rest_jax, 'run', run)
     for number, cell in enumerate(cells('code')):

@@ -288,11 +288,12 @@ def test_missing_stages_are_named(run, tmp_path):
 @pytest.mark.parametrize(
   ('loss', 'metric'),
   [
-    ('gold_p', 'importance'),
+    # As gold_s; as a variant of compare_test; and as bvmpo.
+    pytest.param('gold_p', 'importance', marks=pytest.mark.full),
     ('gold_s', 'return'),
     ('dpo', 'accuracy'),
-    ('reward_weighted_bc', 'reward_weight'),
-    ('oac', 'advantage'),
+    pytest.param('reward_weighted_bc', 'reward_weight', marks=pytest.mark.full),
+    pytest.param('oac', 'advantage', marks=pytest.mark.full),
     ('bvmpo', 'kl_to_bc'),
     ('bve', 'action_value'),
     ('reward_conditioned', 'nll'),
@@ -411,7 +412,8 @@ def test_bleu_may_be_that_of_beam_search(run, tmp_path):
     (copy.model_dir / 'beam').mkdir(exist_ok=True)
     (copy.model_dir / name).rename(copy.model_dir / 'beam' / name)
   [bc] = [step for step in beam.policies() if step.is_bc]
-  beam.evaluate()  # No other policy is finished there.
+  with smoke.without_pictures():
+    beam.evaluate()  # No other policy is finished there.
   folder = beam.evaluation(bc, 'validation').folder
   outputs = (folder / 'beam_3.txt').read_text(encoding='utf-8').splitlines()
   greedy = (run.evaluation(bc, 'validation').folder / 'greedy.txt').read_text(

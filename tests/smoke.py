@@ -1,15 +1,20 @@
 """One tiny run of everything, shared by the tests of what it leaves."""
 
+from collections.abc import Callable, Iterator
+import contextlib
 import fcntl
 import functools
 import os
 import pathlib
 import shutil
 
+import pytest
+
 from rest_jax import experiment
 from rest_jax import experiment_run as run_lib
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.config import registry
+from rest_jax.report.render import drawing, figures
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
 from rest_jax.storage import files
@@ -27,24 +32,43 @@ def settings(
   )
 
 
+def once(
+  base: pathlib.Path, name: str, make: Callable[[pathlib.Path], None]
+) -> pathlib.Path:
+  """A folder that is made once in a session, for all of xdist's workers.
+
+  Args:
+    base: the folder of this worker's temporary files.
+    name: of the folder.
+    make: makes the folder that it is given. The first worker calls it, and the
+      others wait.
+
+  Returns:
+    The folder. Do not change it.
+  """
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+  mark = base / f'{name}.made'
+  with open(base / f'{name}.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not mark.exists():
+      make(base / name)
+      mark.touch()
+  return base / name
+
+
 @functools.cache
 def finished(folder: pathlib.Path) -> run_lib.Run:
-  """A finished run in `folder`, made once in a session. Do not change it.
+  """A finished run, made once in a session. Do not change it.
 
-  The first of xdist's workers makes it for all; each has a copy.
+  Each of xdist's workers has a copy in its `folder`.
   """
   run = run_lib.Run(settings(), folder / 'smoke')
-  if 'PYTEST_XDIST_WORKER' not in os.environ:
-    run.rest()
-    return run
-  made = run_lib.Run(run.experiment, folder.parent / 'smoke')
-  with open(folder.parent / 'smoke.lock', 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    mark = folder.parent / 'smoke.made'
-    if not mark.exists():
-      made.rest()
-      mark.touch()
-    shutil.copytree(made.model_dir, run.model_dir)
+  made = once(
+    folder, 'smoke', lambda path: run_lib.Run(run.experiment, path).rest()
+  )
+  if made != run.model_dir:
+    shutil.copytree(made, run.model_dir)
   return run
 
 
@@ -52,6 +76,16 @@ def copied(run: run_lib.Run, folder: pathlib.Path) -> run_lib.Run:
   """A copy of a run that a test may change."""
   shutil.copytree(run.model_dir, folder / 'copy')
   return run_lib.Run(run.experiment, folder / 'copy')
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+  """Lets reports be numbers alone: pictures take most of their time."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(drawing, 'svg', lambda figure: b'<svg/>')
+    patch.setattr(drawing, 'save', lambda figure, path: None)
+    patch.setattr(figures, 'write_all', lambda results, folder: None)
+    yield
 
 
 def without_judge(directory: pathlib.Path) -> None:

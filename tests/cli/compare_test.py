@@ -64,6 +64,13 @@ def test_a_variant_that_changes_what_is_shared_is_refused(
     )
 
 
+@pytest.fixture
+def _no_pictures():
+  with smoke.without_pictures():
+    yield
+
+
+@pytest.mark.usefixtures('_no_pictures')
 def test_variants_share_what_is_before_them(tmp_path):
   # A given reward: what is shared before a variant is BC, data and D_1.
   overrides = (

@@ -27,6 +27,12 @@ def run(tmp_path_factory):
   return smoke.finished(tmp_path_factory.getbasetemp())
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures():
+  with smoke.without_pictures():
+    yield
+
+
 def rating_run(run, *overrides, folder=None):
   settings = smoke.settings(f'RatingConfig.num_items={_ITEMS}', *overrides)
   return run_lib.Run(settings, folder or run.model_dir)

@@ -91,7 +91,8 @@ def controlled(run, tmp_path_factory):
   copy = smoke.copied(run, tmp_path_factory.mktemp('controls'))
   settings = smoke.settings('CONTROLS=True')
   found = run_lib.Run(settings, copy.model_dir)
-  found.evaluate()
+  with smoke.without_pictures():
+    found.evaluate()
   return found
 
 
@@ -152,4 +153,5 @@ def test_finished_controls_are_used_as_they_are(controlled, monkeypatch):
   monkeypatch.setattr(
     evaluation, 'Evaluation', lambda **_: pytest.fail('evaluated again')
   )
-  controlled.evaluate()
+  with smoke.without_pictures():
+    controlled.evaluate()

@@ -47,7 +47,8 @@ def run(tmp_path_factory):
   run = run_lib.Run(settings, folder / 'run')
   run.make('grow_1')
   run.make('improve_1_1')
-  run.evaluate()
+  with smoke.without_pictures():
+    run.evaluate()
   return run
 
 

@@ -32,7 +32,8 @@ def online(run, tmp_path_factory):
   copy = smoke.copied(run, tmp_path_factory.mktemp('online'))
   settings = smoke.settings(*_SETTINGS, gin_files=_PPO)
   made = run_lib.Run(settings, copy.model_dir)
-  made.rest()
+  with smoke.without_pictures():
+    made.rest()
   return made
 
 
@@ -145,6 +146,8 @@ def test_its_policy_is_the_best_checkpoint(online):
   assert settings['init'] == policies.digest(online.folder('bc'))
 
 
+# Of the training alone in online/ppo_test.
+@pytest.mark.full
 def test_cut_off_it_ends_with_the_same_arrays(
   run, online, tmp_path, monkeypatch
 ):

@@ -61,7 +61,8 @@ def run(plain, tmp_path_factory):
     plain, tmp_path_factory.mktemp('refreshed'), f'GROW_DIR={grown}'
   )
   before = {p: p.stat().st_mtime_ns for p in grown.rglob('*')}
-  made.rest()
+  with smoke.without_pictures():
+    made.rest()
   assert {p: p.stat().st_mtime_ns for p in grown.rglob('*')} == before
   return made
 
@@ -336,6 +337,9 @@ def test_a_run_without_settings_says_what_to_add(plain):
     plain.make_mode('refresh')
 
 
+# Composed rewards are refreshed in refresh_targets_test, and scaled in
+# score_samples_test.
+@pytest.mark.full
 def test_a_flaw_beside_the_trained_part_is_fitted_against(plain, tmp_path):
   for name in ('data', 'bc', 'reward'):
     shutil.copytree(plain.model_dir / name, tmp_path / name)
