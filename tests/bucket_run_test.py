@@ -17,9 +17,7 @@ from tests.parallel import spawn
 @pytest.fixture(scope='module')
 def local(tmp_path_factory):
   """A run in a local folder."""
-  folder = tmp_path_factory.mktemp('local') / 'run'
-  runs.finish(runs.SMALL, folder, 1, 1)
-  return folder
+  return runs.small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 from rest_jax.data import sample_store
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
+from tests import smoke
 from tests.parallel import spawn
 
 _SMOKE = [
@@ -122,14 +123,23 @@ def policies_of(folder: pathlib.Path) -> list[dict]:
   return results['variants']
 
 
+def small(base: pathlib.Path) -> pathlib.Path:
+  """The folder of a run of SMALL by one process of one device, see `once`."""
+
+  def make(path):
+    path.mkdir(exist_ok=True)
+    finish(SMALL, path / 'run', 1, 1)
+
+  return smoke.once(base, 'small', make) / 'run'
+
+
 @pytest.fixture(scope='module')
 def one(tmp_path_factory):
-  """A run by one process of one device."""
-  folder = tmp_path_factory.mktemp('one') / 'run'
-  finish(SMALL, folder, 1, 1)
-  return folder
+  return small(tmp_path_factory.getbasetemp())
 
 
+# Two processes that share a bucket are compared in the fast tier: bucket_run_test.
+@pytest.mark.full
 def test_two_processes_go_on_from_a_policy_to_the_same_bytes(one, tmp_path):
   folder = tmp_path / 'run'
   given = [f'--gin.DATA_DIR={one}/data', f'--gin.BC_DIR={one}/bc']
