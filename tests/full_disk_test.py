@@ -56,8 +56,8 @@ _STAGES = {
   'improve': ('variants/bc/improve_1_1', 'improve_1_1'),
   'evaluate': ('evaluate/bc-test', 'evaluate_bc_test'),
 }
-# Of these, the others take minutes.
-_QUICK = ('prepare', 'grow')
+# The others take longer.
+_QUICK = ('prepare',)
 
 
 @pytest.mark.parametrize(

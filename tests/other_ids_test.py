@@ -46,7 +46,11 @@ _CHEAP = (
 )
 
 
-@pytest.fixture(scope='module', params=sorted(_LANGUAGES))
+# Ids of other families than NLLB are in sampling/families_test.
+@pytest.fixture(
+  scope='module',
+  params=[pytest.param('marian', marks=pytest.mark.full), 'nllb'],
+)
 def run(request, tmp_path_factory):
   """BC from an imported policy, Grow and Improve; and its vocabulary."""
   folder = tmp_path_factory.mktemp(request.param)

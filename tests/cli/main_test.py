@@ -254,7 +254,13 @@ def test_a_traceback_is_shown_if_asked_for(failing, error):
     failing(error, traceback=True)
 
 
-@pytest.mark.parametrize('arguments', [['--run_mode=sample'], ['--dry_run']])
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    pytest.param(['--run_mode=sample'], marks=pytest.mark.full),
+    ['--dry_run'],
+  ],
+)
 def test_a_reader_that_leaves_ends_it_quietly(
   arguments, tmp_path, tmp_path_factory
 ):

@@ -158,8 +158,9 @@ class TestDecode:
     assert not outputs.finished.any()
     assert (outputs.lengths == 12).all()
 
-  @pytest.mark.parametrize('grows_caches', [True, False])
-  @pytest.mark.parametrize('greedy', [True, False])
+  @pytest.mark.parametrize(
+    ('greedy', 'grows_caches'), [(True, True), (False, False)]
+  )
   def test_few_open_hypotheses_go_on_in_smaller_blocks(
     self, policy, params, monkeypatch, greedy, grows_caches
   ):

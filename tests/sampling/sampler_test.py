@@ -157,13 +157,13 @@ class TestLayout:
     [
       {'block_sources': 5},
       {'samples_per_block': 3},
-      {'row_shares': ()},
+      pytest.param({'row_shares': ()}, marks=pytest.mark.full),
       {'row_shares': (0.3, 0.6, 0.9)},
-      {'compact_shares': ()},
+      pytest.param({'compact_shares': ()}, marks=pytest.mark.full),
       {'compact_shares': (0.9, 0.6, 0.3)},
       {'cache_stages': (3, 9)},
       {'queue_sources': None},
-      {'queue_sources': 7},
+      pytest.param({'queue_sources': 7}, marks=pytest.mark.full),
     ],
   )
   def test_shapes_change_no_more_than_rounding(self, samples, shape):

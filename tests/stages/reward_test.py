@@ -408,6 +408,8 @@ def test_bad_settings_of_rated_samples_are_refused(settings, message):
     rated_samples.RatedSamples(**(defaults | settings))
 
 
+# What they add to the rows is shown in learned_references_test.
+@pytest.mark.full
 def test_references_of_ratings_teach_where_raters_say_nothing(start, tmp_path):
   """Ratings of chance alone leave chrF to learn from; dev is judged as it is."""
   rated = _Ratings(number=400, splits=('train', 'dev', 'test')).read()
