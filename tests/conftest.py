@@ -5,6 +5,7 @@ the programs they start and later runs share one cache of compiled programs:
 JAX_COMPILATION_CACHE_DIR, or a folder of the user's cache.
 """
 
+import gc
 import hashlib
 import os
 import pathlib
@@ -37,25 +38,33 @@ _CHECKED = (
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# The files that take longest begin first, so that no worker ends alone. Those
-# of every other place need no smoke run, which the first worker makes.
+# What tests write need not survive a failure of power.
+os.fsync = lambda descriptor: None
+# The files that take longest begin first, so that no worker ends alone. The first
+# worker makes the smoke run, which the second needs after `training/trainer`.
 _LONGEST = (
   'cli/main',
   'training/trainer',
+  'gin_configs',
+  'bucket_run',
+  'sampling/sampler',
+  'api',
+  'stages/reward',
+  'stages/refresh',
+  'cli/convert',
   'rest',
   'parallel/mesh',
-  'cli/verification',
-  'cli/convert',
-  'stages/online',
-  'sampling/sampler',
-  'stages/refresh',
-  'api',
-  'stages/value',
   'cli/compare',
-  'parallel/rest',
+  'cli/check_checkpoint',
+  'online/ppo',
   'parallel/processes',
-  'stages/reward',
+  'sampling/decode',
+  'stages/equal_entropy',
+  'stages/online',
+  'interop/huggingface',
+  'launch/targets/tpu_vm',
   'benchmarks',
+  'training/step',
   'workers',
 )
 
@@ -71,6 +80,14 @@ def pytest_collection_modifyitems(items):
   files = [_ROOT / 'tests' / f'{name}_test.py' for name in _LONGEST]
   place = {path: number for number, path in enumerate(files)}
   items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+def pytest_collection_finish():
+  # What thousands of tests and large libraries hold is not looked through again,
+  # nor is what a trace makes after each 700 objects.
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope='session')
