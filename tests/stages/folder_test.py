@@ -22,6 +22,15 @@ def test_a_folder_is_finished_by_its_manifest(tmp_path):
   assert 0 < taken <= time.monotonic() - began
 
 
+def test_a_manifest_that_was_changed_is_noticed(tmp_path):
+  stage = folder.begin(tmp_path / 'a', {'x': 1})
+  stage.finish({'found': 2})
+  path = stage.path / folder.MANIFEST
+  path.write_text(path.read_text().replace('"found": 2', '"found": 3'))
+  with pytest.raises(ValueError, match='does not have its checksum'):
+    stage.manifest()
+
+
 def test_warnings_are_logged_and_kept_in_the_manifest(tmp_path, caplog):
   stage = folder.begin(tmp_path / 'a', {'x': 1})
   stage.warn('7 of 9 rows are too long; raise the limit')

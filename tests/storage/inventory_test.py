@@ -29,15 +29,16 @@ def test_all_files_but_those_of_no_use_are_listed(folder):
 
 
 @pytest.mark.parametrize('verify', ['fast', 'full'])
-def test_a_file_that_is_missing_or_of_another_size(folder, verify):
+@pytest.mark.parametrize('content', [b'ab', b'abcd'])
+def test_a_file_that_is_missing_or_of_another_size(folder, verify, content):
   taken = inventory.take(folder)
   assert inventory.check(folder, taken, verify) == []
-  (folder / 'a.arrow').write_bytes(b'abcd')
+  (folder / 'a.arrow').write_bytes(content)
   (folder / 'below' / 'b').unlink()
   (folder / 'later').write_bytes(b'x')
   found = inventory.check(folder, taken, verify)
   assert [str(damage) for damage in found] == [
-    f'{folder / "a.arrow"} has 4 bytes in place of 3',
+    f'{folder / "a.arrow"} has {len(content)} bytes in place of 3',
     f'{folder / "below" / "b"} is missing',
   ]
 
