@@ -75,6 +75,7 @@ def test_all_work_is_done_and_counted(script):
     assert amount / rate == pytest.approx(seconds, abs=1.01 * rounding)
 
 
+@pytest.mark.full
 def test_compiled_programs_of_sampling_are_listed_and_added_up():
   *lines, last = _lines('compile', '--tiny --only=sampling --sources=50')
   assert {use for line in lines for use in line['use']} >= {'grow', 'greedy'}

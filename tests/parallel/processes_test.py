@@ -105,6 +105,8 @@ def test_none_waits_for_ever_for_one_that_ended():
   assert time.monotonic() - began < 100
 
 
+# How they agree to stop is in stopping_test.
+@pytest.mark.full
 def test_one_that_waits_for_one_that_was_stopped_leaves_with_it():
   started = _two('stops')
   texts = spawn.outputs(started, 300)
