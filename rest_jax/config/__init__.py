@@ -1,1 +1,1 @@
-"""Gin at the door: files and flags become one tree of frozen dataclasses."""
+"""Reads gin files and flags into one tree of frozen dataclasses."""

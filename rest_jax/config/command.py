@@ -1,4 +1,4 @@
-"""Starts a command of absl's flags and gin's `--gin.NAME=VALUE`."""
+"""Starts a command with absl flags and gin flags `--gin.NAME=VALUE`."""
 
 from collections.abc import Callable, Sequence
 import sys
@@ -17,9 +17,9 @@ def start(
   """Parses the command line and calls `main`; does not return.
 
   Args:
-    main: takes what absl leaves of the command line, and gin's overrides.
-    argv: the command line, program name included.
-    options: the module whose flags `--help` lists.
+    main: called with the arguments that are not flags, and the gin overrides.
+    argv: command line, including the program name.
+    options: module whose flags `--help` lists.
   """
   for flag in flags.FLAGS.get_key_flags_for_module(options):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)

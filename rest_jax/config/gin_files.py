@@ -1,19 +1,17 @@
-"""From gin files and `--gin.NAME=VALUE` flags to one tree of frozen dataclasses.
+"""Reads gin files and gin flags into a tree of frozen dataclasses.
 
 The only module that imports gin. A configuration is read from left to right:
 
     files      macros are UPPERCASE (`LOSS = @BC()`), parameters belong to a
                registered class (`BC.label_smoothing = 0.1`)
-    overrides  `NAME=VALUE`, of a macro or of a `Class.parameter`
+    overrides  `NAME=VALUE`, for a macro or a `Class.parameter`
 
-and is checked as a whole before anything is built. Whatever is misspelt,
-undefined, missing (`%gin.REQUIRED`) or set without being used by the tree is an
-error; they are reported together.
+It is checked as a whole before anything is built. Misspelt, undefined, missing
+(`%gin.REQUIRED`) and unused settings are errors, which are reported together.
 
-A setting may be out of use if it was in use before a later line changed its
-mind: once a file's `LOSS = @BC()` was followed by another's `LOSS = @Gold()`,
-the first file's `BC.label_smoothing` is superseded. Overrides are typed by
-hand, so each of them must be used.
+A setting in a file may be unused if a later line has superseded it: after
+`LOSS = @BC()` in one file and `LOSS = @Gold()` in a later one, the first file's
+`BC.label_smoothing` is superseded. Overrides must all be used.
 """
 
 import ast
@@ -36,7 +34,7 @@ ConfigError = settings_tree.ConfigError
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _COMMAND_LINE = 'command line'
 _FLAG = re.compile(r'--?gin\.')
-# A value that opens with one of these is gin's own notation.
+# First characters of values in gin notation; other values are text.
 _NOTATION = tuple('@%\'"([{')
 _SPELLINGS = {'true': 'True', 'false': 'False', 'none': 'None', 'null': 'None'}
 
@@ -44,13 +42,13 @@ _CLASSES: dict[str, type] = {}
 
 
 def register(*classes: type) -> None:
-  """Makes frozen dataclasses known to gin files, each by its bare name.
+  """Registers frozen dataclasses for gin files, each by its bare name.
 
   Args:
-    *classes: the dataclasses; registering one twice does nothing.
+    *classes: the dataclasses; registering one again has no effect.
 
   Raises:
-    ConfigError: if one is no frozen dataclass, or shares its name with another.
+    ConfigError: if a class is not a frozen dataclass, or its name is taken.
   """
   for cls in classes:
     options = getattr(cls, '__dataclass_params__', None)
@@ -63,7 +61,7 @@ def register(*classes: type) -> None:
     if known is not cls:
       raise ConfigError(
         f'two classes are named {cls.__name__}, in {known.__module__} and in '
-        f'{cls.__module__}; gin files could not tell them apart. Rename one.'
+        f'{cls.__module__}; gin files cannot distinguish them. Rename one.'
       )
     if cls.__name__ not in _CLASSES:
       gin.external_configurable(cls, name=cls.__name__, module='rest_jax')
@@ -71,13 +69,13 @@ def register(*classes: type) -> None:
 
 
 def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Takes the `--gin.NAME=VALUE` flags out of a command line.
+  """Splits the `--gin.NAME=VALUE` flags from a command line.
 
   Args:
-    argv: the command line, program name included.
+    argv: command line, including the program name.
 
   Returns:
-    What is left of it, for absl, and the overrides as `NAME=VALUE`.
+    The remaining command line, and the overrides, `NAME=VALUE` each.
 
   Raises:
     ConfigError: if one of these flags has no name or no value.
@@ -103,19 +101,19 @@ def parse_and_build(
   """Reads a configuration and builds the tree of objects it describes.
 
   Args:
-    files: gin files, composed left to right. Each, and what it includes, is
-      looked for in the current folder, then in the one that holds the
-      package's `gin_configs`, then beside the file that includes it.
-    overrides: `NAME=VALUE`, applied after the files. A bare word or path is
-      taken as text.
-    root: the class at the root of the tree.
+    files: gin files, composed left to right. They and their includes are
+      searched in the current folder, then in the parent of the package's
+      `gin_configs`, then beside the including file.
+    overrides: `NAME=VALUE` each, applied after the files. A bare word or path
+      is text.
+    root: class at the root of the tree.
 
   Returns:
     The instance of `root`.
 
   Raises:
-    ConfigError: if anything is misspelt, undefined, missing or unused. What
-      the classes themselves refuse passes through.
+    ConfigError: if a setting is misspelt, undefined, missing or unused. Errors
+      of the classes themselves are not changed.
   """
   register(root)
   gin.clear_config()
@@ -133,11 +131,11 @@ def parse_and_build(
     built = gin.get_configurable(root)()
   except (TypeError, AttributeError, ArithmeticError, ValueError) as error:
     for name, problem in tree.single_values.items():
-      if f"configurable '{name}'" in str(error):  # Gin's words.
+      if f"configurable '{name}'" in str(error):  # Added by gin.
         raise ConfigError(problem) from error
     if isinstance(error, ValueError):
       raise
-    # Of a value that its annotation allows and its class does not.
+    # The annotation allows a value that the class does not.
     raise ConfigError(
       f'a setting has a value of the wrong kind: {error}'
     ) from error
@@ -146,20 +144,17 @@ def parse_and_build(
 
 
 def config_text() -> str:
-  """Returns all that the last configuration set, as the text of a gin file."""
+  """Returns all settings of the last configuration, as a gin file."""
   return gin.config_str()
 
 
 def operative_config_text() -> str:
-  """Returns what the last tree was built with, defaults included.
-
-  The text is a gin file that builds the same tree by itself.
-  """
+  """Returns the gin file that builds the last tree, including defaults."""
   return gin.operative_config_str()
 
 
 class _Delegate(gin_config.ParserDelegate):
-  """Notes references that gin would report late, or not at all."""
+  """Collects invalid references that gin would report late, or not at all."""
 
   def __init__(self):
     super().__init__()
@@ -173,13 +168,13 @@ class _Delegate(gin_config.ParserDelegate):
     if not evaluate:
       self.problems.append(
         f'@{scoped_selector} is the class; write @{scoped_selector}() for an '
-        'object of it.'
+        'instance.'
       )
     return super().configurable_reference(scoped_selector, evaluate)
 
 
 class _Reader:
-  """Collects all settings by key, each with its history."""
+  """Collects all settings by key, each with its earlier values."""
 
   def __init__(self):
     self.settings: dict[settings_tree.Key, list[settings_tree.Setting]] = {}
@@ -204,34 +199,34 @@ class _Reader:
           self._add(statement, str(path), line)
 
   def read_override(self, override: str) -> None:
-    """Adds one `NAME=VALUE`."""
+    """Adds one override `NAME=VALUE`."""
     name, value = _split_override(override)
     text = f'{name} = {_quoted(name, value)}'
     statements = list(self._parse(text, f'--gin.{override}'))
     if len(statements) != 1:
-      raise ConfigError(f'--gin.{override}: one value is expected.')
+      raise ConfigError(f'--gin.{override}: must have exactly one value.')
     self._add(statements[0], _COMMAND_LINE, 0)
 
   def _parse(self, source: Any, name: str) -> Iterator[Any]:
-    """Yields gin's statements; what is wrong with them is given a place.
+    """Yields the gin statements of a file or an override.
 
     Args:
       source: an open file, or the text of an override.
-      name: its name in messages.
+      name: name of the source in messages.
     """
     delegate = _Delegate()
     is_file = not isinstance(source, str)
     try:
       for statement in config_parser.ConfigParser(source, delegate):
         place = f'{name}:{statement.location.line_num}' if is_file else name
-        self.problems += [f'{place}: {what}' for what in delegate.problems]
+        self.problems += [f'{place}: {each}' for each in delegate.problems]
         delegate.problems.clear()
         yield statement
     except SyntaxError as error:
       place = f'{name}:{error.lineno}' if is_file and error.lineno else name
       raise ConfigError(
         f'{place}: {(error.text or "").strip()}\n  cannot be read: {error.msg}'
-        ' Text stands in quotes, a macro is %NAME, an object is @Class().'
+        ' Write text in quotes, a macro as %NAME, an object as @Class().'
       ) from error
     except tokenize.TokenError as error:
       raise ConfigError(
@@ -305,14 +300,14 @@ def _unknown_class(name: str) -> str:
 
 
 def _references(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-  """Yields (scopes, class) of each reference within a value."""
+  """Yields (scopes, class) of each reference in a value."""
   for reference in gin_config.iterate_references(value):
     *scopes, name = reference.scoped_selector.split('/')
     yield tuple(scopes), name
 
 
 def _outline(value: Any) -> Any:
-  """Replaces gin's references within a value."""
+  """Replaces gin references in a value by `settings_tree.Reference`."""
   if isinstance(value, gin_config.ConfigurableReference):
     *scopes, name = value.scoped_selector.split('/')
     return settings_tree.Reference(tuple(scopes), name)
@@ -322,7 +317,7 @@ def _outline(value: Any) -> Any:
 
 
 def _find_file(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
-  """Finds a gin file; the first folder that has it wins."""
+  """Returns the path of a gin file in the first folder that has it."""
   installed = (_PACKAGE / 'gin_configs').is_dir()
   folders = [pathlib.Path(), _PACKAGE if installed else _PACKAGE.parent]
   if including:
@@ -335,20 +330,20 @@ def _find_file(name: str, including: tuple[pathlib.Path, ...]) -> pathlib.Path:
     for folder in folders
     for path in (folder / 'gin_configs').rglob('*.gin')
   }
-  asked = f'{including[-1]}: ' if including else ''
+  place = f'{including[-1]}: ' if including else ''
   where = ', '.join(dict.fromkeys(str(folder.resolve()) for folder in folders))
   near = settings_tree.nearest(name, sorted(known), by_last_part=False)
-  raise ConfigError(f'{asked}no gin file {name} in {where}.{near}')
+  raise ConfigError(f'{place}no gin file {name} in {where}.{near}')
 
 
 def _import_module(
   statement: config_parser.ImportStatement, place: str
 ) -> None:
-  """Imports a module for what it registers, and has gin remember it."""
+  """Imports a module for the classes that it registers."""
   if statement.module.startswith('__gin__'):
     raise ConfigError(
       f'{place}: dynamic registration is not supported; call '
-      'rest_jax.config.gin_files.register in a module and import that.'
+      'rest_jax.config.gin_files.register in a module and import it.'
     )
   try:
     gin.parse_config(statement.format())
@@ -360,28 +355,21 @@ def _split_override(override: str) -> tuple[str, str]:
   name, _, value = (part.strip() for part in override.partition('='))
   if not name or not value:
     raise ConfigError(
-      f'--gin.{override}: a name and a value are expected, as in '
-      "--gin.NAME=VALUE; an empty text is ''."
+      f'--gin.{override}: must have a name and a value, as in '
+      "--gin.NAME=VALUE; write empty text as ''."
     )
-  if not _is_text(override):
+  try:
+    override.encode()
+  except UnicodeEncodeError as error:  # It has bytes that were not decoded.
     raise ConfigError(
-      f'--gin.{override!a}: must be text in UTF-8. Rename the file that it names,'
-      ' or start with PYTHONUTF8=1 where the locale is another.'
-    )
+      f'--gin.{override!a}: must be text in UTF-8. Rename the file that it '
+      'names, or set PYTHONUTF8=1 if the locale has another encoding.'
+    ) from error
   return name, value
 
 
-def _is_text(value: str) -> bool:
-  """Whether a value has no bytes that Python could not decode."""
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    return False
-  return True
-
-
 def _quoted(name: str, value: str) -> str:
-  """Returns a value as gin writes it; bare words and paths become text."""
+  """Returns a value in gin notation; bare words and paths become text."""
   if value.startswith(_NOTATION):
     return value
   if value not in _SPELLINGS.values() and value.lower() in _SPELLINGS:

@@ -1,4 +1,4 @@
-"""The classes that gin files may name, each by its bare name."""
+"""The classes that gin files may use, each by its bare name."""
 
 from rest_jax import comparison, experiment
 from rest_jax.config import gin_files
@@ -144,5 +144,5 @@ CLASSES = (
 
 
 def register() -> None:
-  """Makes all of them known to gin."""
+  """Registers `CLASSES` with gin."""
   gin_files.register(*CLASSES)

@@ -1,8 +1,8 @@
-"""What is wrong with the settings of a tree of frozen dataclasses.
+"""Checks the settings of a tree of frozen dataclasses.
 
-Settings are followed from the root class through every reference, as gin will
-when it builds the tree. `gin_files` reads them and builds the tree; this module
-knows no gin.
+Follows every reference from the root class, in the same way as gin when it
+builds the tree. `gin_files` reads the settings; this module does not depend on
+gin.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from rest_jax.config import value_types
 
-# (scope, class, parameter). A macro is the parameter 'value' of gin's class
-# 'gin.macro', in a scope of the macro's name.
+# (scope, class, parameter). A macro is the parameter 'value' of the gin class
+# 'gin.macro', in a scope with the name of the macro.
 Key = tuple[str, str, str]
 
 MACRO = 'gin.macro'
@@ -21,11 +21,11 @@ CONSTANT = 'gin.constant'
 
 
 class ConfigError(ValueError):
-  """A configuration that cannot be what its author wanted."""
+  """An invalid configuration."""
 
 
 class Reference(NamedTuple):
-  """A reference to a macro or a class within a value."""
+  """A reference to a macro or a class in a value."""
 
   scopes: tuple[str, ...]
   name: str
@@ -36,12 +36,12 @@ class Setting:
   """One line `key = value`.
 
   Attributes:
-    key: what is set.
-    value: as gin's parser made it.
-    references: the (scopes, class) that the value refers to, at any depth.
-    outline: the value with `Reference` in place of gin's references.
-    file: where the line stands.
-    line: its number, from 1; 0 for an override.
+    key: key of the setting.
+    value: value as parsed by gin.
+    references: (scopes, class) of all references in the value, at any depth.
+    outline: value with `Reference` in place of gin references.
+    file: file of the line.
+    line: number of the line, from 1; 0 for an override.
   """
 
   key: Key
@@ -63,12 +63,12 @@ class Setting:
 class Tree:
   """The tree that settings describe.
 
-  A setting that the tree takes a value from is used. One that it would take a
-  value from, if a value that was replaced were still there, is superseded.
+  A setting is used if the tree takes its value, and superseded if the tree
+  would take it without a later setting.
 
   Attributes:
-    single_values: by class, what to say of a number in the place of a tuple, if
-      the class cannot be built with it.
+    single_values: message by class about a number in place of a tuple, for the
+      case that the class cannot be built with it.
   """
 
   def __init__(
@@ -76,11 +76,11 @@ class Tree:
     classes: Mapping[str, type],
     settings: Mapping[Key, Sequence[Setting]],
   ):
-    """Follows nothing yet.
+    """Stores the settings; `problems` checks them.
 
     Args:
-      classes: the registered classes by name.
-      settings: the history of each key; the last value counts.
+      classes: registered classes by name.
+      settings: values of each key in order; the last one counts.
     """
     self._classes = classes
     self._settings = settings
@@ -92,12 +92,12 @@ class Tree:
     self._problems: list[str] = []
     self._wrong: set[Key] = set()
     self.single_values: dict[str, str] = {}
-    # Nodes on the way from the root to the present one, and those behind us.
+    # Nodes on the path from the root to the current one, and finished nodes.
     self._open: list[Any] = []
     self._closed: set[Any] = set()
 
   def problems(self, root: str) -> list[str]:
-    """Returns everything that is wrong with the tree below the class `root`."""
+    """Returns all problems of the tree below the class `root`."""
     self._visit_class(root, (), True, 'the run itself')
     problems = [*self._problems, *self._unused()]
     if self._missing:
@@ -107,7 +107,7 @@ class Tree:
         for name, place in self._missing.items()
       ]
       problems.append(
-        f'needed, but not given:{"".join(listed)}'
+        f'required, but not set:{"".join(listed)}'
         '\n  Set each in a gin file or by --gin.NAME=VALUE.'
       )
     return problems
@@ -131,7 +131,8 @@ class Tree:
       else:
         why = f'each {cls} takes it from a scope'
       name = key_name(key)
-      yield f'{setting.place}: {name} is set, but {why}.{nearest(name, names - {name})}'
+      near = nearest(name, names - {name})
+      yield f'{setting.place}: {name} is set, but {why}.{near}'
 
   def _visit_class(
     self, name: str, scope: tuple[str, ...], live: bool, place: str
@@ -157,21 +158,21 @@ class Tree:
     self._leave()
 
   def _check_type(self, key: Key) -> None:
-    """Notes a value of another type than the field's, once per setting."""
+    """Reports a value of a wrong type, once per setting."""
     _, name, parameter = key
     value, origin = self._resolve(key)
     cls = self._classes[name]
     macro = '' if origin.key == key else f' {key_name(origin.key)} sets it.'
-    words = f'{origin.place}: {key_name(key)} {{}}{macro}'
+    message = f'{origin.place}: {key_name(key)} {{}}{macro}'
     if problem := value_types.single_value(cls, parameter, value):
-      self.single_values[name] = words.format(problem)
+      self.single_values[name] = message.format(problem)
     problem = value_types.problem(cls, parameter, value)
     if problem and origin.key not in self._wrong:
       self._wrong.add(origin.key)
-      self._problems.append(words.format(problem))
+      self._problems.append(message.format(problem))
 
   def _resolve(self, key: Key) -> tuple[Any, Setting]:
-    """Returns the value of a key behind its macros, and where it is set."""
+    """Returns the value of a key with its macros resolved, and its setting."""
     setting, seen = self._settings[key][-1], {key}
     value = setting.outline
     while isinstance(value, Reference) and value.name == MACRO:
@@ -184,7 +185,7 @@ class Tree:
     return self._outlined(value, seen), setting
 
   def _outlined(self, value: Any, seen: set[Key]) -> Any:
-    """Replaces the references in a value by what they stand for."""
+    """Replaces the references in a value by their values."""
     if isinstance(value, Reference):
       if value.name != MACRO:
         cls = self._classes.get(value.name)
@@ -207,7 +208,7 @@ class Tree:
           f'{place}: %{name} is not set anywhere.{nearest(name, known)}'
         )
     elif self._enter((name, live), f'%{name}', place):
-      # gin evaluates a macro in a scope of the macro's name.
+      # gin evaluates a macro in a scope with the name of the macro.
       self._visit_key(key, tuple(name.split('/')), live)
       self._leave()
 
@@ -235,7 +236,7 @@ class Tree:
         self._visit_class(name, scopes or scope, live, setting.place)
 
   def _enter(self, node: Any, name: str, place: str) -> bool:
-    """Opens a node unless it was seen; one within itself is a problem."""
+    """Enters a node unless it was seen; reports a node inside itself."""
     is_live = node[-1]
     if node in self._open and is_live:
       self._problems.append(f'{place}: {name} contains itself.')
@@ -254,7 +255,7 @@ def macro_key(name: str) -> Key:
 
 
 def key_name(key: Key) -> str:
-  """Returns a key as it is written in a gin file."""
+  """Returns a key in gin notation."""
   scope, cls, parameter = key
   if cls == MACRO:
     return scope
@@ -262,7 +263,7 @@ def key_name(key: Key) -> str:
 
 
 def parameters(cls: type) -> dict[str, bool]:
-  """Returns what can be set of a dataclass, and whether it must be."""
+  """Returns whether each parameter of a dataclass is required, by name."""
   return {
     field.name: field.default is dataclasses.MISSING
     and field.default_factory is dataclasses.MISSING
@@ -274,21 +275,19 @@ def parameters(cls: type) -> dict[str, bool]:
 def nearest(
   name: str, known: Iterable[str], *, by_last_part: bool = True
 ) -> str:
-  """Returns ' Did you mean …?' with the names closest to one, or nothing.
+  """Returns ' Did you mean …?' with the closest names, or an empty text.
 
   Args:
-    name: what was written; a macro, a class, a `Class.parameter` or a file.
-    known: what could have been meant.
-    by_last_part: whether names that agree after the last dot are close.
+    name: unknown name of a macro, a class, a `Class.parameter` or a file.
+    known: known names.
+    by_last_part: whether names that are equal after the last dot are close.
   """
   spellings = {other.lower(): other for other in known}
   lower = name.lower()
   near = [spellings[lower]] if lower in spellings else []
   if by_last_part:
     tail = '.' + lower.rsplit('.', 1)[-1]
-    near += [
-      found for other, found in spellings.items() if other.endswith(tail)
-    ]
+    near += [text for key, text in spellings.items() if key.endswith(tail)]
   if not near:
     close = difflib.get_close_matches(lower, spellings, n=2)
     near = [spellings[other] for other in close]

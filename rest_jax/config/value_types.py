@@ -1,4 +1,4 @@
-"""Compares the values of settings with the annotations of their fields."""
+"""Checks the values of settings against the type annotations of fields."""
 
 import collections.abc
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ _UNIONS = (typing.Union, types.UnionType)
 _LISTS = (list, tuple)
 
 
-# Stands for a value that cannot be known; it fits everywhere.
+# Placeholder for an unknown value, which fits every annotation.
 UNKNOWN = object()
 
 
 class Instance(NamedTuple):
-  """Stands for an object of a class that is not built yet."""
+  """Placeholder for an instance of a class that is not built yet."""
 
   cls: type
 
@@ -34,11 +34,11 @@ class Instance(NamedTuple):
 
 
 def problem(cls: type, name: str, value: Any) -> str | None:
-  """Says what is wrong with the type of one field's value.
+  """Returns what is wrong with the type of a field's value.
 
-  A single number or path where a tuple is expected passes: the class may make a
-  tuple of it. `problems` finds out whether it did. Text does not: a tuple of it
-  would be its letters.
+  A single number or path in place of a tuple is accepted, since the class may
+  convert it; `problems` checks that after the class is built. Text is not
+  accepted, since its tuple would consist of its letters.
 
   Args:
     cls: a dataclass.
@@ -51,20 +51,20 @@ def problem(cls: type, name: str, value: Any) -> str | None:
   annotation = _annotations(cls).get(name, Any)
   if _fits(annotation, value, is_built=False):
     return None
-  return _words(annotation, value)
+  return _message(annotation, value)
 
 
 def single_value(cls: type, name: str, value: Any) -> str | None:
-  """As `problem`, for a single number where a tuple is expected."""
+  """Like `problem`, for a single number in place of a tuple."""
   annotation = _annotations(cls).get(name, Any)
   is_single = isinstance(value, int | float)
   if not is_single or _fits(annotation, value, is_built=True):
     return None
-  return _words(annotation, value)
+  return _message(annotation, value)
 
 
 def problems(built: Any) -> Iterator[str]:
-  """Yields what is wrong with the types in a tree of dataclasses."""
+  """Yields the type errors in a tree of dataclasses."""
   if isinstance(built, tuple | list):
     for item in built:
       yield from problems(item)
@@ -75,7 +75,7 @@ def problems(built: Any) -> Iterator[str]:
     value = getattr(built, field.name)
     annotation = _annotations(cls).get(field.name, Any)
     if not _fits(annotation, value, is_built=True):
-      yield f'{cls.__name__}.{field.name} {_words(annotation, value)}'
+      yield f'{cls.__name__}.{field.name} {_message(annotation, value)}'
     yield from problems(value)
 
 
@@ -128,23 +128,23 @@ def _fits_tuple(parts: tuple[Any, ...], value: Any, is_built: bool) -> bool:
 
 
 def _may_stand_alone(part: Any, value: Any, is_built: bool) -> bool:
-  """Whether a class may make a tuple of a single value."""
+  """Returns whether a class may convert a single value into a tuple."""
   return not (is_built or part is str) and _fits(part, value, is_built=False)
 
 
 def _is_of(annotation: Any, value: Any) -> bool:
-  """Whether a value is of a class; anything that is no class allows all."""
+  """Returns whether a value is an instance; True for non-class annotations."""
   if not isinstance(annotation, type) or annotation is object:
     return True
   try:
     if isinstance(value, Instance):
       return issubclass(value.cls, annotation)
     return isinstance(value, annotation)
-  except TypeError:  # A protocol, which says itself what it wants.
+  except TypeError:  # A protocol without runtime check.
     return True
 
 
-def _words(annotation: Any, value: Any) -> str:
+def _message(annotation: Any, value: Any) -> str:
   hint = ''
   origins = (tuple, list, collections.abc.Sequence)
   is_list = typing.get_origin(annotation) in origins
