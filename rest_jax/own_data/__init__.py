@@ -1,1 +1,1 @@
-"""Settings that fit a user's text and machine, measured and written as gin."""
+"""Chooses settings for a user's text and machine, and writes them as gin."""

@@ -1,7 +1,7 @@
-"""Settings that fit measured facts: pure functions, each of one number.
+"""Settings chosen by measured facts: one pure function per number.
 
-All constants are ours: they are near those of the experiments in gin_configs/,
-and not tuned.
+All constants are ours. They are close to those of the experiments in
+gin_configs/ and are not tuned.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 SIZES = ('tiny', 'small', 'base')
-# By name: the file of gin_configs/rewards/.
+# Name of a reward -> its file in gin_configs/rewards/.
 REFERENCES = 'references_likelihood'
 REWARDS = {
   REFERENCES: 'references_likelihood',
@@ -23,7 +23,7 @@ _MULTIPLE = 8
 _LONGEST = 512
 _LONGEST_RATED = 256
 _EPOCHS = 20
-# The most steps of BC on a CPU, and how many more on an accelerator.
+# Maximum number of BC steps on a CPU, and the factor for an accelerator.
 _MOST_STEPS = {'tiny': 2000, 'small': 4000, 'base': 10_000}
 _LEAST_STEPS, _ACCELERATED = 600, 10
 _BC_RATES = {'tiny': 1.5e-2, 'small': 1e-2, 'base': 1e-2}
@@ -32,14 +32,14 @@ _IMPROVE_RATES = {'tiny': 5e-3, 'small': 3e-3, 'base': 1e-3}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lengths:
-  """Tokens of some texts, EOS included.
+  """Lengths of texts, in tokens including EOS.
 
   Attributes:
-    mean: tokens per text.
-    half: half of the texts have at most so many.
-    most: 90 % have at most so many.
-    nearly_all: 99 % have at most so many.
-    longest: all have at most so many.
+    mean: mean length.
+    half: median.
+    most: 90th percentile.
+    nearly_all: 99th percentile.
+    longest: maximum.
   """
 
   mean: float
@@ -50,7 +50,7 @@ class Lengths:
 
   @classmethod
   def of(cls, lengths: np.ndarray) -> 'Lengths':
-    """Measures int [n], n above 0."""
+    """Measures lengths, int [n], n at least 1."""
     half, most, nearly_all = np.percentile(
       lengths, (50, 90, 99), method='inverted_cdf'
     )
@@ -65,18 +65,18 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-  """What is measured of text and ratings.
+  """Measurements of text and ratings.
 
   Attributes:
-    num_train: training pairs with text on both sides.
-    num_validation: validation pairs, likewise.
-    num_characters: distinct characters.
-    vocabulary_size: of the vocabulary by which lengths are measured.
-    folded: share of references that Unicode's NFKC changes.
+    num_train: number of training pairs with text on both sides.
+    num_validation: number of validation pairs with text on both sides.
+    num_characters: number of distinct characters.
+    vocabulary_size: size of the vocabulary that lengths are measured with.
+    folded: share of references that Unicode NFKC normalisation changes.
     source: lengths of sources.
     target: lengths of references.
     longer: lengths of the longer side of each pair.
-    num_ratings: rated hypotheses; 0 for none.
+    num_ratings: number of rated hypotheses; 0 for none.
     rated: lengths of the longer of source and hypothesis; None without ratings.
   """
 
@@ -94,11 +94,11 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-  """What a run is to be made on.
+  """The machine of a run.
 
   Attributes:
-    platform: JAX's: 'cpu', 'gpu' or 'tpu'.
-    num_devices: devices of it.
+    platform: JAX platform: 'cpu', 'gpu' or 'tpu'.
+    num_devices: number of devices.
   """
 
   platform: str = 'cpu'
@@ -111,7 +111,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choices:
-  """The settings of a gin file, by the names of their macros there."""
+  """The settings of a gin file, named like its macros."""
 
   size: str
   reward: str
@@ -150,10 +150,10 @@ def choose(
   """Chooses all settings.
 
   Args:
-    facts: of the data.
-    machine: what the run is to be made on.
-    size: of the network; None for one that fits.
-    reward: a name of `REWARDS`; None for the one that fits.
+    facts: measurements of the data.
+    machine: machine of the run.
+    size: network size, one of `SIZES`; None for what fits.
+    reward: one of `REWARDS`; None for what fits.
   """
   size = size or network_size(facts.num_train, machine)
   reward = reward or ('learned' if facts.num_ratings else REFERENCES)
@@ -194,30 +194,32 @@ def choose(
 
 
 def _check(size: str, reward: str, facts: Facts) -> None:
-  given: Mapping[str, str] = {'size': size, 'reward': reward}
-  for name, known in (('size', SIZES), ('reward', tuple(REWARDS))):
-    if given[name] not in known:
-      raise ValueError(f'{name} must be one of {known}; got {given[name]!r}.')
+  for name, value, known in (
+    ('size', size, SIZES),
+    ('reward', reward, tuple(REWARDS)),
+  ):
+    if value not in known:
+      raise ValueError(f'{name} must be one of {known}; got {value!r}.')
   if reward == 'learned' and not facts.num_ratings:
     raise ValueError(
-      "reward 'learned' is learned from ratings; got none. Give ratings, or "
-      f'leave reward out: {REFERENCES!r} needs no ratings.'
+      "reward 'learned' needs ratings; got none. Add ratings, or omit reward: "
+      f'{REFERENCES!r} needs no ratings.'
     )
 
 
 def vocabulary_size(num_pairs: int, num_characters: int) -> int:
-  """Returns the pieces to learn from so many pairs: 25 times their square root.
+  """Returns the vocabulary size: 25 times the square root of the pairs.
 
   Args:
-    num_pairs: training pairs.
-    num_characters: characters that must have a piece.
+    num_pairs: number of training pairs.
+    num_characters: number of characters that must have a piece.
   """
   pieces = _between(300, _rounded(25 * math.sqrt(num_pairs)), 32_000)
   return max(pieces, 2 * num_characters + 100)
 
 
 def num_frequent(counts: Mapping[str, int], coverage: float) -> int:
-  """Returns how many characters make up a share of all text, commonest first."""
+  """Returns how many of the most frequent characters cover a share of text."""
   left = coverage * sum(counts.values())
   number = 0
   for count in sorted(counts.values(), reverse=True):
@@ -229,17 +231,17 @@ def num_frequent(counts: Mapping[str, int], coverage: float) -> int:
 
 
 def character_coverage(num_characters: int) -> float:
-  """Returns the share of characters that get a piece; all of an alphabet."""
+  """Returns the share of the text whose characters get a piece."""
   return 1.0 if num_characters <= 500 else 0.9995
 
 
 def normalization_rule(folded: float) -> str:
-  """Returns 'identity' where the usual rule would change many references."""
+  """Returns 'identity' if the usual rule would change many references."""
   return 'identity' if folded > 0.1 else 'nmt_nfkc'
 
 
 def network_size(num_pairs: int, machine: Machine) -> str:
-  """Returns the size of network that so many pairs can teach on a machine."""
+  """Returns the network size for a number of pairs and a machine."""
   if num_pairs < 20_000:
     return 'tiny'
   if machine.is_accelerated and num_pairs >= 100_000:
@@ -248,16 +250,16 @@ def network_size(num_pairs: int, machine: Machine) -> str:
 
 
 def longest_kept(lengths: Lengths) -> int:
-  """Returns the tokens of the longest text that is not dropped.
+  """Returns the maximum length of a text, in tokens; longer ones are dropped.
 
-  That is the longest there is, unless it is more than twice as long as 99 % of
-  the texts, or than 512 tokens.
+  That is the longest text, but at most twice the 99th percentile and 512
+  tokens.
   """
   return min(up(min(lengths.longest, 2 * lengths.nearly_all)), _LONGEST)
 
 
 def buckets(lengths: Lengths, last: int, num_pairs: int) -> tuple[int, ...]:
-  """Returns lengths that batches are padded to: few, as each is compiled."""
+  """Returns the padded lengths of batches: few, since each is compiled."""
   middle = [lengths.most]
   if num_pairs >= 20_000:
     middle.append(lengths.half)
@@ -267,7 +269,7 @@ def buckets(lengths: Lengths, last: int, num_pairs: int) -> tuple[int, ...]:
 
 
 def tokens_per_batch(size: str, machine: Machine) -> int:
-  """Returns the tokens a side of a batch, padding included."""
+  """Returns the tokens per side of a batch, including padding."""
   if not machine.is_accelerated:
     return 2048
   each = 8192 if size == 'base' else 4096
@@ -275,20 +277,20 @@ def tokens_per_batch(size: str, machine: Machine) -> int:
 
 
 def bc_steps(facts: Facts, tokens: int, size: str, machine: Machine) -> int:
-  """Returns the steps of 20 epochs, within what a machine can do."""
+  """Returns the BC steps of 20 epochs, within limits of the machine."""
   most = _MOST_STEPS[size] * (_ACCELERATED if machine.is_accelerated else 1)
-  # A fifth of a batch is padding, about.
+  # About a fifth of a batch is padding.
   epoch = 1.2 * facts.num_train * facts.longer.mean / tokens
   return _between(_LEAST_STEPS, _rounded(_EPOCHS * epoch), most)
 
 
 def improve_steps(steps: int) -> int:
-  """Returns the steps of an Improve step: a quarter of those of BC."""
+  """Returns the training steps of an Improve step: a quarter of those of BC."""
   return _between(100, _rounded(steps / 4), 2000)
 
 
 def reward_steps(facts: Facts, tokens: int) -> int:
-  """Returns the steps of 3 epochs of the ratings."""
+  """Returns the training steps of 3 epochs of the ratings."""
   mean = facts.rated.mean if facts.rated else 0.0
   return _between(
     300, _rounded(3 * 1.2 * facts.num_ratings * mean / tokens), 2000
@@ -296,7 +298,7 @@ def reward_steps(facts: Facts, tokens: int) -> int:
 
 
 def reward_length(rated: Lengths | None, longest: int) -> int:
-  """Returns the tokens of a text that the reward reads; longer ones are cut."""
+  """Returns the maximum length for the reward, in tokens; more is truncated."""
   if rated is None:
     return longest
   return max(longest, min(up(rated.nearly_all), _LONGEST_RATED))
@@ -310,7 +312,7 @@ def num_samples(size: str, machine: Machine) -> int:
 
 
 def block_sources(longest: int, machine: Machine) -> int:
-  """Returns the sources that a device decodes at once."""
+  """Returns the number of sources that a device decodes at a time."""
   if machine.is_accelerated:
     return 64 if longest <= 128 else 32
   return 32 if longest <= 64 else 16 if longest <= 128 else 8
@@ -319,18 +321,18 @@ def block_sources(longest: int, machine: Machine) -> int:
 def limit(
   number: int, accelerated: int, otherwise: int, machine: Machine
 ) -> int | None:
-  """Returns what a machine can do of a number of sources; None for all."""
+  """Returns the maximum number of sources for a machine; None for all."""
   most = accelerated if machine.is_accelerated else otherwise
   return most if number > most else None
 
 
 def up(length: int) -> int:
-  """Returns the next multiple of 8, which devices compute well."""
+  """Returns the next multiple of 8, an efficient size on devices."""
   return _MULTIPLE * math.ceil(length / _MULTIPLE)
 
 
 def _rounded(number: float) -> int:
-  """Rounds to two digits, as people write numbers."""
+  """Rounds to two significant digits."""
   if number < 1:
     return 0
   digit = 10 ** max(0, math.floor(math.log10(number)) - 1)

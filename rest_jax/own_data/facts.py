@@ -1,4 +1,4 @@
-"""What is measured of a user's text, ratings and machine."""
+"""Measures a user's text and ratings."""
 
 import collections
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources, vocabularies
 from rest_jax.own_data import choices
 
-# Training pairs that are tokenised, and held-out pairs of each split.
+# Maximum numbers of pairs to tokenise, of train and of each held-out split.
 _MAX_TRAIN, _MAX_HELDOUT = 20_000, 2_000
-# Fewer pairs train nothing, and measure nothing.
+# Minimum numbers of pairs, of train and of each held-out split.
 _MIN_TRAIN, _MIN_HELDOUT = 200, 20
-# Characters beyond these are the rarest, and may be left to UNK.
+# Share of the text whose characters must have a piece; the rest may be UNK.
 _COVERAGE = 0.9995
 
 
@@ -28,12 +28,13 @@ class Files:
   """The files of a task.
 
   Attributes:
-    train: the source file and the reference file of the training pairs.
-    validation: likewise.
-    test: likewise; None evaluates on `validation` alone.
-    ratings: a TSV file, see `RatingsFile`; None for none.
-    lang_pair: the language pair to read of it; None where it has one.
-    score_type: the type of score to read of it; None where it has one.
+    train: source file and reference file of the training pairs.
+    validation: source file and reference file of the validation pairs.
+    test: source file and reference file of the test pairs; None to evaluate
+      only on `validation`.
+    ratings: TSV file, see `RatingsFile`; None for none.
+    lang_pair: language pair of the ratings to read; None if there is only one.
+    score_type: score type of the ratings to read; None if there is only one.
   """
 
   train: tuple[str, str]
@@ -47,17 +48,17 @@ class Files:
     for name, pair in self.splits().items():
       if isinstance(pair, str) or len(pair) != 2:
         raise ValueError(
-          f'{name} must be two files, sources and references, whose lines '
-          f'correspond; got {pair!r}.'
+          f'{name} must be two files, sources and references, line by line; '
+          f'got {pair!r}.'
         )
 
   def splits(self) -> dict[str, tuple[str, str]]:
-    """Returns the two files of each split that is there."""
-    found = {'train': self.train, 'validation': self.validation}
-    return found if self.test is None else {**found, 'test': self.test}
+    """Returns the source file and reference file of each split."""
+    splits = {'train': self.train, 'validation': self.validation}
+    return splits if self.test is None else {**splits, 'test': self.test}
 
   def rated(self) -> ratings_lib.RatingsFile | None:
-    """Returns where the ratings are read."""
+    """Returns the ratings to read; None for none."""
     if self.ratings is None:
       return None
     return ratings_lib.RatingsFile(
@@ -66,18 +67,12 @@ class Files:
 
 
 def measure(files: Files) -> choices.Facts:
-  """Reads all files, and tokenises some of their text.
-
-  Args:
-    files: the files of a task.
-
-  Returns:
-    What settings depend on.
+  """Reads all files, and tokenises a sample of their text.
 
   Raises:
-    FileNotFoundError: for a missing file.
-    ValueError: for files that do not correspond, are empty or too short, or are
-      not UTF-8; for ratings that nothing can be learned from.
+    FileNotFoundError: if a file is missing.
+    ValueError: if two files differ in their number of lines, are empty, too
+      short or not UTF-8, or if a reward model cannot be trained on the ratings.
   """
   counts, samples = {}, {}
   for split, (source, reference) in files.splits().items():
@@ -102,18 +97,18 @@ def measure(files: Files) -> choices.Facts:
 def _sample(
   pairs: Iterator[sources.Pair], most: int
 ) -> tuple[int, list[sources.Pair]]:
-  """Counts the pairs with text on both sides, and draws at most so many."""
+  """Counts the pairs with text on both sides, and draws at most `most`."""
   draw = random.Random(0)
   chosen: list[sources.Pair] = []
   count = 0
   for pair in pairs:
     if not (pair.source.strip() and (pair.reference or '').strip()):
       continue
-    # Reservoir sampling: every pair so far stays with the same chance.
+    # Reservoir sampling: all pairs have the same probability.
     if count < most:
       chosen.append(pair)
-    elif (place := draw.randrange(count + 1)) < most:
-      chosen[place] = pair
+    elif (index := draw.randrange(count + 1)) < most:
+      chosen[index] = pair
     count += 1
   return count, chosen
 
@@ -123,7 +118,7 @@ def _tokenised(
   samples: dict[str, list[sources.Pair]],
   ratings: ratings_lib.Ratings | None,
 ) -> choices.Facts:
-  """Makes a vocabulary of the sample, and measures lengths with it."""
+  """Trains a vocabulary on the sample, and measures lengths with it."""
   texts = [text for pair in samples['train'] for text in pair if text]
   characters = collections.Counter(itertools.chain.from_iterable(texts))
   folds = _folds_share([pair.reference or '' for pair in samples['train']])
@@ -164,12 +159,12 @@ def _tokenised(
 def _vocabulary(
   size: int, *, texts: Sequence[str], path: pathlib.Path, **settings
 ) -> vocabularies.Vocabulary:
-  """Makes a vocabulary of a size, or of the nearest that the text allows."""
+  """Trains a vocabulary of a size, or of the nearest possible size."""
   try:
     config = vocabularies.VocabularyConfig(size=size, **settings)
     return vocabularies.train(config, texts, path)
   except vocabularies.SizeError as error:
-    # A tenth off: with other threads or text the bound is slightly another.
+    # A margin of a tenth: the bound varies slightly with threads and text.
     nearest = error.bound if error.bound > size else error.bound * 9 // 10
     config = vocabularies.VocabularyConfig(size=nearest, **settings)
     return vocabularies.train(config, texts, path)
@@ -178,11 +173,11 @@ def _vocabulary(
 def _lengths(
   vocabulary: vocabularies.Vocabulary, texts: Sequence[str]
 ) -> np.ndarray:
-  """Returns the tokens of each text, EOS included."""
+  """Returns the number of tokens of each text, including EOS."""
   return np.array([len(ids) + 1 for ids in vocabulary.encode_batch(texts)])
 
 
 def _folds_share(texts: Sequence[str]) -> float:
-  """Returns the share of texts that Unicode's NFKC changes."""
+  """Returns the share of texts that Unicode NFKC normalisation changes."""
   changed = sum(unicodedata.normalize('NFKC', text) != text for text in texts)
   return changed / max(1, len(texts))

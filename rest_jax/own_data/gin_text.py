@@ -1,4 +1,4 @@
-"""A gin file of settings that fit, with a comment on each."""
+"""Renders chosen settings as a gin file with comments."""
 
 from collections.abc import Iterator
 import os
@@ -19,9 +19,9 @@ def render(
   """Returns the text of a gin file.
 
   Args:
-    name: of the task.
-    files: the text and the ratings.
-    facts: what was measured of them.
+    name: name of the task.
+    files: files with text and ratings.
+    facts: measurements of the files.
     chosen: the settings.
   """
   return '\n'.join(
@@ -48,9 +48,9 @@ def _head(
   )
   yield (
     f'# ReST on {facts.num_train:,} pairs of text, written by `rest-jax new`. '
-    'Change what you like:'
+    'To change a'
   )
-  yield '# a line here, or --gin.NAME=VALUE of rest-jax run.'
+  yield '# setting, edit a line here or pass --gin.NAME=VALUE to rest-jax run.'
   yield from (
     f"include 'gin_configs/{path}.gin'"
     for path in (
@@ -72,7 +72,7 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
     paths.append(os.path.abspath(files.ratings))
   folder = os.path.commonpath([os.path.dirname(path) for path in paths])
   yield from ('', '# --- text: line i of the references translates line i of')
-  yield '# the sources; DATA is the folder that the names start from.'
+  yield '# the sources; file names are relative to DATA.'
   yield f'TASK_NAME = {name!r}'
   yield f'DATA = {folder!r}'
   for split, pair in splits.items():
@@ -80,7 +80,7 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
       relative = os.path.relpath(os.path.abspath(path), folder)
       yield f'{split.upper()}_{side} = ({relative!r},)'
   if files.test is None:
-    yield '# No test set was given: results are of the validation set alone.'
+    yield '# Without a test set, results are on the validation set only.'
     yield 'TEST_SOURCES = %VALIDATION_SOURCES'
     yield 'TEST_REFERENCES = %VALIDATION_REFERENCES'
     yield "EvaluateConfig.splits = ('validation',)"
@@ -97,9 +97,9 @@ def _lengths(
   facts: choices_lib.Facts, chosen: choices_lib.Choices
 ) -> Iterator[str]:
   yield from ('', '# --- vocabulary and lengths, in tokens')
-  yield f'# About 25 times the root of {facts.num_train:,} pairs.'
+  yield f'# About 25 times the square root of {facts.num_train:,} pairs.'
   yield f'VOCABULARY_SIZE = {chosen.vocabulary_size}'
-  yield f'# Of {facts.num_characters:,} characters.'
+  yield f'# For {facts.num_characters:,} distinct characters.'
   yield f'VocabularyConfig.character_coverage = {chosen.character_coverage}'
   if chosen.normalization_rule == 'identity':
     yield f'# The usual rule would change {facts.folded:.0%} of the references.'
@@ -114,9 +114,9 @@ def _lengths(
     f'{facts.target.nearly_all}, the longest {facts.target.longest}.'
   )
   yield f'MAX_REFERENCE_LENGTH = {chosen.max_target_length}'
-  yield '# Of a sampled output.'
+  yield '# Maximum length of a sampled output.'
   yield f'MAX_TARGET_LENGTH = {chosen.max_target_length}'
-  yield '# Lengths that batches are padded to; each is compiled.'
+  yield '# Padded lengths of batches; each is compiled.'
   yield f'BUCKETS = {chosen.buckets}'
 
 
@@ -130,7 +130,7 @@ def _training(
     / (1.2 * facts.num_train * facts.longer.mean)
   )
   yield from ('', '# --- training')
-  yield '# Tokens a side, padding included. Lower it if memory is short.'
+  yield '# Tokens per side, including padding. Lower it if memory is short.'
   yield f'TOKENS_PER_BATCH = {chosen.tokens_per_batch}'
   if chosen.dtype != 'float32':
     yield f'NetworkConfig.dtype = {chosen.dtype!r}'
@@ -139,7 +139,7 @@ def _training(
   yield f'BC_WARMUP_STEPS = {min(steps // 8, 4000)}'
   yield f'BC_LEARNING_RATE = {chosen.bc_learning_rate}'
   yield f'BC_EVALUATE_EVERY = {steps // 4}'
-  yield '# I steps of fine-tuning on the samples that the reward puts first.'
+  yield '# I steps of fine-tuning on the samples with the highest rewards.'
   yield 'NUM_GROW_STEPS = 1'
   yield 'NUM_IMPROVE_STEPS = 3'
   yield f'IMPROVE_STEPS = {improve}'
@@ -148,26 +148,26 @@ def _training(
   yield f'IMPROVE_EVALUATE_EVERY = {improve // 2}'
   yield 'IMPROVE_PATIENCE = 2'
   if chosen.reward == choices_lib.REFERENCES:
-    yield '# No lower from step to step.'
+    yield '# The same learning rate in each Improve step.'
     yield 'ImproveConfig.learning_rate_factor = 1.0'
   else:
-    yield '# Of each source the better half of its samples, and the best.'
+    yield '# The best 50 %, 25 % and 10 % of the samples of each source.'
     yield 'PERCENTILES = (50.0, 75.0, 90.0)'
   if chosen.reward == 'chrf':
-    yield '# They have the best chrF there is.'
+    yield '# References would have the highest chrF.'
     yield 'ImproveConfig.include_references = False'
 
 
 def _sampling(chosen: choices_lib.Choices) -> Iterator[str]:
   yield from ('', '# --- sampling and evaluation')
-  yield '# N, samples per source; the paper draws 100 for IWSLT.'
+  yield '# N samples per source; the paper draws 100 for IWSLT.'
   yield f'NUM_SAMPLES_PER_SOURCE = {chosen.num_samples_per_source}'
-  yield '# As many, so that all draws share what is compiled.'
+  yield '# The same number everywhere, so that all share one compiled program.'
   yield 'NUM_EVALUATION_SAMPLES = %NUM_SAMPLES_PER_SOURCE'
   yield 'NUM_SELECTION_SAMPLES = %NUM_SAMPLES_PER_SOURCE'
-  yield '# Sources that a device decodes at once. Lower it if memory is short.'
+  yield '# Sources decoded at a time on a device. Lower it if memory is short.'
   yield f'BLOCK_SOURCES = {chosen.block_sources}'
-  yield '# Sources that are sampled for and evaluated on; None for all.'
+  yield '# Maximum numbers of sources for Grow and evaluation; None for all.'
   yield f'MAX_GROW_SOURCES = {chosen.max_grow_sources}'
   yield f'EvaluateConfig.max_sources = {chosen.max_evaluation_sources}'
   yield f'MAX_SELECTION_SOURCES = {chosen.max_selection_sources}'
@@ -180,11 +180,11 @@ def _reward(
 ) -> Iterator[str]:
   yield from ('', '# --- reward')
   if chosen.reward == choices_lib.REFERENCES:
-    yield '# chrF to the reference, and the log-probability of BC.'
+    yield '# chrF to the reference, and log-probability under the BC policy.'
     yield f'ScoringConfig.max_source_length = {chosen.max_source_length}'
     yield 'ScoringConfig.length_buckets = %BUCKETS'
   if chosen.reward != 'learned':
-    yield '# New text has no reference: rest-jax sample gives the likeliest output.'
+    yield '# New text has no references, so rest-jax sample decodes greedily.'
     yield 'BEST_OF = 1'
     yield 'BEST_OF_TEMPERATURE = 0.0'
     return
@@ -197,12 +197,12 @@ def _reward(
   yield f'REWARD_PRETRAIN_STEPS = {chosen.reward_pretrain_steps}'
   yield f'REWARD_STEPS = {chosen.reward_steps}'
   yield f'REWARD_EVALUATE_EVERY = {chosen.reward_steps // 3}'
-  yield '# @RatedSamples() has people rate samples of BC, too.'
+  yield '# With @RatedSamples() people also rate samples of BC.'
   yield 'REWARD_RATED_SAMPLES = None'
-  yield '# False goes on with a reward that is at chance on held-out ratings.'
+  yield '# False continues even if the reward is at chance on held-out ratings.'
   yield 'REWARD_MUST_AGREE = True'
 
 
 def task_name(path: pathlib.Path) -> str:
-  """Returns the name of a task by that of its gin file."""
+  """Returns the name of a task, from the name of its gin file."""
   return path.stem or 'own'

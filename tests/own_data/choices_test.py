@@ -122,7 +122,9 @@ def test_the_reward_is_learned_where_there_are_ratings():
   assert chosen.reward_max_length == 96
   assert chosen.reward_buckets == (32, 64, 96)
   assert choices.choose(rated, CPU, reward='chrf').reward == 'chrf'
-  with pytest.raises(ValueError, match="reward 'learned' is learned from rat"):
+  with pytest.raises(
+    ValueError, match="reward 'learned' needs ratings; got none"
+  ):
     choices.choose(facts(), CPU, reward='learned')
   with pytest.raises(ValueError, match=r"size must be one of .* got 'huge'"):
     choices.choose(facts(), CPU, size='huge')
