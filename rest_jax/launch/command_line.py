@@ -3,8 +3,8 @@
   rest-jax launch --target=tpu_vm --tpu_name=... --zone=... \\
     --model_dir=... --gin_file=... [--gin.NAME=VALUE] [-- --other_flag_of_run]
 
---dry_run prints the commands. launch/README.md has the whole way from an empty
-project of Google Cloud to a finished run.
+--dry_run prints the commands. launch/README.md has all steps from an empty
+Google Cloud project to a finished run.
 """
 
 import sys
@@ -19,11 +19,11 @@ from rest_jax.runtime import interruption
 
 
 def main(arguments: list[str], overrides: list[str]) -> int:
-  """Does what the flags say; returns the exit status.
+  """Launches the run that the flags describe; returns the exit status.
 
   Args:
-    arguments: those after `--`.
-    overrides: gin's, as `NAME=VALUE`.
+    arguments: command-line arguments after `--`, for `rest-jax run`.
+    overrides: gin overrides, `NAME=VALUE` each.
   """
   given = flags.FLAGS
   try:
@@ -52,9 +52,7 @@ def main(arguments: list[str], overrides: list[str]) -> int:
     return 128 + interrupted.number
 
 
-def _target(
-  job: job_lib.Job,
-) -> local.Local | tpu_vm.TpuVm | xpk.Xpk:
+def _target(job: job_lib.Job) -> local.Local | tpu_vm.TpuVm | xpk.Xpk:
   """Returns the target that the flags describe."""
   given = flags.FLAGS
   restarts = {
@@ -106,14 +104,14 @@ def _target(
 
 
 def entry_point() -> None:
-  """Splits off what follows `--`, and reads the rest of the command line."""
+  """Splits the command line at `--` and launches the run."""
   options.define()
   end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
 
   def run(rest: list[str], overrides: list[str]) -> None:
     if len(rest) > 1:
       raise app.UsageError(
-        f'unknown arguments: {rest[1:]}; those of rest-jax run follow a --'
+        f'unknown arguments: {rest[1:]}; put arguments of rest-jax run after --'
       )
     sys.exit(main(sys.argv[end + 1 :], overrides))
 

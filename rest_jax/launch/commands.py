@@ -1,4 +1,4 @@
-"""A command as a list of arguments: written down, or carried out."""
+"""Commands as lists of arguments: as text for a shell, or executed."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -8,19 +8,22 @@ import shutil
 import subprocess
 import sys
 
-# What to say about an executable that is not on the PATH.
+# How to install an executable that is not on the PATH.
 _INSTALL = {
-  'gcloud': 'install the Google Cloud CLI, https://cloud.google.com/sdk/docs/install, then `gcloud init`',
+  'gcloud': (
+    'install the Google Cloud CLI, https://cloud.google.com/sdk/docs/install, '
+    'then `gcloud init`'
+  ),
   'xpk': 'install it with `pip install xpk`; it also needs gcloud and kubectl',
 }
 
 
 class LaunchError(ValueError):
-  """What stops the launcher: a wrong flag, or a command that failed."""
+  """A wrong flag or a failed command, which stops the launcher."""
 
 
 class CommandFailed(LaunchError):
-  """A command did not end with status 0, or not in time."""
+  """A command exited with a status other than 0, or exceeded its time limit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,26 +31,26 @@ class Command:
   """A program with its arguments.
 
   Attributes:
-    argv: the program and its arguments, each as the program is to see it.
-    environment: variables that it has beside those of the launcher.
+    argv: the program and its arguments, without shell quoting.
+    environment: environment variables, added to those of the launcher.
   """
 
   argv: tuple[str, ...]
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def text(self) -> str:
-    """Returns the line that does the same in a POSIX shell."""
+    """Returns the equivalent command line for a POSIX shell."""
     return with_environment(self.argv, self.environment)
 
   def full_environment(self) -> dict[str, str]:
-    """Returns all variables of the program."""
+    """Returns all environment variables of the program."""
     return {**os.environ, **self.environment}
 
 
 def with_environment(
   argv: Sequence[str], environment: Mapping[str, str]
 ) -> str:
-  """Returns a shell's line that runs `argv` with variables set."""
+  """Returns a shell command line that sets variables and runs `argv`."""
   if not environment:
     return shlex.join(argv)
   settings = [f'{name}={value}' for name, value in environment.items()]
@@ -55,26 +58,26 @@ def with_environment(
 
 
 def say(text: str) -> None:
-  """Tells the user what the launcher does, apart from what programs print."""
+  """Prints a message of the launcher to stderr."""
   print(f'launch: {text}', file=sys.stderr, flush=True)
 
 
 def require(program: str) -> None:
-  """Raises LaunchError if a program cannot be found."""
+  """Raises LaunchError if a program is not on the PATH."""
   if shutil.which(program) is None:
     how = _INSTALL.get(program, 'install it')
     raise LaunchError(f'{program} is not on the PATH: {how}.')
 
 
 def run(command: Command, timeout: float | None = None) -> None:
-  """Carries a command out; what it prints is seen.
+  """Runs a command; its output goes to the terminal.
 
   Args:
     command: the command.
-    timeout: seconds after which it is stopped; None for no limit.
+    timeout: time limit, in seconds; None for no limit.
 
   Raises:
-    CommandFailed: if it fails or takes too long.
+    CommandFailed: if the exit status is not 0, or the time limit is exceeded.
   """
   done = _complete(command, timeout)
   if done.returncode:
@@ -84,7 +87,7 @@ def run(command: Command, timeout: float | None = None) -> None:
 
 
 def output(command: Command, timeout: float) -> tuple[int, str, str]:
-  """Returns a command's status, output and errors.
+  """Runs a command; returns its exit status, stdout and stderr.
 
   Raises:
     CommandFailed: if it takes longer than `timeout` seconds.
@@ -96,7 +99,7 @@ def output(command: Command, timeout: float) -> tuple[int, str, str]:
 def _complete(
   command: Command, timeout: float | None, *, captured: bool = False
 ) -> subprocess.CompletedProcess[str]:
-  """Waits for a command, which has nothing to read; its status is not judged."""
+  """Runs a command with empty stdin, whatever its exit status."""
   require(command.argv[0])
   try:
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""What is to be run, wherever that is."""
+"""The job: the command line of `rest-jax run`, for every launch target."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -15,16 +15,16 @@ _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-  """The arguments of rest_jax.main, and variables of its environment.
+  """The arguments of `rest-jax run`, and its environment variables.
 
   Attributes:
     model_dir: the folder of the run.
-    gin_files: they compose left to right.
-    run_mode: one of rest_jax.main's.
-    overrides: `NAME=VALUE`, as gin_files.split_flags gives them.
-    arguments: any others, as they are.
-    environment: names and values.
-    extras: of setup.py, for the environment that is made elsewhere.
+    gin_files: gin files, composed left to right.
+    run_mode: value of --run_mode.
+    overrides: gin overrides, `NAME=VALUE` each; see gin_files.split_flags.
+    arguments: other arguments, passed on unchanged.
+    environment: environment variables by name.
+    extras: extras of setup.py to install on the workers, separated by commas.
   """
 
   model_dir: str
@@ -44,16 +44,16 @@ class Job:
       )
     if not _EXTRAS.fullmatch(self.extras):
       raise commands.LaunchError(
-        f'--extras={self.extras} must be names with commas between them, such '
-        'as tpu,iwslt.'
+        f'--extras={self.extras} must be names separated by commas, such as '
+        'tpu,iwslt.'
       )
 
   def program(self, python: str, *added: str) -> tuple[str, ...]:
-    """Returns the program with its arguments.
+    """Returns the command line of the run.
 
     Args:
-      python: the interpreter.
-      *added: flags that the target adds.
+      python: the Python interpreter.
+      *added: flags that the launch target adds.
     """
     return (
       python,
@@ -78,31 +78,31 @@ class Job:
     self.own_gin_files()
 
   def own_gin_files(self) -> tuple[str, ...]:
-    """Returns the gin files that are copied beside those of the package.
+    """Returns the gin files to copy besides those of the package.
 
     Raises:
-      LaunchError: if one is not below the folder that files are copied from.
+      LaunchError: if a file is outside `files_root()`, which is what is copied.
     """
     own = []
     root = files_root()
     for name in self.gin_files:
-      found = [
+      existing = [
         folder / name
         for folder in (pathlib.Path(), root)
         if (folder / name).is_file()
       ]
-      if not found and (PACKAGE / name).is_file():
-        continue  # Of the installed package.
-      if not found or not found[0].resolve().is_relative_to(root):
+      if not existing and (PACKAGE / name).is_file():
+        continue  # It belongs to the installed package.
+      if not existing or not existing[0].resolve().is_relative_to(root):
         raise commands.LaunchError(
           f'--gin_file={name} must be a file in {root}, which is copied to the '
           'workers. Put it there.'
         )
-      path = found[0].resolve().relative_to(root).as_posix()
+      path = existing[0].resolve().relative_to(root).as_posix()
       if path != name:
         raise commands.LaunchError(
-          f'--gin_file={name} must be given from {root}, as {path}: that is '
-          'where the workers look.'
+          f'--gin_file={name} must be relative to {root}: {path}. The workers '
+          'look for it there.'
         )
       if not (is_checkout() and path.startswith('gin_configs/')):
         own.append(path)
@@ -110,27 +110,27 @@ class Job:
 
 
 def is_checkout() -> bool:
-  """Whether the package is that of a checkout, not an installed one."""
+  """Returns whether the package is in a checkout, not installed."""
   return (PACKAGE.parent / 'setup.py').is_file()
 
 
 def files_root() -> pathlib.Path:
-  """Returns where gin files of users lie: in the checkout, or in this folder."""
+  """Returns the folder of the user's gin files: checkout or current folder."""
   return PACKAGE.parent if is_checkout() else pathlib.Path.cwd()
 
 
 def environment(settings: Sequence[str]) -> dict[str, str]:
-  """Returns the variables that `NAME=VALUE` settings give.
+  """Parses `NAME=VALUE` settings into environment variables.
 
   Raises:
-    LaunchError: if one has no name, or no `=`.
+    LaunchError: if a setting has no valid name, or no `=`.
   """
   variables = {}
   for setting in settings:
     name, equals, value = setting.partition('=')
     if not equals or not _VARIABLE.fullmatch(name):
       raise commands.LaunchError(
-        f'--env={setting} must be NAME=VALUE, where NAME is of letters, digits '
+        f'--env={setting} must be NAME=VALUE, with a NAME of letters, digits '
         'and _.'
       )
     variables[name] = value

@@ -1,8 +1,8 @@
-"""Runs one process a worker, side by side, and ends them together.
+"""Runs one process per worker in parallel, and stops them together.
 
-Each line that a worker prints is shown with the worker's number. When one fails
-the others are stopped: they would wait for it for ever. A signal to the launcher
-is handed to the workers, which save what they have; it does not end them itself.
+Each line of output is prefixed with the number of its worker. When a worker
+fails, the others are stopped, since they would wait for it forever. A signal to
+the launcher is forwarded to the workers, which save a checkpoint and exit.
 """
 
 import collections
@@ -19,14 +19,14 @@ import time
 from rest_jax.launch import commands
 from rest_jax.runtime import interruption
 
-# Sends a signal to all workers that still run; given by the target.
+# Sends a signal to all running workers; the launch target provides it.
 Send = Callable[[int], None]
 
 NUM_LAST_LINES = 20
-# Workers that fail together end within this; the first to be seen may be a
-# consequence of another.
+# Pause between the first failure and the stop of the other workers, in seconds:
+# the failure that is seen first may be a consequence of another one.
 _SETTLE_SECONDS = 2.0
-# A worker that was told to end has its own time limit; this is on top.
+# Added to the grace period, which a stopped worker enforces itself.
 _SLACK_SECONDS = 30.0
 
 
@@ -35,11 +35,11 @@ class Ended:
   """How a worker ended.
 
   Attributes:
-    worker: its number.
-    status: the program's exit status, 128 + signal if one ended it; None if
-      that is not known, because the worker was lost.
-    was_stopped: it ended after the launcher had told it to.
-    last_lines: the last that it printed.
+    worker: number of the worker.
+    status: exit status of the program, 128 + signal number if a signal ended
+      it; None if unknown, because the connection to the worker was lost.
+    was_stopped: whether the launcher had stopped it before.
+    last_lines: the last lines of its output.
   """
 
   worker: int
@@ -48,7 +48,7 @@ class Ended:
   last_lines: tuple[str, ...]
 
   def says(self) -> str:
-    """Returns a sentence about it."""
+    """Returns a message such as 'worker 1 ended with status 3'."""
     if self.status is None:
       return f'worker {self.worker} was lost'
     if self.status > 128:
@@ -63,8 +63,8 @@ class Outcome:
   """How all workers ended.
 
   Attributes:
-    ended: one for each worker, the first to end first.
-    interrupted: the first signal that the launcher was sent meanwhile.
+    ended: one entry per worker, in the order in which they ended.
+    interrupted: number of the first signal to the launcher; None for none.
   """
 
   ended: tuple[Ended, ...]
@@ -78,35 +78,35 @@ def run_together(
   send: Send | None = None,
   marker: str | None = None,
 ) -> Outcome:
-  """Runs a command for each worker until all have ended.
+  """Runs one command per worker until all have ended.
 
   Args:
-    worker_commands: one for each.
-    grace_seconds: how long a worker that was told to end may take for it.
-    send: signals all workers; None for processes of this machine.
-    marker: what the line with the program's status begins with, where the
-      process is only a connection to it; None if it is the program.
+    worker_commands: one command per worker.
+    grace_seconds: time that a stopped worker has to exit, in seconds.
+    send: sends a signal to all workers; None for processes on this machine.
+    marker: prefix of the output line with the exit status of the program, for
+      commands that are only a connection to it; None if they are the program.
 
   Returns:
-    How they ended.
+    How each worker ended.
   """
   for command in worker_commands:
     commands.require(command.argv[0])
   workers = _Workers(worker_commands, marker)
   send = send or workers.send
   interrupted = None
-  # When stragglers are stopped, and when they are killed.
+  # Times at which the other workers are stopped, and killed.
   stop_at = kill_at = None
   with _signals_in(workers.events), workers.running():
     while workers.running_numbers():
-      times = [at for at in (stop_at, kill_at) if at is not None]
+      times = [time_ for time_ in (stop_at, kill_at) if time_ is not None]
       event = workers.next_event(min(times) if times else None)
       if isinstance(event, signal.Signals):
         interrupted = interrupted or int(event)
         # A second signal would stop a training without saving.
         stop_at = None
         kill_at = kill_at or time.monotonic() + grace_seconds + _SLACK_SECONDS
-        commands.say(f'{event.name}: handed to the workers, which save and end')
+        commands.say(f'{event.name}: sent to the workers, which save and end')
         send(event)
         continue
       now = time.monotonic()
@@ -126,7 +126,7 @@ def run_together(
 
 
 class _Workers:
-  """The processes, each with a thread that reads what it prints."""
+  """The processes of the workers, each with a thread that reads its output."""
 
   def __init__(
     self, worker_commands: Sequence[commands.Command], marker: str | None
@@ -134,14 +134,14 @@ class _Workers:
     self._commands = worker_commands
     self._marker = marker
     self._processes: list[subprocess.Popen[str]] = []
-    # Its `put` may be called from a signal's handler.
+    # SimpleQueue: its `put` may be called from a signal handler.
     self.events: queue.SimpleQueue[Ended | signal.Signals] = queue.SimpleQueue()
     self.ended: list[Ended] = []
     self.are_stopped = False
 
   @contextlib.contextmanager
   def running(self) -> Iterator[None]:
-    """Starts them; none is left behind, whatever happens."""
+    """Starts the processes, and kills those that still run at the end."""
     try:
       for number, command in enumerate(self._commands):
         process = subprocess.Popen(
@@ -152,8 +152,8 @@ class _Workers:
           stderr=subprocess.STDOUT,
           text=True,
           errors='replace',
-          # Ctrl-C at a terminal reaches the launcher alone, which hands it on:
-          # two signals would stop a training at once.
+          # Ctrl-C in a terminal reaches only the launcher, which forwards it: a
+          # second signal would stop a training without saving.
           start_new_session=True,
         )
         self._processes.append(process)
@@ -166,12 +166,12 @@ class _Workers:
       self.kill()
 
   def running_numbers(self) -> list[int]:
-    """Returns the numbers of those whose end has not been seen."""
+    """Returns the numbers of the workers that have not been seen to end."""
     ended = {one.worker for one in self.ended}
     return [n for n in range(len(self._commands)) if n not in ended]
 
   def next_event(self, until: float | None) -> Ended | signal.Signals | None:
-    """Waits for an end or a signal; None once it is `until`."""
+    """Waits for a worker to end or a signal; returns None at time `until`."""
     try:
       timeout = None if until is None else max(0.0, until - time.monotonic())
       event = self.events.get(timeout=timeout)
@@ -183,13 +183,13 @@ class _Workers:
     return event
 
   def send(self, number: int) -> None:
-    """Signals the processes themselves."""
+    """Sends a signal to the processes on this machine."""
     for worker in self.running_numbers():
       if worker < len(self._processes):
         self._processes[worker].send_signal(number)
 
   def kill(self) -> None:
-    """Kills what still runs, with all that it has started."""
+    """Kills the running processes and all processes that they started."""
     for worker in self.running_numbers():
       if worker < len(self._processes):
         _kill_group(self._processes[worker])
@@ -222,7 +222,7 @@ class _Workers:
     )
 
   def _clear_up(self, number: int, process: subprocess.Popen[str]) -> None:
-    """Ends what a process leaves behind, which would keep its output open."""
+    """Kills a process's leftover children, which keep its output open."""
     del number
     process.wait()
     _kill_group(process)
@@ -235,7 +235,7 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def _signals_in(events: queue.SimpleQueue) -> Iterator[None]:
-  """Puts signals to the launcher among the events."""
+  """Adds signals to the launcher to the queue of events."""
 
   def handle(number, frame):
     del frame

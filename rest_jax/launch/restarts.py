@@ -1,8 +1,9 @@
-"""Starts a run again when it was cut off, and only then.
+"""Restarts a run that was interrupted from outside, but not one that failed.
 
-The program resumes by itself when it is started with the same arguments. Its exit
-status says what to do: 1 is an error that would come again; 128 + signal means
-that something ended it from outside; and a worker that is lost tells nothing.
+The program resumes by itself when it is started with the same arguments. Exit
+status 1 is an error, which a restart would repeat; 128 + signal number means
+that something outside ended the program; the status of a lost worker is
+unknown.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import time
 
 from rest_jax.launch import commands, processes
 
-# EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later.
+# EX_TEMPFAIL of sysexits.h: a temporary failure, try again later.
 CUT_OFF_TOO_OFTEN = 75
 
 
@@ -21,8 +22,8 @@ class Attempt:
   """One start of the run.
 
   Attributes:
-    outcome: how the workers ended; None if it did not come to that.
-    cut_off: what took the machines away, if something did.
+    outcome: how the workers ended; None if they were not started.
+    cut_off: reason why the machines are gone; empty if they are not.
   """
 
   outcome: processes.Outcome | None = None
@@ -35,16 +36,16 @@ def run(
   max_restarts: int,
   pause_seconds: float,
 ) -> int:
-  """Attempts a run until it ends, fails, or was cut off too often.
+  """Starts a run until it finishes, fails, or was interrupted too often.
 
   Args:
-    attempt: carries out the attempt of a number, from 0.
-    max_restarts: attempts after the first.
-    pause_seconds: between two attempts.
+    attempt: starts the run; its argument is the number of the attempt, from 0.
+    max_restarts: maximum number of attempts after the first.
+    pause_seconds: pause between two attempts, in seconds.
 
   Returns:
-    The exit status: 0; that of the program that failed; 128 + the signal that
-    the launcher was sent; CUT_OFF_TOO_OFTEN.
+    The exit status: 0; the status of the program that failed; 128 + the number
+    of the signal to the launcher; or CUT_OFF_TOO_OFTEN.
   """
   for number in range(max_restarts + 1):
     now = attempt(number)
@@ -58,14 +59,14 @@ def run(
     if not reason:
       assert outcome is not None
       return _report_error(outcome)
-    commands.say(f'the run was cut off: {reason}')
+    commands.say(f'the run was interrupted: {reason}')
     if number < max_restarts:
       commands.say(
         f'restart {number + 1} of {max_restarts} in {pause_seconds:g} s'
       )
       time.sleep(pause_seconds)
   commands.say(
-    f'cut off {max_restarts + 1} times, which is all that '
+    f'interrupted {max_restarts + 1} times, more than '
     f'--max_restarts={max_restarts} allows; run the same command to resume'
   )
   return CUT_OFF_TOO_OFTEN
@@ -74,9 +75,9 @@ def run(
 def why_cut_off(outcome: processes.Outcome) -> str:
   """Returns what ended a run from outside; empty if the program failed.
 
-  When one worker goes, the others fail of it with a status of their own. So
-  one that was lost or killed outweighs any that failed, whichever was seen
-  first.
+  When one worker is lost, the others fail in consequence, with their own exit
+  status. So a lost or killed worker takes precedence over failed ones,
+  whichever was seen first.
   """
   for one in outcome.ended:
     if one.status is None:
@@ -87,16 +88,15 @@ def why_cut_off(outcome: processes.Outcome) -> str:
 
 
 def failed(outcome: processes.Outcome) -> processes.Ended:
-  """Returns the first worker that failed by itself."""
-  by_itself = [
+  """Returns the first worker that failed without having been stopped."""
+  return next(
     one for one in outcome.ended if one.status and not one.was_stopped
-  ]
-  return by_itself[0]
+  )
 
 
 def _report_error(outcome: processes.Outcome) -> int:
   worker = failed(outcome)
-  commands.say(f'{worker.says()}; this is an error, so it is not started again')
+  commands.say(f'{worker.says()}; this is an error, so it is not restarted')
   if len(outcome.ended) > 1:
     commands.say(f'the last lines of worker {worker.worker}:')
     for line in worker.last_lines:

@@ -1,15 +1,17 @@
-"""Runs on a worker: keeps the program going when the connection is lost.
+"""Runs on a worker: keeps the program running when the connection is lost.
 
-  python3 rest_jax/launch/worker.py run ID PROGRAM ...    starts it, shows its log, ends as it
+  python3 rest_jax/launch/worker.py run ID PROGRAM ...
+      starts the program, shows its log, and exits with its status
   python3 rest_jax/launch/worker.py stop SIGNAL SECONDS PROGRAM ...
-                                                 signals it, kills it after SECONDS
-  python3 rest_jax/launch/worker.py is_running            status 0 if any program runs
+      signals the program, and kills it after SECONDS
+  python3 rest_jax/launch/worker.py is_running
+      exits with status 0 if a program runs
 
-`run` may be called any number of times: a program that runs is followed and not
-started again, and one that ended under the same ID is only reported. So whoever
-loses the connection (gcloud tries again by itself) calls it again.
+`run` may be repeated: it shows the log of a running program without starting it
+again, and reports the status of one that has ended under the same ID. So it is
+called again after the connection was lost (gcloud retries by itself).
 
-It is read by whatever Python 3 the worker has, so it needs nothing but that.
+It needs only the standard library, since any Python 3 of the worker runs it.
 """
 
 import contextlib
@@ -24,30 +26,30 @@ import time
 STATE = pathlib.Path('build') / 'worker'
 _RUN, _STATUS, _LOG = STATE / 'run.json', STATE / 'status', STATE / 'log'
 
-# The last line of `run` begins with it, by which the launcher tells the
-# program's end from that of the connection.
+# Prefix of the last line of `run`. Without this line the launcher knows that
+# the connection was lost.
 ENDED = '[worker] ended with status '
 _POLL_SECONDS = 0.2
 
 
 def run(run_id, argv):
-  """Starts the program unless it is there, and shows its log until it ends."""
+  """Starts the program unless it runs, and shows its log until it ends."""
   current = _current()
   start = 0
   if _is_alive(current):
     if current['argv'] != argv:
-      print(f'[worker] another run is going on here: {current["argv"]}')
-      print(f'[worker] wait for it, or end it: kill {current["pid"]}')
+      print(f'[worker] another run is in progress here: {current["argv"]}')
+      print(f'[worker] wait for it, or stop it: kill {current["pid"]}')
       print(f'{ENDED}1', flush=True)
       return 1
     start = max(0, _LOG.stat().st_size - 2000)
-    print('[worker] it is running already; its log goes on:', flush=True)
+    print('[worker] the program is already running; its log:', flush=True)
     run_id = current['id']
   elif current.get('id') != run_id:
     _start(run_id, argv)
   _follow(run_id, start)
   if not _STATUS.exists():
-    print('[worker] the program and its keeper are gone without a status')
+    print('[worker] the program and its keeper have disappeared')
     return 1
   status = int(_STATUS.read_text())
   print(f'{ENDED}{status}', flush=True)
@@ -55,7 +57,7 @@ def run(run_id, argv):
 
 
 def stop(number, seconds, argv):
-  """Signals a program, and kills it if it has not ended after `seconds`."""
+  """Signals a program, and kills it if it has not exited after `seconds`."""
   current = _current()
   if not _is_alive(current) or current['argv'] != argv:
     print('[worker] that program is not running')
@@ -87,7 +89,7 @@ def _start(run_id, argv):
 
 
 def _keep(run_id, argv):
-  """Waits for the program and writes its status; signals are the program's."""
+  """Runs the program and writes its exit status; ignores signals itself."""
   for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda *_: None)
   try:
@@ -107,7 +109,7 @@ def _follow(run_id, position):
   with open(_LOG, 'rb') as log:
     log.seek(position)
     while True:
-      # Asked before the log is read: what it wrote last is then read too.
+      # Checked before the log is read, so that the last output is read too.
       is_alive = _is_alive(_current())
       while chunk := log.read(65536):
         sys.stdout.buffer.write(chunk)
@@ -118,7 +120,7 @@ def _follow(run_id, position):
 
 
 def _current():
-  """The run that was started last; empty if there was none."""
+  """Returns the record of the last run; empty if there was none."""
   try:
     return json.loads(_RUN.read_text())
   except FileNotFoundError:
@@ -126,7 +128,7 @@ def _current():
 
 
 def _is_alive(current):
-  """Whether its keeper runs, and is no other process of that number."""
+  """Returns whether the keeper of a run is alive, not another with its PID."""
   if not current:
     return False
   try:
@@ -137,20 +139,20 @@ def _is_alive(current):
 
 
 def _signal(current, number):
-  # It may have ended just now, or have never begun.
+  # The program may have just ended, or never started.
   with contextlib.suppress(ProcessLookupError, TypeError):
     os.kill(current['pid'], number)
 
 
 def _write(path, text):
-  """Leaves either the whole text or none."""
+  """Writes a file atomically."""
   part = path.with_suffix('.part')
   part.write_text(text)
   os.replace(part, path)
 
 
 def main(arguments):
-  """Does what the command line says; returns the exit status."""
+  """Executes the command line; returns the exit status."""
   action, rest = arguments[0], arguments[1:]
   if action == 'run':
     return run(rest[0], rest[1:])

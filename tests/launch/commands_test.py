@@ -43,11 +43,11 @@ def test_a_failure_names_status_and_command():
 
 
 @pytest.mark.parametrize('carry_out', [commands.run, commands.output])
-def test_what_takes_too_long_is_stopped(carry_out):
+def test_a_command_that_takes_too_long_is_stopped(carry_out):
   with pytest.raises(commands.CommandFailed, match=r'command_timeout=0\.2 s'):
     carry_out(commands.Command(('sleep', '60')), 0.2)
 
 
-def test_output_is_taken_apart():
+def test_output_is_parsed():
   command = commands.Command(('sh', '-c', 'echo out; echo err >&2; exit 5'))
   assert commands.output(command, 10) == (5, 'out\n', 'err\n')

@@ -37,7 +37,7 @@ def test_the_program_has_all_arguments_in_their_order():
     ({'extras': 'tpu; x'}, '--extras'),
   ],
 )
-def test_what_is_missing_is_named(changes, named):
+def test_missing_settings_are_named(changes, named):
   with pytest.raises(commands.LaunchError, match=named):
     _job(**changes)
 
@@ -64,15 +64,15 @@ def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):
   for name in (str(outside), 'gin_configs/nothing.gin'):
     with pytest.raises(commands.LaunchError, match='must be a file in'):
       _job(gin_files=(name,)).own_gin_files()
-  with pytest.raises(commands.LaunchError, match=f'as {_SMOKE}'):
+  with pytest.raises(commands.LaunchError, match=f': {_SMOKE}'):
     _job(gin_files=(str(job_lib.PACKAGE.parent / _SMOKE),)).own_gin_files()
 
 
-def test_variables_are_taken_apart_at_the_first_sign():
+def test_variables_are_split_at_the_first_equals_sign():
   assert job_lib.environment(['A=b=c d', 'E=']) == {'A': 'b=c d', 'E': ''}
 
 
 @pytest.mark.parametrize('setting', ['A', '=b', 'A B=c', '1A=b'])
-def test_what_is_no_variable_is_refused(setting):
+def test_an_invalid_variable_is_refused(setting):
   with pytest.raises(commands.LaunchError, match='NAME=VALUE'):
     job_lib.environment([setting])

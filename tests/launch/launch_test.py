@@ -32,7 +32,7 @@ def _launch(*arguments, how=('launch/launch.py',), cwd=_ROOT):
   )
 
 
-def test_a_dry_run_prints_and_carries_nothing_out(stand_ins):
+def test_a_dry_run_prints_the_commands_and_runs_none(stand_ins):
   done = _launch(
     *_TPU, '--dry_run', '--env=A=b c', '--spot', _AWKWARD, '--',
     '--policy=x y', '--dry_run',
@@ -51,7 +51,7 @@ def test_a_dry_run_prints_and_carries_nothing_out(stand_ins):
   ]  # fmt: skip
 
 
-def test_it_runs_as_a_module_and_from_elsewhere(tmp_path):
+def test_the_launcher_runs_as_a_module_and_from_another_folder(tmp_path):
   arguments = ('--dry_run', '--model_dir=runs/a', _SMOKE)
   as_file = _launch(*arguments)
   as_module = _launch(*arguments, how=('-m', 'launch.launch'))
@@ -82,7 +82,7 @@ def test_it_runs_as_a_module_and_from_elsewhere(tmp_path):
     ),
   ],
 )
-def test_what_is_wrong_is_named(arguments, named, stand_ins):
+def test_invalid_flags_are_named(arguments, named, stand_ins):
   done = _launch(*arguments)
   assert done.returncode == 1
   assert named in done.stderr + done.stdout

@@ -72,7 +72,7 @@ def test_the_failure_of_one_stops_the_others(capsys):
   assert 'worker 1 ended with status 1' in capsys.readouterr().err
 
 
-def test_those_that_fail_together_are_not_taken_for_stopped():
+def test_workers_that_fail_together_do_not_count_as_stopped():
   outcome = _run(
     _python('import sys; sys.exit(1)'),
     _python('import os, time; time.sleep(0.1); os.kill(os.getpid(), 9)'),
@@ -83,7 +83,7 @@ def test_those_that_fail_together_are_not_taken_for_stopped():
   }
 
 
-def test_who_does_not_end_in_time_is_killed():
+def test_a_worker_that_does_not_end_in_time_is_killed():
   stubborn = (
     'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
     'time.sleep(60)'
@@ -101,7 +101,7 @@ def test_only_the_last_lines_are_kept():
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_handed_on_once_and_waited_for(number, tmp_path):
+def test_a_signal_is_forwarded_once_and_waited_for(number, tmp_path):
   before = signal.getsignal(number)
   counted = _SAVES.replace(
     "print('saved",
@@ -123,7 +123,7 @@ def test_a_signal_is_handed_on_once_and_waited_for(number, tmp_path):
   assert signal.getsignal(number) is before
 
 
-def test_who_does_not_save_in_time_is_killed(tmp_path):
+def test_a_worker_that_does_not_save_in_time_is_killed(tmp_path):
   stubborn = (
     'import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '
     'open(sys.argv[1], "w").close(); time.sleep(60)'
@@ -141,7 +141,7 @@ def test_who_does_not_save_in_time_is_killed(tmp_path):
   assert outcome.ended[0].status == 137
 
 
-def test_what_a_worker_leaves_behind_is_ended(tmp_path):
+def test_child_processes_of_a_worker_are_killed(tmp_path):
   pid_file = tmp_path / 'pid'
   leaves = (
     'import subprocess, sys; child = subprocess.Popen(["sleep", "60"]); '
@@ -163,7 +163,7 @@ def test_what_a_worker_leaves_behind_is_ended(tmp_path):
     assert stat.rsplit(')', 1)[1].split()[0] == 'Z'
 
 
-def test_with_a_marker_the_status_is_the_one_that_is_reported(capsys):
+def test_with_a_marker_the_reported_status_counts(capsys):
   sent = []
   outcome = _run(
     _python('print("x"); print("END 7"); raise SystemExit(255)'),
@@ -180,7 +180,7 @@ def test_without_its_marker_a_connection_is_lost():
   assert outcome.ended[0].status is None
 
 
-def test_others_are_stopped_by_the_way_that_is_given():
+def test_other_workers_are_stopped_by_the_given_function():
   sent = []
   outcome = _run(
     _python(_SLEEPS),

@@ -62,7 +62,7 @@ def test_an_error_is_final(status, capsys):
     (_ended(0, 0), _ended(1, 134)),
   ],
 )
-def test_what_was_cut_off_is_started_again(ended):
+def test_an_interrupted_attempt_is_started_again(ended):
   assert _run([_outcome(*ended), _DONE]) == (0, 2)
 
 
@@ -71,11 +71,11 @@ def test_a_worker_that_was_killed_after_a_stop_hides_no_error():
   assert _run([_outcome(failed, stopped), _DONE]) == (1, 1)
 
 
-def test_machines_that_are_gone_outweigh_what_programs_said():
+def test_lost_machines_outweigh_the_status_of_programs():
   assert _run(['the TPU is PREEMPTED', _DONE]) == (0, 2)
 
 
-def test_it_gives_up_after_so_many_restarts(capsys):
+def test_the_number_of_restarts_is_limited(capsys):
   assert _run([_LOST] * 4) == (restarts.CUT_OFF_TOO_OFTEN, 3)
   assert '--max_restarts=2' in capsys.readouterr().err
   assert _run([_LOST] * 2, max_restarts=0) == (restarts.CUT_OFF_TOO_OFTEN, 1)

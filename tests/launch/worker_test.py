@@ -86,7 +86,7 @@ def test_the_program_is_followed_to_its_end(home, status):
   assert lines[-2:] == ['went on', f'{worker.ENDED}{status}']
 
 
-def test_a_lost_connection_is_taken_up_again(home):
+def test_a_new_connection_follows_the_same_program(home):
   first = _begin(home, 'a', *_program('0'))
   _wait_for('started', home)
   _lose(first)
@@ -100,7 +100,7 @@ def test_a_lost_connection_is_taken_up_again(home):
   assert (home / 'starts').read_text() == 'x'
 
 
-def test_an_end_that_nobody_saw_is_reported_and_not_repeated(home):
+def test_a_program_that_ended_unobserved_is_reported_and_not_repeated(home):
   first = _begin(home, 'a', *_program('5'))
   _wait_for('started', home)
   _lose(first)
@@ -144,7 +144,7 @@ def test_a_signal_reaches_the_program(home):
   assert (stopped.returncode, 'not running' in stopped.stdout) == (0, True)
 
 
-def test_what_does_not_end_in_time_is_killed(home):
+def test_a_program_that_does_not_end_in_time_is_killed(home):
   stubborn = (
     'import signal, time; signal.signal(15, signal.SIG_IGN); '
     'print("started", flush=True); time.sleep(60)'
@@ -183,7 +183,7 @@ def test_another_process_of_that_number_is_not_the_keeper(home):
   assert _call(home, 'is_running').returncode == 1
 
 
-def test_it_needs_nothing_but_the_standard_library():
+def test_worker_needs_only_the_standard_library():
   text = pathlib.Path(worker.__file__).read_text()
   imported = {
     line.split()[1].split('.')[0]

@@ -1,1 +1,1 @@
-"""Where a run may be launched; each builds the commands that do it."""
+"""Launch targets: each builds and runs the commands of a launch."""

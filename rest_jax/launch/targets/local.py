@@ -1,6 +1,5 @@
-"""Processes of this machine, each with simulated CPU devices."""
+"""Processes on this machine, each with simulated CPU devices."""
 
-from collections.abc import Sequence
 import dataclasses
 import os
 import socket
@@ -14,15 +13,15 @@ _DEVICES = '--xla_force_host_platform_device_count'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Local:
-  """n processes of m devices, which find each other on loopback.
+  """Processes with simulated CPU devices, connected through loopback.
 
   Attributes:
-    job: what is run.
-    num_processes: n.
-    devices_per_process: m.
-    max_restarts: how often a run is started again whose process was killed.
-    restart_seconds: the pause before.
-    grace_seconds: how long a process that is told to end may take for it.
+    job: job to run.
+    num_processes: number of processes.
+    devices_per_process: number of simulated devices per process.
+    max_restarts: maximum number of restarts after a process was killed.
+    restart_seconds: pause before a restart, in seconds.
+    grace_seconds: time that a stopped process has to exit, in seconds.
   """
 
   job: job_lib.Job
@@ -36,11 +35,11 @@ class Local:
     """Returns the lines of --dry_run."""
     lines = [command.text() for command in self.process_commands('PORT')]
     if self.num_processes > 1:
-      lines.insert(0, '# Side by side, with a free port each time:')
+      lines.insert(0, '# In parallel, with a free port for each attempt:')
     return lines
 
   def run(self) -> int:
-    """Runs it; returns the exit status."""
+    """Runs the job; returns the exit status."""
     return restarts.run(
       self._attempt,
       max_restarts=self.max_restarts,
@@ -51,11 +50,12 @@ class Local:
     """Returns the command of each process.
 
     Args:
-      port: where process 0 coordinates the others.
+      port: port at which process 0 coordinates the others.
     """
     return [
       commands.Command(
-        self._program(self._joining(port, index)), self._environment()
+        self.job.program(sys.executable, *self._joining(port, index)),
+        self._environment(),
       )
       for index in range(self.num_processes)
     ]
@@ -67,9 +67,6 @@ class Local:
     )
     return restarts.Attempt(outcome=outcome)
 
-  def _program(self, added: Sequence[str]) -> tuple[str, ...]:
-    return self.job.program(sys.executable, *added)
-
   def _joining(self, port: int | str, index: int) -> list[str]:
     if self.num_processes == 1:
       return []
@@ -80,20 +77,20 @@ class Local:
     ]
 
   def _environment(self) -> dict[str, str]:
-    asked = self.job.environment
-    before = asked.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))
-    found = {}
+    given = self.job.environment
+    xla_flags = given.get('XLA_FLAGS', os.environ.get('XLA_FLAGS', ''))
+    python_path = {}
     if job_lib.is_checkout():
       paths = [str(job_lib.PACKAGE.parent), os.environ.get('PYTHONPATH', '')]
-      found['PYTHONPATH'] = os.pathsep.join(path for path in paths if path)
+      python_path['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     return {
-      # Lines appear when they are written, not when a buffer is full.
+      # Output is shown line by line.
       'PYTHONUNBUFFERED': '1',
-      **found,
+      **python_path,
       'JAX_PLATFORMS': 'cpu',
-      **asked,
-      # The last of several counts is the one that XLA takes.
-      'XLA_FLAGS': f'{before} {_DEVICES}={self.devices_per_process}'.strip(),
+      **given,
+      # If a flag is repeated, XLA takes the last value.
+      'XLA_FLAGS': f'{xla_flags} {_DEVICES}={self.devices_per_process}'.strip(),
     }
 
 

@@ -1,8 +1,8 @@
-"""A Cloud TPU VM that is waited for in the queue of requests, or several.
+"""One or several Cloud TPU VMs through a queued resource.
 
-The request and the machine have the same name; several machines, each a slice, are
-called so too, with -0, -1 and so on after it. When a Spot machine is preempted
-its request is over too (SUSPENDED): both are deleted and asked for again.
+The queued resource and its TPU VM have the same name; several TPU VMs, one per
+slice, have the suffixes -0, -1, ... When a Spot VM is preempted, its queued
+resource is SUSPENDED: both are deleted and requested again.
 """
 
 import dataclasses
@@ -12,17 +12,16 @@ from typing import Any
 from rest_jax.launch import commands
 from rest_jax.launch.targets import tpu_vm
 
-# Of the request or of its machine, once it was taken away.
-_OVER = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')
+# States of a queued resource or TPU VM after a preemption.
+_PREEMPTED = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueuedResource(tpu_vm.TpuVm):
-  """A run on TPU VMs that a queued resource brings.
+  """A run on the TPU VMs of a queued resource.
 
   Attributes:
-    num_slices: how many TPU VMs of the type, which the data-centre's network
-      connects.
+    num_slices: number of TPU VMs, connected by the data-centre network.
   """
 
   num_slices: int = 1
@@ -37,7 +36,7 @@ class QueuedResource(tpu_vm.TpuVm):
     )
 
   def request(self) -> commands.Command:
-    """Returns the command that asks for the machine."""
+    """Returns the command that creates the queued resource."""
     machine = self.machine
     machine.check_complete()
     nodes = [f'--node-id={machine.name}']
@@ -57,26 +56,26 @@ class QueuedResource(tpu_vm.TpuVm):
     )
 
   def describe(self) -> commands.Command:
-    """Returns the command that prints the request's state."""
+    """Returns the command that prints the state of the queued resource."""
     return self.machine.gcloud(
       'queued-resources', 'describe', self.machine.name, '--format=json'
     )
 
   def deletion(self) -> commands.Command:
-    """Returns the command that deletes the request and its machines."""
+    """Returns the command that deletes the queued resource and its TPU VMs."""
     return self.machine.gcloud(
       'queued-resources', 'delete', self.machine.name, '--force'
     )
 
   def acquire(self) -> dict[str, Any]:
-    """Waits until the request is granted, making it if need be."""
+    """Waits until the TPU VMs are ready; requests them if needed."""
     machine = self.machine
     last = None
     while True:
-      found = machine.found(self.describe())
-      state = found['state']['state'] if found else ''
+      description = machine.description(self.describe())
+      state = description['state']['state'] if description else ''
       if state == 'ACTIVE':
-        nodes = [each.found(each.describe()) for each in self.machines]
+        nodes = [each.description(each.describe()) for each in self.machines]
         state = next(
           (
             node['state'] if node else 'ACTIVE without its TPU VM'
@@ -95,28 +94,28 @@ class QueuedResource(tpu_vm.TpuVm):
             ]
           }
       if state == 'FAILED':
-        assert found is not None
+        assert description is not None
         raise commands.LaunchError(
-          f'the request {machine.name} failed: {found["state"]}. Delete it: '
-          f'{self.deletion().text()}'
+          f'the queued resource {machine.name} failed: {description["state"]}. '
+          f'Delete it: {self.deletion().text()}'
         )
       if state and state != last:
         commands.say(f'{machine.name} is {state}')
       last = state
-      if state in _OVER:
+      if state in _PREEMPTED:
         commands.run(self.deletion(), machine.command_timeout)
-      if not state or state in _OVER:
+      if not state or state in _PREEMPTED:
         commands.run(self.request(), machine.command_timeout)
       else:
         time.sleep(machine.poll_seconds)
 
   def _plan_machine(self) -> list[str]:
     return [
-      '# The request, until it is ACTIVE:',
+      '# The queued resource, until it is ACTIVE:',
       self.describe().text(),
-      '# If there is none:',
+      '# If it does not exist:',
       self.request().text(),
-      '# After a preemption (SUSPENDED), before it is made again:',
+      '# After a preemption (SUSPENDED), before it is created again:',
       self.deletion().text(),
       '# Its TPU VM:' if self.num_slices == 1 else '# Its TPU VMs:',
       *(machine.describe().text() for machine in self.machines),

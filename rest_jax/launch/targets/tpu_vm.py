@@ -1,8 +1,9 @@
 """All workers of a Cloud TPU VM, over ssh.
 
-The machine is made if it is not there. Code goes to ~/rest_jax of every worker,
-with an environment of its own; then each worker's program is followed over a
-connection of its own. rest_jax/launch/worker.py keeps it going when that breaks.
+The TPU VM is created if it does not exist. The code is copied to ~/rest_jax on
+every worker, with its own virtual environment. The output of each worker's
+program is followed over one ssh connection. rest_jax/launch/worker.py keeps the
+program running when the connection breaks.
 """
 
 from concurrent import futures
@@ -17,17 +18,17 @@ from typing import Any
 from rest_jax.launch import archive, commands, processes, restarts, worker
 from rest_jax.launch import job as job_lib
 
-# The state of a TPU VM that is in use.
+# States of a TPU VM: usable; gone for good (a Spot VM cannot be restarted);
+# transitional.
 READY = 'READY'
-# Taken away for good: a Spot VM cannot be started again.
 _GONE = ('PREEMPTED', 'TERMINATED')
-_PASSING = (
+_TRANSITIONAL = (
   'CREATING', 'STARTING', 'RESTARTING', 'REPAIRING', 'REIMAGING', 'DELETING',
 )  # fmt: skip
 
 _NAME = re.compile(r'[a-z]([-a-z0-9]{0,61}[a-z0-9])?')
 _TYPE = re.compile(r'(v\d+[a-z]*)-(\d+)')
-# In the checkout of a worker; its home is where ssh begins.
+# Paths on a worker: the checkout in the home folder, and files in it.
 _CHECKOUT = 'rest_jax'
 _PYTHON = '.venv/bin/python'
 _WORKER = ('python3', 'rest_jax/launch/worker.py')
@@ -36,17 +37,18 @@ _ARCHIVE = 'rest_jax.tar.gz'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-  """Which TPU, and how gcloud is to be called for it.
+  """A TPU VM, and how gcloud is called for it.
 
   Attributes:
-    project: of Google Cloud; None for gcloud's own setting.
-    zone: such as us-west4-a.
-    name: of the TPU VM.
-    accelerator_type: such as v5litepod-16; may be empty if the VM is there.
-    runtime_version: the VM's software; likewise.
-    spot: whether it may be preempted, which costs less.
-    command_timeout: seconds that a command before the run may take.
-    poll_seconds: how often a machine that is not there yet is looked for.
+    project: Google Cloud project ID; None for the active gcloud configuration.
+    zone: Google Cloud zone, such as us-west4-a.
+    name: name of the TPU VM.
+    accelerator_type: TPU type, such as v5litepod-16; may be empty if the VM
+      exists.
+    runtime_version: software version of the VM; may be empty if the VM exists.
+    spot: whether the VM may be preempted, at a lower price.
+    command_timeout: time limit of each command before the run, in seconds.
+    poll_seconds: polling interval while waiting for the VM, in seconds.
   """
 
   project: str | None = None
@@ -64,8 +66,8 @@ class Machine:
         raise commands.LaunchError(f'{flag} is needed for a TPU VM.')
       if not _NAME.fullmatch(value):
         raise commands.LaunchError(
-          f'{flag}={value} must be of lower-case letters, digits and -, and '
-          'begin with a letter.'
+          f'{flag}={value} must consist of lower-case letters, digits and -, '
+          'and start with a letter.'
         )
     if self.accelerator_type:
       check_accelerator_type(self.accelerator_type)
@@ -88,14 +90,14 @@ class Machine:
     )
 
   def describe(self) -> commands.Command:
-    """Returns the command that prints state and workers."""
+    """Returns the command that prints the state and the workers."""
     return self.gcloud('tpu-vm', 'describe', self.name, '--format=json')
 
   def create(self) -> commands.Command:
-    """Returns the command that makes the machine.
+    """Returns the command that creates the TPU VM.
 
     Raises:
-      LaunchError: if it is not said of what type.
+      LaunchError: if the type or the software version is missing.
     """
     self.check_complete()
     return self.gcloud(
@@ -108,44 +110,40 @@ class Machine:
     )
 
   def check_complete(self) -> None:
-    """Raises LaunchError if the machine cannot be made with what is known."""
+    """Raises LaunchError unless the type and the software version are given."""
     for flag, value in (
       ('--accelerator_type', self.accelerator_type),
       ('--runtime_version', self.runtime_version),
     ):
       if not value:
         raise commands.LaunchError(
-          f'{flag} is needed to make {self.name}, which is not there. See '
+          f'{flag} is needed to create {self.name}, which does not exist. See '
           'launch/README.md for values.'
         )
 
   def delete(self) -> commands.Command:
-    """Returns the command that deletes the machine."""
+    """Returns the command that deletes the TPU VM."""
     return self.gcloud('tpu-vm', 'delete', self.name)
 
   def ssh(self, which: int | str, remote: str) -> commands.Command:
-    """Returns the command that runs a line in the shell of workers.
+    """Returns the command that runs a shell command line on workers.
 
     Args:
-      which: a worker's number, or 'all'.
-      remote: the line; gcloud and ssh hand it over as it is.
+      which: number of a worker, or 'all'.
+      remote: shell command line; gcloud and ssh pass it on unchanged.
     """
     return self.gcloud(
       'tpu-vm', 'ssh', self.name, f'--worker={which}', f'--command={remote}'
     )
 
-  def copy(self, archived: str = '') -> commands.Command:
-    """Returns the command that copies the archive to all workers.
-
-    Args:
-      archived: the archive's name; that of the machine if there is none.
-    """
-    source = str(archive.path(archived or self.name))
+  def copy(self, archive_name: str) -> commands.Command:
+    """Returns the command that copies an archive to all workers."""
+    source = str(archive.path(archive_name))
     target = f'{self.name}:{_ARCHIVE}'
     return self.gcloud('tpu-vm', 'scp', source, target, '--worker=all')
 
-  def found(self, describe: commands.Command) -> dict[str, Any] | None:
-    """Returns what `describe` prints as JSON; None if there is no such thing.
+  def description(self, describe: commands.Command) -> dict[str, Any] | None:
+    """Returns the JSON output of `describe`; None if the resource is not found.
 
     Raises:
       CommandFailed: if gcloud fails for another reason.
@@ -165,14 +163,14 @@ class TpuVm:
   """A run on a TPU VM.
 
   Attributes:
-    job: what is run.
-    machine: where.
-    setup_command: a shell's line for each worker, before the environment is
-      made; run again after each restart.
-    max_restarts: how often a run that was cut off is started again.
-    restart_seconds: the pause before.
-    grace_seconds: how long a worker that is told to end may take for it.
-    delete: whether the machine is deleted when the run has ended.
+    job: job to run.
+    machine: the TPU VM.
+    setup_command: shell command line that each worker runs before its
+      environment is created, and again after each restart.
+    max_restarts: maximum number of restarts of an interrupted run.
+    restart_seconds: pause before a restart, in seconds.
+    grace_seconds: time that a stopped worker has to exit, in seconds.
+    delete: whether the TPU VM is deleted when the run has finished or failed.
   """
 
   job: job_lib.Job
@@ -188,30 +186,28 @@ class TpuVm:
 
   @property
   def machines(self) -> tuple[Machine, ...]:
-    """The TPU VMs, whose workers are numbered one after the other."""
+    """The TPU VMs; their workers are numbered consecutively."""
     return (self.machine,)
 
   def plan(self) -> list[str]:
     """Returns the lines of --dry_run."""
     self.machine.check_complete()
-    of_each = num_workers(self.machine.accelerator_type)
-    workers = of_each * len(self.machines)
-    prepare = self._prepare(0, workers)
+    workers = num_workers(self.machine.accelerator_type) * len(self.machines)
     lines = [
       *self._plan_machine(),
       '# Code and environment, on all workers:',
-      *(command.text() for command in prepare),
-      f'# The run, side by side on {workers} workers, followed:',
+      *(command.text() for command in self._prepare(0, workers)),
+      f'# The run, in parallel on {workers} workers:',
       *(self.follow(n, 'RUN_ID', workers).text() for n in range(workers)),
       '# On Ctrl-C, or when a worker fails:',
       *(each.text() for each in self.stops('SIGNAL', workers)),
     ]
     if self.delete:
-      lines += ['# When it has ended:', self.deletion().text()]
+      lines += ['# When the run is over:', self.deletion().text()]
     return lines
 
   def run(self) -> int:
-    """Runs it; returns the exit status."""
+    """Runs the job; returns the exit status."""
     commands.require('gcloud')
     is_over = False
     try:
@@ -226,25 +222,25 @@ class TpuVm:
       if self.delete and is_over:
         commands.run(self.deletion(), self.machine.command_timeout)
       else:
-        commands.say(f'the TPU costs until: {self.deletion().text()}')
+        commands.say(f'the TPU is billed until: {self.deletion().text()}')
 
   def follow(self, which: int, run_id: str, workers: int) -> commands.Command:
-    """Returns the command that starts and follows a worker's program.
+    """Returns the command that starts a worker's program and shows its output.
 
     Args:
-      which: the worker's number.
-      run_id: of this start; the same for all workers.
-      workers: how many there are, on all machines.
+      which: number of the worker.
+      run_id: ID of the attempt, the same for all workers.
+      workers: number of workers of all machines.
     """
-    machine, own = divmod(which, workers // len(self.machines))
+    machine, number = divmod(which, workers // len(self.machines))
     environment = {'PYTHONUNBUFFERED': '1', **self.job.environment}
-    kept = commands.with_environment(
+    line = commands.with_environment(
       (*_WORKER, 'run', run_id, *self._program(workers)), environment
     )
-    return self.machines[machine].ssh(own, f'cd {_CHECKOUT} && {kept}')
+    return self.machines[machine].ssh(number, f'cd {_CHECKOUT} && {line}')
 
   def stops(self, number: int | str, workers: int) -> list[commands.Command]:
-    """Returns what signals the program of all workers, of each machine."""
+    """Returns the commands that signal all workers, one per machine."""
     stop = self._stop(number, workers)
     return [
       machine.ssh('all', f'cd {_CHECKOUT} && {stop}')
@@ -252,33 +248,33 @@ class TpuVm:
     ]
 
   def deletion(self) -> commands.Command:
-    """Returns the command after which nothing costs any more."""
+    """Returns the command that deletes everything that is billed."""
     return self.machine.delete()
 
   def acquire(self) -> dict[str, Any]:
-    """Waits until the machine is there, making it if need be.
+    """Waits until the TPU VM is ready, creating it if needed.
 
     Returns:
-      Its description.
+      The description that gcloud prints.
     """
     machine = self.machine
     while True:
-      found = machine.found(machine.describe())
-      state = found['state'] if found else ''
-      if found and state == READY:
-        return found
+      description = machine.description(machine.describe())
+      state = description['state'] if description else ''
+      if description and state == READY:
+        return description
       if state in _GONE:
-        commands.say(f'{machine.name} is {state}, and is made again')
+        commands.say(f'{machine.name} is {state}, and is created again')
         commands.run(machine.delete(), machine.command_timeout)
         state = ''
       if not state:
         commands.run(machine.create(), machine.command_timeout)
-      elif state in _PASSING:
+      elif state in _TRANSITIONAL:
         commands.say(f'{machine.name} is {state}; waiting')
         time.sleep(machine.poll_seconds)
       else:
         raise commands.LaunchError(
-          f'{machine.name} is {state}; bring it up with `gcloud compute tpus '
+          f'{machine.name} is {state}; start it with `gcloud compute tpus '
           f'tpu-vm start {machine.name}`, or delete it.'
         )
 
@@ -287,7 +283,7 @@ class TpuVm:
     return [
       '# The TPU VM:',
       machine.describe().text(),
-      '# If it is not there (after a preemption it is deleted first):',
+      '# If it does not exist (after a preemption it is deleted first):',
       machine.create().text(),
     ]
 
@@ -310,20 +306,20 @@ class TpuVm:
     )
 
   def _setup(self, number: int, workers: int) -> str:
-    """Returns what unpacks the code and makes the environment.
+    """Returns the command line that unpacks the code and makes the environment.
 
-    In the first attempt, a worker on which a run goes on keeps the code that it
-    runs with, and is then followed. In later ones nothing may go on that does
-    not know of the others' restart.
+    In the first attempt, a worker on which the program already runs keeps its
+    code. Later attempts stop the program first, since the other workers are
+    restarted.
     """
-    fresh = ' '.join(f'{_CHECKOUT}/{name}' for name in ('rest_jax', 'launch'))
-    own = ('bash', '-c', self.setup_command)
+    old = [f'{_CHECKOUT}/{n}' for n in ('rest_jax', 'launch', 'gin_configs')]
+    command = ('bash', '-c', self.setup_command)
     steps = [
-      f'rm -rf {fresh} {_CHECKOUT}/gin_configs',
+      f'rm -rf {" ".join(old)}',
       f'mkdir -p {_CHECKOUT}',
       f'tar -xzf {_ARCHIVE} -C {_CHECKOUT}',
       f'cd {_CHECKOUT}',
-      *([shlex.join(own)] if self.setup_command else []),
+      *([shlex.join(command)] if self.setup_command else []),
       f'bash launch/setup_worker.sh {self.job.extras}',
     ]
     if number:
@@ -357,39 +353,39 @@ class TpuVm:
     return restarts.Attempt(outcome=outcome, cut_off=cut_off)
 
   def _send(self, number: int, workers: int) -> None:
-    def tell(command: commands.Command) -> None:
+    def stop(command: commands.Command) -> None:
       try:
         commands.run(command, self.grace_seconds + self.machine.command_timeout)
       except commands.CommandFailed as error:
-        # Of a worker that is lost; the others have been told.
-        commands.say(f'not all workers could be told: {error}')
+        # A worker is lost; the others have received the signal.
+        commands.say(f'not all workers received the signal: {error}')
 
-    # At once: each waits until its workers have ended, together with the others.
+    # In parallel: each command waits until its workers have ended.
     stops = self.stops(int(number), workers)
     with futures.ThreadPoolExecutor(len(stops)) as pool:
-      list(pool.map(tell, stops))
+      list(pool.map(stop, stops))
 
   def _why_gone(self) -> str:
-    """Returns why the machine cannot be used any more; empty if it can."""
+    """Returns why a machine is no longer usable; empty if all are usable."""
     for machine in self.machines:
       try:
-        found = machine.found(machine.describe())
+        description = machine.description(machine.describe())
       except commands.CommandFailed as error:
         commands.say(str(error))
         continue
-      if found is None:
+      if description is None:
         return f'{machine.name} is gone'
-      if found['state'] != READY:
-        return f'{machine.name} is {found["state"]}'
+      if description['state'] != READY:
+        return f'{machine.name} is {description["state"]}'
     return ''
 
 
 def check_accelerator_type(value: str) -> None:
-  """Raises LaunchError for what gcloud and xpk do not know as a TPU."""
+  """Raises LaunchError for a TPU type that gcloud and xpk do not know."""
   match = _TYPE.fullmatch(value)
   if match is None:
     raise commands.LaunchError(
-      f'--accelerator_type={value} must be such as v5litepod-16, v4-32, '
+      f'--accelerator_type={value} must be a type such as v5litepod-16, v4-32, '
       'v5p-8 or v6e-8.'
     )
   if match[1] == 'v5e':
@@ -400,11 +396,11 @@ def check_accelerator_type(value: str) -> None:
 
 
 def num_workers(accelerator_type: str) -> int:
-  """Returns how many machines a TPU of a type has, for --dry_run.
+  """Returns the number of worker machines of a TPU type, for --dry_run.
 
-  A run asks the TPU itself. The number in the name counts chips of v5e and v6e,
-  and cores, two to a chip, of the others; a machine has four chips, or all of
-  up to eight of v5e and v6e.
+  A run reads the number from the TPU. The number in a type's name counts chips
+  for v5e and v6e, and cores (two per chip) for others. A machine has four
+  chips; v5e and v6e with up to eight chips have one machine.
   """
   check_accelerator_type(accelerator_type)
   name, number = accelerator_type.rsplit('-', 1)

@@ -1,8 +1,8 @@
 """A workload on GKE, by xpk (https://github.com/AI-Hypercomputer/xpk).
 
-xpk itself starts a workload again that was cut off, up to --max-restarts times:
-by its own account on exit statuses 42 and 127 to 255, so on 128 + signal and not
-on 1.
+xpk itself restarts an interrupted workload, up to --max-restarts times:
+according to its documentation after exit status 42 and 127 to 255, so after 128
++ signal number but not after 1.
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ class Xpk:
   """A run as an xpk workload.
 
   Attributes:
-    job: what is run.
-    project: of Google Cloud; None for gcloud's own setting.
-    zone: of the cluster; None for gcloud's own setting.
-    cluster: its name; `xpk cluster create` makes one.
-    workload: a name for this run.
-    tpu_type: such as v5litepod-16.
-    num_slices: how many of them.
-    base_docker_image: an image with Python 3.11 or newer and bash; xpk adds
-      the code to it, and the environment is made as the container starts.
-    docker_image: an image with rest_jax installed, used as it is.
-    setup_command: a shell's line for each worker, before the program.
-    max_restarts: how often a workload that was cut off is started again.
+    job: job to run.
+    project: Google Cloud project ID; None for the active gcloud configuration.
+    zone: zone of the cluster; None for the active gcloud configuration.
+    cluster: name of the GKE cluster; `xpk cluster create` creates one.
+    workload: name of the workload.
+    tpu_type: TPU type, such as v5litepod-16.
+    num_slices: number of slices of this type.
+    base_docker_image: image with Python 3.11 or newer and bash; xpk adds the
+      code to it, and the environment is created when the container starts.
+    docker_image: image with rest_jax installed, used unchanged.
+    setup_command: shell command line that each worker runs before the program.
+    max_restarts: maximum number of restarts of an interrupted workload.
   """
 
   job: job_lib.Job
@@ -58,7 +58,7 @@ class Xpk:
       if not value or not _NAME.fullmatch(value):
         raise commands.LaunchError(
           f'{flag}={value} must be a name of at most 40 lower-case letters, '
-          'digits and -, and begin with a letter.'
+          'digits and -, and start with a letter.'
         )
     if not self.tpu_type:
       raise commands.LaunchError(
@@ -68,7 +68,7 @@ class Xpk:
     self.job.check_remote()
     if '\n' in self.remote():
       raise commands.LaunchError(
-        'xpk cannot pass on a line break, which an argument or variable has.'
+        'xpk cannot pass on line breaks; an argument or variable has one.'
       )
 
   def plan(self) -> list[str]:
@@ -77,33 +77,33 @@ class Xpk:
       *(command.text() for command in self.stage()),
       self.create().text(),
       self.wait().text(),
-      '# Its log, and its end:',
+      '# To show its log, and to delete it:',
       self.logs().text(),
       self.delete().text(),
     ]
 
   def run(self) -> int:
-    """Submits it and waits for its end; returns the exit status."""
+    """Submits the workload and waits for its end; returns the exit status."""
     commands.require('xpk')
     for command in (*self.stage(), self.create()):
       commands.run(command)
-    commands.say(f'its log: {self.logs().text()}')
+    commands.say(f'to show its log: {self.logs().text()}')
     try:
       commands.run(self.wait())
     except interruption.Interrupted as interrupted:
       commands.say(
-        f'{interrupted}: the workload goes on; it ends with: '
+        f'{interrupted}: the workload keeps running; to delete it: '
         f'{self.delete().text()}'
       )
       return 128 + interrupted.number
     except commands.CommandFailed as error:
       raise commands.CommandFailed(
-        f'{error}\nThe last lines of its workers: {self.logs().text()}'
+        f'{error}\nTo show the last lines of its workers: {self.logs().text()}'
       ) from error
     return 0
 
   def stage(self) -> list[commands.Command]:
-    """Returns the commands that lay out the code for xpk to copy."""
+    """Returns the commands that unpack the code for xpk to copy."""
     if self.docker_image:
       return []
     folder = self._folder()
@@ -137,15 +137,15 @@ class Xpk:
     )
 
   def wait(self) -> commands.Command:
-    """Returns the command that ends when the workload does, with its fate."""
+    """Returns the command that waits for the end of the workload."""
     return self._xpk('list', f'--wait-for-job-completion={self.workload}')
 
   def delete(self) -> commands.Command:
-    """Returns the command that ends the workload."""
+    """Returns the command that deletes the workload."""
     return self._xpk('delete', f'--workload={self.workload}')
 
   def logs(self) -> commands.Command:
-    """Returns the command that shows what its workers printed last."""
+    """Returns the command that shows the last output of the workers."""
     return commands.Command(
       (
         'kubectl',
@@ -158,21 +158,21 @@ class Xpk:
     )
 
   def remote(self) -> str:
-    """Returns the line that the shell of each container reads."""
-    # xpk signals the shell itself, so the program has to take its place.
+    """Returns the shell command line of each container."""
+    # exec: xpk signals the shell, so the program must replace it.
     run = 'exec ' + commands.with_environment(
       self.job.program('python', '--distributed'),
       {'PYTHONUNBUFFERED': '1', **self.job.environment},
     )
-    own = []
+    setup = []
     if self.setup_command:
-      own = [shlex.join(('bash', '-c', self.setup_command))]
+      setup = [shlex.join(('bash', '-c', self.setup_command))]
     if self.docker_image:
-      return ' && '.join([*own, run])
+      return ' && '.join([*setup, run])
     return ' && '.join(
       [
         f'cd {_CHECKOUT}',
-        *own,
+        *setup,
         'source launch/environment.sh',
         f'make_environment {self.job.extras}',
         'export PATH="$PWD/.venv/bin:$PATH"',

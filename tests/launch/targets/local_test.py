@@ -39,7 +39,7 @@ def _stand_in(script, *arguments):
   )
 
 
-def test_one_process_is_told_of_no_others(monkeypatch):
+def test_a_single_process_is_not_distributed(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
   monkeypatch.delenv('PYTHONPATH', raising=False)
   target = local.Local(job=_job(), devices_per_process=2)
@@ -101,7 +101,7 @@ def test_an_error_of_the_program_is_its_status_and_not_repeated(
   assert local.Local(job=job, max_restarts=3).run() == 1
   said = capfd.readouterr()
   assert said.out.count('NO_SUCH_MACRO') == 1
-  assert 'not started again' in said.err
+  assert 'not restarted' in said.err
 
 
 # Has the devices that it is told to have.

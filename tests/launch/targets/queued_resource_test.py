@@ -96,7 +96,7 @@ def test_its_state_and_its_end():
   )
 
 
-def test_it_is_asked_for_and_waited_for(stand_ins, cloud):
+def test_a_resource_is_requested_and_waited_for(stand_ins, cloud):
   cloud.request(None, 'WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE')
   cloud.node('READY')
   cloud.program(0)
@@ -109,7 +109,7 @@ def test_it_is_asked_for_and_waited_for(stand_ins, cloud):
   ]  # fmt: skip
 
 
-def test_one_that_was_granted_is_used(stand_ins, cloud):
+def test_a_granted_resource_is_used(stand_ins, cloud):
   cloud.request('ACTIVE')
   cloud.node('READY')
   cloud.program(0)
@@ -119,7 +119,9 @@ def test_one_that_was_granted_is_used(stand_ins, cloud):
 
 
 @pytest.mark.parametrize('after', ['SUSPENDED', 'ACTIVE'])
-def test_after_a_preemption_it_is_asked_for_again(stand_ins, cloud, after):
+def test_after_a_preemption_the_resource_is_requested_again(
+  stand_ins, cloud, after
+):
   cloud.request('ACTIVE')
   cloud.node('READY')
   cloud.program(None)  # The connection is lost.
@@ -192,7 +194,7 @@ def test_several_slices_are_one_request(stand_ins, cloud):
   assert all('--distributed' in call[7] for call in run)
 
 
-def test_workers_of_several_slices_are_numbered_on(stand_ins):
+def test_workers_are_numbered_across_slices(stand_ins):
   target = _target(num_slices=2)
   followed = [target.follow(number, 'id', 4).argv[5:7] for number in range(4)]
   assert followed == [
@@ -212,7 +214,7 @@ def test_workers_of_several_slices_are_numbered_on(stand_ins):
   )
 
 
-def test_the_loss_of_one_slice_has_all_made_again(stand_ins, cloud):
+def test_after_the_loss_of_one_slice_all_are_requested_again(stand_ins, cloud):
   cloud.request('ACTIVE', 'SUSPENDED', 'ACTIVE')
   for state in ('READY', 'READY', 'READY', 'PREEMPTED', 'READY', 'READY'):
     cloud.node(state)
@@ -225,7 +227,7 @@ def test_the_loss_of_one_slice_has_all_made_again(stand_ins, cloud):
   assert made == ['queued-resources delete', 'queued-resources create']
 
 
-def test_a_plan_carries_nothing_out(stand_ins):
+def test_a_plan_runs_no_command(stand_ins):
   lines = _target(delete=True).plan()
   assert stand_ins.calls() == []
   split = [shlex.split(line) for line in lines if not line.startswith('#')]

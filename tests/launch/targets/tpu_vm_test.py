@@ -95,7 +95,7 @@ def test_describe_and_delete():
 
 
 def test_copy():
-  argv = _target().machine.copy().argv
+  argv = _target().machine.copy('rest').argv
   archive = str(job_lib.PACKAGE.parent / 'build' / 'launch' / 'rest.tar.gz')
   assert argv == (
     'gcloud', *_NAMES, 'scp', archive, 'rest:rest_jax.tar.gz', '--worker=all',
@@ -165,12 +165,12 @@ def test_how_many_workers_a_type_has(accelerator_type, workers):
     ({'accelerator_type': 'v5e-16'}, 'v5litepod-16'),
   ],
 )
-def test_what_is_wrong_is_named(changes, named):
+def test_invalid_flags_are_named(changes, named):
   with pytest.raises(commands.LaunchError, match=named):
     _target(machine=changes)
 
 
-def test_a_plan_carries_nothing_out(stand_ins):
+def test_a_plan_runs_no_command(stand_ins):
   lines = _target(delete=True, job=_job(overrides=(_AWKWARD,))).plan()
   assert stand_ins.calls() == []
   started = [line for line in lines if 'worker.py run' in line]
@@ -188,7 +188,7 @@ def test_a_plan_carries_nothing_out(stand_ins):
 # What is done, in which order.
 
 
-def test_a_machine_that_is_there_is_used(stand_ins, capfd):
+def test_an_existing_machine_is_used(stand_ins, capfd):
   stand_ins.plays('describe', always=True, stdout=_node())
   _ends(stand_ins, 0, 0, printed='hello\n')
   _ends(stand_ins, 1, 0)
@@ -206,7 +206,7 @@ def test_a_machine_that_is_there_is_used(stand_ins, capfd):
   assert 'gcloud compute tpus tpu-vm delete rest' in printed.err
 
 
-def test_a_machine_that_is_not_there_is_made(stand_ins):
+def test_a_missing_machine_is_created(stand_ins):
   stand_ins.plays('describe', status=1, stderr='ERROR: NOT_FOUND: Resource')
   stand_ins.plays('describe', stdout=_node('CREATING', 1))
   stand_ins.plays('describe', stdout=_node('READY', 1))
@@ -217,7 +217,7 @@ def test_a_machine_that_is_not_there_is_made(stand_ins):
   ]  # fmt: skip
 
 
-def test_without_a_type_none_is_made(stand_ins):
+def test_without_an_accelerator_type_no_machine_is_created(stand_ins):
   stand_ins.plays('describe', status=1, stderr='NOT_FOUND')
   with pytest.raises(commands.LaunchError, match='--accelerator_type'):
     _target(machine={'accelerator_type': ''}).run()
@@ -231,7 +231,7 @@ def test_another_failure_of_gcloud_is_shown(stand_ins):
   assert not stand_ins.calls('create')
 
 
-def test_a_stopped_machine_is_left_to_its_owner(stand_ins):
+def test_a_stopped_machine_is_not_started(stand_ins):
   stand_ins.plays('describe', stdout=_node('STOPPED'))
   with pytest.raises(commands.LaunchError, match=r'is STOPPED.*tpu-vm start'):
     _target().run()
@@ -277,7 +277,7 @@ class _Waiting(tpu_vm.TpuVm):
     (self.home / 'stop').touch()
 
 
-def test_after_a_preemption_the_machine_is_made_again(stand_ins, capfd):
+def test_after_a_preemption_the_machine_is_created_again(stand_ins, capfd):
   stand_ins.plays('describe', stdout=_node())
   # The first attempt: one worker is lost, another fails of it.
   _ends(stand_ins, 0, 1)
@@ -425,19 +425,16 @@ def test_a_signal_to_the_launcher_reaches_all_workers(stand_ins):
   assert not stand_ins.calls('delete')
 
 
-def test_a_run_that_goes_on_is_followed_and_its_code_left(stand_ins):
+def test_a_running_program_is_followed_and_keeps_its_code(stand_ins):
   (home,), setup = _workers(stand_ins, 'wait')
   target = _target(setup_command=setup)
-  first = threading.Thread(target=_attempt, args=(target,))
-  first.start()
-  while not (home / 'rest_jax' / 'seen.json').exists():
-    time.sleep(0.05)
+  first = _started(target, home)
   marker = home / 'rest_jax' / 'rest_jax' / 'marker'
   marker.touch()
   for command in target._prepare(0, 1):
     commands.run(command)
   assert marker.exists()
-  second = threading.Thread(target=_attempt, args=(target,))
+  second = threading.Thread(target=_attempt, args=(target, 1))
   second.start()
   time.sleep(1)
   commands.run(*target.stops(15, 1))
@@ -447,15 +444,12 @@ def test_a_run_that_goes_on_is_followed_and_its_code_left(stand_ins):
   assert (home / 'rest_jax' / 'saved').read_text() == '15'
 
 
-def test_what_goes_on_behind_a_lost_connection_is_ended_before_a_restart(
+def test_a_program_behind_a_lost_connection_is_stopped_before_a_restart(
   stand_ins, capfd
 ):
   (home,), setup = _workers(stand_ins, 'wait')
   target = _target(setup_command=setup)
-  first = threading.Thread(target=_attempt, args=(target,))
-  first.start()
-  while not (home / 'rest_jax' / 'seen.json').exists():
-    time.sleep(0.05)
+  first = _started(target, home)
   # To the launcher the worker is lost; its program saves, and resumes as 0.
   _ends(stand_ins, 0, 255, marked=False)
   assert target.run() == 0
@@ -467,24 +461,30 @@ def test_what_goes_on_behind_a_lost_connection_is_ended_before_a_restart(
   assert 'playing 0' in printed.out
 
 
-def test_the_run_of_another_is_left_alone(stand_ins, capfd):
+def test_another_run_on_the_machine_is_not_disturbed(stand_ins, capfd):
   homes, setup = _workers(stand_ins, 'wait', 'wait')
   theirs = _target(setup_command=setup)
-  first = threading.Thread(target=_attempt, args=(theirs, 2))
-  first.start()
-  while not (homes[0] / 'rest_jax' / 'seen.json').exists():
-    time.sleep(0.05)
+  first = _started(theirs, homes[0], 2)
   (homes[1] / 'part').write_text('0')
   ours = _target(setup_command=setup, job=_job(overrides=('SEED=2',)))
   assert ours.run() == 1
-  assert 'another run is going on here' in capfd.readouterr().out
+  assert 'another run is in progress here' in capfd.readouterr().out
   assert not (homes[0] / 'rest_jax' / 'saved').exists()
   commands.run(*theirs.stops(15, 2))
   first.join(120)
   assert (homes[0] / 'rest_jax' / 'saved').exists()
 
 
-def _attempt(target, workers=1):
+def _started(target, home, workers=1):
+  """Starts an attempt in a thread; returns once its program runs."""
+  thread = threading.Thread(target=_attempt, args=(target, workers))
+  thread.start()
+  while not (home / 'rest_jax' / 'seen.json').exists():
+    time.sleep(0.05)
+  return thread
+
+
+def _attempt(target, workers):
   for command in target._prepare(0, workers):
     commands.run(command)
   subprocess.run(target.follow(0, str(time.time()), workers).argv)

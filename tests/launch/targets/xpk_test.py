@@ -151,7 +151,7 @@ def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
   ]  # fmt: skip
 
 
-def test_it_is_submitted_with_its_code_and_waited_for(stand_ins):
+def test_a_workload_is_submitted_with_its_code_and_waited_for(stand_ins):
   target = _target()
   folder = job_lib.PACKAGE.parent / 'build' / 'launch' / 'w'
   shutil.rmtree(folder, ignore_errors=True)
@@ -192,11 +192,11 @@ def test_an_interrupted_wait_leaves_the_workload(
   assert _target().run() == 130
   assert [call[2] for call in stand_ins.calls()] == ['create']
   said = capsys.readouterr().err
-  assert 'the workload goes on' in said
+  assert 'the workload keeps running' in said
   assert _target().delete().text() in said
 
 
-def test_what_is_not_submitted_is_not_waited_for(stand_ins):
+def test_a_workload_that_was_not_submitted_is_not_waited_for(stand_ins):
   stand_ins.plays('create', status=1)
   with pytest.raises(commands.CommandFailed, match='status 1: xpk'):
     _target().run()
@@ -215,12 +215,12 @@ def test_what_is_not_submitted_is_not_waited_for(stand_ins):
     ({'job': _job(model_dir='s3://b/a')}, '--model_dir=s3://b/a'),
   ],
 )
-def test_what_is_wrong_is_named(changes, named):
+def test_invalid_flags_are_named(changes, named):
   with pytest.raises(commands.LaunchError, match=named):
     _target(**changes)
 
 
-def test_a_plan_carries_nothing_out(stand_ins):
+def test_a_plan_runs_no_command(stand_ins):
   target = _target(job=_job(overrides=(_AWKWARD,)))
   lines = target.plan()
   assert stand_ins.calls() == []
