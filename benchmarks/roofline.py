@@ -3,8 +3,9 @@ r"""What one decoding step must read and write, and what XLA made of it for TPU.
   pip install -e '.[tpu]' -c launch/constraints.txt
   python -m benchmarks.roofline
 
-Compiles ahead of time; no TPU is needed, and nothing is executed. A whole block is
-compiled, whose loops, one for each length of the self-attention cache, make the
+Compiles ahead of time; no TPU is needed, and nothing is executed. A whole block
+is compiled, whose loops, one for each length of the self-attention cache, make
+the
 steps: what one turn of each moves to and from the chip's memory (`hbm.py`) is
 averaged over the positions that use it. A step by itself is compiled for each
 length too, for its temporaries and for what XLA's cost model counts, which has
@@ -73,15 +74,17 @@ def loop_traffic(
     sampling_programs.sampling_params(policy, settings),
     programs.abstract_key(),
     jax.ShapeDtypeStruct((), jnp.float32),
-    sampling_programs.block_inputs(settings, source_length),
+    sampling_programs.block_inputs(
+      settings.block_sources, settings.block_samples, source_length
+    ),
   )
   block = decode.compiled(
     decoders.decoder(policy, settings, device=devices.TPU),
     jax.sharding.Mesh(np.array([device]), ('data',)),
   )
   text = block.lower(*_on(device, shapes)).compile().as_text()
-  # Each loop begins with what the one before gives, so that the text has them in
-  # their order.
+  # Each loop begins with what the one before gives, so that the text has them
+  # in their order.
   return dict(zip(settings.stages, hbm.loop_bodies(text), strict=True))
 
 

@@ -1,1 +1,1 @@
-"""What a run would take on a TPU slice, known without one."""
+"""Estimates of memory and time on a TPU slice, made without one."""

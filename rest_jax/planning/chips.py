@@ -1,8 +1,8 @@
-"""Figures of TPU chips, and slices of them that XLA compiles for anywhere.
+"""TPU chips, and TPU slices to compile for on any machine.
 
-Source: Google Cloud's documents of each system, "TPU v4", "TPU v5e", "TPU v5p"
-and "TPU v6e" (https://docs.cloud.google.com/tpu/docs/v4, .../v5e, .../v5p,
-.../v6e): peak bfloat16 FLOP/s, capacity and bandwidth of HBM, for each chip.
+Source: Google Cloud's documentation of each system, "TPU v4", "TPU v5e", "TPU
+v5p" and "TPU v6e" (https://docs.cloud.google.com/tpu/docs/v4, .../v5e, .../v5p,
+.../v6e): peak bfloat16 FLOP/s, HBM capacity and HBM bandwidth per chip.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ _NAME = re.compile(
 _INSTALL = "pip install -e '.[tpu]' -c launch/constraints.txt"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Chip:
-  """One kind of chip.
+  """A type of TPU chip.
 
   Attributes:
-    name: as in the names of slices.
-    peak_flops: of bfloat16 products, a second.
-    hbm_bytes: memory.
-    hbm_bandwidth: bytes a second.
-    axes: of the torus: 2 or 3.
-    options: of the compiler's topology, beside its name.
+    name: name in topologies, such as 'v5e'.
+    peak_flops: peak FLOP per second of bfloat16 matrix products.
+    hbm_bytes: HBM capacity in bytes.
+    hbm_bandwidth: HBM bandwidth in bytes per second.
+    axes: number of axes of the torus, 2 or 3.
+    options: compiler options for the topology.
   """
 
   name: str
@@ -43,66 +43,42 @@ class Chip:
   options: tuple[tuple[str, str], ...] = ()
 
   def bound(self, flops: float, accessed_bytes: float) -> tuple[str, float]:
-    """What limits a program on one chip, and the least seconds it takes.
+    """Returns the roofline bound of a program on one chip.
 
     Args:
-      flops: of the chip's part of the program.
-      accessed_bytes: read from and written to HBM by it.
+      flops: FLOP of the program on this chip.
+      accessed_bytes: bytes that it reads from and writes to HBM.
 
     Returns:
-      'compute' or 'memory', and the longer of the two times.
+      'compute' or 'memory', and the longer of the two times, in seconds.
     """
     compute = flops / self.peak_flops
     memory = accessed_bytes / self.hbm_bandwidth
     return ('compute', compute) if compute >= memory else ('memory', memory)
 
 
-# The compiler plans v4 by core unless it is told that both cores of a chip work
-# as one, which is how programs run there ("megacore").
+# By default the compiler treats the two cores of a v4 chip as two devices;
+# programs run on both as one device ("megacore").
 _MEGACORE = (('chip_config_name', 'megacore'),)
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip(
-      name='v4',
-      peak_flops=275e12,
-      hbm_bytes=32 * GIB,
-      hbm_bandwidth=1200e9,
-      axes=3,
-      options=_MEGACORE,
-    ),
-    Chip(
-      name='v5e',
-      peak_flops=197e12,
-      hbm_bytes=16 * GIB,
-      hbm_bandwidth=819e9,
-      axes=2,
-    ),
-    Chip(
-      name='v5p',
-      peak_flops=459e12,
-      hbm_bytes=95 * GIB,
-      hbm_bandwidth=2765e9,
-      axes=3,
-    ),
-    Chip(
-      name='v6e',
-      peak_flops=918e12,
-      hbm_bytes=32 * GIB,
-      hbm_bandwidth=1638e9,
-      axes=2,
-    ),
+    Chip('v4', 275e12, 32 * GIB, 1200e9, 3, _MEGACORE),
+    Chip('v5e', 197e12, 16 * GIB, 819e9, 2),
+    Chip('v5p', 459e12, 95 * GIB, 2765e9, 3),
+    Chip('v6e', 918e12, 32 * GIB, 1638e9, 2),
   )
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """Chips that are connected, by the name of their topology; or several alike.
+  """A TPU slice, or several equal slices, by the name of the topology.
 
   Attributes:
-    name: such as `v5e:4x4` or `v4:2x2x1`; of several slices, which the
-      data-centre's network connects, with their number before it: `2xv5e:4x4`.
+    name: topology, such as `v5e:4x4` or `v4:2x2x1`; for several slices,
+      connected by the data-centre network, with their number as prefix:
+      `2xv5e:4x4`.
   """
 
   name: str
@@ -111,14 +87,15 @@ class Slice:
     match = _NAME.fullmatch(self.name)
     if match is None or match['chip'] not in CHIPS:
       raise ValueError(
-        'topology must be a kind of chip and a shape, such as v5e:4x4 or '
-        f'v4:2x2x1 (2xv5e:4x4 for two slices), of {", ".join(CHIPS)}; got {self.name!r}.'
+        'topology must be a type of chip and a shape, such as v5e:4x4 or '
+        f'v4:2x2x1 (2xv5e:4x4 for two slices), of {", ".join(CHIPS)}; got '
+        f'{self.name!r}.'
       )
     if len(self.shape) != self.chip.axes or min(self.shape) < 1:
       raise ValueError(
-        f'a topology of {self.chip.name} has {self.chip.axes} axes of at least '
-        f'1, such as {self.chip.name}:{"x".join("221"[: self.chip.axes])}; got '
-        f'{self.name!r}.'
+        f'a topology of {self.chip.name} must have {self.chip.axes} axes of at '
+        f'least 1, such as {self.chip.name}:{"x".join("221"[: self.chip.axes])}; '
+        f'got {self.name!r}.'
       )
 
   @property
@@ -131,25 +108,25 @@ class Slice:
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Of each slice."""
+    """Number of chips along each axis of a slice."""
     return tuple(int(size) for size in self._part('shape').split('x'))
 
   @property
   def num_chips(self) -> int:
-    """Of all slices."""
+    """Number of chips of all slices."""
     return self.num_slices * math.prod(self.shape)
 
   def _part(self, name: str) -> str:
     match = _NAME.fullmatch(self.name)
-    assert match is not None  # Checked when it was made.
+    assert match is not None  # Checked in __post_init__.
     return match[name]
 
   def devices(self) -> list[Any]:
-    """The chips as devices that can be compiled for and not run on.
+    """Returns one device per chip, for compiling only.
 
     Raises:
-      ImportError: libtpu is not installed.
-      ValueError: the compiler knows no such slice.
+      ImportError: if libtpu is not installed.
+      ValueError: if the compiler does not know the topology.
     """
     if importlib.util.find_spec('libtpu') is None:
       raise ImportError(
@@ -170,15 +147,15 @@ class Slice:
       )
     except jax.errors.JaxRuntimeError as error:
       raise ValueError(
-        f'the compiler knows no topology {self.name!r}: {error}'
+        f'the compiler does not know the topology {self.name!r}: {error}'
       ) from error
     return list(described.devices)
 
 
 def without_tpu() -> None:
-  """Keeps libtpu from looking for a TPU of this machine, and from its notes.
+  """Keeps libtpu from searching for a local TPU, and from logging.
 
-  To be called before JAX first asks for devices.
+  Must be called before JAX initialises its devices.
   """
   for name, value in (
     ('TPU_SKIP_MDS_QUERY', '1'),

@@ -1,6 +1,6 @@
-"""FLOPs and bytes counted from programs and sizes, not by a compiler.
+"""FLOPs and bytes, counted from traced programs and network sizes.
 
-XLA's cost analysis counts the body of a loop once, however often it runs.
+XLA's cost analysis counts the body of a loop only once.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from rest_jax.sampling import estimates
 
 
 class StepWork(NamedTuple):
-  """What one decoding step must do, at the mean position.
+  """Minimum work of one decoding step at the mean position.
 
   Attributes:
-    weights: bytes of the weights it reads.
-    self_cache: bytes of the keys and values of what was decoded before.
-    cross_cache: bytes of those of the sources, read once for all hypotheses.
-    logits: bytes of float32 logits, written and read.
-    flops: of its products.
+    weights: bytes of weights that it reads.
+    self_cache: bytes of self-attention keys and values that it reads.
+    cross_cache: bytes of cross-attention keys and values that it reads.
+    logits: bytes of float32 logits that it writes and reads.
+    flops: FLOP of its matrix products.
   """
 
   weights: int
@@ -43,15 +43,16 @@ def decoding_step(
   decode: sampling_config.DecodeConfig,
   source_length: int,
 ) -> StepWork:
-  """The least that a step of a block on one device reads, writes and computes.
+  """Returns the minimum work of a decoding step of one block on one device.
 
-  Weights and the sources' keys and values are read once, the self-attention
-  cache at its mean filled length; the logits are written and read once.
+  Weights are read once, cross-attention keys and values once for all hypotheses
+  of a source, the self-attention cache at its mean length; logits are written
+  and read once.
 
   Args:
-    config: of the network.
-    decode: the block: sources, samples of each, maximum length, type of weights.
-    source_length: S, that the sources are padded to.
+    config: sizes of the network.
+    decode: sizes of the block, maximum length and type of the weights.
+    source_length: S, padded length of the sources.
   """
   rows = decode.block_sources * decode.block_samples
   width = config.num_heads * config.head_dim
@@ -75,19 +76,19 @@ def decoding_step(
 def product_flops(
   traced: core.ClosedJaxpr, *, while_trips: int = 1, loops_once: bool = False
 ) -> int:
-  """FLOPs of all products of matrices in a traced program, loops counted.
+  """Returns the FLOPs of all matrix products in a traced program.
 
-  A product of [M, K] and [K, N] has 2 M K N. A `scan` counts as often as it
-  runs; of the branches of a `cond` the most costly counts; inside a `shard_map`
-  shapes are a device's own and count once for each device.
+  A product of [M, K] and [K, N] has 2 M K N. The body of a `scan` counts once
+  per iteration, the most expensive branch of a `cond` counts, and the body of a
+  `shard_map` counts once per device.
 
   Args:
-    traced: such as `jax.jit(f).trace(...).jaxpr`.
-    while_trips: how often the body of a `while` runs, which no program says.
+    traced: program, such as `jax.jit(f).trace(...).jaxpr`.
+    while_trips: assumed number of iterations of each `while` loop.
     loops_once: count the body of every loop once, as XLA does.
 
   Returns:
-    The number for all devices together.
+    The total of all devices.
   """
 
   def count(jaxpr: core.Jaxpr) -> int:
@@ -124,12 +125,12 @@ def _product(equation: Any) -> int:
 
 
 def _jaxprs(params: Mapping[str, Any]) -> list[core.Jaxpr]:
-  """The programs inside an equation."""
-  found = []
+  """Returns the programs inside an equation."""
+  jaxprs = []
   for value in params.values():
     for each in value if isinstance(value, tuple | list) else (value,):
       if isinstance(each, core.ClosedJaxpr):
-        found.append(each.jaxpr)
+        jaxprs.append(each.jaxpr)
       elif isinstance(each, core.Jaxpr):
-        found.append(each)
-  return found
+        jaxprs.append(each)
+  return jaxprs

@@ -1,4 +1,4 @@
-"""A plan in words."""
+"""The text of a plan."""
 
 from collections.abc import Iterator
 
@@ -8,22 +8,25 @@ from rest_jax.planning import measured as measured_lib
 from rest_jax.planning import plan as plan_lib
 from rest_jax.planning import sampling_programs
 
+_GIB = chips_lib.GIB
+
 
 def lines(plan: plan_lib.Plan) -> Iterator[str]:
-  """A plan as people read it."""
+  """Yields the lines of a plan for the terminal."""
   where, chip = plan.slice, plan.slice.chip
+  slices = f' in {where.num_slices} slices' if where.num_slices > 1 else ''
   axes = ', '.join(f'{name}={size}' for name, size in plan.mesh.items())
   yield (
-    f'{plan.topology}: {where.num_chips} chips{_slices(where)} of {chip.hbm_bytes / chips_lib.GIB:g} GiB, '
-    f'{chip.peak_flops / 1e12:g} TFLOP/s (bfloat16), '
-    f'{chip.hbm_bandwidth / 1e9:g} GB/s; mesh {axes}'
+    f'{plan.topology}: {where.num_chips} chips{slices} of '
+    f'{chip.hbm_bytes / _GIB:g} GiB, {chip.peak_flops / 1e12:g} TFLOP/s '
+    f'(bfloat16), {chip.hbm_bandwidth / 1e9:g} GB/s; mesh {axes}'
   )
   if chip.name == 'v4':
     yield '  v4: both cores of a chip are planned as one device (megacore)'
   if where.num_slices > 1:
     yield (
-      '  collectives between slices go over the network of the data centre, '
-      'which no bound here counts'
+      '  collectives between slices use the data-centre network, which no '
+      'bound here includes'
     )
   if plan.effort != 0:
     yield (
@@ -34,16 +37,12 @@ def lines(plan: plan_lib.Plan) -> Iterator[str]:
     yield from _program_lines(plan, each)
   if plan.suggested is None:
     yield (
-      f'  mesh: the state fits no mesh of {where.num_chips} chips; take a '
+      f'  mesh: the state fits on no mesh of {where.num_chips} chips; use a '
       'larger slice'
     )
   else:
     yield f'  mesh: {plan.suggested}'
   yield from _hours_lines(plan)
-
-
-def _slices(where: chips_lib.Slice) -> str:
-  return f' in {where.num_slices} slices' if where.num_slices > 1 else ''
 
 
 def _program_lines(
@@ -52,17 +51,17 @@ def _program_lines(
   chip = plan.slice.chip
   yield f'  {each.name}: {each.size:,} {each.unit}, {each.items:,} rows'
   if not each.fits:
-    yield '    does not fit a chip'
+    yield '    does not fit on a chip'
   else:
     kind, seconds = each.bound(chip)
     yield (
-      f'    memory on a chip  {each.memory / chips_lib.GIB:.2f} of '
-      f'{chip.hbm_bytes / chips_lib.GIB:g} GiB: arguments {each.arguments / chips_lib.GIB:.2f}, '
-      f'temporaries {each.temporaries / chips_lib.GIB:.2f}, new outputs '
-      f'{(each.outputs - each.aliased) / chips_lib.GIB:.2f}, code {each.code / chips_lib.GIB:.2f}'
+      f'    memory on a chip  {each.memory / _GIB:.2f} of '
+      f'{chip.hbm_bytes / _GIB:g} GiB: arguments {each.arguments / _GIB:.2f}, '
+      f'temporaries {each.temporaries / _GIB:.2f}, new outputs '
+      f'{(each.outputs - each.aliased) / _GIB:.2f}, code {each.code / _GIB:.2f}'
     )
     if each.name == sampling_programs.BLOCK:
-      yield '    a loop within loops; its work is that of its steps, below'
+      yield '    nested loops; see the work of one step below'
     else:
       yield (
         f'    work of a chip    {each.flops / 1e9:,.1f} GFLOP in products '
@@ -70,8 +69,8 @@ def _program_lines(
         f'{each.accessed_bytes / 1e9:.2f} GB; bound by {kind}, '
         f'{1e3 * seconds:.2f} ms at best'
       )
-    found = ', '.join(f'{n} {name}' for name, n in each.collectives.items())
-    yield f'    collectives       {found or "none"}'
+    counts = ', '.join(f'{n} {name}' for name, n in each.collectives.items())
+    yield f'    collectives       {counts or "none"}'
   if each.name in plan.largest:
     size = plan.largest[each.name]
     best = 'none' if size is None else f'{size:,} {each.unit}'
@@ -81,15 +80,15 @@ def _program_lines(
 def _hours_lines(plan: plan_lib.Plan) -> Iterator[str]:
   if plan.num_sources is None:
     yield (
-      '  hours: not estimated, the number of sources is not known; give '
+      '  hours: not estimated, since the number of sources is unknown; set '
       '--plan_sources'
     )
     return
   yield (
     f'  hours, an estimate: {plan.num_sources:,} sources, '
-    f'{hours_lib.ASSUMED_SHARE:.0%} of the bound assumed, all steps taken, every '
-    'block to the maximum length; programs that were not compiled or do not fit '
-    'are left out'
+    f'{hours_lib.ASSUMED_SHARE:.0%} of the bound assumed, all steps, every '
+    'block decoded to the maximum length; excludes programs that were not '
+    'compiled or do not fit'
   )
   for part in plan.parts:
     yield f'    {part.name:34}{part.hours:>10,.2f}  ({part.calls:,} calls)'

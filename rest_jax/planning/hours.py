@@ -1,4 +1,4 @@
-"""An estimate of how long an experiment takes on a slice, stage by stage."""
+"""Estimated hours of an experiment on a TPU slice, by kind of work."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,8 +14,7 @@ from rest_jax.sampling import decode_config as sampling_config
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
 
-# The share of a chip's peak, or of its bandwidth where that is the bound, that
-# programs are assumed to reach. Not measured.
+# Assumed share of the roofline bound that programs reach. Not measured.
 ASSUMED_SHARE = 0.4
 
 SCORED_SOURCES = 'scorer sources'
@@ -26,9 +25,9 @@ class Part:
   """One kind of work of an experiment.
 
   Attributes:
-    name: of it; for a training that of its program.
-    calls: how often its program runs.
-    seconds: of a call at the chip's bound.
+    name: name of the work; for a training the name of its program.
+    calls: number of calls of the program.
+    seconds: time per call at the bound of the chip.
   """
 
   name: str
@@ -45,7 +44,7 @@ def sampling_seconds(
   decode: sampling_config.DecodeConfig,
   chip: chips_lib.Chip,
 ) -> float:
-  """Of one block on one chip at its bound, every block to the maximum length."""
+  """Returns the time of a block on one chip at its bound, in seconds."""
   step = counts.decoding_step(network, decode, decode.source_length_buckets[-1])
   _, seconds = chip.bound(step.flops, step.accessed_bytes)
   return decode.max_target_length * seconds
@@ -54,7 +53,7 @@ def sampling_seconds(
 def blocks(
   decode: sampling_config.DecodeConfig, num_sources: int, num_chips: int
 ) -> int:
-  """How often all chips decode a block each, to sample for some sources."""
+  """Returns the number of blocks per chip that sample for some sources."""
   groups = math.ceil(
     decode.num_samples_per_source / decode.block_samples
   ) * math.ceil(num_sources / decode.block_sources)
@@ -70,31 +69,26 @@ def parts(
   chip: chips_lib.Chip,
   num_chips: int,
 ) -> list[Part]:
-  """The work of a run's stages.
+  """Returns the work of a run's stages, in their order.
 
-  Steps of training are taken as many as the settings allow, though patience may
-  end them earlier. All batches have the longest shape, all blocks decode to the
-  maximum length. What the host does, evaluations of the reported kind, scoring
-  for the choice of checkpoints, controls and a reward that is not computed here
-  are left out.
+  Assumes the maximum number of training steps (patience may end them earlier),
+  batches of the longest shape, and blocks decoded to the maximum length.
+  Excludes work of the host, evaluation stages, scoring for the selection of
+  checkpoints, controls, and rewards that are not computed on the slice.
 
   Args:
-    run: its stages; finished folders of other runs cost nothing.
-    measured: programs by name, those that fit; a part without its program is
-      left out.
-    policy: the run's network.
-    num_sources: of a Grow.
-    chip: of the slice.
-    num_chips: of the slice.
-
-  Returns:
-    The parts, in the order they come.
+    run: the run; stages from folders of other runs cost nothing.
+    measured: programs that fit, by name; work of other programs is left out.
+    policy: network of the run.
+    num_sources: number of sources of a Grow step.
+    chip: type of the chips.
+    num_chips: number of chips.
   """
-  found: dict[str, Part] = {}
+  parts_by_name: dict[str, Part] = {}
 
   def add(name: str, calls: int, seconds: float) -> None:
-    before = found[name].calls if name in found else 0
-    found[name] = Part(name, before + calls, seconds)
+    before = parts_by_name[name].calls if name in parts_by_name else 0
+    parts_by_name[name] = Part(name, before + calls, seconds)
 
   def call(name: str, program: str, calls: int) -> None:
     if program in measured:
@@ -126,4 +120,4 @@ def parts(
           selection.max_sources,
           trainer.max_steps // trainer.evaluate_every + 1,
         )
-  return list(found.values())
+  return list(parts_by_name.values())

@@ -1,4 +1,4 @@
-"""Compiled programs: their memory, work and collectives."""
+"""Memory, work and collectives of compiled programs."""
 
 import collections
 from collections.abc import Callable
@@ -21,35 +21,35 @@ COLLECTIVES = (
   'collective-permute',
   'collective-broadcast',
 )
-# The instruction, after its type; the second half of an asynchronous one
-# ("-done") is not counted again.
+# An instruction after its type. Of an asynchronous collective only "-start" is
+# counted, not "-done".
 _INSTRUCTION = re.compile(rf'[\s)}}\]]({"|".join(COLLECTIVES)})(?:-start)?\(')
 _OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Ran out of memory')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-  """What the compiler says of a program on one chip, and what we count.
+  """Figures of a compiled program; memory and work are per chip.
 
   Attributes:
-    name: of the program.
+    name: see `programs.Program`.
     size: see `programs.Program`.
-    unit: of `size`.
-    items: see `programs.Program`, on all chips.
-    num_chips: that the program runs on together.
-    fits: whether it was compiled; without, the figures of memory are 0 and only
-      `flops` is known.
-    arguments: bytes.
-    outputs: bytes.
-    aliased: bytes of outputs that take the place of arguments.
-    temporaries: bytes.
-    code: bytes of the program itself, which lies in the chip's memory too.
-    flops: of products of matrices, loops counted, for a chip.
-    flops_once: likewise, the body of every loop counted once.
-    xla_flops: of XLA's cost analysis, which counts a loop's body once.
-    accessed_bytes: likewise.
-    collectives: how often each occurs in the program's text.
-    compile_seconds: how long it took.
+    unit: see `programs.Program`.
+    items: see `programs.Program`; for all chips.
+    num_chips: number of chips that run the program together.
+    fits: whether it fits in the memory of a chip; if not, only the FLOPs are
+      known.
+    arguments: bytes of arguments.
+    outputs: bytes of outputs.
+    aliased: bytes of outputs that reuse the memory of arguments.
+    temporaries: bytes of temporary buffers.
+    code: bytes of the program itself, which are in HBM too.
+    flops: FLOP of matrix products, all iterations of loops counted.
+    flops_once: FLOP of matrix products, the body of each loop counted once.
+    xla_flops: FLOP by XLA's cost analysis, the body of each loop counted once.
+    accessed_bytes: bytes accessed by XLA's cost analysis, likewise.
+    collectives: number of occurrences of each collective in the program.
+    compile_seconds: compile time.
   """
 
   name: str
@@ -72,7 +72,7 @@ class Measured:
 
   @property
   def memory(self) -> int:
-    """Bytes of one chip that are in use while the program runs."""
+    """Bytes in use on one chip while the program runs."""
     return (
       self.arguments
       + self.outputs
@@ -82,30 +82,26 @@ class Measured:
     )
 
   def bound(self, chip: chips_lib.Chip) -> tuple[str, float]:
-    """See `Chip.bound`.
+    """Returns the roofline bound; see `Chip.bound`.
 
-    XLA counts the bytes of a loop's body once; they are raised as much as the
-    FLOPs are by counting loops.
+    XLA counts the bytes of a loop's body once. They are scaled by the ratio of
+    the FLOPs with and without iterations.
     """
     repeated = self.flops / self.flops_once if self.flops_once else 1.0
     return chip.bound(self.flops, repeated * self.accessed_bytes)
 
 
 def measure(program: programs_lib.Program, effort: float = 0.0) -> Measured:
-  """Compiles a program.
+  """Compiles a program and returns its figures.
 
   Args:
-    program: what to compile.
-    effort: XLA's effort for a fast program, from -1 to 1; 0 is what a run
-      compiles with.
-
-  Returns:
-    Its figures; `fits` is False where it needs more memory than a chip has.
+    program: program to compile.
+    effort: optimisation effort of XLA, in [-1, 1]; runs compile with 0.
   """
   began = time.monotonic()
   traced = program.trace()
   num_chips = program.mesh.size
-  known = {
+  counted = {
     'name': program.name,
     'size': program.size,
     'unit': program.unit,
@@ -122,7 +118,7 @@ def measure(program: programs_lib.Program, effort: float = 0.0) -> Measured:
   except jax.errors.JaxRuntimeError as error:
     if not any(words in str(error) for words in _OUT_OF_MEMORY):
       raise
-    return Measured(fits=False, **known)
+    return Measured(fits=False, **counted)
   memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
   return Measured(
     fits=True,
@@ -135,31 +131,31 @@ def measure(program: programs_lib.Program, effort: float = 0.0) -> Measured:
     accessed_bytes=cost.get('bytes accessed', 0.0),
     collectives=collectives(compiled.as_text()),
     compile_seconds=time.monotonic() - began,
-    **known,
+    **counted,
   )
 
 
 def collectives(text: str) -> dict[str, int]:
-  """How often each kind of collective occurs in the text of an HLO program."""
-  found = collections.Counter(_INSTRUCTION.findall(text))
-  return {name: found[name] for name in COLLECTIVES if found[name]}
+  """Counts each kind of collective in the text of an HLO program."""
+  counts = collections.Counter(_INSTRUCTION.findall(text))
+  return {name: counts[name] for name in COLLECTIVES if counts[name]}
 
 
 def largest(
   fits: Callable[[int], bool], start: int, *, most_doublings: int = 10
 ) -> int | None:
-  """The largest size that fits, to within a quarter, by few trials.
+  """Searches the largest size that fits, with few trials.
 
-  Sizes are `start` times a power of two, and one between the last that fits and
-  the first that does not.
+  Tries `start` times powers of two, then the mean of the last size that fits
+  and the first that does not.
 
   Args:
-    fits: says of a size whether it does; if one does, so do all below.
-    start: the first size to try, at least 1.
-    most_doublings: of the start, beyond which nothing is tried.
+    fits: returns whether a size fits; must be monotonic.
+    start: first size to try, at least 1.
+    most_doublings: maximum number of doublings of `start`.
 
   Returns:
-    The size; None if not even 1 fits.
+    The size, or None if not even 1 fits.
   """
   size = start
   if fits(start):

@@ -1,11 +1,11 @@
-"""Which mesh to take for a network on a slice."""
+"""Suggests a mesh for a network on a TPU slice."""
 
 import dataclasses
 
 from rest_jax.planning import chips as chips_lib
 
-# Of a chip's memory, for what is kept from step to step; activations, gradients
-# and the program need the rest.
+# Share of a chip's memory for the state; activations, gradients and the program
+# need the rest.
 STATE_SHARE = 0.6
 
 
@@ -14,12 +14,12 @@ class MeshChoice:
   """A suggested mesh.
 
   Attributes:
-    data: devices along `data`, of all slices.
-    model: devices along `model`.
-    slices: parts of `data`.
-    is_fully_sharded: whether parameters and optimiser are split over `data` too,
-      within a slice.
-    state_bytes: of the state on each chip.
+    data: number of devices along `data`, over all slices.
+    model: number of devices along `model`.
+    slices: number of slices that `data` is divided into.
+    is_fully_sharded: whether parameters and optimiser are also sharded over
+      `data`, within a slice.
+    state_bytes: bytes of the state per chip.
   """
 
   data: int
@@ -30,11 +30,11 @@ class MeshChoice:
 
   def __str__(self) -> str:
     if self.is_fully_sharded:
-      kind = 'parameters split over data'
+      kind = 'parameters sharded over data'
       if self.slices > 1:
         kind += ' within a slice'
     else:
-      kind = 'parameters whole on each of data'
+      kind = 'parameters replicated over data'
     slices = f'slices={self.slices}, ' if self.slices > 1 else ''
     return (
       f'{slices}data={self.data}, model={self.model}, {kind}: '
@@ -52,24 +52,21 @@ def suggest(
   can_shard_fully: bool = True,
   num_slices: int = 1,
 ) -> MeshChoice | None:
-  """The simplest mesh on which the state fits.
+  """Returns the simplest mesh on which the state fits, or None.
 
-  Data parallel, if parameters and optimiser fit one chip; else they are split
-  over `data`; else, where that does not divide or does not suffice, over `model`
-  too, as few devices along it as will do.
+  Data parallel if parameters and optimiser fit on one chip; otherwise they are
+  sharded over `data`; if that does not divide or does not suffice, also over
+  `model`, with as few devices as possible.
 
   Args:
-    chip: of the slice.
-    num_chips: of it, or of all slices.
-    state_bytes: parameters, optimiser and other models, all together.
-    num_heads: of the network; `model` divides it.
-    emb_dim: of the network; `data` divides it where parameters are split.
-    can_shard_fully: False for scoring and the like, which would gather the
+    chip: type of the chips.
+    num_chips: number of chips of all slices.
+    state_bytes: bytes of parameters, optimiser and other models.
+    num_heads: number of attention heads, a multiple of `model`.
+    emb_dim: width of the network, a multiple of `data` if fully sharded.
+    can_shard_fully: False for programs such as scoring that would gather the
       parameters in every call.
-    num_slices: that the chips are of; parameters are not split over them.
-
-  Returns:
-    The mesh; None if none of this slice will do.
+    num_slices: number of slices; parameters are not sharded across slices.
   """
   room = STATE_SHARE * chip.hbm_bytes
   if state_bytes <= room:

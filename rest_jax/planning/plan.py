@@ -1,6 +1,7 @@
-"""`--run_mode=plan`: compiles an experiment for a TPU slice and says what it takes.
+"""`--run_mode=plan`: compiles an experiment for a TPU slice.
 
-Nothing is executed, and no text has to be prepared.
+Reports memory, work and estimated hours. Nothing is executed, and the data need
+not be prepared.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,14 +32,15 @@ Measure = Callable[[programs_lib.Program], measured_lib.Measured]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """What a plan is to say.
+  """Settings of a plan.
 
   Attributes:
-    topology: such as `v5e:4x4`, or `2xv5e:4x4` of two slices.
-    searches: whether to look for the largest batch that fits.
-    effort: of the compiler, see `measured.measure`.
-    num_sources: of a Grow, where neither prepared data nor text say.
-    only: beginnings of the names of programs to compile; none for all.
+    topology: TPU slice, such as `v5e:4x4`, or `2xv5e:4x4` for two slices.
+    searches: whether to search for the largest batch that fits.
+    effort: effort of the compiler; see `measured.measure`.
+    num_sources: number of sources of a Grow step, if the data are not
+      available.
+    only: prefixes of the names of the programs to compile; empty for all.
   """
 
   topology: str
@@ -58,18 +60,18 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-  """What was found.
+  """Results of a plan.
 
   Attributes:
-    topology: the slice.
-    effort: of the compiler.
-    mesh: axes and their devices, as the experiment has them.
-    suggested: a mesh; None if none of this slice will do.
-    programs: in the order they were compiled.
-    largest: the size of the largest batch that fits, by program; None where not
-      even the smallest does; absent where none was searched.
-    parts: of the whole experiment; empty if the number of sources is not known.
-    num_sources: of a Grow.
+    topology: see `Settings`.
+    effort: see `Settings`.
+    mesh: number of devices per axis of the experiment's mesh.
+    suggested: suggested mesh; None if the state fits on no mesh of the slice.
+    programs: figures of the programs, in the order of compilation.
+    largest: size of the largest batch that fits, by program; None if not even
+      the smallest fits; absent if it was not searched.
+    parts: estimated work of the experiment; empty if `num_sources` is None.
+    num_sources: number of sources of a Grow step; None if unknown.
   """
 
   topology: str
@@ -90,7 +92,7 @@ class Plan:
     return sum(part.hours for part in self.parts)
 
   def record(self) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """Returns the plan as JSON values."""
     chip = self.slice.chip
     programs = []
     for each in self.programs:
@@ -122,25 +124,22 @@ def make(run: rest.Layout, settings: Settings) -> Plan:
   """Compiles every program of an experiment.
 
   Args:
-    run: of the experiment; its folder need not exist.
-    settings: of the plan.
-
-  Returns:
-    The plan.
+    run: the experiment's run; its folder need not exist.
+    settings: settings of the plan.
 
   Raises:
-    ImportError: libtpu is not installed.
-    ValueError: the mesh or a network does not divide over the slice.
+    ImportError: if libtpu is not installed.
+    ValueError: if the mesh or a network does not divide over the slice.
   """
   where = chips_lib.Slice(settings.topology)
   target = programs_lib.Target(
     devices=where.devices(), mesh_config=run.experiment.mesh
   )
-  found = programs_of(run, target)
-  chosen = [each for each in found if settings.wants(each.name)]
+  programs = programs_of(run, target)
+  chosen = [each for each in programs if settings.wants(each.name)]
 
   def measure(program: programs_lib.Program) -> measured_lib.Measured:
-    logging.info('compiles %s, %d %s', program.name, program.size, program.unit)
+    logging.info('compile %s, %d %s', program.name, program.size, program.unit)
     return measured_lib.measure(program, settings.effort)
 
   measured = [measure(each) for each in chosen]
@@ -150,24 +149,9 @@ def make(run: rest.Layout, settings: Settings) -> Plan:
       if program.resized is not None:
         largest[program.name] = largest_of(program, first, measure)
   num_sources = _num_sources(run, settings.num_sources)
-  return Plan(
-    topology=settings.topology,
-    effort=settings.effort,
-    mesh=dict(target.mesh.shape),
-    suggested=suggested(where, found),
-    programs=tuple(measured),
-    largest=largest,
-    parts=_parts(run, settings, measured, num_sources),
-    num_sources=num_sources,
-  )
-
-
-def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
-  if num_sources is None:
-    return ()
-  where = chips_lib.Slice(settings.topology)
-  return tuple(
-    hours_lib.parts(
+  parts = []
+  if num_sources is not None:
+    parts = hours_lib.parts(
       run,
       {each.name: each for each in measured if each.fits},
       policy=policy_of(run),
@@ -175,13 +159,22 @@ def _parts(run, settings, measured, num_sources) -> tuple[hours_lib.Part, ...]:
       chip=where.chip,
       num_chips=where.num_chips,
     )
+  return Plan(
+    topology=settings.topology,
+    effort=settings.effort,
+    mesh=dict(target.mesh.shape),
+    suggested=suggested(where, programs),
+    programs=tuple(measured),
+    largest=largest,
+    parts=tuple(parts),
+    num_sources=num_sources,
   )
 
 
 def programs_of(
   run: rest.Layout, target: programs_lib.Target
 ) -> list[programs_lib.Program]:
-  """All programs of an experiment, in the order that a run needs them."""
+  """Returns all programs of an experiment, in the order of a run."""
   experiment = run.experiment
   size = run.context.vocabulary_size
   policy = policy_of(run)
@@ -193,7 +186,7 @@ def programs_of(
 
 
 def policy_of(run: rest.Layout) -> policy_lib.Policy:
-  """The network of a run whose data need not be there."""
+  """Returns the network of a run, whose data need not be prepared."""
   return policy_lib.Policy(
     run.experiment.network.with_vocab(run.context.vocabulary_size)
   )
@@ -202,15 +195,15 @@ def policy_of(run: rest.Layout) -> policy_lib.Policy:
 def trainings(
   run: rest.Layout, policy: policy_lib.Policy
 ) -> list[programs_lib.Training]:
-  """The trainings of a run; what several stages have in common once."""
+  """Returns the trainings of a run, each name once."""
   task = run.experiment.task
   longest = max(task.max_source_length, task.max_target_length)
-  found: dict[str, programs_lib.Training] = {}
+  by_name: dict[str, programs_lib.Training] = {}
   for stage in run.stages:
     for each in () if stage.is_given else stage.trainings(policy):
       training = programs_lib.Training(**vars(each), longest=longest)
-      found.setdefault(each.name, training)
-  return list(found.values())
+      by_name.setdefault(each.name, training)
+  return list(by_name.values())
 
 
 def scorers(
@@ -218,7 +211,7 @@ def scorers(
   policy: policy_lib.Policy,
   target: programs_lib.Target,
 ) -> Iterator[programs_lib.Program]:
-  """The parts of the reward that are computed on the slice."""
+  """Yields the programs of the rewards that are computed on the slice."""
   for part in rewards_base.all_parts(experiment.reward):
     if isinstance(part, reward_stage.RewardStage):
       model = scalar.ScalarModel(policy.config)
@@ -232,11 +225,11 @@ def scorers(
 def suggested(
   where: chips_lib.Slice, programs: Sequence[programs_lib.Program]
 ) -> meshes.MeshChoice | None:
-  """The mesh for the largest state of a training and the largest scorer.
+  """Suggests a mesh for the largest training state and the largest scorer.
 
-  Sampling holds its parameters whole on each chip, whatever the mesh.
+  Sampling replicates its parameters on each chip on any mesh.
   """
-  chosen: list[meshes.MeshChoice] = []
+  choices: list[meshes.MeshChoice] = []
   for program in programs:
     if not (program.keeps_state or program.name.startswith('scorer')):
       continue
@@ -251,9 +244,9 @@ def suggested(
     )
     if choice is None:
       return None
-    chosen.append(choice)
+    choices.append(choice)
   return max(
-    chosen,
+    choices,
     key=lambda each: (each.model, each.is_fully_sharded, each.state_bytes),
   )
 
@@ -263,7 +256,7 @@ def largest_of(
   first: measured_lib.Measured,
   measure: Measure,
 ) -> int | None:
-  """The largest size of a program that fits; see `measured.largest`."""
+  """Returns the largest size of a program that fits, or None."""
   known = {_shapes(program): first.fits}
   resized = program.resized
   assert resized is not None
@@ -272,7 +265,7 @@ def largest_of(
     if size == program.size:
       return first.fits
     changed = resized(size)
-    # A batch has a row for each device at least, so small sizes are alike.
+    # Small sizes have equal shapes: a batch has at least one row per device.
     shapes = _shapes(changed)
     if shapes not in known:
       known[shapes] = measure(changed).fits
@@ -282,13 +275,11 @@ def largest_of(
 
 
 def _shapes(program: programs_lib.Program) -> str:
-  return str(
-    jax.tree.map(lambda leaf: jax.numpy.shape(leaf), program.arguments)
-  )
+  return str(jax.tree.map(jax.numpy.shape, program.arguments))
 
 
 def _num_sources(run: rest.Layout, given: int | None) -> int | None:
-  """Sources of a Grow: of prepared data, as given, or as the text has lines."""
+  """Returns the number of sources of a Grow step; None if it is unknown."""
   experiment = run.experiment
   most = experiment.grow.max_sources
   count = given
@@ -303,7 +294,7 @@ def _num_sources(run: rest.Layout, given: int | None) -> int | None:
 
 
 def _count(source: sources_lib.PairSource, most: int | None) -> int | None:
-  """Pairs of a text; None if its files are not here."""
+  """Counts the pairs of a source; None if its files are missing."""
   try:
     return sum(1 for _ in itertools.islice(source.read(), most))
   except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The jitted functions that an experiment runs, with shapes in place of arrays.
+"""The jitted functions of an experiment, with shapes in place of arrays.
 
-Nothing is allocated but tokens of one batch: parameters and states of training
-are shapes, types and shardings.
+Parameters and training states are only shapes, types and shardings; nothing but
+the tokens of one batch is allocated.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,18 +30,19 @@ class Program:
   """One compiled program of a run.
 
   Attributes:
-    name: of the stage, and what it does.
+    name: name of the program.
     function: the jitted function.
-    arguments: its arguments as shapes with shardings.
-    mesh: that it is compiled for.
-    rules: logical axes to mesh axes, None where a mesh alone is set.
-    size: what the largest batch is searched over.
-    unit: of `size`.
-    items: rows, candidates or hypotheses that one call works on.
-    resized: the program of another size; None where none is searched.
-    network: sizes of what it runs.
-    keeps_state: whether the first argument is the state of a training, and the
-      last the models that it reads.
+    arguments: its arguments, as shapes with shardings.
+    mesh: mesh to compile for.
+    rules: rules from logical to mesh axes; None for a mesh without rules.
+    size: size of the batch, in `unit`.
+    unit: unit of `size`.
+    items: number of rows, candidates or hypotheses per call.
+    network: sizes of the network.
+    resized: returns the program for another `size`; None if no size is
+      searched.
+    keeps_state: whether the first argument is a training state, and the last
+      one the models that the training reads.
   """
 
   name: str
@@ -58,14 +59,14 @@ class Program:
 
   @property
   def model_bytes(self) -> int:
-    """Bytes of its parameters, and of all else that a training keeps of models."""
+    """Bytes of parameters, and in a training of optimiser and other models."""
     arguments = self.arguments[:1]
     if self.keeps_state:
       arguments += self.arguments[-1:]
     return tree_bytes(arguments)
 
   def trace(self) -> Any:
-    """The program as `jax.jit` traces it, to be lowered and compiled."""
+    """Traces the program, to be lowered and compiled."""
     with contextlib.ExitStack() as stack:
       if self.rules is None:
         stack.enter_context(jax.set_mesh(self.mesh))
@@ -76,11 +77,11 @@ class Program:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-  """Where programs are to run.
+  """Devices and mesh to compile for.
 
   Attributes:
-    devices: of the slice.
-    mesh_config: axes and rules.
+    devices: devices of the slice.
+    mesh_config: axes and rules of the mesh.
   """
 
   devices: Sequence[Any]
@@ -92,11 +93,11 @@ class Target:
 
   @functools.cached_property
   def local_mesh(self) -> jax.sharding.Mesh:
-    """Of one process, which samples and scores without the others."""
+    """The mesh of one process, for sampling and scoring."""
     return self.mesh_config.build_local(self.devices)
 
   def placed(self, tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Shapes of arrays that all lie alike."""
+    """Returns the shapes of a tree of arrays with one sharding."""
     return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
         leaf.shape, leaf.dtype, sharding=sharding
@@ -112,18 +113,18 @@ class Target:
     )
 
   def local_batch(self, *arrays: np.ndarray) -> list[Any]:
-    """Shapes of arrays whose rows are split over `data` of `local_mesh`."""
+    """Returns shapes of arrays, sharded by rows over `data` of `local_mesh`."""
     sharding = mesh_lib.batch_sharding(self.local_mesh)
     return [self.placed(array, sharding) for array in arrays]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training(base.Training):
-  """A training whose step is planned.
+  """A training to compile a step of.
 
   Attributes:
-    longest: tokens of the longest row, where the trainer chooses its lengths
-      from the data.
+    longest: number of tokens of the longest row, for trainers that choose their
+      lengths from the data.
   """
 
   longest: int = 128
@@ -134,14 +135,14 @@ class Training(base.Training):
 
   @property
   def length(self) -> int:
-    """Tokens a side of the longest batches."""
+    """Tokens per side of a row in the longest batches."""
     if self.packs:
       return max(self.trainer.packed_lengths)
     buckets = self.trainer.buckets
     return self.longest if isinstance(buckets, int) else max(buckets)
 
   def batch(self, row_multiple: int) -> dict[str, np.ndarray]:
-    """A batch of the shapes that the stage feeds, every token the same."""
+    """Returns a batch with the shapes of the stage; all tokens are equal."""
     rows = loader.batch_rows(
       self.trainer.tokens_per_batch,
       self.length,
@@ -160,7 +161,7 @@ class Training(base.Training):
     return batch
 
   def program(self, target: Target) -> Program:
-    """The step that `trainer.train` runs."""
+    """Returns the training step of `trainer.train`."""
     trainer, mesh = self.trainer, target.mesh
     trained = self.trained
     others = other_models(self.model)
@@ -193,14 +194,7 @@ class Training(base.Training):
         1.0,
         trainer.lora,
       ),
-      arguments=(
-        state,
-        batch,
-        rate,
-        key,
-        expected,
-        read,
-      ),
+      arguments=(state, batch, rate, key, expected, read),
       mesh=mesh,
       rules=target.mesh_config.rules,
       size=batch['encoder_input_tokens'].size,
@@ -219,7 +213,7 @@ class Training(base.Training):
 
 
 def other_models(model: Any) -> dict[str, Any]:
-  """The models that a loss may ask for beside the trained one, by name."""
+  """Returns the models that a loss may read besides the trained one."""
   return {
     'bc': policy_lib.Policy(model.config),
     'value': scalar.ScalarModel(model.config),
@@ -229,7 +223,7 @@ def other_models(model: Any) -> dict[str, Any]:
 def learned_scorer(
   model: scalar.ScalarModel, scoring: scoring_plan.ScoringConfig, target: Target
 ) -> list[Program]:
-  """What a learned reward compiles: encoding sources, scoring candidates."""
+  """Returns the programs of a learned reward: encoding and scoring."""
   data = mesh_lib.num_parts(target.local_mesh)
   length = scoring.length_buckets[-1]
   rows = scoring_plan.call_rows(scoring.tokens_per_call // length, data)
@@ -291,19 +285,19 @@ def learned_scorer(
 def metricx_scorer(
   config: metricx.MetricX, network: network_lib.NetworkConfig, target: Target
 ) -> Program:
-  """What MetricX compiles for its longest inputs.
+  """Returns the program of MetricX for its longest inputs.
 
   Args:
-    config: the settings.
-    network: of the checkpoint.
-    target: devices, all of one process: the model may be split over any.
+    config: settings of the reward.
+    network: sizes of the checkpoint's network.
+    target: devices of one process; the model may be sharded over all of them.
   """
   model = scalar.ScalarModel(dataclasses.replace(network, dtype=config.dtype))
   length = config.length_buckets[-1]
   rows = scoring_plan.call_rows(
     config.tokens_per_call // length, mesh_lib.num_parts(target.mesh)
   )
-  # Its parameters are of its own type, see `huggingface.load_scalar_model`.
+  # The type of the parameters is that of `huggingface.load_scalar_model`.
   params = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, config.dtype, sharding=leaf.sharding
@@ -334,7 +328,7 @@ def metricx_scorer(
 
 
 class _OfModel:
-  """A jitted function of (model, ...), the model given."""
+  """A jitted function of (model, ...) with a fixed model."""
 
   def __init__(self, function: Any, model: Any):
     self._function = function
@@ -349,5 +343,5 @@ def abstract_key() -> Any:
 
 
 def tree_bytes(tree: Any) -> int:
-  """Bytes of arrays, or of arrays of such shapes."""
+  """Returns the bytes of a tree of arrays or shapes."""
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,12 +1,12 @@
-"""How long a run takes on this machine, estimated before it starts.
+"""Estimated time of a run on this machine, before it starts.
 
-A token costs 6 FLOP per weight in training, forward and backward, and 2 FLOP per
-weight of the decoder in sampling, as in Kaplan et al. (arXiv 2001.08361), section
-2.1. The rate of each kind is that of finished stages of the run or, without
-any, a share of the speed of a product of matrices that is measured here.
+A token costs 6 FLOP per weight in training (forward and backward) and 2 FLOP
+per decoder weight in sampling, as in Kaplan et al. (arXiv 2001.08361), section
+2.1. The FLOP per second of each kind of work are those of the run's finished
+stages or, if there are none, a share of the measured speed of a matrix product.
 
-Not counted: preparing text, compiling, scoring, diagnostics, and the control of
-equal entropy. Training may stop earlier than it is counted, by patience.
+Excluded: data preparation, compilation, scoring, diagnostics and the control of
+equal entropy. Training may stop earlier than estimated, by patience.
 """
 
 from collections.abc import Iterator
@@ -34,9 +34,9 @@ from rest_jax.training import trainer as trainer_lib
 TRAINING, SAMPLING = 'training', 'sampling'
 GROW = 'grow'
 
-# Seconds that pairs are counted, and that products are measured.
+# Time limits for counting pairs and for measuring products, in seconds.
 _COUNTING, _MEASURING = 0.5, 0.3
-_SIDE = 1024
+_SIDE = 1024  # Side of the measured square matrices.
 
 
 class Work(NamedTuple):
@@ -53,11 +53,11 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Seconds of the stages that are not finished, and what they rest on.
+  """Estimated time of the unfinished stages.
 
   Attributes:
-    seconds: by kind of work.
-    notes: assumptions, in words.
+    seconds: seconds by kind of work.
+    notes: assumptions, one sentence each.
   """
 
   seconds: dict[str, float]
@@ -68,9 +68,9 @@ class Estimate:
     if not self.seconds:
       return
     parts = ', '.join(
-      f'{kind} {_words(seconds)}' for kind, seconds in self.seconds.items()
+      f'{kind} {_format(seconds)}' for kind, seconds in self.seconds.items()
     )
-    total = _words(sum(self.seconds.values()))
+    total = _format(sum(self.seconds.values()))
     yield f'  time      about {total} to do, an estimate: {parts}'
     for note in self.notes:
       yield f'    {note}'
@@ -80,8 +80,8 @@ def estimate(run: run_lib.Run, policy: policy_lib.Policy) -> Estimate:
   """Estimates the time of a run; takes about a second.
 
   Args:
-    run: its finished stages cost nothing and give the rates.
-    policy: the network with the size of the vocabulary.
+    run: the run; its finished stages cost nothing, and their speed is used.
+    policy: network, with the size of the vocabulary.
   """
   length, notes = _target_length(run)
   counts = _Counts(run)
@@ -107,24 +107,24 @@ def estimate(run: run_lib.Run, policy: policy_lib.Policy) -> Estimate:
     seconds[kind] = flops / rate
   if assumed:
     notes.append(
-      f'{" and ".join(assumed)} at {hours.ASSUMED_SHARE:.0%} of the speed of a '
-      'product of matrices here; small networks reach less'
+      f'{" and ".join(assumed)} at {hours.ASSUMED_SHARE:.0%} of the measured '
+      'speed of a matrix product; small networks are slower'
     )
   if set(seconds) - set(assumed):
-    notes.append('rates are those of the finished stages of this folder')
+    notes.append('speed as in the finished stages of this folder')
   notes.append(
-    'not counted: preparing text, compiling, rewards, diagnostics; early stops '
-    'make it shorter'
+    'excluded: data preparation, compilation, rewards, diagnostics; early '
+    'stopping shortens the run'
   )
   if counts.is_cut:
-    notes.append('the text has more pairs than were counted: it takes longer')
+    notes.append('the data have more pairs than were counted: it takes longer')
   return Estimate(seconds, tuple(notes))
 
 
 def _works(
   stage: base.Stage, policy: policy_lib.Policy, counts: '_Counts', length: float
 ) -> Iterator[Work]:
-  """Yields what a stage computes, by kind."""
+  """Yields the work of a stage."""
   for each in stage.trainings(policy):
     yield Work(
       TRAINING, training_flops(each.model, each.trainer, each.trainer.max_steps)
@@ -151,7 +151,7 @@ def _works(
     steps = stage.config.trainer.max_steps
     yield from chosen(stage.config, stage.selection, steps)
   elif isinstance(stage, bc_trained_on.TrainedOn):
-    # It has no plan of its own, as its steps follow from those before.
+    # It declares no training: its number of steps depends on earlier stages.
     trainer = stage.improve.trainer
     steps = trainer.max_steps * len(stage.improved)
     yield Work(TRAINING, training_flops(policy, trainer, steps))
@@ -166,21 +166,22 @@ def _works(
 def training_flops(
   model: Any, trainer: trainer_lib.TrainerConfig, steps: int
 ) -> float:
-  """Returns the work of so many steps, padding included."""
+  """Returns the FLOPs of training steps, including padding."""
   return 6.0 * sum(_weights(model)) * trainer.tokens_per_batch * steps
 
 
 def _measured(
   stage: base.Stage, policy: policy_lib.Policy
 ) -> Iterator[tuple[str, tuple[float, float]]]:
-  """Yields the kind, the work and the seconds of a finished stage's parts."""
+  """Yields (kind, (FLOPs, seconds)) of the work of a finished stage."""
   manifest = stage.manifest()
   spent = manifest.get('spent_seconds', {})
   compiling = spent.get('tracing', 0.0) + spent.get('compiling', 0.0)
-  # Of this stage's time; at least a fifth, as threads may compile at once.
+  # Share of the time without compilation; at least a fifth, since threads may
+  # compile in parallel.
   running = max(0.2, 1 - compiling / max(manifest['stage_seconds'], 1e-3))
   trainings, training = list(stage.trainings(policy)), manifest.get('training')
-  # A reward has two trainings, and its record has sums of neither.
+  # A reward has two trainings; its manifest does not have the sums of either.
   if training and training['steps'] and len(trainings) == 1:
     [each] = trainings
     seconds = training['seconds'] - training['evaluation_seconds']
@@ -192,46 +193,42 @@ def _measured(
 
 
 class _Weights(NamedTuple):
-  """The weights of matrices that a token is multiplied by."""
+  """Numbers of matrix weights that a token is multiplied by."""
 
   encoder: int
-  decoder: int  # With the logits.
+  decoder: int  # Including the logits.
 
 
 @functools.lru_cache(maxsize=16)
 def _weights(model: Any) -> _Weights:
   shapes = jax.eval_shape(model.init, jax.random.key(0))
-  found = {'encoder': 0, 'decoder': 0}
+  counts = {'encoder': 0, 'decoder': 0}
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     names = [entry.key for entry in path]
-    if names[-1] == 'kernel' and names[0] in found:
-      found[names[0]] += leaf.size
+    if names[-1] == 'kernel' and names[0] in counts:
+      counts[names[0]] += leaf.size
   config = model.config
   if config.logits_via_embedding:
-    found['decoder'] += config.vocab_size * config.emb_dim
-  return _Weights(**found)
+    counts['decoder'] += config.vocab_size * config.emb_dim
+  return _Weights(**counts)
 
 
 def _target_length(run: run_lib.Run) -> tuple[float, list[str]]:
-  """The tokens of an output: those of the references, or half of the most."""
+  """Returns the assumed number of tokens per output, and a note about it."""
   if run.context.is_prepared:
     tokens = run.data.pairs(prepare.TRAIN).reference_tokens
     if tokens is not None:
       mean = float(tokens.lengths.mean())
-      return mean, [
-        f'outputs are taken as long as references, {mean:.0f} tokens'
-      ]
+      return mean, [f'outputs as long as references, {mean:.0f} tokens']
   length = run.experiment.grow.decode.max_target_length / 2
-  return length, [
-    f'outputs are taken to have {length:.0f} tokens, half of the most'
-  ]
+  return length, [f'outputs of {length:.0f} tokens, half of the maximum']
 
 
 class _Counts:
-  """How many sources the splits of a run have.
+  """Numbers of sources of the splits of a run.
 
   Attributes:
-    is_cut: whether a text was too long to be counted.
+    is_cut: whether counting a split was stopped by the time limit.
   """
 
   def __init__(self, run: run_lib.Run):
@@ -249,17 +246,17 @@ class _Counts:
     run, task = self._run, self._run.experiment.task
     if run.context.is_prepared:
       name = run.data.grow_split if split == GROW else split
-      found = len(run.data.pairs(name))
+      count = len(run.data.pairs(name))
     elif split == GROW:
-      found = self._count(task.grow or task.train, most)
+      count = self._count(task.grow or task.train, most)
     else:
-      found = self._count(getattr(task, split), most)
-    return most if found is None else min(found, most or found)
+      count = self._count(getattr(task, split), most)
+    return most if count is None else min(count, most or count)
 
   def _count(
     self, source: sources_lib.PairSource | None, most: int | None
   ) -> int | None:
-    """Counts pairs, for a while."""
+    """Counts pairs until the time limit."""
     if source is None:
       return None
     if isinstance(source, corpus.SyntheticPairs):
@@ -277,8 +274,8 @@ class _Counts:
     return count
 
 
-def _words(seconds: float) -> str:
-  """Returns a time in words, without digits that nobody can know."""
+def _format(seconds: float) -> str:
+  """Formats a time with the precision of an estimate."""
   if seconds < 90:
     return f'{seconds:.0f} s'
   if seconds < 90 * 60:
@@ -288,7 +285,7 @@ def _words(seconds: float) -> str:
 
 @functools.cache
 def products_per_second(dtype: str) -> float:
-  """Measures FLOP per second of large products, on all devices, once."""
+  """Measures FLOP per second of large matrix products on all devices, once."""
   x = jnp.ones((_SIDE, _SIDE), dtype)
   product = jax.jit(jnp.matmul)
   product(x, x).block_until_ready()

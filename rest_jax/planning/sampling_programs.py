@@ -1,4 +1,4 @@
-"""What sampling compiles, with shapes in place of arrays."""
+"""The programs of sampling, with shapes in place of arrays."""
 
 from collections.abc import Callable
 import dataclasses
@@ -30,19 +30,18 @@ def sampling(
   vocabulary_size: int,
   target: programs.Target,
 ) -> list[programs.Program]:
-  """What sampling compiles: blocks, one on each device; and a last step alone.
+  """Returns the programs of sampling: a block per device, and one step.
 
-  The block is that of the longest bucket, with all loops of the settings. The
-  step is that of the longest cache, every hypothesis in a row of its own, on one
-  device: a part of the block's program, which runs it in loops.
+  The block has the longest bucket and all loops of the settings. The step,
+  which the loops of the block repeat, has the longest cache and one row per
+  hypothesis, on one device.
   """
   device = devices.of_mesh(target.local_mesh)
   program = decoders.decoder(policy, config, vocabulary_size, device)
   shape = shapes.block(config, device, config.source_length_buckets[-1])
 
   def resized(size):
-    # One loop to compile: the caches have their full length from the start, and
-    # the fewer rows that a step may compute need less memory.
+    # One loop to compile, with full caches and all rows: it needs most memory.
     changed = dataclasses.replace(
       config,
       block_sources=size,
@@ -83,13 +82,13 @@ def of_shape(
   shape: shapes.Shape,
   target: programs.Target,
 ) -> programs.Program:
-  """What a sampler compiles for a shape: one on each device.
+  """Returns the program of a sampler for one shape per device.
 
   Args:
-    decoder: of `decoders.decoder`.
-    config: of the same sampler.
-    shape: what is decoded at once.
-    target: where it is to run.
+    decoder: result of `decoders.decoder`.
+    config: settings of the same sampler.
+    shape: sizes of a block.
+    target: devices to compile for.
   """
   policy = decoder.policy
   mesh = jax.sharding.Mesh(target.local_mesh.devices.reshape(-1), ('data',))
@@ -100,7 +99,7 @@ def of_shape(
     lambda leaf: jax.ShapeDtypeStruct(
       (mesh.size * leaf.shape[0], *leaf.shape[1:]), leaf.dtype
     ),
-    _inputs(shape.num_sources, shape.num_samples, shape.source_length),
+    block_inputs(shape.num_sources, shape.num_samples, shape.source_length),
   )
   return programs.Program(
     name=BLOCK if shape.num_places is None else QUEUE,
@@ -128,7 +127,7 @@ def of_shape(
 def sampling_params(
   policy: policy_lib.Policy, config: sampler.DecodeConfig
 ) -> Any:
-  """Shapes of the parameters as a sampler holds them."""
+  """Returns the shapes of the parameters of a sampler."""
   params = jax.eval_shape(policy.init, jax.random.key(0))
   if config.weights_dtype == 'bfloat16':
     params = jax.eval_shape(decoders.rounded, params)
@@ -136,21 +135,14 @@ def sampling_params(
 
 
 def block_inputs(
-  config: sampler.DecodeConfig, source_length: int
-) -> decode.BlockInputs:
-  """Shapes of a block of one device."""
-  return _inputs(config.block_sources, config.block_samples, source_length)
-
-
-def _inputs(
   num_sources: int, num_samples: int, source_length: int
 ) -> decode.BlockInputs:
-  rows = (num_sources, num_samples)
+  """Returns the shapes of the inputs of a block."""
   arrays: list[Any] = [
     jax.ShapeDtypeStruct((num_sources, source_length), jnp.int32),
     jax.ShapeDtypeStruct((num_sources, 2), jnp.uint32),
     jax.ShapeDtypeStruct((num_samples,), jnp.uint32),
-    jax.ShapeDtypeStruct(rows, bool),
+    jax.ShapeDtypeStruct((num_sources, num_samples), bool),
   ]
   return decode.BlockInputs(*arrays)
 
@@ -162,26 +154,27 @@ def decoding_step(
   source_length: int | None = None,
   cache_length: int | None = None,
 ) -> tuple[Callable[..., decode.State], tuple]:
-  """One step of a block on one device, and the shapes of all that it is given.
+  """Returns one decoding step of a block on one device, and its arguments.
 
   Args:
-    program: of `decoders.decoder`.
-    config: of the same sampler.
+    program: result of `decoders.decoder`.
+    config: settings of the same sampler.
     source_length: S; None for the longest bucket.
-    cache_length: positions that are attended to, of a cache of the longest
-      stage; None for all.
+    cache_length: number of positions to attend to; None for the whole cache.
 
   Returns:
     A function of (params, cross_caches, turned_embeddings, inputs, uniforms,
-    state), and these. Each hypothesis has a row of its own.
+    state), and the shapes of its arguments. Each hypothesis has its own row.
   """
   inputs = block_inputs(
-    config, source_length or config.source_length_buckets[-1]
+    config.block_sources,
+    config.block_samples,
+    source_length or config.source_length_buckets[-1],
   )
   program = dataclasses.replace(program, grows_caches=False)
 
   def given(key, params, inputs):
-    """As `Program.decode` makes it."""
+    """Returns the values that `Program.decode` computes before its loops."""
     with nn.logical_axis_rules(()):
       cross = program.cross_caches(params, inputs.encoder_input_tokens)
     uniforms = categorical.uniforms(

@@ -72,7 +72,7 @@ def test_a_slice_is_read_from_its_name(name, shape, count):
     '2v5e:4x4',
   ],
 )
-def test_what_is_no_slice_is_refused_with_an_example(name):
+def test_an_invalid_slice_is_refused_with_an_example(name):
   with pytest.raises(ValueError, match=r'v5e:4x4 or v4:2x2x1'):
     chips.Slice(name)
 

@@ -21,7 +21,7 @@ def test_a_state_that_fits_one_chip_is_held_whole_by_each():
   assert chosen.state_bytes == int(_ROOM)
 
 
-def test_a_larger_one_is_split_over_data():
+def test_a_larger_state_is_split_over_data():
   chosen = _suggest(1.01 * _ROOM)
   assert (chosen.data, chosen.model) == (16, 1)
   assert chosen.is_fully_sharded
@@ -58,13 +58,15 @@ def test_parameters_are_split_within_a_slice_alone():
   chosen = _suggest(7.9 * _ROOM, num_slices=2)
   assert (chosen.slices, chosen.data, chosen.model) == (2, 16, 1)
   assert chosen.state_bytes == pytest.approx(7.9 * _ROOM / 8, abs=1)
-  assert str(chosen).startswith('slices=2, data=16, model=1, parameters split')
+  assert str(chosen).startswith(
+    'slices=2, data=16, model=1, parameters sharded'
+  )
   # 16 chips would hold it, were they of one slice.
   assert _suggest(8.1 * _ROOM, num_slices=2) is None
   chosen = _suggest(3 * _ROOM, num_slices=2, can_shard_fully=False)
   assert (chosen.slices, chosen.data, chosen.model) == (2, 4, 4)
 
 
-def test_what_no_mesh_holds_has_none():
+def test_a_state_too_large_for_any_mesh_has_none():
   assert _suggest(16.1 * _ROOM) is None
   assert _suggest(16 * _ROOM).is_fully_sharded

@@ -102,7 +102,7 @@ def test_a_training_over_two_slices_is_planned(command, tmp_path):
   assert 'Set MeshConfig.slices = 2' in refused.stderr
 
 
-def test_what_does_not_fit_is_said(command):
+def test_a_program_that_does_not_fit_is_reported(command):
   done = command(
     '--topology=v5e:2x2',
     '--plan_search=false',
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_said(command):
     '--gin.BLOCK_SOURCES=400000',
   )
   assert done.returncode == 0, done.stderr
-  assert 'does not fit a chip' in done.stdout
+  assert 'does not fit on a chip' in done.stdout
 
 
 def _run(*overrides):
@@ -124,7 +124,7 @@ def test_sources_are_counted_from_the_text_and_cut_as_grow_cuts_them():
   assert plan._num_sources(_run(), 77) == 77
 
 
-def test_texts_that_are_not_here_are_not_counted():
+def test_missing_text_files_are_not_counted():
   missing = smoke.settings(
     'DATA=/no/such/folder',
     *(
@@ -212,7 +212,7 @@ def test_the_plan_in_words():
   assert 'bound by compute, 7.27 ms at best' in text
   assert '2 all-reduce' in text
   assert 'largest that fits 4,096 tokens' in text
-  assert 'does not fit a chip' in text
+  assert 'does not fit on a chip' in text
   assert 'largest that fits none' in text
   assert 'both cores of a chip' in text
   # 360 calls of 4 s at 40 %: an hour, of four chips.
@@ -223,7 +223,7 @@ def test_the_plan_in_words():
   assert record['programs'][0]['bound'] == 'compute'
 
 
-def test_without_a_number_of_sources_no_hours_are_told():
+def test_without_a_number_of_sources_no_hours_are_estimated():
   made = plan.Plan(
     topology='v5e:2x2', effort=0.0, mesh={'data': 4}, suggested=None,
     programs=(), largest={}, parts=(), num_sources=None,

@@ -66,16 +66,16 @@ def test_finished_stages_give_the_rate_and_cost_nothing(run):
   found = estimate(run)
   assert found.seconds[run_time.TRAINING] == pytest.approx(32 * 7.5 / 30)
   text = '\n'.join(found.lines())
-  assert 'rates are those of the finished stages' in text
-  assert 'sampling at 40% of the speed' in text
+  assert 'speed as in the finished stages' in text
+  assert 'sampling at 40% of the measured speed' in text
 
 
-def test_what_is_assumed_is_said(run):
+def test_assumptions_are_listed(run):
   text = '\n'.join(estimate(run).lines())
   assert text.startswith('  time      about ')
-  assert 'outputs are taken to have 24 tokens, half of the most' in text
-  assert 'training and sampling at 40% of the speed of a product' in text
-  assert 'not counted: preparing text, compiling' in text
+  assert 'outputs of 24 tokens, half of the maximum' in text
+  assert 'training and sampling at 40% of the measured speed' in text
+  assert 'excluded: data preparation, compilation' in text
 
 
 @pytest.mark.parametrize(
