@@ -321,7 +321,7 @@ def test_a_run_file_after_the_file_that_fills_it(build):
   assert 'LOSS  required by 1.gin:1, after 0.gin:1 gave it' in message
 
 
-def test_all_faults_are_told_together(build):
+def test_all_errors_are_reported_together(build):
   message = refused(build, RUN, 'Unused.x = 1\nSTEP = 1', overrides=('PATH=a',))
   assert message.startswith('4 problems:')
   for part in ('Unused.x', 'STEP is set', 'PATH is set', 'LOSS  required'):
@@ -393,7 +393,7 @@ def test_superseded_through_macros_and_nested_objects(build):
   assert partly.loss == Weighted(horizon=3)
 
 
-def test_what_was_never_in_use_is_not_superseded(build):
+def test_settings_that_were_never_used_are_not_superseded(build):
   stray = CLONING + 'Unused.x = 3\nTYPO = 1\n'
   message = refused(build, RUN, stray, WEIGHTED)
   assert 'Unused.x' in message and 'TYPO' in message
