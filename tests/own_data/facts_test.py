@@ -86,7 +86,7 @@ def test_ratings_are_read_and_measured(tmp_path):
     facts.measure(write_files(tmp_path, ratings=str(path)))
 
 
-def test_what_is_wrong_with_a_file_is_named(tmp_path):
+def test_errors_in_a_file_are_named(tmp_path):
   few = write_pairs(tmp_path, 'few', 199)
   with pytest.raises(ValueError, match=r'train must have at least 200 .* 199'):
     facts.measure(write_files(tmp_path, train=few))
