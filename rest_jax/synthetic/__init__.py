@@ -1,1 +1,1 @@
-"""The built-in task: a German-like language, its judge and its ratings."""
+"""The built-in task: pairs of a German-like language, judge and ratings."""

@@ -1,8 +1,8 @@
-"""The built-in task: a German-like language, its judge and its ratings.
+"""The built-in task: pairs of a German-like language, judge and ratings.
 
-Sentences come from a grammar (see the package `grammar`), so that a text's
-quality is known exactly. References for training hold errors, as those found
-on the web do; the judge never sees training, and stands for people.
+A grammar generates the sentences (see the package `grammar`), so that the
+quality of any text is known exactly. Training references contain errors, like
+references from the web. The judge simulates people; no training uses it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,10 +24,10 @@ from rest_jax.synthetic.grammar import (
   sentences,
 )
 
-# Split -> share of all sources, in percent; the hash of a source decides.
+# Split -> share of all sources, in percent. The hash of a source decides.
 _SPLITS = {'train': 70, 'validation': 15, 'test': 15}
 _RATING_SPLITS = {'train': 80, 'dev': 10, 'test': 10}
-# Number of errors in a reference that has any, with weights.
+# (number of errors in a reference with errors, weight).
 _ERROR_COUNTS = ((1, 0.5), (2, 0.28), (3, 0.14), (4, 0.08))
 _MAX_ANNOTATORS = 5
 
@@ -43,14 +43,14 @@ def _split(source: str, shares: dict[str, int], salt: str) -> str:
 
 
 def split_of(source: str) -> str:
-  """Returns 'train', 'validation' or 'test': where a source may be drawn."""
+  """Returns the split of a source: 'train', 'validation' or 'test'."""
   return _split(source, _SPLITS, 'pairs')
 
 
 def _sources(
   split: str, dice: dice_lib.Dice
 ) -> Iterator[tuple[str, meaning.Sentence]]:
-  """Yields distinct sources of a split, and what they mean, without end."""
+  """Yields distinct sources of a split and their meanings, endlessly."""
   seen = set()
   while True:
     source, sentence = sentences.draw_sentence(
@@ -64,16 +64,16 @@ def _sources(
 class SyntheticPairs:
   """Pairs of the built-in task.
 
-  No source occurs twice, nor in two splits under any seeds. The sources of a
-  seed do not depend on the noise, and the first n not on the size.
+  No source occurs twice, or in two splits with any seeds. The sources of a seed
+  do not depend on the noise, and the first n sources not on the size.
 
   Attributes:
     split: 'train', 'validation' or 'test'.
     size: number of pairs.
-    seed: of all choices.
-    noise: share of training references with at least one error; the references
-      of the other splits have none.
-    variety: probability of a less usual synonym or word order, at each choice
+    seed: seed of all random choices.
+    noise: share of training references with at least one error, in [0, 1];
+      those of other splits have none.
+    variety: probability of a less common synonym or word order, at each choice
       in a reference.
   """
 
@@ -82,7 +82,7 @@ class SyntheticPairs:
   seed: int = 0
   noise: float = 0.45
   variety: float = 0.1
-  # Its language has spaces before its marks: nothing to be warned of.
+  # Spaces before punctuation are part of the language: no warning.
   is_tokenised: ClassVar[bool] = True
 
   def __post_init__(self):
@@ -91,7 +91,7 @@ class SyntheticPairs:
     settings.inside(self, '[0, 1]', 'noise', 'variety')
 
   def read(self) -> Iterator[sources.Pair]:
-    """Yields the pairs, the same ones each time."""
+    """Yields the pairs, the same on each call."""
     name = f'{self.split} {self.seed}'
     drawn = _sources(self.split, dice_lib.Dice(f'sources {name}'))
     dice = dice_lib.Dice(f'references {name}')
@@ -113,9 +113,9 @@ class SyntheticPairs:
 class SyntheticJudge:
   """The exact quality of translations of the built-in task's sources.
 
-  1 for every acceptable translation and for nothing else; see
-  `grammar.quality` for what errors cost. It stands for people who judge the
-  results: no training may see it.
+  1 for every acceptable translation and for no other text; see
+  `grammar.quality` for the costs of errors. It simulates people who judge the
+  results, so no training may use it.
   """
 
   name: str = 'oracle'
@@ -137,38 +137,34 @@ class SyntheticJudge:
     hypotheses: Sequence[str],
     references: Sequence[str | None] | None = None,
   ) -> np.ndarray:
-    """Returns the quality (float64 [n]) of the i-th text for the i-th source.
+    """Returns the quality of each text for its source, float64 [n].
 
     Raises:
-      ValueError: a source is not one of the built-in task, or there are not as
-        many sources as hypotheses.
+      ValueError: if a source does not belong to the built-in task, or the
+        numbers of sources and hypotheses differ.
     """
     del references
     if len(sources) != len(hypotheses):
       raise ValueError(
-        'sources and hypotheses must correspond; got '
+        'sources and hypotheses must have the same length; got '
         f'{len(sources)} and {len(hypotheses)}.'
       )
-    known: dict[tuple[str, str], float] = {}
-    for pair in zip(sources, hypotheses, strict=True):
-      if pair not in known:
-        known[pair] = quality.score(*pair)
-    pairs = zip(sources, hypotheses, strict=True)
-    return np.array([known[pair] for pair in pairs], np.float64)
+    pairs = list(zip(sources, hypotheses, strict=True))
+    by_pair = {pair: quality.score(*pair) for pair in dict.fromkeys(pairs)}
+    return np.array([by_pair[pair] for pair in pairs], np.float64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticRaters:
-  """Simulated people who rate whatever text they are shown.
+  """Simulated people who rate any text.
 
-  As in `SyntheticRatings` a score is the mean over annotators of quality +
-  rater_noise * normal, so that both are of one scale. One text gets the same
-  score each time it is shown.
+  A score is the mean over annotators of quality + rater_noise * normal, the
+  same scale as in `SyntheticRatings`. Equal texts get equal scores.
 
   Attributes:
-    seed: of their errors.
+    seed: seed of the annotators' errors.
     rater_noise: standard deviation of one annotator's error.
-    num_annotators: who rate each text.
+    num_annotators: number of annotators per text.
   """
 
   seed: int = 0
@@ -185,7 +181,7 @@ class SyntheticRaters:
     """Returns scores (float64 [n]) and numbers of annotators (int64 [n]).
 
     Raises:
-      ValueError: a source is not one of the built-in task.
+      ValueError: if a source does not belong to the built-in task.
     """
     error = self.rater_noise / self.num_annotators**0.5
     scores = [
@@ -197,7 +193,7 @@ class SyntheticRaters:
     return np.array(scores, np.float64), annotators
 
 
-# Systems whose outputs are rated, with weights.
+# (system whose outputs are rated, weight).
 _SYSTEMS = (
   ('clean', 18),
   ('one error', 24),
@@ -229,7 +225,7 @@ def _translate_with(
   dice: dice_lib.Dice,
   variety: float,
 ) -> str:
-  """Returns what a system makes of a sentence."""
+  """Returns the translation of a sentence by a system."""
   if system in _ERRORS_OF_SYSTEMS:
     count = _ERRORS_OF_SYSTEMS[system]
     words = errors.corrupt_by(source, sentence, count, dice, variety)
@@ -260,18 +256,18 @@ def _translate_with(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticRatings:
-  """Simulated human ratings of systems from good to hopeless.
+  """Simulated human ratings of outputs of good to very bad systems.
 
-  A rating is the mean over its annotators of quality + rater_noise * normal:
-  it may leave [0, 1], as standardised ratings do. The sources are of the kind
-  that `SyntheticPairs` draws for training, never one of validation or test.
+  A rating is the mean over its annotators of quality + rater_noise * normal,
+  which may be outside [0, 1], like standardised ratings. The sources belong to
+  the training split of `SyntheticPairs`.
 
   Attributes:
     size: number of ratings.
-    seed: of all choices.
+    seed: seed of all random choices.
     rater_noise: standard deviation of one annotator's error.
-    hypotheses_per_source: distinct outputs that are rated for each source.
-    variety: as in `SyntheticPairs`.
+    hypotheses_per_source: number of distinct rated outputs per source.
+    variety: see `SyntheticPairs`.
   """
 
   size: int
@@ -287,7 +283,7 @@ class SyntheticRatings:
     settings.inside(self, '[1, 20]', 'hypotheses_per_source')
 
   def read(self) -> ratings.Ratings:
-    """Returns the ratings, the same ones each time."""
+    """Returns the ratings, the same on each call."""
     dice = dice_lib.Dice(f'ratings {self.seed}')
     rated: list[tuple[str, str]] = []
     for source, hypotheses in self._outputs(dice):
@@ -310,7 +306,7 @@ class SyntheticRatings:
     )
 
   def _outputs(self, dice: dice_lib.Dice) -> Iterator[tuple[str, list[str]]]:
-    """Yields a source and distinct outputs for it, without end."""
+    """Yields sources, each with distinct outputs, endlessly."""
     drawn = _sources('train', dice_lib.Dice(f'rated sources {self.seed}'))
     _, other = next(drawn)
     for source, sentence in drawn:

@@ -139,7 +139,9 @@ def test_scores_are_those_of_each_pair():
   for pair, text, value in zip(pairs, texts[::-1], got[40:], strict=True):
     assert value == quality.score(pair.source, text)
   assert judge.score([], []).shape == (0,)
-  with pytest.raises(ValueError, match='must correspond; got 2 and 1'):
+  with pytest.raises(
+    ValueError, match='must have the same length; got 2 and 1'
+  ):
     judge.score(sources_twice[:2], texts[:1])
   with pytest.raises(ValueError, match='sentence of the built-in language'):
     judge.score(['hallo welt'], ['hello world'])

@@ -1,4 +1,4 @@
-"""Random choices that every release of Python makes alike."""
+"""Random choices that do not depend on the Python version."""
 
 from collections.abc import Callable, Sequence
 import random
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Dice:
-  """Random choices that are the same with every release of Python."""
+  """Random choices that do not depend on the Python version."""
 
   def __init__(self, seed: str):
-    # Strings are hashed by SHA-512 here, and `random()` is guaranteed stable.
+    # Python guarantees the same `random()` sequence for a string seed.
     self._random = random.Random(seed).random
 
   def chance(self, probability: float) -> bool:
@@ -25,11 +25,11 @@ class Dice:
     return options[int(self._random() * len(options))]
 
   def pick_early(self, options: Sequence) -> Any:
-    """Returns one of the n options, one of the first k by (k / n)^(2/3)."""
+    """Returns one of n options; P(one of the first k) = (k / n)^(2/3)."""
     return options[int(self._random() ** 1.5 * len(options))]
 
   def pick_weighted(self, pairs: Sequence[tuple]) -> Any:
-    """Returns an option of (option, weight) by its weight."""
+    """Returns an option of (option, weight) pairs, by weight."""
     point = self._random() * sum(weight for _, weight in pairs)
     for option, weight in pairs:
       point -= weight
@@ -39,16 +39,16 @@ class Dice:
 
   def normal(self) -> float:
     """Returns a draw of the standard normal distribution."""
-    # A sum of twelve uniform numbers is close enough, and stable.
+    # Approximated by a sum of twelve uniform numbers, which is reproducible.
     return sum(self._random() for _ in range(12)) - 6.0
 
 
 def usual_with(dice: Dice, variety: float) -> Callable[[Sequence], Any]:
-  """Returns a choice for `lattice.draw`: the first option, or another one.
+  """Returns a `pick` function for `lattice.draw`.
 
   Args:
     dice: random choices.
-    variety: probability of another option, where there is one.
+    variety: probability of another option than the first, if there is one.
   """
 
   def pick(options: Sequence) -> Any:

@@ -1,4 +1,4 @@
-"""Meanings as English: every acceptable translation of a sentence."""
+"""English sentences for meanings: all acceptable translations."""
 
 from collections.abc import Iterable
 import functools
@@ -14,19 +14,19 @@ from rest_jax.synthetic.grammar import (
 from rest_jax.synthetic.grammar import senses as senses_lib
 
 _Senses = dict[str, lexicon.NounSense]
-# Neuter nouns of persons.
+# Neuter nouns for persons -> possessive forms.
 _POSSESSIVES = {'kind': ('its', 'his', 'her'), 'mädchen': ('her',)}
 
 
 def _any_of(phrases: Iterable[str]) -> lattice.Expression:
-  """Returns the alternatives among phrases ('_' joins their words)."""
+  """Returns phrases as alternatives; '_' joins the words of a phrase."""
   return lattice.alternatives(
     [lattice.words(*phrase.split('_')) for phrase in phrases]
   )
 
 
 def _article(following: lattice.Word) -> lattice.Word:
-  """Returns 'a' or 'an'; the synonyms of a word take the same one."""
+  """Returns 'a' or 'an'; all synonyms of a word take the same article."""
   vowel = following.forms[0][0] in 'aeiou'
   return lattice.Word(('an' if vowel else 'a',))
 
@@ -47,13 +47,19 @@ def _possessive(owner: meaning.NounPhrase) -> lattice.Word:
 
 
 def _subject_role(clause: meaning.Clause) -> str:
-  """'das buch gefällt der frau' is 'the woman likes the book'."""
+  """Returns the role of the English subject.
+
+  'das buch gefällt der frau' is 'the woman likes the book'.
+  """
   likes = lexicon.VERBS[clause.verb].frame == 'l'
   return 'indirect' if likes else 'subject'
 
 
 def _negations(clause: meaning.Clause) -> list[bool]:
-  """'keine katze' as object is 'no cat', or 'a cat' after 'not'."""
+  """Returns whether the verb is negated, for each way to say a clause.
+
+  The object 'keine katze' is 'no cat', or 'a cat' after 'not'.
+  """
   if clause.negated:
     return [True]
   if clause.object is not None and clause.object.determiner == meaning.NO:
@@ -62,13 +68,7 @@ def _negations(clause: meaning.Clause) -> list[bool]:
 
 
 class Translator:
-  """Translates meanings; with settings, into wrong English.
-
-  Args:
-    wrong_sense: a word of the lexicon of which another sense is taken.
-    untranslated: a noun or adjective of the lexicon that stays German.
-    german_order: verbs stand where German puts them.
-  """
+  """Translates meanings to English, optionally with errors."""
 
   def __init__(
     self,
@@ -76,6 +76,13 @@ class Translator:
     untranslated: str = '',
     german_order: bool = False,
   ):
+    """Takes the errors to make.
+
+    Args:
+      wrong_sense: word of the lexicon to translate in a wrong sense.
+      untranslated: noun or adjective of the lexicon to leave in German.
+      german_order: whether to use German word order.
+    """
     self._wrong_sense = wrong_sense
     self._untranslated = untranslated
     self._german_order = german_order
@@ -117,9 +124,9 @@ class Translator:
     """Returns a noun phrase.
 
     Args:
-      phrase: what to say.
-      sense: of its noun.
-      owner: whom OWN refers to.
+      phrase: noun phrase to translate.
+      sense: sense of its noun.
+      owner: noun phrase that OWN refers to.
       object_form: whether pronouns are in the object form.
       any_form: whether 'no' becomes 'a' or 'any', after 'not'.
     """
@@ -206,10 +213,10 @@ class Translator:
     """Returns a clause.
 
     Args:
-      clause: what to say.
-      head: of a relative clause, with its sense; it fills the gap.
-      subordinate: whether German puts the verb at the end.
-      mood: as in `meaning.Sentence`.
+      clause: clause to translate.
+      head: head of a relative clause and its sense; it fills the gap.
+      subordinate: whether the German verb is at the end.
+      mood: see `meaning.Sentence`.
     """
     owner = clause.subject
     if head is not None and owner.determiner == meaning.GAP:
@@ -240,7 +247,7 @@ class Translator:
   def _parts(
     self, clause: meaning.Clause, senses: _Senses, owner: meaning.NounPhrase
   ) -> word_orders.Parts:
-    """Returns the parts of a clause but objects and verb."""
+    """Returns the parts of a clause except objects and verb."""
     role = _subject_role(clause)
     subject = self._noun_phrase(
       getattr(clause, role), senses[role], owner, object_form=False

@@ -1,4 +1,4 @@
-"""Errors that translators make, from a wrong form to a lost meaning."""
+"""Translation errors, from a wrong form to a lost meaning."""
 
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -14,7 +14,7 @@ from rest_jax.synthetic.grammar import (
   word_errors,
 )
 
-# How often a draw of an error is tried before it counts as impossible.
+# Attempts to make an error before it counts as impossible.
 _TRIES = 6
 
 
@@ -28,12 +28,12 @@ class _Settings(TypedDict, total=False):
 
 def _lexical_words(sentence: meaning.Sentence) -> list[str]:
   """Returns the nouns, verbs and adjectives of a sentence."""
-  found = []
+  words = []
   for _, _, phrase in meaning_errors.phrases(sentence):
-    found += [phrase.noun, phrase.adjective]
+    words += [phrase.noun, phrase.adjective]
   for _, clause in meaning_errors.clauses(sentence):
-    found += [clause.verb, clause.predicate]
-  return [word for word in found if word in lexicon.SENSES]
+    words += [clause.verb, clause.predicate]
+  return [word for word in words if word in lexicon.SENSES]
 
 
 def _wrong_sense(
@@ -55,8 +55,8 @@ def _german_order(sentence: meaning.Sentence, dice: dice_lib.Dice) -> _Settings:
   return {'german_order': True}
 
 
-# Kind -> (how often, what it does). The first act on the meaning, the next on
-# the translation, the last on the words.
+# Kind -> (weight, function). The functions of the three tables change the
+# meaning, the translation and the words.
 _Errors = dict[str, tuple[float, Callable[..., Any]]]
 MEANING_ERRORS: _Errors = {
   'wrong_noun': (12, meaning_errors.wrong_noun),
@@ -100,7 +100,7 @@ def _apply(
   dice: dice_lib.Dice,
   variety: float,
 ) -> list[str] | None:
-  """Translates with these errors; None if one of them does not apply."""
+  """Translates with errors; returns None if one of them does not apply."""
   for kind in kinds:
     if kind in MEANING_ERRORS:
       sentence = MEANING_ERRORS[kind][1](sentence, dice)
@@ -134,14 +134,14 @@ def corrupt(
 
   Args:
     source: the German text.
-    sentence: what it means.
-    kinds: of errors, from KINDS.
+    sentence: meaning of the source.
+    kinds: kinds of errors, from KINDS.
     dice: random choices.
-    variety: probability of a less usual synonym or order, at each choice.
+    variety: probability of a less common synonym or order, at each choice.
 
   Returns:
-    English words that are no acceptable translation, or None if these errors
-    cannot be made here.
+    English words that are not an acceptable translation, or None if the errors
+    cannot be made in this sentence.
   """
   acceptable = quality.acceptable(source)
   for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""Meanings as German sentences: inflection and word order."""
+"""German sentences for meanings: inflection and word order."""
 
 from rest_jax.synthetic.grammar import lexicon, meaning
 
@@ -18,7 +18,7 @@ _EIN_ENDINGS = {
   'a': {'m': 'en', 'f': 'e', 'n': '', 'p': 'e'},
   'd': {'m': 'em', 'f': 'er', 'n': 'em', 'p': 'en'},
 }
-# Endings of adjectives after ein-words, where they differ from -en.
+# Endings of adjectives after ein-words, if they differ from -en.
 _MIXED_ENDINGS = {
   'n': {'m': 'er', 'f': 'e', 'n': 'es'},
   'a': {'f': 'e', 'n': 'es'},
@@ -45,23 +45,23 @@ _FUTURE = ('wird', 'werden')
 
 
 class UnsayableError(ValueError):
-  """The meaning has no German form, such as a lexical gap."""
+  """The meaning has no German form, such as the plural of some nouns."""
 
 
 def is_plural(noun_phrase: meaning.NounPhrase) -> bool:
-  """Returns the grammatical number, of pronouns too."""
+  """Returns whether a noun phrase, which may be a pronoun, is plural."""
   if noun_phrase.determiner == meaning.PRONOUN:
     return lexicon.PRONOUNS[noun_phrase.noun].plural
   return noun_phrase.plural
 
 
 def gender_column(noun: str, plural: bool) -> str:
-  """Returns the column of the article tables: gender, or 'p'."""
+  """Returns the column of the article tables: gender, or 'p' for plurals."""
   return 'p' if plural else lexicon.NOUNS[noun].gender
 
 
 def noun_form(noun: str, plural: bool, case: str) -> str:
-  """Inflects a noun; raises UnsayableError if it has no plural."""
+  """Inflects a noun; raises UnsayableError for a missing plural."""
   entry = lexicon.NOUNS[noun]
   if not plural:
     return entry.singular if case == 'n' else entry.oblique
@@ -76,7 +76,7 @@ def adjective_ending(determiner: str, column: str, case: str) -> str:
   """Returns the ending that an adjective takes after a determiner.
 
   Args:
-    determiner: as in `meaning.NounPhrase`.
+    determiner: see `meaning.NounPhrase`.
     column: gender 'm', 'f', 'n', or 'p' for plurals.
     case: 'n', 'a' or 'd'.
   """
@@ -93,7 +93,7 @@ def adjective_ending(determiner: str, column: str, case: str) -> str:
 def determiner_form(
   determiner: str, column: str, case: str, own_stem: str = ''
 ) -> str:
-  """Inflects a determiner; the empty string for bare plurals."""
+  """Inflects a determiner; empty for bare plurals."""
   if determiner == meaning.DEFINITE:
     return _DEFINITE[case][column]
   if determiner in (meaning.THIS, meaning.EVERY):
@@ -108,7 +108,7 @@ def determiner_form(
 
 
 def own_stem(owner: meaning.NounPhrase | None) -> str:
-  """Returns 'sein' or 'ihr', or '' if the owner cannot own."""
+  """Returns 'sein' or 'ihr', or '' if there is no possible owner."""
   if owner is None or owner.determiner == meaning.GAP:
     return ''
   if owner.determiner == meaning.PRONOUN:
@@ -134,15 +134,15 @@ def noun_phrase_tokens(
   """Inflects a noun phrase.
 
   Args:
-    noun_phrase: what to say.
+    noun_phrase: the noun phrase.
     case: 'n', 'a' or 'd'.
-    owner: the subject of the clause, to which OWN refers.
+    owner: subject of the clause, which OWN refers to.
 
   Returns:
-    Its words; a relative clause is set off by commas.
+    German words; a relative clause is enclosed in commas.
 
   Raises:
-    UnsayableError: German has no such form.
+    UnsayableError: if German has no such form.
   """
   if noun_phrase.determiner == meaning.GAP:
     return []
@@ -186,8 +186,8 @@ def finite_and_rest(clause: meaning.Clause) -> tuple[str, list[str], str]:
   """Conjugates the verb of a clause.
 
   Returns:
-    The finite verb, the words of the right bracket (infinitive or
-    participle), and the prefix that a simple main clause splits off.
+    The finite verb, the infinitive or participle at the end of the clause, and
+    the prefix that a main clause without these separates.
   """
   verb = lexicon.VERBS[clause.verb]
   plural = int(is_plural(clause.subject))
@@ -217,9 +217,9 @@ def _constituents(
     noun_phrase = getattr(clause, role)
     if noun_phrase is None:
       return role, []
-    # The subject cannot be its own.
-    other = None if role == 'subject' else owner
-    return role, noun_phrase_tokens(noun_phrase, case, other)
+    # OWN in the subject has no owner.
+    own = None if role == 'subject' else owner
+    return role, noun_phrase_tokens(noun_phrase, case, own)
 
   subject = phrase('subject', 'n')
   verb = lexicon.VERBS[clause.verb]
@@ -265,13 +265,13 @@ def clause_tokens(
   """Orders the words of a clause.
 
   Args:
-    clause: what to say.
-    order: 'second' (main clause), 'first' (question, or after a subordinate
-      clause) or 'final' (subordinate), by the place of the finite verb.
-    owner: whom OWN refers to; by default the subject.
+    clause: the clause.
+    order: position of the finite verb: 'second' (main clause), 'first'
+      (question, or after a subordinate clause) or 'final' (subordinate clause).
+    owner: noun phrase that OWN refers to; by default the subject.
 
   Raises:
-    UnsayableError: German has no such form.
+    UnsayableError: if German has no such form.
   """
   finite, rest, prefix = finite_and_rest(clause)
   constituents = _constituents(clause, owner or clause.subject)
@@ -292,10 +292,10 @@ def clause_tokens(
 
 
 def sentence_tokens(sentence: meaning.Sentence) -> list[str]:
-  """Returns the German words of a sentence, final mark included.
+  """Returns the German words of a sentence, including the final mark.
 
   Raises:
-    UnsayableError: German has no such form.
+    UnsayableError: if German has no such form.
   """
   main, link = sentence.main, sentence.link
   end = '.' if sentence.mood == meaning.STATEMENT else '?'

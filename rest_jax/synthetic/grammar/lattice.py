@@ -1,23 +1,23 @@
-"""Sets of acceptable word sequences, and how far a text is from them."""
+"""Sets of acceptable word sequences, and edit distances to them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 
 class Word(NamedTuple):
-  """One word, with all forms that are equally right; the usual one first."""
+  """One word, with all acceptable forms; the most common first."""
 
   forms: tuple[str, ...]
 
 
 class Alternatives(NamedTuple):
-  """Expressions that are equally right; the usual one first."""
+  """Equally acceptable expressions; the most common first."""
 
   options: tuple['Expression', ...]
 
 
 class Orders(NamedTuple):
-  """Named parts and the orders in which they may stand; the usual one first."""
+  """Named parts and their acceptable orders; the most common first."""
 
   parts: dict[str, 'Expression']
   orders: tuple[tuple[str, ...], ...]
@@ -29,7 +29,7 @@ NOTHING: Expression = []
 
 
 def words(*texts: str) -> list[Expression]:
-  """Returns the sequence of these words."""
+  """Returns the sequence of some words."""
   return [Word((text,)) for text in texts]
 
 
@@ -43,7 +43,7 @@ def draw(expression: Expression, pick: Callable[[Sequence], Any]) -> list[str]:
 
   Args:
     expression: a set of word sequences.
-    pick: chooses one of several options, of which the first is the usual one.
+    pick: returns one of several options; the first is the most common.
   """
   if isinstance(expression, Word):
     return [pick(expression.forms)]
@@ -56,16 +56,18 @@ def draw(expression: Expression, pick: Callable[[Sequence], Any]) -> list[str]:
 
 
 def usual(expression: Expression) -> list[str]:
-  """Returns the most usual word sequence of an expression."""
+  """Returns the most common word sequence of an expression."""
   return draw(expression, lambda options: options[0])
 
 
 class Costs(NamedTuple):
-  """What each kind of edit costs.
+  """Costs of edits.
 
-  `deletion` is for leaving out a word, given its forms; `insertion` for adding
-  a word; `substitution` for writing a word in place of one of these forms, 0 if
-  it is one of them.
+  Attributes:
+    deletion: cost of omitting a word, given its forms.
+    insertion: cost of adding a word.
+    substitution: cost of writing a word in place of given forms; 0 if it is one
+      of them.
   """
 
   deletion: Callable[[tuple[str, ...]], float]
@@ -76,8 +78,8 @@ class Costs(NamedTuple):
 class Lattice:
   """An acyclic graph whose paths are the sequences of an expression.
 
-  Nodes are in topological order; an edge carries the index of a slot, which is
-  a tuple of word forms, or None where nothing is said.
+  Nodes are in topological order. An edge has the index of a slot, which is a
+  tuple of word forms, or None for no word.
   """
 
   def __init__(self, expression: Expression, costs: Costs):
@@ -113,7 +115,7 @@ class Lattice:
       self._connect(expression[-1], start, end)
 
   def _connect_orders(self, expression: Orders, start: int, end: int) -> None:
-    """Connects all orders, sharing what they begin and end with alike."""
+    """Connects all orders; equal beginnings and ends share nodes."""
     nodes = {frozenset(expression.orders): start, frozenset({()}): end}
     waiting = [frozenset(expression.orders)]
     while waiting:
@@ -158,10 +160,10 @@ class Lattice:
     return rows
 
   def distance(self, text: Sequence[str]) -> float:
-    """Returns the least cost of edits that make the words `text` a path.
+    """Returns the minimum cost of edits that turn the words `text` into a path.
 
-    The row of a node holds, for each j, the distance of the first j words from
-    the paths that end in the node.
+    The row of a node contains, for each j, the distance between the first j
+    words and the paths that end in the node.
     """
     substitutions = self._substitutions(text)
     insertions = [self._costs.insertion(word) for word in text]

@@ -1,10 +1,10 @@
-"""The lexicon of the built-in language pair, as objects; see `words`."""
+"""The lexicon of the built-in language pair, parsed from `word_list`."""
 
 from typing import NamedTuple
 
 from rest_jax.synthetic.grammar import word_list
 
-# Classes of nouns that the grammar knows; the others are in `words`.
+# Classes of nouns that the grammar refers to; others are in `word_list`.
 PERSON = 'person'
 VEHICLE = 'vehicle'
 
@@ -19,7 +19,7 @@ class NounSense(NamedTuple):
 
 
 class Noun(NamedTuple):
-  """A German noun; `plural` is empty where only the singular is used."""
+  """A German noun; `plural` is empty if only the singular is used."""
 
   gender: str
   singular: str
@@ -29,7 +29,7 @@ class Noun(NamedTuple):
 
 
 class EnglishVerb(NamedTuple):
-  """An English verb; `tail` holds the particle or preposition it needs."""
+  """An English verb; `tail` is its particle or preposition."""
 
   base: str
   third: str
@@ -39,7 +39,7 @@ class EnglishVerb(NamedTuple):
 
 
 class VerbSense(NamedTuple):
-  """One meaning of a verb: English synonyms and when they are meant."""
+  """One meaning of a verb: English synonyms, and conditions of this sense."""
 
   verbs: tuple[EnglishVerb, ...]
   conditions: frozenset[str]
@@ -68,7 +68,7 @@ class AdjectiveSense(NamedTuple):
 
 
 class Adjective(NamedTuple):
-  """A German adjective; endings are put to `stem`."""
+  """A German adjective; endings are added to `stem`."""
 
   base: str
   stem: str
@@ -76,7 +76,7 @@ class Adjective(NamedTuple):
 
 
 class Pronoun(NamedTuple):
-  """A pronoun: its German cases, and its English subject and object."""
+  """A pronoun: its German cases, and its English subject and object forms."""
 
   nominative: str
   accusative: str
@@ -203,7 +203,7 @@ SENSES = {
   for name, entry in table.items()
 }
 
-# Accusative 'sie' is not used, since it does not tell 'her' from 'them'.
+# Accusative 'sie' is not used, since it may be 'her' or 'them'.
 PRONOUNS = {
   'er': Pronoun('er', 'ihn', 'ihm', False, 'he', 'him'),
   'sie': Pronoun('sie', '', 'ihr', False, 'she', 'her'),
@@ -236,11 +236,11 @@ PREPOSITIONS = {
   'ohne': {'a': ('without',)},
   'durch': {'a': ('through',)},
   'von': {'d': ('from',)},
-  # Only as the complement of a verb.
+  # Used only as the complement of a verb.
   'an': {'a': ('of',)},
 }
 
-# Adverbs of time go to either end of an English clause.
+# Adverbs of time are at the start or end of an English clause.
 TIMES = {
   'heute': 'today',
   'gestern': 'yesterday',
@@ -251,9 +251,9 @@ TIMES = {
   'am abend': 'in the evening',
   'jeden tag': 'every day',
 }
-# Adverbs of frequency stand before the English verb.
+# Adverbs of frequency are before the English verb.
 FREQUENCIES = {'oft': ('often',), 'immer': ('always',), 'nie': ('never',)}
-# Adverbs of manner; those in -ly may also stand before the verb. 'gern' is a
+# Adverbs of manner; those in -ly may also be before the verb. 'gern' is a
 # verb in English: 'liest gern' is 'likes to read'.
 MANNERS = {
   'schnell': ('quickly',),
@@ -276,7 +276,7 @@ MODALS = {
   'dürfen': ('darf', 'dürfen', '', ''),
 }
 
-# Conjunctions that send the verb to the end, and those that do not.
+# Conjunctions with the German verb at the end, and those without.
 SUBORDINATORS = {
   'weil': ('because', 'since'),
   'wenn': ('when', 'if'),

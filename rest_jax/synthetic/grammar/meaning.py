@@ -1,9 +1,9 @@
-"""What a sentence says: the structure between the two languages."""
+"""Meanings of sentences: the structure between the two languages."""
 
 from typing import NamedTuple, Optional
 
-# Determiners beside numerals and quantifiers, which stand for themselves.
-# OWN belongs to the subject of the clause: 'sein' or 'ihr' by its gender,
+# Determiners, besides numerals and quantifiers, which are their own keys.
+# OWN refers to the subject of the clause: 'sein' or 'ihr' by its gender, and
 # 'his', 'her', 'its' or 'their' by its gender and number.
 DEFINITE = 'der'
 INDEFINITE = 'ein'
@@ -15,7 +15,7 @@ EVERY = 'jed'
 ALL = 'alle'
 BARE = ''
 PRONOUN = 'pronoun'
-# The place in a relative clause that its head fills.
+# The gap in a relative clause, which its head fills.
 GAP = 'gap'
 
 STATEMENT = 'statement'
@@ -36,7 +36,7 @@ class NounPhrase(NamedTuple):
 
 
 class Place(NamedTuple):
-  """A preposition, the case it governs here ('d' or 'a') and its noun."""
+  """A preposition, its case here ('d' or 'a') and its noun phrase."""
 
   preposition: str
   case: str
@@ -44,10 +44,10 @@ class Place(NamedTuple):
 
 
 class Clause(NamedTuple):
-  """A verb, what it governs, and adjuncts.
+  """A verb, its complements and adjuncts.
 
-  `front` names what stands before the verb of a German main clause: 'subject',
-  'object', 'indirect', 'time' or 'place'. It is 'subject' in other clauses.
+  `front` is the constituent before the verb of a German main clause: 'subject',
+  'object', 'indirect', 'time' or 'place'. In other clauses it is 'subject'.
   """
 
   verb: str
@@ -68,7 +68,7 @@ class Clause(NamedTuple):
 
 
 class Sentence(NamedTuple):
-  """A main clause, and perhaps another that a conjunction links to it.
+  """A main clause, and optionally a second clause after a conjunction.
 
   `mood` is a statement, a yes-no question, or a German question word.
   """

@@ -1,7 +1,7 @@
-"""Errors in what is said: the English is right, but means something else.
+"""Errors of meaning: correct English with another meaning.
 
-Each function takes a sentence and dice, and returns a sentence that means
-something else, or None where the error cannot be made.
+Each function takes a sentence and dice. It returns a sentence with another
+meaning, or None if the error cannot be made.
 """
 
 from collections.abc import Iterable
@@ -11,62 +11,61 @@ from rest_jax.synthetic.grammar import dice as dice_lib
 from rest_jax.synthetic.grammar import german, lexicon, meaning, sentences
 
 _Option = TypeVar('_Option')
+_Dice = dice_lib.Dice
+_Sentence = meaning.Sentence
 _ROLES = ('subject', 'object', 'indirect', 'oblique')
 
 
-def clauses(sentence: meaning.Sentence) -> list[tuple[str, meaning.Clause]]:
-  """Returns (field of the sentence, clause) of its clauses."""
-  found = [('main', sentence.main)]
-  if sentence.second is not None:
-    found.append(('second', sentence.second))
-  return found
+def clauses(sentence: _Sentence) -> list[tuple[str, meaning.Clause]]:
+  """Returns (field of the sentence, clause) of each clause."""
+  pairs = [('main', sentence.main), ('second', sentence.second)]
+  return [(name, clause) for name, clause in pairs if clause is not None]
 
 
 def _draw_clause(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
+  sentence: _Sentence, dice: _Dice
 ) -> tuple[str, meaning.Clause]:
   return dice.pick(clauses(sentence))
 
 
-def phrases(
-  sentence: meaning.Sentence,
-) -> list[tuple[str, str, meaning.NounPhrase]]:
-  """Returns (clause, role, noun phrase) of all phrases."""
-  found = []
+def phrases(sentence: _Sentence) -> list[tuple[str, str, meaning.NounPhrase]]:
+  """Returns (field of the sentence, role, noun phrase) of each noun phrase."""
+  phrases = []
   for name, clause in clauses(sentence):
     for role in _ROLES:
       if getattr(clause, role) is not None:
-        found.append((name, role, getattr(clause, role)))
+        phrases.append((name, role, getattr(clause, role)))
     if clause.place is not None:
-      found.append((name, 'place', clause.place.noun_phrase))
-  return found
+      phrases.append((name, 'place', clause.place.noun_phrase))
+  return phrases
+
+
+def _with_clause(sentence: _Sentence, name: str, **changes) -> _Sentence:
+  """Returns the sentence with changed fields of one clause."""
+  clause = getattr(sentence, name)
+  return sentence._replace(**{name: clause._replace(**changes)})
 
 
 def _with_phrase(
-  sentence: meaning.Sentence,
-  name: str,
-  role: str,
-  phrase: meaning.NounPhrase,
-) -> meaning.Sentence:
-  clause = getattr(sentence, name)
+  sentence: _Sentence, name: str, role: str, phrase: meaning.NounPhrase
+) -> _Sentence:
+  """Returns the sentence with another noun phrase in a role of one clause."""
   changed = phrase
   if role == 'place':
-    changed = clause.place._replace(noun_phrase=phrase)
-  return sentence._replace(**{name: clause._replace(**{role: changed})})
+    changed = getattr(sentence, name).place._replace(noun_phrase=phrase)
+  return _with_clause(sentence, name, **{role: changed})
 
 
 def _other(
-  dice: dice_lib.Dice, options: Iterable[_Option], current: _Option
+  dice: _Dice, options: Iterable[_Option], current: _Option
 ) -> _Option | None:
-  """Returns an option that is not the current one, or None."""
+  """Returns an option other than the current one, or None if there is none."""
   others = [option for option in options if option != current]
   return dice.pick(others) if others else None
 
 
-def wrong_noun(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another noun of the same class, or another pronoun."""
+def wrong_noun(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces a noun by one of the same class, or a pronoun by another."""
   name, role, phrase = dice.pick(phrases(sentence))
   if phrase.determiner == meaning.PRONOUN:
     pronoun = dice.pick([p for p in lexicon.PRONOUNS if p != phrase.noun])
@@ -86,23 +85,19 @@ def wrong_noun(
   return _with_phrase(sentence, name, role, wrong)
 
 
-def wrong_verb(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another verb of the same frame."""
+def wrong_verb(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces a verb by one with the same frame."""
   name, clause = _draw_clause(sentence, dice)
   frame = lexicon.VERBS[clause.verb].frame
   alike = [verb for verb, e in lexicon.VERBS.items() if e.frame == frame]
   verb = _other(dice, alike, clause.verb)
   if verb is None:
     return None
-  return sentence._replace(**{name: clause._replace(verb=verb)})
+  return _with_clause(sentence, name, verb=verb)
 
 
-def wrong_adjective(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another adjective."""
+def wrong_adjective(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces an adjective."""
   described = [item for item in phrases(sentence) if item[2].adjective]
   predicates = [item for item in clauses(sentence) if item[1].predicate]
   if not described and not predicates:
@@ -110,17 +105,15 @@ def wrong_adjective(
   if predicates and (not described or dice.chance(0.5)):
     name, clause = dice.pick(predicates)
     wrong = _other(dice, tuple(lexicon.ADJECTIVES), clause.predicate)
-    return sentence._replace(**{name: clause._replace(predicate=wrong)})
+    return _with_clause(sentence, name, predicate=wrong)
   name, role, phrase = dice.pick(described)
   wrong = _other(dice, tuple(lexicon.ADJECTIVES), phrase.adjective)
   wrong_phrase = phrase._replace(adjective=wrong)
   return _with_phrase(sentence, name, role, wrong_phrase)
 
 
-def wrong_number(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Singular for plural, or plural for singular."""
+def wrong_number(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Exchanges singular and plural."""
   name, role, phrase = dice.pick(phrases(sentence))
   determiner, plural = phrase.determiner, not phrase.plural
   fixed = (meaning.PRONOUN, meaning.EVERY, *german.PLURAL_ONLY)
@@ -141,10 +134,8 @@ def wrong_number(
   return _with_phrase(sentence, name, role, wrong)
 
 
-def wrong_determiner(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another article, number or quantifier."""
+def wrong_determiner(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces an article, number or quantifier."""
   name, role, phrase = dice.pick(phrases(sentence))
   swaps = {
     meaning.DEFINITE: (meaning.THIS, meaning.MY),
@@ -163,10 +154,8 @@ def wrong_determiner(
   return _with_phrase(sentence, name, role, phrase._replace(determiner=wrong))
 
 
-def wrong_tense(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another tense."""
+def wrong_tense(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Changes the tense."""
   name, clause = _draw_clause(sentence, dice)
   tenses = ('present', 'past', 'future')
   if clause.modal or clause.passive or clause.verb == 'sein':
@@ -174,34 +163,27 @@ def wrong_tense(
   if clause.modal and not lexicon.MODALS[clause.modal][2]:
     return None
   tense = _other(dice, tenses, clause.tense)
-  return sentence._replace(**{name: clause._replace(tense=tense)})
+  return _with_clause(sentence, name, tense=tense)
 
 
-def wrong_modal(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another modal, or none."""
+def wrong_modal(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces or drops a modal."""
   name, clause = _draw_clause(sentence, dice)
   if not clause.modal:
     return None
   modals = [m for m, forms in lexicon.MODALS.items() if forms[2]]
   modal = _other(dice, ('', *modals), clause.modal)
-  return sentence._replace(**{name: clause._replace(modal=modal)})
+  return _with_clause(sentence, name, modal=modal)
 
 
-def dropped_negation(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """'not', 'no' or 'never' is lost."""
+def dropped_negation(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Drops 'not', 'no' or 'never'."""
   options = []
   for name, clause in clauses(sentence):
     if clause.negated:
-      options.append(
-        sentence._replace(**{name: clause._replace(negated=False)})
-      )
+      options.append(_with_clause(sentence, name, negated=False))
     if clause.frequency == 'nie':
-      wrong = clause._replace(frequency='immer')
-      options.append(sentence._replace(**{name: wrong}))
+      options.append(_with_clause(sentence, name, frequency='immer'))
   for name, role, phrase in phrases(sentence):
     if phrase.determiner == meaning.NO:
       article = meaning.BARE if phrase.plural else meaning.INDEFINITE
@@ -210,31 +192,25 @@ def dropped_negation(
   return dice.pick(options) if options else None
 
 
-def swapped_roles(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Who acts and who is acted on change places."""
+def swapped_roles(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Swaps subject and object."""
   name, clause = _draw_clause(sentence, dice)
   other = 'indirect' if clause.object is None else 'object'
   first, second = clause.subject, getattr(clause, other)
   if second is None or meaning.OWN in (first.determiner, second.determiner):
     return None
-  wrong = clause._replace(**{'subject': second, other: first})
-  return sentence._replace(**{name: wrong})
+  return _with_clause(sentence, name, **{'subject': second, other: first})
 
 
-def dropped_phrase(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """An adjective, an adjunct or a relative clause is lost."""
+def dropped_phrase(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Drops an adjective, an adjunct or a relative clause."""
   options = []
   for name, clause in clauses(sentence):
     for field in ('time', 'frequency', 'manner'):
       if getattr(clause, field):
-        wrong = clause._replace(**{field: ''})
-        options.append(sentence._replace(**{name: wrong}))
+        options.append(_with_clause(sentence, name, **{field: ''}))
     if clause.place is not None:
-      options.append(sentence._replace(**{name: clause._replace(place=None)}))
+      options.append(_with_clause(sentence, name, place=None))
   for name, role, phrase in phrases(sentence):
     if phrase.adjective:
       wrong = phrase._replace(adjective='')
@@ -249,20 +225,18 @@ def _can_have_adjective(phrase: meaning.NounPhrase) -> bool:
   return phrase.noun in lexicon.NOUNS and not phrase.adjective
 
 
-def hallucinated(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Adds something the source does not say."""
+def hallucinated(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Adds a phrase that is not in the source."""
   name, clause = _draw_clause(sentence, dice)
-  what = dice.pick(('time', 'place', 'adjective', 'negation'))
-  if what == 'time' and not clause.time:
+  added = dice.pick(('time', 'place', 'adjective', 'negation'))
+  if added == 'time' and not clause.time:
     wrong = clause._replace(time=sentences.draw_time(dice, clause))
-  elif what == 'place' and clause.place is None:
+  elif added == 'place' and clause.place is None:
     place = sentences.draw_place(dice, clause)
     wrong = place and clause._replace(place=place)
-  elif what == 'negation' and not clause.negated:
+  elif added == 'negation' and not clause.negated:
     wrong = clause._replace(negated=True)
-  elif what == 'adjective' and _can_have_adjective(clause.subject):
+  elif added == 'adjective' and _can_have_adjective(clause.subject):
     adjective = sentences.draw_adjective(dice, clause.subject, (clause.verb,))
     subject = clause.subject._replace(adjective=adjective)
     wrong = clause._replace(subject=subject)
@@ -271,10 +245,8 @@ def hallucinated(
   return wrong and sentence._replace(**{name: wrong})
 
 
-def wrong_link(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another conjunction."""
+def wrong_link(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces the conjunction."""
   if sentence.link in ('', 'dass', 'ob'):
     return None
   links = ('weil', 'obwohl', 'während', 'bevor')
@@ -283,10 +255,8 @@ def wrong_link(
   return sentence._replace(link=_other(dice, links, sentence.link))
 
 
-def wrong_preposition(
-  sentence: meaning.Sentence, dice: dice_lib.Dice
-) -> meaning.Sentence | None:
-  """Another preposition, or direction for place."""
+def wrong_preposition(sentence: _Sentence, dice: _Dice) -> _Sentence | None:
+  """Replaces a preposition, or place by direction."""
   name, clause = _draw_clause(sentence, dice)
   if clause.place is None:
     return None
@@ -298,4 +268,4 @@ def wrong_preposition(
   ]
   preposition, case = dice.pick(options)
   place = clause.place._replace(preposition=preposition, case=case)
-  return sentence._replace(**{name: clause._replace(place=place)})
+  return _with_clause(sentence, name, place=place)

@@ -1,8 +1,8 @@
-"""German sentences back to meanings.
+"""Parses German sentences into meanings.
 
-The parser proposes readings from the words it recognises, and keeps those that
-German would say in exactly these words. Where two readings remain, the first is
-the one people take: the first noun that may be the subject is the subject.
+The parser proposes readings from the words that it recognises, and keeps those
+whose German text is exactly the input. If two readings remain, it takes the one
+that people would: the first possible subject is the subject.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _COLUMNS = ('m', 'f', 'n', 'p')
 
 
 class _Chunk(NamedTuple):
-  """A piece of a clause: its kind, the text, and for phrases their readings."""
+  """A part of a clause: its kind, its text and, for phrases, its readings."""
 
   kind: str
   text: str
@@ -134,7 +134,7 @@ _ADVERBS = {
 def _adjective_readings(
   tokens: list[str], position: int
 ) -> Iterator[tuple[str, str, int]]:
-  """Yields (adjective, ending, end), and nothing read: 'junge' is a noun too."""
+  """Yields (adjective, ending, end), then none: 'junge' is also a noun."""
   if position < len(tokens) and tokens[position] in _ADJECTIVES:
     yield (*_ADJECTIVES[tokens[position]], position + 1)
   yield '', '', position
@@ -167,7 +167,7 @@ def _noun_phrase(
 def _with_relative(
   tokens: list[str], start: int, readings: list
 ) -> tuple[int, list[tuple[meaning.NounPhrase, str]]]:
-  """Attaches the relative clause that starts at `start`, if there is one."""
+  """Adds the relative clause that starts at `start`, if there is one."""
   if (
     start + 2 >= len(tokens)
     or tokens[start] != ','
@@ -220,7 +220,7 @@ def _chunks(tokens: list[str]) -> Iterator[_Chunk]:
 def _assignments(
   reading: _VerbReading, phrases: list[_Chunk]
 ) -> Iterator[dict[str, meaning.NounPhrase]]:
-  """Yields the ways in which phrases can be what the verb needs."""
+  """Yields possible assignments of phrases to the roles of the verb."""
   frame = lexicon.VERBS[reading.verb].frame
   cases = {'subject': 'n'}
   if frame in ('d', 'dt', 'l'):
@@ -243,7 +243,7 @@ def _assignments(
 def _adjuncts(
   reading: _VerbReading, chunks: list[_Chunk]
 ) -> Iterator[dict[str, object]]:
-  """Yields the ways in which the other chunks fill their fields."""
+  """Yields possible assignments of the other chunks to fields of the clause."""
   fields: dict[str, object] = {}
   prepositional = [c for c in chunks if c.kind == 'prepositional']
   for chunk in chunks:
@@ -293,7 +293,7 @@ def _front(
 def _split_verbs(
   chunks: list[_Chunk], order: str
 ) -> tuple[tuple[str, ...], list[_Chunk]] | None:
-  """Splits chunks into the words of the verb, finite first, and the others."""
+  """Splits chunks into verb words, the finite verb first, and the others."""
   words, others = [], []
   for chunk in chunks:
     if chunk.kind == 'word' and chunk.text in lexicon.ADJECTIVES:
@@ -312,7 +312,7 @@ def _split_verbs(
 def _clauses(
   tokens: list[str], order: str, gap: _Chunk | None = None
 ) -> Iterator[meaning.Clause]:
-  """Yields the readings of a clause, the likeliest first."""
+  """Yields the readings of a clause, the most likely first."""
   if not tokens:
     return
   chunks = list(_chunks(tokens))
@@ -354,8 +354,7 @@ def _says(clause: meaning.Clause, order: str, tokens: list[str]) -> bool:
 
 
 def _linked(tokens: list[str]) -> Iterator[meaning.Sentence]:
-  """Reads a statement of two clauses."""
-
+  """Yields the readings of a statement of two clauses."""
   if tokens[0] in lexicon.SUBORDINATORS and ',' in tokens:
     comma = tokens.index(',')
     for second in _clauses(tokens[1:comma], 'final'):
@@ -390,10 +389,10 @@ def _sentences(tokens: list[str]) -> Iterator[meaning.Sentence]:
 
 @functools.lru_cache(maxsize=4096)
 def parse(source: str) -> meaning.Sentence | None:
-  """Returns what a German sentence means, or None if it is not one.
+  """Returns the meaning of a German sentence, or None for other text.
 
   Args:
-    source: lower-case words between single spaces, with a final mark.
+    source: lower-case words separated by single spaces, with a final mark.
   """
   tokens = source.split()
   if len(tokens) < 2:

@@ -1,12 +1,12 @@
-"""How good an English text is as the translation of a German sentence.
+"""The exact quality of an English text as translation of a German sentence.
 
-The measure is exact: a sentence's acceptable translations are all known, and
-the distance to the nearest of them is the least total cost of edits,
+All acceptable translations of a sentence are known. The distance to the nearest
+one is the minimum total cost of edits, and
 
     quality = max(0, 1 - distance / weight)^2,
 
-where `weight` is the cost of leaving out everything. It is 1 if and only if the
-text is an acceptable translation, and 0 for an empty text.
+where `weight` is the cost of omitting all words. The quality is 1 if and only
+if the text is an acceptable translation, and 0 for an empty text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ import re
 
 from rest_jax.synthetic.grammar import english, lattice, lexicon, parser
 
-# Texts beyond these are no translations of sentences this short.
+# Longer texts have quality 0; all sentences are much shorter.
 MAX_CHARACTERS = 600
 MAX_WORDS = 60
 
@@ -40,9 +40,9 @@ COSTS = {
   for cost, words in _FUNCTION_WORDS.items()
   for word in words.split()
 }
-# An added word costs this share of its weight (negation and numbers: all), so
-# that a word in the wrong place, which is left out and added, costs less than
-# two wrong words.
+# An added word costs this share of its weight (negations and numbers: all of
+# it), so that a misplaced word, which is omitted and added, costs less than two
+# wrong words.
 _ADDED_SHARE = 0.75
 # A wrong form of the right word costs this share of its weight.
 _FORM_SHARE = 0.5
@@ -120,20 +120,20 @@ def acceptable(source: str) -> lattice.Lattice:
   """Returns the acceptable translations of a German sentence.
 
   Raises:
-    ValueError: the source is not a sentence of the language.
+    ValueError: if the source is not a sentence of the language.
   """
   sentence = parser.parse(source)
   if sentence is None:
     raise ValueError(
-      'source must be a sentence of the built-in language, lower-case and with '
-      f'its words between spaces; got {source[:200]!r}. Only sources from '
+      'source must be a sentence of the built-in language, in lower case and '
+      f'with words between spaces; got {source[:200]!r}. Only sources from '
       'SyntheticPairs can be judged.'
     )
   return lattice.Lattice(english.translations(sentence), _EDIT_COSTS)
 
 
 def split_words(text: str) -> list[str]:
-  """Splits a text into lower-case words and marks."""
+  """Splits a text into lower-case words and punctuation marks."""
   return _MARKS.sub(r' \1 ', text.lower()).split()
 
 
@@ -141,8 +141,8 @@ def quality(translations: lattice.Lattice, words: list[str]) -> float:
   """Returns the quality of a text, in [0, 1], higher is better.
 
   Args:
-    translations: those that are acceptable.
-    words: of the text, as `split_words` returns them.
+    translations: the acceptable translations.
+    words: result of `split_words` for the text.
   """
   if len(words) > MAX_WORDS:
     return 0.0

@@ -1,4 +1,4 @@
-"""Which sense of an ambiguous word is meant."""
+"""The choice between the senses of an ambiguous word."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -19,16 +19,15 @@ def choose(
   """Returns the first sense whose conditions the context meets, or the last.
 
   Args:
-    senses: in order of precedence.
-    context: what stands around the word.
-    wrong: returns another sense instead, to make an error.
+    senses: senses in order of precedence.
+    context: words and classes around the word.
+    wrong: whether to return a wrong sense instead.
   """
-  found = frozenset(context)
-  index = len(senses) - 1
-  for position, sense in enumerate(senses):
-    if sense.conditions & found:
-      index = position
-      break
+  words = frozenset(context)
+  index = next(
+    (i for i, sense in enumerate(senses) if sense.conditions & words),
+    len(senses) - 1,
+  )
   return senses[(index + wrong) % len(senses)]
 
 
@@ -38,9 +37,9 @@ def of_noun(
   """Returns the sense of a noun, or that of a person for a pronoun.
 
   Args:
-    phrase: whose adjective counts as context too.
+    phrase: noun phrase; its adjective is part of the context.
     context: the verb, and a preposition or a predicate.
-    wrong: a noun of which another sense is returned.
+    wrong: noun for which a wrong sense is returned.
   """
   if phrase.determiner == meaning.PRONOUN:
     return _PERSON
@@ -51,12 +50,12 @@ def of_noun(
 def of_roles(
   clause: meaning.Clause, head: Head | None = None, wrong: str = ''
 ) -> dict[str, lexicon.NounSense]:
-  """Returns role -> sense of the noun in that role, 'place' among them.
+  """Returns the sense of the noun in each role, including 'place'.
 
   Args:
-    clause: where the nouns stand.
-    head: what a relative clause describes; it fills the gap.
-    wrong: a noun of which another sense is returned.
+    clause: the clause.
+    head: head of a relative clause and its sense; it fills the gap.
+    wrong: noun for which a wrong sense is returned.
   """
   senses = {}
   for role in ('subject', 'object', 'indirect', 'oblique'):
@@ -79,12 +78,12 @@ def of_verb(
   nouns: dict[str, lexicon.NounSense],
   wrong: str = '',
 ) -> lexicon.VerbSense:
-  """Returns the sense of the verb, by what it acts on or who acts.
+  """Returns the sense of the verb, by the class of its object or subject.
 
   Args:
-    clause: whose verb.
-    nouns: as `of_roles` returns them.
-    wrong: a verb of which another sense is returned.
+    clause: the clause.
+    nouns: result of `of_roles`.
+    wrong: verb for which a wrong sense is returned.
   """
   role = next(r for r in ('object', 'oblique', 'subject') if r in nouns)
   context = [nouns[role].kind]

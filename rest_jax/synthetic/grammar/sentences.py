@@ -1,4 +1,4 @@
-"""Random sentences that make sense, by and large."""
+"""Random sentences that mostly make sense."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,6 +12,9 @@ from rest_jax.synthetic.grammar import (
   parser,
 )
 from rest_jax.synthetic.grammar import senses as senses_lib
+
+_Dice = dice_lib.Dice
+_Clause = meaning.Clause
 
 MIN_WORDS = 4
 MAX_WORDS = 20
@@ -57,7 +60,7 @@ _DETERMINERS = (
 
 
 def draw_noun_phrase(
-  dice: dice_lib.Dice,
+  dice: _Dice,
   kinds: Sequence[str],
   context: Sequence[str] = (),
   owner: meaning.NounPhrase | None = None,
@@ -67,13 +70,13 @@ def draw_noun_phrase(
 
   Args:
     dice: random choices.
-    kinds: classes of which its noun shall be, in the sense meant here.
-    context: the verb and preposition that decide the sense.
-    owner: the subject, if OWN may refer to it.
-    pronouns: probability of a pronoun, where persons are allowed.
+    kinds: allowed classes of the noun, in the sense of this context.
+    context: verb and preposition, which determine the sense.
+    owner: subject, if OWN may refer to it.
+    pronouns: probability of a pronoun, if persons are allowed.
 
   Returns:
-    The phrase, or None if the draw made no sense.
+    The phrase, or None if the draw makes no sense.
   """
   if lexicon.PERSON in kinds and dice.chance(pronouns):
     name = dice.pick(tuple(lexicon.PRONOUNS))
@@ -100,9 +103,9 @@ def draw_noun_phrase(
 
 
 def draw_adjective(
-  dice: dice_lib.Dice, phrase: meaning.NounPhrase, context: Sequence[str]
+  dice: _Dice, phrase: meaning.NounPhrase, context: Sequence[str]
 ) -> str:
-  """Draws an adjective that suits the sense the noun then has."""
+  """Draws an adjective that fits the sense of the noun with this adjective."""
   fitting = []
   for adjective, entry in lexicon.ADJECTIVES.items():
     described = phrase._replace(adjective=adjective)
@@ -112,10 +115,8 @@ def draw_adjective(
   return dice.pick_early(fitting) if fitting else ''
 
 
-def draw_place(
-  dice: dice_lib.Dice, clause: meaning.Clause
-) -> meaning.Place | None:
-  """Draws an adjunct with a preposition for a clause."""
+def draw_place(dice: _Dice, clause: _Clause) -> meaning.Place | None:
+  """Draws a prepositional adjunct for a clause."""
   moving = clause.verb in _MOVING
   if clause.passive and dice.chance(0.5):
     preposition, case, kinds = 'von', 'd', (lexicon.PERSON,)
@@ -136,10 +137,8 @@ def draw_place(
   return meaning.Place(preposition, case, phrase)
 
 
-def _draw_verb_phrase(
-  dice: dice_lib.Dice, clause: meaning.Clause
-) -> meaning.Clause | None:
-  """Fills in what the verb governs."""
+def _draw_verb_phrase(dice: _Dice, clause: _Clause) -> _Clause | None:
+  """Draws the complements of the verb."""
   entry = lexicon.VERBS[clause.verb]
   person = (lexicon.PERSON,)
   wanted = {
@@ -170,7 +169,7 @@ def _draw_verb_phrase(
   return clause
 
 
-def _draw_tense(dice: dice_lib.Dice, clause: meaning.Clause) -> meaning.Clause:
+def _draw_tense(dice: _Dice, clause: _Clause) -> _Clause:
   """Draws tense, modal and voice."""
   kind = dice.pick_weighted(
     (
@@ -195,8 +194,8 @@ def _draw_tense(dice: dice_lib.Dice, clause: meaning.Clause) -> meaning.Clause:
   return clause
 
 
-def draw_time(dice: dice_lib.Dice, clause: meaning.Clause) -> str:
-  """Draws an adverb of time that suits the tense."""
+def draw_time(dice: _Dice, clause: _Clause) -> str:
+  """Draws an adverb of time that fits the tense."""
   times = ['heute', 'am morgen', 'am abend', 'jeden tag']
   if clause.tense == 'past':
     times.insert(0, 'gestern')
@@ -207,9 +206,7 @@ def draw_time(dice: dice_lib.Dice, clause: meaning.Clause) -> str:
   return dice.pick_early(times)
 
 
-def _draw_adjuncts(
-  dice: dice_lib.Dice, clause: meaning.Clause
-) -> meaning.Clause | None:
+def _draw_adjuncts(dice: _Dice, clause: _Clause) -> _Clause | None:
   copula = clause.verb == 'sein'
   has_no = any(
     phrase is not None and phrase.determiner == meaning.NO
@@ -242,21 +239,21 @@ def _draw_adjuncts(
 
 
 def draw_clause(
-  dice: dice_lib.Dice,
+  dice: _Dice,
   verbs: Sequence[str] = _PLAIN,
   gap: meaning.NounPhrase | None = None,
   gap_kind: str = '',
-) -> meaning.Clause | None:
+) -> _Clause | None:
   """Draws a clause.
 
   Args:
     dice: random choices.
-    verbs: to choose from, frequent ones first.
-    gap: the subject, if it is the gap of a relative clause.
-    gap_kind: the class of that subject.
+    verbs: verbs to choose from, frequent ones first.
+    gap: subject of a relative clause; None to draw the subject.
+    gap_kind: class of the noun in the gap.
 
   Returns:
-    The clause, or None if the draw made no sense.
+    The clause, or None if the draw makes no sense.
   """
   verb = dice.pick_early(verbs)
   kinds = lexicon.VERBS[verb].subjects
@@ -274,8 +271,8 @@ def draw_clause(
   return drawn and _draw_adjuncts(dice, drawn)
 
 
-def _draw_front(dice: dice_lib.Dice, clause: meaning.Clause) -> meaning.Clause:
-  """Puts another constituent than the subject first, now and then."""
+def _draw_front(dice: _Dice, clause: _Clause) -> _Clause:
+  """Draws the constituent before the verb."""
   fronts = [('subject', 2.0)]
   if clause.time:
     fronts.append(('time', 2.0))
@@ -289,9 +286,7 @@ def _draw_front(dice: dice_lib.Dice, clause: meaning.Clause) -> meaning.Clause:
   return clause._replace(front=dice.pick_weighted(fronts))
 
 
-def _draw_relative(
-  dice: dice_lib.Dice, clause: meaning.Clause
-) -> meaning.Clause | None:
+def _draw_relative(dice: _Dice, clause: _Clause) -> _Clause | None:
   """Attaches a relative clause to the subject or the object."""
   role = 'subject' if clause.object is None or dice.chance(0.6) else 'object'
   head = getattr(clause, role)
@@ -313,7 +308,7 @@ def _draw_relative(
   return clause._replace(**{role: head._replace(relative=relative)})
 
 
-def _draw_linked(dice: dice_lib.Dice) -> meaning.Sentence | None:
+def _draw_linked(dice: _Dice) -> meaning.Sentence | None:
   """Draws a statement of two clauses."""
   if dice.chance(0.3):
     main, second = draw_clause(dice, _CLAUSAL), draw_clause(dice)
@@ -336,7 +331,7 @@ def _draw_linked(dice: dice_lib.Dice) -> meaning.Sentence | None:
   return meaning.Sentence(_draw_front(dice, main), link, second)
 
 
-def _draw_meaning(dice: dice_lib.Dice) -> meaning.Sentence | None:
+def _draw_meaning(dice: _Dice) -> meaning.Sentence | None:
   shape = dice.pick_weighted(
     (('simple', 58), ('linked', 20), ('relative', 9), ('question', 13))
   )
@@ -358,17 +353,17 @@ def _draw_meaning(dice: dice_lib.Dice) -> meaning.Sentence | None:
 
 
 def draw_sentence(
-  dice: dice_lib.Dice, wanted: Callable[[str], bool] = lambda text: True
+  dice: _Dice, wanted: Callable[[str], bool] = lambda text: True
 ) -> tuple[str, meaning.Sentence]:
-  """Draws a sentence whose German text has its meaning and no other.
+  """Draws a sentence with an unambiguous German text.
 
   Args:
     dice: random choices.
-    wanted: tells which German texts may be drawn.
+    wanted: returns whether a German text may be drawn.
 
   Returns:
-    The German text, of MIN_WORDS to MAX_WORDS words, and what it means. The
-    usual English translation is as long.
+    The German text and its meaning. The text and its most common English
+    translation have MIN_WORDS to MAX_WORDS words.
   """
   while True:
     sentence = _draw_meaning(dice)

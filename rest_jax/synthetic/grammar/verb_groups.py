@@ -1,11 +1,11 @@
-"""English verb groups: tense, modals, voice, and the support of 'do'."""
+"""English verb groups: tense, modals, voice and do-support."""
 
 from typing import NamedTuple
 
 from rest_jax.synthetic.grammar import lattice, lexicon, meaning
 
 _BE = {'present': ('is', 'are'), 'past': ('was', 'were')}
-# Modal -> the English verb, and the adjective of 'is able to'.
+# Modal -> English verb, and the adjective in 'is able to'.
 _MODALS = {
   'können': ('can', 'able'),
   'sollen': ('should', 'supposed'),
@@ -17,8 +17,8 @@ _PAST_MODALS = {'können': ('could', 'able')}
 class VerbGroup(NamedTuple):
   """One way to say the verb of a clause.
 
-  `auxiliary` stands before the subject of a question and before 'not'; it is
-  empty where English has none. `rest` are the other words.
+  `auxiliary` is before the subject of a question and before 'not'; it may be
+  empty. `rest` are the other words.
   """
 
   auxiliary: list[lattice.Expression]
@@ -29,7 +29,7 @@ def verb_words(sense: lexicon.VerbSense, form: str) -> list[lattice.Expression]:
   """Returns a verb and its particle, with all synonyms.
 
   Args:
-    sense: of the verb.
+    sense: sense of the verb.
     form: 'base', 'third', 'past' or 'participle'.
   """
   texts = [(getattr(verb, form), *verb.tail) for verb in sense.verbs]
@@ -48,14 +48,14 @@ def verb_groups(
   negated: bool,
   inverted: bool,
 ) -> list[VerbGroup]:
-  """Returns the ways to say the verb of a clause, the usual one first.
+  """Returns the ways to say the verb of a clause, the most common first.
 
   Args:
-    clause: whose tense, modal and voice are said.
-    sense: of its verb.
-    plural: number of the English subject.
+    clause: clause with tense, modal and voice.
+    sense: sense of its verb.
+    plural: whether the English subject is plural.
     negated: whether 'not' follows the auxiliary.
-    inverted: whether the auxiliary stands before the subject.
+    inverted: whether the auxiliary is before the subject.
   """
   if clause.modal:
     return _modal_groups(clause, sense, plural, negated, inverted)
@@ -94,7 +94,7 @@ def _with_to(
   base: list[lattice.Expression],
   supported: bool,
 ) -> VerbGroup:
-  """'wants to see', or with an auxiliary 'does ... want to see'."""
+  """Returns 'wants to see', or with an auxiliary 'does ... want to see'."""
   if supported:
     return VerbGroup(do, [*lattice.words(plain, 'to'), *base])
   return VerbGroup([], [*lattice.words(finite, 'to'), *base])

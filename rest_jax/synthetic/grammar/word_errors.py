@@ -1,7 +1,7 @@
-"""Errors in the words of a text, whatever they mean.
+"""Errors in the words of a text, independent of its meaning.
 
-Each function takes the words of a text, at least three, and dice, and returns
-other words, or None where the error cannot be made.
+Each function takes the words of a text, at least three, and dice. It returns
+the changed words, or None if the error cannot be made.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rest_jax.synthetic.grammar import lexicon
 
 
 def _wrong_forms() -> dict[str, tuple[str, ...]]:
-  """English word -> forms that may be confused with it."""
+  """Returns the forms that may be confused with each English word."""
   groups = [
     ('is', 'are'), ('was', 'were'), ('has', 'have'), ('do', 'does'),
     ('a', 'an'), ('this', 'these'), ('wants', 'want'), ('likes', 'like'),
@@ -35,7 +35,7 @@ _WRONG_FORMS = _wrong_forms()
 
 
 def agreement(words: Sequence[str], dice: dice_lib.Dice) -> list[str] | None:
-  """A wrong form of a verb, an article or a pronoun."""
+  """Replaces a verb, an article or a pronoun by a wrong form."""
   places = [i for i, word in enumerate(words) if _WRONG_FORMS.get(word)]
   if not places:
     return None
@@ -45,19 +45,19 @@ def agreement(words: Sequence[str], dice: dice_lib.Dice) -> list[str] | None:
 
 
 def dropped_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
-  """A word is lost."""
+  """Drops a word."""
   place: int = dice.pick(range(len(words) - 1))
   return [*words[:place], *words[place + 1 :]]
 
 
 def repeated_word(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
-  """A word is said twice."""
+  """Repeats a word."""
   place: int = dice.pick(range(len(words) - 1))
   return [*words[: place + 1], *words[place:]]
 
 
 def repeated_phrase(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
-  """Some words in a row are said twice."""
+  """Repeats several consecutive words."""
   length = 2 + dice.pick(range(3))
   start = dice.pick(range(max(1, len(words) - length)))
   end = min(start + length, len(words) - 1)
@@ -65,13 +65,13 @@ def repeated_phrase(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
 
 
 def swapped_words(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
-  """Two neighbours change places."""
+  """Swaps two adjacent words."""
   place: int = dice.pick(range(len(words) - 2))
   swapped = [words[place + 1], words[place]]
   return [*words[:place], *swapped, *words[place + 2 :]]
 
 
 def truncated(words: Sequence[str], dice: dice_lib.Dice) -> list[str]:
-  """The end is lost."""
+  """Drops the end."""
   share = 0.4 + 0.5 * dice.pick(range(10)) / 10
   return list(words[: max(1, int(share * len(words)))])

@@ -1,19 +1,19 @@
 """The nouns, verbs and adjectives of the built-in language pair.
 
-Every table is plain text, one word a line. A word with several English senses
-lists them between semicolons; a sense with conditions (after `@`) is taken
-when the context of the word meets one of them, the last sense otherwise:
+Each table is plain text, one word per line. English senses are separated by
+semicolons. The first sense with a condition (after `@`) that the context of the
+word meets is meant, otherwise the last sense. The context of
 
-- a noun looks at the verb, the preposition and the adjective beside it,
-- an adjective at the class of its noun,
-- a verb at the class of its object (of its subject if it has none) and at the
+- a noun is its verb, preposition and adjective,
+- an adjective is the class of its noun,
+- a verb is the class of its object (or subject, without object) and the
   preposition of its adjunct.
 
-English synonyms stand between commas, and are equally right.
+English synonyms are separated by commas, and equally acceptable.
 """
 
 # gender singular[/oblique singular] plural | class english[/plural] ...
-# A name ending in _m or _f tells apart two nouns that are written alike.
+# The suffixes _m and _f distinguish two nouns with the same spelling.
 NOUNS = """
 m mann männer | person man/men
 f frau frauen | person woman/women
@@ -80,9 +80,10 @@ n geschenk geschenke | thing gift, present
 """
 
 # infinitive third-person participle auxiliary | frame | subjects | objects |
-# english. A bar separates a separable prefix; `_x` tells apart verbs written
-# alike. Frames: i nothing, m movement, t accusative, d dative, dt both, p:auf:a
-# a preposition and its case, c a clause, l dative of the person who likes.
+# english. A bar follows a separable prefix; `_x` distinguishes verbs with the
+# same spelling. Frames: i none, m movement, t accusative, d dative, dt both,
+# p:auf:a a preposition and its case, c a clause, l dative of the person who
+# likes.
 VERBS = """
 sehen sieht gesehen h | t | person animal | person animal place vehicle thing | see:saw:seen
 schlafen schläft geschlafen h | i | person animal | | sleep:slept

@@ -1,9 +1,9 @@
-"""English word orders: where verbs, adverbs and adjuncts may stand.
+"""English word orders: positions of verbs, adverbs and adjuncts.
 
 A clause has named parts: 'question' (a question word), 'subject', 'objects',
-'predicate', 'frequency', 'manner', 'place', 'time' and 'not'. Parts that a
-clause lacks are empty. The functions here add the parts of the verb and return
-orders of the names, the usual one first.
+'predicate', 'frequency', 'manner', 'place', 'time' and 'not'. Missing parts are
+empty. The functions add the parts of the verb and return orders of the names,
+the most common first.
 """
 
 from typing import NamedTuple
@@ -15,9 +15,9 @@ Order = tuple[str, ...]
 
 
 class Mode(NamedTuple):
-  """One way to say a clause: with 'not' or without.
+  """One way to say a clause, with or without 'not'.
 
-  `name` tells apart the parts of two ways.
+  `name` distinguishes the parts of two modes.
   """
 
   name: str
@@ -34,14 +34,14 @@ def statement_orders(
 ) -> list[Order]:
   """Returns the orders of a statement or a subordinate clause.
 
-  Time stands at either end, manner and place in either order, and a place at
-  the beginning where German puts it there.
+  Time is at either end, manner and place in either order; a place is first if
+  it is first in German.
 
   Args:
-    clause: what is said.
-    parts: of the clause; those of the verb are added.
-    mode: how the verb is said.
-    manner_first: whether manner may also stand before the verb.
+    clause: the clause.
+    parts: parts of the clause; those of the verb are added.
+    mode: the way to say the verb.
+    manner_first: whether manner may also be before the verb.
   """
 
   def verb(manner: lattice.Expression) -> lattice.Expression:
@@ -96,13 +96,13 @@ def question_orders(
 def german_orders(
   clause: meaning.Clause, parts: Parts, mode: Mode, subordinate: bool
 ) -> list[Order]:
-  """Returns the order of the German words: the verb last, or torn apart.
+  """Returns the German order of the words: the verb last, or split.
 
   Args:
-    clause: what is said.
-    parts: of the clause; those of the verb are added.
-    mode: how the verb is said.
-    subordinate: whether German puts the whole verb last.
+    clause: the clause.
+    parts: parts of the clause; those of the verb are added.
+    mode: the way to say the verb.
+    subordinate: whether the whole verb is last in German.
   """
   auxiliary, rest = next(
     (group for group in mode.groups if group.auxiliary), mode.groups[0]

@@ -80,7 +80,7 @@ def test_distance_is_the_least_over_all_paths(seed):
 
 
 @pytest.mark.parametrize('seed', range(10))
-def test_what_is_drawn_is_in_the_set(seed):
+def test_a_drawn_sentence_is_in_the_set(seed):
   rng = random.Random(seed)
   expression = [_random_expression(rng, 3) for _ in range(2)]
   built = lattice.Lattice(expression, _COSTS)
