@@ -32,10 +32,10 @@ class Peers:
   """The samples of each source, for rewards that compare samples.
 
   Attributes:
-    samples: the samples of one source per group, repeated as they were drawn.
+    samples: samples of one source per group, including repeated ones.
     group: int64 [n], group of each hypothesis.
     is_member: bool [n], whether a hypothesis is one of its group's samples; it
-      is then left out once.
+      is then excluded once.
   """
 
   samples: Sequence[Sequence[str]]
@@ -49,14 +49,14 @@ class Peers:
     hypotheses: Sequence[str],
     is_sample: Bool[np.ndarray, ' n'] | None = None,
   ) -> 'Peers':
-    """Makes the hypotheses of each source a group.
+    """Groups the hypotheses of each source.
 
     Args:
       ids: int [n], source of each hypothesis.
       hypotheses: n texts.
-      is_sample: bool [n], which of them are samples; the others, such as
-        references, are compared with the group but not part of it. None for
-        all.
+      is_sample: bool [n], whether a hypothesis is a sample; others, such as
+        references, are compared with the group but not part of it. None if all
+        are samples.
     """
     numbers, group = np.unique(np.asarray(ids), return_inverse=True)
     group = group.astype(np.int64)
@@ -71,7 +71,7 @@ class Peers:
   def fixed(
     cls, ids: Sequence[int] | np.ndarray, evidence: Evidence
   ) -> 'Peers':
-    """Makes the stored samples of each source a group without the hypotheses.
+    """Groups the stored samples of each source, without the hypotheses.
 
     Args:
       ids: int [n], source of each hypothesis.
@@ -86,7 +86,13 @@ class Peers:
 
 
 class Reward(Protocol):
-  """Scores hypotheses of sources, as text; higher is better."""
+  """Scores hypotheses of sources, as text; higher is better.
+
+  A reward R(x, y | y_1..y_N) that compares the samples of a source has, like
+  its settings, `needs_samples = True`. Its `score` has a fourth argument,
+  `peers`, and raises ValueError without it. The function `score` below calls
+  either kind.
+  """
 
   @property
   def name(self) -> str:
@@ -129,55 +135,33 @@ class Reward(Protocol):
     ...
 
 
-class GroupReward(Protocol):
-  """A reward R(x, y | y_1..y_N) that compares the samples of a source.
+class Composed:
+  """Base of rewards that consist of other rewards."""
 
-  It differs from `Reward` in the arguments of `score` and in `needs_samples`,
-  which its settings have too. The function `score` below calls either kind.
-  """
-
-  @property
-  def needs_samples(self) -> bool:
-    """Whether `score` needs the samples of each source."""
-    ...
-
-  def score(
+  def __init__(
     self,
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: References = None,
-    peers: Peers | None = None,
-  ) -> Float32[np.ndarray, ' n']:
-    """Scores each hypothesis of the source at the same position.
+    name: str,
+    parts: Sequence[Reward],
+    *,
+    scales: Mapping[str, normalize.Normalizer],
+    digest: str,
+    floor: float | None = None,
+  ):
+    """Takes what `Reward` and the store need.
 
     Args:
-      sources: see `Reward.score`.
-      hypotheses: see `Reward.score`.
-      references: see `Reward.score`.
-      peers: samples of each source; required.
-
-    Returns:
-      See `Reward.score`.
-
-    Raises:
-      ValueError: also if peers are missing.
+      name: see `Reward`.
+      parts: the other rewards.
+      scales: scale of each column except its own, by name.
+      digest: see `Reward`.
+      floor: reward of vetoed samples, below all others; None without vetoes.
     """
-    ...
-
-
-@runtime_checkable
-class Composed(Protocol):
-  """Additional members of a reward that consists of others."""
-
-  @property
-  def scales(self) -> Mapping[str, normalize.Normalizer]:
-    """The scale of each column except its own, by name."""
-    ...
-
-  @property
-  def floor(self) -> float | None:
-    """The reward of vetoed samples, below all others; None without vetoes."""
-    ...
+    self.name = name
+    self.needs_references = any(part.needs_references for part in parts)
+    self.needs_samples = any(map(needs_samples, parts))
+    self.scales = scales
+    self.digest = digest
+    self.floor = floor
 
   def columns(
     self,
@@ -187,7 +171,17 @@ class Composed(Protocol):
     peers: Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Returns its rewards by its name, then those of its parts."""
-    ...
+    raise NotImplementedError
+
+  def score(
+    self,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: References = None,
+    peers: Peers | None = None,
+  ) -> Float32[np.ndarray, ' n']:
+    """Scores each hypothesis; see `Reward.score`."""
+    return self.columns(sources, hypotheses, references, peers)[self.name]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,8 +193,8 @@ class Resources:
     vocabulary: vocabulary of the policy.
     pairs: D.
     network: sizes of the policy.
-    policy: finished folder of BC.
-    trained: folder of stage `reward`; finished if a reward is trained.
+    policy: folder of the finished BC stage.
+    trained: folder of the `reward` stage; finished if a reward is trained.
   """
 
   mesh: mesh_lib.MeshConfig
@@ -232,7 +226,7 @@ class RewardConfig(Protocol):
     """Checks all files and settings without loading them.
 
     Returns:
-      A few words for the plan of a run.
+      A short description for the plan of a run.
 
     Raises:
       ValueError: if files or settings cannot work.
@@ -246,24 +240,29 @@ class RewardConfig(Protocol):
 
 
 class OwnReward:
-  """The base of frozen dataclasses that are settings and reward in one."""
+  """Base of frozen dataclasses that are both settings and reward."""
 
   name: str
   needs_references = False
   parts: tuple[RewardConfig, ...] = ()
 
   def described(self) -> dict[str, Any]:
-    """Returns all that its rewards depend on."""
+    """Returns all settings that the rewards depend on."""
     return settings.describe(self)
 
   @property
   def digest(self) -> str:
-    text = json.dumps(self.described(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of(self.described(), sort_keys=True)
 
   def load(self, resources: Resources) -> Any:
     del resources
     return self
+
+
+def digest_of(described: Any, *, sort_keys: bool = False) -> str:
+  """Returns the SHA-256 of JSON values, in hexadecimal digits."""
+  text = json.dumps(described, sort_keys=sort_keys)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:
@@ -283,21 +282,21 @@ def check_names(config: RewardConfig) -> None:
   for part in config.parts:
     if not isinstance(part, RewardConfig):
       raise TypeError(
-        f'{config.name} must be made of rewards; got {part!r}. See '
+        f'{config.name} must consist of rewards; got {part!r}. See '
         'gin_configs/rewards/.'
       )
   names = [part.name for part in all_parts(config)]
   for name in names:
     if not re.fullmatch(r'\w[\w.-]*', name):
       raise ValueError(
-        'the name of a reward must be letters, digits, and _ . - after those; '
-        f'got {name!r}.'
+        'the name of a reward must consist of letters, digits, _ . and -, and '
+        f'not start with . or -; got {name!r}.'
       )
-  twice = sorted({name for name in names if names.count(name) > 1})
-  if twice:
+  repeated = sorted({name for name in names if names.count(name) > 1})
+  if repeated:
     raise ValueError(
       'parts of a reward must have distinct names for their columns in the '
-      f'store; got {twice[0]!r} more than once. Set the name of one.'
+      f'store; got {repeated[0]!r} more than once. Set the name of one.'
     )
 
 
@@ -313,7 +312,7 @@ def score(
   references: References = None,
   peers: Peers | None = None,
 ) -> Float32[np.ndarray, ' n']:
-  """Scores with a `Reward`, or with a `GroupReward` and peers."""
+  """Scores with a reward, and with peers if it needs samples."""
   if needs_samples(reward):
     return reward.score(sources, hypotheses, references, peers)
   return reward.score(sources, hypotheses, references)
@@ -326,20 +325,19 @@ def columns(
   references: References = None,
   peers: Peers | None = None,
 ) -> dict[str, Float32[np.ndarray, ' n']]:
-  """Returns the columns that a reward writes to the store, its own first.
+  """Returns the columns of a reward in the store, its own first.
 
   Raises:
     FloatingPointError: if a number is not finite; see `check_finite`.
   """
-  if not isinstance(reward, Composed):
-    found = {reward.name: score(reward, sources, hypotheses, references, peers)}
-  elif needs_samples(reward):
-    found = reward.columns(sources, hypotheses, references, peers)
+  if isinstance(reward, Composed):
+    by_name = reward.columns(sources, hypotheses, references, peers)
   else:
-    found = reward.columns(sources, hypotheses, references)
-  for name, rewards in found.items():
+    rewards = score(reward, sources, hypotheses, references, peers)
+    by_name = {reward.name: rewards}
+  for name, rewards in by_name.items():
     check_finite(name, sources, hypotheses, rewards)
-  return found
+  return by_name
 
 
 def scales(reward: Reward) -> Mapping[str, normalize.Normalizer]:
@@ -382,14 +380,14 @@ def check_texts(
       if not isinstance(text, str):
         raise ValueError(
           f'{name} must hold texts; position {position} is {text!r} of type '
-          f'{type(text).__name__}. Decode token ids, and drop rows that have '
-          'no text.'
+          f'{type(text).__name__}. Decode token ids, and drop rows without '
+          'text.'
         )
   if len(sources) != len(hypotheses):
     raise ValueError(
-      'sources and hypotheses must have one length, a source for each '
-      f'hypothesis; got {len(sources)} and {len(hypotheses)}. Repeat a source '
-      'for each of its hypotheses.'
+      'sources and hypotheses must have the same length; got '
+      f'{len(sources)} and {len(hypotheses)}. Repeat a source for each of its '
+      'hypotheses.'
     )
   if references is not None and len(references) != len(hypotheses):
     raise ValueError(
@@ -405,7 +403,7 @@ def needed(name: str, references: References) -> Sequence[str]:
     raise ValueError(
       f'reward {name!r} compares with references, and needs one for each '
       'hypothesis; got none. Grow from pairs with references, or choose a '
-      'reward without them.'
+      'reward that needs none.'
     )
   return references
 
@@ -422,9 +420,9 @@ def needed_peers(
   """
   if peers is None:
     raise ValueError(
-      f'reward {name!r} compares the samples of a source with each other, and '
-      'needs those of each hypothesis; got none. Give peers, see '
-      'rest_jax.rewards.base.Peers, or choose a reward of single hypotheses.'
+      f'reward {name!r} compares the samples of a source, and needs those of '
+      'each hypothesis; got none. Pass peers, see rest_jax.rewards.base.Peers, '
+      'or choose a reward of single hypotheses.'
     )
   if not len(peers.group) == len(peers.is_member) == len(hypotheses):
     raise ValueError(
@@ -459,6 +457,6 @@ def check_finite(
       f'reward {name!r} must be finite; it is {rewards[first]} at position '
       f'{first} ({bad.size} such among {len(rewards)}), for the source '
       f'{sources[first][:_SHOWN]!r} and the hypothesis '
-      f'{hypotheses[first][:_SHOWN]!r}. Look at the parameters of the reward '
+      f'{hypotheses[first][:_SHOWN]!r}. Check the parameters of the reward '
       'model; train it again if they are not finite.'
     )

@@ -9,11 +9,8 @@ s_k is not clamped. The store has a column for each component: its raw reward
 R_k, and s_k.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
-import hashlib
-import json
-from typing import Any
 
 from jaxtyping import Float, Float32
 import numpy as np
@@ -27,8 +24,8 @@ class Component:
   """One of several rewards.
 
   Attributes:
-    reward: its settings.
-    weight: w_k of an `Ensemble`, above 0; a `Minimum` has no weights.
+    reward: settings of the reward.
+    weight: w_k in an `Ensemble`, above 0; a `Minimum` has no weights.
     low: raw reward that becomes 0.
     high: raw reward that becomes 1.
   """
@@ -64,7 +61,6 @@ class _Several:
   name: str
 
   def __post_init__(self):
-    # gin hands lists over as lists.
     settings.make_tuples(self, 'components')
     if len(self.components) < 2:
       raise ValueError(
@@ -89,17 +85,12 @@ class _Several:
     return f'{type(self).__name__.lower()} of {names}'
 
   def load(self, resources: base.Resources) -> 'ComposedReward':
-    return ComposedReward(
-      self.name,
-      self.components,
-      [part.load(resources) for part in self.parts],
-      self._combine,
-      settings=type(self).__name__,
-    )
+    return ComposedReward(self, [part.load(resources) for part in self.parts])
 
-  def _combine(
+  def combine(
     self, scaled: Float[np.ndarray, 'k n']
   ) -> Float[np.ndarray, ' n']:
+    """Combines rewards of k components on the common scale."""
     raise NotImplementedError
 
 
@@ -109,7 +100,7 @@ class Ensemble(_Several):
 
   name: str = 'ensemble'
 
-  def _combine(
+  def combine(
     self, scaled: Float[np.ndarray, 'k n']
   ) -> Float[np.ndarray, ' n']:
     weights = [component.weight for component in self.components]
@@ -129,63 +120,32 @@ class Minimum(_Several):
     super().__post_init__()
     if any(component.weight != 1.0 for component in self.components):
       raise ValueError(
-        'weight has no meaning in a Minimum; got another than 1. Use low and '
-        'high to move a component, or an Ensemble.'
+        'weight has no meaning in a Minimum, and must be 1; got another '
+        'number. Use low and high to shift a component, or an Ensemble.'
       )
 
-  def _combine(
+  def combine(
     self, scaled: Float[np.ndarray, 'k n']
   ) -> Float[np.ndarray, ' n']:
     return scaled.min(axis=0)
 
 
-class ComposedReward:
-  """Rewards combined into one; see `base.Reward` and `base.Composed`."""
+class ComposedReward(base.Composed):
+  """Rewards combined into one."""
 
-  def __init__(
-    self,
-    name: str,
-    components: Sequence[Component],
-    rewards: Sequence[base.Reward],
-    combine: Callable[[np.ndarray], np.ndarray],
-    *,
-    settings: str,
-  ):
-    """Takes loaded rewards.
-
-    Args:
-      name: name of the combined reward.
-      components: settings of the components.
-      rewards: one reward per component.
-      combine: float64 [components, n] on the common scale -> [n].
-      settings: how the rewards are combined, for the digest.
-    """
-    self.name = name
-    self.needs_references = any(reward.needs_references for reward in rewards)
-    self.needs_samples = any(map(base.needs_samples, rewards))
-    self.floor = None
-    self.scales: dict[str, normalize.Normalizer] = {}
-    for component, reward in zip(components, rewards, strict=True):
-      self.scales |= {reward.name: component.scale, **base.scales(reward)}
-    self.digest = digest(
-      settings,
-      [
+  def __init__(self, config: _Several, rewards: Sequence[base.Reward]):
+    """Takes the settings, and one loaded reward per component."""
+    scales: dict[str, normalize.Normalizer] = {}
+    described = []
+    for component, reward in zip(config.components, rewards, strict=True):
+      scales |= {reward.name: component.scale, **base.scales(reward)}
+      described.append(
         (reward.digest, component.weight, component.low, component.high)
-        for component, reward in zip(components, rewards, strict=True)
-      ],
-    )
+      )
+    digest = base.digest_of([type(config).__name__, described])
+    super().__init__(config.name, rewards, scales=scales, digest=digest)
+    self._config = config
     self._rewards = rewards
-    self._combine = combine
-
-  def score(
-    self,
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: base.References = None,
-    peers: base.Peers | None = None,
-  ) -> Float32[np.ndarray, ' n']:
-    """Scores each hypothesis; see `base.Reward.score`."""
-    return self.columns(sources, hypotheses, references, peers)[self.name]
 
   def columns(
     self,
@@ -194,17 +154,10 @@ class ComposedReward:
     references: base.References = None,
     peers: base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
-    """The combined reward, then the raw rewards of all components."""
-    found: dict[str, np.ndarray] = {}
+    """Returns the combined reward, then the raw rewards of all components."""
+    raw: dict[str, np.ndarray] = {}
     for reward in self._rewards:
-      found |= base.columns(reward, sources, hypotheses, references, peers)
-    scaled = np.stack(
-      [self.scales[r.name](found[r.name]) for r in self._rewards]
-    )
-    combined = self._combine(scaled.astype(np.float64)).astype(np.float32)
-    return {self.name: combined, **found}
-
-
-def digest(*described: Any) -> str:
-  """Returns a digest of plain values."""
-  return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+      raw |= base.columns(reward, sources, hypotheses, references, peers)
+    scaled = np.stack([self.scales[r.name](raw[r.name]) for r in self._rewards])
+    combined = self._config.combine(scaled.astype(np.float64))
+    return {self.name: combined.astype(np.float32), **raw}

@@ -1,14 +1,15 @@
 """Agreement with the other samples of the source, as a reward.
 
-  R(x, y_i | y_1..y_N) = sum_{j != i} w_j similarity(y_i, y_j) / sum_{j != i} w_j
+  R(x, y_i | y_1..y_N) = sum_{j != i} w_j similarity(y_i, y_j) / sum_{j != i}
+  w_j
 
 with w_j = 1, or exp(k c_j) with c_j the mean similarity of y_j to the others,
 so that outliers count less.
 
-A policy is most confident of what many of its samples say. Choosing the sample
-with the highest R is minimum Bayes risk decoding; see `choose`. Samples of a
-policy agree more when they differ less, so policies are compared by agreement
-with the samples of one policy only: `base.Peers.fixed`.
+A policy is most confident of texts that many of its samples agree on. Choosing
+the sample with the highest R is minimum Bayes risk decoding; see `choose`. A
+policy with less diverse samples has a higher R, so policies must be compared by
+agreement with the samples of one policy: `base.Peers.fixed`.
 
 Source: Kumar & Byrne, Minimum Bayes-Risk Decoding for Statistical Machine
 Translation (2004); Eikema & Aziz (arXiv 2108.04718), with samples.
@@ -22,9 +23,9 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Float32
 import numpy as np
 
-from rest_jax.rewards import base, chrf_table, composed, lexical
+from rest_jax.rewards import base, chrf_table, lexical
 
-# Precision counts as much as recall: with beta = 2, long texts agree with all.
+# Equal precision and recall: with beta = 2, long texts agree with all others.
 CHRF = lexical.Chrf(beta=1)
 # Approximate number of text pairs per call of a scorer other than chrF.
 _PAIRS_AT_ONCE = 1 << 16
@@ -44,7 +45,7 @@ class Consensus:
   similarity: base.RewardConfig = CHRF
   concentration: float = 0.0
   name: str = 'consensus'
-  # Similarities are of pairs of samples, so they have no column in a store.
+  # No parts: similarities are of pairs of samples, not columns of the store.
   parts = ()
   needs_references = False
   needs_samples = True
@@ -85,7 +86,7 @@ class _Group(NamedTuple):
   Attributes:
     source: text of the source.
     rows: rows of the hypotheses, int [n].
-    at: index in `texts` of each row, int [n].
+    text_of: index in `texts` of each row, int [n].
     texts: distinct texts: the hypotheses, then all samples if they are compared
       with each other.
     samples: distinct samples and their counts.
@@ -93,7 +94,7 @@ class _Group(NamedTuple):
 
   source: str
   rows: np.ndarray
-  at: np.ndarray
+  text_of: np.ndarray
   texts: list[str]
   samples: dict[str, int]
 
@@ -109,9 +110,9 @@ class ConsensusReward:
   ):
     """Takes a loaded reward that compares with references; see `Consensus`."""
     self.name = name
-    # Digests of earlier versions stand for equal weights.
-    weighted = (concentration,) if concentration else ()
-    self.digest = composed.digest('consensus', similarity.digest, *weighted)
+    # Equal weights have the digest of earlier versions.
+    weights = [concentration] if concentration else []
+    self.digest = base.digest_of(['consensus', similarity.digest, *weights])
     self._similarity = similarity
     self._concentration = concentration
 
@@ -150,15 +151,13 @@ class ConsensusReward:
     similarity = self._similarity
     if isinstance(similarity, lexical.Chrf) and not similarity.word_order:
       for group in groups:
-        yield (
-          group,
-          chrf_table.chrf(
-            group.texts,
-            list(group.samples),
-            char_order=similarity.char_order,
-            beta=similarity.beta,
-          ),
+        table = chrf_table.chrf(
+          group.texts,
+          list(group.samples),
+          char_order=similarity.char_order,
+          beta=similarity.beta,
         )
+        yield group, table
       return
     waiting: list[_Group] = []
     num_pairs = 0
@@ -201,16 +200,16 @@ class ConsensusReward:
     counts = np.fromiter(group.samples.values(), np.float64)
     if not (counts.sum() - is_member > 0).all():
       raise ValueError(
-        f'reward {self.name!r} compares a sample with the others of its source; '
-        f'there are none for the source {group.source[:80]!r}. Sample at least '
-        'two outputs for each source (NUM_SAMPLES_PER_SOURCE).'
+        f'reward {self.name!r} compares a sample with the others of its '
+        f'source; there are none for the source {group.source[:80]!r}. Sample '
+        'at least two outputs for each source (NUM_SAMPLES_PER_SOURCE).'
       )
-    place = {text: index for index, text in enumerate(group.samples)}
+    indices = {text: index for index, text in enumerate(group.samples)}
     # Index of the sample equal to each text; -1 for none.
-    sample_of = np.array([place.get(text, -1) for text in group.texts])
-    lost = is_member & (sample_of[group.at] < 0)
-    if lost.any():
-      text = group.texts[group.at[np.argmax(lost)]]
+    sample_of = np.array([indices.get(text, -1) for text in group.texts])
+    missing = is_member & (sample_of[group.text_of] < 0)
+    if missing.any():
+      text = group.texts[group.text_of[np.argmax(missing)]]
       raise ValueError(
         'a member of a group must be among its samples; for the source '
         f'{group.source[:80]!r} the hypothesis {text[:80]!r} is not.'
@@ -219,10 +218,10 @@ class ConsensusReward:
     if self._concentration:
       weights = self._weights(table[sample_of >= 0], sample_of, counts)
     is_own = (sample_of[:, None] == np.arange(len(counts))) * 1.0
-    # A member is left out of its own samples once.
-    taken = is_own[group.at] * is_member[:, None]
-    others = (counts - taken) * weights
-    return (table[group.at] * others).sum(1) / others.sum(1)
+    # A member is excluded from the samples once.
+    excluded = is_own[group.text_of] * is_member[:, None]
+    others = (counts - excluded) * weights
+    return (table[group.text_of] * others).sum(1) / others.sum(1)
 
   def _weights(
     self,
@@ -249,7 +248,7 @@ def _groups(
   starts = np.flatnonzero(np.diff(peers.group[order], prepend=-1))
   for rows in np.split(order, starts[1:]) if len(order) else ():
     texts: dict[str, int] = {}
-    at = [texts.setdefault(hypotheses[int(i)], len(texts)) for i in rows]
+    text_of = [texts.setdefault(hypotheses[int(i)], len(texts)) for i in rows]
     first = int(rows[0])
     samples = collections.Counter(peers.samples[int(peers.group[first])])
     if with_samples:
@@ -258,7 +257,7 @@ def _groups(
     yield _Group(
       source=sources[first],
       rows=rows,
-      at=np.asarray(at),
+      text_of=np.asarray(text_of),
       texts=list(texts),
       samples=samples,
     )

@@ -1,20 +1,19 @@
-"""Rewards computed by another program, which answers JSON lines.
+"""Rewards computed by another program, with JSON lines on stdin and stdout.
 
 For metrics whose packages cannot be installed beside JAX, such as COMET and
 BLEURT: they run in their own interpreter. The protocol has one line per batch:
 
-  to it    {"batch": 0, "sources": [...], "hypotheses": [...],
+  request  {"batch": 0, "sources": [...], "hypotheses": [...],
             "references": [...] or null}
-  from it  {"batch": 0, "rewards": [...]}, higher is better; or {"error": "..."}
+  answer   {"batch": 0, "rewards": [...]}, higher is better; or {"error": "..."}
 
-The program starts at the first scoring, and ends when its stdin is closed.
+The program starts at the first scoring, and must exit when its stdin is closed.
 """
 
 from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import pathlib
 import queue
@@ -98,7 +97,6 @@ class External(_Program):
   name: str = 'external'
 
   def __post_init__(self):
-    # gin hands lists over as lists.
     settings.make_tuples(self, 'program')
     object.__setattr__(self, 'program', tuple(map(str, self.program)))
     if not self.program:
@@ -216,9 +214,9 @@ class ExternalReward:
     self._config = config
     described: Any = [settings.describe(config), *config.command[1:]]
     if isinstance(config, _Python):
-      # Not the paths of the interpreter and of this package.
+      # The digest excludes the paths of the interpreter and of this package.
       del described[0]['python'], described[1]
-    self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    self.digest = base.digest_of(described)
 
   @functools.cached_property
   def _process(self) -> '_Process':
@@ -241,25 +239,25 @@ class ExternalReward:
     if self.needs_references:
       base.needed(self.name, references)
     base.check_texts(sources, hypotheses, references)
-    given = references if self.needs_references else None
-    rows = list(zip(sources, hypotheses, given or hypotheses, strict=True))
+    used = references if self.needs_references else None
+    rows = list(zip(sources, hypotheses, used or hypotheses, strict=True))
     distinct, row_of = scoring_plan.distinct(rows)
-    found: list[float] = []
+    rewards: list[float] = []
     description = f'reward {self.name}'
     with progress_lib.Progress(description, len(distinct), 'text') as progress:
       for start in range(0, len(distinct), self._config.batch_size):
         batch = distinct[start : start + self._config.batch_size]
-        found += self._process.ask(
+        rewards += self._process.ask(
           {
             'sources': [row[0] for row in batch],
             'hypotheses': [row[1] for row in batch],
-            'references': None if given is None else [row[2] for row in batch],
+            'references': None if used is None else [row[2] for row in batch],
           }
         )
         progress.advance(len(batch))
-    rewards = np.asarray(found, np.float32)[row_of]
-    base.check_finite(self.name, sources, hypotheses, rewards)
-    return rewards
+    result = np.asarray(rewards, np.float32)[row_of]
+    base.check_finite(self.name, sources, hypotheses, result)
+    return result
 
 
 class _Process:
@@ -288,7 +286,7 @@ class _Process:
     self._reader.start()
 
   def _read(self) -> None:
-    """Passes its lines on; an empty line marks the end."""
+    """Queues the lines of its stdout; an empty text marks the end."""
     assert self._process.stdout is not None
     for line in self._process.stdout:
       self._lines.put(line)
@@ -296,7 +294,7 @@ class _Process:
 
   def _write(self, line: str) -> None:
     assert self._process.stdin is not None
-    # If it has ended, the reader reports it.
+    # If the program has ended, the reader reports it.
     with contextlib.suppress(OSError, ValueError):
       self._process.stdin.write(line)
       self._process.stdin.flush()
@@ -305,7 +303,7 @@ class _Process:
     """Sends one batch and returns its rewards."""
     number, self._asked = self._asked, self._asked + 1
     line = json.dumps({'batch': number, **request}) + '\n'
-    # A program that does not read must not block beyond the timeout.
+    # In a thread: a program that does not read must not exceed the timeout.
     threading.Thread(target=self._write, args=(line,), daemon=True).start()
     try:
       with time_spent.waiting():
@@ -328,7 +326,7 @@ class _Process:
     except json.JSONDecodeError:
       content = None
     if isinstance(content, dict) and 'error' in content:
-      raise self._error(f'says: {content["error"]}')
+      raise self._error(f'reports: {content["error"]}')
     rewards = None
     if isinstance(content, dict) and content.get('batch') == number:
       rewards = content.get('rewards')
@@ -347,21 +345,21 @@ class _Process:
       )
     return rewards
 
-  def _error(self, what: str) -> ExternalRewardError:
+  def _error(self, problem: str) -> ExternalRewardError:
     config = self._config
-    last_words = ''
+    stderr = ''
     if not self._errors.closed:
       size = self._errors.seek(0, 2)
       self._errors.seek(max(0, size - _SHOWN))
-      last_words = self._errors.read().decode('utf-8', 'replace').strip()
-    said = f' Its last words:\n{last_words}' if last_words else ''
+      stderr = self._errors.read().decode('utf-8', 'replace').strip()
+    shown = f' The end of its stderr:\n{stderr}' if stderr else ''
     return ExternalRewardError(
-      f'the program of reward {config.name!r} {what}. It is '
-      f'{" ".join(config.command)}. {config.install}{said}'
+      f'the program of reward {config.name!r} {problem}. It is '
+      f'{" ".join(config.command)}. {config.install}{shown}'
     )
 
   def stop(self) -> None:
-    """Ends the program; kills it if it does not end by itself."""
+    """Terminates the program; kills it after 10 s."""
     process = self._process
     if process.poll() is None:
       process.terminate()
@@ -372,7 +370,7 @@ class _Process:
         process.wait()
     self._reader.join(timeout=10)
     for pipe in (process.stdin, process.stdout):
-      # Unwritten input has no reader.
+      # Closing stdin may fail to flush input that nobody reads.
       with contextlib.suppress(OSError):
         if pipe is not None:
           pipe.close()

@@ -51,8 +51,8 @@ def comet(model: str) -> Score:
     ]
     for row, reference in zip(rows, batch['references'] or [], strict=False):
       row['ref'] = reference
-    found = loaded.predict(rows, gpus=gpus, progress_bar=False)
-    return [float(value) for value in found.scores]
+    predicted = loaded.predict(rows, gpus=gpus, progress_bar=False)
+    return [float(value) for value in predicted.scores]
 
   return score
 
@@ -100,7 +100,7 @@ KINDS = {
 
 
 def main(kind: str, model: str) -> int:
-  """Answers each line of stdin with one line."""
+  """Answers each line of stdin with one line on stdout."""
   # Output printed by packages must not mix with the answers.
   answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
   os.dup2(2, 1)

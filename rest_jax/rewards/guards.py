@@ -17,7 +17,7 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.data import pair_store
 from rest_jax.data import words as words_lib
-from rest_jax.rewards import base, composed, language, normalize
+from rest_jax.rewards import base, language, normalize
 
 # (sources, hypotheses) -> whether each hypothesis passes, bool [n].
 Passes = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -202,7 +202,6 @@ class Guarded:
   name: str = 'guarded'
 
   def __post_init__(self):
-    # gin hands lists over as lists.
     settings.make_tuples(self, 'guards')
     for guard in self.guards:
       if not isinstance(guard, Guard):
@@ -243,40 +242,29 @@ class Guarded:
     )
 
 
-class GuardedReward:
-  """A reward with vetoes; see `base.Reward` and `base.Composed`."""
+class GuardedReward(base.Composed):
+  """A reward with vetoes."""
 
   def __init__(
     self, config: Guarded, reward: base.Reward, guards: dict[str, Passes]
   ):
     """Takes a loaded reward and prepared guards by column name."""
-    self.name = config.name
-    self.needs_references = reward.needs_references
-    self.needs_samples = base.needs_samples(reward)
-    self.floor = config.floor
+    described = [settings.describe(guard) for guard in config.guards]
     unit = normalize.Normalizer(0.0, 1.0)
-    self.scales = {
-      reward.name: unit,
-      **base.scales(reward),
-      **dict.fromkeys(guards, unit),
-    }
-    self.digest = composed.digest(
-      [settings.describe(guard) for guard in config.guards],
-      config.floor,
-      reward.digest,
+    super().__init__(
+      config.name,
+      [reward],
+      scales={
+        reward.name: unit,
+        **base.scales(reward),
+        **dict.fromkeys(guards, unit),
+      },
+      digest=base.digest_of([described, config.floor, reward.digest]),
+      floor=config.floor,
     )
+    self._floor = np.float32(config.floor)
     self._reward = reward
     self._guards = guards
-
-  def score(
-    self,
-    sources: Sequence[str],
-    hypotheses: Sequence[str],
-    references: base.References = None,
-    peers: base.Peers | None = None,
-  ) -> Float32[np.ndarray, ' n']:
-    """Scores each hypothesis; see `base.Reward.score`."""
-    return self.columns(sources, hypotheses, references, peers)[self.name]
 
   def columns(
     self,
@@ -286,18 +274,16 @@ class GuardedReward:
     peers: base.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Returns the guarded reward, the reward and its parts, and each guard."""
-    found = base.columns(self._reward, sources, hypotheses, references, peers)
+    parts = base.columns(self._reward, sources, hypotheses, references, peers)
     passed = {
       name: passes(sources, hypotheses).astype(np.float32)
       for name, passes in self._guards.items()
     }
-    vetoed = np.zeros(len(hypotheses), bool)
-    for column in passed.values():
-      vetoed |= column == 0.0
-    rewards = found[self._reward.name]
+    vetoed = np.any([column == 0.0 for column in passed.values()], axis=0)
+    rewards = parts[self._reward.name]
     self._check_floor(sources, hypotheses, rewards, ~vetoed)
-    guarded = np.where(vetoed, np.float32(self.floor), rewards)
-    return {self.name: guarded.astype(np.float32), **found, **passed}
+    guarded = np.where(vetoed, self._floor, rewards)
+    return {self.name: guarded.astype(np.float32), **parts, **passed}
 
   def _check_floor(
     self,
@@ -307,7 +293,7 @@ class GuardedReward:
     passing: Bool[np.ndarray, ' n'],
   ) -> None:
     """Raises ValueError if a reward that passes is not above the floor."""
-    low = np.flatnonzero(passing & (rewards <= np.float32(self.floor)))
+    low = np.flatnonzero(passing & (rewards <= self._floor))
     if low.size:
       first = int(low[0])
       raise ValueError(

@@ -8,7 +8,6 @@ not choose, and one text has one reward.
 
 import collections
 from collections.abc import Iterator, Sequence
-import dataclasses
 import functools
 import time
 from typing import Any, Protocol, cast
@@ -24,37 +23,9 @@ from rest_jax.data import vocabularies
 from rest_jax.models import network
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, scoring_plan
-from rest_jax.runtime import progress as progress_lib
 
-# A scoring that takes longer than this, in seconds, is logged.
+# Minimum duration of a scoring that is logged at level INFO, in seconds.
 _LOG_FROM = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoringStatistics:
-  """Statistics of a call of `Scorer.score`.
-
-  Attributes:
-    hypotheses: number of requested rewards.
-    candidates: distinct (source, hypothesis) texts, each scored once.
-    sources: distinct sources, each encoded once.
-    truncated_sources: distinct sources truncated at the maximum length.
-    truncated_candidates: distinct candidates truncated at the maximum length.
-    real_token_share: real tokens / computed tokens, both sides, in (0, 1].
-    seconds: wall time on the device, including compilation.
-  """
-
-  hypotheses: int
-  candidates: int
-  sources: int
-  truncated_sources: int
-  truncated_candidates: int
-  real_token_share: float
-  seconds: float
-
-  @property
-  def candidates_per_second(self) -> float:
-    return self.candidates / max(self.seconds, 1e-9)
 
 
 class TextModel(Protocol):
@@ -121,7 +92,7 @@ class Scorer:
 
   def score(
     self, placed: Sequence[types.Params], plan: scoring_plan.Plan
-  ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics]:
+  ) -> tuple[Float32[np.ndarray, ' n'], scoring_plan.Statistics]:
     """Scores every candidate of a plan once.
 
     Args:
@@ -133,35 +104,22 @@ class Scorer:
       statistics.
     """
     began = time.monotonic()
-    rewards = np.full(len(plan.candidate_tokens), np.nan, np.float32)
-    waiting = collections.deque()
-    padded = 0
-
-    def fetch():
-      candidates, result = waiting.popleft()
-      real = candidates != scoring_plan.NONE
-      rewards[candidates[real]] = np.asarray(result)[real]
-      progress.advance(int(real.sum()))
-
-    in_flight = plan.config.calls_in_flight * len(self._meshes)
-    with progress_lib.Progress(
-      f'reward {self._name}', len(rewards), 'candidate'
-    ) as progress:
-      for candidates, result, tokens in self._dispatch(placed, plan):
-        waiting.append((candidates, result))
-        padded += tokens
-        if len(waiting) > in_flight:
-          fetch()
-      while waiting:
-        fetch()
+    rewards, computed = scoring_plan.collect(
+      self._dispatch(placed, plan),
+      len(plan.candidate_tokens),
+      calls_in_flight=plan.config.calls_in_flight * len(self._meshes),
+      description=f'reward {self._name}',
+      unit='candidate',
+    )
     real = plan.source_tokens.num_tokens + plan.candidate_tokens.num_tokens
-    statistics = ScoringStatistics(
+    statistics = scoring_plan.Statistics(
       hypotheses=len(plan.candidate_of),
-      candidates=len(rewards),
-      sources=len(plan.source_tokens),
-      truncated_sources=plan.truncated_sources,
-      truncated_candidates=plan.truncated_candidates,
-      real_token_share=real / padded,
+      distinct=len(rewards),
+      truncated={
+        'sources': (plan.truncated_sources, len(plan.source_tokens)),
+        'hypotheses': (plan.truncated_candidates, len(rewards)),
+      },
+      real_token_share=real / computed,
       seconds=time.monotonic() - began,
     )
     return rewards[plan.candidate_of], statistics
@@ -169,11 +127,11 @@ class Scorer:
   def _dispatch(
     self, placed: Sequence[types.Params], plan: scoring_plan.Plan
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
-    """Yields candidates [R], their rewards [R] and the tokens computed on."""
+    """Yields candidates [R], rewards [R] and computed tokens of each call."""
     # Each block goes to the mesh that finishes its previous block first.
-    every = plan.blocks(mesh_lib.num_parts(self._meshes[0]))
+    blocks = plan.blocks(mesh_lib.num_parts(self._meshes[0]))
     lanes = collections.deque(
-      self._calls(mesh, params, plan, every)
+      self._calls(mesh, params, plan, blocks)
       for mesh, params in zip(self._meshes, placed, strict=True)
     )
     while lanes:
@@ -188,15 +146,15 @@ class Scorer:
     mesh: jax.sharding.Mesh,
     params: types.Params,
     plan: scoring_plan.Plan,
-    every: Iterator[scoring_plan.Block],
+    blocks: Iterator[scoring_plan.Block],
   ) -> Iterator[tuple[np.ndarray, jax.Array, int]]:
-    """As `_dispatch`, for the blocks of one mesh."""
+    """Like `_dispatch`, for the blocks of one mesh."""
 
     def put(rows: np.ndarray) -> jax.Array:
       return mesh_lib.put_batch({'rows': rows}, mesh)['rows']
 
     ids = self._model.config.special_ids
-    for block in every:
+    for block in blocks:
       held = jnp.zeros(
         (
           block.sources.size,
@@ -334,8 +292,8 @@ class LearnedReward:
 
   def measured_score(
     self, sources: Sequence[str], hypotheses: Sequence[str]
-  ) -> tuple[Float32[np.ndarray, ' n'], ScoringStatistics | None]:
-    """As `score`, with statistics; None if there was nothing to score."""
+  ) -> tuple[Float32[np.ndarray, ' n'], scoring_plan.Statistics | None]:
+    """Like `score`, with statistics; None for no hypotheses."""
     base.check_texts(sources, hypotheses)
     if not len(sources):
       return np.zeros(0, np.float32), None
@@ -344,24 +302,5 @@ class LearnedReward:
     base.check_finite(self.name, sources, hypotheses, rewards)
     # Online training scores few texts at a time, thousands of times.
     level = logging.INFO if statistics.seconds > _LOG_FROM else logging.DEBUG
-    logging.log(
-      level,
-      'reward %s: %d hypotheses, %d distinct of %d sources in %.1f s (%.0f a '
-      'second, %.0f %% real tokens); cut at the maximum length: %d sources, %d '
-      'hypotheses',
-      self.name,
-      statistics.hypotheses,
-      statistics.candidates,
-      statistics.sources,
-      statistics.seconds,
-      statistics.candidates_per_second,
-      100 * statistics.real_token_share,
-      statistics.truncated_sources,
-      statistics.truncated_candidates,
-    )
-    for cut, total in (
-      (statistics.truncated_sources, statistics.sources),
-      (statistics.truncated_candidates, statistics.candidates),
-    ):
-      scoring_plan.warn_of_cut(self.name, cut, total)
+    statistics.log(self.name, level)
     return rewards, statistics

@@ -8,12 +8,9 @@ Source: Juraska et al., MetricX-23 (WMT 2023) and MetricX-24 (WMT 2024). Tests
 compare the scores with those of the authors' model.
 """
 
-import collections
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
 import time
 
@@ -29,7 +26,6 @@ from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, scoring_plan
-from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import files
 
 VOCABULARY_FILE = 'spiece.model'
@@ -137,29 +133,6 @@ class MetricX:
     return MetricXReward(self, resources.mesh)
 
 
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-  """Statistics of a call of `MetricXReward.measured_score`.
-
-  Attributes:
-    hypotheses: number of requested rewards.
-    inputs: distinct inputs, each scored once.
-    truncated: distinct inputs truncated at the maximum length.
-    real_token_share: real tokens / computed tokens, in (0, 1].
-    seconds: wall time, including compilation.
-  """
-
-  hypotheses: int
-  inputs: int
-  truncated: int
-  real_token_share: float
-  seconds: float
-
-  @property
-  def inputs_per_second(self) -> float:
-    return self.inputs / max(self.seconds, 1e-9)
-
-
 class MetricXReward:
   """The negative of a MetricX score, in [-25, 0]; see `base.Reward`.
 
@@ -202,8 +175,7 @@ class MetricXReward:
     described['files'] = {
       path.name: files.sha256(path) for path in self._folder.files
     }
-    text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return base.digest_of(described, sort_keys=True)
 
   @functools.cached_property
   def _params(self) -> types.Params:
@@ -229,8 +201,8 @@ class MetricXReward:
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-  ) -> tuple[Float32[np.ndarray, ' n'], Statistics | None]:
-    """As `score`, with statistics; None if there was nothing to score."""
+  ) -> tuple[Float32[np.ndarray, ' n'], scoring_plan.Statistics | None]:
+    """Like `score`, with statistics; None for no hypotheses."""
     base.check_texts(sources, hypotheses, references)
     if not len(sources):
       return np.zeros(0, np.float32), None
@@ -239,28 +211,17 @@ class MetricXReward:
       self.inputs(sources, hypotheses, references)
     )
     tokens, cut = self.encode(texts)
-    scores, padded = self._scores(ragged.Ragged.from_lists(tokens))
+    scores, computed = self._scores(ragged.Ragged.from_lists(tokens))
     rewards = -scores[text_of]
     base.check_finite(self.name, sources, hypotheses, rewards)
-    statistics = Statistics(
+    statistics = scoring_plan.Statistics(
       hypotheses=len(rewards),
-      inputs=len(texts),
-      truncated=cut,
-      real_token_share=sum(map(len, tokens)) / padded,
+      distinct=len(texts),
+      truncated={'inputs': (cut, len(texts))},
+      real_token_share=sum(map(len, tokens)) / computed,
       seconds=time.monotonic() - began,
     )
-    logging.info(
-      'reward %s: %d hypotheses, %d distinct inputs in %.1f s (%.0f per second, '
-      '%.0f %% real tokens); %d truncated at the maximum length',
-      self.name,
-      statistics.hypotheses,
-      statistics.inputs,
-      statistics.seconds,
-      statistics.inputs_per_second,
-      100 * statistics.real_token_share,
-      statistics.truncated,
-    )
-    scoring_plan.warn_of_cut(self.name, statistics.truncated, statistics.inputs)
+    statistics.log(self.name, logging.INFO)
     return rewards, statistics
 
   def inputs(
@@ -306,42 +267,23 @@ class MetricXReward:
     self, tokens: ragged.Ragged
   ) -> tuple[Float32[np.ndarray, ' n'], int]:
     """Returns the scores of inputs and the number of computed tokens."""
-    scores = np.full(len(tokens), np.nan, np.float32)
-    waiting = collections.deque()
-    padded = 0
-
-    def fetch():
-      rows, result = waiting.popleft()
-      real = rows != scoring_plan.NONE
-      scores[rows[real]] = np.asarray(result)[real]
-      progress.advance(int(real.sum()))
-
-    with (
-      mesh_lib.use(self._mesh, self._mesh_config.rules),
-      progress_lib.Progress(
-        f'reward {self.name}', len(tokens), 'input'
-      ) as progress,
-    ):
-      for rows, length in self._calls(tokens.lengths):
-        inputs = scoring_plan.pad(
-          tokens, rows, length, self._model.config.special_ids
-        )
-        batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
-        result = first_values(self._model, self._params, batch['inputs'])
-        waiting.append((rows, result))
-        padded += inputs.size
-        if len(waiting) > self.config.calls_in_flight:
-          fetch()
-      while waiting:
-        fetch()
+    with mesh_lib.use(self._mesh, self._mesh_config.rules):
+      scores, computed = scoring_plan.collect(
+        self._calls(tokens),
+        len(tokens),
+        calls_in_flight=self.config.calls_in_flight,
+        description=f'reward {self.name}',
+        unit='input',
+      )
     # NaN stays NaN; the caller reports it.
-    return np.clip(scores, 0.0, WORST_SCORE), padded
+    return np.clip(scores, 0.0, WORST_SCORE), computed
 
   def _calls(
-    self, lengths: Int[np.ndarray, ' n']
-  ) -> Iterator[tuple[Int[np.ndarray, ' B'], int]]:
-    """Yields the inputs of each call, padded with NONE, and its length."""
-    padded = scoring_plan.bucket(self.config.length_buckets, lengths)
+    self, tokens: ragged.Ragged
+  ) -> Iterator[tuple[Int[np.ndarray, ' B'], jax.Array, int]]:
+    """Yields inputs, their scores and the computed tokens of each call."""
+    ids = self._model.config.special_ids
+    padded = scoring_plan.bucket(self.config.length_buckets, tokens.lengths)
     for length in np.unique(padded):
       members = np.flatnonzero(padded == length)
       size = scoring_plan.call_rows(
@@ -352,7 +294,10 @@ class MetricXReward:
         rows = np.full(size, scoring_plan.NONE, np.int64)
         chosen = members[start : start + size]
         rows[: len(chosen)] = chosen
-        yield rows, int(length)
+        inputs = scoring_plan.pad(tokens, rows, int(length), ids)
+        batch = mesh_lib.put_batch({'inputs': inputs}, self._mesh)
+        result = first_values(self._model, self._params, batch['inputs'])
+        yield rows, result, inputs.size
 
 
 @functools.partial(jax.jit, static_argnums=0)

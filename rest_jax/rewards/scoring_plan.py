@@ -6,18 +6,20 @@ all of one length bucket. A call may combine any sources of the block, so only
 the last call of each shape needs padding rows.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+import collections
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 import dataclasses
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from absl import logging
-from jaxtyping import Bool, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 import numpy as np
 
 from rest_jax import settings
 from rest_jax.data import ragged, special_ids, vocabularies
+from rest_jax.runtime import progress as progress_lib
 
-# A text, or several texts that are read together.
+# A text, or several texts that are scored together.
 _Text = TypeVar('_Text', bound=Hashable)
 # A padding source or candidate of a block.
 NONE = -1
@@ -230,8 +232,8 @@ def encode(
     max_length: maximum tokens with special ids.
 
   Returns:
-    Tokens of each text with special ids, at most `max_length`; and which texts were
-    truncated.
+    Tokens of each text with special ids, at most `max_length`; and which texts
+    were truncated.
   """
   rows, room = side.encode_batch(texts), max_length - side.num_special
   cut = np.asarray([len(row) > room for row in rows], bool)
@@ -250,6 +252,86 @@ def pad(
   real = np.flatnonzero(rows != NONE)
   padded[real] = tokens.pad(rows[real], length, ids.pad)
   return padded
+
+
+def collect(
+  calls: Iterable[tuple[Int[np.ndarray, ' R'], Any, int]],
+  num_rows: int,
+  *,
+  calls_in_flight: int,
+  description: str,
+  unit: str,
+) -> tuple[Float32[np.ndarray, ' n'], int]:
+  """Fetches the results of calls, some of which are always in flight.
+
+  Args:
+    calls: rows of each call, padded with NONE, their results [R] on a device,
+      and the number of computed tokens.
+    num_rows: n, number of all rows.
+    calls_in_flight: calls submitted to the device ahead of the awaited one.
+    description: label of the progress bar.
+    unit: unit of the progress bar.
+
+  Returns:
+    The result of each row, NaN without one; and the number of computed tokens.
+  """
+  results = np.full(num_rows, np.nan, np.float32)
+  waiting = collections.deque()
+  computed = 0
+
+  def fetch():
+    rows, result = waiting.popleft()
+    real = rows != NONE
+    results[rows[real]] = np.asarray(result)[real]
+    progress.advance(int(real.sum()))
+
+  with progress_lib.Progress(description, num_rows, unit) as progress:
+    for rows, result, tokens in calls:
+      waiting.append((rows, result))
+      computed += tokens
+      if len(waiting) > calls_in_flight:
+        fetch()
+    while waiting:
+      fetch()
+  return results, computed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statistics:
+  """Statistics of a scoring.
+
+  Attributes:
+    hypotheses: number of requested rewards.
+    distinct: number of distinct inputs, each scored once.
+    truncated: number of truncated texts and of all texts, by kind of text.
+    real_token_share: real tokens / computed tokens, in (0, 1].
+    seconds: wall time, including compilation.
+  """
+
+  hypotheses: int
+  distinct: int
+  truncated: dict[str, tuple[int, int]]
+  real_token_share: float
+  seconds: float
+
+  def log(self, name: str, level: int) -> None:
+    """Logs the statistics of a reward; warns if many texts were truncated."""
+    logging.log(
+      level,
+      'reward %s: %d hypotheses, %d distinct in %.1f s (%.0f per second, %.0f '
+      '%% real tokens); truncated at the maximum length: %s',
+      name,
+      self.hypotheses,
+      self.distinct,
+      self.seconds,
+      self.distinct / max(self.seconds, 1e-9),
+      100 * self.real_token_share,
+      ', '.join(
+        f'{n} of {m} {kind}' for kind, (n, m) in self.truncated.items()
+      ),
+    )
+    for cut, total in self.truncated.values():
+      warn_of_cut(name, cut, total)
 
 
 def warn_of_cut(name: str, cut: int, total: int) -> None:

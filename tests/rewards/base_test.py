@@ -62,7 +62,7 @@ def test_a_plain_reward_has_one_column():
 
 
 @pytest.mark.parametrize('name', ['', 'a/b', '.a', 'a b'])
-def test_a_name_must_be_one_for_a_file(name):
+def test_the_name_of_a_reward_must_be_a_valid_file_name(name):
   with pytest.raises(ValueError, match='letters, digits'):
     base.check_names(fakes.Table(rewards=(), name=name))
   base.check_names(fakes.Table(rewards=(), name='metricx-24_xl.v2'))

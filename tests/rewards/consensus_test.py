@@ -152,7 +152,7 @@ def test_chrf_with_words_is_compared_pair_by_pair():
   np.testing.assert_allclose(found[0], expected, rtol=1e-6)
 
 
-def test_one_sample_has_no_others():
+def test_a_source_with_one_sample_is_refused():
   with pytest.raises(ValueError, match='at least two outputs'):
     reward().score(['s'], ['a'], peers=own([0], ['a']))
   with pytest.raises(ValueError, match='at least two outputs'):
@@ -171,7 +171,7 @@ def test_samples_that_are_missing_or_another_s_are_refused():
     reward().score(['s', 's'], ['a', 'c'], peers=peers)
 
 
-def test_nothing_to_score():
+def test_an_empty_list_is_scored():
   empty = base.Peers.own(np.zeros(0, int), [])
   assert reward().score([], [], peers=empty).shape == (0,)
 

@@ -79,10 +79,10 @@ def test_large_batches_both_ways(make):
     ('rewards[0] = True', r'must answer with one line'),
     ('rewards = 1', r'must answer with one line'),
     ('batch["batch"] += 1', r'must answer with one line .*"batch": 0'),
-    ('print(json.dumps({"error": "no GPU"}))', r'says: no GPU'),
+    ('print(json.dumps({"error": "no GPU"}))', r'reports: no GPU'),
   ],
 )
-def test_what_it_does_wrong_is_named(make, tamper, message):
+def test_errors_in_an_answer_are_named(make, tamper, message):
   with pytest.raises(external.ExternalRewardError, match=message) as caught:
     make(tamper, name='mine').score(*TEXTS)
   assert "'mine'" in str(caught.value) and 'scorer.py' in str(caught.value)
@@ -94,13 +94,13 @@ def test_a_reward_that_is_not_finite_names_the_row(make, value):
     make(f'rewards[1] = {value}').score(*TEXTS)
 
 
-def test_an_answer_too_many_is_not_taken_for_the_next(make):
+def test_a_surplus_answer_is_not_used_for_the_next_batch(make):
   extra = 'print(json.dumps({"batch": batch["batch"], "rewards": rewards}))'
   with pytest.raises(external.ExternalRewardError, match='"batch": 1'):
     make(extra, batch_size=1).score(*TEXTS)
 
 
-def test_silence_ends_after_the_timeout(make):
+def test_a_program_that_does_not_answer_ends_after_the_timeout(make):
   started = time.monotonic()
   reward = make('import time; time.sleep(100)', timeout_s=1.0)
   with pytest.raises(external.ExternalRewardError, match='within 1 s'):

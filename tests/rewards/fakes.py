@@ -1,9 +1,10 @@
-"""Rewards of fixed numbers, for tests of what is made of rewards."""
+"""Rewards of fixed numbers and a vocabulary, for tests of rewards."""
 
 import dataclasses
 
 import numpy as np
 
+from rest_jax.data import vocabularies
 from rest_jax.rewards import base
 
 
@@ -31,6 +32,17 @@ class Table:
     if self.needs_references:
       base.needed(self.name, references)
     return np.asarray([dict(self.rewards)[h] for h in hypotheses], np.float32)
+
+
+class Characters(vocabularies.Encoder):
+  """A vocabulary of characters: no file, no training."""
+
+  size = 32
+
+  def encode_batch(self, texts):
+    return [
+      np.asarray([3 + ord(c) % 29 for c in text], np.int32) for text in texts
+    ]
 
 
 class Pairs:

@@ -110,7 +110,7 @@ def loaded(**settings):
   return config.load(fakes.resources(*PAIRS))
 
 
-def test_what_is_vetoed_gets_the_floor():
+def test_a_vetoed_hypothesis_gets_the_floor():
   hypotheses = [GOOD, *BAD.values()]
   columns = base.columns(loaded(), [SOURCE] * 5, hypotheses)
   np.testing.assert_array_equal(columns['guarded'], [-0.5, -3, -3, -3, -3])
@@ -138,7 +138,7 @@ def test_nan_stays_an_error_under_a_veto():
     loaded(reward=table).score([SOURCE], ['the'])
 
 
-def test_the_columns_of_the_parts_of_what_is_guarded():
+def test_columns_include_the_parts_of_the_guarded_reward():
   other = fakes.Table(rewards=TABLE.rewards, name='other')
   several = composed.Minimum(
     components=[composed.Component(reward=r) for r in (TABLE, other)]

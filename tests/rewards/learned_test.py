@@ -6,23 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax.data import vocabularies
-from rest_jax.models import network, scalar
+from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import learned, scoring_plan
 from tests.models import tiny
-
-
-class Characters(vocabularies.Encoder):
-  """A vocabulary of characters: no file, no training."""
-
-  size = 32
-
-  def encode_batch(self, texts):
-    return [
-      np.asarray([3 + ord(c) % 29 for c in text], np.int32) for text in texts
-    ]
-
+from tests.rewards import fakes
 
 _SOURCES = ['a', 'bcd', 'a', 'efghij', 'a', 'a', 'bcd', 'a', 'klm', 'a']
 _HYPOTHESES = ['x', 'yz', '', 'uvwxyz', 'x', 'xx', 'yz', 'wvu', 'yz', 'wwwww']
@@ -31,15 +19,7 @@ _HYPOTHESES = ['x', 'yz', '', 'uvwxyz', 'x', 'xx', 'yz', 'wvu', 'yz', 'wwwww']
 @functools.cache
 def _model():
   model = scalar.ScalarModel(
-    network.NetworkConfig(
-      vocab_size=32,
-      emb_dim=16,
-      num_heads=2,
-      head_dim=8,
-      num_encoder_layers=1,
-      num_decoder_layers=1,
-      mlp_dim=24,
-    )
+    tiny.config(vocab_size=32, num_encoder_layers=1, num_decoder_layers=1)
   )
   params = tiny.init(model)
   # The head starts small; a larger one lets wrong positions show.
@@ -62,7 +42,7 @@ def _reward(params=None, **settings):
   return learned.LearnedReward(
     model,
     own if params is None else params,
-    Characters(),
+    fakes.Characters(),
     mesh_lib.MeshConfig(),
     config=scoring_plan.ScoringConfig(**(defaults | settings)),
     digest='d',
@@ -77,7 +57,7 @@ def _one_by_one(sources, hypotheses):
   for pair in zip(sources, hypotheses, strict=True):
     source, target = (
       np.asarray([[*row, 1]], np.int32)
-      for row in Characters().encode_batch(pair)
+      for row in fakes.Characters().encode_batch(pair)
     )
     inputs = np.pad(target[:, :-1], ((0, 0), (1, 0)))
     batch = {
@@ -133,12 +113,9 @@ def test_repeated_texts_are_scored_once():
   rewards, statistics = _reward().measured_score(_SOURCES, _HYPOTHESES)
   assert rewards[0] == rewards[4]
   assert rewards[1] == rewards[6]
-  assert statistics.hypotheses == 10
-  assert statistics.candidates == 8
-  assert statistics.sources == 4
-  assert statistics.truncated_sources == statistics.truncated_candidates == 0
+  assert (statistics.hypotheses, statistics.distinct) == (10, 8)
+  assert statistics.truncated == {'sources': (0, 4), 'hypotheses': (0, 8)}
   assert 0 < statistics.real_token_share < 1
-  assert statistics.candidates_per_second > 0
 
 
 def test_each_source_is_encoded_once(monkeypatch):
@@ -168,17 +145,16 @@ def test_the_empty_hypothesis_is_scored():
   np.testing.assert_allclose(rewards, _one_by_one(['a'], ['']), atol=1e-5)
 
 
-def test_what_is_cut_is_not_read():
+def test_truncated_text_is_not_read():
   reward = _reward()
   rewards, statistics = reward.measured_score(
     ['abcdefg', 'abcdefgh'], ['xxxxxxxyyy', 'xxxxxxxzzzz']
   )
-  assert statistics.truncated_sources == 1
-  assert statistics.truncated_candidates == 2
+  assert statistics.truncated == {'sources': (1, 2), 'hypotheses': (2, 2)}
   np.testing.assert_allclose(rewards[0], rewards[1], atol=1e-6)
 
 
-def test_nothing_to_score():
+def test_an_empty_list_is_scored():
   rewards, statistics = _reward().measured_score([], [])
   assert rewards.shape == (0,) and rewards.dtype == np.float32
   assert statistics is None
@@ -204,7 +180,7 @@ def test_one_scorer_serves_changing_parameters():
   scorer = learned.Scorer(model, mesh_lib.MeshConfig())
   plan = scoring_plan.plan(
     scoring_plan.ScoringConfig(length_buckets=(8, 128)),
-    Characters(),
+    fakes.Characters(),
     _SOURCES,
     _HYPOTHESES,
   )

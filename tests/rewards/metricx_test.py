@@ -104,8 +104,9 @@ def test_shapes_and_repeats_do_not_matter(golden):
   )
   many, statistics = load(golden).measured_score(sources * 2, hypotheses * 2)
   assert statistics.hypotheses == 80
-  assert statistics.inputs == len(set(zip(sources, hypotheses, strict=True)))
-  assert statistics.truncated == 0
+  distinct = len(set(zip(sources, hypotheses, strict=True)))
+  assert statistics.distinct == distinct
+  assert statistics.truncated == {'inputs': (0, distinct)}
   wide = load(golden, length_buckets=(96,), tokens_per_call=96)
   alone = [
     wide.score([source], [hypothesis])[0]
@@ -115,12 +116,12 @@ def test_shapes_and_repeats_do_not_matter(golden):
   np.testing.assert_allclose(many[:5], alone, atol=1e-4)
 
 
-def test_what_is_cut_is_counted_and_not_read(golden):
+def test_truncated_text_is_counted_and_not_read(golden):
   reward = load(golden, max_input_length=16)
   rewards, statistics = reward.measured_score(
     ['ein sehr langer Satz'] * 2, ['one', 'another']
   )
-  assert statistics.truncated == 2
+  assert statistics.truncated == {'inputs': (2, 2)}
   assert rewards[0] == rewards[1]
 
 
@@ -132,18 +133,18 @@ def test_a_reference_must_be_given(golden):
   assert not load(golden).needs_references
 
 
-def test_nothing_to_score(golden):
+def test_an_empty_list_is_scored(golden):
   rewards, statistics = load(golden).measured_score([], [])
   assert rewards.shape == (0,) and statistics is None
 
 
-def test_check_says_what_it_is(golden):
+def test_check_describes_the_model(golden):
   config = metricx.MetricX(directory=str(golden), version=23)
   assert config.check() == (f'MetricX-23 of {golden}, reference-free, float32')
   assert isinstance(config, base.RewardConfig)
 
 
-def test_the_digest_is_of_what_is_computed(golden, tmp_path):
+def test_the_digest_depends_on_weights_and_settings(golden, tmp_path):
   first = load(golden).digest
   copy = tmp_path / 'copy'
   shutil.copytree(golden, copy)

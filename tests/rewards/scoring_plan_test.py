@@ -7,17 +7,7 @@ import pytest
 
 from rest_jax.data import ragged, special_ids, vocabularies
 from rest_jax.rewards import scoring_plan
-
-
-class Characters(vocabularies.Encoder):
-  """A vocabulary of characters: no file, no training."""
-
-  size = 32
-
-  def encode_batch(self, texts):
-    return [
-      np.asarray([3 + ord(c) % 29 for c in text], np.int32) for text in texts
-    ]
+from tests.rewards import fakes
 
 
 def _config(**settings):
@@ -35,7 +25,7 @@ def _config(**settings):
 def _plan(pairs, **settings):
   sources, hypotheses = zip(*pairs, strict=True)
   return scoring_plan.plan(
-    _config(**settings), Characters(), sources, hypotheses
+    _config(**settings), fakes.Characters(), sources, hypotheses
   )
 
 
@@ -138,7 +128,7 @@ def test_every_candidate_is_in_one_call(pairs, tokens, multiple):
   by_pair = {}
   for pair, candidate in zip(pairs, plan.candidate_of, strict=True):
     assert by_pair.setdefault(pair, candidate) == candidate
-    tokens = Characters().encode_batch([pair[1]])[0][:7]
+    tokens = fakes.Characters().encode_batch([pair[1]])[0][:7]
     np.testing.assert_array_equal(plan.candidate_tokens[candidate][:-1], tokens)
   assert len(set(by_pair.values())) == len(by_pair)
 
@@ -189,7 +179,7 @@ def test_a_device_computes_the_same_whatever_their_number(num_devices):
   assert shapes(num_devices) == shapes(1)
 
 
-def test_many_cut_texts_are_said(monkeypatch):
+def test_many_truncated_texts_are_logged(monkeypatch):
   said = []
   monkeypatch.setattr(
     scoring_plan.logging,
@@ -210,8 +200,10 @@ def test_special_ids_of_a_model():
     ragged.Ragged.from_lists([[5, 0]]), np.asarray([-1, 0]), 3, ids
   )
   assert padded.tolist() == [[0, 9, 9], [5, 0, 9]]
-  side = vocabularies.Side(Characters().encode_batch, before=(7, 8), after=(0,))
+  side = vocabularies.Side(
+    fakes.Characters().encode_batch, before=(7, 8), after=(0,)
+  )
   [row], [cut] = scoring_plan.encode(side, ['abc'], 5)
-  bare = Characters().encode_batch(['abc'])[0].tolist()
+  bare = fakes.Characters().encode_batch(['abc'])[0].tolist()
   assert row.tolist() == [7, 8, *bare[:2], 0]
   assert cut
