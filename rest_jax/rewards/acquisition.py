@@ -93,10 +93,10 @@ class Acquisition:
     reasons: list[str] = []
     is_free = np.ones(len(rewards), bool)
     for reason, (count, order) in orders.items():
-      found = order[is_free[order]][:count]
-      is_free[found] = False
-      rows += found.tolist()
-      reasons += [reason] * len(found)
+      chosen = order[is_free[order]][:count]
+      is_free[chosen] = False
+      rows += chosen.tolist()
+      reasons += [reason] * len(chosen)
     return np.asarray(rows, np.int64), reasons
 
 

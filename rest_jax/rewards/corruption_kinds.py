@@ -193,10 +193,10 @@ def redraw_digits(word: str, draw: random.Random) -> str:
 
 def _renumber(words: Words, draw: random.Random, context: Context) -> Words:
   """Changes a number; where there is none, replaces a word."""
-  found = numbers(words)
-  if not found:
+  positions = numbers(words)
+  if not positions:
     return _replace(words, draw, context)
-  position = draw.choice(found)
+  position = draw.choice(positions)
   changed = redraw_digits(words[position], draw)
   return [*words[:position], changed, *words[position + 1 :]]
 
@@ -210,9 +210,9 @@ def _negate(words: Words, draw: random.Random, context: Context) -> Words:
   """Removes a negation where there is one, or adds one."""
   if not context.negations:
     return _replace(words, draw, context)
-  found = positions_of(context.negations, words)
-  if found:
-    position = draw.choice(found)
+  positions = positions_of(context.negations, words)
+  if positions:
+    position = draw.choice(positions)
     return words[:position] + words[position + 1 :]
   place = draw.randint(0, len(words))
   return [*words[:place], draw.choice(context.negations), *words[place:]]
@@ -244,16 +244,16 @@ def _another(word: str, redraw: Callable[[], str]) -> str:
 
 def _rename(words: Words, draw: random.Random, context: Context) -> Words:
   """Replaces a capitalised word inside the text by one of another text."""
-  found = _names(words)
+  positions = _names(words)
   others = [
     word
     for other in [context.draw_reference()]
     for word in (other[position] for position in _names(other))
     if word not in words
   ]
-  if not found or not others:
+  if not positions or not others:
     return words
-  position = draw.choice(found)
+  position = draw.choice(positions)
   return [*words[:position], draw.choice(others), *words[position + 1 :]]
 
 

@@ -33,13 +33,13 @@ def measure(
     Results of `reward_agreement.agreement` by split and by name of the reward
     and its parts.
   """
-  found: dict[str, dict[str, Any]] = {}
+  results: dict[str, dict[str, Any]] = {}
   for name, split, rated in _held_out(ratings):
     columns = _columns(reward, rated, max_sources)
     if columns is None:
       continue
     rewards, rows = columns
-    found[name + split] = {
+    results[name + split] = {
       column: agreement_lib.agreement(
         values,
         rated.score[rows],
@@ -48,7 +48,7 @@ def measure(
       )
       for column, values in rewards.items()
     }
-  return found
+  return results
 
 
 def weights(

@@ -56,21 +56,15 @@ def teach(
   Raises:
     ValueError: if a row has no reference, or ratings or chrF do not vary.
   """
-  chrf = _by_chrf(rated, chrf_beta)
+  check(rated)
+  texts = zip(
+    rated.source, rated.hypothesis, rated.reference or [], strict=True
+  )
+  chrf = corruptions.score_samples(texts, chrf_beta=chrf_beta)
   targets = chrf._replace(
     scores=blended(rated.score, chrf.scores, weight=config.weight)
   )
   return targets, chrf if config.pretrain else None
-
-
-def _by_chrf(
-  rated: ratings_lib.Ratings, chrf_beta: int
-) -> corruptions.ScoredTexts:
-  check(rated)
-  return corruptions.score_samples(
-    zip(rated.source, rated.hypothesis, rated.reference or [], strict=True),
-    chrf_beta=chrf_beta,
-  )
 
 
 def check(rated: ratings_lib.Ratings, where: str = 'the ratings') -> None:

@@ -12,13 +12,13 @@ from rest_jax.data import words as words_lib
 from rest_jax.rewards import corruptions, scoring_plan
 from rest_jax.training import loader
 
-# Above these the vocabulary does not fit the ratings: UNK hides meaning, or
-# sentences exceed the maximum length.
+# Above these limits a warning is given: much of the text is UNK, is split into
+# very short pieces, or exceeds the maximum length.
 _MAX_UNKNOWN_SHARE = 0.005
 _MAX_PIECES_PER_WORD = 2.0
 _MAX_TRUNCATED_SHARE = 0.01
-NONE = -1
-# Columns of a batch beside the tokens, of one number a hypothesis.
+NONE = -1  # Padding of `RewardRows.members`.
+# Columns of a batch with one number per hypothesis.
 COLUMNS = ('scores', 'score_weights')
 
 
@@ -30,11 +30,11 @@ class Scale:
   std: float
 
   @classmethod
-  def of(cls, what: str, scores: np.ndarray) -> 'Scale':
+  def of(cls, name: str, scores: np.ndarray) -> 'Scale':
     """Measures scores.
 
     Args:
-      what: name of the scores, for an error.
+      name: what the scores are, for the error.
       scores: float [n].
 
     Raises:
@@ -43,14 +43,14 @@ class Scale:
     scores = np.asarray(scores, np.float64)
     if len(scores) < 2 or np.ptp(scores) == 0:
       raise ValueError(
-        f'the scores of {what} must vary for a model to learn from them; got '
+        f'the scores of {name} must vary for a model to learn from them; got '
         f'{len(scores)} row(s), all {scores[:1].tolist()}. Check the column '
         'that they come from.'
       )
     return cls(float(scores.mean()), float(scores.std()))
 
   def __call__(self, scores: np.ndarray) -> np.ndarray:
-    """Standardises scores to float32; those given to `of` get mean 0, std 1."""
+    """Returns (scores - mean) / std, as float32."""
     return ((np.asarray(scores, np.float64) - self.mean) / self.std).astype(
       np.float32
     )
@@ -65,10 +65,11 @@ class RewardRows:
     target_tokens: target tokens of each text, with EOS.
     scores: float32 [n], standardised.
     weights: float32 [n], mean 1.
-    truncated: number of texts with a side truncated at the maximum length.
+    truncated: number of texts whose source or hypothesis was truncated to the
+      maximum length.
     members: int64 [rows, N], texts of each row, all of one source, padded with
       `NONE`.
-    ids: of the model.
+    ids: special ids of the model.
   """
 
   source_tokens: ragged.Ragged
@@ -82,10 +83,9 @@ class RewardRows:
   @classmethod
   def of_texts(
     cls,
-    what: str,
+    name: str,
     texts: corruptions.ScoredTexts,
     *,
-    scale: Scale,
     vocabulary: vocabularies.Encoder,
     scoring: scoring_plan.ScoringConfig,
     weights: np.ndarray | None = None,
@@ -96,14 +96,13 @@ class RewardRows:
     """Encodes texts in the same way as scoring.
 
     Args:
-      what: name of the texts, for a warning.
-      texts: texts with scores.
-      scale: scale of the scores.
+      name: what the texts are, for the warning.
+      texts: texts with standardised scores.
       vocabulary: vocabulary of the model.
       scoring: maximum lengths.
       weights: float [n], such as numbers of annotators; None for equal weights.
       hypotheses_per_row: maximum of N.
-      ids: of the model.
+      ids: special ids of the model.
       warn: called if many rows were truncated; None logs it.
 
     Returns:
@@ -118,9 +117,9 @@ class RewardRows:
     truncated = int(np.sum(cut_sources | cut_targets))
     if truncated > _MAX_TRUNCATED_SHARE * len(sources):
       (warn or _log)(
-        f'{what}: {truncated:,} of {len(sources):,} rows are longer than the '
+        f'{name}: {truncated:,} of {len(sources):,} rows are longer than the '
         f'maximum of {scoring.max_source_length} source or '
-        f'{scoring.max_target_length} target tokens and were cut. Raise '
+        f'{scoring.max_target_length} target tokens and were truncated. Raise '
         'max_source_length and max_target_length of the scoring, or widen the '
         'vocabulary.'
       )
@@ -130,7 +129,7 @@ class RewardRows:
     return cls(
       source_tokens=ragged.Ragged.from_lists(sources),
       target_tokens=ragged.Ragged.from_lists(targets),
-      scores=scale(texts.scores),
+      scores=np.asarray(texts.scores, np.float32),
       weights=(weights / weights.mean()).astype(np.float32),
       truncated=truncated,
       members=_members(texts.sources, hypotheses_per_row),

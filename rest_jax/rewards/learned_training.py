@@ -23,6 +23,7 @@ from rest_jax.rewards import (
   scoring_plan,
 )
 from rest_jax.rewards import reward_agreement as agreement_lib
+from rest_jax.training import loader
 from rest_jax.training import trainer as trainer_lib
 
 # Rows per device in a pass with dropout.
@@ -61,7 +62,7 @@ class Fitter:
     beside: np.ndarray | None = None,
     warn: Callable[[str], None] | None = None,
   ) -> trainer_lib.TrainResult:
-    """Fits standardised scores.
+    """Trains the model to predict standardised scores.
 
     Args:
       trainer: number of steps, optimiser, batches.
@@ -76,8 +77,9 @@ class Fitter:
         have such pairs; otherwise by Pearson's correlation.
       directory: folder of the training.
       description: label of the progress bar.
-      beside: other rewards to add to that of each text of `chosen_by` before
-        measuring agreement, in standard deviations of `scale`; None for none.
+      beside: float [texts of `chosen_by`], other parts of the reward, in
+        standard deviations of `scale`: added to prediction and score before
+        agreement is measured. None for 0.
       warn: called if many rows were truncated; None logs it.
 
     Returns:
@@ -86,8 +88,7 @@ class Fitter:
     """
     rows = learned_rows.RewardRows.of_texts(
       description,
-      texts,
-      scale=scale,
+      texts._replace(scores=scale(texts.scores)),
       vocabulary=self.vocabulary,
       scoring=self.scoring,
       weights=weights,
@@ -95,15 +96,33 @@ class Fitter:
       ids=self.model.config.special_ids,
       warn=warn,
     )
-    # The number of target tokens per batch does not depend on hypotheses per
-    # row.
+    # A batch of rows of N hypotheses has as many target tokens as one of N = 1.
+    tokens_per_batch = trainer.tokens_per_batch // rows.members.shape[1]
     trainer = dataclasses.replace(
-      trainer,
-      tokens_per_batch=max(
-        trainer.tokens_per_batch // rows.members.shape[1], 1
-      ),
+      trainer, tokens_per_batch=max(tokens_per_batch, 1)
     )
-    batches = trainer.batches(
+    result = trainer_lib.train(
+      trainer,
+      model=self.model,
+      loss=loss,
+      batches=self._batches(trainer, loss, rows),
+      mesh_config=self.mesh_config,
+      params=params,
+      directory=directory,
+      evaluate_fn=self._agreement(scale, chosen_by, beside, within_source),
+      description=description,
+    )
+    return result._replace(
+      summary={**result.summary, 'truncated': rows.truncated}
+    )
+
+  def _batches(
+    self,
+    trainer: trainer_lib.TrainerConfig,
+    loss: regression.Regression,
+    rows: learned_rows.RewardRows,
+  ) -> loader.BucketedBatches:
+    return trainer.batches(
       source_lengths=rows.source_lengths,
       target_lengths=rows.target_lengths,
       load=rows.load,
@@ -114,20 +133,6 @@ class Fitter:
       ),
       mesh=self.mesh_config.build(),
       pad=self.model.config.special_ids.pad,
-    )
-    result = trainer_lib.train(
-      trainer,
-      model=self.model,
-      loss=loss,
-      batches=batches,
-      mesh_config=self.mesh_config,
-      params=params,
-      directory=directory,
-      evaluate_fn=self._agreement(scale, chosen_by, beside, within_source),
-      description=description,
-    )
-    return result._replace(
-      summary={**result.summary, 'truncated': rows.truncated}
     )
 
   def score(
@@ -168,7 +173,6 @@ class Fitter:
     rows = learned_rows.RewardRows.of_texts(
       'uncertainty',
       texts,
-      scale=learned_rows.Scale(0.0, 1.0),
       vocabulary=self.vocabulary,
       scoring=self.scoring,
       ids=self.model.config.special_ids,
@@ -187,16 +191,18 @@ class Fitter:
       )  # [num_draws, R]
       return jnp.std(rewards, axis=0, ddof=1)
 
-    found = np.empty(count, np.float32)
+    deviations = np.empty(count, np.float32)
     with mesh_lib.use(mesh, self.mesh_config.rules):
       for number, start in enumerate(range(0, count, num_rows)):
         chosen = np.arange(start, min(start + num_rows, count))
         batch = rows.load(np.resize(chosen, num_rows), length, length)
         key = jax.random.fold_in(jax.random.key(seed), number)
         spread = draw(params, mesh_lib.put_batch(batch, mesh), key)
-        found[chosen] = np.asarray(spread)[: len(chosen)]
-    base.check_finite('uncertainty', texts.sources, texts.hypotheses, found)
-    return found
+        deviations[chosen] = np.asarray(spread)[: len(chosen)]
+    base.check_finite(
+      'uncertainty', texts.sources, texts.hypotheses, deviations
+    )
+    return deviations
 
   def _agreement(
     self,
@@ -206,7 +212,7 @@ class Fitter:
     within_source: bool,
   ) -> trainer_lib.EvaluateFn:
     """Measures the agreement of parameters with the scores of texts."""
-    added = np.zeros(len(texts.sources)) if beside is None else beside
+    added = 0.0 if beside is None else beside
     scorer = learned.Scorer(self.model, self.mesh_config)
     plan = self._plan(texts)
     expected = scale(texts.scores)
@@ -216,7 +222,7 @@ class Fitter:
       del step
       rewards = self._score(scorer, params, plan, texts)
       pearson = metrics.pearson(rewards + added, expected + added)
-      found = {
+      result = {
         'objective': pearson,
         'pearson': pearson,
         'squared_error': float(np.mean(np.square(rewards - expected))),
@@ -224,10 +230,10 @@ class Fitter:
       ranking = ranking_lib.rank(rewards + added, expected + added, groups)
       if ranking.num_sources >= agreement_lib.MIN_PAIRED_SOURCES:
         accuracy = ranking.pairwise_accuracy.value
-        found['pairwise_accuracy'] = accuracy
+        result['pairwise_accuracy'] = accuracy
         if within_source:
-          found['objective'] = accuracy
-      return found
+          result['objective'] = accuracy
+      return result
 
     return evaluate
 

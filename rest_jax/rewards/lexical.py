@@ -50,13 +50,10 @@ class _Lexical(base.OwnReward):
     """Scores each hypothesis; see `base.Reward.score`."""
     references = base.needed(self.name, references)
     base.check_texts(sources, hypotheses, references)
+    pairs = list(zip(hypotheses, references, strict=True))
     # Each distinct pair once: samples of a source are often equal.
-    known: dict[tuple[str, str], float] = {}
-    rewards = np.empty(len(hypotheses), np.float32)
-    for row, pair in enumerate(zip(hypotheses, references, strict=True)):
-      if pair not in known:
-        known[pair] = self._reward(*pair)
-      rewards[row] = known[pair]
+    known = {pair: self._reward(*pair) for pair in dict.fromkeys(pairs)}
+    rewards = np.asarray([known[pair] for pair in pairs], np.float32)
     base.check_finite(self.name, sources, hypotheses, rewards)
     return rewards
 

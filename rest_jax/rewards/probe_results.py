@@ -8,6 +8,7 @@ import numpy as np
 
 from rest_jax.evaluation import shares
 from rest_jax.rewards import base, probes
+from rest_jax.rewards import reward_agreement as agreement_lib
 
 # Number of worst cases to keep for people to read.
 _NUM_EXAMPLES = 3
@@ -103,43 +104,41 @@ def measure(
     The results, in the order of the configuration. A tie is not a right answer.
   """
   cases = probes.cases(config, sources, references, seed=seed)
-  hypotheses, rows_asked = list(references), list(range(len(references)))
-  for found in cases.values():
-    hypotheses += found.texts
-    rows_asked += found.rows
+  hypotheses, rows_of_all = list(references), list(range(len(references)))
+  for changed in cases.values():
+    hypotheses += changed.texts
+    rows_of_all += changed.rows
   # In one call, so that a learned reward encodes each source once.
-  answered = base.score(
+  rewards = base.score(
     reward,
-    [sources[row] for row in rows_asked],
+    [sources[row] for row in rows_of_all],
     hypotheses,
-    [references[row] for row in rows_asked]
+    [references[row] for row in rows_of_all]
     if reward.needs_references
     else None,
-    None if evidence is None else base.Peers.fixed(rows_asked, evidence),
-  )
-  scores = np.asarray(answered, np.float64)
-  of_references = scores[: len(references)]
-  names: dict[str, int] = {}
-  clusters = np.asarray([names.setdefault(s, len(names)) for s in sources])
-  answers, start = [], len(references)
-  for name, found in cases.items():
-    rows = np.asarray(found.rows, np.int64)
+    None if evidence is None else base.Peers.fixed(rows_of_all, evidence),
+  ).astype(np.float64)
+  of_references = rewards[: len(references)]
+  clusters = agreement_lib.grouped(sources)
+  probed, start = [], len(references)
+  for name, changed in cases.items():
+    rows = np.asarray(changed.rows, np.int64)
     stop = start + len(rows)
-    drops = of_references[rows] - scores[start:stop]
+    drops = of_references[rows] - rewards[start:stop]
     start = stop
-    answers.append(
-      _answer(name, sources, references, found, drops, clusters[rows])
+    probed.append(
+      _probed(name, sources, references, changed, drops, clusters[rows])
     )
   return Report(
     reward=reward.name,
     num_pairs=len(references),
     mean=float(of_references.mean()),
     std=float(of_references.std()),
-    probed=tuple(answers),
+    probed=tuple(probed),
   )
 
 
-def _answer(
+def _probed(
   name: str,
   sources: Sequence[str],
   references: Sequence[str],
@@ -155,7 +154,7 @@ def _answer(
     name=name,
     is_control=is_control,
     count=len(drops),
-    share=(None if is_control else shares.clustered_share(drops > 0, clusters)),
+    share=None if is_control else shares.clustered_share(drops > 0, clusters),
     mean_drop=float((np.abs(drops) if is_control else drops).mean()),
     examples=tuple(
       {
@@ -176,16 +175,9 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def from_json(content: Mapping[str, Any]) -> Report:
   """Reads the result of `to_json`."""
-  answers = [
-    {
-      **entry,
-      'share': None
-      if entry['share'] is None
-      else shares.Share(**entry['share']),
-      'examples': tuple(entry['examples']),
-    }
-    for entry in content['probed']
-  ]
-  return Report(
-    **{**content, 'probed': tuple(Probed(**answer) for answer in answers)}
-  )
+  probed = []
+  for entry in content['probed']:
+    share = entry['share'] and shares.Share(**entry['share'])
+    examples = tuple(entry['examples'])
+    probed.append(Probed(**{**entry, 'share': share, 'examples': examples}))
+  return Report(**{**content, 'probed': tuple(probed)})

@@ -127,10 +127,6 @@ class Cases(NamedTuple):
   texts: list[str]
 
 
-def _repeated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  return corruptions.twice(texts.reference)
-
-
 def _permuted(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
   words = words_lib.split_words(texts.reference)
   return words_lib.join_words(draw.sample(words, len(words)))
@@ -144,46 +140,19 @@ def _truncated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
   return texts.reference[: spans[len(spans) // 2 - 1][1]]
 
 
-def _copied_source(
-  texts: Texts, draw: random.Random, config: ProbeConfig
-) -> str:
-  return texts.source
-
-
-def _wrong_language(
-  texts: Texts, draw: random.Random, config: ProbeConfig
-) -> str:
-  """Returns another pair's source: the wrong language and another meaning."""
-  return texts.other_source or texts.reference
-
-
-def _unrelated(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  return texts.other_reference or texts.reference
-
-
-def _empty(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
-  return ''
-
-
-def _added_sentence(
-  texts: Texts, draw: random.Random, config: ProbeConfig
-) -> str:
-  return words_lib.join_words([texts.reference, texts.other_reference])
-
-
 def _changed_number(
   texts: Texts, draw: random.Random, config: ProbeConfig
 ) -> str:
   """Changes digits, else a number word: "Two," becomes "Six,"."""
   text = texts.reference
   words = words_lib.split_words(text)
-  if found := corruption_kinds.numbers(words):
-    position = draw.choice(found)
+  if positions := corruption_kinds.numbers(words):
+    position = draw.choice(positions)
     new = corruption_kinds.redraw_digits(words[position], draw)
     return words_lib.replace_word(text, position, new)
   cores = [words_lib.split_marks(word)[1] for word in words]
-  if found := corruption_kinds.positions_of(config.number_words, cores):
-    position = draw.choice(found)
+  if positions := corruption_kinds.positions_of(config.number_words, cores):
+    position = draw.choice(positions)
     new = _like(cores[position], draw.choice(config.number_words))
     return _replace_core(text, position, new)
   return text
@@ -197,10 +166,10 @@ def _dropped_negation(
   for full, short in _negative(config):
     text = _rewrite(text, short, full)
   words = words_lib.split_words(text)
-  found = corruption_kinds.positions_of(config.negations, words)
-  if not found:
+  positions = corruption_kinds.positions_of(config.negations, words)
+  if not positions:
     return texts.reference
-  return words_lib.replace_word(text, draw.choice(found), '')
+  return words_lib.replace_word(text, draw.choice(positions), '')
 
 
 def _added_negation(
@@ -213,10 +182,10 @@ def _added_negation(
   is_negated = corruption_kinds.positions_of(config.negations, cores) or any(
     _rewrite(text, short, full) != text for full, short in _negative(config)
   )
-  found = corruption_kinds.positions_of(config.auxiliaries, words)
-  if is_negated or not found or not config.negations:
+  positions = corruption_kinds.positions_of(config.auxiliaries, words)
+  if is_negated or not positions or not config.negations:
     return text
-  position = draw.choice(found)
+  position = draw.choice(positions)
   new = words_lib.join_words([words[position], config.negations[0]])
   return words_lib.replace_word(text, position, new)
 
@@ -226,12 +195,14 @@ def _swapped_entity(
 ) -> str:
   """Replaces a capitalised word by one of another reference."""
   words = words_lib.split_words(texts.reference)
-  found = _entities(words, config)
+  positions = _entities(words, config)
   present = {words_lib.split_marks(word)[1] for word in words}
   others = [entity for entity in texts.entities if entity not in present]
-  if not found or not others:
+  if not positions or not others:
     return texts.reference
-  return _replace_core(texts.reference, draw.choice(found), draw.choice(others))
+  return _replace_core(
+    texts.reference, draw.choice(positions), draw.choice(others)
+  )
 
 
 def _first_case(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
@@ -262,14 +233,21 @@ def _contraction(texts: Texts, draw: random.Random, config: ProbeConfig) -> str:
 
 
 PROBES: Mapping[str, Probe] = {
-  'repeated': _repeated,
+  'repeated': lambda texts, draw, config: corruptions.twice(texts.reference),
   'permuted': _permuted,
   'truncated': _truncated,
-  'copied_source': _copied_source,
-  'wrong_language': _wrong_language,
-  'unrelated': _unrelated,
-  'empty': _empty,
-  'added_sentence': _added_sentence,
+  'copied_source': lambda texts, draw, config: texts.source,
+  # The wrong language and another meaning.
+  'wrong_language': lambda texts, draw, config: (
+    texts.other_source or texts.reference
+  ),
+  'unrelated': lambda texts, draw, config: (
+    texts.other_reference or texts.reference
+  ),
+  'empty': lambda texts, draw, config: '',
+  'added_sentence': lambda texts, draw, config: words_lib.join_words(
+    [texts.reference, texts.other_reference]
+  ),
   'changed_number': _changed_number,
   'dropped_negation': _dropped_negation,
   'added_negation': _added_negation,
@@ -361,7 +339,7 @@ def _changed(
 
 def _entities(words: Sequence[str], config: ProbeConfig) -> list[int]:
   """Returns positions of capitalised words inside a sentence."""
-  found = []
+  positions = []
   for index in range(1, len(words)):
     core = words_lib.split_marks(words[index])[1]
     if (
@@ -369,8 +347,8 @@ def _entities(words: Sequence[str], config: ProbeConfig) -> list[int]:
       and core.lower().replace('’', "'") not in config.not_names
       and not _SENTENCE_END.search(words[index - 1])
     ):
-      found.append(index)
-  return found
+      positions.append(index)
+  return positions
 
 
 def _negative(config: ProbeConfig) -> list[tuple[str, str]]:

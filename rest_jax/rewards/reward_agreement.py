@@ -1,6 +1,7 @@
 """Agreement of a reward with held-out ratings.
 
-ReST compares hypotheses of one source, so agreement within a source comes first.
+ReST compares hypotheses of one source, so agreement within a source comes
+first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,13 @@ _UNMEASURED = (
 # Names of statistics, the most relevant for Improve steps first.
 WITHIN = ('pairwise_accuracy', 'pearson_within_source', 'best_of_n')
 LENGTH = ('reward_and_length', 'rating_and_length')
-OVERALL = ('pearson', 'spearman', 'kendall', 'pairwise_accuracy_all')
+_STATISTICS = {
+  'pearson': metrics.pearson,
+  'spearman': metrics.spearman,
+  'kendall': metrics.kendall,
+  'pairwise_accuracy_all': metrics.pairwise_accuracy,
+}
+OVERALL = tuple(_STATISTICS)
 
 
 def agreement(
@@ -48,8 +55,8 @@ def agreement(
     If 10 sources have hypotheses with different ratings: pairs (their number),
     pairwise_accuracy, pearson_within_source and best_of_n of
     `within_source.Ranking`. reward_and_length and rating_and_length: Pearson
-    correlations of a source's mean with its length in characters. Over all rows:
-    pearson, spearman, kendall (tau-b) and pairwise_accuracy_all.
+    correlations of a source's mean with its length in characters. Over all
+    rows: pearson, spearman, kendall (tau-b) and pairwise_accuracy_all.
   """
   groups = grouped(sources)
   result: dict[str, Any] = {
@@ -60,7 +67,7 @@ def agreement(
     result['rows'] < metrics.MIN_CORRELATED or result['sources'] < _MIN_SOURCES
   ):
     return result
-  how = {'num_resamples': num_resamples, 'seed': seed}
+  bootstrap = {'num_resamples': num_resamples, 'seed': seed}
   ranking = within_source.rank(rewards, ratings, groups)
   if ranking.num_sources >= MIN_PAIRED_SOURCES:
     result['pairs'] = ranking.num_pairs
@@ -69,24 +76,14 @@ def agreement(
       (ranking.pairwise_accuracy, ranking.pearson, ranking.best_of_n),
       strict=True,
     ):
-      result[name] = _entry(statistic.value, statistic.interval(**how))
+      result[name] = _entry(statistic.value, statistic.interval(**bootstrap))
   lengths = np.array([len(text) for text in dict.fromkeys(sources)], float)
   for name, values in zip(LENGTH, (rewards, ratings), strict=True):
+    means = within_source.means(values, groups)
+    result[name] = _measured(metrics.pearson, means, lengths, **bootstrap)
+  for name, statistic in _STATISTICS.items():
     result[name] = _measured(
-      metrics.pearson, (within_source.means(values, groups), lengths), how
-    )
-  for name, statistic in zip(
-    OVERALL,
-    (
-      metrics.pearson,
-      metrics.spearman,
-      metrics.kendall,
-      metrics.pairwise_accuracy,
-    ),
-    strict=True,
-  ):
-    result[name] = _measured(
-      statistic, (rewards, ratings), {**how, 'clusters': groups}
+      statistic, rewards, ratings, **bootstrap, clusters=groups
     )
   return result
 
@@ -101,13 +98,13 @@ def grouped(sources: Sequence[str]) -> np.ndarray:
 
 def _measured(
   statistic: Callable[..., float],
-  arrays: tuple[np.ndarray, np.ndarray],
-  how: dict[str, Any],
+  *arrays: np.ndarray,
+  **bootstrap: Any,
 ) -> dict[str, float]:
   of_resample = _of_resample(statistic)
   return _entry(
     of_resample(*arrays),
-    metrics.bootstrap_interval(of_resample, *arrays, **how),
+    metrics.bootstrap_interval(of_resample, *arrays, **bootstrap),
   )
 
 
@@ -118,9 +115,9 @@ def _entry(value: float, interval: tuple[float, float]) -> dict[str, float]:
 def line(result: dict[str, Any]) -> str:
   """Formats the result of `agreement` in one line."""
   shown = [
-    f'{name.replace("_", " ")} {_with_interval(found)}'
-    for name, found in result.items()
-    if isinstance(found, dict)
+    f'{name.replace("_", " ")} {_with_interval(entry)}'
+    for name, entry in result.items()
+    if isinstance(entry, dict)
   ] or [_UNMEASURED]
   return (
     f'{result["rows"]} rows of {result["sources"]} sources: {", ".join(shown)}'
@@ -138,29 +135,31 @@ def failure(result: Mapping[str, Any]) -> str | None:
     few, Pearson over all rows. None for a reward above chance, or if neither is
     measured.
   """
-  for name, what, chance in (
+  for name, statement, chance in (
     ('pairwise_accuracy', 'pairs of one source ordered as rated', 0.5),
     ('pearson', 'Pearson correlation with ratings', 0.0),
   ):
-    found = result.get(name)
-    if found is not None:
-      if found['low'] > chance:
+    statistic = result.get(name)
+    if statistic is not None:
+      if statistic['low'] > chance:
         return None
-      return f'{what}: {_with_interval(found)}, where chance is {chance:g}'
+      return (
+        f'{statement}: {_with_interval(statistic)}, where chance is {chance:g}'
+      )
   return None
 
 
-def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
+def warnings(results: Mapping[str, dict[str, Any]]) -> list[str]:
   """Returns warnings about poor agreement with held-out ratings.
 
   Args:
-    found: results of `agreement` by split.
+    results: results of `agreement` by split.
 
   Returns:
     At most one message per kind of problem, order within a source first.
   """
   troubles: dict[str, list[str]] = {}
-  for split, result in found.items():
+  for split, result in results.items():
     trouble, shown = _trouble(result)
     if trouble is not None:
       troubles.setdefault(trouble, []).append(f'{split} {shown}')
@@ -173,9 +172,9 @@ def warnings(found: Mapping[str, dict[str, Any]]) -> list[str]:
 
 _MESSAGES = {
   'within reversed': (
-    'the reward reverses the order of the hypotheses of one source: {} of pairs '
-    'as rated, where chance is 0.5. Check that higher scores are better in the '
-    'ratings.'
+    'the reward reverses the order of the hypotheses of one source: {} of '
+    'pairs as rated, where chance is 0.5. Check that higher scores are better '
+    'in the ratings.'
   ),
   'at chance': (
     'the reward does not order the hypotheses of one source, and filtering '
@@ -194,10 +193,11 @@ _MESSAGES = {
     '(RewardStage.pretrain, RewardStage.finetune).'
   ),
   'between': (
-    'the reward orders the hypotheses of one source, but not those of different '
-    'sources: its correlation with held-out ratings is not above zero (Pearson '
-    '{}). Choose a filter per source, such as filters/percentile.gin: one '
-    'threshold for all sources would choose the wrong sources.'
+    'the reward orders the hypotheses of one source, but not those of '
+    'different sources: its correlation with held-out ratings is not above '
+    'zero (Pearson {}). Choose a filter per source, such as '
+    'filters/percentile.gin: one threshold for all sources would choose the '
+    'wrong sources.'
   ),
   'unmeasured': (
     'agreement with ratings is not measured on {}: '
@@ -225,8 +225,8 @@ def _trouble(result: Mapping[str, Any]) -> tuple[str | None, str]:
   return 'reversed' if pearson['high'] < 0 else 'unrelated', shown
 
 
-def _with_interval(found: Mapping[str, float]) -> str:
-  return f'{found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
+def _with_interval(statistic: Mapping[str, float]) -> str:
+  return f'{statistic["value"]:.3f} [{statistic["low"]:.3f}, {statistic["high"]:.3f}]'
 
 
 def _of_resample(statistic: Callable[..., float]) -> Callable[..., float]:

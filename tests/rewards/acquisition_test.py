@@ -27,7 +27,7 @@ def test_the_least_certain_are_chosen():
   assert _choose(0, 3, 0) == ([2, 4, 0], ['uncertain'] * 3)
 
 
-def test_a_sample_is_chosen_once_and_the_next_takes_its_place():
+def test_a_sample_is_chosen_for_one_reason_only():
   rows, reasons = _choose(0, 5, 1)
   # Rows by uncertainty: 2, 4, 0, 5, 3, 1; row 1 is left for its reward.
   assert rows == [2, 4, 0, 5, 3, 1]

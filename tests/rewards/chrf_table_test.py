@@ -31,7 +31,7 @@ def expected(hypotheses, references, **settings):
 
 
 @pytest.mark.parametrize(('char_order', 'beta'), [(6, 2), (3, 1), (1, 2)])
-def test_it_is_sacrebleu_s(char_order, beta):
+def test_equals_sacrebleu(char_order, beta):
   np.testing.assert_allclose(
     chrf_table.chrf(TEXTS, TEXTS[1:], char_order=char_order, beta=beta),
     expected(TEXTS, TEXTS[1:], char_order=char_order, beta=beta),
@@ -43,7 +43,7 @@ def test_it_is_sacrebleu_s(char_order, beta):
   strategies.lists(strategies.text('ab c', max_size=12), min_size=1, max_size=5)
 )
 @hypothesis.settings(max_examples=50, deadline=None)
-def test_it_is_sacrebleu_s_for_any_text(texts):
+def test_equals_sacrebleu_for_any_text(texts):
   found = chrf_table.chrf(texts, texts[::-1])
   np.testing.assert_allclose(found, expected(texts, texts[::-1]), atol=1e-12)
 
@@ -57,14 +57,14 @@ def test_by_hand():
   )
 
 
-def test_a_text_alone_scores_as_among_others():
+def test_chrf_of_a_text_does_not_depend_on_the_other_texts():
   """No sum depends on what else is in the table."""
   table = chrf_table.chrf(TEXTS, TEXTS)
   for (i, one), (j, other) in itertools.product(enumerate(TEXTS), repeat=2):
     assert chrf_table.chrf([one], [other])[0, 0] == table[i, j]
 
 
-def test_nothing_to_compare():
+def test_empty_lists():
   assert chrf_table.chrf([], ['a']).shape == (0, 1)
   assert chrf_table.chrf(['a'], []).shape == (1, 0)
 

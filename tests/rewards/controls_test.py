@@ -37,7 +37,7 @@ def test_random_numbers_are_uniform_and_those_of_the_texts():
 
 
 @pytest.mark.parametrize('control', CONTROLS, ids=repr)
-def test_it_is_a_reward(control):
+def test_controls_implement_the_reward_protocol(control):
   assert isinstance(control, base.RewardConfig)
   assert len(control.score([], [])) == 0
   with pytest.raises(ValueError, match='list of texts'):

@@ -62,7 +62,7 @@ def _ensemble(*parts):
   )
 
 
-def test_the_whole_and_its_parts_are_compared():
+def test_a_reward_and_its_parts_are_compared_with_ratings():
   config = _ensemble(_Reward('a'), _Reward('b'))
   reward = config.load(None)
   found = held_out.measure(reward, _RATINGS, max_sources=30, num_resamples=20)

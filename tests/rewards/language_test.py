@@ -41,7 +41,7 @@ def test_case_and_spaces_do_not_count():
   assert classifier.evidence('AB  CD ') == classifier.evidence('ab cd')
 
 
-def test_a_text_without_n_grams_says_nothing():
+def test_a_text_without_n_grams_has_evidence_0():
   classifier = language.TwoSides(['abc'], ['xyz'], order=3)
   assert classifier.evidence('') == 0.0
 

@@ -37,13 +37,12 @@ def warnings(monkeypatch):
 
 
 def _rows(texts, **settings):
+  scores = learned_rows.Scale(1.0, 2.0)(texts.scores)
   return learned_rows.RewardRows.of_texts(
     'toys',
-    texts,
-    scale=learned_rows.Scale(1.0, 2.0),
-    vocabulary=_Characters(),
+    texts._replace(scores=scores),
     scoring=_SCORING,
-    **settings,
+    **{'vocabulary': _Characters(), **settings},
   )
 
 
@@ -135,15 +134,7 @@ def test_rows_of_other_special_ids():
   texts = corruptions.ScoredTexts(
     ['a', 'a', 'b'], ['c', 'de', 'f'], np.asarray([1.0, 2.0, 3.0])
   )
-  rows = learned_rows.RewardRows.of_texts(
-    'toys',
-    texts,
-    scale=learned_rows.Scale(1.0, 2.0),
-    vocabulary=vocabulary,
-    scoring=_SCORING,
-    ids=ids,
-    hypotheses_per_row=2,
-  )
+  rows = _rows(texts, vocabulary=vocabulary, ids=ids, hypotheses_per_row=2)
   batch = rows.load(np.asarray([1]), 3, 3)
   assert batch['encoder_input_tokens'].tolist() == [[4, 0, 29]]
   assert batch['decoder_target_tokens'].tolist() == [[8, 0, 29], [29, 29, 29]]

@@ -1,4 +1,4 @@
-"""What fits a reward model, and its uncertainty under dropout."""
+"""Tests of fitting a reward model, and of its uncertainty under dropout."""
 
 import dataclasses
 
@@ -6,10 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax.data import vocabularies
 from rest_jax.evaluation import metrics
 from rest_jax.losses import regression, within_source
-from rest_jax.models import network, scalar
+from rest_jax.models import scalar
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import (
   corruptions,
@@ -19,38 +18,21 @@ from rest_jax.rewards import (
 )
 from rest_jax.training import loader, optimizers, trainer
 from tests.models import tiny
+from tests.rewards import fakes
 
 _RATE = 0.2
-
-
-class _Letters(vocabularies.Encoder):
-  """Reads texts letter by letter."""
-
-  def encode_batch(self, texts):
-    return [
-      np.array([3 + ord(c) % 20 for c in text], np.int32) for text in texts
-    ]
 
 
 @pytest.fixture(scope='module')
 def fitter():
   model = scalar.ScalarModel(
-    network.NetworkConfig(
-      vocab_size=32,
-      emb_dim=16,
-      num_heads=2,
-      head_dim=8,
-      num_encoder_layers=1,
-      num_decoder_layers=1,
-      mlp_dim=16,
-      dropout_rate=0.0,
-    )
+    tiny.config(vocab_size=32, num_encoder_layers=1, num_decoder_layers=1)
   )
   scoring = scoring_plan.ScoringConfig(
     max_source_length=16, max_target_length=16
   )
   return learned_training.Fitter(
-    model, _Letters(), scoring, mesh_lib.MeshConfig()
+    model, fakes.Characters(), scoring, mesh_lib.MeshConfig()
   )
 
 
@@ -75,11 +57,35 @@ def _uncertainty(fitter, params, texts, rate=_RATE, draws=5, seed=1):
   )
 
 
-def test_it_is_the_deviation_of_passes_with_dropout(fitter, params):
+def _fit(fitter, params, texts, folder, **settings):
+  """Fits texts for four steps; they also choose the checkpoint."""
+  return fitter.fit(
+    trainer.TrainerConfig(
+      optimizer=optimizers.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
+      max_steps=4,
+      evaluate_every=1,
+      tokens_per_batch=256,
+      buckets=(16,),
+    ),
+    params=jax.tree.map(np.array, params),
+    texts=texts,
+    weights=None,
+    chosen_by=texts,
+    directory=folder,
+    description='toy',
+    **{
+      'scale': learned_rows.Scale(0.0, 1.0),
+      'loss': regression.Regression(),
+      **settings,
+    },
+  )
+
+
+def test_uncertainty_is_the_deviation_of_passes_with_dropout(fitter, params):
   texts = _texts(10)
   found = _uncertainty(fitter, params, texts)
   rows = [
-    [np.append(row, 1) for row in _Letters().encode_batch(side)]
+    [np.append(row, 1) for row in fakes.Characters().encode_batch(side)]
     for side in (texts.sources, texts.hypotheses)
   ]
   length = max(len(row) for side in rows for row in side)
@@ -103,7 +109,7 @@ def test_it_is_the_deviation_of_passes_with_dropout(fitter, params):
   np.testing.assert_allclose(found, rewards.std(axis=0, ddof=1), rtol=1e-4)
 
 
-def test_it_grows_with_dropout_and_vanishes_without(fitter, params):
+def test_uncertainty_grows_with_dropout_and_vanishes_without(fitter, params):
   texts = _texts(70)  # More than one call.
   much, little, none = (
     _uncertainty(fitter, params, texts, rate=rate).mean()
@@ -120,32 +126,17 @@ def test_the_same_seed_gives_the_same_numbers(fitter, params):
   assert (first != _uncertainty(fitter, params, texts, seed=2)).any()
 
 
-def test_the_checkpoint_is_chosen_by_what_other_rewards_add_too(
+def test_the_checkpoint_is_chosen_by_the_sum_with_other_rewards(
   fitter, params, tmp_path
 ):
   draw = np.random.default_rng(1)
   texts = _texts(40)._replace(scores=draw.normal(2.0, 3.0, 40))
   scale = learned_rows.Scale.of('texts', texts.scores)
   added = draw.normal(size=40)
-  kept, summary = fitter.fit(
-    trainer.TrainerConfig(
-      optimizer=optimizers.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
-      max_steps=4,
-      evaluate_every=1,
-      tokens_per_batch=256,
-      buckets=(16,),
-    ),
-    params=jax.tree.map(np.array, params),
-    texts=texts,
-    weights=None,
-    scale=scale,
-    loss=regression.Regression(),
-    chosen_by=texts,
-    within_source=True,
-    directory=tmp_path,
-    description='toy',
+  kept, summary = _fit(
+    fitter, params, texts, tmp_path, scale=scale, within_source=True,
     beside=added,
-  )
+  )  # fmt: skip
   rewards = fitter.score(kept, texts)
   found = np.corrcoef(rewards + added, scale(texts.scores) + added)[0, 1]
   alone = np.corrcoef(rewards, scale(texts.scores))[0, 1]
@@ -164,24 +155,10 @@ def test_the_checkpoint_is_chosen_by_order_within_a_source(
     scores=draw.normal(size=60),
   )
   groups = np.arange(60) // 5
-  kept, summary = fitter.fit(
-    trainer.TrainerConfig(
-      optimizer=optimizers.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
-      max_steps=4,
-      evaluate_every=1,
-      tokens_per_batch=256,
-      buckets=(16,),
-    ),
-    params=jax.tree.map(np.array, params),
-    texts=texts,
-    weights=None,
-    scale=learned_rows.Scale(0.0, 1.0),
-    loss=within_source.WithinSource(hypotheses=3),
-    chosen_by=texts,
-    within_source=is_within,
-    directory=tmp_path,
-    description='toy',
-  )
+  kept, summary = _fit(
+    fitter, params, texts, tmp_path,
+    loss=within_source.WithinSource(hypotheses=3), within_source=is_within,
+  )  # fmt: skip
   assert summary['rows'] == 12 * 2  # Five hypotheses are three and two.
   rewards = fitter.score(kept, texts)
   found = summary['evaluation']

@@ -60,7 +60,7 @@ def _mean_log_prob(policy, params, vocabulary, source, hypothesis):
   return float(found[0]) / targets.shape[1]
 
 
-def test_it_is_the_mean_over_tokens_of_the_policy():
+def test_reward_is_the_mean_log_probability_per_token():
   policy = policy_lib.Policy(
     tiny.config(num_encoder_layers=1, num_decoder_layers=1)
   )

@@ -81,7 +81,7 @@ def test_controls_have_the_size_of_the_change():
   assert not {answer.name for answer in found.missed(1.0)} & {*probes.CONTROLS}
 
 
-def test_no_case_is_said_and_neither_passed_nor_missed():
+def test_a_probe_without_cases_is_neither_passed_nor_missed():
   found = report(knows_references)
   untested = {answer.name: answer for answer in found.untested}
   assert 'dropped_negation' in untested and 'swapped_entity' in untested

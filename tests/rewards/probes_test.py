@@ -170,7 +170,7 @@ def test_a_change_depends_on_seed_probe_and_row_alone():
   assert alone == {'permuted': made(0)['permuted']}
 
 
-def test_no_other_pair_leaves_what_needs_none():
+def test_probes_without_another_pair_apply_to_equal_pairs():
   same = ['s', 's'], ['a 3', 'b 4']
   cases = probes.cases(_CONFIG, *same, seed=0)
   for name in ('wrong_language', 'unrelated', 'added_sentence'):

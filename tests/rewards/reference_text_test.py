@@ -52,7 +52,7 @@ def test_mecab_is_used_where_it_is_installed(text, tokenizer, monkeypatch):
   assert reference_text.bleu_tokenizer([text]) == tokenizer
 
 
-def test_what_cannot_be_built_is_not_installed():
+def test_a_tokenizer_that_fails_is_not_installed():
   assert reference_text._is_installed('char')
   with mock.patch.object(
     sacrebleu_metrics, 'BLEU', side_effect=RuntimeError('pip install it')

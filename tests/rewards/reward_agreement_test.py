@@ -168,7 +168,7 @@ def test_a_reward_without_agreement_is_said(sign, noise, message, has_pairs):
   assert shown in (reward_agreement.failure(found) or '')
 
 
-def test_what_is_not_measured_is_no_failure():
+def test_agreement_that_is_not_measured_is_no_failure():
   assert reward_agreement.failure({'rows': 4, 'sources': 2}) is None
 
 
