@@ -1,18 +1,18 @@
 """The interface of all losses.
 
-Eq. 2 is J(theta) = E_{(x,y)~D_g}[F(x,y;tau) L(x,y;theta)]. A loss computes L for
-a batch to which F has already been applied (rows that fail have weight 0). It
-declares
+Eq. 2 is J(theta) = E_{(x,y)~D_g}[F(x,y;tau) L(x,y;theta)]. A loss computes L
+for a batch to which F has already been applied (rows that fail have weight 0).
+It declares
 
-  columns    the stored columns that it reads besides the tokens
-  needs      the models that it is given besides the policy
-  reads      those of them that every step reads and no step changes
+  columns    stored columns that it reads besides the tokens
+  needs      models that it needs besides the policy
+  reads      models of `needs` that every step reads and no step changes
   layout     how rows of D_g are grouped into a batch
   auxiliary  its own state in the train state: `learned` leaves are optimised
              with the policy, `carried` leaves are updated by rule
   statistics quantities of the *global* batch, computed in a first pass
 
-so a new loss needs no change in the trainer.
+so that a new loss needs no change in the trainer.
 """
 
 from collections.abc import Mapping
@@ -37,14 +37,15 @@ class LossOutput(NamedTuple):
   """Result of a loss for one micro-batch.
 
   Attributes:
-    weighted_sum: scalar whose gradient is taken. The step divides it by the
-      mean normaliser over the batches of an epoch, not by the batch's own. So
+    weighted_sum: scalar to differentiate. The step divides it by the mean
+      normaliser over the batches of an epoch, not by that of the batch, so that
       every token (or pair, or row) has the same weight in every batch, for any
       bucket and number of rows.
     normalizer: scalar of this batch; reported losses are divided by it. Both
       are summed before dividing, so results do not depend on micro-batches,
       padding or hosts.
-    metrics: name -> (sum, count); reported as sum / count over the global batch.
+    metrics: name -> (sum, count); reported as sum / count over the global
+      batch.
   """
 
   weighted_sum: Float[Array, '']
@@ -110,11 +111,11 @@ class Inputs:
 
   Attributes:
     model: the trained model (`Policy`, or `ScalarModel` for a regression).
-    params: its parameters; the gradient is taken with respect to them and to
-      `auxiliary.learned`.
-    batch: T5X's keys and the declared columns, F applied: rows that fail have
-      `decoder_loss_weights` 0.
-    auxiliary: the loss's state.
+    params: parameters of the model; gradients are taken with respect to them
+      and to `auxiliary.learned`.
+    batch: T5X's keys and the declared columns, with F applied: rows that fail
+      have `decoder_loss_weights` 0.
+    auxiliary: state of the loss.
     given: parameters of the models named in `Loss.reads`.
     statistics: result of `reduce_statistics`, if the loss needs it.
     dropout_key: typed key, or None for no dropout.
@@ -157,7 +158,8 @@ class Inputs:
     """V(s_t) of a value function; s_t is the source and the tokens before t.
 
     Args:
-      params: its parameters; it has the sizes of the trained model.
+      params: parameters of the value function, which has the sizes of the
+        model.
     """
     return scalar.ScalarModel(self.model.config).values(params, self.batch)
 
@@ -205,10 +207,11 @@ class Loss:
   def decoder_start(self, vocab_size: int) -> int | None:
     """Returns the decoder's first input for sampling from the trained policy.
 
-    None is that of the network.
-
     Args:
       vocab_size: vocabulary size of the network.
+
+    Returns:
+      Token id, or None for that of the network.
     """
     del vocab_size
     return None
@@ -217,7 +220,7 @@ class Loss:
     """Returns the loss with settings that depend on the length of training.
 
     Args:
-      least_steps: the fewest optimiser steps that training can take.
+      least_steps: minimum number of optimiser steps of the training.
     """
     del least_steps
     return self
@@ -285,13 +288,13 @@ class Loss:
     """Computes quantities per row of one micro-batch, without gradients.
 
     Args:
-      inputs: without statistics.
+      inputs: inputs without statistics.
 
     Returns:
-      A tree of arrays with the first axis of the decoder arrays; the trainer
-      concatenates those of all micro-batches.
+      A tree of arrays with the first axis of the decoder arrays. The trainer
+      concatenates the trees of all micro-batches.
     """
-    raise NotImplementedError(f'{type(self).__name__} declares no statistics')
+    raise NotImplementedError(f'{type(self).__name__} has no statistics')
 
   def reduce_statistics(self, statistics: Any) -> Any:
     """Reduces the quantities of the global batch.

@@ -17,17 +17,18 @@ from rest_jax.models import policy as policy_lib
 class BVE(base.Loss):
   """Temporal-difference loss of the action values of the behaviour policy.
 
-  L(x, y; theta) = sum_t (Q_theta(s_t, y_t) - r_t - gamma Q'(s_{t+1}, y_{t+1}))^2
-  Q_theta(s, a) = alpha z_theta(s, a),  pi(a | s) = softmax(Q_theta(s, .) / alpha)
+  L(x, y; theta) = sum_t (Q_theta(s_t, y_t) - r_t - gamma Q'(s_{t+1},
+  y_{t+1}))^2 Q_theta(s, a) = alpha z_theta(s, a),  pi(a | s) =
+  softmax(Q_theta(s, .) / alpha)
 
   z are the logits. r_t is R at the last token and 0 before; the value after the
   last token is 0, and Q' is Q with lagged parameters. Only actions in D_g are
-  learned, so nothing keeps the values of others low: the paper too reports a
-  poor policy.
+  learned, so nothing keeps the values of other actions low: the paper also
+  reports a poor policy.
 
-  Source: Gulcehre et al. (arXiv 2103.09575), section 2; ReST (arXiv 2308.08998),
-  A.2, which starts from BC and gives no other detail. Sampling in proportion to
-  exp(Q / alpha) is ours.
+  Source: Gulcehre et al. (arXiv 2103.09575), section 2; ReST (arXiv
+  2308.08998), A.2, which starts from BC and gives no other detail. Sampling in
+  proportion to exp(Q / alpha) is ours.
 
   Attributes:
     discount: gamma, in (0, 1].
@@ -76,7 +77,7 @@ class BVE(base.Loss):
       targets,
     )
     rewards = ops.last_token_rewards(inputs.batch['rewards'], inputs.is_token)
-    # An advantage over the lagged values, plus them, is r_t + gamma Q'.
+    # The TD error of the lagged values, plus these values, is r_t + gamma Q'.
     goals = lagged + ops.td_errors(
       rewards, lagged, inputs.is_token, self.discount
     )

@@ -14,7 +14,7 @@ from rest_jax import settings, types
 from rest_jax.losses import base, ops
 from rest_jax.models import policy as policy_lib
 
-# Used without a trainer, which would give the number of steps.
+# Number of steps for `coefficient` without a trainer.
 _ANNEAL_STEPS = 300
 
 
@@ -45,8 +45,8 @@ class BVMPO(base.Loss):
   Attributes:
     discount: gamma, in (0, 1].
     top_fraction: share of the tokens that is kept, in (0, 1]; ties with the
-      last one kept are kept too.
-    target_divergence: eps > 0, nats; how far psi may be from uniform.
+      last kept token are kept too.
+    target_divergence: eps > 0, in nats; allowed divergence of psi from uniform.
     initial_temperature: initial eta, in units of the advantage.
     temperature_learning_rate: constant learning rate of Adam on log eta: about
       the largest change of log eta per step. eta must follow the spread of the
@@ -55,7 +55,7 @@ class BVMPO(base.Loss):
     final_coefficient: final lambda; 1e-5 in the paper.
     anneal_steps: number of steps over which lambda falls; None for the fewest
       steps that training can take (`TrainerConfig.least_steps`), so that lambda
-      is at its end whenever patience stops training.
+      has reached its final value whenever patience stops training.
   """
 
   name: ClassVar[str] = 'bvmpo'
@@ -83,14 +83,15 @@ class BVMPO(base.Loss):
     if not 0.0 <= self.final_coefficient <= self.initial_coefficient:
       raise ValueError(
         'final_coefficient must be in [0, initial_coefficient]; got '
-        f'{self.final_coefficient} of {self.initial_coefficient}'
+        f'{self.final_coefficient} with initial_coefficient='
+        f'{self.initial_coefficient}'
       )
     if self.initial_coefficient > 0 and self.final_coefficient == 0:
       raise ValueError(
-        'final_coefficient must be positive where initial_coefficient is: '
-        'lambda falls geometrically'
+        'final_coefficient must be positive if initial_coefficient is, since '
+        'lambda falls geometrically; got 0'
       )
-    least = 'the steps that training takes at least'
+    least = 'the minimum number of training steps'
     settings.at_least(self, 1, 'anneal_steps', none=least)
 
   def for_training(self, least_steps: int) -> 'BVMPO':
@@ -106,8 +107,8 @@ class BVMPO(base.Loss):
     return self
 
   def learned_optimizer(self) -> optax.GradientTransformation:
-    # A short memory: gradients far from the optimum are many times larger, and
-    # a long memory of them would slow eta down.
+    # Low b2: gradients far from the optimum are many times larger, and a long
+    # average of their squares would slow eta down.
     return optax.adam(self.temperature_learning_rate, b1=0.9, b2=0.9)
 
   def init_auxiliary(
@@ -153,11 +154,12 @@ class BVMPO(base.Loss):
     """Finds the top tokens of the global batch.
 
     Args:
-      statistics: of `batch_statistics`, all rows.
+      statistics: results of `batch_statistics` for all rows.
 
     Returns:
-      `advantages` as they came, `top_weights` (0 outside the top), `least`, the
-      lowest advantage in it, and `weight`, the sum of all weights.
+      `advantages` unchanged, `top_weights` (0 for tokens outside the top),
+      `least`, the lowest advantage of the top, and `weight`, the sum of all
+      weights.
     """
     advantages, weights = statistics['advantages'], statistics['weights']
     least = ops.least_of_top(advantages, weights, self.top_fraction)
@@ -181,7 +183,7 @@ class BVMPO(base.Loss):
     psi = ops.vmpo_weights(advantages, weights, is_top, temperature, log_sum)
     log_pi = jax.nn.log_softmax(inputs.logits().astype(jnp.float32), axis=-1)
     log_probs = policy_lib.target_logits(log_pi, inputs.targets)
-    # psi sums to 1 over the global batch, as the weights of a token mean do.
+    # psi sums to 1 over the global batch, like the weights of a token mean.
     policy = -(psi * log_probs).sum() * whole['weight']
     dual = ops.vmpo_temperature_loss(
       temperature,

@@ -15,19 +15,21 @@ from rest_jax.losses import base, ops
 class DPO(base.Loss):
   """The logistic loss of the margin between a source's best and worst sample.
 
-  L = - log sigma(beta [log pi(y_w|x)/pi_ref(y_w|x) - log pi(y_l|x)/pi_ref(y_l|x)])
+  L = - log sigma(beta [log pi(y_w|x)/pi_ref(y_w|x) - log
+  pi(y_l|x)/pi_ref(y_l|x)])
 
-  y_w is the best sample of x in D_g and has to pass the filter, y_l the worst;
-  pi_ref is the BC policy. It is a mean over pairs: the step divides by the pairs
-  that a batch has on average, so that each weighs alike, short or long.
+  y_w is the best sample of x in D_g and must pass the filter, y_l the worst;
+  pi_ref is the BC policy. The loss is a mean over pairs: the step divides by
+  the mean number of pairs per batch, so that short and long pairs have equal
+  weight.
 
   Source: Rafailov et al. (2023), Eq. 7.
 
-  Note: not among the paper's losses. Preferences are the order of the learned
-  reward.
+  Note: not among the paper's losses. Preferences are the order of the rewards.
 
   Attributes:
-    beta: > 0; how much of a margin over pi_ref is enough, per nat.
+    beta: above 0, per nat; a larger beta is satisfied with a smaller margin
+      over pi_ref.
   """
 
   name: ClassVar[str] = 'dpo'
@@ -43,11 +45,11 @@ class DPO(base.Loss):
     self, *, lengths: np.ndarray, weights: np.ndarray, rewards: np.ndarray
   ) -> np.ndarray:
     del lengths, rewards
-    return weights[:, 0]  # Of the best sample.
+    return weights[:, 0]  # Weights of the best samples.
 
   def __call__(self, inputs: base.Inputs) -> base.LossOutput:
     """See `Loss.__call__`; the normaliser is the weighted number of pairs."""
-    # [2 * B, T], best before worst. A pair counts as much as its best sample.
+    # [2 * B, T], best before worst. The weight of a pair is that of its best.
     pair_weights = inputs.weights.max(-1).reshape(-1, 2)[:, 0]
 
     def sequences(log_probs):

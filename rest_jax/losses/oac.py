@@ -26,8 +26,8 @@ class OAC(base.Loss):
 
   Attributes:
     discount: gamma, in (0, 1].
-    value_coefficient: c >= 0; with c > 0 the value function is trained further,
-      by c (V(s_t) - gamma^(T-t) R)^2 per token. 0 leaves it unchanged.
+    value_coefficient: c, at least 0. If above 0, the value function is trained
+      too, with the loss c (V(s_t) - gamma^(T-t) R)^2 per token.
   """
 
   name: ClassVar[str] = 'oac'

@@ -251,7 +251,7 @@ def whiten(
 def least_of_top(
   advantages: Float[Array, 'B T'], weights: Float[Array, 'B T'], share: float
 ) -> Float[Array, '']:
-  """Returns the lowest advantage in the top share of the counted tokens.
+  """Returns the lowest advantage in the top share of the weighted tokens.
 
   Source: V-MPO, Song et al. (2020), section 3.1.
 
@@ -286,7 +286,7 @@ def vmpo_weights(
   temperature: Float[Array, ''],
   log_sum: Float[Array, ''],
 ) -> Float[Array, 'B T']:
-  """psi_t = w_t exp(A_t / eta) / sum_s w_s exp(A_s / eta), without gradient.
+  """Returns w_t exp(A_t / eta) / sum_s w_s exp(A_s / eta), without gradient.
 
   Source: V-MPO, Song et al. (2020), Eq. 3.
 
@@ -309,7 +309,7 @@ def vmpo_temperature_loss(
   top_weight: Float[Array, ''],
   target_divergence: float,
 ) -> Float[Array, '']:
-  """eta eps + eta log mean_t exp(A_t / eta).
+  """Returns eta eps + eta log mean_t exp(A_t / eta).
 
   Source: V-MPO, Song et al. (2020), Eq. 4.
 
@@ -328,13 +328,13 @@ def preference_margins(
   reference_log_probs: Float[Array, 'B 2'],
   beta: float,
 ) -> Float[Array, ' B']:
-  """beta [log pi(y_w)/pi_ref(y_w) - log pi(y_l)/pi_ref(y_l)]: DPO's logits.
+  """Returns DPO's logits beta [log pi/pi_ref(y_w) - log pi/pi_ref(y_l)].
 
   Source: Rafailov et al. (2023), Eq. 7.
 
   Args:
     log_probs: log pi(y | x) of the better and the worse sample, in nats.
-    reference_log_probs: likewise under pi_ref; no gradient flows to it.
+    reference_log_probs: log pi_ref(y | x), in nats; without gradient.
     beta: above 0.
   """
   ratios = log_probs - jax.lax.stop_gradient(reference_log_probs)
@@ -391,7 +391,7 @@ def clipped_surrogate(
   advantages: Float[Array, 'B T'],
   clip: float | None,
 ) -> Float[Array, 'B T']:
-  """What PPO's policy maximises.
+  """Returns the objective of PPO's policy per token.
 
   min(rho_t A_t, clip(rho_t, 1 - c, 1 + c) A_t),  rho_t = pi / pi_old
 
@@ -419,7 +419,7 @@ def clipped_value_error(
   returns: Float[Array, 'B T'],
   clip: float | None,
 ) -> Float[Array, 'B T']:
-  """Half the squared error of V.
+  """Returns half the squared error of V, optionally clipped.
 
   1/2 max((V - G)^2, (V_old + clip(V - V_old, -c, c) - G)^2)
 

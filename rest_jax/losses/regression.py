@@ -16,8 +16,8 @@ class Regression(base.Loss):
 
   L = sum_b w_b (R_theta(x_b, y_b) - s_b)^2 / sum_b w_b
 
-  where the denominator is the mean over batches, so a row weighs w_b in every
-  batch. The batch has `scores` [B] (standardised by the caller) and
+  where the denominator is the mean over batches, so that a row has weight w_b
+  in every batch. The batch has `scores` [B] (standardised by the caller) and
   `score_weights` [B] (such as the number of annotators; 0 for padding rows). R
   is the model's value at the last target position.
   """

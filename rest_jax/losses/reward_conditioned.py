@@ -17,13 +17,13 @@ class RewardConditionedBC(base.Loss):
   L(x, y; theta) = - sum_t log pi_theta(y_t | y_<t, x, c(R))
   c(R) = floor(K R), at least 0 and at most K - 1
 
-  The class replaces the decoder's start token. Its ids are the last K of the
-  network's, where the vocabulary has its rarest pieces or none. The reward
+  The class replaces the decoder's start token. Its ids are the last K ids of
+  the network, where the vocabulary has its rarest pieces or none. The reward
   comes with the last token, so the return-to-go of a decision transformer is R
-  at every token, and one class is enough. Sampling uses the class `target`.
+  at every token, and one class suffices. Sampling uses the class `target`.
 
-  Source: Chen et al., Decision Transformer (2021); ReST (arXiv 2308.08998), A.2,
-  which reports no gain over BC and gives no detail. Classes are ours.
+  Source: Chen et al., Decision Transformer (2021); ReST (arXiv 2308.08998),
+  A.2, which reports no gain over BC and gives no detail. Classes are ours.
 
   Attributes:
     num_classes: K, at least 2. Normalised rewards of D_1 are mostly in [0, 1].

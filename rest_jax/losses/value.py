@@ -14,14 +14,14 @@ from rest_jax.losses import base, ops
 class ValueRegression(base.Loss):
   """Squared error of a value function to the Monte Carlo returns of D_g.
 
-  L(x, y; theta) = sum_t w_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x, y)
-  w_t = (T - t + 1)^-p
+  L(x, y; theta) = sum_t w_t (V_theta(x, y_<t) - G_t)^2,  G_t = gamma^(T-t) R(x,
+  y) w_t = (T - t + 1)^-p
 
-  T is the position of the last token, which gets all of the reward. With p = 0
-  all tokens weigh the same. The more of y is still to come, the larger is the
-  variance of G_t; as in weighted least squares, p > 0 gives more weight to
-  returns with less variance. The limit of V at a position does not depend on
-  the weights.
+  T is the position of the last token, which gets the whole reward. With p = 0
+  all tokens have equal weight. The variance of G_t grows with the number of
+  remaining tokens; as in weighted least squares, p > 0 gives more weight to
+  returns with less variance. The optimal V at a position does not depend on the
+  weights.
 
   Source: ReST (arXiv 2308.08998), A.8.4. The weights are ours.
 

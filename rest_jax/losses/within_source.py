@@ -46,9 +46,9 @@ class WithinSource(regression.Regression):
 
   def __post_init__(self):
     settings.at_least(self, 0, 'regression')
-    alone = 'For regression alone: RewardStage.loss = @Regression().'
+    alone = 'For regression only, set RewardStage.loss = @Regression().'
     settings.positive(self, 'weight', 'temperature', hint=alone)
-    settings.at_least(self, 2, 'hypotheses', hint='A pair is the least.')
+    settings.at_least(self, 2, 'hypotheses', hint='A pair has two hypotheses.')
 
   @property
   def hypotheses_per_row(self) -> int:

@@ -36,7 +36,7 @@ def test_by_hand():
   assert total / count == pytest.approx((margins > 0).mean())
 
 
-def test_at_the_reference_it_is_log_two():
+def test_the_loss_at_the_reference_policy_is_log_two():
   theta, cases, _ = _case(1)
   output = table.call(dpo.DPO(), theta, cases, given={'bc': theta})
   assert output.weighted_sum / output.normalizer == pytest.approx(np.log(2))

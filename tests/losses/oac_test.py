@@ -41,7 +41,7 @@ def test_by_hand():
   )
 
 
-def test_with_unit_advantages_it_is_bc():
+def test_with_unit_advantages_it_equals_bc():
   theta, cases, _ = _case()
   # V(s_t) = R - (T - t + 1) makes every advantage 1.
   lengths = (cases['decoder_target_tokens'] > 0).sum(1)

@@ -71,7 +71,7 @@ def test_gae_is_the_sum_of_its_definition(discount, gae_lambda):
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_at_one_it_is_the_monte_carlo_return_less_the_value():
+def test_gae_with_lambda_1_is_the_monte_carlo_return_less_the_value():
   rewards, values, is_token = case(1)
   found = ops.gae(rewards, values, is_token, 1.0, 1.0)
   earned = jnp.where(is_token, rewards, 0.0)
@@ -99,7 +99,7 @@ def test_equal_advantages_and_no_token_at_all_give_0():
 
 
 @pytest.mark.parametrize('padding', [0.0, 7.0, np.inf, np.nan])
-def test_padding_is_nothing(padding):
+def test_padding_has_no_effect(padding):
   rewards, values, is_token = case(3)
   wide = wider(is_token, False)
   values = jnp.where(is_token, values, padding)

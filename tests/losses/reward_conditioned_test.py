@@ -62,7 +62,7 @@ def test_the_policy_starts_with_the_target(target, start):
   assert bc.BC().decoder_start(32) is None
 
 
-def test_it_is_bc_of_the_policy_that_is_told_the_class():
+def test_equals_bc_of_a_policy_that_reads_the_class():
   params = tiny.init(_POLICY)
   batch = _batch([0.9, 0.95])  # both of the highest class
   told = policy_lib.Policy(_POLICY.config, decoder_start=31)
