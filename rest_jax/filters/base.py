@@ -1,4 +1,4 @@
-"""The filter F(x, y; tau) of Eq. 2 and what every kind of it shares.
+"""The filter F(x, y; tau) of Eq. 2: base class and common functions.
 
 A filter turns the rewards of D_g into a threshold per row. The jitted train
 step receives rewards and thresholds and applies F itself (`mask_rows`). Rows
@@ -15,7 +15,7 @@ import numpy as np
 
 from rest_jax import settings, types
 
-# Rows compared at a time: few enough for sorting to stay in the CPU's cache.
+# Rows sorted at a time, so that the data stay in the CPU cache.
 _PIECE_ROWS = 65_536
 
 
@@ -28,8 +28,8 @@ class Samples(NamedTuple):
     is_reference: bool [n], whether the row is D's reference, not a sample.
     is_eligible: bool [n], whether the row may be trained on (by default
       unfinished samples may not; references only if they are included).
-    text_hashes: uint64 [n], equal for equal tokens; None where no filter
-      compares tokens.
+    text_hashes: uint64 [n], equal for equal tokens; None if no filter compares
+      tokens.
     lengths: int32 [n], number of tokens with EOS.
   """
 
@@ -45,13 +45,13 @@ class Samples(NamedTuple):
     """The hashes; raises ValueError if they were not computed."""
     if self.text_hashes is None:
       raise ValueError(
-        'samples must have text_hashes to be compared; got None. Read them '
+        'samples must have text_hashes for deduplication; got None. Read them '
         'with hashes.'
       )
     return self.text_hashes
 
   def only(self, chosen: np.ndarray) -> 'Samples':
-    """Returns the rows that a mask chooses, bool [n], without hashes."""
+    """Returns the rows of a mask, bool [n], without hashes."""
     return Samples(
       source_ids=self.source_ids[chosen],
       rewards=self.rewards[chosen],
@@ -68,7 +68,7 @@ class Kept(NamedTuple):
   Attributes:
     rows: int64 [m], indices of rows with F = 1, ascending.
     thresholds: float32 [m], threshold of each of these rows.
-    statistics: JSON values: threshold (None where it differs by source),
+    statistics: JSON values: threshold (None if it differs by source),
       samples, fraction (of eligible rows), sources_without_samples,
       mean_length_before, mean_length_after, mean_reward_before,
       mean_reward_after.
@@ -100,8 +100,8 @@ class Filter(abc.ABC):
       section 3).
     min_advantage: keep only rows with R(x, y) - V(x) of at least this, where
       V(x) is the mean reward of the source's samples, including repeated ones.
-      It leaves out sources on which the policy is already good. None to keep
-      all sources.
+      It excludes sources on which the policy is already good. None to keep all
+      sources.
 
   Class attributes:
     kind: name of the filter in results.
@@ -124,8 +124,8 @@ class Filter(abc.ABC):
     lists = [v for v in self.values if isinstance(v, list | tuple)]
     if lists and len(lists) < len(self.values):
       raise ValueError(
-        'values must be numbers, or a tuple of numbers per Grow step; got both: '
-        f'{self.values}.'
+        'values must be numbers, or a tuple of numbers per Grow step; got '
+        f'both: {self.values}.'
       )
     if lists:
       object.__setattr__(self, 'values', tuple(map(tuple, lists)))
@@ -137,8 +137,9 @@ class Filter(abc.ABC):
       numbers = np.asarray(values, np.float64)
       if np.isnan(numbers).any() or np.any(np.diff(numbers) <= 0):
         raise ValueError(
-          f'values of the {self.kind} filter must be strictly increasing in each '
-          f'Grow step; got {values}. See gin_configs/filters/{self.kind}.gin.'
+          f'values of the {self.kind} filter must be strictly increasing in '
+          f'each Grow step; got {values}. See '
+          f'gin_configs/filters/{self.kind}.gin.'
         )
       self._check_values(values)
 
@@ -148,7 +149,7 @@ class Filter(abc.ABC):
 
   @property
   def lists(self) -> tuple[tuple[float, ...], ...]:
-    """The values of each Grow step, or the one list for all of them."""
+    """The values of each Grow step, or a single list for all Grow steps."""
     lists: Any = self.values if self._is_nested else (self.values,)
     return lists
 
@@ -174,14 +175,14 @@ class Filter(abc.ABC):
     values = self.values_at(grow_step)
     if not 1 <= improve_step <= len(values):
       raise ValueError(
-        f'the {self.kind} filter has {len(values)} values {values}, but Improve '
-        f'step {improve_step} of Grow step {grow_step} needs one; give one value '
-        'per Improve step.'
+        f'the {self.kind} filter has {len(values)} values {values}, but '
+        f'Improve step {improve_step} of Grow step {grow_step} needs one; give '
+        'one value per Improve step.'
       )
     return values[improve_step - 1]
 
   def asks_for_all(self, value: float, samples: Samples) -> bool:
-    """Returns whether a value is meant to keep every eligible row of D_g."""
+    """Returns whether a value is intended to keep every eligible row of D_g."""
     del value, samples
     return False
 
@@ -253,15 +254,15 @@ class Filter(abc.ABC):
     rows = f'{len(samples.rewards)} rows, {count} of them references'
     if candidates.any():
       return (
-        f'the {self.kind} filter takes its thresholds from samples alone, and no '
-        f'sample of D_g may be trained on (of {rows}): all are unfinished '
-        '(raise MAX_TARGET_LENGTH, or train the policy longer) or vetoed. Or set '
-        'count_references of the filter to True.'
+        f'the {self.kind} filter takes its thresholds from samples alone, and '
+        f'no sample of D_g may be trained on (of {rows}): all are unfinished '
+        '(raise MAX_TARGET_LENGTH, or train the policy longer) or vetoed. Or '
+        'set count_references of the filter to True.'
       )
     return (
-      f'no row of D_g may be trained on (of {rows}): all samples are unfinished '
-      '(raise MAX_TARGET_LENGTH, or train the policy longer) or vetoed, and '
-      'references are excluded (ImproveConfig.include_references)'
+      f'no row of D_g may be trained on (of {rows}): all samples are '
+      'unfinished (raise MAX_TARGET_LENGTH, or train the policy longer) or '
+      'vetoed, and references are excluded (ImproveConfig.include_references)'
     )
 
   def _nothing_kept(
@@ -429,9 +430,9 @@ def sorted_within(rewards: np.ndarray, counts: np.ndarray) -> np.ndarray:
     rewards: float32 [n], without NaN; rows of a source are adjacent.
     counts: int [sources], number of rows per source.
   """
-  # One sort of 64-bit integers, which is many times faster than sorting rows
-  # by two columns: the source's place above, the reward's bits below, changed so
-  # that as integers they rise with the reward.
+  # One sort of 64-bit integers, which is many times faster than sorting rows by
+  # two columns. The upper half is the source's index, the lower half the bits
+  # of the reward, transformed so that they increase with the reward.
   sign = np.uint32(1 << 31)
   bits = np.ascontiguousarray(rewards, np.float32).view(np.uint32)
   keys = np.repeat(

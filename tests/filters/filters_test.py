@@ -96,7 +96,7 @@ def naive_select(row_filter, value, samples):
 
 @pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
 @pytest.mark.parametrize('seed', range(6))
-def test_select_is_the_naive_one(monkeypatch, row_filter, seed):
+def test_select_equals_a_naive_implementation(monkeypatch, row_filter, seed):
   # Pieces of a few rows, cut among sources of one row and of many.
   monkeypatch.setattr(base, '_PIECE_ROWS', (7, 64, 65_536)[seed % 3])
   random = np.random.default_rng(seed)
@@ -270,7 +270,7 @@ def test_the_advantage_is_over_all_samples_of_the_source():
   np.testing.assert_array_equal(wide.thresholds, [3.5, 3.5, 0.0])
 
 
-def test_an_advantage_that_nothing_has_is_named():
+def test_an_advantage_that_no_sample_has_is_named():
   samples = make_samples([0.2, 0.4], [0, 0])
   row_filter = fixed.Fixed(values=(0.0,), min_advantage=0.5)
   with pytest.raises(
@@ -357,7 +357,7 @@ def test_a_source_keeps_its_first_rows_that_pass():
 
 
 @pytest.mark.parametrize('seed', range(3))
-def test_a_cap_that_nothing_reaches_changes_nothing(seed):
+def test_a_cap_that_no_source_reaches_changes_nothing(seed):
   samples = random_samples(seed)
   free = per_source.Percentile(values=(50.0,))
   capped = per_source.Percentile(values=(50.0,), max_per_source=400)
