@@ -1,1 +1,1 @@
-"""Commands: flags, run modes, and what the command line shows."""
+"""The command line: commands, flags, run modes and checks."""

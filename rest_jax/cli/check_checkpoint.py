@@ -1,8 +1,8 @@
-"""Compares a checkpoint's numbers here with those of transformers.
+"""Compares logits and greedy outputs of a checkpoint with transformers.
 
-`rest-jax convert --check=FOLDER` reads the folder as an import would, and compares
-logits and greedy outputs with those in `io.npz`, which lies in the folder, or with
-transformers on random tokens where it is installed.
+`rest-jax convert --check=FOLDER` reads the folder as an import does. It
+compares with the arrays in `io.npz` of the folder, or without this file with
+transformers on random tokens, if it is installed.
 """
 
 from collections.abc import Mapping
@@ -21,30 +21,25 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import decode
 
 NUMBERS_FILE = 'io.npz'
-# Logits that differ by more are others.
+# Maximum difference of equal logits.
 TOLERANCE = 1e-4
-_NAMES = (
-  'input_ids',
-  'attention_mask',
-  'decoder_input_ids',
-  'logits',
-  'greedy',
-)
-# Of random tokens, where there is no file: rows, tokens of a source and a target.
+_INPUTS = ('input_ids', 'attention_mask', 'decoder_input_ids')
+_NAMES = (*_INPUTS, 'logits', 'greedy')
+# Random tokens: number of rows, source length and target length.
 _SHAPE = (4, 11, 9)
 _NUM_GREEDY = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """How far logits differ at most, and whether greedy outputs are equal."""
+  """Largest difference of logits, and whether greedy outputs are equal."""
 
   difference: float
   is_greedy_equal: bool
 
   @property
   def is_equal(self) -> bool:
-    # NaN is not.
+    # False for NaN.
     return self.difference <= TOLERANCE and self.is_greedy_equal
 
   def __str__(self) -> str:
@@ -56,11 +51,12 @@ class Comparison:
 
 
 def compare(directory: pathlib.Path) -> Comparison:
-  """Reads a folder and compares its numbers.
+  """Compares the checkpoint in a folder with transformers.
 
   Raises:
-    FileNotFoundError: a file is missing, or there is nothing to compare with.
-    ValueError: the checkpoint or the numbers cannot be read.
+    FileNotFoundError: if a file is missing, or there is nothing to compare
+      with.
+    ValueError: if the checkpoint or the arrays cannot be read.
   """
   config, params = huggingface.load_policy(directory)
   path = directory / NUMBERS_FILE
@@ -83,14 +79,14 @@ def compared(
   params: types.Params,
   numbers: Mapping[str, np.ndarray],
 ) -> Comparison:
-  """Compares a network with numbers of another implementation.
+  """Compares a network with outputs of another implementation.
 
   Args:
-    config: of the network.
-    params: its parameters.
-    numbers: input_ids and attention_mask [B, S], decoder_input_ids [B, T] and the
-      logits [B, T, V] that they give; greedy [B, M], the likeliest tokens one
-      after the other, PAD left out. It is compared up to the first EOS.
+    config: sizes of the network.
+    params: parameters of the network.
+    numbers: input_ids and attention_mask [B, S], decoder_input_ids [B, T], the
+      resulting logits [B, T, V], and greedy [B, M]: greedy tokens, where PAD is
+      never chosen. They are compared up to the first EOS.
   """
   ids = config.special_ids
   is_real = numbers['attention_mask'].astype(bool)
@@ -98,21 +94,21 @@ def compared(
   inputs = numbers['decoder_input_ids'].astype(np.int32)
   module = policy_lib.Policy(config).module
   logits = jax.jit(
-    lambda *given: module.apply({'params': given[0]}, *given[1:])
+    lambda params, *tokens: module.apply({'params': params}, *tokens)
   )(params, sources, inputs)
   difference = np.abs(np.asarray(logits) - numbers['logits']).max()
   expected = numbers['greedy']
-  found = _greedy(config, params, sources, inputs[:, 0], expected.shape[1])
-  # True up to the first EOS of theirs.
+  actual = _greedy(config, params, sources, inputs[:, 0], expected.shape[1])
   ends = expected == ids.eos
+  # True up to the first expected EOS.
   counts = np.cumsum(ends, axis=1) - ends == 0
-  is_equal = bool(np.all((found == expected) | ~counts))
+  is_equal = bool(np.all((actual == expected) | ~counts))
   return Comparison(float(difference), is_equal)
 
 
 def _greedy(config, params, sources, starts, length) -> np.ndarray:
-  """Likeliest tokens by the decoding step and its cache, a program a start."""
-  # The first token is the likeliest too, whatever is forced in use.
+  """Returns greedy tokens [B, M]; one compiled program per start token."""
+  # No forced first token: all tokens are compared.
   special_ids = dataclasses.replace(config.special_ids, forced_first=None)
   config = dataclasses.replace(config, special_ids=special_ids)
   tokens = np.zeros((len(sources), length), np.int64)
@@ -143,25 +139,25 @@ def _greedy(config, params, sources, starts, length) -> np.ndarray:
 def _of_transformers(
   directory: pathlib.Path, config: network.NetworkConfig
 ) -> dict[str, np.ndarray]:
-  """The numbers that transformers computes from random tokens."""
+  """Returns the outputs of transformers for random tokens."""
   try:
-    # Installed by who wants them.
+    # Optional packages.
     import torch  # pyright: ignore[reportMissingImports]
     import transformers  # pyright: ignore[reportMissingImports]
   except ImportError as error:
     raise FileNotFoundError(
-      f'{directory} must have {NUMBERS_FILE}, numbers to compare with, as '
-      'transformers and torch are not installed to compute them; there is none. '
-      'pip install transformers torch.'
+      f'{directory} must have {NUMBERS_FILE}, or transformers and torch must '
+      'be installed to compare with; neither is the case. Install them: pip '
+      'install transformers torch.'
     ) from error
   ids = config.special_ids
   draw = np.random.default_rng(0)
   rows, source_length, target_length = _SHAPE
   sources = _random(draw, config.encoder_vocab_size, ids, (rows, source_length))
   lengths = np.linspace(source_length, 2, rows).astype(int)
-  places = np.arange(source_length)
-  sources = np.where(places == lengths[:, None] - 1, ids.eos, sources)
-  is_real = places < lengths[:, None]
+  positions = np.arange(source_length)
+  sources = np.where(positions == lengths[:, None] - 1, ids.eos, sources)
+  is_real = positions < lengths[:, None]
   inputs = _random(draw, config.vocab_size, ids, (rows, target_length))
   inputs[:, 0] = ids.decoder_start
   given: dict[str, Any] = {
@@ -194,6 +190,6 @@ def _of_transformers(
 
 
 def _random(draw, size, ids, shape) -> np.ndarray:
-  """Random tokens that mean nothing special."""
+  """Returns random tokens without special ids."""
   special = {ids.pad, ids.eos, ids.decoder_start}
   return draw.choice([i for i in range(size) if i not in special], shape)

@@ -1,7 +1,7 @@
-"""Checks before training of what later stages will need.
+"""Checks of settings and input of all stages, before anything is trained.
 
-`--dry_run` and every start of a run make them. They take seconds; a stage would
-find the same only after all that is trained before it.
+`--dry_run` and every start of a run make these checks. They take seconds,
+whereas a late stage would fail only after all earlier ones were trained.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,20 +25,21 @@ from rest_jax.stages import prepare, train_reward
 from rest_jax.storage import paths
 from rest_jax.synthetic import corpus
 
-# Pairs of a split that are looked at, and those that judge and reward score.
+# Pairs per split to read, and pairs for the judge and the reward to score.
 _NUM_READ, _NUM_SCORED = 64, 8
-# With fewer pairs, that a guard vetoes all of them may be chance.
+# With fewer pairs, a guard may veto all of them by chance.
 _MIN_VETOED = 8
-# Simulated ratings take half a millisecond each, and have all splits.
+# Simulated ratings take half a millisecond each, and always have all splits.
 _MAX_SIMULATED = 200
 
 
 class Found(NamedTuple):
-  """What a plan shows of the input.
+  """Facts about the input, for the plan of a run.
 
   Attributes:
-    first: the first pair of each split that text is read for.
-    num_ratings: ratings that a reward model will learn from; None for none.
+    first: first pair of each split.
+    num_ratings: number of ratings that a reward model will be trained on; None
+      for none.
   """
 
   first: dict[str, sources.Pair]
@@ -46,19 +47,13 @@ class Found(NamedTuple):
 
 
 def check(run: run_lib.Run) -> Found:
-  """Raises if a stage of the run would fail at its settings or input.
+  """Raises if a stage of the run would fail because of its settings or input.
 
-  What finished stages have made is used in place of what they read.
-
-  Args:
-    run: the run.
-
-  Returns:
-    What was found.
+  Prepared data are checked instead of the files that they were made from.
 
   Raises:
-    ValueError: for settings or input that cannot work; the message names them.
-    FileNotFoundError: for a file or folder that does not exist.
+    ValueError: if settings or input cannot work; the message names them.
+    FileNotFoundError: if a file or folder does not exist.
   """
   experiment = run.experiment
   text_metrics.check_tokenizer(
@@ -67,7 +62,7 @@ def check(run: run_lib.Run) -> Found:
   run.context.check_vocabularies()
   _check_folders(run)
   size_checks.check_lengths(run)
-  pairs = {split: list(found) for split, found in _pairs(run)}
+  pairs = {split: list(read) for split, read in _pairs(run)}
   _check_references('reward', experiment.reward, pairs)
   if experiment.task.judge is not None:
     judged = {split: pairs[split] for split in experiment.evaluate.splits}
@@ -80,20 +75,20 @@ def check(run: run_lib.Run) -> Found:
     _check_judges(run, scored)
     _check_rewards(experiment.reward, scored, _usable(pairs[prepare.TRAIN]))
   return Found(
-    {split: found[0] for split, found in pairs.items()}, _check_ratings(run)
+    {split: read[0] for split, read in pairs.items()}, _check_ratings(run)
   )
 
 
 def _check_folders(run: run_lib.Run) -> None:
-  """Raises FileNotFoundError for a folder given as finished that is not."""
+  """Raises FileNotFoundError unless the given folders are finished stages."""
   for name, directory in run.experiment.given_folders.items():
     if name == 'DATA_DIR':
-      continue  # That of a comparison is made by the first of its runs.
+      continue  # The first run of a comparison creates its data.
     path = paths.of(directory) / folder_lib.MANIFEST
     if not path.exists():
       raise FileNotFoundError(
         f'{name} must be the folder of a finished stage, with its '
-        f'{path.name}; {path} does not exist (looked from '
+        f'{path.name}; {path} does not exist (current folder: '
         f'{pathlib.Path.cwd()}).'
       )
 
@@ -117,7 +112,7 @@ def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
 
 
 def _parts(source: sources.PairSource) -> Iterator[sources.PairSource]:
-  """Yields the parts of a source, each of which has files of its own."""
+  """Yields the concatenated sources of a source, or the source itself."""
   if not isinstance(source, sources.Concatenation):
     yield source
     return
@@ -145,28 +140,28 @@ def _check_references(
   reward: rewards_base.RewardConfig,
   pairs: Mapping[str, list[sources.Pair]],
 ) -> None:
-  for split, found in pairs.items():
-    if reward.needs_references and found[0].reference is None:
+  for split, read in pairs.items():
+    if reward.needs_references and read[0].reference is None:
       raise ValueError(
         f'{setting} {reward.name!r} compares with references, and the {split} '
-        f'split has none. Give Task pairs there, or choose a {setting} without '
-        'references.'
+        'split has none. Use pairs for this split of Task, or choose a '
+        f'{setting} that needs no references.'
       )
 
 
 def _check_judges(run: run_lib.Run, pairs: Sequence[sources.Pair]) -> None:
-  """Has the judge and the raters score some pairs."""
+  """Raises ValueError unless the judge and the raters can score some pairs."""
   experiment = run.experiment
   texts = [p.source for p in pairs], [p.reference or '' for p in pairs]
   judge, refresh = experiment.task.judge, experiment.refresh
   if judge is not None:
-    remedy = 'Name a judge of this text, or none: --gin.Task.judge=None.'
+    remedy = 'Choose a judge for this text, or none: --gin.Task.judge=None.'
     for part in rewards_base.all_parts(judge):
       _check_scores('Task.judge', part, pairs, remedy)
   raters = None if refresh is None else refresh.raters
   if raters is not None:
     remedy = (
-      'Name raters of this text, or None for people: RefreshConfig.raters.'
+      'Set RefreshConfig.raters to raters of this text, or to None for people.'
     )
     _try(
       'RefreshConfig.raters', raters, pairs, remedy,
@@ -179,7 +174,7 @@ def _check_rewards(
   pairs: Sequence[sources.Pair],
   train: Sequence[sources.Pair],
 ) -> None:
-  """Has the parts of a reward that need neither training nor loading score."""
+  """Raises unless the parts of a reward that need no loading can score."""
   remedy = 'Correct it, or choose a reward of gin_configs/rewards/.'
   for part in rewards_base.all_parts(reward):
     _check_scores(f'reward {part.name!r}', part, pairs, remedy)
@@ -211,18 +206,18 @@ def _try(
   remedy: str,
   score: Any,
 ) -> None:
-  """Raises ValueError unless pairs can be scored."""
-  what = f'{setting}, a {type(scorer).__name__}, must be able to score the task'
+  """Raises ValueError unless `score` returns one finite number per pair."""
+  name = f'{setting}, a {type(scorer).__name__}, must be able to score the task'
   first = f'{pairs[0].source[:80]!r} and {(pairs[0].reference or "")[:80]!r}'
   try:
     scores = np.asarray(score(), np.float64)
   except Exception as error:
     raise ValueError(
-      f"{what}'s pairs, such as {first}: {str(error).strip()} {remedy}"
+      f"{name}'s pairs, such as {first}: {str(error).strip()} {remedy}"
     ) from error
   if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
     raise ValueError(
-      f"{what}'s pairs, with a finite number for each; for {len(pairs)} pairs, "
+      f"{name}'s pairs, with a finite number for each; for {len(pairs)} pairs, "
       f'such as {first}, it gave {str(scores)[:80]}. {remedy}'
     )
 
@@ -230,29 +225,29 @@ def _try(
 def _check_guards(
   guarded: guards.Guarded, pairs: Sequence[sources.Pair]
 ) -> None:
-  """Raises ValueError for a guard that vetoes the references themselves."""
+  """Raises ValueError if a guard vetoes all references."""
   if len(pairs) < _MIN_VETOED:
     return
   texts = [p.source for p in pairs], [p.reference or '' for p in pairs]
   for guard in guarded.guards:
     passed = guard.prepare(_Pairs(pairs))(*texts)  # pyright: ignore[reportArgumentType]
     vetoed = len(pairs) - int(np.count_nonzero(passed))
-    words = (
+    message = (
       f'guard {guard.name!r} of reward {guarded.name!r} vetoes {vetoed} of the '
       f'first {len(pairs)} references of the train split, such as '
       f'{texts[1][int(np.argmin(passed))][:80]!r} of '
       f'{texts[0][int(np.argmin(passed))][:80]!r}. Set the limits of '
-      f'{type(guard).__name__} for this pair of languages, or leave it out of '
+      f'{type(guard).__name__} for this language pair, or remove it from '
       'Guarded.guards.'
     )
     if vetoed == len(pairs):
-      raise ValueError(words)
+      raise ValueError(message)
     if vetoed > len(pairs) // 2:
-      logging.warning('%s', words)
+      logging.warning('%s', message)
 
 
 class _Pairs:
-  """Pairs in memory, as guards read them from a `PairStore`."""
+  """Pairs in memory, with the methods of a `PairStore` that guards call."""
 
   def __init__(self, pairs: Sequence[sources.Pair]):
     self._pairs = pairs
@@ -270,36 +265,36 @@ class _Pairs:
 def _check_raters(
   experiment: experiment_lib.Experiment, pairs: Sequence[sources.Pair]
 ) -> None:
-  """Raises ValueError if simulated raters are to rate another task's texts."""
+  """Raises ValueError if simulated raters would rate texts of another task."""
   stage = experiment.trained_reward
-  for name, asked in (
+  for name, config in (
     ('RatedSamples.raters', stage.rated_samples if stage else None),
     ('RefreshConfig.raters', experiment.refresh),
   ):
-    if asked is None or not isinstance(asked.raters, corpus.SyntheticRaters):
+    if config is None or not isinstance(config.raters, corpus.SyntheticRaters):
       continue
     for pair in pairs:
       try:
-        asked.raters.rate([pair.source], [pair.source])
+        config.raters.rate([pair.source], [pair.source])
       except ValueError as error:
         raise ValueError(
           f'{name} cannot rate the texts of task {experiment.task.name}: '
-          f'{error} Set them to None, and people rate.'
+          f'{error} Set {name} to None to have people rate.'
         ) from error
 
 
 def _check_ratings(run: run_lib.Run) -> int | None:
-  """Raises unless a reward model can be fitted to the ratings.
+  """Raises unless a reward model can be trained on the ratings.
 
   Returns:
-    How many there are; None if no stage will read them.
+    The number of ratings; None if no stage will read them.
   """
   experiment = run.experiment
   stage, ratings = experiment.trained_reward, experiment.task.ratings
-  is_made = any(s.is_finished for s in run.of_kind(train_reward.TrainReward))
+  is_trained = any(s.is_finished for s in run.of_kind(train_reward.TrainReward))
   if stage is None or ratings is None or experiment.reward_dir is not None:
     return None
-  if is_made and experiment.refresh is None:
+  if is_trained and experiment.refresh is None:
     return None
   if (
     isinstance(ratings, corpus.SyntheticRatings)

@@ -1,6 +1,6 @@
-"""Several variants of one experiment, several seeds, one table.
+"""`--run_mode=compare`: several variants and seeds of one experiment.
 
-The variants of a seed share its BC policy, reward model and first Grow, as
+The variants of a seed share its BC policy, reward model and first Grow step, as
 variants in one folder always do; the seeds share the data.
 """
 
@@ -23,7 +23,7 @@ from rest_jax.report.render import cost_table, figures, result_tables
 from rest_jax.runtime import terminal
 from rest_jax.storage import inventory, lock, paths
 
-# Fields of an experiment in which variants may not differ.
+# Fields of an experiment that all variants share.
 _SHARED = ('task', 'network', 'bc', 'reward', 'refresh', 'evaluate')
 
 # Builds the experiment of a variant.
@@ -38,15 +38,15 @@ def run(
   overwrite: bool = False,
   verify: inventory.Verify = 'fast',
 ) -> results_lib.Results:
-  """Trains every variant with every seed; finished stages are used as they are.
+  """Trains every variant with every seed; finished stages are reused.
 
   Args:
-    comparison: what to compare.
-    build: makes the experiment of a variant.
-    model_dir: receives `data`, `seed_<n>` (an ordinary run's folder each),
-      `results.json` and `report`.
+    comparison: variants and seeds.
+    build: builds the experiment of a variant.
+    model_dir: folder of the comparison: `data`, `seed_<n>` (the folder of a
+      run), `results.json` and `report`.
     overwrite: see `experiment_run.Run`.
-    verify: how finished stages are checked first, see `verification.check`.
+    verify: see `verification.check`.
 
   Returns:
     The results, pooled over seeds.
@@ -56,7 +56,7 @@ def run(
   for of_seeds in runs.values():
     of_seeds[0].context.check_vocabularies()
   verification.check(base, verify, only={base.folder('data')})
-  # Of the others, what is checked is the same.
+  # The checks of the other runs are the same.
   checks.check(next(iter(runs.values()))[0])
   base.make('data')
   for of_seeds in runs.values():
@@ -75,13 +75,13 @@ def plan(
   model_dir: str | pathlib.Path,
   overwrite: bool = False,
 ) -> dict[str, list[run_lib.Run]]:
-  """Builds all runs without starting one; see `run`.
+  """Builds all runs without starting them; see `run`.
 
   Returns:
-    By variant, a run for each seed.
+    One run per seed, by variant.
 
   Raises:
-    ValueError: if a variant changes what all share.
+    ValueError: if a variant changes a field that all variants share.
   """
   base = comparison.experiment
   root = paths.of(model_dir)
@@ -93,7 +93,7 @@ def plan(
       if getattr(changed, field) != getattr(base, field):
         raise ValueError(
           f'variant {spec.name} changes {field}, which all variants share. '
-          'Compare it in a folder of its own.'
+          'Run it in another folder.'
         )
     runs[spec.name] = [
       run_lib.Run(
@@ -111,11 +111,11 @@ def plan(
 def write(
   runs: Sequence[Sequence[run_lib.Run]], base: run_lib.Run
 ) -> results_lib.Results:
-  """Pools finished evaluations into one `results.json`, table and figures.
+  """Pools finished evaluations into `results.json`, a table and figures.
 
   Args:
-    runs: for each variant, a run for each seed.
-    base: whose `model_dir` is written to.
+    runs: one run per seed, for each variant.
+    base: run whose `model_dir` is written to.
 
   Returns:
     The results.

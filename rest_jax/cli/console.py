@@ -1,4 +1,4 @@
-"""The program `rest-jax`: its commands, which are imported when they are called."""
+"""The program `rest-jax`, which imports the module of a command to call it."""
 
 from collections.abc import Sequence
 import difflib
@@ -14,9 +14,9 @@ class Command(NamedTuple):
   """A command of `rest-jax`.
 
   Attributes:
-    help: what it does, a sentence.
-    module: has `entry_point`, which reads the command line.
-    arguments: what is put before those of the user.
+    help: one sentence for --help.
+    module: module with the function `entry_point`.
+    arguments: arguments inserted before those of the user.
   """
 
   help: str
@@ -26,9 +26,9 @@ class Command(NamedTuple):
 
 def commands() -> dict[str, Command]:
   """Returns all commands by name."""
-  found = {
+  by_name = {
     'run': Command(
-      'Trains and evaluates by ReST, or makes one stage: --run_mode.',
+      'Trains and evaluates by ReST, or runs one stage: --run_mode.',
       'rest_jax.cli.main',
     ),
     'new': Command(
@@ -37,25 +37,25 @@ def commands() -> dict[str, Command]:
   }
   for mode in run_modes.COMMANDS[1:]:
     # For example `rest-jax rate` is `rest-jax run --run_mode=rate`.
-    found[mode.name] = Command(
+    by_name[mode.name] = Command(
       mode.help, 'rest_jax.cli.main', (f'--run_mode={mode.name}',)
     )
-  found['convert'] = Command(
+  by_name['convert'] = Command(
     'Converts policies to and from Hugging Face and T5X.',
     'rest_jax.cli.convert',
   )
-  found['launch'] = Command(
+  by_name['launch'] = Command(
     'Starts a run in local processes, on Cloud TPU VMs or on GKE.',
     'rest_jax.launch.command_line',
   )
-  return found
+  return by_name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Calls a command with the arguments that follow its name.
+  """Calls the command that the command line names.
 
   Args:
-    argv: the command line; `sys.argv` if None.
+    argv: command line; `sys.argv` if None.
   """
   arguments = list((sys.argv if argv is None else argv)[1:])
   known = commands()
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     near = difflib.get_close_matches(name, known, 1)
     hint = f' Did you mean {near[0]}?' if near else ''
     sys.exit(
-      f'error: rest-jax has no command {name!r}.{hint} It has: '
+      f'error: rest-jax has no command {name!r}.{hint} Commands: '
       f'{", ".join(known)}. For example: rest-jax run --help'
     )
   else:

@@ -1,10 +1,9 @@
-"""`rest-jax convert`: policies to and from other libraries.
+"""`rest-jax convert`: converts policies to and from other libraries.
 
-`rest-jax convert --from=FOLDER --to=FOLDER --format=FORMAT`, where the first
-folder is one of Hugging Face, a T5X checkpoint or a finished stage; or the name of a
-model on the Hugging Face Hub.
-`rest-jax convert --check=FOLDER` compares a checkpoint's numbers here with those of
-transformers.
+`rest-jax convert --from=FOLDER --to=FOLDER --format=FORMAT` reads a Hugging
+Face folder, a T5X checkpoint, a finished stage, or a model on the Hugging Face
+Hub by its name. `rest-jax convert --check=FOLDER` compares the outputs of a
+checkpoint with transformers.
 """
 
 from collections.abc import Sequence
@@ -47,42 +46,42 @@ FORMATS = ('rest_jax', 'huggingface', 't5x')
 _FROM = flags.DEFINE_string(
   'from',
   None,
-  'A Hugging Face folder, a T5X checkpoint, a finished stage, or the name of a model '
-  'on the Hugging Face Hub (with huggingface_hub and a network).',
+  'Hugging Face folder, T5X checkpoint, finished stage, or name of a model on '
+  'the Hugging Face Hub (with huggingface_hub and internet access).',
 )
-_TO = flags.DEFINE_string('to', None, 'The folder to write.')
+_TO = flags.DEFINE_string('to', None, 'Folder to write.')
 _FORMAT = flags.DEFINE_enum(
-  'format', 'rest_jax', FORMATS, 'What to write; rest_jax: a BC_DIR.'
+  'format', 'rest_jax', FORMATS, 'Format to write; rest_jax: for BC_DIR.'
 )
 _NETWORK = flags.DEFINE_multi_string(
   'network',
   None,
-  'The sizes of a T5X checkpoint: a gin file of gin_configs/models/.',
+  'For a T5X checkpoint: gin file with its sizes, of gin_configs/models/.',
 )
 _STEP = flags.DEFINE_integer(
-  'step', 0, 'The step of a T5X checkpoint that is written.', lower_bound=0
+  'step', 0, 'Step of the T5X checkpoint to write.', lower_bound=0
 )
 _RESULTS = flags.DEFINE_string(
   'results',
   None,
-  'The results.json for the model card; by default that of the run.',
+  'results.json for the model card. Default: that of the run.',
 )
 _VOCABULARY = flags.DEFINE_string(
   'vocabulary',
   None,
-  'The sentencepiece model that the policy was trained with; by default the one '
+  'SentencePiece model that the policy was trained with. Default: the file '
   "beside the weights, or that of the run. With --format=huggingface, '' writes "
   'no tokenizer.',
 )
 _CHECK = flags.DEFINE_multi_string(
   'check',
   None,
-  'A Hugging Face folder of any family that is read. Nothing is written: logits and '
-  'greedy outputs are compared with those in its io.npz, or with transformers where '
-  'that is installed. Repeat it for several folders.',
+  'Hugging Face folder of any supported family. Writes nothing: compares '
+  'logits and greedy outputs with its io.npz or, if installed, with '
+  'transformers. Repeat the flag for several folders.',
 )
 _REPLACE = flags.DEFINE_bool(
-  'replace', False, 'Replace the policy that the folder holds.'
+  'replace', False, 'Replace the policy in the folder.'
 )
 
 _EXPECTED = (
@@ -92,19 +91,19 @@ _EXPECTED = (
   PermissionError,
   files.DiskError,
 )
-# A stage's folder is at most this deep in its run.
+# Maximum depth of a stage's folder below the folder of its run.
 _DEPTH = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-  """The root of a configuration that has a network alone."""
+  """Root of a configuration that has only a network."""
 
   network: network.NetworkConfig
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
-  """Converts as the flags say; returns the exit status."""
+  """Executes the conversion of the flags; returns the exit status."""
   if _CHECK.value:
     return _check([*_CHECK.value, *argv[1:]])
   if len(argv) > 1:
@@ -132,12 +131,12 @@ def main(argv: list[str], overrides: list[str]) -> int:
 
 def _is_hub_name(source: pathlib.Path) -> bool:
   is_name = re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)) is not None
-  # A folder above that is there means a path with a typing error.
+  # If the parent folder exists, this is a path with a typing error.
   return is_name and not source.exists() and not source.parent.exists()
 
 
 def _use(directory: pathlib.Path) -> str:
-  """The arguments of a run that starts from an imported policy."""
+  """Returns the arguments of a run that starts from an imported policy."""
   policy = directory / imported.POLICY_GIN
   arguments = [
     '--model_dir=runs/NAME',
@@ -156,17 +155,17 @@ def _use(directory: pathlib.Path) -> str:
 
 
 def _check(folders: Sequence[str]) -> int:
-  """Compares the numbers of each folder; 1 if some are others."""
+  """Compares each folder with transformers; returns 1 if outputs differ."""
   status = 0
   for name in folders:
     try:
-      found = check_checkpoint.compare(pathlib.Path(name))
+      comparison = check_checkpoint.compare(pathlib.Path(name))
     except _EXPECTED as error:
       print(f'error: {name}: {error}', file=sys.stderr)
       status = 1
       continue
-    print(f'{name}: {found}')
-    if not found.is_equal:
+    print(f'{name}: {comparison}')
+    if not comparison.is_equal:
       status = 1
   return status
 
@@ -176,17 +175,17 @@ def _write_stage(source, target, overrides) -> pathlib.Path:
   vocabulary = vocabulary_of(source, _VOCABULARY.value or None)
   if vocabulary is None:
     raise FileNotFoundError(
-      f'{source} does not tell the vocabulary that its policy was trained with. '
-      'Name it: --vocabulary=/path/to/spiece.model.'
+      f'{source} does not name the vocabulary of its policy. '
+      'Set it: --vocabulary=/path/to/spiece.model.'
     )
-  # Before the weights are read.
+  # Checked before the weights are read.
   size = vocabularies.Vocabulary(vocabulary).size
   added = tokenizer_files.added_tokens(source, size)
   if added:
     print(
-      f'warning: {source} adds {len(added)} tokens to its sentencepiece model '
-      f'({", ".join(added[:3])}), which are not read: text that spells them is '
-      'cut into letters',
+      f'warning: {source} adds {len(added)} tokens to its SentencePiece model '
+      f'({", ".join(added[:3])}), which are ignored: such text is split into '
+      'smaller pieces',
       file=sys.stderr,
     )
   if _is_huggingface(source):
@@ -208,7 +207,6 @@ def _is_huggingface(source: pathlib.Path) -> bool:
 
 
 def _write_t5x(source, target, overrides) -> pathlib.Path:
-  check(source)
   _, params = read(source, _NETWORK.value or (), overrides)
   return t5x_checkpoints.save_policy(target, params, step=_STEP.value)
 
@@ -230,7 +228,7 @@ def _write_huggingface(source, target, overrides) -> pathlib.Path:
   card = model_card.render(
     config,
     policy_lib.num_params(params),
-    made=_made(source),
+    made=_origin(source),
     results=results,
   )
   with files.atomic_folder(target, overwrite=_REPLACE.value) as temporary:
@@ -242,16 +240,16 @@ def _write_huggingface(source, target, overrides) -> pathlib.Path:
       tokenizer_files.write(temporary, vocabulary, config.vocab_size, languages)
     (temporary / 'README.md').write_text(card, encoding='utf-8')
   if vocabulary is None:
-    print('no tokenizer is written: --vocabulary names none', file=sys.stderr)
+    print('no tokenizer is written: no vocabulary is known', file=sys.stderr)
   return target
 
 
 def check(source: pathlib.Path) -> None:
-  """Says what a path is that holds no policy; reads no weights.
+  """Raises unless a path holds a policy; reads no weights.
 
   Raises:
-    FileNotFoundError: if it is none of the forms that are read.
-    ValueError: a Hugging Face folder that cannot be read.
+    FileNotFoundError: if the path has none of the supported formats.
+    ValueError: if a Hugging Face folder cannot be read.
   """
   if folder.is_finished(source):
     imported.network_of(source)
@@ -267,35 +265,33 @@ def check(source: pathlib.Path) -> None:
 
 
 def _hint(source: pathlib.Path) -> str:
-  """What a path may be instead, and what to do."""
+  """Returns what a path is instead, and what to do."""
   if source.is_file():
     return f' It is a file: name its folder, {source.parent}.'
   if any(source.glob('snapshots/*/' + huggingface.CONFIG_FILE)):
-    return (
-      f' It is the cache of a download: name a folder of {source}/snapshots.'
-    )
+    return f' It is a download cache: name a folder of {source}/snapshots.'
   if source.exists():
-    found = ', '.join(sorted(path.name for path in source.iterdir())[:5])
-    return f' It holds {found or "nothing"}.'
+    names = ', '.join(sorted(path.name for path in source.iterdir())[:5])
+    return f' It holds {names or "nothing"}.'
   return ' There is no such folder.'
 
 
 def vocabulary_of(
   source: pathlib.Path, given: str | None = None, *, is_needed: bool = True
 ) -> pathlib.Path | None:
-  """Returns the sentencepiece model that a policy was trained with.
+  """Returns the SentencePiece model that a policy was trained with.
 
   Args:
     source: see `read`.
-    given: the one that the user names.
-    is_needed: whether a Hugging Face folder without one is an error.
+    given: file that the user names.
+    is_needed: whether a Hugging Face folder without vocabulary is an error.
 
   Returns:
-    The file; None if nothing tells.
+    The file; None if it is unknown.
 
   Raises:
-    FileNotFoundError: it is nowhere, and needed.
-    ValueError: the one named is another than the policy's own.
+    FileNotFoundError: if there is none, and it is needed.
+    ValueError: if `given` differs from the policy's own vocabulary.
   """
   if folder.is_finished(source):
     return vocabulary_record.find(source, given)
@@ -315,24 +311,24 @@ def read(
   gin_files: Sequence[str] = (),
   overrides: Sequence[str] = (),
 ) -> tuple[network.NetworkConfig, types.Params]:
-  """Reads a policy of any form.
+  """Reads a policy in any supported format.
 
   Args:
     source: a Hugging Face folder, a T5X checkpoint or a finished stage.
-    gin_files: the network, which a T5X checkpoint alone does not tell.
-    overrides: of gin, `NAME=VALUE`.
+    gin_files: gin files with the sizes of a T5X checkpoint's network.
+    overrides: gin overrides for these files, `NAME=VALUE` each.
 
   Returns:
-    Sizes and parameters.
+    Sizes and parameters of the network.
 
   Raises:
-    FileNotFoundError: if it is none of these.
-    ValueError: if it cannot be read.
+    FileNotFoundError: if the path has none of these formats.
+    ValueError: if the policy cannot be read.
   """
   is_t5x = t5x_checkpoints.find(source) is not None
   if (gin_files or overrides) and not is_t5x:
     raise ValueError(
-      f'--network and --gin.NAME are for T5X checkpoints; {source} is none.'
+      f'--network and --gin.NAME are for T5X checkpoints; {source} is not one.'
     )
   check(source)
   if folder.is_finished(source):
@@ -349,7 +345,7 @@ def _sizes(
 ) -> network.NetworkConfig:
   if not gin_files:
     raise ValueError(
-      'a T5X checkpoint does not tell the sizes of its network; name them: '
+      'a T5X checkpoint does not store the sizes of its network. Set them: '
       '--network=gin_configs/models/t5_1_1_base.gin.'
     )
   gin_lib.register(network.NetworkConfig, *network_config.PARTS)
@@ -361,24 +357,22 @@ def _sizes(
 def _results_file(source: pathlib.Path) -> pathlib.Path | None:
   if _RESULTS.value:
     return pathlib.Path(_RESULTS.value)
-  found = [
-    parent / 'results.json'
-    for parent in source.absolute().parents[:_DEPTH]
-    if (parent / 'results.json').is_file()
-  ]
-  return found[0] if found else None
+  for parent in source.absolute().parents[:_DEPTH]:
+    if (parent / 'results.json').is_file():
+      return parent / 'results.json'
+  return None
 
 
-def _made(source: pathlib.Path) -> str:
-  """Says which policy of its run a folder holds."""
+def _origin(source: pathlib.Path) -> str:
+  """Returns a sentence about the origin of the policy in a folder."""
   if not folder.is_finished(source):
     return f'It was imported from `{source}`, and not trained.'
   manifest = folder.read_manifest(source)
   settings = manifest['settings']
   if 'improve' in settings:
     return (
-      f'This is the policy after Grow step {settings["grow_step"]}, Improve step '
-      f'{settings["improve_step"]} (`{source.absolute().parent.name}`).'
+      f'This is the policy after Grow step {settings["grow_step"]}, Improve '
+      f'step {settings["improve_step"]} (`{source.absolute().parent.name}`).'
     )
   if 'imported' in settings:
     return f'It was imported from `{manifest["origin"]}`, and not trained.'
@@ -386,7 +380,7 @@ def _made(source: pathlib.Path) -> str:
 
 
 def entry_point() -> None:
-  """Reads the command line and ends with the exit status."""
+  """Executes the command line, and exits."""
   terminal.use_utf8()
   command.start(_start, sys.argv, sys.modules[__name__])
 

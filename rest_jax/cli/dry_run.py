@@ -1,7 +1,6 @@
-"""`--dry_run`: builds and checks everything that a run needs, and says what."""
+"""`--dry_run`: builds and checks everything that a run needs."""
 
 from collections.abc import Iterator
-import itertools
 
 import jax
 
@@ -16,24 +15,23 @@ from rest_jax.stages import folder as folder_lib
 
 
 def describe(run: run_lib.Run, run_mode: str) -> str:
-  """Checks a run without carrying it out.
+  """Checks a run without executing it.
 
-  Makes the checks of every start, builds mesh, network and schedules, and looks
-  at which stages are finished.
+  Makes the checks of every start, and builds mesh, network and schedules.
 
   Args:
     run: the run.
-    run_mode: what was asked for.
+    run_mode: value of --run_mode.
 
   Returns:
-    The plan, some lines of text.
+    The plan, several lines of text.
 
   Raises:
-    ValueError: for settings that cannot work, or that are not those of a
-      finished stage.
-    FileNotFoundError: for a file that is not there.
+    ValueError: if settings cannot work, or differ from those of a finished
+      stage.
+    FileNotFoundError: if a file does not exist.
   """
-  return '\n'.join(itertools.chain(_lines(run, run_mode)))
+  return '\n'.join(_lines(run, run_mode))
 
 
 def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
@@ -46,11 +44,11 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     + ' '.join(f'{name}={size}' for name, size in mesh.shape.items())
   )
   yield f'  task      {task.name}'
-  found = checks.check(run)
+  checked = checks.check(run)
   if not run.context.is_prepared:
     size_checks.check_vocabulary(experiment)
   _check_finished(run, run_mode)
-  for split, first in found.first.items():
+  for split, first in checked.first.items():
     kind = type(getattr(task, split)).__name__
     yield f'    {split:10} {kind}: {_short(first.source)}'
   size = run.context.vocabulary_size
@@ -64,8 +62,8 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     f'{network.dtype}'
   )
   yield from dict.fromkeys(_adapter_lines(run, policy))
-  yield from _reward_lines(experiment, found.num_ratings)
-  # Once, where several stages say the same of their settings.
+  yield from _reward_lines(experiment, checked.num_ratings)
+  # Equal lines of several stages appear once.
   yield from dict.fromkeys(line for s in run.stages for line in s.lines())
   if run_mode == 'rate':
     yield from rate_stage.describe(run)
@@ -86,7 +84,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
 
 
 def _check_finished(run: run_lib.Run, run_mode: str) -> None:
-  """Raises SettingsChangedError for a finished folder that would be refused."""
+  """Raises SettingsChangedError if the mode would refuse a finished stage."""
   for stage in run.stages:
     is_asked = stage.run_mode == run_mode or (
       run_mode == 'rest' and not stage.is_extra
@@ -102,7 +100,7 @@ def _check_finished(run: run_lib.Run, run_mode: str) -> None:
 def _adapter_lines(
   run: run_lib.Run, policy: policy_lib.Policy
 ) -> Iterator[str]:
-  """How many parameters are trained where these are not all."""
+  """Yields the number of trained parameters of trainings with LoRA."""
   for stage in run.stages:
     for each in () if stage.is_given else stage.trainings(policy):
       if each.trainer.lora is not None:

@@ -1,6 +1,6 @@
-"""`rest-jax run`, which is `python -m rest_jax.main` as well.
+"""`rest-jax run`, the same as `python -m rest_jax.main`.
 
-Kept short: which stages a run mode goes through. Flags are in `options.py`.
+Flags are in `options.py`, run modes in `modes.py`.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from absl import flags, logging
 
 from rest_jax.cli import options
 
-# The exit status is this and the number of the signal that stopped the program.
+# Exit status after a signal: this plus the number of the signal.
 _SIGNALLED = 128
 
-# They log, in threads, pages of what they raise too.
-_SAID_AGAIN = ('/orbax/', '/asyncio/', '/gcsfs/')
-# Characters of other libraries' lines.
-_SHOWN = 300
+# Libraries that log long tracebacks in threads, of errors that they also raise.
+_NOISY_LIBRARIES = ('/orbax/', '/asyncio/', '/gcsfs/')
+# Maximum number of characters of a log line of other libraries.
+_MAX_CHARACTERS = 300
 
-# Errors that mean a wrong input, setting, file or environment.
+# Errors caused by wrong input, settings, files or environment.
 _EXPECTED = (
   ValueError,
   FileNotFoundError,
@@ -36,16 +36,16 @@ _EXPECTED = (
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
-  """Runs what the flags say; returns the exit status."""
+  """Executes the run of the flags; returns the exit status."""
   options.check(argv)
-  _quiet()
+  _set_up_log()
   if not options.is_distributed():
     return _main(overrides)
-  return _main_of_several(overrides)
+  return _main_distributed(overrides)
 
 
-def _main_of_several(overrides: list[str]) -> int:
-  """As `_main`, together with other processes."""
+def _main_distributed(overrides: list[str]) -> int:
+  """Runs `_main` together with other processes."""
   from rest_jax.parallel import processes, rendezvous
   from rest_jax.runtime import terminal
 
@@ -59,7 +59,7 @@ def _main_of_several(overrides: list[str]) -> int:
   except (ValueError, RuntimeError) as error:
     terminal.show_error(str(error))
     if isinstance(error, rendezvous.MeetingError):
-      _leave(1)  # A thread may still be waiting in JAX.
+      _exit_now(1)  # A thread may still be waiting in JAX.
     return 1
   if not processes.is_main() and not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
@@ -75,7 +75,7 @@ def _main_of_several(overrides: list[str]) -> int:
 
 
 def _main(overrides: list[str]) -> int:
-  # Here, so that --help answers at once.
+  # Imported here, so that --help is fast.
   from rest_jax.config import gin_files, registry
   from rest_jax.parallel import processes
   from rest_jax.runtime import interruption
@@ -86,7 +86,7 @@ def _main(overrides: list[str]) -> int:
       stack.enter_context(interruption.handled())
       cache.configure(options.CACHE_DIR.value, options.CACHE_GB.value)
       if options.COMPARE.value:
-        return _side_by_side(options.COMPARE.value)
+        return _compare_runs(options.COMPARE.value)
       registry.register()
       experiment = None
       if options.RUN_MODE.value != 'compare':
@@ -112,7 +112,7 @@ def _main(overrides: list[str]) -> int:
     )
     return _SIGNALLED + interrupted.number
   except BrokenPipeError:
-    return _reader_left()
+    return _close_stdout()
   except Exception as error:
     if options.TRACEBACK.value:
       raise
@@ -123,7 +123,7 @@ def _main(overrides: list[str]) -> int:
 
 
 def _profile(stack: contextlib.ExitStack) -> None:
-  """Asks for traces until the stack is left."""
+  """Enables the profiler of --profile until the stack is closed."""
   from rest_jax.parallel import processes
   from rest_jax.runtime import profiling
 
@@ -137,16 +137,16 @@ def _profile(stack: contextlib.ExitStack) -> None:
     stack.enter_context(profiling.asked(steps, options.model_dir(), part))
 
 
-def _reader_left() -> int:
-  """Ends as a program does whose reader, such as `head`, wants no more."""
-  # What is still buffered is written at exit, and must not fail again.
-  with open(os.devnull, 'w', encoding='utf-8') as nowhere:
-    os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _close_stdout() -> int:
+  """Handles a broken pipe, such as to `head`; returns the exit status."""
+  # Buffered output is written at exit, and must not raise again.
+  with open(os.devnull, 'w', encoding='utf-8') as devnull:
+    os.dup2(devnull.fileno(), sys.stdout.fileno())
   return _SIGNALLED + signal.SIGPIPE
 
 
 def _explain(error: Exception) -> str:
-  """Words for an error; where it arose is kept if nobody expected it."""
+  """Returns a message for an error; writes the traceback of unexpected ones."""
   from rest_jax.storage import files, paths
 
   in_bucket = paths.is_address(options.MODEL_DIR.value or '')
@@ -159,14 +159,14 @@ def _explain(error: Exception) -> str:
   if isinstance(error, OSError) and files.is_of_disk(error):
     path = error.filename or options.model_dir()
     return str(files.disk_error(path, error.errno or 0))
-  where = '--traceback shows where it arose'
+  where = '--traceback shows the traceback'
   if options.MODEL_DIR.value:
     path = options.model_dir() / 'traceback.txt'
     try:
       path.write_text(''.join(traceback.format_exception(error)), 'utf-8')
-      where = f'{path} says where it arose'
+      where = f'{path} has the traceback'
     except Exception:
-      pass  # Of a full disk, say; the error itself is worth more.
+      pass  # Such as a full disk: the first error matters more.
   return f'{type(error).__name__}: {error} (not expected; {where})'
 
 
@@ -178,7 +178,7 @@ def _run(experiment) -> int:
 
   mode, model_dir = options.RUN_MODE.value, options.model_dir()
   if mode == 'plan':
-    # Before JAX looks for devices.
+    # Must come before JAX initialises its devices.
     chips.without_tpu()
   run = run_lib.Run(experiment, model_dir, overwrite=options.OVERWRITE.value)
   if options.DRY_RUN.value:
@@ -238,38 +238,38 @@ def _compare(overrides: list[str]) -> int:
   return 0
 
 
-def _side_by_side(runs: list[str]) -> int:
+def _compare_runs(runs: list[str]) -> int:
   from rest_jax.report import compare_runs
 
   compare_runs.run(runs, options.model_dir(), is_dry=options.DRY_RUN.value)
   return 0
 
 
-def _quiet() -> None:
-  """Sets the log up, and keeps other libraries' notes out of it."""
+def _set_up_log() -> None:
+  """Sets up logging, and filters the messages of other libraries."""
   from rest_jax.runtime import terminal
 
   handler = terminal.set_up_log(
     flags.FLAGS.verbosity if flags.FLAGS['verbosity'].present else logging.INFO
   )
-  handler.addFilter(_is_worth_a_line)
+  handler.addFilter(_is_shown)
 
 
-def _is_worth_a_line(record: std_logging.LogRecord) -> bool:
+def _is_shown(record: std_logging.LogRecord) -> bool:
   if is_ours(record):
     return True
   if not options.TRACEBACK.value:
-    # What it means for the run is said once, at the end.
-    if any(name in record.pathname for name in _SAID_AGAIN):
+    # The error is shown once, when it ends the run.
+    if any(name in record.pathname for name in _NOISY_LIBRARIES):
       return False
     record.exc_info = None
-    record.msg = ' '.join(record.getMessage().split())[:_SHOWN]
+    record.msg = ' '.join(record.getMessage().split())[:_MAX_CHARACTERS]
     record.args = ()
   return record.levelno > std_logging.WARNING
 
 
 def _hide_closed_loops(unraisable: 'sys.UnraisableHookArgs') -> None:
-  """Prints what could not be raised, but for reads that Orbax has given up."""
+  """Prints unraisable errors, except those of reads that Orbax cancelled."""
   is_closed_loop = str(unraisable.exc_value) == 'Event loop is closed'
   if unraisable.object is None and is_closed_loop:
     return
@@ -277,26 +277,25 @@ def _hide_closed_loops(unraisable: 'sys.UnraisableHookArgs') -> None:
 
 
 def is_ours(record: std_logging.LogRecord) -> bool:
-  """Whether a line of the log comes from this package.
+  """Returns whether a log record comes from this package.
 
-  A checkout may be called rest_jax too, with other libraries inside of it.
+  The checkout may also be called rest_jax, and contain other libraries.
   """
   package = pathlib.Path(__file__).resolve().parents[1]
   return pathlib.Path(record.pathname).resolve().is_relative_to(package)
 
 
-def _end(status: int) -> NoReturn:
-  """Ends the program."""
+def _exit(status: int) -> NoReturn:
   if status > _SIGNALLED:
-    _leave(status)
+    _exit_now(status)
   sys.exit(status)
 
 
-def _leave(status: int) -> NoReturn:
-  """Ends the program at once.
+def _exit_now(status: int) -> NoReturn:
+  """Exits without Python's cleanup.
 
-  Threads of JAX that were stopped in the middle of something crash where Python
-  takes itself apart; nothing is left to be written.
+  After an interruption, threads of JAX may crash during the cleanup. All files
+  have been written before.
   """
   sys.stdout.flush()
   sys.stderr.flush()
@@ -304,15 +303,15 @@ def _leave(status: int) -> NoReturn:
 
 
 def entry_point() -> None:
-  """Reads the command line and ends with the exit status."""
+  """Executes the command line, and exits."""
   from rest_jax.runtime import terminal
 
   terminal.use_utf8()
   sys.unraisablehook = _hide_closed_loops
-  # Reads that Orbax had not begun when another failed.
+  # Reads that Orbax had not started when another one failed.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   from rest_jax.config import command
 
   command.start(
-    lambda rest, overrides: _end(main(rest, overrides)), sys.argv, options
+    lambda rest, overrides: _exit(main(rest, overrides)), sys.argv, options
   )

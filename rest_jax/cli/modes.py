@@ -1,4 +1,4 @@
-"""What each `--run_mode` does, once flags and gin files are read."""
+"""The actions of `--run_mode`, called after flags and gin files are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -32,24 +32,23 @@ def stage(
   """Runs all of Algorithm 1 or one stage of it.
 
   Args:
-    run: the stages of an experiment.
+    run: the run.
     mode: `rest`, or the mode of a stage.
     grow_step: g, for modes of one Grow step.
     improve_step: i, for modes of one Improve step.
 
   Returns:
-    Whether what was asked for is good: False only for a reward that failed the
-    test of `test_reward`.
+    False if a reward failed the probes of `test_reward`, otherwise True.
 
   Raises:
-    ValueError: the experiment has no such stage, or a worker of a Grow step is
-      to do something else.
+    ValueError: if the experiment has no such stage, or GROW_WORKER is set for
+      another mode than `grow`.
   """
   grow = grow_stage.Grow.run_mode
   if run.experiment.grow.worker is not None and mode != grow:
     raise ValueError(
-      f'GROW_WORKER is for --run_mode={grow}, on its own; got {mode!r}. Once '
-      'all workers are done, run without it.'
+      f'GROW_WORKER is only for --run_mode={grow}; got {mode!r}. Once all '
+      'workers are done, run without it.'
     )
   if mode == 'rest':
     run.rest()
@@ -78,7 +77,7 @@ def verify(
     only |= {run.context.data_folder, run.policy_named(policy).policy_folder}
   elif mode == 'export':
     only = {run.context.data_folder, _grow(run, grow_step).folder}
-  # Another worker may be writing what would be removed here.
+  # Another worker may be writing files that a repair would remove.
   repairs = repairs and run.experiment.grow.worker is None
   processes.by_main(
     'verify',
@@ -87,7 +86,7 @@ def verify(
 
 
 def check(run: run_lib.Run) -> None:
-  """Checks what later stages need, before anything is trained."""
+  """Checks settings and input of all stages; see `checks.check`."""
 
   def check_here() -> None:
     checks.check(run)
@@ -98,12 +97,12 @@ def check(run: run_lib.Run) -> None:
 def plan(
   run: run_lib.Run, settings: Mapping[str, Any], output: str | None
 ) -> None:
-  """Compiles an experiment for a TPU slice and shows what it takes there.
+  """Compiles an experiment for a TPU slice and shows memory, work and hours.
 
   Args:
-    run: of the experiment.
+    run: the experiment's run.
     settings: fields of `planning.plan.Settings`.
-    output: a JSON file for the figures; None for none.
+    output: JSON file to write; None for none.
   """
   made = plan_lib.make(run, plan_lib.Settings(**settings))
   terminal.show('\n'.join(described.lines(made)))
@@ -138,30 +137,30 @@ def _grow(run: run_lib.Run, grow_step: int) -> grow_stage.Grow:
 def sample(
   run: run_lib.Run, policy: str, input_path: str | None, output: str | None
 ) -> None:
-  """Answers sources with the best of N.
+  """Generates an output for each source, the best of N samples.
 
   Args:
-    run: whose policy answers.
-    policy: its name; '' for the last finished.
-    input_path: a file of sources, one a line; None for standard input.
-    output: the file to write; None for standard output. At a terminal each
-      line is answered as it is typed.
+    run: the run.
+    policy: name of the policy; '' for the last finished one.
+    input_path: file with one source per line; None for standard input.
+    output: file to write; None for standard output. In a terminal each line is
+      answered when it is entered.
   """
   if input_path:
     text_files.check_files('input', [input_path])
     lines = text_files.read_lines(input_path)
   else:
-    # By readline: a line that is typed is there before the next one.
+    # readline returns each line of a terminal when it is entered.
     lines = text_files.decode_lines(
       iter(sys.stdin.buffer.readline, b''), 'stdin', 'input'
     )
-  at_once = (
+  is_interactive = (
     not (input_path or output) and sys.stdin.isatty() and sys.stdout.isatty()
   )
   compiled_programs.keep(run.model_dir / '.jax_cache')
-  answerer = run.answerer(policy, at_once=at_once)
+  answerer = run.answerer(policy, at_once=is_interactive)
   config = run.experiment.sample.output
-  if at_once:
+  if is_interactive:
     sample_stage.converse(answerer, lines, config, sys.stdout)
   elif output:
     with (
@@ -188,12 +187,12 @@ def compare(
   """Runs every variant of a `Comparison` with every seed.
 
   Args:
-    gin_files: they bind `Comparison`.
-    overrides: `NAME=VALUE`, after the files.
-    model_dir: the folder of the comparison.
-    overwrite: make stages again whose settings changed.
+    gin_files: gin files that bind `Comparison`.
+    overrides: gin overrides, `NAME=VALUE` each, applied after the files.
+    model_dir: folder of the comparison.
+    overwrite: rerun stages whose settings changed.
     verify: see `verification.check`.
-    is_dry: only say what would be done.
+    is_dry: only print the plans.
     wandb_project: see `begun`.
   """
 
@@ -223,14 +222,11 @@ def compare(
 def begun(
   model_dir: pathlib.Path, wandb_project: str | None = None
 ) -> Iterator[None]:
-  """Writes down what was asked, and keeps compiled programs in the folder.
+  """Records the configuration, and caches compiled programs in the folder.
 
   Args:
-    model_dir: the folder of the run.
-    wandb_project: of Weights & Biases; None for none.
-
-  Yields:
-    Nothing.
+    model_dir: folder of the run.
+    wandb_project: Weights & Biases project; None for none.
   """
   if processes.is_main():
     model_dir.mkdir(parents=True, exist_ok=True)

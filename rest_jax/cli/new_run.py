@@ -1,4 +1,4 @@
-"""`rest-jax new`: writes a gin file whose settings fit your text and machine."""
+"""`rest-jax new`: writes a gin file with settings for your text and machine."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from rest_jax.own_data import facts as facts_lib
 
 
 def entry_point() -> None:
-  """Reads the command line and ends with the exit status."""
+  """Executes the command line, and exits."""
   from rest_jax.runtime import terminal
 
   terminal.use_utf8()
@@ -22,7 +22,7 @@ def entry_point() -> None:
 def main(arguments: Sequence[str]) -> int:
   """Writes the file and prints what to run; returns the exit status."""
   given = _parser().parse_args(arguments)
-  # Not before --help, which is to answer at once.
+  # Imported here, so that --help is fast.
   from rest_jax.cli import own_run
   from rest_jax.runtime import terminal
 
@@ -73,29 +73,29 @@ def _described(written) -> str:
 
 def _check_new(path: pathlib.Path, overwrite: bool) -> None:
   if path.suffix != '.gin':
-    raise ValueError(f'the gin file must be called *.gin; got {path}.')
+    raise ValueError(f'the gin file must be named *.gin; got {path}.')
   if path.exists() and not overwrite:
     raise ValueError(
       f'{path} exists. Pass --overwrite to replace it, or choose another name.'
     )
   if not path.absolute().parent.is_dir():
-    raise ValueError(f'{path.parent} must be a folder; there is none. Make it.')
+    raise ValueError(f'{path.parent} must be a folder; create it.')
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='rest-jax new',
     description=(
-      'Writes a commented gin file whose settings fit your text and this '
+      'Writes a commented gin file with settings for your text and this '
       'machine, and prints the command that runs it.'
     ),
     allow_abbrev=False,
   )
-  parser.add_argument('gin_file', help='the file to write, such as my_run.gin')
+  parser.add_argument('gin_file', help='file to write, such as my_run.gin')
   for split, help_text, is_needed in (
-    ('train', 'files of sources and references, whose lines correspond', True),
-    ('validation', 'likewise; checkpoints are chosen by them', True),
-    ('test', 'likewise; without, results are of the validation set', False),
+    ('train', 'files of sources and references, line by line', True),
+    ('validation', 'the same, for choosing checkpoints', True),
+    ('test', 'the same; default: results on the validation set', False),
   ):
     parser.add_argument(
       f'--{split}',
@@ -106,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     )
   parser.add_argument(
     '--ratings',
-    help='a TSV file with the columns split (train, dev, test), source, '
-    'hypothesis and score: the reward is learned from it',
+    help='TSV file with the columns split (train, dev, test), source, '
+    'hypothesis and score, to train a reward model',
   )
-  parser.add_argument('--lang_pair', help='read ratings of this pair, de-en')
-  parser.add_argument('--score_type', help='read ratings of this type, DA-z')
+  parser.add_argument('--lang_pair', help='ratings to read, such as de-en')
+  parser.add_argument('--score_type', help='ratings to read, such as DA-z')
   parser.add_argument(
-    '--size', choices=choices.SIZES, help='of the network; default: what fits'
+    '--size', choices=choices.SIZES, help='network size; default: what fits'
   )
   parser.add_argument(
     '--reward',

@@ -1,4 +1,4 @@
-"""The flags of `rest-jax run`, and which of them go together."""
+"""The flags of `rest-jax run`, and checks of their combinations."""
 
 import pathlib
 from typing import Literal
@@ -9,10 +9,10 @@ from rest_jax.cli import run_modes
 
 _MODES = run_modes.all_modes()
 
-# They change nothing that a run reads: ratings have a store of their own.
+# Modes that change no file that a run reads; ratings have their own store.
 READING_MODES = ('sample', 'export', 'rate', 'plan')
 
-# They read finished stages alone, and nothing has to be checked for others.
+# Modes that only read finished stages, so that settings need no check.
 FINISHED_MODES = (*READING_MODES, 'report')
 
 RUN_MODE = flags.DEFINE_enum(
@@ -24,142 +24,148 @@ RUN_MODE = flags.DEFINE_enum(
 MODEL_DIR = flags.DEFINE_string(
   'model_dir',
   None,
-  'The folder of the run, local or an address gs://bucket/folder; finished '
-  'stages in it are used.',
+  'Folder of the run, local or gs://bucket/folder; finished stages in it are '
+  'reused.',
 )
 CACHE_DIR = flags.DEFINE_string(
   'cache_dir',
   None,
-  'A local folder for copies of what is read at random from a bucket; else '
-  '~/.cache/rest_jax/objects. Runs may share it.',
+  'Local folder for copies of files in a bucket that are read at random. '
+  'Default: ~/.cache/rest_jax/objects. Runs may share it.',
 )
 CACHE_GB = flags.DEFINE_float(
   'cache_gb',
   50.0,
-  'Gigabytes of copies to keep in --cache_dir.',
+  'Maximum size of --cache_dir, in GB.',
   lower_bound=0.0,
 )
 GIN_FILE = flags.DEFINE_multi_string(
-  'gin_file', None, 'A gin file; several compose left to right.'
+  'gin_file', None, 'Gin file; several are composed left to right.'
 )
 DRY_RUN = flags.DEFINE_bool(
-  'dry_run', False, 'Build and check everything, print the plan, stop.'
+  'dry_run', False, 'Build and check everything, print the plan and stop.'
 )
 OVERWRITE = flags.DEFINE_bool(
-  'overwrite', False, 'Make stages again whose settings changed.'
+  'overwrite', False, 'Rerun finished stages whose settings have changed.'
 )
 VERIFY = flags.DEFINE_enum(
   'verify',
   'fast',
   ('fast', 'full'),
-  'How finished stages are checked before they are used: that no file is '
-  'missing or cut off, or the checksum of every file.',
+  'Check of finished stages before they are used: presence and size of every '
+  'file (fast), or its checksum (full).',
 )
 GROW_STEP = flags.DEFINE_integer(
   'grow_step',
   1,
-  'g of a --run_mode of one Grow step, from 1.',
+  'Grow step g, from 1, for a --run_mode of one Grow step.',
   lower_bound=1,
 )
 IMPROVE_STEP = flags.DEFINE_integer(
   'improve_step',
   1,
-  'i of a --run_mode of one Improve step, from 1.',
+  'Improve step i, from 1, for a --run_mode of one Improve step.',
   lower_bound=1,
 )
 COMPARE = flags.DEFINE_list(
   'compare',
   None,
-  'For --run_mode=report: folders of finished runs to show side by side, in '
+  'For --run_mode=report: folders of finished runs to compare, in '
   'report/compare.html of --model_dir; no --gin_file is read.',
 )
 POLICY = flags.DEFINE_string(
   'policy',
   '',
-  'Of --run_mode=sample: bc, improve_1_3, ...; empty for the last finished.',
+  'For --run_mode=sample: policy, such as bc or improve_1_3. Default: the last '
+  'finished one.',
 )
 INPUT = flags.DEFINE_string(
-  'input', None, 'Sources of --run_mode=sample, one a line; else stdin.'
+  'input',
+  None,
+  'For --run_mode=sample: file with one source per line. Default: stdin.',
 )
 OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'The file that --run_mode=sample writes, else stdout; the folder of export.',
+  'For --run_mode=sample: file to write, else stdout. For export: folder.',
 )
 WANDB_PROJECT = flags.DEFINE_string(
   'wandb_project',
   None,
-  'A project of Weights & Biases that is given what TensorBoard is given; '
+  'Weights & Biases project that receives the same metrics as TensorBoard; '
   'needs pip install wandb.',
 )
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
-  'One of several processes that run together, as on the hosts of a TPU slice, '
-  'where they find each other; elsewhere the three flags below say how.',
+  'Run as one of several processes, such as on the hosts of a TPU slice. '
+  'Elsewhere the next three flags are needed too.',
 )
 COORDINATOR_ADDRESS = flags.DEFINE_string(
-  'coordinator_address', None, 'host:port of process 0, for --distributed.'
+  'coordinator_address', None, 'For --distributed: host:port of process 0.'
 )
 NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many they are, for --distributed.', lower_bound=1
+  'num_processes',
+  None,
+  'For --distributed: number of processes.',
+  lower_bound=1,
 )
 PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which one this is, from 0.', lower_bound=0
+  'process_id', None, 'For --distributed: its number, from 0.', lower_bound=0
 )
 MEETING_TIMEOUT = flags.DEFINE_float(
   'meeting_timeout_s',
   300.0,
-  'How long each of several processes waits for the others to start, in '
-  'seconds; every 30 s it logs who is missing.',
+  'Time limit for all processes to start, in seconds; missing ones are logged '
+  'every 30 s.',
   lower_bound=1.0,
 )
 TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
-  'Of --run_mode=plan: the TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
-  'v5p, v6e), or several, such as 2xv5e:4x4. Needs the extra [tpu], and no TPU.',
+  'For --run_mode=plan: TPU slice to compile for, such as v5e:4x4 (v4, v5e, '
+  'v5p, v6e), or several, such as 2xv5e:4x4. Needs the extra [tpu], but no TPU.',
 )
 PLAN_SEARCH = flags.DEFINE_bool(
-  'plan_search', True, 'Of plan: look for the largest batches that fit.'
+  'plan_search', True, 'For plan: search the largest batches that fit.'
 )
 PLAN_SOURCES = flags.DEFINE_integer(
   'plan_sources',
   None,
-  'Of plan: sources of a Grow, where the text is not here to be counted.',
+  'For plan: number of sources of a Grow step, if the data are not available.',
   lower_bound=1,
 )
 PLAN_ONLY = flags.DEFINE_list(
-  'plan_only', [], 'Of plan: names of programs begin so: bc, improve, sampling.'
+  'plan_only', [], 'For plan: prefixes of programs, such as bc,improve.'
 )
 PLAN_EFFORT = flags.DEFINE_float(
   'plan_effort',
   -1.0,
-  "Of plan: the compiler's effort; 0 is what a run compiles with, and takes "
-  'several times as long.',
+  'For plan: effort of the compiler. Runs compile with 0, which takes several '
+  'times as long as -1.',
   lower_bound=-1.0,
   upper_bound=1.0,
 )
 PLAN_OUTPUT = flags.DEFINE_string(
-  'plan_output', None, 'Of plan: a JSON file to write the figures to.'
+  'plan_output', None, 'For plan: JSON file for the results.'
 )
 PROFILE = flags.DEFINE_string(
   'profile',
   None,
-  'Trace these steps of each stage that is made, such as 10:15, into '
-  '<model_dir>/profiles/<stage>, for XProf or TensorBoard: steps of a training, '
-  'or launches of a block on each device where samples are drawn.',
+  'Steps of each stage to trace, such as 10:15, into '
+  '<model_dir>/profiles/<stage>, for XProf or TensorBoard: training steps or, '
+  'for sampling, launches of a block on each device.',
 )
 PROFILE_ALL = flags.DEFINE_bool(
-  'profile_all', False, 'Of --profile: trace all processes, not the main one.'
+  'profile_all', False, 'For --profile: trace all processes, not only one.'
 )
 TRACEBACK = flags.DEFINE_bool(
-  'traceback', False, 'Show where in the code an error was raised.'
+  'traceback', False, 'Show the traceback of an error.'
 )
 
 
 def check(argv: list[str]) -> None:
-  """Raises `app.UsageError` for what does not go together."""
+  """Raises `app.UsageError` for flags that cannot be combined."""
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
   if COMPARE.value and RUN_MODE.value != 'report':
@@ -189,12 +195,12 @@ def is_distributed() -> bool:
 
 
 def is_writing() -> bool:
-  """Whether a mode changes the run."""
+  """Returns whether the mode changes the run."""
   return RUN_MODE.value not in READING_MODES
 
 
 def model_dir() -> pathlib.Path:
-  """The folder of the run."""
+  """Returns the folder of the run."""
   from rest_jax.storage import paths
 
   return paths.of(MODEL_DIR.value or 'dry_run')

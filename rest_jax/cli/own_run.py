@@ -1,4 +1,4 @@
-"""From a user's files to a gin file that builds, for command line and Python."""
+"""Writes the gin file of a run on a user's files, and builds its experiment."""
 
 from collections.abc import Sequence
 import pathlib
@@ -15,12 +15,12 @@ from rest_jax.storage import files as storage_files
 
 
 class Written(NamedTuple):
-  """A gin file that was written.
+  """The contents of a gin file that was written.
 
   Attributes:
-    facts: what was measured of the files.
-    choices: the settings that follow from them.
-    experiment: what the gin file builds.
+    facts: measurements of the files.
+    choices: settings chosen by the facts.
+    experiment: experiment that the gin file builds.
   """
 
   facts: choices_lib.Facts
@@ -36,21 +36,19 @@ def write(
   reward: str | None = None,
   overrides: Sequence[str] = (),
 ) -> Written:
-  """Writes a gin file whose settings fit the files and this machine.
+  """Writes a gin file with settings for the files and this machine.
 
   Args:
-    path: the gin file; one that is there is replaced.
-    files: text and ratings.
-    size: of the network, see `choices.SIZES`; None for what fits.
-    reward: see `choices.REWARDS`; None for what fits.
-    overrides: `NAME=VALUE` of gin that the experiment is built with besides.
-
-  Returns:
-    What was measured and chosen, and the experiment.
+    path: the gin file; an existing one is replaced.
+    files: files with text and ratings.
+    size: network size, one of `choices.SIZES`; None for what fits.
+    reward: one of `choices.REWARDS`; None for what fits.
+    overrides: gin overrides of the returned experiment, `NAME=VALUE` each; not
+      written to the file.
 
   Raises:
-    ValueError: for text, ratings or settings that cannot work.
-    FileNotFoundError: for a file that is not there.
+    ValueError: if text, ratings or settings cannot work.
+    FileNotFoundError: if a file does not exist.
   """
   facts = facts_lib.measure(files)
   machine = choices_lib.Machine(
@@ -61,7 +59,7 @@ def write(
   registry.register()
   with storage_files.atomic_write(path) as temporary:
     temporary.write_text(text, encoding='utf-8')
-    # Before it replaces another.
+    # Must succeed before an existing file is replaced.
     experiment = gin_files.parse_and_build(
       [str(temporary)], overrides, root=registry.ROOT
     )

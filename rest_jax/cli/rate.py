@@ -1,4 +1,4 @@
-"""Stage `rate`: people score outputs of two policies, blind."""
+"""`--run_mode=rate`: people rate outputs of two policies, blind."""
 
 from collections.abc import Sequence
 import pathlib
@@ -24,22 +24,22 @@ from rest_jax.stages import folder as folder_lib
 def run(run: rest.Layout) -> None:
   """Serves the rating page of a run until it is interrupted.
 
-  Then writes the ratings as TSV and prints what they say.
+  Then writes the ratings as TSV and prints a summary.
 
   Args:
-    run: a run whose policies were evaluated.
+    run: run whose policies were evaluated.
 
   Raises:
-    ValueError: if the page's libraries are not installed, or the policies are
-      not two of the run's.
-    FileNotFoundError: if one of them was not evaluated.
+    ValueError: if the libraries of the page are not installed, or the run does
+      not have the two policies.
+    FileNotFoundError: if a policy was not evaluated.
   """
   config = run.experiment.rating
   app = _app()
-  made = items(run)
+  shown = items(run)
   store = store_lib.Store(evaluations.ratings_file(run))
   try:
-    app.serve(store, config, store.add(made))
+    app.serve(store, config, store.add(shown))
     ratings = store.ratings(config.kind)
   finally:
     store.close()
@@ -52,29 +52,23 @@ def run(run: rest.Layout) -> None:
     )
   )
   logging.info(
-    'ratings: %s; --run_mode=report puts them into %s',
+    'ratings: %s; --run_mode=report adds them to %s',
     path,
     summary.RESULTS_FILE,
   )
 
 
 def items(run: rest.Layout) -> list[store_lib.Item]:
-  """Returns what raters are shown: a sample of each policy for each source.
-
-  Args:
-    run: the run.
-
-  Returns:
-    The items; which of a source's samples is shown is not chosen by anything.
-  """
+  """Returns the items to rate: the first sample of each policy per source."""
   config = run.experiment.rating
   steps = policies(run)
   stores = [_evaluation(run, step) for step in steps]
   digests = [store.manifest['settings']['policy'] for store in stores]
   if digests[0] == digests[1]:
     raise ValueError(
-      f'policies must differ; {steps[0].policy_name} and {steps[1].policy_name} have '
-      'the same weights: no Improve step found better ones. Choose others: '
+      f'policies must differ; {steps[0].policy_name} and '
+      f'{steps[1].policy_name} have the same weights: no Improve step improved '
+      'them. Choose other policies: '
       "--gin.RatingConfig.policies=\"('bc', 'improve_1_1')\""
     )
   shared = np.intersect1d(stores[0].source_id, stores[1].source_id).tolist()
@@ -99,10 +93,7 @@ def items(run: rest.Layout) -> list[store_lib.Item]:
 
 
 def policies(run: rest.Layout) -> list[base.PolicyStage]:
-  """Returns the two policies that are compared.
-
-  Args:
-    run: the run.
+  """Returns the two policies to compare.
 
   Raises:
     ValueError: if the settings name policies that the run does not have.
@@ -144,15 +135,15 @@ def _evaluation(
   directory, split = _folder(run, step), run.experiment.rating.split
   if not folder_lib.is_finished(directory):
     raise FileNotFoundError(
-      f'{directory} must hold samples of {step.policy_name} to be rated; it has '
-      f'no {folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} in '
-      'EvaluateConfig.splits.'
+      f'{directory} must hold samples of {step.policy_name} to be rated; it '
+      f'has no {folder_lib.MANIFEST}. Run --run_mode=evaluate, with {split!r} '
+      'in EvaluateConfig.splits.'
     )
   return sample_store.SampleStore.open(directory)
 
 
 def _folder(run: rest.Layout, step: base.PolicyStage) -> pathlib.Path:
-  """The folder of the evaluation that raters are shown samples of."""
+  """Returns the folder of the evaluation whose samples are rated."""
   split = run.experiment.rating.split
   [first, *_] = [
     e for e in run.of_kind(evaluate_stage.Evaluate) if e.policy is step
@@ -163,7 +154,7 @@ def _folder(run: rest.Layout, step: base.PolicyStage) -> pathlib.Path:
 def _outputs(
   run: rest.Layout, store: sample_store.SampleStore, chosen: Sequence[int]
 ) -> list[str]:
-  """The first sample of each source: samples are alike before they are seen."""
+  """Returns the first sample of each source."""
   rows = np.searchsorted(store.source_id, chosen)
   return run.data.vocabulary.decode_batch(
     [store.tokens[int(row)] for row in rows]
@@ -172,7 +163,7 @@ def _outputs(
 
 def _app() -> Any:
   try:
-    # An extra, which not every environment has.
+    # Optional packages.
     from rest_jax.rating import app
   except ImportError as error:
     raise ValueError(

@@ -1,7 +1,6 @@
-"""The run modes: commands, and those that stages declare.
+"""The run modes: commands, and modes that stages declare.
 
-The files of stages are read without being imported, so that --help answers at
-once.
+The files of stages are parsed, not imported, so that --help is fast.
 """
 
 import ast
@@ -13,13 +12,13 @@ STAGES = pathlib.Path(__file__).parents[1] / 'stages'
 
 
 class Mode(NamedTuple):
-  """What a value of `--run_mode` does.
+  """A value of `--run_mode`.
 
   Attributes:
     name: the value.
-    help: what it does, a sentence.
-    is_shared: whether several processes can do it together.
-    is_profiled: whether --profile traces it.
+    help: one sentence for --help.
+    is_shared: whether several processes can run it together.
+    is_profiled: whether --profile applies to it.
   """
 
   name: str
@@ -31,26 +30,27 @@ class Mode(NamedTuple):
 COMMANDS = (
   Mode('rest', 'Runs all of Algorithm 1.', True, True),
   Mode('compare', 'Compares several variants and seeds.', is_profiled=True),
-  Mode('sample', 'Answers text with the best of N.'),
+  Mode('sample', 'Generates outputs for text: the best of N samples.'),
   Mode('export', 'Writes D_g as Parquet files.'),
   Mode('rate', 'Serves a page on which people rate outputs.'),
-  Mode('report', 'Writes the results and figures of what is evaluated.'),
+  Mode('report', 'Writes results and figures of finished evaluations.'),
   Mode('plan', 'Compiles the experiment for a TPU slice.'),
 )
 
 
 def all_modes(folders: Sequence[pathlib.Path] = (STAGES,)) -> list[Mode]:
-  """Returns the commands, and a mode for each kind of stage in some folders."""
-  found = {}
-  for folder in folders:
-    for path in sorted(folder.glob('*.py')):
-      for mode in _declared(path):
-        found[mode.name] = mode
-  return [*COMMANDS, *found.values()]
+  """Returns the commands, and the modes of the stages in some folders."""
+  by_name = {
+    mode.name: mode
+    for folder in folders
+    for path in sorted(folder.glob('*.py'))
+    for mode in _declared(path)
+  }
+  return [*COMMANDS, *by_name.values()]
 
 
 def _declared(path: pathlib.Path) -> Iterator[Mode]:
-  """Yields the modes of the stages of a file that have a line of help."""
+  """Yields the modes of the stages in a file that have a `help`."""
   for node in ast.parse(path.read_text(encoding='utf-8')).body:
     if not isinstance(node, ast.ClassDef):
       continue
@@ -76,7 +76,7 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
 
 
 def describe(modes: Sequence[Mode]) -> str:
-  """Returns the help of `--run_mode`, a line for each mode."""
+  """Returns the help of `--run_mode`, one line per mode."""
   return '\n'.join(
-    ['What to do.', *(f'{mode.name}: {mode.help}' for mode in modes)]
+    ['Action.', *(f'{mode.name}: {mode.help}' for mode in modes)]
   )

@@ -1,4 +1,4 @@
-"""Checks of sizes: vocabulary and lengths that the text of a task does not fit."""
+"""Checks whether the text of a task fits the vocabulary and the lengths."""
 
 from collections.abc import Iterator, Sequence
 import itertools
@@ -13,18 +13,18 @@ from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
 from rest_jax.training import trainer as trainer_lib
 
-# So many pairs are read, and a vocabulary made of them, in about a second each;
-# of more text nothing is said. Pairs of the built-in task are made, not read.
+# Maximum number of pairs to train a vocabulary on, which takes about a second;
+# more text is not checked. Pairs of the built-in task are generated, not read.
 _MAX_PAIRS, _MAX_SIMULATED = 10_000, 2_000
 
 
 class _Lengths(NamedTuple):
-  """Lengths that pairs are brought to.
+  """Padded lengths of a setting.
 
   Attributes:
-    setting: the class's parameter that has them.
-    lengths: rising.
-    least: tokens that the last of them must hold.
+    setting: name of the setting.
+    lengths: ascending lengths.
+    least: minimum of the last length, in tokens.
   """
 
   setting: str
@@ -33,15 +33,15 @@ class _Lengths(NamedTuple):
 
 
 def check_lengths(run: run_lib.Run) -> None:
-  """Raises ValueError where a pair would not fit the lengths that are compiled."""
+  """Raises ValueError if a pair may be longer than the padded lengths."""
   task = run.experiment.task
   for setting, lengths, least in _lengths(run):
     if lengths[-1] < least:
       raise ValueError(
-        f'{setting} must hold pairs of {least} tokens, as task {task.name} has '
-        f'or allows them; got {tuple(lengths)}. Add {least} to it '
-        f'(BUCKETS), or set Task.max_source_length and Task.max_target_length '
-        f'(and MAX_TARGET_LENGTH) to at most {lengths[-1]}: longer pairs are '
+        f'{setting} must hold pairs of {least} tokens, which task {task.name} '
+        f'has or allows; got {tuple(lengths)}. Add {least} (BUCKETS), or set '
+        f' Task.max_source_length and Task.max_target_length (and '
+        f'MAX_TARGET_LENGTH) to at most {lengths[-1]}: longer pairs are '
         'dropped and counted.'
       )
 
@@ -78,30 +78,25 @@ def _of_trainer(
 
 
 def _longest(run: run_lib.Run) -> tuple[int, int]:
-  """The longest source and reference: those there are, or the limits on them."""
+  """Returns the longest source and reference; before preparation the limits."""
   task = run.experiment.task
   if not run.context.is_prepared:
     return task.max_source_length, task.max_target_length
   longest = [0, 0]
-  for split in {
-    prepare.TRAIN,
-    prepare.VALIDATION,
-    prepare.TEST,
-    run.data.grow_split,
-  }:
+  splits = prepare.TRAIN, prepare.VALIDATION, prepare.TEST
+  for split in {*splits, run.data.grow_split}:
     pairs = run.data.pairs(split)
-    for side, tokens in enumerate(
-      (pairs.source_tokens, pairs.reference_tokens)
-    ):
+    sides = pairs.source_tokens, pairs.reference_tokens
+    for side, tokens in enumerate(sides):
       if tokens is not None:
         longest[side] = max(longest[side], int(tokens.lengths.max()))
   return longest[0], longest[1]
 
 
 def check_vocabulary(experiment: experiment_lib.Experiment) -> None:
-  """Raises ValueError if the text is too small for the vocabulary.
+  """Raises ValueError if there is too little text for the vocabulary size.
 
-  Makes the vocabulary of a task with little text; more text is not read.
+  Trains the vocabulary if the task has little text; otherwise does nothing.
   """
   task = experiment.task
   if task.vocabulary.model_file is not None:

@@ -1,15 +1,14 @@
-"""Whether the finished stages of a run are still as they were made.
+"""Detects damaged files in finished stages, and has them made again.
 
-A finished folder lists its files with sizes and checksums. What is damaged is
-named. Samples, rewards, tokenised pairs and outputs are made again, alone; of a
-training, the checkpoints from the damaged one on are removed, so that it goes on
-from the one before, or from its start. What nothing can make again, and folders
-of other runs, end the program.
+The manifest of a finished folder lists its files with sizes and checksums.
+Damaged samples, rewards, tokenised pairs and outputs are made again
+individually. From a damaged checkpoint on, the checkpoints of a training are
+removed, so that it resumes from the one before, or from its start. Other
+damage, and damage in folders of other runs, is an error.
 
-Reports, TensorBoard's events and compiled programs are made from other files and
-read by no stage; they are not looked at. Of a table that people alone read once its
-stage is finished, damage is a warning. A stage that was cut off checks what it
-finds as it goes on.
+Reports, TensorBoard events and compiled programs are derived from other files
+and read by no stage; they are not checked. Damage in a file that only people
+read is a warning. An unfinished stage checks its own files when it resumes.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,15 +25,15 @@ from rest_jax.storage import inventory, paths
 from rest_jax.training import journal
 
 _CHECKPOINTS = 'checkpoints'
-# What the stages that write them make again if they are missing.
+# Suffixes of files that stages make again if they are missing.
 _MADE_AGAIN = ('.arrow', '.txt', '.npz', '.model')
-# No stage reads them once their own is finished. Of the metrics, a report draws
-# what it can read.
+# Files that no stage reads after its own is finished. A report draws the
+# readable lines of the metrics.
 _FOR_PEOPLE = (journal.METRICS_FILE, refresh.TO_RATE, imported.NETWORK_GIN)
 
 
 class DamagedError(ValueError):
-  """Files of a run are damaged that it does not make again by itself."""
+  """Files of a run are damaged and cannot be made again automatically."""
 
 
 def check(
@@ -44,18 +43,18 @@ def check(
   only: Collection[pathlib.Path] | None = None,
   repairs: bool = True,
 ) -> None:
-  """Checks what the run would use, and has damaged files made again.
+  """Checks the finished folders of a run, and repairs damaged ones.
 
   Args:
-    run: whose folders; those that are not finished are left alone.
-    verify: 'fast' compares the presence and size of files, 'full' checksums.
-    only: the folders to look at; None for all.
-    repairs: whether files may be removed, which their stages then make again.
-      No other process may be writing to the run's folder.
+    run: the run; unfinished folders are not checked.
+    verify: 'fast' compares presence and size of files, 'full' checksums.
+    only: folders to check; None for all.
+    repairs: whether damaged files may be removed, so that their stages make
+      them again. No other process may be writing to the folder of the run.
 
   Raises:
-    DamagedError: for damage that is not repaired, with all of the files.
-    ValueError: a manifest or a file of results is damaged.
+    DamagedError: if damage is not repaired; lists all such files.
+    ValueError: if a manifest or a results file is damaged.
   """
   if repairs and only is None:
     folder_lib.clear(run.model_dir)
@@ -68,14 +67,14 @@ def check(
     damages = []
     for damage in folder_lib.damages(directory, verify):
       if damage.path.name in _FOR_PEOPLE:
-        logging.warning('%s; no stage reads it, so the run goes on', damage)
+        logging.warning('%s; no stage reads it, so the run continues', damage)
       else:
         damages.append(damage)
-    kept = [
+    final = [
       d for d in damages if not (repairs and is_own and _is_made_again(d))
     ]
-    lost += kept
-    if damages and not kept:
+    lost += final
+    if damages and not final:
       _repair(directory, damages)
   if lost:
     raise DamagedError(
@@ -96,7 +95,7 @@ def _is_made_again(damage: inventory.Damage) -> bool:
 def _repair(
   directory: pathlib.Path, damages: Sequence[inventory.Damage]
 ) -> None:
-  """Makes a folder unfinished, without what is damaged in it."""
+  """Removes damaged files from a folder and marks it as unfinished."""
   for damage in damages:
     logging.warning('%s; its stage makes it again', damage)
   for damage in damages:
@@ -109,9 +108,9 @@ def _repair(
 
 
 def _remove_from(checkpoints: pathlib.Path, damaged: str) -> None:
-  """Removes the checkpoints that came after a damaged one, then itself.
+  """Removes a damaged checkpoint and all later ones, the last first.
 
-  Those after it may name it as their best.
+  Later checkpoints may refer to it as the best one.
   """
   steps = [
     int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()

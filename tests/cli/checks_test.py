@@ -103,7 +103,7 @@ def test_simulated_raters_of_another_language_are_named(files):
     'RatedSamples.raters=@SyntheticRaters()',
   )
   assert message.startswith('RatedSamples.raters cannot rate the texts of task')
-  assert 'Set them to None' in message
+  assert 'Set RatedSamples.raters to None' in message
 
 
 def test_constant_dev_scores_are_named(files):

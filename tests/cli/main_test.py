@@ -225,7 +225,7 @@ def test_another_error_says_where_its_traceback_is(failing, tmp_path, capsys):
   assert failing(KeyError('name')) == 1
   printed = capsys.readouterr().err
   path = tmp_path / 'run' / 'traceback.txt'
-  assert f"error: KeyError: 'name' (not expected; {path} says" in printed
+  assert f"error: KeyError: 'name' (not expected; {path} has" in printed
   assert 'Traceback' not in printed
   assert 'in fail' in path.read_text()
 
@@ -323,7 +323,7 @@ def test_pages_of_other_libraries_are_not_shown(path, level, shown):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['rest_jax'])
   record = logging.LogRecord('a', level, path, 1, 'a\n%s', ('b' * 999,), None)
-  assert main._is_worth_a_line(record) is shown
+  assert main._is_shown(record) is shown
   if shown and 'tensorstore' in path:
     assert record.getMessage() == 'a ' + 'b' * 298
 

@@ -78,7 +78,7 @@ def test_a_file_that_is_there_is_kept(tmp_path, capsys):
 
 @pytest.mark.parametrize(
   ('name', 'words'),
-  [('my_run.txt', 'must be called *.gin'), ('no/my.gin', 'must be a folder')],
+  [('my_run.txt', 'must be named *.gin'), ('no/my.gin', 'must be a folder')],
 )
 def test_a_wrong_name_is_refused(tmp_path, capsys, name, words):
   arguments = [str(tmp_path / name), *_arguments(tmp_path)[1:]]
