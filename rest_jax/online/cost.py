@@ -1,4 +1,4 @@
-"""The cost of online training."""
+"""Counters of the work of online training."""
 
 from collections.abc import Iterator
 import contextlib
@@ -13,7 +13,7 @@ from rest_jax.runtime import progress
 
 @dataclasses.dataclass
 class Cost:
-  """Counts work over all starts of a training.
+  """Counts the work of a training, including resumed parts.
 
   Tokens include EOS and exclude padding.
 
@@ -40,14 +40,14 @@ class Cost:
   peak_rss_mb: float = 0.0
 
   @contextlib.contextmanager
-  def timed(self, what: str) -> Iterator[None]:
-    """Adds the time of a block to `seconds[what]`."""
+  def timed(self, activity: str) -> Iterator[None]:
+    """Adds the time of a `with` block to an activity."""
     began = time.monotonic()
     yield
-    self.add_seconds(what, time.monotonic() - began)
+    self.add_seconds(activity, time.monotonic() - began)
 
-  def add_seconds(self, what: str, seconds: float) -> None:
-    self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+  def add_seconds(self, activity: str, seconds: float) -> None:
+    self.seconds[activity] = self.seconds.get(activity, 0.0) + seconds
 
   def note_memory(self) -> None:
     """Updates `peak_rss_mb`."""
@@ -102,9 +102,9 @@ def forward_flops(
   2001.08361), section 2.1.
 
   Args:
-    params: of a `Policy` or `ScalarModel`.
-    source_tokens: S.
-    target_tokens: T.
+    params: parameters of a `Policy` or `ScalarModel`.
+    source_tokens: S, number of source tokens.
+    target_tokens: T, number of target tokens.
   """
   decoder = policy_lib.num_params(params['decoder'])
   if not {'logits_dense', 'value_dense'} & set(params['decoder']):

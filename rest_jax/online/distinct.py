@@ -24,8 +24,7 @@ class SeenSamples:
 
     Args:
       path: path of the file; created if missing.
-      num_samples: number of samples so far; further ones in the file are
-        dropped.
+      num_samples: number of samples so far; later ones in the file are dropped.
 
     Raises:
       ValueError: the file has fewer samples.
@@ -37,8 +36,8 @@ class SeenSamples:
     if stored < num_samples:
       raise ValueError(
         f'{path} must hold the hashes of the {num_samples} samples drawn '
-        f'so far; it holds {stored}. It was damaged: remove its folder to have '
-        'the stage made again.'
+        f'so far; it holds {stored}. It is damaged: remove its folder to rerun '
+        'the stage.'
       )
     os.truncate(self._path, num_samples * _BYTES)
 
@@ -59,7 +58,7 @@ class SeenSamples:
       os.fsync(opened.fileno())
 
   def publish(self) -> None:
-    """Uploads the file, if it is for a bucket."""
+    """Uploads the file if it belongs in a bucket."""
     self._file.publish()
 
   def count(self) -> int:

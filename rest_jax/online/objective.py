@@ -27,9 +27,8 @@ class ClippedObjective(base.Loss):
   `old_values` at sampling time, `advantages` and `returns`.
 
   Note: the PPO paper weights the critic's error by a coefficient. Here the
-    networks
-  share nothing and the optimiser normalises gradients, so a coefficient would
-  have no effect; the critic's learning rate has.
+  networks share no parameters and the optimiser normalises gradients, so a
+  coefficient would have no effect; the critic's learning rate does.
 
   Source: Schulman et al. (arXiv 1707.06347), Eq. 9.
 
@@ -97,9 +96,9 @@ class ClippedObjective(base.Loss):
       is_clipped = jnp.abs(jnp.expm1(log_ratios)) > self.clip
       metrics['clipped'] = (total(is_clipped.astype(jnp.float32)), count)
     if self.entropy_coefficient:
-      found = ops.entropy(
+      entropy = ops.entropy(
         jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
       )
-      loss = loss - self.entropy_coefficient * found
-      metrics['entropy'] = (total(found), count)
+      loss = loss - self.entropy_coefficient * entropy
+      metrics['entropy'] = (total(entropy), count)
     return base.LossOutput(total(loss), count, metrics)

@@ -33,12 +33,12 @@ HASHES_FILE = 'samples.hashes'
 
 @dataclasses.dataclass
 class _Progress(loop_lib.Progress):
-  """Contents of a checkpoint's record besides the evaluations."""
+  """Progress of a training, stored with its checkpoints."""
 
   iteration: int = 0
   best_iteration: int = 0
   cost: cost_lib.Cost = dataclasses.field(default_factory=cost_lib.Cost)
-  # The objective and the cost so far, per evaluation.
+  # Objective and cost so far, one entry per evaluation.
   course: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
   def note(self, step: int, metrics: dict[str, float]) -> bool:
@@ -129,7 +129,7 @@ def train(
 
 
 class _Iterations(loop_lib.Loop[_Progress]):
-  """The training loop and its state."""
+  """The training loop."""
 
   unit = 'iteration'
 
@@ -172,7 +172,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     given: Mapping[str, types.Params] | None = None,
   ) -> step_lib.TrainState:
     state = super().resume(state, given)
-    self._seen = None  # The main process counts.
+    self._seen = None  # Only the main process counts samples.
     if processes.is_main():
       self._seen = distinct.SeenSamples(
         self.directory / HASHES_FILE, self.progress.cost.samples
@@ -233,7 +233,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
     rewards = np.asarray(rewards, np.float32)
     if not np.isfinite(rewards).all():
       raise FloatingPointError(
-        f'a reward of {self._environment.reward.name} is not finite in iteration '
+        f'a reward of {environment.reward.name} is not finite in iteration '
         f'{self.progress.iteration + 1}. The latest checkpoint is intact.'
       )
     paired = hypotheses.num_source_tokens(environment.pairs)
@@ -284,11 +284,11 @@ class _Iterations(loop_lib.Loop[_Progress]):
     unexplained = np.var((returns - values)[is_token])
     return columns, {
       'reward': float(rewards.mean(dtype=np.float64)),
-      # The terms of the penalty.
+      # The terms of the KL penalty.
       **rollout.mean_kl(old - bc, hypotheses),
       'length': hypotheses.tokens.num_tokens / len(hypotheses),
       'unfinished': 1.0 - float(hypotheses.finished.mean()),
-      # Of the critic's targets: 1 for a perfect critic, 0 for a constant one.
+      # 1 for a perfect critic, 0 for a constant one.
       'explained_variance': float(1.0 - unexplained / max(spread, 1e-12)),
     }
 
@@ -340,16 +340,16 @@ class _Iterations(loop_lib.Loop[_Progress]):
   def noted(
     self, state: step_lib.TrainState, metrics: dict[str, float], seconds: float
   ) -> None:
-    progress, found = self.progress, self._num_distinct()
+    progress, num_distinct = self.progress, self._num_distinct()
     progress.cost.add_seconds('evaluate', seconds)
     metrics['samples'] = float(progress.cost.samples)
-    metrics['distinct_samples'] = float(found)
+    metrics['distinct_samples'] = float(num_distinct)
     super().noted(state, metrics, seconds)
     progress.cost.note_memory()
     progress.course.append(
       {
         'objective': metrics[checkpoints_lib.OBJECTIVE],
-        'distinct_samples': found,
+        'distinct_samples': num_distinct,
         **self._cost(state, state.params),
       }
     )
@@ -407,5 +407,5 @@ def credit(
   token_rewards = ops.penalised_rewards(
     rewards, log_probs - bc_log_probs, is_token, kl_coefficient
   )
-  found = ops.gae(token_rewards, values, is_token, discount, gae_lambda)
-  return ops.whiten(found, is_token), found + values
+  advantages = ops.gae(token_rewards, values, is_token, discount, gae_lambda)
+  return ops.whiten(advantages, is_token), advantages + values

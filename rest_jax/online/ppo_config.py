@@ -19,8 +19,8 @@ class PPOConfig:
   An iteration samples, scores, and makes `epochs` passes over its samples:
 
   - y ~ pi for `sources_per_iteration` sources, N outputs each (`decode`); - r_t
-  = 1[t = T] R - kl_coefficient (log pi - log pi_BC); from it and the critic V
-    the advantages (see `ops.gae`), whitened over all tokens of the iteration,
+  = 1[t = T] R - kl_coefficient (log pi - log pi_BC); from it and the critic
+    V the advantages (see `ops.gae`), whitened over all tokens of the iteration,
     and the critic's targets G_t = A_t + V(s_t);
   - updates of policy and critic on batches of similar length (see `objective`).
 
@@ -71,15 +71,15 @@ class PPOConfig:
   tokens_per_batch: int = 4096
   buckets: tuple[int, ...] = (16, 32, 64, 128)
   accumulation_steps: int = 1
-  # Equal to folders that were made without this setting.
+  # Not recorded in settings: older folders were made without this field.
   max_bad_steps: int = settings.recorded(default=0)
 
   def __post_init__(self):
     if isinstance(self.buckets, int):
       raise ValueError(
         'buckets must be rising lengths, such as (16, 32, 64); got '
-        f'{self.buckets}. They are not chosen from the data here: every '
-        'iteration has other hypotheses, and would compile other shapes.'
+        f'{self.buckets}. PPO cannot choose them from the data: each iteration '
+        'has other hypotheses, and would compile other shapes.'
       )
     settings.make_tuples(self, 'buckets')
     settings.rising(self, 'buckets')
@@ -97,13 +97,13 @@ class PPOConfig:
     settings.positive(self, 'value_learning_rate_factor')
     if self.decode.temperature <= 0:
       raise ValueError(
-        'PPO samples at a positive temperature, usually 1; got '
+        'decode.temperature must be positive for PPO, usually 1; got '
         f'{self.decode.temperature}'
       )
     if self.buckets[-1] < self.decode.max_target_length:
       raise ValueError(
-        'buckets must hold a hypothesis of decode.max_target_length='
-        f'{self.decode.max_target_length} tokens; got {self.buckets}'
+        'the last of buckets must be at least decode.max_target_length='
+        f'{self.decode.max_target_length}; got {self.buckets}'
       )
 
   @property
@@ -117,8 +117,8 @@ class PPOConfig:
     num_draws = num_samples // self.decode.num_samples_per_source
     if num_draws < 1:
       raise ValueError(
-        f'num_samples must be at least the '
-        f'{self.decode.num_samples_per_source} of one source; got {num_samples}'
+        'num_samples must be at least the number of samples per source, '
+        f'{self.decode.num_samples_per_source}; got {num_samples}'
       )
     return num_draws
 

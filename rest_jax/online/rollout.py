@@ -1,4 +1,4 @@
-"""Samples of an iteration: hypotheses of the policy, and their tokens."""
+"""Sampling of an iteration, batches of its hypotheses, and KL to BC."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -27,8 +27,8 @@ class Hypotheses:
   """Sampled outputs; those of one source are adjacent.
 
   Attributes:
-    rows: row of each source in the pairs.
-    tokens: token ids, ending with EOS if finished.
+    rows: row of each hypothesis' source in the pairs.
+    tokens: token ids of each hypothesis, ending with EOS if finished.
     finished: whether EOS was drawn within the maximum length.
   """
 
@@ -125,7 +125,7 @@ class Environment:
   def rewards(
     self, hypotheses: Hypotheses, texts: list[str]
   ) -> Float32[np.ndarray, ' n']:
-    """Returns normalised rewards of hypotheses, and their texts."""
+    """Returns the normalised rewards of hypotheses, given their texts."""
     sources = [self.pairs.source_text(int(row)) for row in hypotheses.rows]
     references = None
     if self.reward.needs_references:
@@ -161,7 +161,7 @@ class Batching:
     buckets: ascending lengths that batches are padded to.
     row_multiple: the number of rows of a batch is a multiple of this.
     rows_here: see `mesh.rows_here`.
-    ids: of the vocabulary.
+    ids: special ids of the vocabulary.
   """
 
   tokens_per_batch: int
@@ -189,7 +189,7 @@ class Batching:
       )
       for name, column in columns.items():
         batch[name] = column[rows, :target_length]
-      # From 1, as padding rows of a batch have 0.
+      # Numbers from 1; padding rows of a batch have 0.
       batch[_NUMBERS] = (rows + 1).astype(np.int32)
       return batch
 

@@ -110,7 +110,7 @@ def test_at_ratio_one_its_gradient_is_the_policy_gradient(clip):
   assert of(call(loss, batch), 'kl_to_old') == pytest.approx(0, abs=1e-6)
 
 
-def test_it_is_the_sum_of_its_parts_over_real_tokens():
+def test_the_loss_is_the_sum_of_its_parts_over_real_tokens():
   loss = objective.ClippedObjective(
     clip=0.1, value_clip=0.05, entropy_coefficient=0.2
   )
@@ -141,7 +141,7 @@ def test_it_is_the_sum_of_its_parts_over_real_tokens():
 
 
 @pytest.mark.parametrize('loss', _LOSSES, ids=repr)
-def test_padding_is_nothing(loss):
+def test_padding_has_no_effect(loss):
   narrow, wide = call(loss, case(2)), call(loss, case(2, pad=3, fill=50.0))
   np.testing.assert_allclose(narrow.weighted_sum, wide.weighted_sum, rtol=1e-4)
   assert narrow.normalizer == wide.normalizer
@@ -171,7 +171,7 @@ def test_masking_is_dropping_and_an_empty_mask_is_harmless(loss):
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
-def test_policy_and_critic_are_apart():
+def test_policy_and_critic_share_no_gradient():
   batch = case(4)
   loss = objective.ClippedObjective()
   usual = gradient(loss, batch)
