@@ -93,7 +93,7 @@ class Proxy:
 
   Attributes:
     faults: what is disturbed.
-    requests: called with each request before it is passed on; may raise to cut
+    on_request: called with each request before it is passed on; may raise to cut
       the connection.
     downloaded: bytes that were sent, by object.
     written: names of the objects that were written or removed, in order.

@@ -24,8 +24,8 @@ RUN_MODE = flags.DEFINE_enum(
 MODEL_DIR = flags.DEFINE_string(
   'model_dir',
   None,
-  'Folder of the run, local or gs://bucket/folder; finished stages in it are '
-  'reused.',
+  'Folder of the run, local or gs:// or s3://bucket/folder; finished stages in it '
+  'are reused.',
 )
 CACHE_DIR = flags.DEFINE_string(
   'cache_dir',

@@ -21,7 +21,7 @@ from absl import logging
 from rest_jax import settings as settings_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import progress, time_spent
-from rest_jax.storage import files, inventory, lease, paths
+from rest_jax.storage import files, inventory, paths
 
 MANIFEST = 'manifest.json'
 WARNINGS = 'warnings'  # The key of a manifest's list of messages.
@@ -198,6 +198,8 @@ def _changes(
     existing = files.read_json(path / _SETTINGS)
     before = existing.pop(_ORIGINS, {})
   elif path.exists() and not all(map(_is_left_over, path.iterdir())):
+    if (path / _SETTINGS).exists():  # A worker beside this one has begun it.
+      return _changes(path, described, origins)
     raise SettingsChangedError(
       f'{path} holds files but neither {MANIFEST} nor {_SETTINGS}, so it is not '
       'the folder of a stage. Choose another --model_dir, or remove it.'
@@ -250,7 +252,6 @@ def _begin(
 
 def _remove(path: pathlib.Path) -> None:
   """Removes a folder, so that no half of it is ever taken for a whole one."""
-  lease.check()
   if paths.is_remote(path):
     (path / MANIFEST).unlink(missing_ok=True)
     paths.remove_tree(path)

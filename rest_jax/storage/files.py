@@ -15,7 +15,7 @@ import shutil
 import socket
 from typing import Any
 
-from rest_jax.storage import cache, lease, paths
+from rest_jax.storage import cache, paths
 
 # Meaning of `errno` values when writing a file.
 _REASONS = {
@@ -164,7 +164,6 @@ def publish(temporary: pathlib.Path, path: paths.PathLike) -> None:
       mapped.
     path: the object.
   """
-  lease.check()
   paths.upload(temporary, path)
   if temporary.suffix == MAPPED:
     cache.keep(path, temporary)

@@ -59,9 +59,7 @@ class Lease:
     self._name = name
     self._store = _open(directory)
     self._content = {
-      'process': os.getpid(),
-      'host': socket.gethostname(),
-      'since': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
+      **this_process(),
       'boot': _boot(),
       'id': uuid.uuid4().hex,
       'renewed': 0,
@@ -73,6 +71,8 @@ class Lease:
       free = await_free(directory, name, self._store)
       self._renewed = time.monotonic()
       if not self._write(free):
+        filesystem, path = paths.filesystem(directory)
+        filesystem.ls(path.partition('/')[0])  # Raises without a bucket.
         raise LockedError(_refusal(directory, name, _read(self._store, name)))
     self._thread = threading.Thread(target=self._beat, daemon=True)
     self._thread.start()
@@ -115,7 +115,7 @@ class Lease:
       return
     found = _read(self._store, self._name)
     self._taken_over = (
-      f'{self._directory} was taken over by {_words(found.value)}, so this '
+      f'{self._directory} was taken over by {in_words(found.value)}, so this '
       'program stops; what it has not uploaded is made again there.'
     )
 
@@ -133,6 +133,26 @@ class Lease:
       written = found.stamp
     self._generation = written.generation
     return True
+
+
+def this_process() -> dict[str, Any]:
+  """Returns what an owner tells of itself."""
+  return {
+    'process': os.getpid(),
+    'host': socket.gethostname(),
+    'since': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
+  }
+
+
+def in_words(content: bytes, unknown: str = 'another process') -> str:
+  """Returns what an owner told, as words; `unknown` if it cannot be read."""
+  try:
+    owner = json.loads(content)
+    return (
+      f'process {owner["process"]} on {owner["host"]}, since {owner["since"]}'
+    )
+  except (ValueError, KeyError, TypeError):
+    return unknown
 
 
 def await_free(
@@ -157,12 +177,12 @@ def await_free(
     if found is first:
       logging.warning(
         '%s belongs to %s; it is taken over in %.0f s if there is no sign of '
-        'life', directory, _words(found.value), left,
+        'life', directory, in_words(found.value), left,
       )  # fmt: skip
     time.sleep(min(left, _POLL_SECONDS))
     found = _read(store, name)
   if found.value:
-    logging.warning('%s: takes over from %s', directory, _words(found.value))
+    logging.warning('%s: takes over from %s', directory, in_words(found.value))
   return found.stamp.generation
 
 
@@ -193,6 +213,9 @@ def check() -> None:
     lease.check()
 
 
+paths.before_change.append(check)
+
+
 def _check_not_mirrored(directory: paths.PathLike) -> None:
   """Raises BucketError for a copy that version 0.1 kept of a local folder."""
   if (paths.of(directory) / _MIRROR).is_dir():
@@ -216,7 +239,14 @@ def _of_worker(worker: int | str) -> str:
 
 
 def _open(directory: paths.PathLike) -> tensorstore.KvStore:
-  return tensorstore.KvStore.open(f'{os.fspath(directory)}/').result()
+  where: Any = f'{os.fspath(directory)}/'
+  endpoint = os.environ.get('AWS_ENDPOINT_URL')
+  if endpoint and where.startswith('s3://'):  # TensorStore does not read it.
+    _, _, bucket, path = where.split('/', 3)
+    region = os.environ.get('AWS_REGION', 'us-east-1')
+    where = {'driver': 's3', 'bucket': bucket, 'path': path}
+    where |= {'endpoint': endpoint, 'aws_region': region}
+  return tensorstore.KvStore.open(where).result()
 
 
 def _read(store: tensorstore.KvStore, name: str) -> Any:
@@ -245,19 +275,9 @@ def _is_dead(content: bytes) -> bool:
   return False
 
 
-def _words(content: bytes) -> str:
-  try:
-    owner = json.loads(content)
-    return (
-      f'process {owner["process"]} on {owner["host"]}, since {owner["since"]}'
-    )
-  except (ValueError, KeyError, TypeError):
-    return 'another process'
-
-
 def _refusal(directory: paths.PathLike, name: str, found: Any) -> str:
   return (
-    f'{directory} is being written to by {_words(found.value)}. Wait for it, '
+    f'{directory} is being written to by {in_words(found.value)}. Wait for it, '
     'stop it, or choose another --model_dir. To take over while it runs, remove '
     f'{os.fspath(directory)}/{name}: it stops before it writes again.'
   )

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
-import datetime
 import fcntl
 import json
 import os
 import pathlib
-import socket
 from typing import TextIO
 
 from rest_jax.storage import files, lease, paths
@@ -77,14 +75,7 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
   with open(path, 'a+', encoding='utf-8') as opened:
     _lock(opened, path, fcntl.LOCK_EX)
     opened.truncate(0)
-    json.dump(
-      {
-        'process': os.getpid(),
-        'host': socket.gethostname(),
-        'since': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
-      },
-      opened,
-    )
+    json.dump(lease.this_process(), opened)
     opened.flush()
     try:
       yield
@@ -96,18 +87,11 @@ def _lock(opened: TextIO, path: pathlib.Path, kind: int) -> None:
   try:
     fcntl.flock(opened, kind | fcntl.LOCK_NB)
   except BlockingIOError as error:
-    raise LockedError(
-      f'{path.parent} is being written to by {_owner(path)}. Wait for it, stop '
-      'it, or choose another --model_dir.'
-    ) from error
-
-
-def _owner(path: pathlib.Path) -> str:
-  """Returns the lock's owner, who may not have written its name yet."""
-  try:
-    owner = json.loads(path.read_text(encoding='utf-8'))
-    return (
-      f'process {owner["process"]} on {owner["host"]}, since {owner["since"]}'
+    # Its owner may not have written its name yet.
+    owner = lease.in_words(
+      path.read_bytes(), 'another process, or by workers of a Grow step'
     )
-  except (ValueError, KeyError, TypeError):
-    return 'another process, or by workers of a Grow step'
+    raise LockedError(
+      f'{path.parent} is being written to by {owner}. Wait for it, stop it, or '
+      'choose another --model_dir.'
+    ) from error

@@ -5,7 +5,8 @@
 upload ends, as a local file does when it is renamed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import importlib
 import os
 import pathlib
 import shutil
@@ -13,8 +14,8 @@ from typing import IO, Any, NamedTuple, cast
 
 from etils.epath import gpath
 
-# Those that Orbax writes checkpoints to.
-_SCHEMES = ('gs',)
+# What fsspec needs for a scheme.
+_SCHEMES = {'gs': 'gcsfs', 's3': 's3fs'}
 # Seconds of one request; gcsfs repeats one that fails.
 _REQUEST_SECONDS = 300
 
@@ -25,10 +26,14 @@ _DENIED = (
 )  # fmt: skip
 _MISSING = ('NOT_FOUND', 'bucket does not exist')
 _STATUS = ('UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED')
-_LIBRARIES = ('gcsfs', 'aiohttp', 'requests', 'google')
+_LIBRARIES = ('gcsfs', 'aiohttp', 'botocore', 'requests', 'google')
 _SHOWN = 400
 
 PathLike = str | os.PathLike[str]
+
+
+# Called before an object is written or removed; `lease` adds its check.
+before_change: list[Callable[[], None]] = []
 
 
 class BucketError(ValueError):
@@ -45,7 +50,8 @@ class BucketPath(gpath.PosixGPath):
 
   def resolve(self, strict: bool = False) -> 'BucketPath':
     del strict
-    return type(self)(f'gs://{os.path.normpath("/".join(self.parts[2:]))}')
+    name = os.path.normpath('/'.join(self.parts[2:]))
+    return type(self)(f'{self.parts[1]}://{name}')
 
   def absolute(self) -> 'BucketPath':
     return self
@@ -58,13 +64,17 @@ class BucketPath(gpath.PosixGPath):
     found, name = filesystem(self)
     return found.isfile(name)
 
+  def unlink(self, missing_ok: bool = False) -> None:
+    _changed(self)
+    super().unlink(missing_ok)
+
   def mkdir(self, *_: Any, **__: Any) -> None:
     """Does nothing: the folders of a bucket are only parts of names."""
 
   def stat(self) -> Any:
     found, name = filesystem(self)
     info = found.info(name)
-    changed = info.get('mtime')
+    changed = info.get('mtime') or info.get('LastModified')
     nanoseconds = int(changed.timestamp() * 1e9) if changed else 0
     return _Stat(info['size'], nanoseconds)
 
@@ -84,7 +94,7 @@ class BucketPath(gpath.PosixGPath):
     return self.read_bytes().decode(encoding or 'utf-8', errors or 'strict')
 
   def write_bytes(self, data: bytes) -> int:
-    found, name = filesystem(self)
+    found, name = _changed(self)
     found.pipe_file(name, data)
     return len(data)
 
@@ -109,7 +119,7 @@ def of(path: PathLike) -> pathlib.Path:
 
   Raises:
     ValueError: the address is of an unknown kind, or names no folder.
-    ImportError: gcsfs is not installed.
+    ImportError: the library of its kind is not installed.
   """
   if isinstance(path, pathlib.Path | BucketPath):
     return cast(pathlib.Path, path)
@@ -118,21 +128,26 @@ def of(path: PathLike) -> pathlib.Path:
   scheme, name = os.fspath(path).split('://', 1)
   if scheme not in _SCHEMES:
     raise ValueError(
-      f'a folder must be local or an address gs://bucket/folder; got {path}. '
-      'Orbax writes checkpoints to these alone: mount other stores as a folder.'
+      f'a folder must be local or an address gs:// or s3://bucket/folder; got '
+      f'{path}. Mount other stores as a folder.'
     )
   if not all(name.rstrip('/').partition('/')[::2]):
     raise ValueError(
       f'an address must name a bucket and a folder, such as gs://bucket/run; '
       f'got {path}.'
     )
-  _prepare()
+  _prepare(scheme)
   return cast(pathlib.Path, BucketPath(os.fspath(path).rstrip('/')))
 
 
 def is_remote(path: PathLike) -> bool:
   """Returns whether a path is in a bucket."""
   return isinstance(path, BucketPath) or is_address(path)
+
+
+def is_for_orbax(path: PathLike) -> bool:
+  """Returns whether Orbax can write checkpoints to a folder."""
+  return not os.fspath(path).startswith('s3://')
 
 
 def filesystem(path: PathLike) -> tuple[Any, str]:
@@ -142,16 +157,27 @@ def filesystem(path: PathLike) -> tuple[Any, str]:
   return fsspec.core.url_to_fs(os.fspath(path))
 
 
+def _changed(path: PathLike) -> tuple[Any, str]:
+  """The same for a path that is about to be changed."""
+  for check in before_change:
+    check()
+  return filesystem(path)
+
+
 def explain(error: BaseException) -> str | None:
   """Says what to do about an error of a bucket; None for another error."""
   words = f'{type(error).__name__}: {error}'
   if any(word in words for word in _DENIED):
     remedy = (
       'This account may not do that. Give it the role Storage Object User of '
-      'the bucket, or log in: gcloud auth application-default login'
+      'the bucket, or log in: gcloud auth application-default login. For s3:// '
+      'set the credentials of AWS'
     )
   elif any(word in words for word in _MISSING):
-    remedy = 'The bucket does not exist: gcloud storage buckets create makes it'
+    remedy = (
+      'The bucket does not exist: create it (gcloud storage buckets create, or '
+      'aws s3 mb)'
+    )
   elif type(error).__module__.partition('.')[0] in _LIBRARIES or any(
     word in words for word in _STATUS
   ):
@@ -164,23 +190,26 @@ def explain(error: BaseException) -> str | None:
   return f'{words[:_SHOWN]}. {remedy}.'
 
 
-def _prepare() -> None:
-  """Sets epath and gcsfs up, for Orbax too."""
+def _prepare(scheme: str) -> None:
+  """Sets epath and fsspec up, for Orbax too."""
   # epath would use TensorFlow where it is installed, and remembers whether.
   os.environ['EPATH_USE_TF'] = '0'
   gpath._is_tf_installed.cache_clear()
+  library = _SCHEMES[scheme]
   try:
     from fsspec import config
-    import gcsfs  # noqa: F401
+
+    importlib.import_module(library)
   except ImportError as error:
     raise ImportError(
-      f'a --model_dir in Google Cloud Storage needs gcsfs: pip install gcsfs '
-      f'({error})'
+      f'an address {scheme}:// needs {library}: pip install {library} ({error})'
     ) from error
-  for protocol in ('gs', 'gcs'):
-    settings = config.conf.setdefault(protocol, {})
+  for protocol in ('gs', 'gcs', 's3'):
     # Other hosts write to the bucket too.
+    settings = config.conf.setdefault(protocol, {})
     settings['use_listings_cache'] = False
+  for protocol in ('gs', 'gcs'):
+    settings = config.conf[protocol]
     settings.setdefault('requests_timeout', _REQUEST_SECONDS)
     # Without one, gcsfs warns that it cannot list buckets.
     settings.setdefault('project', os.environ.get('GCSFS_DEFAULT_PROJECT', ''))
@@ -188,7 +217,7 @@ def _prepare() -> None:
 
 def upload(source: pathlib.Path, target: PathLike) -> None:
   """Writes a local file to an object, which appears when it is whole."""
-  found, name = filesystem(target)
+  found, name = _changed(target)
   found.put_file(str(source), name)
 
 
@@ -200,7 +229,7 @@ def remove_tree(path: PathLike, *, missing_ok: bool = False) -> None:
   if not is_remote(path):
     shutil.rmtree(path)
     return
-  found, name = filesystem(path)
+  found, name = _changed(path)
   found.rm(name, recursive=True)
 
 
@@ -248,8 +277,5 @@ def joined(start: PathLike, path: str) -> pathlib.Path:
   """Returns the path that `relative` described."""
   if is_address(path) or os.path.isabs(path):
     return of(path)
-  return (
-    of(os.path.normpath(of(start) / path))
-    if not is_remote(start)
-    else ((of(start) / path).resolve())
-  )
+  found = of(start) / path
+  return found.resolve() if is_remote(start) else of(os.path.normpath(found))

@@ -19,7 +19,7 @@ from rest_jax.losses import bc
 from rest_jax.parallel import processes
 from rest_jax.runtime import time_spent
 from rest_jax.storage import files, lease, paths
-from rest_jax.training import digests
+from rest_jax.training import digests, uploaded_steps
 from rest_jax.training import step as step_lib
 
 OBJECTIVE = 'objective'
@@ -81,6 +81,10 @@ class Checkpoints:
       raise FileNotFoundError(
         f'{path} does not exist: no checkpoint was saved in {directory}'
       )
+    self._path, self._uploaded = path, None
+    if not paths.is_for_orbax(path):
+      self._uploaded = uploaded_steps.UploadedSteps(path)
+      path = self._uploaded.local
     self._kept = _LatestAndBest()
     self._manager = ocp.CheckpointManager(
       os.fspath(path),
@@ -144,13 +148,18 @@ class Checkpoints:
       with time_spent.waiting():
         self._manager.save(step, **what)
         self._manager.wait_until_finished()
+        self._publish()
     except (OSError, ValueError) as error:
       # TensorStore raises ValueError, with pages around the system's own words.
       number = next((n for n in _DISK if os.strerror(n) in str(error)), None)
       if number is None:
         raise
-      path = f'{self._manager.directory}/{step}'
+      path = f'{self._path}/{step}'
       raise files.disk_error(path, number, _num_bytes(what['args'])) from error
+
+  def _publish(self) -> None:
+    if self._uploaded is not None:
+      self._uploaded.publish()
 
   def _read(self, step: int, **items: Any) -> Any:
     with time_spent.waiting():
@@ -193,7 +202,7 @@ class Checkpoints:
       record=ocp.args.JsonRestore(),
     )
     for item in ('params', 'rest'):
-      _check(item, restored, step, self._manager.directory)
+      _check(item, restored, step, self._path)
     auxiliary = restored['rest']['auxiliary']
     for name in given or ():
       auxiliary.carried.pop(name, None)
@@ -246,6 +255,7 @@ class Checkpoints:
       for other in steps:
         if other != step and other not in kept:
           self._manager.delete(other)
+      self._publish()
       return found
     if steps:
       raise ValueError(
@@ -272,7 +282,7 @@ class Checkpoints:
     """Restores the parameters alone; `like` gives shapes and shardings."""
     if step not in self._manager.all_steps():
       raise FileNotFoundError(
-        f'{self._manager.directory} has no checkpoint of step {step}, only of '
+        f'{self._path} has no checkpoint of step {step}, only of '
         f'{sorted(self._manager.all_steps())}'
       )
     restored = self._read(
@@ -280,11 +290,13 @@ class Checkpoints:
       params=ocp.args.StandardRestore(_abstract(like)),
       record=ocp.args.JsonRestore(),
     )
-    _check('params', restored, step, self._manager.directory)
+    _check('params', restored, step, self._path)
     return restored['params']
 
   def close(self) -> None:
     self._manager.close()
+    if self._uploaded is not None:
+      self._uploaded.close()
 
 
 def save_params(

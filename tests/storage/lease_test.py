@@ -1,8 +1,10 @@
 """Tests of who owns a folder in a bucket."""
 
+from concurrent import futures
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -45,6 +47,26 @@ def test_one_of_two_owners_works_and_the_other_is_told(bucket_dir):
   assert not bucket_dir.exists()
   with lock.held(bucket_dir):
     pass
+
+
+def test_one_of_many_that_start_at_once_owns(gcs_server, bucket_dir):
+  start = threading.Barrier(4)
+  owners, refused = [], []
+
+  def acquire(_):
+    start.wait()
+    try:
+      owners.append(lease.Lease(bucket_dir, lease.OWNER_FILE))
+    except lease.LockedError as error:
+      refused.append(error)
+
+  with futures.ThreadPoolExecutor(4) as pool:
+    list(pool.map(acquire, range(4)))
+  [owner] = owners
+  assert len(refused) == 3
+  assert _owner(bucket_dir)['id'] == owner._content['id']
+  owner.release()
+  assert not bucket_dir.exists()
 
 
 def test_an_owner_renews(bucket_dir):
@@ -91,6 +113,9 @@ def test_who_was_taken_over_writes_nothing(gcs_server, bucket_dir, monkeypatch):
       gcs_server.written.clear()
       for write in (
         lambda: files.write_json(bucket_dir / 'x.json', {'by': 1}),
+        lambda: (bucket_dir / 'x.json').write_text('1'),
+        (bucket_dir / 'x.json').unlink,
+        lambda: paths.remove_tree(bucket_dir),
         lambda: checkpoints.Checkpoints(bucket_dir)._write(1, args=None),
       ):
         with pytest.raises(lease.TakenOverError, match='was taken over by'):
