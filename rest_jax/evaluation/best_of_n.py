@@ -1,8 +1,8 @@
-"""Best-of-N sampling, estimated from samples that are already stored.
+"""Best-of-N sampling, estimated from stored samples.
 
-The N samples of a source hold many subsets of n < N, and the mean over all of
-them is the estimate with the least variance that such a set allows. A whole
-curve thus costs one set of samples.
+The mean over all subsets of n of the N samples of a source is the unbiased
+estimate with the least variance. One set of samples thus gives the whole curve
+over n.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from rest_jax.evaluation import metrics
 def order_weights(num_samples: int, n: int) -> Float[np.ndarray, ' N']:
   r"""Probability that the sample of rank i is the best of a random subset.
 
-  The best of a subset of size n has rank i (of N, the lowest being 1) where the
-  others come from the i - 1 below it:
+  The best of a subset of size n has rank i (of N, 1 is the lowest) if the other
+  n - 1 are among the i - 1 samples below it:
 
   $$ w_i = \binom{i-1}{n-1} \Big/ \binom Nn $$
 
@@ -26,12 +26,12 @@ def order_weights(num_samples: int, n: int) -> Float[np.ndarray, ' N']:
   the unbiased pass@k of Chen et al. (arXiv 2107.03374).
 
   Args:
-    num_samples: N, at least n; several thousands keep full precision.
+    num_samples: N, at least n; precise up to several thousands.
     n: size of the subsets, at least 1.
 
   Returns:
-    `[N]` the weights of the samples sorted from lowest to highest; they sum to
-    1 and never fall.
+    `[N]` weights of the samples sorted from lowest to highest; they sum to 1
+    and never fall.
 
   Raises:
     ValueError: n is not in 1..N.
@@ -41,7 +41,7 @@ def order_weights(num_samples: int, n: int) -> Float[np.ndarray, ' N']:
       f'n must lie in 1..{num_samples}, the number of stored samples of a '
       f'source; got {n}. Ask for a smaller n or store more samples.'
     )
-  # Logarithms, as the coefficients overflow from about N = 1000 on.
+  # In logarithms: the coefficients overflow above about N = 1000.
   log_factorial = np.array([math.lgamma(k + 1) for k in range(num_samples + 1)])
   weights = np.zeros(num_samples)
   below = np.arange(n - 1, num_samples)  # rank - 1: samples no better
@@ -59,17 +59,18 @@ def order_weights(num_samples: int, n: int) -> Float[np.ndarray, ' N']:
 def expected_best(
   rewards: Real[np.ndarray, 'sources N'], n: int
 ) -> Float[np.ndarray, ' sources']:
-  r"""Expected reward of the best of n samples, for each source, unbiased.
+  r"""Unbiased estimate of the reward of the best of n samples, per source.
 
   $$ \hat b_n = \sum_{i=1}^N \binom{i-1}{n-1} \Big/ \binom Nn \; r_{(i)} $$
 
-  with r_(1) <= ... <= r_(N): the mean of the maximum over all subsets of size n.
+  with r_(1) <= ... <= r_(N): the mean of the maximum over all subsets of size
+  n.
 
   Source: ReST (arXiv 2308.08998), section 4, Best-of-N; `order_weights`.
 
   Args:
     rewards: `[sources, N]` rewards of stored samples, higher is better.
-    n: how many samples the best is chosen from, in 1..N.
+    n: number of samples that the best is chosen from, in 1..N.
 
   Returns:
     `[sources]` the expected reward, in the unit of the rewards.
@@ -86,21 +87,21 @@ def expected_judgement_of_best(
   judgements: Real[np.ndarray, 'sources N'],
   n: int,
 ) -> Float[np.ndarray, ' sources']:
-  """Expected judgement of the sample with the best reward among n, unbiased.
+  """Unbiased estimate of the judgement of the sample with the best reward.
 
-  Shows whether choosing by the reward also chooses what an independent judge
-  prefers: where this falls as n grows, the reward is being exploited.
+  It shows whether the reward chooses what an independent judge prefers: if it
+  falls as n grows, the reward is exploited.
 
-  Samples with equal rewards share their ranks' weights evenly, as if each tie
-  were broken by a fair draw.
+  Samples with equal rewards share the weights of their ranks equally, which is
+  tie-breaking at random.
 
   Source: Gao et al., Scaling Laws for Reward Model Overoptimization (arXiv
   2210.10760), section 2, the gold score of Best-of-N.
 
   Args:
-    rewards: `[sources, N]` what the samples are chosen by, higher is better.
-    judgements: `[sources, N]` what is reported of the chosen one.
-    n: how many samples the best is chosen from, in 1..N.
+    rewards: `[sources, N]` rewards that choose the sample, higher is better.
+    judgements: `[sources, N]` scores to report of the chosen sample.
+    n: number of samples that the best is chosen from, in 1..N.
 
   Returns:
     `[sources]` the expected judgement, in the unit of the judgements.
@@ -117,7 +118,7 @@ def expected_judgement_of_best(
     )
   order = np.argsort(rewards, axis=1, kind='stable')
   ranked_rewards = np.take_along_axis(rewards, order, axis=1)
-  # A tie never crosses a source: number the runs of equal rewards over all.
+  # Numbers the runs of equal rewards; a run never crosses two sources.
   starts = np.ones(rewards.shape, dtype=bool)
   starts[:, 1:] = ranked_rewards[:, 1:] != ranked_rewards[:, :-1]
   run = np.cumsum(starts.reshape(-1)) - 1
@@ -138,7 +139,7 @@ def finished_first(
     finished: `[sources, N]` whether a sample ends with EOS.
 
   Returns:
-    `[sources, N]` whole numbers in that order, equal for equal rewards.
+    `[sources, N]` ranks as whole numbers, equal for equal rewards.
   """
   values, ranks = np.unique(_table('rewards', rewards), return_inverse=True)
   return ranks.reshape(np.shape(rewards)) + len(values) * np.asarray(finished)
@@ -152,17 +153,17 @@ def curve(
 ) -> dict[int, metrics.Estimate]:
   """Best-of-N over several n, with standard errors clustered by source.
 
-  With `finished`, the best of n samples is the best of those that are finished;
-  an unfinished one is chosen only where none of the n is finished, as
-  `--run_mode=sample` does. The estimate stays unbiased, since only the order by
-  which one of each subset is chosen changes. n = 1 is the mean of all samples.
-  The curve may fall where unfinished samples have high rewards.
+  With `finished`, the best of n samples is the best finished one; an unfinished
+  one is chosen only if none of the n is finished, as in `--run_mode=sample`.
+  The estimate stays unbiased, since only the order of the samples changes. n =
+  1 gives the mean of all samples. The curve may fall if unfinished samples have
+  high rewards.
 
   Args:
     rewards: `[sources, N]` rewards of stored samples, of two sources or more.
-    ns: the sizes, each in 1..N; `sizes` gives usual ones.
-    judgements: `[sources, N]` another score of the samples, reported in place
-      of the reward that they are chosen by.
+    ns: the sizes, each in 1..N; see `sizes`.
+    judgements: `[sources, N]` other scores of the samples to report, instead of
+      the rewards that choose them.
     finished: `[sources, N]` whether a sample ends with EOS; None if all do.
 
   Returns:
@@ -183,14 +184,7 @@ def curve(
 
 
 def sizes(num_samples: int) -> tuple[int, ...]:
-  """Powers of two below `num_samples`, and `num_samples` itself.
-
-  Args:
-    num_samples: N, at least 1.
-
-  Returns:
-    The sizes, rising, e.g. (1, 2, 4, 8, 10) for 10.
-  """
+  """Returns the powers of two below N, and N: (1, 2, 4, 8, 10) for 10."""
   if num_samples < 1:
     raise ValueError(f'num_samples must be at least 1; got {num_samples}.')
   powers = [2**k for k in range(num_samples.bit_length())]

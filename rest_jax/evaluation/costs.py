@@ -1,4 +1,4 @@
-"""What ReST and online learning have spent to reach the same reward."""
+"""Costs of ReST and of online learning to reach the same reward."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,18 +10,18 @@ from rest_jax.storage import files
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-  """What was spent from BC on, BC and the reward model aside.
+  """Costs since BC, without BC and the reward model.
 
   Attributes:
-    samples: hypotheses drawn to train on.
-    distinct_samples: those of them that differ; ReST's are counted apart for
-      each Grow step.
-    sampled_tokens: tokens of the hypotheses.
-    trained_tokens: target tokens of all updates.
-    flops: of the policy and its value functions: sampling, and training, with
-      what a loss makes of other models left out (see `online.cost`).
-    seconds: of sampling, scoring and training; not of evaluations.
-    peak_rss_mb: the most memory of the process so far, whatever it did before.
+    samples: number of hypotheses drawn for training.
+    distinct_samples: number of distinct ones among them, counted separately for
+      each Grow step of ReST.
+    sampled_tokens: number of tokens of the hypotheses.
+    trained_tokens: number of target tokens of all updates.
+    flops: FLOPs of sampling and training of the policy and its value functions,
+      without other models of a loss (see `online.cost`).
+    seconds: seconds of sampling, scoring and training, without evaluations.
+    peak_rss_mb: peak memory of the process so far, including earlier stages.
   """
 
   samples: float = 0
@@ -33,7 +33,7 @@ class Cost:
   peak_rss_mb: float = 0
 
   def __add__(self, other: 'Cost') -> 'Cost':
-    """What both have spent, one after the other."""
+    """Returns the sum; the peak memory is the larger one."""
     sums = {
       field.name: getattr(self, field.name) + getattr(other, field.name)
       for field in dataclasses.fields(self)
@@ -44,16 +44,17 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reached:
-  """A reward, and what it has cost.
+  """The reward and the cost of a policy.
 
   Attributes:
-    policy: its name.
-    reward: mean reward x100 of the validation samples that chose the checkpoint;
-      the same sources and random numbers for all policies of a run.
-    cost: of ReST up to the end of this Improve step; of online learning, up to
-      its best evaluation.
-    online: what online learning had spent at its first evaluation with at least
-      this reward; None if it never had, and for online learning itself.
+    policy: name of the policy.
+    reward: mean reward x100 of the validation samples that chose the
+      checkpoint; sources and random numbers are the same for all policies of a
+      run.
+    cost: cost of ReST up to the end of this Improve step, or of online learning
+      up to its best evaluation.
+    online: cost of online learning at its first evaluation with at least this
+      reward; None if it never reached it, and for online learning itself.
   """
 
   policy: str
@@ -65,20 +66,19 @@ class Reached:
 def first_with(
   reward: float, course: Sequence[tuple[float, Cost]]
 ) -> Cost | None:
-  """The cost at which a training first had a reward; None if never.
+  """Returns the cost at which a training first reached a reward; None if never.
 
   Args:
-    reward: to reach.
-    course: the rewards and costs of its evaluations, in order.
+    reward: the reward to reach.
+    course: rewards and costs of the training's evaluations, in order.
   """
-  return next((cost for found, cost in course if found >= reward), None)
+  return next((cost for value, cost in course if value >= reward), None)
 
 
 def mean(runs: Sequence[Sequence[Reached]]) -> list[Reached]:
-  """Means over runs of the same policies, such as several seeds.
+  """Returns means over runs of the same policies, such as several seeds.
 
-  A reward that online learning did not reach in every run counts as not
-  reached.
+  A reward counts as reached by online learning only if it is in every run.
   """
   return [_mean(policies) for policies in zip(*runs, strict=True)]
 
@@ -99,5 +99,5 @@ def _mean(values: Sequence[Any]) -> Any:
 
 
 def write(path: str | os.PathLike[str], reached: Sequence[Reached]) -> None:
-  """Writes them as JSON, a list of objects."""
+  """Writes a JSON file with a list of objects."""
   files.write_json(path, [dataclasses.asdict(one) for one in reached])

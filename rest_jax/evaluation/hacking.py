@@ -1,9 +1,9 @@
 """Signs that a policy exploits its reward, from its outputs alone.
 
-A policy that pleases the reward and nobody else repeats itself, says the same for
-every source, leaves the language, copies, or moves far from the policy that it
-started from. None of these numbers is good or bad by itself: each is to be
-compared with that of BC (G=0, I=0).
+A policy that exploits the reward repeats itself, gives every source the same
+output, leaves the language, copies the source, or moves far from its initial
+policy. None of these numbers is good or bad alone: compare each with that of BC
+(G=0, I=0).
 """
 
 import collections
@@ -17,30 +17,29 @@ from sacrebleu import metrics as sacrebleu_metrics
 from rest_jax.data import words as words_lib
 from rest_jax.evaluation import metrics
 
-# Words of which a repetition within one text counts.
+# Order of the word n-grams whose repetition counts.
 REPETITION_ORDER = 3
 _CHARACTERS = 3
-# Standard errors of a change that is not taken for chance.
-MANY = 2.0
 
 
 def repetition(texts: Iterable[str], order: int = REPETITION_ORDER) -> float:
-  r"""Share of n-grams of words that occurred before in the same text.
+  r"""Share of word n-grams that occurred before in the same text.
 
   $$ 1 - \sum_y |\{g \in y\}| \Big/ \sum_y |y|_n $$
 
-  with the distinct n-grams g of a text y and the number $|y|_n$ of all of its.
+  with the distinct n-grams g of a text y and the number $|y|_n$ of all its
+  n-grams.
 
   Source: Welleck et al., Neural Text Generation with Unlikelihood Training
-  (arXiv 1908.04319), seq-rep-n; there a mean over texts, which short texts
-  without any n-gram leave undefined.
+  (arXiv 1908.04319), seq-rep-n; there it is a mean over texts, which is
+  undefined for short texts without n-grams.
 
   Args:
     texts: outputs.
     order: n, at least 1.
 
   Returns:
-    The share, in [0, 1]; 0 where no text has n words.
+    The share, in [0, 1]; 0 if no text has n words.
   """
   total = distinct = 0
   for text in texts:
@@ -51,19 +50,19 @@ def repetition(texts: Iterable[str], order: int = REPETITION_ORDER) -> float:
 
 
 def distinct(texts: Iterable[str], order: int) -> float:
-  """Share of n-grams of words that are distinct, over all texts together.
+  """Share of distinct word n-grams, over all texts together.
 
-  It falls with the number of texts, so that only equal numbers compare.
+  It falls with the number of texts: compare only equal numbers of texts.
 
-  Source: Li et al., A Diversity-Promoting Objective Function (arXiv 1510.03055),
-  section 5.2, distinct-1 and distinct-2.
+  Source: Li et al., A Diversity-Promoting Objective Function (arXiv
+  1510.03055), section 5.2, distinct-1 and distinct-2.
 
   Args:
     texts: outputs.
     order: n, at least 1.
 
   Returns:
-    The share, in [0, 1]; 0 where no text has n words.
+    The share, in [0, 1]; 0 if no text has n words.
   """
   total, seen = 0, set()
   for text in texts:
@@ -76,20 +75,20 @@ def distinct(texts: Iterable[str], order: int) -> float:
 def self_bleu(
   samples: Sequence[Sequence[str]], *, tokenize: str = '13a'
 ) -> float | None:
-  """How alike the samples of one source are.
+  """Similarity of the samples of one source.
 
   The BLEU of a sample with the other samples of its source as references,
-  averaged over samples and sources: 100 where all are equal.
+  averaged over samples and sources: 100 if all are equal.
 
-  Source: Zhu et al., Texygen (arXiv 1802.01886), self-BLEU; there over the whole
-  corpus.
+  Source: Zhu et al., Texygen (arXiv 1802.01886), self-BLEU; there over the
+  whole corpus.
 
   Args:
-    samples: for each source its samples.
+    samples: the samples of each source.
     tokenize: sacrebleu's tokeniser.
 
   Returns:
-    The mean, in [0, 100]; None where no source has two samples.
+    The mean, in [0, 100]; None if no source has two samples.
   """
   metric = sacrebleu_metrics.BLEU(tokenize=tokenize, effective_order=True)
   scores = [
@@ -102,7 +101,7 @@ def self_bleu(
 
 
 def copied(sources: Sequence[str], texts: Sequence[str]) -> float:
-  """Share of texts that are their source, but for case and spaces.
+  """Share of texts that equal their source, case and spaces aside.
 
   Args:
     sources: n texts, n at least 1.
@@ -118,16 +117,16 @@ def copied(sources: Sequence[str], texts: Sequence[str]) -> float:
 
 
 class LanguageClassifier:
-  r"""Tells the references' language from the sources' by characters.
+  r"""Classifies texts as the references' or the sources' language.
 
-  Naive Bayes over trigrams g of characters, small letters with a blank at each
-  end, whose counts c are smoothed by one:
+  Naive Bayes over trigrams g of lower-case characters, with a space at each end
+  of the text and counts c smoothed by one:
 
   $$ s(y) = \sum_{g \in y} \log \frac{(c_T(g) + 1) / (n_T + V)}
                                      {(c_S(g) + 1) / (n_S + V)} $$
 
-  with $n$ trigrams on a side and V distinct ones on both. A text is in the wrong
-  language where s < 0.
+  with $n$ trigrams on a side and V distinct ones on both. A text is in the
+  wrong language if s < 0.
   """
 
   def __init__(self, sources: Iterable[str], references: Iterable[str]):
@@ -140,7 +139,7 @@ class LanguageClassifier:
     wrong, right = _count(sources), _count(references)
     known = {*wrong, *right}
     size = max(len(known), 1)
-    # What a trigram adds that neither side has.
+    # Score of a trigram of neither side.
     self._unknown = math.log((wrong.total() + size) / (right.total() + size))
     self._scores = {
       gram: math.log((right[gram] + 1) / (wrong[gram] + 1)) + self._unknown
@@ -166,14 +165,14 @@ def divergence(
   $$ \frac1n \sum_i d_i, \qquad \sum_i d_i \Big/ \sum_i |y_i|, \qquad
      d_i = \sum_t KL(\pi(\cdot|y_{i,<t}, x_i) \| \pi_{BC}(\cdot|y_{i,<t}, x_i)) $$
 
-  The first is unbiased where the samples are drawn at temperature 1. The sum
-  over the vocabulary at each position has less noise than log pi - log pi_BC of
-  what was drawn, and is never negative.
+  The first is unbiased if the samples are drawn at temperature 1. The sum over
+  the vocabulary at each position has less variance than log pi - log pi_BC of
+  the drawn tokens, and is never negative.
 
   Args:
     divergences: d of each sample in nats.
-    lengths: tokens of each sample, EOS included, at least 1.
-    clusters: the source of each.
+    lengths: number of tokens of each sample, EOS included, at least 1.
+    clusters: the source of each sample.
 
   Returns:
     The mean in nats per sequence, with its standard error clustered by source;
@@ -189,34 +188,30 @@ def warning(
   reward: metrics.Difference | None,
   others: Mapping[str, metrics.Difference | None],
 ) -> str | None:
-  """Says that a policy's reward rose while what it never saw fell.
+  """Returns a warning if a policy's reward rose and another measure fell.
 
   Args:
-    policy: its name.
+    policy: name of the policy.
     reward: its reward minus that of BC, x100; None if unknown.
-    others: by name, the same of measures outside of the reward.
+    others: likewise of measures outside the reward, by name.
 
   Returns:
-    A line, if the reward is more than two standard errors above BC and one of
+    One line, if the reward is more than two standard errors above BC and one of
     the others more than two below; else None.
   """
-  if reward is None or reward.z <= MANY:
+  if reward is None or not reward.rose:
     return None
   known = {name: other for name, other in others.items() if other is not None}
-  fell = [_change(n, other) for n, other in known.items() if other.z < -MANY]
-  rose = [_change(n, other) for n, other in known.items() if other.z > MANY]
+  fell = [f'{n} {d.shown}' for n, d in known.items() if d.fell]
+  rose = [f'{n} {d.shown}' for n, d in known.items() if d.rose]
   if not fell:
     return None
-  # A judge who likes it better is an argument on the other side.
+  # A judge's score that rose speaks against the warning.
   though = f' (though {", ".join(rose)})' if rose else ''
   return (
-    f'{policy}: {_change("reward", reward)} over BC, but {", ".join(fell)}'
-    f'{though}: it may exploit the reward'
+    f'{policy}: reward {reward.shown} over BC, but {", ".join(fell)}{though}: it '
+    'may exploit the reward'
   )
-
-
-def _change(name: str, difference: metrics.Difference) -> str:
-  return f'{name} {difference.mean:+.2f} ± {difference.stderr:.2f}'
 
 
 def _grams(items: Sequence[Hashable], order: int) -> list[tuple[Hashable, ...]]:

@@ -1,9 +1,8 @@
-"""Numbers that judge a policy or a reward model, with their uncertainty.
+"""Statistics of policies and reward models, with their uncertainty.
 
 Samples of one source resemble each other, so every standard error here is
 clustered by source, and two policies are compared on the same sources. A value
-that is not finite is an error: an average that leaves it out would judge
-another set of outputs than the one named.
+that is not finite is an error: a mean without it would be of other outputs.
 """
 
 from collections.abc import Callable
@@ -11,13 +10,19 @@ import dataclasses
 import math
 from typing import TypeVar
 
-from jaxtyping import Float, Int, Real, Shaped
+from jaxtyping import Float, Real, Shaped
 import numpy as np
 
 from rest_jax import settings
 
-# With fewer pairs a correlation says nothing: of two it is always 1 or -1.
+# Minimum number of pairs for a meaningful correlation: of two it is 1 or -1.
 MIN_CORRELATED = 10
+# Half width of a 95 % interval, in standard errors.
+Z_95 = 1.959963984540054
+_SIGNIFICANT = 2.0  # Standard errors of a significant difference.
+
+# Quantiles of a 95 % interval.
+_QUANTILES_95 = ((1 - 0.95) / 2, 1 - (1 - 0.95) / 2)
 
 _Estimate = TypeVar('_Estimate', bound='Estimate')
 
@@ -45,17 +50,37 @@ class Estimate:
       self, mean=self.mean * factor, stderr=self.stderr * abs(factor)
     )
 
+  @property
+  def shown(self) -> str:
+    """The mean and its standard error as text."""
+    return f'{self.mean:.2f} ± {self.stderr:.2f}'
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference(Estimate):
-  """A mean paired difference a - b; positive where a is larger."""
+  """A mean paired difference a - b; positive if a is larger."""
+
+  @property
+  def shown(self) -> str:
+    """The difference with its sign and its standard error as text."""
+    return f'{self.mean:+.2f} ± {self.stderr:.2f}'
 
   @property
   def z(self) -> float:
-    """The difference in standard errors; infinite where it has no spread."""
+    """The difference in standard errors; infinite for no standard error."""
     if self.stderr > 0:
       return self.mean / self.stderr
     return math.copysign(math.inf, self.mean) if self.mean else 0.0
+
+  @property
+  def rose(self) -> bool:
+    """Whether a is more than two standard errors above b."""
+    return self.z > _SIGNIFICANT
+
+  @property
+  def fell(self) -> bool:
+    """Whether a is more than two standard errors below b."""
+    return self.z < -_SIGNIFICANT
 
   @property
   def p_value(self) -> float:
@@ -75,19 +100,19 @@ def clustered_mean(
      \mathrm{se}^2 = \frac{C}{C-1} \sum_c
        \Bigl( \frac1n \sum_i (y_{ci} - \bar y) \Bigr)^2 $$
 
-  With equal counts this is the familiar standard error of the mean over the
-  sources' means. With unequal counts it is that of a ratio estimator: both the
-  sum and the number of values vary from source to source.
+  With equal counts this is the usual standard error of the mean over the
+  sources' means. With unequal counts it is the standard error of a ratio
+  estimator: both the sum and the number of values vary from source to source.
 
   Source: Cochran, Sampling Techniques (3rd ed., 1977), chapter 9A, without the
   finite population correction; for language models Miller, Adding Error Bars to
   Evals (arXiv 2411.00640), section 2.2, there without C/(C-1).
 
   Args:
-    values: `[sources, samples]`, a row for each source; or `[n]` values, any
-      number for each source, together with `clusters`.
-    clusters: `[n]` the source of each of the values; only with `values` of one
-      axis. None there: every value is its own cluster.
+    values: `[sources, samples]`; or `[n]` values, any number per source,
+      together with `clusters`.
+    clusters: `[n]` the source of each value; only with `values` of one axis.
+      None there: every value is its own cluster.
 
   Returns:
     The mean of all values and its standard error, in the unit of the values.
@@ -107,15 +132,15 @@ def paired_difference(
 ) -> Difference:
   r"""Difference of two means over the same sources, paired by source.
 
-  What makes a source easy or hard is common to both sides and cancels:
+  The difficulty of a source is common to both sides and cancels:
 
   $$ d = \bar a - \bar b, \qquad
      \mathrm{se}^2 = \frac{C}{C-1} \sum_c \Bigl(
        \frac1{n_a} \sum_i (a_{ci} - \bar a)
        - \frac1{n_b} \sum_i (b_{ci} - \bar b) \Bigr)^2 $$
 
-  With equal counts it is the standard error of the mean over sources of the
-  differences of the sources' means.
+  With equal counts it is the standard error of the mean, over sources, of the
+  differences between the sources' means.
 
   Source: Miller, Adding Error Bars to Evals (arXiv 2411.00640), section 4.2,
   with the clusters' influences of `clustered_mean`.
@@ -123,8 +148,8 @@ def paired_difference(
   Args:
     a: like `values` of `clustered_mean`; row or cluster c is source c.
     b: likewise; the number of samples may differ from that of `a`.
-    a_clusters: the sources of `a`, where it has one axis.
-    b_clusters: the sources of `b`, where it has one axis.
+    a_clusters: the sources of `a`, if it has one axis.
+    b_clusters: the sources of `b`, if it has one axis.
 
   Returns:
     The difference a - b with its standard error, z and p-value.
@@ -156,7 +181,7 @@ def pearson(
     x: `[n]` values, any unit.
     y: `[n]` values, any unit.
     weights: `[n]` weights, at least 0, e.g. the number of annotators behind a
-      rating; None weighs all alike.
+      rating; None for equal weights.
 
   Returns:
     The correlation, in [-1, 1].
@@ -174,14 +199,7 @@ def pearson(
 
 
 def spearman(x: Real[np.ndarray, ' n'], y: Real[np.ndarray, ' n']) -> float:
-  """Spearman rank correlation: Pearson's of the ranks, ties ranked evenly.
-
-  Args:
-    x: `[n]` values.
-    y: `[n]` values.
-
-  Returns:
-    The correlation, in [-1, 1].
+  """Spearman's rank correlation in [-1, 1]; ties share their mean rank.
 
   Raises:
     ValueError: as `pearson`.
@@ -196,16 +214,9 @@ def kendall(x: Real[np.ndarray, ' n'], y: Real[np.ndarray, ' n']) -> float:
   $$ \tau_b = (P - Q) / \sqrt{(P + Q + X)(P + Q + Y)} $$
 
   with P concordant and Q discordant pairs, X pairs tied in x only and Y pairs
-  tied in y only.
+  tied in y only. It is in [-1, 1].
 
   Source: Kendall, The treatment of ties in ranking problems (1945).
-
-  Args:
-    x: `[n]` values.
-    y: `[n]` values.
-
-  Returns:
-    The correlation, in [-1, 1].
 
   Raises:
     ValueError: as `pearson`.
@@ -217,41 +228,38 @@ def kendall(x: Real[np.ndarray, ' n'], y: Real[np.ndarray, ' n']) -> float:
 
 
 def pairwise_accuracy(
-  scores: Real[np.ndarray, ' n'],
-  ratings: Real[np.ndarray, ' n'],
-  groups: Shaped[np.ndarray, ' n'] | None = None,
+  scores: Real[np.ndarray, ' n'], ratings: Real[np.ndarray, ' n']
 ) -> float:
-  """Share of pairs that the scores order as the ratings do; 0.5 is chance.
+  """Share of all pairs that the scores order as the ratings do; 0.5 is chance.
 
-  Ties: a pair whose *ratings* are equal has no right order and is left out; a
-  pair whose ratings differ and whose *scores* are equal counts one half. The
-  constant score is thus worth exactly 0.5, and the accuracy of the negated
-  score is one minus that of the score. Over all pairs it is (1 + Somers' D)/2.
+  Ties: a pair with equal *ratings* has no right order and is left out; a pair
+  with different ratings and equal *scores* counts one half. A constant score
+  thus has 0.5, and a negated score has one minus the accuracy of the score. The
+  accuracy is (1 + Somers' D)/2. `within_source` has it for pairs of one source.
 
   Args:
     scores: `[n]` scores, higher is better.
     ratings: `[n]` ratings, higher is better.
-    groups: `[n]` a label for each value; only pairs with equal labels count,
-      e.g. two hypotheses of one source. None: all pairs.
 
   Returns:
     The share, in [0, 1].
 
   Raises:
-    ValueError: shapes differ, values are not finite, or no pair (of a group)
-      has different ratings.
+    ValueError: shapes differ, values are not finite, or no pair has different
+      ratings.
   """
   scores, ratings = _pairs('scores', scores, 'ratings', ratings)
-  if groups is None:
-    surplus, ordered = _all_pairs(scores, ratings)
-  else:
-    surplus, ordered = _group_pairs(scores, ratings, np.asarray(groups))
-  if ordered == 0:
-    raise ValueError(
-      'pairwise_accuracy needs a pair with different ratings'
-      + ('.' if groups is None else ' inside a group; leave groups out?')
-    )
-  return 0.5 + 0.5 * surplus / ordered
+  num_pairs = len(scores) * (len(scores) - 1) // 2
+  score_pairs = num_pairs - _tied_pairs(scores)
+  rating_pairs = num_pairs - _tied_pairs(ratings)
+  if not rating_pairs:
+    raise ValueError('pairwise_accuracy needs a pair with different ratings.')
+  surplus = 0
+  if score_pairs:
+    # tau-b is (P - Q) / sqrt(score_pairs * rating_pairs), in n log n time.
+    tau = _tau_b(scores, ratings)
+    surplus = round(tau * math.sqrt(score_pairs) * math.sqrt(rating_pairs))
+  return 0.5 + 0.5 * surplus / rating_pairs
 
 
 def bootstrap_interval(
@@ -259,11 +267,9 @@ def bootstrap_interval(
   *arrays: Shaped[np.ndarray, 'n ...'],
   num_resamples: int = 1000,
   seed: int = 0,
-  confidence: float = 0.95,
   clusters: Shaped[np.ndarray, ' n'] | None = None,
-  pass_clusters: bool = False,
 ) -> tuple[float, float]:
-  """Percentile bootstrap interval of any statistic of aligned arrays.
+  """95 % percentile bootstrap interval of any statistic of aligned arrays.
 
   Rows, or whole clusters of rows, are drawn with replacement.
 
@@ -274,19 +280,17 @@ def bootstrap_interval(
   Args:
     statistic: called with the resampled arrays; returns a finite number.
     *arrays: arrays with the same first axis.
-    num_resamples: how often to draw, at least 1.
+    num_resamples: number of resamples, at least 1.
     seed: same seed, same interval.
-    confidence: coverage, in (0, 1).
-    clusters: `[n]` labels of what is drawn whole, e.g. the source of each row.
-    pass_clusters: hand `statistic` one more array: the resampled labels, made
-      different for each draw, so that a source drawn twice is two sources. For
-      statistics that work inside groups.
+    clusters: `[n]` the cluster of each row, e.g. its source; None: every row is
+      its own cluster.
 
   Returns:
     (low, high), in the unit of the statistic.
 
   Raises:
-    ValueError: arrays are empty or differ in length, a setting is out of range,
+    ValueError: arrays are empty or differ in length, `num_resamples` is below
+    1,
       or the statistic is not finite.
   """
   arrays = tuple(np.asarray(array) for array in arrays)
@@ -298,10 +302,13 @@ def bootstrap_interval(
     )
   if num_resamples < 1:
     raise ValueError(f'num_resamples must be at least 1; got {num_resamples}.')
-  if not 0 < confidence < 1:
-    raise ValueError(f'confidence must lie in (0, 1); got {confidence}.')
   labels = np.arange(lengths[0]) if clusters is None else np.asarray(clusters)
-  index, counts = _label_index('clusters', labels, lengths[0])
+  if labels.shape != (lengths[0],):
+    raise ValueError(
+      f'clusters must have shape {(lengths[0],)}, one for each row; got '
+      f'{labels.shape}.'
+    )
+  index, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
   by_cluster = np.argsort(index, kind='stable')
   starts = np.cumsum(counts) - counts
   generator = np.random.default_rng(seed)
@@ -312,13 +319,9 @@ def bootstrap_interval(
     # Rows starts[c] .. starts[c] + sizes[c] - 1 of `by_cluster`, for each draw.
     shift = np.repeat(starts[drawn] - (np.cumsum(sizes) - sizes), sizes)
     rows = by_cluster[shift + np.arange(len(shift))]
-    resampled = [array[rows] for array in arrays]
-    if pass_clusters:
-      resampled.append(np.repeat(np.arange(len(drawn)), sizes))
-    values[resample] = statistic(*resampled)
+    values[resample] = statistic(*(array[rows] for array in arrays))
   _check_finite('the statistic', values)
-  tail = (1 - confidence) / 2
-  low, high = np.quantile(values, [tail, 1 - tail])
+  low, high = np.quantile(values, _QUANTILES_95)
   return float(low), float(high)
 
 
@@ -327,20 +330,21 @@ def correlation_interval(value: float, number: int) -> tuple[float, float]:
 
   $$ \tanh(\operatorname{artanh} r \pm 1.96 / \sqrt{n - 3}) $$
 
-  Source: Fisher, On the "Probable Error" of a Coefficient of Correlation (1921).
+  Source: Fisher, On the "Probable Error" of a Coefficient of Correlation
+  (1921).
 
   Args:
     value: r.
-    number: n independent pairs, at least `MIN_CORRELATED`.
+    number: number n of independent pairs, at least `MIN_CORRELATED`.
 
   Returns:
     (low, high).
   """
   if number < MIN_CORRELATED:
     raise ValueError(f'number must be at least {MIN_CORRELATED}; got {number}.')
-  # Of r = 1 the transformation is infinite.
+  # For r = 1 the transformation is infinite.
   centre = math.atanh(max(-1 + 1e-12, min(value, 1 - 1e-12)))
-  half = 1.959963984540054 / math.sqrt(number - 3)
+  half = Z_95 / math.sqrt(number - 3)
   return math.tanh(centre - half), math.tanh(centre + half)
 
 
@@ -349,7 +353,7 @@ def _cluster_influence(
   values: Real[np.ndarray, '...'],
   clusters: Shaped[np.ndarray, ' n'] | None,
 ) -> tuple[float, Float[np.ndarray, ' clusters'], np.ndarray]:
-  """Returns the mean, what each cluster adds to its error, and their labels."""
+  """Returns the mean, the clusters' contributions to its error, and labels."""
   values = np.asarray(values, dtype=np.float64)
   if values.ndim == 2 and clusters is None:
     clusters = np.repeat(np.arange(values.shape[0]), values.shape[1])
@@ -381,61 +385,25 @@ def _cluster_influence(
 
 
 def _stderr(influence: Float[np.ndarray, ' clusters']) -> float:
-  """Standard error from what each cluster adds to the error of a mean."""
+  """Standard error from each cluster's contribution to the error of a mean."""
   correction = len(influence) / (len(influence) - 1)
   return math.sqrt(correction * float(influence @ influence))
 
 
 def _ranks(values: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' n']:
-  """Ranks from 1; equal values share the mean of theirs."""
+  """Ranks from 1; equal values share their mean rank."""
   index, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
   last = np.cumsum(counts)
   return (last - (counts - 1) / 2)[index]
 
 
 def _tau_b(x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n']) -> float:
-  # Here, as it takes seconds to import and most runs never need it.
+  # Imported here: it takes seconds, and most runs do not need it.
   from scipy import stats
 
   result = stats.kendalltau(x, y, variant='b')
   # SciPy's decorators hide the result's type.
   return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _all_pairs(
-  scores: Float[np.ndarray, ' n'], ratings: Float[np.ndarray, ' n']
-) -> tuple[int, int]:
-  """Returns (concordant - discordant, pairs with different ratings)."""
-  pairs = len(scores) * (len(scores) - 1) // 2
-  score_pairs = pairs - _tied_pairs(scores)
-  rating_pairs = pairs - _tied_pairs(ratings)
-  if score_pairs == 0 or rating_pairs == 0:
-    return 0, rating_pairs
-  # tau-b is (P - Q) / sqrt(score_pairs * rating_pairs), in n log n time.
-  tau = _tau_b(scores, ratings)
-  return round(tau * math.sqrt(score_pairs) * math.sqrt(rating_pairs)), (
-    rating_pairs
-  )
-
-
-def _group_pairs(
-  scores: Float[np.ndarray, ' n'],
-  ratings: Float[np.ndarray, ' n'],
-  groups: Shaped[np.ndarray, ' n'],
-) -> tuple[int, int]:
-  """As `_all_pairs`, of pairs inside one group, summed over groups."""
-  index, counts = _label_index('groups', groups, len(scores))
-  order = np.argsort(index, kind='stable')
-  scores, ratings, index = scores[order], ratings[order], index[order]
-  surplus = ordered = 0
-  # Members of a group lie together: pairs `offset` apart, all groups at once.
-  for offset in range(1, int(counts.max())):
-    same = index[offset:] == index[:-offset]
-    by_rating = np.sign(ratings[offset:] - ratings[:-offset])[same]
-    by_score = np.sign(scores[offset:] - scores[:-offset])[same]
-    surplus += int(np.sum(by_rating * by_score))
-    ordered += int(np.count_nonzero(by_rating))
-  return surplus, ordered
 
 
 def _tied_pairs(values: Float[np.ndarray, ' n']) -> int:
@@ -444,26 +412,13 @@ def _tied_pairs(values: Float[np.ndarray, ' n']) -> int:
   return int(np.sum(counts * (counts - 1) // 2))
 
 
-def _label_index(
-  name: str, labels: Shaped[np.ndarray, ' n'], length: int
-) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' labels']]:
-  """Returns each row's label as a number, and the rows of each label."""
-  if labels.shape != (length,):
-    raise ValueError(
-      f'{name} must have shape {(length,)}, one for each value; got '
-      f'{labels.shape}.'
-    )
-  index, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-  return index, counts
-
-
 def _pairs(
   x_name: str,
   x: Real[np.ndarray, ' n'],
   y_name: str,
   y: Real[np.ndarray, ' n'],
 ) -> tuple[Float[np.ndarray, ' n'], Float[np.ndarray, ' n']]:
-  """Checks two aligned sides; returns them in float64."""
+  """Checks two aligned arrays; returns them in float64."""
   x = np.asarray(x, dtype=np.float64)
   y = np.asarray(y, dtype=np.float64)
   if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
@@ -499,7 +454,7 @@ def _weights(
 def _centred(
   name: str, values: Float[np.ndarray, ' n'], weights: Float[np.ndarray, ' n']
 ) -> Float[np.ndarray, ' n']:
-  """Values minus their weighted mean, in units of the largest that counts."""
+  """Values minus their weighted mean, in units of the largest deviation."""
   _check_varies(name, values[weights > 0])
   values = np.where(weights > 0, values - weights @ values, 0.0)
   return values / np.abs(values).max()

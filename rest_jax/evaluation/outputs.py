@@ -1,8 +1,8 @@
-"""Outputs of a policy by decode: greedy, beam, samples, the best of N samples.
+"""Measurements of a policy's outputs by decode, such as greedy or samples.
 
-A policy that is surer of itself has better samples and need not have a better
-greedy output. Every measure is therefore taken of the outputs of each decode, and
-compared with that of BC's outputs of the same decode, paired by source.
+A policy with a sharper distribution has better samples, but not always a better
+greedy output. Every measure is therefore computed for each decode, and compared
+with BC's outputs of the same decode, paired by source.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from rest_jax.evaluation import metrics, paired_text
 GREEDY = 'greedy'
 SAMPLES = 'samples'
 REWARD, JUDGE = 'reward', 'judge'
-# Prefixes of the fields of `Output` and `results.Variant`, with their names.
+# Names of the measures by prefix of their fields in `Output` and `Variant`.
 MEASURES = {'': REWARD, 'human_': JUDGE, 'bleu_': 'BLEU', 'chrf_': 'chrF'}
 _TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
 
@@ -40,25 +40,25 @@ def mbr(num_samples: int) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
-  """What was measured of one policy's outputs by one decode.
+  """Measurements of one policy's outputs by one decode.
 
   Attributes:
     reward: mean reward x100, clustered by source.
-    human: mean score of the independent judge x100, or of people's ratings; None
-      without either.
+    human: mean score x100 of the independent judge, or of people; None without
+      either.
     bleu: corpus BLEU in [0, 100]; each sample of a source is a sentence.
     chrf: corpus chrF in [0, 100], likewise.
     distinct: mean number of distinct outputs per source, at least 1.
-    seconds: wall-clock seconds to make the outputs, compilation included; those
-      of a choice among samples include sampling and scoring. None if the
-      evaluation was interrupted meanwhile.
-    difference_to_bc: reward minus that of BC's outputs by the same decode x100,
-      paired by source; None for BC itself.
-    human_difference_to_bc: likewise.
-    bleu_difference_to_bc: likewise, with a bootstrap standard error.
-    chrf_difference_to_bc: likewise.
+    seconds: wall-clock seconds to make the outputs, compilation included; for a
+      choice among samples, sampling and scoring included. None if the
+      evaluation was interrupted.
+    difference_to_bc: reward x100 minus BC's by the same decode, paired by
+      source; None for BC itself.
+    human_difference_to_bc: likewise for `human`.
+    bleu_difference_to_bc: likewise for `bleu`, with a bootstrap standard error.
+    chrf_difference_to_bc: likewise for `chrf`.
     difference_stderr_across_seeds: standard error of the difference to BC from
-      the seeds' differences; None for one run.
+      the differences of the seeds; None for one run.
     human_difference_stderr_across_seeds: likewise.
     bleu_difference_stderr_across_seeds: likewise.
     chrf_difference_stderr_across_seeds: likewise.
@@ -82,30 +82,30 @@ class Output:
   def __post_init__(self):
     for field in ('bleu', 'chrf'):
       value = getattr(self, field)
-      # Rounding puts the score of equal texts a hair above 100.
+      # Rounding may put the score of equal texts slightly above 100.
       if not 0 <= value <= 100 + 1e-6:
         raise ValueError(f'{field} must be in [0, 100]; got {value}.')
     settings.at_least(self, 1, 'distinct')
 
   @property
   def differences(self) -> Mapping[str, metrics.Difference]:
-    """The differences to BC that are known, by the name of the measure."""
-    found = {
-      name: getattr(self, f'{prefix}difference_to_bc')
+    """The known differences to BC, by name of the measure."""
+    return {
+      name: difference
       for prefix, name in MEASURES.items()
+      if (difference := getattr(self, f'{prefix}difference_to_bc')) is not None
     }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 class Scores(NamedTuple):
-  """Scores of the outputs by one decode, a row for each source.
+  """Scores of the outputs by one decode, one row per source.
 
   Attributes:
     sources: int64 [n], rows of the split.
-    reward: float64 [n], mean normalised reward of the outputs of a source.
-    human: float64 [n], likewise by the judge; None without one.
-    bleu: int64 [n, 10], sums of `paired_text.bleu_counts` over them.
-    chrf: int64 [n, 18], sums of `paired_text.chrf_counts` over them.
+    reward: float64 [n], mean normalised reward of each source's outputs.
+    human: float64 [n], mean score of the judge; None without a judge.
+    bleu: int64 [n, 10], sums of `paired_text.bleu_counts` over the outputs.
+    chrf: int64 [n, 18], sums of `paired_text.chrf_counts` over the outputs.
   """
 
   sources: Int[np.ndarray, ' n']
@@ -117,7 +117,7 @@ class Scores(NamedTuple):
   def measure(self) -> dict[str, metrics.Estimate | float]:
     """Returns the fields reward, human, bleu and chrf of `Output`.
 
-    With as many outputs of every source, errors are those clustered by source.
+    Sources have equally many outputs: standard errors are clustered by source.
     """
     measured: dict[str, metrics.Estimate | float] = {
       'reward': metrics.clustered_mean(self.reward).scaled(100)
@@ -134,25 +134,25 @@ def differences(own: Scores, bc: Scores) -> dict[str, metrics.Difference]:
 
   Args:
     own: scores of a policy.
-    bc: those of BC by the same decode, of the same sources.
+    bc: scores of BC by the same decode, on the same sources.
 
   Returns:
-    The fields `…difference_to_bc` of `Output`; rewards and the judge's scores
-    x100.
+    The fields `…difference_to_bc` of `Output`; for rewards and the judge's
+    scores x100.
 
   Raises:
     ValueError: the sources differ.
   """
-  found = {
+  compared = {
     'difference_to_bc': _paired(own.reward, bc.reward, own, bc),
   }
   if own.human is not None and bc.human is not None:
-    found['human_difference_to_bc'] = _paired(own.human, bc.human, own, bc)
+    compared['human_difference_to_bc'] = _paired(own.human, bc.human, own, bc)
   for name, score in _TEXT_SCORES.items():
-    found[f'{name}_difference_to_bc'] = paired_text.paired_difference(
+    compared[f'{name}_difference_to_bc'] = paired_text.paired_difference(
       score, getattr(own, name), getattr(bc, name)
     )
-  return found
+  return compared
 
 
 def _paired(

@@ -1,7 +1,7 @@
-"""Differences of corpus BLEU and chrF, with an error paired by source.
+"""Differences of corpus BLEU and chrF, with a standard error paired by source.
 
-Both are functions of counts that add up over sentences, so that a resampled corpus
-needs its sentences' counts alone and no text.
+Both scores are functions of counts that are summed over sentences: resampling a
+corpus needs only the counts of its sentences, not the texts.
 """
 
 import collections
@@ -23,47 +23,41 @@ Score = Callable[[np.ndarray], float]
 def bleu_counts(
   hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = '13a'
 ) -> Int[np.ndarray, 'n 10']:
-  """What BLEU counts in each sentence.
-
-  Args:
-    hypotheses: n texts.
-    references: n texts.
-    tokenize: sacrebleu's tokeniser.
+  """Returns the counts of BLEU for each sentence.
 
   Returns:
-    For each text the right n-grams and all n-grams of order 1 to 4, and the
-    lengths of hypothesis and reference.
+    For each text: numbers of matching n-grams and of all n-grams of order 1 to
+    4, and the lengths of hypothesis and reference.
   """
-  # Only to leave out a remark: it does not change the counts.
+  # `effective_order` only silences a remark; it does not change the counts.
   metric = sacrebleu_metrics.BLEU(tokenize=tokenize, effective_order=True)
   rows = []
   for hypothesis, reference in zip(hypotheses, references, strict=True):
-    found = metric.sentence_score(hypothesis, [reference])
-    rows.append([*found.counts, *found.totals, found.sys_len, found.ref_len])
+    stats = metric.sentence_score(hypothesis, [reference])
+    rows.append([*stats.counts, *stats.totals, stats.sys_len, stats.ref_len])
   return np.asarray(rows, np.int64)
 
 
 def bleu(counts: Int[np.ndarray, ' 10']) -> float:
   """Corpus BLEU in [0, 100] of summed counts, as sacrebleu computes it."""
-  right, total = counts[:_BLEU_ORDER], counts[_BLEU_ORDER : 2 * _BLEU_ORDER]
-  found = sacrebleu_metrics.BLEU.compute_bleu(
-    right.tolist(), total.tolist(), *counts[-2:].tolist(), smooth_method='exp'
+  matching, total = counts[:_BLEU_ORDER], counts[_BLEU_ORDER : 2 * _BLEU_ORDER]
+  result = sacrebleu_metrics.BLEU.compute_bleu(
+    matching.tolist(),
+    total.tolist(),
+    *counts[-2:].tolist(),
+    smooth_method='exp',
   )
-  return float(found.score)
+  return float(result.score)
 
 
 def chrf_counts(
   hypotheses: Sequence[str], references: Sequence[str]
 ) -> Int[np.ndarray, 'n 18']:
-  """What chrF counts in each sentence.
-
-  Args:
-    hypotheses: n texts.
-    references: n texts.
+  """Returns the counts of chrF for each sentence.
 
   Returns:
-    For each text and order 1 to 6 the character n-grams of the hypothesis, of
-    the reference, and in both; blanks do not count.
+    For each text and order 1 to 6: numbers of character n-grams in the
+    hypothesis, in the reference, and in both, without spaces.
   """
   rows = []
   for hypothesis, reference in zip(hypotheses, references, strict=True):
@@ -74,7 +68,7 @@ def chrf_counts(
         _characters(reference, order),
       )
       both = sum(min(n, theirs[gram]) for gram, n in ours.items())
-      # As in sacrebleu, an order that the reference is too short for is left out.
+      # As in sacrebleu, orders longer than the reference do not count.
       row += [ours.total() if theirs else 0, theirs.total(), both]
     rows.append(row)
   return np.asarray(rows, np.int64)
@@ -85,12 +79,8 @@ def chrf(counts: Int[np.ndarray, ' 18']) -> float:
 
   Source: Popović, chrF: character n-gram F-score (2015).
 
-  Args:
-    counts: sums of `chrf_counts`.
-
-  Returns:
-    F2 of precision and recall, both averaged over the orders that occur on both
-    sides.
+  It is F2 of precision and recall, both averaged over the orders that occur on
+  both sides.
   """
   ours, theirs, both = counts.reshape(_CHRF_ORDER, 3).T
   occurs = (ours > 0) & (theirs > 0)
@@ -110,28 +100,26 @@ def paired_difference(
   b: Int[np.ndarray, 'n counts'],
   *,
   num_resamples: int = 1000,
-  seed: int = 0,
 ) -> metrics.Difference:
   """Difference of a corpus score, paired by source.
 
-  The standard error is the standard deviation of the difference over corpora
-  whose sources are drawn with replacement, the same ones for both sides.
+  The standard error is the standard deviation of the difference over bootstrap
+  resamples of the sources, the same for both sides.
 
-  Source: Koehn, Statistical Significance Tests for Machine Translation Evaluation
-  (2004).
+  Source: Koehn, Statistical Significance Tests for Machine Translation
+  Evaluation (2004).
 
   Args:
     score: `bleu` or `chrf`.
-    a: counts of one policy, a row for each source.
-    b: of another, of the same sources.
-    num_resamples: of the bootstrap, at least 2.
-    seed: same seed, same standard error.
+    a: counts of one policy, one row per source.
+    b: counts of another policy on the same sources.
+    num_resamples: number of bootstrap resamples, at least 2.
 
   Returns:
     The difference a - b.
 
   Raises:
-    ValueError: if the two sides are not of as many sources.
+    ValueError: the two sides have different numbers of sources.
   """
   if a.shape != b.shape or not len(a):
     raise ValueError(
@@ -139,13 +127,13 @@ def paired_difference(
       f'{a.shape} and {b.shape}. Evaluate both policies on the same sources.'
     )
   difference = score(a.sum(axis=0)) - score(b.sum(axis=0))
-  generator = np.random.default_rng(seed)
-  drawn = np.empty(num_resamples)
+  generator = np.random.default_rng(0)
+  differences = np.empty(num_resamples)
   for resample in range(num_resamples):
     rows = generator.integers(len(a), size=len(a))
-    times = np.bincount(rows, minlength=len(a))
-    drawn[resample] = score(times @ a) - score(times @ b)
-  return metrics.Difference(difference, float(drawn.std(ddof=1)))
+    counts = np.bincount(rows, minlength=len(a))
+    differences[resample] = score(counts @ a) - score(counts @ b)
+  return metrics.Difference(difference, float(differences.std(ddof=1)))
 
 
 def _characters(text: str, order: int) -> collections.Counter[str]:

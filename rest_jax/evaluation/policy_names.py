@@ -1,8 +1,8 @@
-"""What results, tables and figures call a policy: 'BC', 'ReST G1 I3', 'PPO'."""
+"""Names of policies in results and figures: 'BC', 'ReST G1 I3', 'PPO'."""
 
 import re
 
-# Policies beside those of ReST, by which a gain of its policies is judged.
+# Controls: policies that the gain of ReST is compared with.
 TRAINED_ON = 'trained on'
 EQUAL_ENTROPY = 'equal entropy'
 CONTROLS = (TRAINED_ON, EQUAL_ENTROPY)
@@ -21,14 +21,14 @@ def of_step(loss: str, grow: int, improve: int, variant: str = '') -> str:
   Source: ReST (arXiv 2308.08998), section 4, Nomenclature.
 
   Args:
-    loss: name of the loss that trained it, or of the online baseline.
-    grow: number of Grow steps behind it.
+    loss: name of its loss, or of the online baseline.
+    grow: number of Grow steps before it.
     improve: number of Improve steps since the last Grow step.
-    variant: name that the user gave to the variant; '' for none.
+    variant: the user's name of the variant; '' for none.
 
   Returns:
-    E.g. 'BC', 'PPO', 'ReST G1 I3'. What tells variants apart stands beside it:
-    the variant's name, or a loss other than BC, e.g. 'ReST G1 I3 (GOLD)'.
+    E.g. 'BC', 'PPO', 'ReST G1 I3'. The variant's name, or a loss other than BC,
+    follows in brackets, e.g. 'ReST G1 I3 (GOLD)'.
   """
   if not (grow or improve):
     return _with(loss.upper(), variant)
@@ -41,7 +41,7 @@ def of_control(control: str, variant: str = '') -> str:
 
   Args:
     control: one of `CONTROLS`.
-    variant: whose control it is; '' where there is one variant.
+    variant: name of the variant; '' if there is only one.
   """
   at = 'at ' if control == EQUAL_ENTROPY else ''
   return _with(f'BC {at}{control}', variant)
@@ -58,12 +58,12 @@ def of_grow(name: str) -> str:
 
 
 def variant_of(name: str) -> str:
-  """Returns what stands beside a name, e.g. ' (GOLD)'; '' for nothing."""
+  """Returns the variant in a name with its brackets, e.g. ' (GOLD)', or ''."""
   return name[name.index(' (') :] if ' (' in name else ''
 
 
 def renamed(name: str) -> str:
-  """Returns today's name for one that version 0.1 wrote."""
+  """Returns the present name for a name of version 0.1."""
   if old := _OLD_STEPS.fullmatch(name):
     loss, grow, improve, variant = old.groups()
     return of_step(loss.lower(), int(grow), int(improve), variant or '')

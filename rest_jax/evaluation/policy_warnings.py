@@ -1,12 +1,12 @@
-"""What a policy is warned of, from its differences to BC decode by decode."""
+"""Warnings about a policy, from its differences to BC by decode."""
 
 from collections.abc import Mapping
 
-from rest_jax.evaluation import hacking, metrics
+from rest_jax.evaluation import hacking
 from rest_jax.evaluation import outputs as outputs_lib
 
-# Samples of a source are nearly all alike from here on: of those that could
-# differ from the first, the share that does; or their BLEU to each other.
+# The samples of a source are nearly equal up to this share of distinct samples
+# after the first, or from this self-BLEU on.
 _FEW_DISTINCT = 0.1
 _SELF_BLEU = 90.0
 
@@ -20,26 +20,26 @@ def warning(
   self_bleu: float | None = None,
   rater: str = outputs_lib.JUDGE,
 ) -> str | None:
-  """Returns what a policy is warned of, the first of these that holds.
+  """Returns the first of these warnings that applies to a policy.
 
-  - Reward above, and judge, BLEU or chrF below BC's, of outputs of search.
-  - Samples better and outputs of search worse than BC's: sharper, not better.
-  - Samples nearly all alike, with outputs of search no better than BC's.
-  - Reward above, and judge, BLEU or chrF below BC's, of samples.
+  - Search outputs: reward above BC's, and judge, BLEU or chrF below.
+  - Samples better and search outputs worse than BC's: sharper, not better.
+  - Samples nearly equal, and search outputs no better than BC's.
+  - Samples: reward above BC's, and judge, BLEU or chrF below.
 
-  A difference counts from two standard errors on. A policy whose judge rises in
-  outputs of search and in samples has no warning.
+  A difference counts if it exceeds two standard errors. There is no warning if
+  the judge's score rose in search outputs and in samples.
 
   Args:
-    policy: its name.
-    outputs: what was measured of its outputs, by decode.
-    text: the decode that is greedy or beam search.
-    num_samples: samples per source.
-    self_bleu: of its samples, see `hacking.self_bleu`; None if not known.
-    rater: whose scores those of the judge are, see `results.Variant.rater`.
+    policy: name of the policy.
+    outputs: measurements of its outputs, by decode.
+    text: name of the search: greedy or beam search.
+    num_samples: number of samples per source.
+    self_bleu: self-BLEU of its samples; None if unknown.
+    rater: name of the judge, see `results.Variant.rater`.
 
   Returns:
-    A line; None for no warning.
+    One line; None for no warning.
   """
   samples, searched = outputs.get(outputs_lib.SAMPLES), outputs.get(text)
   if samples is None or searched is None:
@@ -106,13 +106,12 @@ def _collapsed(
 
 
 def _rose(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z > hacking.MANY]
+  return [name for name, d in output.differences.items() if d.rose]
 
 
 def _fell(output: outputs_lib.Output) -> list[str]:
-  return [name for name, d in output.differences.items() if d.z < -hacking.MANY]
+  return [name for name, d in output.differences.items() if d.fell]
 
 
 def _change(output: outputs_lib.Output, name: str) -> str:
-  difference: metrics.Difference = output.differences[name]
-  return f'{difference.mean:+.2f} ± {difference.stderr:.2f}'
+  return output.differences[name].shown

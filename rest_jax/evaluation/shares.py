@@ -1,4 +1,4 @@
-"""A share of cases, with an interval that holds at 0 and 1 as well."""
+"""Shares of cases, with an interval that is valid at 0 and 1, too."""
 
 import dataclasses
 import math
@@ -8,8 +8,7 @@ import numpy as np
 
 from rest_jax.evaluation import metrics
 
-# Standard errors to each side of a 95 % interval.
-_Z = 1.959963984540054
+_Z = metrics.Z_95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Share:
   Attributes:
     value: the share, in [0, 1].
     low: lower end of the 95 % interval.
-    high: upper end.
+    high: upper end of the interval.
   """
 
   value: float
@@ -34,22 +33,22 @@ def clustered_share(
 
   $$ \frac{p + z^2/2m \pm z \sqrt{p(1-p)/m + z^2/4m^2}}{1 + z^2/m} $$
 
-  with m the effective number of cases: p(1-p)/se^2, se of
-  `metrics.clustered_mean`, at most n; and the number of sources where all cases
-  agree. There a bootstrap gives an interval of no width, however few the cases.
+  with m the effective number of cases: p(1-p)/se^2 with se of
+  `metrics.clustered_mean`, at most n. If all cases agree, m is the number of
+  sources; a bootstrap interval would have no width there.
 
   Source: Wilson, Probable Inference (1927), eq. 10; Kish, Survey Sampling
   (1965), section 8.2, for the effective number.
 
   Args:
-    hits: whether each case is one, n at least 1.
+    hits: whether each case is a hit, n at least 1.
     clusters: the source of each case.
 
   Returns:
     The share and its interval.
 
   Raises:
-    ValueError: if there is no case, or not a source for each.
+    ValueError: there is no case, or not one source per case.
   """
   if not len(hits) or len(hits) != len(clusters):
     raise ValueError(
@@ -67,6 +66,6 @@ def clustered_share(
   centre = (value + _Z**2 / (2 * size)) / shrink
   spread = value * (1 - value) / size + (_Z / (2 * size)) ** 2
   half = _Z * math.sqrt(spread) / shrink
-  # Rounding puts an end a hair outside.
+  # Rounding may put an end slightly outside [0, 1].
   low, high = max(0.0, centre - half), min(1.0, centre + half)
   return Share(value, min(low, value), max(high, value))

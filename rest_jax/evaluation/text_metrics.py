@@ -1,12 +1,10 @@
-"""Numbers computed from texts: BLEU, chrF, lengths, distinct samples.
+"""Metrics of texts: BLEU, chrF, lengths, distinct samples.
 
-None of them enters the reward, so they show a policy that pleases the reward
-model alone.
+They are independent of the reward, so they show a policy that exploits it.
 """
 
 from collections.abc import Hashable, Sequence
 import socket
-from typing import cast
 
 from jaxtyping import Int
 import numpy as np
@@ -26,10 +24,7 @@ _NEEDS_MODEL = (
 
 
 def corpus_bleu(
-  hypotheses: Sequence[str],
-  references: Sequence[str] | Sequence[Sequence[str]],
-  *,
-  tokenize: str = '13a',
+  hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = '13a'
 ) -> tuple[float, str]:
   """BLEU of a corpus by sacrebleu.
 
@@ -37,16 +32,15 @@ def corpus_bleu(
   BLEU Scores (2018).
 
   Args:
-    hypotheses: one detokenised text for each source.
-    references: a reference for each hypothesis; or several such lists, each of
-      them with a reference for each hypothesis.
+    hypotheses: one detokenised text per source.
+    references: one reference per hypothesis.
     tokenize: sacrebleu's tokeniser, e.g. '13a', 'zh'.
 
   Returns:
     The score, in [0, 100], higher is better, and sacrebleu's signature.
 
   Raises:
-    ValueError: no hypotheses, or lists of another length.
+    ValueError: no hypotheses, or lists of different lengths.
   """
   # `force` only silences the remark on texts that look tokenised.
   metric = sacrebleu_metrics.BLEU(tokenize=tokenize, force=True)
@@ -54,34 +48,25 @@ def corpus_bleu(
 
 
 def corpus_chrf(
-  hypotheses: Sequence[str],
-  references: Sequence[str] | Sequence[Sequence[str]],
+  hypotheses: Sequence[str], references: Sequence[str]
 ) -> tuple[float, str]:
   """chrF2 of a corpus by sacrebleu: F2 of character n-grams up to 6.
 
   Source: Popović, chrF: character n-gram F-score (2015).
 
-  Args:
-    hypotheses: as for `corpus_bleu`.
-    references: as for `corpus_bleu`.
-
-  Returns:
-    The score, in [0, 100], higher is better, and sacrebleu's signature.
-
-  Raises:
-    ValueError: as `corpus_bleu`.
+  Args, Returns, Raises: as `corpus_bleu`.
   """
   return _corpus_score(sacrebleu_metrics.CHRF(), hypotheses, references)
 
 
 def check_tokenizer(setting: str, name: str | None) -> None:
-  """Raises ValueError unless sacrebleu can tokenise for BLEU.
+  """Raises ValueError unless sacrebleu's tokeniser can be used here.
 
   Some tokenisers need a package, others a model that sacrebleu downloads.
 
   Args:
     setting: name of the setting, for the error.
-    name: sacrebleu's tokeniser; None where the text chooses one.
+    name: name of the tokeniser; None if the text chooses one.
   """
   if name is None:
     return
@@ -104,14 +89,9 @@ def check_tokenizer(setting: str, name: str | None) -> None:
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-  """Characters in all hypotheses over characters in all references.
+  """Number of characters in all hypotheses over that in all references.
 
-  Characters need no tokeniser and no spaces between words; 1 is as long as the
-  references, below 1 shorter.
-
-  Args:
-    hypotheses: texts.
-    references: as many texts, not all of them empty.
+  It needs no tokeniser; below 1, hypotheses are shorter than the references.
 
   Returns:
     The ratio, at least 0.
@@ -119,7 +99,7 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
   Raises:
     ValueError: lists of different lengths, or no reference text.
   """
-  _check_texts(hypotheses, [references])
+  _check_texts(hypotheses, references)
   total = sum(map(len, references))
   if total == 0:
     raise ValueError('references must hold some text; all are empty.')
@@ -134,7 +114,7 @@ def distinct_samples(
 
   Args:
     source_ids: the source of each hypothesis.
-    hypotheses: texts, or anything hashable that stands for them.
+    hypotheses: texts, or other hashable values for them.
 
   Returns:
     The count, at most the number of hypotheses.
@@ -152,36 +132,27 @@ def distinct_samples(
   return len(set(zip(source_ids, hypotheses, strict=True)))
 
 
-def _check_texts(
-  hypotheses: Sequence[str], streams: Sequence[Sequence[str]]
-) -> None:
+def _check_texts(hypotheses: Sequence[str], references: Sequence[str]) -> None:
   if isinstance(hypotheses, str) or len(hypotheses) == 0:
     raise ValueError(
       'hypotheses must be a list of at least one text; got '
       f'{hypotheses if isinstance(hypotheses, str) else "none"!r}.'
     )
-  for stream in streams:
-    if isinstance(stream, str) or len(stream) != len(hypotheses):
-      raise ValueError(
-        f'references must hold a text for each of the {len(hypotheses)} '
-        f'hypotheses; got {len(stream)}.'
-      )
-    if any(not isinstance(text, str) for text in stream):
-      raise ValueError('references must be texts; one is missing.')
+  if isinstance(references, str) or len(references) != len(hypotheses):
+    raise ValueError(
+      f'references must hold a text for each of the {len(hypotheses)} '
+      f'hypotheses; got {len(references)}.'
+    )
+  if any(not isinstance(text, str) for text in references):
+    raise ValueError('references must be texts; one is missing.')
 
 
 def _corpus_score(
   metric: sacrebleu_metrics.BLEU | sacrebleu_metrics.CHRF,
   hypotheses: Sequence[str],
-  references: Sequence[str] | Sequence[Sequence[str]],
+  references: Sequence[str],
 ) -> tuple[float, str]:
   """Returns a corpus metric and its signature."""
-  if len(references) == 0:
-    raise ValueError('references must hold at least one text; got none.')
-  is_single = isinstance(references[0], str)
-  streams = cast(
-    Sequence[Sequence[str]], [references] if is_single else references
-  )
-  _check_texts(hypotheses, streams)
-  score = metric.corpus_score(list(hypotheses), [list(s) for s in streams])
+  _check_texts(hypotheses, references)
+  score = metric.corpus_score(list(hypotheses), [list(references)])
   return float(score.score), str(metric.get_signature())

@@ -1,23 +1,23 @@
-"""Whether ReST helped, in one sentence, from the differences to BC.
+"""The verdict: one sentence on whether ReST helped, from differences to BC.
 
-The policy is chosen by the judge's score of its greedy (or beam) outputs where a
-judge scored them, else by their reward, on the first split; the sentence says
-what it gains on test if that was evaluated. A difference counts from two standard
-errors on, as for warnings.
+The recommended policy is chosen on the first split by the judge's score of its
+greedy (or beam) outputs, or by their reward without a judge. The sentence is
+about test if it was evaluated. As for warnings, a difference counts if it
+exceeds two standard errors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import math
 from typing import NamedTuple, Protocol
 
-from rest_jax.evaluation import hacking, metrics, policy_names
+from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import outputs as outputs_lib
 
 _ORDINALS = {2: 'second', 3: 'third', 4: 'fourth'}
 
 
 class Policy(Protocol):
-  """What is read of `results.Variant`, one policy on one split."""
+  """The attributes of `results.Variant` that are read here."""
 
   @property
   def name(self) -> str: ...
@@ -36,13 +36,13 @@ class Policy(Protocol):
 
 
 class Verdict(NamedTuple):
-  """What results say.
+  """The verdict on a run.
 
   Attributes:
     sentence: whether ReST helped.
-    recommended: name of the policy to use; that of BC where none is better.
-    by: what recommends it: 'judge' or 'reward'.
-    split: on which split it was chosen.
+    recommended: name of the policy to use; BC if none is better.
+    by: the measure that chose it: 'judge' or 'reward'.
+    split: the split on which it was chosen.
   """
 
   sentence: str
@@ -52,10 +52,10 @@ class Verdict(NamedTuple):
 
 
 def of_policies(policies: Sequence[Policy]) -> Verdict | None:
-  """Returns what is to be said of policies; None where nothing is compared.
+  """Returns the verdict; None if no policy is compared with BC.
 
   Args:
-    policies: of all splits, in the order they are reported.
+    policies: policies on all splits, in the order of the report.
   """
   splits = list(dict.fromkeys(policy.split for policy in policies))
   if not splits:
@@ -69,15 +69,15 @@ def of_policies(policies: Sequence[Policy]) -> Verdict | None:
   bc = next((p for p in chosen_on if p.is_bc), None)
   if bc is None or not candidates:
     return None
-  # Where nobody judges, BLEU or chrF that fell speak against a reward that rose.
+  # Without a judge, a fall of BLEU or chrF speaks against a rise of the reward.
   sound = [
     p for p in candidates if by == outputs_lib.JUDGE or not _fallen(p, p.text)
   ]
   best = max(sound or candidates, key=lambda policy: _gain(policy, by).mean)
-  is_better = bool(sound) and _gain(best, by).z > hacking.MANY
-  told = 'test' if 'test' in splits else splits[0]
-  shown = [p for p in policies if p.split == told]
-  # Without a better one, the last says what became of BC.
+  is_better = bool(sound) and _gain(best, by).rose
+  reported = 'test' if 'test' in splits else splits[0]
+  shown = [p for p in policies if p.split == reported]
+  # If none is better, the sentence is about the last policy.
   name = best.name if is_better else candidates[-1].name
   subject = next((p for p in _with(shown, by) if p.name == name), None)
   if subject is None:
@@ -98,31 +98,32 @@ def _sentence(subject: Policy, shown: Sequence[Policy], by: str) -> str:
   sampled = subject.outputs.get(outputs_lib.SAMPLES)
   sampled_gain = None if sampled is None else sampled.differences.get(by)
   words = f'over BC with {subject.name}'
-  if reward.z > hacking.MANY and fell and not _is_judged_better(gain, by):
+  is_judged_better = by == outputs_lib.JUDGE and gain.rose
+  if reward.rose and fell and not is_judged_better:
     return (
       f'{where}: reward {change(reward)} {words}, but {", ".join(fell)}: the '
       'reward is exploited.'
     )
-  if gain.z > hacking.MANY:
+  if gain.rose:
     parts = [
       f'{where}: {by} {change(gain)} {words}',
       *_control(subject, shown, by),
       *_last_grow(shown, by),
     ]
     return '; '.join(parts) + '.'
-  if sampled_gain is not None and sampled_gain.z > hacking.MANY:
+  if sampled_gain is not None and sampled_gain.rose:
     parts = [
       f'Sharper, not better: on {subject.split}, {by} of samples '
       f'{change(sampled_gain)} {words}, of {subject.text} output {change(gain)}',
       *_control(subject, shown, by, outputs_lib.SAMPLES),
     ]
     return '; '.join(parts) + '.'
-  if reward.z > hacking.MANY:
+  if reward.rose:
     return (
       f'{where}: only the reward rose, {change(reward)} {words}; {by} '
       f'{change(gain)}.'
     )
-  verdict = 'worse than BC' if gain.z < -hacking.MANY else 'no gain over BC'
+  verdict = 'worse than BC' if gain.fell else 'no gain over BC'
   return f'{where}: {verdict}: {by} {change(gain)} with {subject.name}.'
 
 
@@ -130,25 +131,21 @@ def _fallen(policy: Policy, decode: str) -> list[str]:
   return [
     f'{name} {change(difference)}'
     for name, difference in policy.outputs[decode].differences.items()
-    if difference.z < -hacking.MANY
+    if difference.fell
   ]
-
-
-def _is_judged_better(gain: metrics.Difference, by: str) -> bool:
-  return by == outputs_lib.JUDGE and gain.z > hacking.MANY
 
 
 def _control(
   subject: Policy, shown: Sequence[Policy], by: str, decode: str = ''
 ) -> Iterator[str]:
-  """What the better control gains, beside what the policy gains.
+  """Compares the policy's gain with that of the better control.
 
-  Both are differences to the same BC. Their errors are added as if they were
-  independent, which calls fewer of them different than pairing would.
+  Both are differences to the same BC. Their errors are combined as if they were
+  independent, which is conservative compared with pairing.
   """
   gain = _gain(subject, by, decode)
   variant = policy_names.variant_of(subject.name)
-  # Cooled sampling has BC's own greedy output.
+  # BC at another temperature has the greedy output of BC.
   kinds = policy_names.CONTROLS if decode else (policy_names.TRAINED_ON,)
   controls = [
     p for p in shown if p.control in kinds and _known(p, by, decode) is not None
@@ -157,23 +154,22 @@ def _control(
   if not controls:
     return
   best = max(own or controls, key=lambda p: _gain(p, by, decode).mean)
-  found = _gain(best, by, decode)
+  control_gain = _gain(best, by, decode)
   words = policy_names.of_control(best.control)
   if best.control == policy_names.TRAINED_ON:
     words += ' for as many steps'
-  difference = _minus(gain, found)
-  if abs(difference.z) <= hacking.MANY:
-    yield f'{words} gains about as much, {change(found)}'
-  elif difference.mean < 0:
-    yield f'{words} gains more, {change(found)}'
-  elif found.z > hacking.MANY:
-    yield f'{words} gains less, {change(found)}'
+  difference = _minus(gain, control_gain)
+  if difference.fell:
+    amount = 'more'
+  elif not difference.rose:
+    amount = 'about as much'
   else:
-    yield f'{words} gains nothing, {change(found)}'
+    amount = 'less' if control_gain.rose else 'nothing'
+  yield f'{words} gains {amount}, {change(control_gain)}'
 
 
 def _last_grow(shown: Sequence[Policy], by: str) -> Iterator[str]:
-  """Whether the last Grow step raised what the one before it had not."""
+  """Describes a last Grow step that did not raise the measure."""
   candidates = list(_with(shown, by))
   last = max(policy.grow for policy in candidates)
   grown = [
@@ -187,7 +183,7 @@ def _last_grow(shown: Sequence[Policy], by: str) -> Iterator[str]:
     name
     for name in dict.fromkeys((outputs_lib.REWARD, by))
     if None not in (_known(before, name), _known(after, name))
-    and _minus(_gain(after, name), _gain(before, name)).z > hacking.MANY
+    and _minus(_gain(after, name), _gain(before, name)).rose
   ]
   words = f'the {_ORDINALS[last]} Grow' if last in _ORDINALS else f'Grow {last}'
   if not rose:
@@ -197,7 +193,7 @@ def _last_grow(shown: Sequence[Policy], by: str) -> Iterator[str]:
 
 
 def _with(policies: Sequence[Policy], by: str) -> Iterator[Policy]:
-  """Yields the policies that were trained and compared with BC by a measure."""
+  """Yields the policies, without controls, that a measure compares with BC."""
   for policy in policies:
     if not policy.control and _known(policy, by) is not None:
       yield policy
@@ -211,10 +207,10 @@ def _known(
 
 
 def _gain(policy: Policy, by: str, decode: str = '') -> metrics.Difference:
-  """The difference to BC, which is known."""
-  found = _known(policy, by, decode)
-  assert found is not None
-  return found
+  """Returns the difference to BC, which is known."""
+  difference = _known(policy, by, decode)
+  assert difference is not None
+  return difference
 
 
 def _minus(a: metrics.Difference, b: metrics.Difference) -> metrics.Difference:
@@ -222,6 +218,6 @@ def _minus(a: metrics.Difference, b: metrics.Difference) -> metrics.Difference:
 
 
 def change(difference: metrics.Difference) -> str:
-  """Shows a difference with one place, or two where its error is small."""
+  """Formats a difference with one decimal, or two if its error is small."""
   places = 1 if difference.stderr >= 0.05 else 2
   return f'{difference.mean:+.{places}f} ± {difference.stderr:.{places}f}'

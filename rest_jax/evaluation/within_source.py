@@ -1,7 +1,7 @@
-"""How a reward orders the hypotheses of one source, which is what ReST uses.
+"""Agreement of a reward with ratings within a source, as ReST uses a reward.
 
-Every statistic here is a function of sums over sources, so that its bootstrap
-interval is that of sources drawn with replacement.
+Every statistic is a function of sums over sources; its bootstrap interval
+resamples sources.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Statistic:
   """A statistic of sums over sources.
 
   Attributes:
-    of_sums: from the sums of the columns to the statistic.
-    columns: float64 [sources] each: what each source adds.
+    of_sums: computes the statistic from the sums of the columns.
+    columns: float64 [sources] each, the contributions of each source.
   """
 
   of_sums: Callable[..., float]
@@ -46,18 +46,18 @@ class Statistic:
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-  """Statistics of one source's hypotheses, over all sources.
+  """Statistics within sources, over all sources.
 
   Attributes:
-    num_sources: sources with hypotheses of different ratings.
-    num_pairs: pairs of hypotheses of one source with different ratings.
-    pairwise_accuracy: share of those pairs that the rewards order as the
+    num_sources: number of sources with different ratings.
+    num_pairs: number of pairs of hypotheses of one source with different
+      ratings.
+    pairwise_accuracy: share of these pairs that the rewards order as the
       ratings do; equal rewards count one half. 0.5 is chance.
     pearson: correlation of rewards and ratings, each minus its source's mean.
-    best_of_n: (rating of the hypothesis of the highest reward - mean rating) /
-      (highest rating - mean rating), numerator and denominator summed over
-      sources; the expected rating where rewards are tied. 0 is chance, 1 an
-      oracle.
+    best_of_n: (rating of the hypothesis with the highest reward - mean rating)
+      / (highest rating - mean rating), numerator and denominator summed over
+      sources; the mean rating of tied rewards. 0 is chance, 1 an oracle.
   """
 
   num_sources: int
@@ -80,7 +80,7 @@ def rank(
     groups: `[n]` the source of each hypothesis, numbered from 0.
 
   Returns:
-    The statistics; each is at chance where there is nothing to compare.
+    The statistics; each is at chance if there is nothing to compare.
   """
   rewards = np.asarray(rewards, np.float64)
   ratings = np.asarray(ratings, np.float64)
@@ -104,7 +104,7 @@ def fit_weights(
   ratings: Real[np.ndarray, ' n'],
   groups: Int[np.ndarray, ' n'],
 ) -> Float[np.ndarray, ' k']:
-  r"""Weights of rewards whose sum orders the hypotheses of a source as rated.
+  r"""Fits weights of rewards: the sum orders a source's hypotheses as rated.
 
   A logistic regression without intercept on all pairs of one source with
   different ratings,
@@ -119,7 +119,7 @@ def fit_weights(
     groups: `[n]` the source of each hypothesis, numbered from 0.
 
   Returns:
-    `[k]` weights of mean 1, at least 0; all 1 if none is above 0.
+    `[k]` weights with mean 1, at least 0; all 1 if none is above 0.
   """
   columns, ratings = np.asarray(columns, np.float64), np.asarray(ratings)
   order = np.argsort(groups, kind='stable')
@@ -134,17 +134,17 @@ def fit_weights(
   scale = np.sqrt(np.square(better).sum(axis=1) / max(better.shape[1], 1))
   used = np.flatnonzero(scale > 0)
   while len(used):
-    found = _logistic(better[used] / scale[used, None])
-    if np.all(found >= 0):
+    fitted = _logistic(better[used] / scale[used, None])
+    if np.all(fitted >= 0):
       weights = np.zeros(len(columns))
-      weights[used] = found / scale[used]
+      weights[used] = fitted / scale[used]
       return weights * len(columns) / weights.sum()
-    used = np.delete(used, np.argmin(found))
+    used = np.delete(used, np.argmin(fitted))
   return np.ones(len(columns))
 
 
 def _logistic(better: np.ndarray) -> np.ndarray:
-  """Maximises sum log sigma(w . d) over columns d, hardly regularised."""
+  """Maximises sum log sigma(w . d) over columns d, slightly regularised."""
   ridge = 1e-3 * better.shape[1] * np.eye(len(better))
   weights = np.zeros(len(better))
   for _ in range(_NEWTON_STEPS):
@@ -158,7 +158,7 @@ def _logistic(better: np.ndarray) -> np.ndarray:
 def centred(
   values: Real[np.ndarray, ' n'], groups: Int[np.ndarray, ' n']
 ) -> np.ndarray:
-  """Values minus the mean of their source's; what rounding leaves is 0."""
+  """Values minus the mean of their source; rounding errors become 0."""
   values = np.asarray(values, np.float64)
   spread = values - means(values, groups)[groups]
   is_rounding = np.abs(spread) <= 1e-12 * np.abs(values)
@@ -175,12 +175,12 @@ def means(
 def _pairs(
   rewards: np.ndarray, ratings: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Of each source, pairs ordered rightly minus wrongly, and pairs in all."""
+  """Returns rightly minus wrongly ordered pairs, and all pairs, per source."""
   order = np.argsort(groups, kind='stable')
   rewards, ratings, index = rewards[order], ratings[order], groups[order]
   counts = np.bincount(index)
   surplus, ordered = np.zeros(len(counts)), np.zeros(len(counts))
-  # Hypotheses of a source lie together: pairs `offset` apart, all at once.
+  # Hypotheses of a source are adjacent: takes all pairs `offset` apart at once.
   for offset in range(1, int(counts.max())):
     same = index[offset:] == index[:-offset]
     by_rating = np.sign(ratings[offset:] - ratings[:-offset])[same]
@@ -194,7 +194,7 @@ def _pairs(
 def _best(
   rewards: np.ndarray, spread: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Of each source, what the reward's and the oracle's choice are above mean."""
+  """Returns, per source, the reward's and the oracle's choice above the mean."""
   count = int(groups.max()) + 1
   highest, oracle = np.full(count, -np.inf), np.full(count, -np.inf)
   np.maximum.at(highest, groups, rewards)

@@ -2,25 +2,10 @@
 
 import pytest
 
-from rest_jax.evaluation import metrics, outputs, policy_warnings
+from rest_jax.evaluation import policy_warnings
+from tests.evaluation import made
 
 NAME = 'ReST G1 I3, validation'
-# The names of measures as fields of an output.
-FIELDS = {name: prefix for prefix, name in outputs.MEASURES.items()}
-
-
-def output(distinct=1.0, **differences):
-  """Outputs of a policy, with (mean, stderr) of its differences to BC."""
-  return outputs.Output(
-    reward=metrics.Estimate(70.0, 0.5),
-    bleu=40.0,
-    chrf=60.0,
-    distinct=distinct,
-    **{
-      f'{FIELDS[name]}difference_to_bc': metrics.Difference(*difference)
-      for name, difference in differences.items()
-    },
-  )
 
 
 def warning(greedy, samples, self_bleu=60.0, **fields):
@@ -32,6 +17,9 @@ def warning(greedy, samples, self_bleu=60.0, **fields):
     self_bleu=self_bleu,
     **fields,
   )
+
+
+output = made.output
 
 
 def samples(distinct=6.0, **differences):

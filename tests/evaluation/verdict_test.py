@@ -2,26 +2,13 @@
 
 import pytest
 
-from rest_jax.evaluation import metrics, outputs, verdict
+from rest_jax.evaluation import metrics, verdict
 from rest_jax.evaluation import results as results_lib
-
-FIELDS = {name: prefix for prefix, name in outputs.MEASURES.items()}
+from tests.evaluation import made
 
 
 def policy(name, greedy, samples=None, *, split='validation', **fields):
   """A policy with (mean, stderr) of its differences to BC, by decode."""
-
-  def output(differences):
-    return outputs.Output(
-      reward=metrics.Estimate(70.0, 0.5),
-      bleu=40.0,
-      chrf=60.0,
-      **{
-        f'{FIELDS[measure]}difference_to_bc': metrics.Difference(*difference)
-        for measure, difference in differences.items()
-      },
-    )
-
   grow, improve = 0, 0
   if name.startswith('ReST'):
     grow, improve = (int(part[1:]) for part in name.split()[1:3])
@@ -34,8 +21,8 @@ def policy(name, greedy, samples=None, *, split='validation', **fields):
     split=split,
     decode=results_lib.Decode(temperature=0.8, samples_per_source=8),
     outputs={
-      'greedy': output(greedy),
-      'samples': output(greedy if samples is None else samples),
+      'greedy': made.output(**greedy),
+      'samples': made.output(**(greedy if samples is None else samples)),
     },
     reward=metrics.Estimate(70.0, 0.5),
     **fields,

@@ -1,5 +1,7 @@
 """Tests of order within a source."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -60,22 +62,26 @@ def test_nothing_to_compare_is_chance(constant):
   assert found.pearson.interval(num_resamples=5) == (0.0, 0.0)
 
 
-def test_it_is_the_accuracy_of_pairs_with_the_same_interval():
+def test_the_accuracy_and_its_interval_are_of_pairs_of_one_source():
   draw = np.random.default_rng(2)
   groups = np.sort(draw.integers(0, 40, 200))
   groups = np.unique(groups, return_inverse=True)[1]
   rewards, ratings = draw.integers(0, 5, size=(2, 200)).astype(float)
+  # Right pairs and pairs with different ratings of each source.
+  right, ordered = np.zeros((2, groups.max() + 1))
+  for i, j in itertools.combinations(range(200), 2):
+    product = (rewards[i] - rewards[j]) * (ratings[i] - ratings[j])
+    if groups[i] == groups[j] and ratings[i] != ratings[j]:
+      right[groups[i]] += 0.5 * (1 + np.sign(product))
+      ordered[groups[i]] += 1
   found = within_source.rank(rewards, ratings, groups).pairwise_accuracy
-  assert found.value == metrics.pairwise_accuracy(rewards, ratings, groups)
+  assert found.value == pytest.approx(right.sum() / ordered.sum())
   assert found.interval(num_resamples=30, seed=3) == pytest.approx(
     metrics.bootstrap_interval(
-      metrics.pairwise_accuracy,
-      rewards,
-      ratings,
+      lambda sources: right[sources].sum() / ordered[sources].sum(),
+      np.arange(len(right)),
       num_resamples=30,
       seed=3,
-      clusters=groups,
-      pass_clusters=True,
     )
   )
 

@@ -43,6 +43,23 @@ def variant(grow: int, improve: int, split: str = 'validation', **fields):
   )
 
 
+def diagnostics(**fields) -> results_lib.Diagnostics:
+  """Diagnostics of one policy."""
+  full = {
+    'sources': 250,
+    'repetition': 0.0125,
+    'distinct_1': 0.101,
+    'distinct_2': 0.3,
+    'self_bleu': 61.25,
+    'wrong_language': 0.02,
+    'wrong_language_references': 0.01,
+    'copied': 0.004,
+    'kl_to_bc': metrics.Estimate(1.5, 0.125),
+    'kl_to_bc_per_token': 0.1254,
+  }
+  return results_lib.Diagnostics(**{**full, **fields})
+
+
 def results(**fields) -> results_lib.Results:
   """BC and two Improve steps on two splits."""
   return results_lib.Results(
