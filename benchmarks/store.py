@@ -184,13 +184,12 @@ def _samples(store, rewards, with_hashes: bool) -> filters_base.Samples:
 
 def _select_all(task, store, samples) -> improve_rows.ImproveRows:
   return improve_rows.select(
+    improve_rows.Rules(
+      row_filter=fixed.Fixed(values=(float('-inf'),)), loss=bc_loss.BC()
+    ),
     store=store,
     sources=random_store.RandomSources.random(task),
     samples=samples,
-    row_filter=fixed.Fixed(values=(float('-inf'),)),
-    improve_step=1,
-    loss=bc_loss.BC(),
-    reference_weight=1.0,
   )
 
 

@@ -1,4 +1,4 @@
-"""An experiment: the settings of every stage, the root of what gin builds."""
+"""An experiment: the settings of all stages, the root object of gin files."""
 
 import dataclasses
 
@@ -23,36 +23,36 @@ from rest_jax.stages import value as value_stage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """Everything that one run needs.
+  """The settings of one run.
 
   Attributes:
     task: D, D_eval, the vocabulary and the ratings.
     network: sizes of policy and reward model.
     mesh: devices and sharding rules.
-    bc: how the first policy is trained.
-    reward: R(x, y): a `RewardStage` for one that is trained on ratings, or any
-      other settings of a reward, such as `MetricX` or `Ensemble`.
-    grow: how D_g is sampled.
-    improve: loss, filter and training of an Improve step.
-    value: how the value function is trained; for losses that need one.
-    refresh: how the reward model is kept up with the policy between Grow
-      steps; None for not at all. Evaluations are then by the last of them.
-    evaluate: what is reported.
-    evidence: what is drawn from the BC policy for evaluations by a reward that
-      needs the samples of each source.
-    probe: how the reward is put to the test.
-    rating: what people are asked to rate.
+    bc: training of the first policy.
+    reward: R(x, y): a `RewardStage` to train on ratings, or any other settings
+      of a reward, such as `MetricX` or `Ensemble`.
+    grow: sampling of D_g.
+    improve: loss, filter and training of the Improve steps.
+    value: training of the value function, for losses that need one.
+    refresh: refresh of the reward model between Grow steps; None for none.
+      Evaluations use the last refreshed reward.
+    evaluate: evaluation of the policies.
+    evidence: samples of BC for rewards that compare the samples of a source.
+    probe: tests of the reward.
+    rating: settings of the rating page for people.
     online: the online baseline; None for none.
-    sample: how `--run_mode=sample` answers text.
-    controls: whether BC trained on for as many steps, and BC sampled at the
-      temperature of equal entropy, are evaluated beside the policies.
+    sample: answers of `--run_mode=sample`.
+    controls: whether to evaluate the controls: BC trained further for as many
+      steps, and BC sampled at the temperature of equal entropy.
     num_grow_steps: G.
-    num_improve_steps: I, of each Grow step; or a tuple of one number for each.
-    seed: of everything random.
-    variant: names the folder of Improve steps and evaluations, so that several
-      variants share one BC policy, one reward model and one first Grow; empty
-      for the loss's name.
-    data_dir: a finished folder to use instead of `model_dir`/data.
+    num_improve_steps: I of each Grow step, or a tuple with one number per Grow
+      step.
+    seed: seed of all random numbers.
+    variant: name of the folder of Improve steps and evaluations. Several
+      variants share BC, the reward model and the first Grow. '' for the name of
+      the loss.
+    data_dir: finished folder to use instead of `model_dir`/data.
     bc_dir: likewise for bc: any finished policy to start from.
     reward_dir: likewise for reward.
     grow_dir: likewise for the first Grow.
@@ -97,10 +97,10 @@ class Experiment:
     if self.num_grow_steps < 1:
       raise ValueError(
         f'num_grow_steps (G) must be at least 1; got {self.num_grow_steps}. '
-        'For G=0 run the stage alone: --run_mode=bc.'
+        'For G=0 run only stage bc: --run_mode=bc.'
       )
     self._check_improve_steps()
-    # Now rather than after hours, if a value is missing.
+    # Refuses a missing value now, not after hours.
     for g in range(1, self.num_grow_steps + 1):
       self.improve.filter.at(self.improve_steps(g), g)
     if not isinstance(self.reward, rewards_base.RewardConfig):
@@ -113,7 +113,7 @@ class Experiment:
     for part in rewards_base.all_parts(self.reward):
       if part.name == evaluate_stage.HUMAN:
         raise ValueError(
-          f'no reward may be called {part.name!r}: the independent judge is.'
+          f'no reward may be named {part.name!r}, the name of the judge.'
         )
     if (
       self.trained_reward is not None
@@ -121,9 +121,9 @@ class Experiment:
       and self.reward_dir is None
     ):
       raise ValueError(
-        'task.ratings must name the ratings that the reward model learns from, '
-        'or reward_dir a finished reward; got neither. Or choose a reward that '
-        'is not learned: gin_configs/rewards/.'
+        'task.ratings must name ratings for training the reward model, or '
+        'reward_dir a finished reward; got neither. Or choose a reward that is '
+        'not learned: gin_configs/rewards/.'
       )
     if rewards_base.needs_samples(self.reward):
       self._check_samples()
@@ -148,14 +148,14 @@ class Experiment:
         )
 
   def _check_improve_steps(self):
-    if isinstance(self.num_improve_steps, list):  # As gin may hand it over.
+    if isinstance(self.num_improve_steps, list):  # gin may pass a list.
       object.__setattr__(
         self, 'num_improve_steps', tuple(self.num_improve_steps)
       )
     counts = self.num_improve_steps
     if isinstance(counts, tuple) and len(counts) != self.num_grow_steps:
       raise ValueError(
-        'num_improve_steps (I) must be one number, or one for each of the '
+        'num_improve_steps (I) must be one number, or one per Grow step for '
         f'{self.num_grow_steps} Grow steps; got {counts}.'
       )
     if min(counts if isinstance(counts, tuple) else (counts,)) < 1:
@@ -182,10 +182,10 @@ class Experiment:
       )
     if self.reward.needs_references:
       raise ValueError(
-        f'refresh cannot be of the reward {self.reward.name!r}, which compares '
-        'with references: ratings have none. Leave refresh out.'
+        f'refresh does not support the reward {self.reward.name!r}, which '
+        'compares with references: ratings have none. Leave refresh out.'
       )
-    refresh_targets.Whole.of(self.reward, part)  # Refuses what it cannot do.
+    refresh_targets.Whole.of(self.reward, part)  # Refuses unsuitable rewards.
     if self.num_grow_steps < 2:
       raise ValueError(
         'refresh comes between Grow steps, so num_grow_steps (G) must be at '
@@ -202,15 +202,15 @@ class Experiment:
         '--gin.NUM_SAMPLES_PER_SOURCE=8.'
       )
     reasons = {
-      'refresh': 'ratings have none of them',
-      'online': 'a policy that is trained to agree with itself says one thing',
+      'refresh': 'ratings have no samples to compare with',
+      'online': 'a policy that is trained to agree with itself collapses',
     }
-    for what, reason in reasons.items():
-      if getattr(self, what) is not None:
+    for setting, reason in reasons.items():
+      if getattr(self, setting) is not None:
         raise ValueError(
-          f'{what} cannot be of the reward {name!r}, which compares the samples '
-          f'of a source with each other: {reason}. Leave {what} out, or choose '
-          'a reward of single hypotheses.'
+          f'{setting} does not support the reward {name!r}, which compares the '
+          f'samples of a source with each other: {reason}. Leave {setting} out, '
+          'or choose a reward of single hypotheses.'
         )
 
   def _check_value(self):
@@ -229,25 +229,25 @@ class Experiment:
 
   @property
   def needs_value(self) -> bool:
-    """Whether the loss of the Improve steps reads a value function."""
+    """Whether the loss of the Improve steps needs a value function."""
     return 'value' in self.improve.loss.needs
 
   @property
   def trained_reward(self) -> reward_stage.RewardStage | None:
-    """The part of the reward that stage `reward` trains, if any is."""
+    """The part of the reward that stage `reward` trains; None without one."""
     return reward_stage.trained(self.reward)
 
   @property
   def given_folders(self) -> dict[str, str]:
     """Finished folders of other runs, by the names of their settings."""
-    found = {
+    folders = {
       'BC_DIR': self.bc_dir,
       'BC_INIT_DIR': None if self.bc_dir else self.bc.init_dir,
       'REWARD_DIR': self.reward_dir,
       'GROW_DIR': self.grow_dir,
       'DATA_DIR': self.data_dir,
     }
-    return {name: folder for name, folder in found.items() if folder}
+    return {name: folder for name, folder in folders.items() if folder}
 
   @property
   def variant_name(self) -> str:

@@ -1,4 +1,4 @@
-"""A run: the stages of one experiment, and what can be done with them."""
+"""A run: makes, evaluates and reports the stages of one experiment."""
 
 from collections.abc import Sequence
 import pathlib
@@ -16,20 +16,17 @@ from rest_jax.stages import folder as folder_lib
 
 
 class Run(rest.Layout):
-  """One experiment in one folder.
-
-  `stages` lists all that it is made of; see `rest.Layout` for how to find one.
-  """
+  """One experiment in one folder; `rest.Layout` has its stages."""
 
   def make(self, stage: str | base.Stage) -> pathlib.Path:
     """Makes a stage unless its folder is finished.
 
     Args:
-      stage: the stage, or its name, such as 'improve_1_2'; those that it reads
-        are finished.
+      stage: the stage, or its name, such as 'improve_1_2'; its inputs are
+        finished.
 
     Returns:
-      Its folder.
+      The folder of the stage.
     """
     if isinstance(stage, str):
       stage = self.stage(stage)
@@ -39,7 +36,7 @@ class Run(rest.Layout):
     """Runs Algorithm 1, and writes results and figures.
 
     Raises:
-      ValueError: several processes are to make a stage that one process makes.
+      ValueError: there are several processes, and a stage allows only one.
     """
     todo = [s for s in self.stages if not (s.is_extra or s.is_on_demand)]
     for stage in todo:
@@ -51,7 +48,7 @@ class Run(rest.Layout):
         if before is None:
           progress.begin(stage.title)
         self.make(stage)
-        memory_maps.bound()  # Variants of a comparison share a process.
+        memory_maps.bound()  # Many variants may run in one process.
         is_made = _version(stage) != before
         later = [s for s in todo[number + 1 :] if not s.is_finished]
         progress.end(
@@ -67,30 +64,29 @@ class Run(rest.Layout):
   ) -> bool:
     """Makes the stages of a run mode.
 
-    One stage is made, or an error says what is missing. Of several, those are
-    made whose policies are finished.
+    A single stage is made, or an error says which input is missing. Of several
+    stages, those with finished policies are made.
 
     Args:
       mode: the mode, such as 'improve'.
-      grow_step: g, of modes with a stage for each Grow step.
-      improve_step: i, of modes with a stage for each Improve step.
+      grow_step: g, for modes with one stage per Grow step.
+      improve_step: i, for modes with one stage per Improve step.
 
     Returns:
-      Whether what was made is good: False only for a reward that failed its
-      test.
+      False if a reward failed its test, else True.
 
     Raises:
       ValueError: the run has no such stage.
-      FileNotFoundError: what the stages need is not finished.
+      FileNotFoundError: an input is not finished.
     """
-    found = self._of_mode(mode, grow_step, improve_step)
-    if len(found) == 1:
-      self.make(found[0])
-    elif found:
-      self._make_ready(found)
-    if any(isinstance(stage, evaluate.Evaluate) for stage in found):
+    stages = self._of_mode(mode, grow_step, improve_step)
+    if len(stages) == 1:
+      self.make(stages[0])
+    elif stages:
+      self._make_ready(stages)
+    if any(isinstance(stage, evaluate.Evaluate) for stage in stages):
       self.report()
-    tests = [stage for stage in found if isinstance(stage, probe.Probe)]
+    tests = [stage for stage in stages if isinstance(stage, probe.Probe)]
     return all([summary.write_probes(self, test) for test in tests])
 
   def _of_mode(
@@ -99,13 +95,13 @@ class Run(rest.Layout):
     of_mode = [
       s for s in self.stages if s.run_mode == mode and not s.is_on_demand
     ]
-    found = [
+    selected = [
       stage
       for stage in of_mode
       if stage.grow_step in (0, grow_step)
       and stage.improve_step in (0, improve_step)
     ]
-    if of_mode and not found:
+    if of_mode and not selected:
       steps = [
         f'--grow_step={stage.grow_step}'
         + (
@@ -117,15 +113,14 @@ class Run(rest.Layout):
         f'grow_step {grow_step}, improve_step {improve_step} is not part of '
         f'this experiment; --run_mode={mode} has {", ".join(steps)}.'
       )
-    if not found:
-      message = missing(mode)
-      if message:
+    if not selected:
+      if message := missing(mode):
         raise ValueError(message)
       logging.info('%s: nothing to do in this experiment', mode)
-    return found
+    return selected
 
   def _make_ready(self, stages: Sequence[base.Stage]) -> None:
-    """Makes the stages that read finished policies only."""
+    """Makes the stages whose policies are all finished."""
     policies = self.policies()
     if not any(policy.is_finished for policy in policies):
       names = ', '.join(policy.policy_name for policy in policies)
@@ -142,29 +137,29 @@ class Run(rest.Layout):
         self.make(stage)
 
   def evaluate(self) -> None:
-    """Measures the policies that are there, and controls once all are.
+    """Evaluates finished policies, and, once all are finished, the controls.
 
     Raises:
-      FileNotFoundError: none is.
+      FileNotFoundError: no policy is finished.
     """
     self.make_mode(evaluate.Evaluate.run_mode)
 
   def report(self) -> None:
-    """Writes results and figures of the evaluations that are there."""
+    """Writes results and figures of finished evaluations."""
     processes.by_main('report', lambda: summary.write(self))
 
   def answerer(
     self, policy: str = '', *, at_once: bool = False
   ) -> answers.Answerer:
-    """Returns what answers text with the best of N.
+    """Loads an answerer, which answers text with the best of N samples.
 
     Args:
       policy: see `policy_named`.
-      at_once: one line at a time is answered, not many.
+      at_once: whether lines are answered one at a time, not in batches.
 
     Raises:
       FileNotFoundError: the policy is not finished.
-      ValueError: there is no reward to compare N samples by.
+      ValueError: there is no reward for ranking N samples.
     """
     return answers.of_policy(
       self.experiment.sample,
@@ -177,14 +172,14 @@ class Run(rest.Layout):
 
 
 def _version(stage: base.Stage) -> int | None:
-  """When the folder of a stage was finished; None if it is not."""
+  """Returns the time at which a stage was finished; None if it is not."""
   if not stage.is_finished:
     return None
   return (stage.folder / folder_lib.MANIFEST).stat().st_mtime_ns
 
 
 def _left(stages: Sequence[base.Stage], later: Sequence[base.Stage]) -> str:
-  """Words for the time that later stages take, by finished ones of their kind."""
+  """Estimates the time of later stages from finished stages of their kinds."""
   known: dict[type[base.Stage], list[float]] = {}
   for stage in stages:
     if stage.is_finished and not stage.is_given:
@@ -203,6 +198,6 @@ def _left(stages: Sequence[base.Stage], later: Sequence[base.Stage]) -> str:
 
 
 def missing(mode: str) -> str:
-  """Returns what a run needs that has no stage of a mode; '' if nothing."""
+  """Returns the error for a run without stages of a mode; '' for none."""
   kinds = base.kinds()
   return next((k.missing for k in kinds if k.run_mode == mode), '')

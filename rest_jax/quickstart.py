@@ -21,17 +21,17 @@ from rest_jax.report.render import result_tables
 from rest_jax.runtime import terminal
 from rest_jax.storage import files, lock
 
-# Two files, or two lists of texts: sources, and references of the same number.
+# Sources and references: two files, or two lists of equally many texts.
 Pairs = Sequence[str | os.PathLike[str] | Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a run measured, and the run.
+  """The results of a run, and the run.
 
   Attributes:
-    results: every policy on every split.
-    run: its stages and policies: `run.answerer().answer(['ein Satz'])`.
+    results: measurements of every policy on every split.
+    run: the run, e.g. for `run.answerer().answer(['ein Satz'])`.
   """
 
   results: results_lib.Results
@@ -39,7 +39,7 @@ class Result:
 
   @property
   def table(self) -> Any:
-    """A row per policy and split: a pandas DataFrame, or dicts without pandas."""
+    """One row per policy and split: a DataFrame, or dicts without pandas."""
     rows = self.rows()
     try:
       pandas = importlib.import_module('pandas')
@@ -48,7 +48,7 @@ class Result:
     return pandas.DataFrame(rows)
 
   def rows(self) -> list[dict[str, Any]]:
-    """Returns a dict per policy and split; reward and judge are times 100."""
+    """Returns one dict per policy and split; reward and judge are x100."""
     return [
       {
         'policy': variant.name,
@@ -64,7 +64,7 @@ class Result:
 
   @property
   def report(self) -> pathlib.Path:
-    """The page with all results, figures and samples."""
+    """Path of the page with all results, figures and samples."""
     return self.run.model_dir / 'report' / 'index.html'
 
   def __repr__(self) -> str:
@@ -82,20 +82,21 @@ def run(
   model_dir: str | os.PathLike[str] = 'runs/own',
   settings: Mapping[str, Any] | None = None,
 ) -> Result:
-  """Trains and evaluates by Reinforced Self-Training.
+  """Trains and evaluates with Reinforced Self-Training.
 
   Settings are chosen as by `rest-jax new`, and written to `own.gin` in the
-  folder of the run. The same call resumes a run that was interrupted.
+  folder of the run. The same call resumes an interrupted run.
 
   Args:
-    train: the training pairs: two files of corresponding lines, sources and
+    train: training pairs: two files of corresponding lines, sources and
       references, or two lists of texts.
-    validation: the pairs by which checkpoints are chosen, likewise.
-    test: the pairs for the final figures, likewise; None for none.
-    ratings: a TSV file from which a reward is learned; None for none.
-    reward: 'references_likelihood', 'chrf' or 'learned'; None for 'learned' with
-      ratings, and the first without.
-    preset: size of the network, 'tiny', 'small' or 'base'; None for what fits.
+    validation: likewise, pairs for choosing checkpoints.
+    test: likewise, pairs for the final results; None for none.
+    ratings: TSV file of ratings to train a reward on; None for none.
+    reward: 'references_likelihood', 'chrf' or 'learned'. None for 'learned'
+      with ratings, and 'references_likelihood' without.
+    preset: size of the network, 'tiny', 'small' or 'base'; None to choose by
+      the data.
     model_dir: the folder of the run.
     settings: macros and parameters of gin files by name, such as `{'SEED': 1}`.
 
@@ -103,9 +104,10 @@ def run(
     The results, with a `table`.
 
   Raises:
-    ValueError: for pairs, ratings or settings that cannot work, or that are not
-      those of a finished stage in the folder.
-    FileNotFoundError: for a file that is not there.
+    ValueError: invalid pairs, ratings or settings, or other settings than those
+    of
+      a finished stage in the folder.
+    FileNotFoundError: a file does not exist.
   """
   _set_up_log()
   folder = pathlib.Path(model_dir)
@@ -132,11 +134,10 @@ def run(
   return Result(results_lib.read(folder / summary.RESULTS_FILE), made)
 
 
-@functools.cache  # Once in a process: later changes are the user's.
+@functools.cache  # Once per process: later changes are the user's.
 def _set_up_log() -> None:
-  """Shows what the run does, and keeps other libraries' notes out of it."""
-  # As the program does at its start: otherwise lines take another way, without
-  # the filter below.
+  """Shows the run's log, without messages of other libraries below warnings."""
+  # As in the program: otherwise lines bypass the filter below.
   logging.use_absl_handler()
   handler = terminal.set_up_log(logging.INFO)
   handler.addFilter(
@@ -147,7 +148,7 @@ def _set_up_log() -> None:
 
 
 def _files(folder: pathlib.Path, name: str, pairs: Pairs) -> tuple[str, str]:
-  """Returns two files of pairs; texts in memory are written to the folder."""
+  """Returns two files of pairs; lists of texts are written to the folder."""
   if isinstance(pairs, str) or len(pairs) != 2:
     raise ValueError(
       f'{name} must be two files, or two lists of texts: sources and '

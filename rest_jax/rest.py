@@ -1,4 +1,4 @@
-"""Reinforced Self-Training: Algorithm 1 as a list of stages.
+"""Algorithm 1 of Reinforced Self-Training as a list of stages.
 
 Source: Gulcehre et al., Reinforced Self-Training (ReST) for Language Modeling,
 arXiv 2308.08998.
@@ -20,20 +20,16 @@ _Kind = TypeVar('_Kind', bound=base.Stage)
 def stages(
   experiment: experiment_lib.Experiment, model_dir: str | pathlib.Path
 ) -> list[base.Stage]:
-  """Returns the stages of Algorithm 1, in the order in which they are made.
-
-  Args:
-    experiment: the settings.
-    model_dir: the folder of the run.
+  """Returns the stages of Algorithm 1 in the order in which they are made.
 
   Returns:
-    The stages, among them those that only their own run mode makes.
+    The stages, including those that only their own run mode makes.
   """
   new = stage_builder.StageBuilder(experiment, paths.of(model_dir))
   new.prepare()
   policy = new.bc()  # pi_theta, trained on D by Eq. 1
   new.reward()  # R(x, y)
-  new.evidence()  # what all policies are judged by, if R needs samples
+  new.evidence()  # samples to compare with, if R compares samples of a source
 
   for g in range(1, experiment.num_grow_steps + 1):
     d_g = new.grow(g, policy)  # samples of pi_theta and D, scored once
@@ -42,10 +38,10 @@ def stages(
       # Optimises J(theta) of Eq. 2 at tau_i while reward on D_eval improves.
       policy = new.improve(g, i, d_g, policy, v)
     if experiment.refresh is not None and g < experiment.num_grow_steps:
-      new.refresh(g, policy)  # R(x, y) learns what raters say of pi_theta
+      new.refresh(g, policy)  # R(x, y) is trained on ratings of pi_theta
 
   if experiment.online is not None:
-    new.online(experiment.online)  # a baseline beside Algorithm 1
+    new.online(experiment.online)  # a baseline, not part of Algorithm 1
   new.evaluations(new.policies)
   if experiment.controls:
     new.evaluations(new.controls(policy))
@@ -54,7 +50,7 @@ def stages(
 
 
 class Layout:
-  """The stages of one experiment in one folder."""
+  """The stages of one experiment in the folder of a run."""
 
   def __init__(
     self,
@@ -63,15 +59,15 @@ class Layout:
     *,
     overwrite: bool = False,
   ):
-    """Lays the stages out; nothing is read or written.
+    """Makes the list of stages; reads and writes no file.
 
     Args:
       experiment: the settings.
       model_dir: the folder of the run.
-      overwrite: make a stage again whose settings changed, instead of refusing.
+      overwrite: make stages with changed settings again, instead of refusing.
 
     Raises:
-      ValueError: `model_dir` is an address of an unknown kind.
+      ValueError: `model_dir` is a URL with an unknown scheme.
     """
     self.experiment = experiment
     self.model_dir = paths.of(model_dir)
@@ -108,18 +104,18 @@ class Layout:
     return self.stage(name).folder
 
   def policies(self) -> list[base.PolicyStage]:
-    """Returns all policies of the run but controls, in the order of making."""
+    """Returns all policies except controls, in the order they are made."""
     return [p for p in self._policy_stages() if not p.control]
 
   def controls(self) -> list[base.PolicyStage]:
-    """Returns the controls that are evaluated beside the policies."""
+    """Returns the controls."""
     return [p for p in self._policy_stages() if p.control]
 
   def _policy_stages(self) -> list[base.PolicyStage]:
     return [s for s in self.stages if isinstance(s, base.PolicyStage)]
 
   def reported(self) -> list[base.PolicyStage]:
-    """Returns all policies, and after them the controls that are there."""
+    """Returns all policies, then the finished controls."""
     controls = [policy for policy in self.controls() if policy.is_finished]
     return [*self.policies(), *controls]
 
@@ -127,10 +123,11 @@ class Layout:
     """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
 
     Args:
-      name: '' for the last finished one, but for the online baseline.
+      name: name of the policy; '' for the last finished one, without the online
+        baseline.
 
     Raises:
-      ValueError: for an unknown policy.
+      ValueError: the policy is unknown.
     """
     policies = self.policies()
     if not name:
@@ -142,17 +139,17 @@ class Layout:
         return policy
     names = ', '.join(policy.policy_name for policy in policies)
     raise ValueError(
-      f'policy must be one of {names}; got {name!r}. Variants have policies of '
-      'their own: --gin.VARIANT=...'
+      f'policy must be one of {names}; got {name!r}. Each variant has its own '
+      'policies: --gin.VARIANT=...'
     )
 
   def folders(self) -> dict[pathlib.Path, bool]:
-    """Returns all stages' folders, and whether this run may make each again."""
-    found: dict[pathlib.Path, bool] = {}
+    """Returns the folders of all stages, and whether this run may make them."""
+    folders: dict[pathlib.Path, bool] = {}
     for stage in self.stages:
       for each in (*stage.inputs.values(), stage):
-        found.setdefault(each.folder, not each.is_given)
-    return found
+        folders.setdefault(each.folder, not each.is_given)
+    return folders
 
   def of_kind(self, kind: type[_Kind]) -> list[_Kind]:
     """Returns the stages of a class, in order."""
@@ -161,7 +158,7 @@ class Layout:
   def evaluation(
     self, policy: base.PolicyStage, split: str
   ) -> evaluate.Evaluate:
-    """Returns the evaluation of a policy of the run on a split."""
+    """Returns the evaluation of a policy on a split."""
     for stage in self.of_kind(evaluate.Evaluate):
       if stage.policy.name == policy.name and stage.split == split:
         return stage
@@ -182,5 +179,5 @@ class Layout:
 
   @property
   def reward_model(self) -> rewards_base.Reward:
-    """The same, loaded."""
+    """The loaded `reward`."""
     return self.reward.load(self.context)

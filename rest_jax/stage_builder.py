@@ -1,4 +1,4 @@
-"""Builds the stages of an experiment, each with its folder and its inputs."""
+"""Construction of the stages of an experiment, with folders and inputs."""
 
 import dataclasses
 import pathlib
@@ -33,12 +33,12 @@ _Made = TypeVar('_Made', bound=base.Stage)
 def variant_dir(
   experiment: experiment_lib.Experiment, model_dir: pathlib.Path
 ) -> pathlib.Path:
-  """Returns the folder of what variants of a run do not share."""
+  """Returns the folder of the stages that variants of a run do not share."""
   return model_dir / 'variants' / experiment.variant_name
 
 
 class StageBuilder:
-  """Makes the stages of an experiment, each with its folder and its inputs."""
+  """Constructs the stages of an experiment, each with its folder and inputs."""
 
   def __init__(
     self, experiment: experiment_lib.Experiment, model_dir: pathlib.Path
@@ -62,9 +62,16 @@ class StageBuilder:
     return seeds.seed_for(self._experiment.seed, purpose, *numbers)
 
   def _place(self, name: str, given: str | None) -> dict[str, Any]:
-    """The folder of a stage that may be one of another run."""
+    """Returns the folder of a stage, or the given folder of another run."""
     folder = paths.of(given) if given else self._model_dir / name
     return {'folder': folder, 'is_given': given is not None}
+
+  @property
+  def _reward_dir(self) -> pathlib.Path:
+    """Parent folder of stages that use the reward of the last Grow step."""
+    # Variants share that reward, unless it is refreshed.
+    is_shared = self._experiment.refresh is None
+    return self._model_dir if is_shared else self._variant_dir
 
   def prepare(self) -> None:
     self._data = self._add(
@@ -131,9 +138,8 @@ class StageBuilder:
       )
 
   def grow(self, g: int, policy: base.PolicyStage) -> grow_stage.Grow:
-    # All variants have the first in common.
     place: dict[str, Any] = {'folder': self._variant_dir / f'grow_{g}'}
-    if g == 1:
+    if g == 1:  # All variants share it.
       place = self._place('grow_1', self._experiment.grow_dir)
     d_g = self._add(
       grow_stage.Grow(
@@ -198,7 +204,7 @@ class StageBuilder:
     experiment = self._experiment
     config, ratings = experiment.refresh, experiment.task.ratings
     assert config is not None and ratings is not None  # As `Experiment` checks.
-    made = self._add(
+    refreshed = self._add(
       refresh_stage.Refresh(
         config=config,
         grow_step=g,
@@ -214,9 +220,12 @@ class StageBuilder:
         folder=self._variant_dir / f'refresh_{g}',
       )
     )
-    self._refreshes.append(made)
+    self._refreshes.append(refreshed)
     self._reward = dataclasses.replace(
-      self._reward, trained=made.reward_folder, source=made, scale=made
+      self._reward,
+      trained=refreshed.reward_folder,
+      source=refreshed,
+      scale=refreshed,
     )
 
   def online(self, config: online_stage.ppo.PPOConfig) -> None:
@@ -234,13 +243,13 @@ class StageBuilder:
     )
 
   def controls(self, last: base.PolicyStage) -> list[base.PolicyStage]:
-    """Adds BC trained on, and BC as sure as the last policy."""
+    """Adds BC trained further, and BC with the entropy of the last policy."""
     experiment = self._experiment
     improved = [
       p for p in self.policies if isinstance(p, improve_stage.Improve)
     ]
     if experiment.improve.init == 'initial':
-      improved = improved[-1:]  # It started from BC.
+      improved = improved[-1:]  # The last policy was trained from BC.
     controls: list[base.PolicyStage] = [
       bc_trained_on.TrainedOn(
         config=experiment.bc,
@@ -286,9 +295,7 @@ class StageBuilder:
     experiment = self._experiment
     for split in experiment.evaluate.splits:
       for policy in policies:
-        # All variants have BC, and without a refresh this reward.
-        is_shared = policy.is_bc and experiment.refresh is None
-        parent = self._model_dir if is_shared else self._variant_dir
+        parent = self._reward_dir if policy.is_bc else self._variant_dir
         self._add(
           evaluate_stage.Evaluate(
             config=experiment.evaluate,
@@ -306,8 +313,6 @@ class StageBuilder:
 
   def probe(self) -> None:
     experiment = self._experiment
-    is_shared = experiment.refresh is None
-    parent = self._model_dir if is_shared else self._variant_dir
     self._add(
       probe_stage.Probe(
         config=experiment.probe,
@@ -319,6 +324,6 @@ class StageBuilder:
         rated=self._rated,
         seed=self._seed(seeds.Purpose.PROBE),
         evidence=self._evidence.get(experiment.probe.split),
-        folder=parent / 'probe',
+        folder=self._reward_dir / 'probe',
       )
     )

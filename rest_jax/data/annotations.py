@@ -39,6 +39,13 @@ class Item(NamedTuple):
   source: str
   hypothesis: str
 
+  @classmethod
+  def read_all(cls, path: pathlib.Path) -> 'list[Item]':
+    """Reads the items of a JSON list; ignores other fields of its objects."""
+    return [
+      cls(*(row[name] for name in cls._fields)) for row in files.read_json(path)
+    ]
+
 
 @runtime_checkable
 class Raters(Protocol):

@@ -10,7 +10,7 @@ and reward. The manifest is written last: a folder without one is not finished.
 All files are written atomically, and opening a store checks them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -110,6 +110,27 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
   files.write_json(path, content, sealed=True)
 
 
+def read_rewards(
+  directory: _PathLike,
+  name: str,
+  entries: Sequence[Mapping[str, Any]],
+  shard: int,
+) -> tuple[Float32[np.ndarray, ' n'], Float32[np.ndarray, ' n']]:
+  """Returns the raw and the normalised rewards of one shard.
+
+  Args:
+    directory: folder of the store.
+    name: name of the reward.
+    entries: all shards of the store, see `shard_entries`.
+    shard: index of the shard.
+  """
+  return sample_rewards.read_rewards(
+    rewards_path(directory, name, shard, len(entries)),
+    rows=entries[shard]['rows'],
+    samples_sha256=entries[shard]['sha256'],
+  )
+
+
 class SampleStore:
   """A finished store. Tokens stay on disk; other columns load on access.
 
@@ -154,6 +175,20 @@ class SampleStore:
       store.check_order()
     return store
 
+  @classmethod
+  def unfinished(
+    cls, directory: _PathLike, entries: Sequence[Mapping[str, Any]]
+  ) -> 'SampleStore':
+    """Opens shards of a store that has no manifest yet.
+
+    Args:
+      directory: folder of the store.
+      entries: the shards, see `shard_entries`.
+    """
+    directory = paths.of(directory)
+    shards = [Shard(directory / entry['file']) for entry in entries]
+    return cls(directory, {'shards': list(entries)}, shards)
+
   def __len__(self) -> int:
     return int(self.shard_bounds[-1])
 
@@ -193,7 +228,7 @@ class SampleStore:
     """
     raws, rewards = [], []
     entries = self.manifest['shards']
-    for shard, entry in enumerate(entries):
+    for shard in range(len(entries)):
       path = rewards_path(self.directory, name, shard, len(entries))
       if not path.is_file():
         raise FileNotFoundError(
@@ -201,9 +236,7 @@ class SampleStore:
           f'is no {path.name} for {name!r}. Scored: '
           f'{", ".join(self.reward_names()) or "none"}.'
         )
-      raw, reward = sample_rewards.read_rewards(
-        path, rows=entry['rows'], samples_sha256=entry['sha256']
-      )
+      raw, reward = read_rewards(self.directory, name, entries, shard)
       raws.append(raw)
       rewards.append(reward)
     return np.concatenate(raws), np.concatenate(rewards)

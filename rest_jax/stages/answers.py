@@ -1,7 +1,7 @@
-"""Stage `sample`: the best of N samples of a policy, for text of the user's.
+"""Mode `sample`: best-of-N answers of a policy to the user's own text.
 
-Answers are made for lines of text and written as they come; nothing of the run
-is changed. `show` says how an answer looks.
+Each line of text is one source. Answers are written as they are made; the run
+is not changed. `show` formats an answer.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +29,12 @@ CHOICES = ('reward', 'consensus')
 TSV_COLUMNS = ('line', 'reward', 'log_prob', 'finished', 'hypothesis')
 
 _LINES_PER_CALL = 1024
-# Lines of a conversation that programs are planned for.
+# Number of lines of a conversation that programs are planned for.
 _LINES_AT_ONCE = 100
 _PROMPT = '> '
-# Categories whose characters act on a terminal instead of being seen there.
+# Unicode categories of characters that control a terminal.
 _CONTROLS = ('Cc', 'Zl', 'Zp')
-# They turn the direction of what follows.
+# Characters that change the writing direction.
 _DIRECTIONS = frozenset(
   '\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
 )
@@ -42,17 +42,17 @@ _DIRECTIONS = frozenset(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-  """How text is answered.
+  """Settings of `--run_mode=sample`.
 
   Attributes:
     decode: number of samples N, temperature, length, block shape.
-    output: 'best' writes the best sample alone, one a line; 'tsv' and 'jsonl'
+    output: 'best' writes only the best sample, one per line; 'tsv' and 'jsonl'
       write all N with rewards and log-probabilities, best first. Finished
       samples come before unfinished ones.
-    choose: 'reward' takes the reward of the run for that of a sample;
-      'consensus' its agreement with the other samples of the line, which is
-      minimum Bayes risk decoding and needs no reward.
-    consensus: how agreement is measured; by chrF.
+    choose: 'reward' ranks samples by the reward of the run; 'consensus' by
+      their agreement with the other samples of the line, which is minimum Bayes
+      risk decoding and needs no reward.
+    consensus: measure of agreement; chrF by default.
   """
 
   decode: sampler_lib.DecodeConfig = dataclasses.field(
@@ -71,11 +71,11 @@ class SampleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """What the samples of a line are compared by.
+  """The normalised reward that samples are ranked by.
 
   Attributes:
     reward: the reward of the run, or consensus; it must not need references.
-    normalizer: its scale.
+    normalizer: normaliser of the reward.
   """
 
   reward: rewards_base.Reward
@@ -102,11 +102,11 @@ class Sample:
   """One sample of a source.
 
   Attributes:
-    hypothesis: its text.
-    reward: normalised, or the consensus in its place where that chooses; None
-      where nothing scores.
+    hypothesis: text of the sample.
+    reward: normalised reward, or the agreement if `choose` is 'consensus'; None
+      without a scorer.
     log_prob: log π(y | x) of the untempered model, nats, summed over tokens.
-    finished: whether it ends with EOS.
+    finished: whether the sample ends with EOS.
   """
 
   hypothesis: str
@@ -120,12 +120,12 @@ class Answer:
   """The samples of one line.
 
   Attributes:
-    line: its number, from 1.
-    source: its text, without blanks at the ends.
-    samples: N, best first: finished ones by reward, then unfinished ones; none
-      for an empty line.
-    cut_from: tokens of a source that was too long, of which the first were
-      read; None where all were.
+    line: number of the line, from 1.
+    source: text of the line, without spaces at the ends.
+    samples: N samples, best first: finished ones by reward, then unfinished
+      ones; none for an empty line.
+    cut_from: number of tokens of a source that was too long and was cut; None
+      for other sources.
   """
 
   line: int
@@ -134,7 +134,7 @@ class Answer:
   cut_from: int | None = None
 
   def is_unfinished(self) -> bool:
-    """Whether not even the best sample is finished."""
+    """Whether no sample is finished."""
     return bool(self.samples) and not self.samples[0].finished
 
 
@@ -150,17 +150,17 @@ class Answerer:
     *,
     seed: int,
   ):
-    """Takes what it draws with.
+    """Makes an answerer.
 
     Args:
-      sampler: of the policy.
-      params: of the policy.
-      vocabulary: of the run.
-      scorer: R; None only for one sample a source.
-      seed: of the draws. A line's samples depend on its number as well.
+      sampler: sampler of the policy.
+      params: parameters of the policy.
+      vocabulary: vocabulary of the run.
+      scorer: ranks the samples; None is allowed only for one sample per source.
+      seed: sampling seed. The samples of a line also depend on its number.
 
     Raises:
-      ValueError: if several samples are to be compared and nothing scores.
+      ValueError: there is no scorer for several samples.
     """
     num_samples = sampler.config.num_samples_per_source
     if scorer is None and num_samples > 1:
@@ -175,12 +175,12 @@ class Answerer:
 
   @property
   def max_source_length(self) -> int:
-    """Tokens of a source that are read, EOS included."""
+    """Maximum number of tokens of a source that are read, EOS included."""
     return self._sampler.config.source_length_buckets[-1]
 
   @property
   def max_target_length(self) -> int:
-    """Tokens after which a sample without EOS ends."""
+    """Maximum number of tokens of a sample."""
     return self._sampler.config.max_target_length
 
   def answer(self, lines: Sequence[str], first_line: int = 1) -> list[Answer]:
@@ -188,10 +188,10 @@ class Answerer:
 
     Args:
       lines: the sources.
-      first_line: number of the first of them.
+      first_line: number of the first line.
 
     Returns:
-      An answer for each, in order.
+      One answer per line, in order.
     """
     sources = [line.strip() for line in lines]
     side = self._vocabulary.source
@@ -214,45 +214,53 @@ class Answerer:
       rows=np.arange(len(filled)),
     )
     hypotheses = [self._vocabulary.decode_batch(row) for row in block.tokens]
-    # A reward is asked about the part of a source that the policy has read.
+    # Rewards are of the part of a source that the policy has read.
     read = [
       sources[index]
       if len(encoded[index]) <= room
       else self._vocabulary.decode(encoded[index][:room])
       for index in filled
     ]
-    rewards = self._rewards(read, hypotheses)
-    for at, index in enumerate(filled):
-      samples = [
-        Sample(
-          text, None if row is None else float(row), float(log_prob), bool(done)
-        )
-        for text, row, log_prob, done in zip(
-          hypotheses[at],
-          rewards[at],
-          block.log_probs[at],
-          block.finished[at],
-          strict=True,
-        )
-      ]
-      # Stable: the first drawn of equals is the best.
-      samples.sort(
-        key=lambda s: (not s.finished, 0.0 if s.reward is None else -s.reward)
-      )
+    ranked = self._ranked(read, hypotheses, block)
+    for index, samples in zip(filled, ranked, strict=True):
       is_cut = len(encoded[index]) > room
       answers[index] = dataclasses.replace(
         answers[index],
-        samples=tuple(samples),
+        samples=samples,
         cut_from=len(encoded[index]) + side.num_special if is_cut else None,
       )
     return list(answers.values())
 
-  def _rewards(
-    self, sources: list[str], hypotheses: list[list[str]]
-  ) -> Sequence[Sequence[float | None]]:
-    if self._scorer is None:
-      return [[None] * len(row) for row in hypotheses]
-    return self._scorer(sources, hypotheses).tolist()
+  def _ranked(
+    self,
+    sources: list[str],
+    hypotheses: list[list[str]],
+    block: sampler_lib.SampleBlock,
+  ) -> Iterator[tuple[Sample, ...]]:
+    """Yields the samples of each source, best first."""
+    rewards: Sequence[Sequence[float | None]] = [
+      [None] * len(row) for row in hypotheses
+    ]
+    if self._scorer is not None:
+      rewards = self._scorer(sources, hypotheses).tolist()
+    for columns in zip(
+      hypotheses,
+      rewards,
+      block.log_probs.tolist(),
+      block.finished.tolist(),
+      strict=True,
+    ):
+      samples = itertools.starmap(Sample, zip(*columns, strict=True))
+      # Stable: of equal samples, the first drawn is the best.
+      yield tuple(
+        sorted(
+          samples,
+          key=lambda s: (
+            not s.finished,
+            0.0 if s.reward is None else -s.reward,
+          ),
+        )
+      )
 
 
 def of_policy(
@@ -264,25 +272,24 @@ def of_policy(
   run_seed: int,
   at_once: bool = False,
 ) -> Answerer:
-  """Returns what answers with a policy of a run.
+  """Loads an answerer with a policy of a run.
 
   Args:
-    config: see `SampleConfig`.
     policy: the policy.
     reward: the reward of the run.
-    context: what the stages of the run share.
+    context: the context of the run.
     run_seed: seed of the run.
-    at_once: one line at a time is answered, not many.
+    at_once: whether lines are answered one at a time, not in batches.
 
   Raises:
-    FileNotFoundError: if the policy is not finished.
-    ValueError: if there is no reward to compare N samples by.
+    FileNotFoundError: the policy is not finished.
+    ValueError: there is no reward for ranking N samples.
   """
   folder_lib.read_manifest(policy.policy_folder)
   decode, lengths = config.decode, None
   if at_once:
     decode = dataclasses.replace(decode, block_sources=1)
-    # Few loops, so that the first answer comes soon.
+    # Equal lengths need few compiled programs: the first answer comes soon.
     lengths = np.full(_LINES_AT_ONCE, decode.source_length_buckets[-1])
   network, vocabulary = policy.network(context), context.data.vocabulary
   logging.info('sample: %s', policy.policy_folder)
@@ -302,45 +309,44 @@ def _scorer(
   reward: run_reward.RunReward,
   context: context_lib.Context,
 ) -> Scorer | None:
-  """R on the run's scale, or consensus; None if one sample does without."""
+  """Returns R on the run's scale, or consensus; None if it is not needed."""
   num_samples = config.decode.num_samples_per_source
   if config.choose == 'consensus':
     if num_samples == 1:
       return None
     loaded = config.consensus.load(context.resources(reward.trained))
     return Scorer(loaded, normalize.Normalizer(0.0, 1.0))
-  settings, lacking = context.reward, ''
-  if settings is None:  # For type checkers.
-    raise ValueError('reward must be the settings of a reward; got None')
+  settings, obstacle = context.reward, ''
+  assert settings is not None  # A run has a reward.
   if rewards_base.needs_samples(settings) and num_samples == 1:
-    lacking = 'compares samples with each other, and there is one'
+    obstacle = 'compares samples with each other, and there is one'
   elif settings.needs_references:
-    lacking = 'compares with references, which new text has none of'
+    obstacle = 'compares with references, which new text does not have'
   elif reward.scale is None or not reward.scale.is_finished:
-    lacking = 'has no scale before the first Grow is finished'
-  if not lacking:
+    obstacle = 'has no scale before the first Grow is finished'
+  if not obstacle:
     return Scorer(reward.load(context), reward.normalizer())
   if num_samples > 1:
     raise ValueError(
-      f'the reward {settings.name!r} {lacking}, so the best of {num_samples} '
-      'samples is not known. Ask for the one that the others agree with most: '
-      '--gin.SAMPLE_CHOICE=consensus; or for one: --gin.BEST_OF=1 '
+      f'the reward {settings.name!r} {obstacle}, so it cannot choose the best of '
+      f'{num_samples} samples. Choose the sample that agrees most with the '
+      'others: --gin.SAMPLE_CHOICE=consensus; or draw one: --gin.BEST_OF=1 '
       '--gin.BEST_OF_TEMPERATURE=0.'
     )
-  logging.warning('sample: without rewards; %r %s', settings.name, lacking)
+  logging.warning('sample: without rewards; %r %s', settings.name, obstacle)
   return None
 
 
 def show(answer: Answer, output: str) -> list[str]:
-  """Returns an answer as lines of a file.
+  """Formats an answer as lines of a file.
 
   Args:
     answer: the answer.
-    output: one of `OUTPUTS`; of 'tsv', `TSV_COLUMNS` without their header.
+    output: one of `OUTPUTS`; 'tsv' has the columns `TSV_COLUMNS`.
 
   Returns:
-    One line, for 'tsv' one for each sample. An empty source has an empty line,
-    in 'tsv' a row with its number alone, in 'jsonl' no samples.
+    One line; for 'tsv' one line per sample. An empty source gives an empty
+    line, in 'tsv' a row with only its number, in 'jsonl' no samples.
   """
   if output == 'jsonl':
     return [json.dumps(dataclasses.asdict(answer), ensure_ascii=False)]
@@ -363,17 +369,17 @@ def show(answer: Answer, output: str) -> list[str]:
 def write_answers(
   answerer: Answerer, lines: Iterable[str], output: str, file: TextIO
 ) -> dict[str, int]:
-  """Answers all lines, many at once, in their order.
+  """Answers all lines in order, in batches.
 
   Args:
-    answerer: answers.
+    answerer: the answerer.
     lines: the sources.
     output: see `SampleConfig`.
-    file: what is written to; control characters are escaped if it is a
+    file: receives the answers; control characters are escaped if it is a
       terminal.
 
   Returns:
-    The number of `lines`, and of those that were `empty` or `cut`.
+    The numbers of `lines`, and of `empty` and `cut` ones among them.
   """
   counts = {'lines': 0, 'empty': 0, 'cut': 0}
   num_unfinished = 0
@@ -410,12 +416,12 @@ def write_answers(
 def converse(
   answerer: Answerer, lines: Iterator[str], output: str, file: TextIO
 ) -> None:
-  """Answers each line at once, for a person at a terminal.
+  """Answers each line as soon as it is typed, for a person at a terminal.
 
   Args:
-    answerer: answers.
-    lines: what is typed.
-    output: see `SampleConfig`; with 'best' the reward stands before the text.
+    answerer: the answerer.
+    lines: the typed lines.
+    output: see `SampleConfig`; 'best' writes the reward before the text.
     file: the terminal.
   """
   file.write(_PROMPT)
@@ -443,13 +449,13 @@ def converse(
 
 
 def escape_controls(text: str) -> str:
-  """Writes characters that would act on a terminal as `\\uXXXX`.
+  """Escapes characters that control a terminal as `\\uXXXX`.
 
   Args:
-    text: any text; JSON stays the same JSON.
+    text: any text; JSON keeps its meaning.
 
   Returns:
-    Text without control characters, line separators or turns of direction.
+    Text without control characters, line separators or changes of direction.
   """
   return ''.join(
     f'\\u{ord(character):04x}'
@@ -460,12 +466,12 @@ def escape_controls(text: str) -> str:
 
 
 def _escaped_tsv(text: str, escape) -> str:
-  """Escapes all but the tabs between columns."""
+  """Escapes a row, but not the tabs between its columns."""
   return '\t'.join(map(escape, text.split('\t')))
 
 
 def _one_line(text: str) -> str:
-  """Text without tabs and line breaks, which would end a column or a row."""
+  """Replaces tabs and line breaks, which would end a column or a row."""
   return text.replace('\t', ' ').replace('\n', ' ').replace('\r', ' ')
 
 

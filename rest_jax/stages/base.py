@@ -1,7 +1,7 @@
-"""A stage: one finished folder of a run, what feeds it, and how it is made.
+"""A stage of a run: its folder, its settings, and how it is made.
 
-Each kind of stage is a frozen dataclass in a file of its own. `rest.stages` puts
-them in order; whatever goes through a run walks that list.
+Each kind of stage is a frozen dataclass in a file of its own. `rest.stages`
+puts them in order; everything that processes a run walks that list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-  """A training of a stage, as `--run_mode=plan` compiles it.
+  """A training of a stage, for `--run_mode=plan`.
 
   Attributes:
-    name: of it; the stages of a kind share the name.
-    trainer: its settings.
-    model: a `Policy` or `ScalarModel`.
-    loss: any.
-    columns: of one number a hypothesis, beside those of the loss.
+    name: name of the training, the same for all stages of a kind.
+    trainer: settings of the training.
+    model: the trained `Policy` or `ScalarModel`.
+    loss: the loss.
+    columns: names of the columns with one number per hypothesis, in addition to
+      those of the loss.
   """
 
   name: str
@@ -41,7 +42,7 @@ class Training:
 
   @property
   def trained(self) -> Any:
-    """What the optimiser changes: the model, or its adapters."""
+    """The part that the optimiser changes: the model, or its adapters."""
     lora = self.trainer.lora
     return self.model if lora is None else lora_lib.Adapters(self.model, lora)
 
@@ -51,11 +52,14 @@ class Stage:
   """One stage of a run.
 
   Attributes:
-    folder: the folder that it writes; complete once its manifest is there.
-    is_given: whether it is a finished folder of another run, which is used as it
-      is and never made.
-    grow_step: g, from 1; 0 for what belongs to no Grow step.
-    improve_step: i, from 1; 0 for what is no Improve step.
+    folder: the folder of the stage; complete once it has a manifest.
+    is_given: whether it is a finished folder of another run, which is used as
+      it is and never made.
+    grow_step: g, from 1; 0 for stages of no Grow step.
+    improve_step: i, from 1; 0 for other stages than Improve steps.
+
+  Many kinds also have `config`, the settings of the stage; `data`, the stage of
+  the prepared data; and `bc`, the stage of BC.
   """
 
   folder: pathlib.Path
@@ -67,21 +71,22 @@ class Stage:
   # are literals: the command line reads them without importing this package.
   run_mode: ClassVar[str] = ''
   help: ClassVar[str] = ''
-  # What --profile traces in it: whether it trains or samples.
+  # Whether --profile has something to trace: training or sampling.
   is_profiled: ClassVar[bool] = True
-  # Why several processes cannot make it together; '' if they can.
+  # Error if several processes make it together; '' if they can.
   alone: ClassVar[str] = ''
-  # What a run needs that has no stage of this kind; '' if that is no error.
+  # Error if a run has no stage of this kind; '' if that is no error.
   missing: ClassVar[str] = ''
-  # The folder below the run's or the variant's, with groups for its numbers.
+  # Regular expression of the path below the folder of the run or the variant,
+  # with groups for the step numbers.
   pattern: ClassVar[str] = ''
-  # The name in a run, where it is not that of the folder.
+  # Name in the run, if it differs from the name of the folder.
   own_name: ClassVar[str] = ''
-  # What the log calls a folder of another run.
+  # Name of a given folder in the log.
   given_as: ClassVar[str] = ''
-  # Whether it is made for the stages that read it, whenever they are made.
+  # Whether it is made just before the first stage that reads it.
   is_on_demand: ClassVar[bool] = False
-  # Whether Algorithm 1 leaves it out, so that only its own mode makes it.
+  # Whether only its own mode makes it, and --run_mode=rest does not.
   is_extra: ClassVar[bool] = False
 
   def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -96,12 +101,12 @@ class Stage:
 
   @property
   def title(self) -> str:
-    """The name in words, such as 'improve 1.2'."""
+    """The display name, such as 'improve 1.2'."""
     return folder_lib.in_words(self.name).replace('_', ' ')
 
   @property
   def inputs(self) -> Mapping[str, 'Stage']:
-    """The stages whose finished folders it reads, by their role."""
+    """The stages whose finished folders are read, by role."""
     return {}
 
   @property
@@ -113,13 +118,13 @@ class Stage:
     return folder_lib.read_manifest(self.folder)
 
   def settings(self, context: 'context_lib.Context') -> dict[str, Any]:
-    """Returns what feeds the stage; a difference refuses a finished folder."""
+    """Returns the settings; a finished folder with other settings is refused."""
     raise NotImplementedError
 
   def origins(self, settings: dict[str, Any]) -> dict[str, pathlib.Path]:
-    """Returns the folders that digests in `settings` are of; see `begin`.
+    """Returns the folders of the digests in `settings`; see `folder.begin`.
 
-    They are those of the inputs whose role is the name of a digest.
+    These are the inputs whose role is the name of a digest.
     """
     return {
       role: stage.policy_folder
@@ -134,44 +139,40 @@ class Stage:
   ) -> dict[str, Any] | None:
     """Writes the folder.
 
-    Args:
-      context: what the stages of a run share.
-      output: the folder, new or half done.
-
     Returns:
-      The manifest; None if others have to add to the folder first.
+      The manifest; None if other workers have to add to the folder first.
     """
     raise NotImplementedError
 
   def check(self, context: 'context_lib.Context') -> None:
-    """Raises ValueError if the stage cannot be made or used; called first."""
+    """Raises ValueError if the stage cannot be made or used; is called first."""
 
   def check_finished(self, context: 'context_lib.Context') -> None:
     """Raises ValueError if the finished folder cannot be used."""
 
   def lines(self) -> Iterable[str]:
-    """Yields what `--dry_run` says of its settings beside its folder."""
+    """Yields lines for `--dry_run` on the settings of the stage."""
     return ()
 
   def trainings(self, policy: policy_lib.Policy) -> Iterable[Training]:
-    """Yields the trainings of the stage, with the run's network."""
+    """Yields the trainings of the stage."""
     del policy
     return ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Given(Stage):
-  """A finished folder of another run, whatever its kind."""
+  """A finished folder of another run, of any kind."""
 
   is_given: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PolicyStage(Stage):
-  """A stage after which there is one more policy to evaluate."""
+  """A stage that makes a policy to evaluate."""
 
   is_online: ClassVar[bool] = False
-  # Which control it is, see `policy_names.CONTROLS`; '' for none.
+  # Name of the control, see `policy_names.CONTROLS`; '' for other policies.
   control: ClassVar[str] = ''
 
   @property
@@ -181,46 +182,46 @@ class PolicyStage(Stage):
 
   @property
   def policy_folder(self) -> pathlib.Path:
-    """The folder that holds the parameters."""
+    """The folder with the parameters."""
     return self.folder
 
   @property
   def is_bc(self) -> bool:
-    """Whether it is the first policy of the run."""
+    """Whether this is the first policy of the run."""
     return not (self.grow_step or self.is_online or self.control)
 
   def network(self, context: 'context_lib.Context') -> policy_lib.Policy:
-    """Returns the network as this policy uses it."""
+    """Returns the network of this policy."""
     return context.policy
 
   def temperature(self) -> float | None:
-    """Returns the temperature of its evaluations; None for that of all."""
+    """Returns the policy's own sampling temperature; None for the run's."""
     return None
 
 
 def kinds(of: type[Stage] = Stage) -> list[type[Stage]]:
-  """Returns all kinds of stages that are imported."""
-  found = []
+  """Returns all imported subclasses."""
+  subclasses = []
   for kind in of.__subclasses__():
-    found += [kind, *kinds(kind)]
-  return found
+    subclasses += [kind, *kinds(kind)]
+  return subclasses
 
 
 def run_stage(stage: Stage, context: 'context_lib.Context') -> pathlib.Path:
   """Makes a stage, unless its folder is finished.
 
   Args:
-    stage: the stage; the stages that it reads are finished, or made here if
-      they are made on demand.
-    context: what the stages of a run share.
+    stage: the stage; its inputs are finished, or made here if they are made on
+      demand.
+    context: the context of the run.
 
   Returns:
-    The folder; finished, unless `make` left something to others.
+    The folder; finished, unless other workers have to add to it.
 
   Raises:
-    FileNotFoundError: a stage that it reads is not finished.
+    FileNotFoundError: an input is not finished.
     SettingsChangedError: the folder was made with other settings.
-    ValueError: the stage cannot be made or used as it is.
+    ValueError: the stage cannot be made or used.
   """
   for needed in stage.inputs.values():
     if needed.is_on_demand:

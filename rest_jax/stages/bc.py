@@ -1,4 +1,4 @@
-"""Stage `bc`: behavioural cloning on D, the policy G=0, I=0."""
+"""Stage `bc`: behavioural cloning on D; the policy G=0, I=0."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -23,26 +23,26 @@ from rest_jax.training import trainer as trainer_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BCConfig:
-  """How the first policy is trained.
+  """Settings of behavioural cloning.
 
   Attributes:
-    trainer: length, optimiser, batches; `objective` is minus the validation NLL.
+    trainer: steps, optimiser, batches; `objective` is minus the validation NLL.
     loss: usually `BC` with label smoothing.
-    init_dir: a finished policy of the same network to start from, such as an
-      imported one; None for fresh parameters.
+    init_dir: folder of a finished policy of the same network to start from,
+      such as an imported one; None for new parameters.
   """
 
   trainer: trainer_lib.TrainerConfig
   loss: losses_base.Loss = bc_loss.BC()
-  # What counts is the digest of its parameters, not where it lies.
+  # The stage's settings have the digest of its parameters, not its path.
   init_dir: str | None = settings_lib.recorded(default=None)
 
   def __post_init__(self):
     if self.trainer.lora is not None and self.init_dir is None:
       raise ValueError(
-        'init_dir must name a finished policy where BC trains adapters '
-        '(TrainerConfig.lora), as what they adapt is not trained; got None. Set '
-        'BC_INIT_DIR, or train BC without LoRA.'
+        'init_dir must name a finished policy if BC trains adapters '
+        '(TrainerConfig.lora), because the adapted weights are not trained; got '
+        'None. Set BC_INIT_DIR, or train BC without LoRA.'
       )
 
 
@@ -53,8 +53,6 @@ class BC(base.PolicyStage):
   Source: ReST (arXiv 2308.08998), Eq. 1 and the first line of Algorithm 1.
 
   Attributes:
-    config: see `BCConfig`.
-    data: the prepared data.
     seed: seed for the initialisation.
   """
 
@@ -82,7 +80,7 @@ class BC(base.PolicyStage):
   def evaluation(
     self, context: context_lib.Context
   ) -> tuple[trainer_lib.EvaluateFn | None, dict[str, Any]]:
-    """Returns what chooses the checkpoint, None for the NLL; its settings."""
+    """Returns the evaluation function, None for the NLL, and its settings."""
     del context
     return None, {}
 
@@ -110,7 +108,7 @@ class BC(base.PolicyStage):
       packable=config.loss.packable,
     )
     if evaluate_fn is None:
-      # The validation NLL is a sum over tokens, whatever the loss is.
+      # The validation NLL sums over tokens: rows may be packed for any loss.
       validation = config.trainer.batches(
         **pair_batches(data.pairs(prepare.VALIDATION), ids),
         mesh=mesh,
@@ -160,21 +158,17 @@ def pair_batches(
 ) -> dict:
   """Returns the arguments of `TrainerConfig.batches` for stored pairs.
 
-  Args:
-    pairs: with references.
-    ids: of the vocabulary.
-
   Returns:
     `source_lengths`, `target_lengths`, `load` and `pad`.
 
   Raises:
-    ValueError: if the split has no references.
+    ValueError: the pairs have no references.
   """
   references = pairs.reference_tokens
   if references is None:
     raise ValueError(
-      'these pairs have no references; behavioural cloning needs them. Give '
-      "sources without references as the task's `grow` split."
+      'the pairs must have references for behavioural cloning; they have none. '
+      "Set sources without references as the task's `grow` split."
     )
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:

@@ -1,6 +1,6 @@
-"""Stage `bc_trained_on`: BC trained on for as long as the policies were improved.
+"""Stage `bc_trained_on`: BC trained further on D, as long as all Improve steps.
 
-The control that shows what more training on D alone would have brought.
+This control shows the gain of more training on D alone.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,15 @@ from rest_jax.training import trainer as trainer_lib
 class TrainedOn(bc_stage.BC):
   """Trains BC on D for as many steps as lie between BC and the last policy.
 
-  With the trainer of the first Improve step, and its way to keep a checkpoint.
+  The trainer and the choice of the checkpoint are those of the first Improve
+  step.
 
   Attributes:
-    bc: the finished BC, where the training starts.
+    bc: finished BC, the initial policy.
     improve: settings of the Improve steps.
-    improved: the Improve steps that lie between.
-    selection: what chooses the checkpoint.
-    after: policies that are made first.
+    improved: the Improve steps between BC and the last policy.
+    selection: chooses the checkpoint.
+    after: policies that are made before this stage.
   """
 
   bc: base.PolicyStage
@@ -70,7 +71,7 @@ class TrainedOn(bc_stage.BC):
 
   def trainings(self, policy: policy_lib.Policy) -> tuple[base.Training, ...]:
     del policy
-    return ()  # As long as what the Improve steps turn out to take.
+    return ()  # The number of steps is only known after the Improve steps.
 
   def lines(self) -> list[str]:
     return [

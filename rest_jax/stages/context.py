@@ -1,4 +1,4 @@
-"""What the stages of a run share: its settings, and what is loaded once."""
+"""The context of a run: settings and loaded objects that its stages share."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -18,18 +18,18 @@ from rest_jax.stages import prepare, vocabulary_record
 
 @dataclasses.dataclass(kw_only=True)
 class Context:
-  """What all stages of one run read.
+  """Settings and loaded objects that all stages of a run share.
 
   Attributes:
-    data_folder: the folder of the prepared data.
-    bc_folder: the folder of the BC policy.
+    data_folder: folder of the prepared data.
+    bc_folder: folder of BC.
     network: sizes of the network.
     mesh: devices and sharding rules.
-    reward: settings of R; None where nothing is scored.
-    loss: the loss of the Improve steps, which may have decoding start otherwise.
+    reward: settings of R; None if nothing is scored.
+    loss: loss of the Improve steps; it may change the decoder's first input.
     vocabulary: settings of the vocabulary.
     given: finished folders of other runs, by the names of their settings.
-    overwrite: make a stage again whose settings changed, instead of refusing.
+    overwrite: make stages with changed settings again, instead of refusing.
   """
 
   data_folder: pathlib.Path
@@ -59,7 +59,7 @@ class Context:
 
   @functools.cached_property
   def policy(self) -> policy_lib.Policy:
-    """The network as BC uses it."""
+    """The network of BC."""
     data = self.data
     self._check_vocabularies(
       data.vocabulary.digest,
@@ -73,25 +73,28 @@ class Context:
 
   @functools.cached_property
   def improved_policy(self) -> policy_lib.Policy:
-    """The network as the loss of the Improve steps has it used."""
+    """The network of the Improve steps, whose loss may change its first input."""
     start = self.loss.decoder_start(self.policy.config.vocab_size)
     return self.policy.starting_with(start)
 
   def load_reward(self, trained: pathlib.Path) -> rewards_base.Reward:
-    """Returns R around its trained part, loaded once.
+    """Returns R with its trained part; it is loaded once.
 
     Args:
-      trained: a finished folder of stage `reward`; not read if no part of R is
+      trained: finished folder of stage `reward`; not read if no part of R is
         trained.
     """
-    if self.reward is None:  # For type checkers.
-      raise ValueError('reward must be the settings of a reward; got None')
+    assert self.reward is not None  # Only stages that score load a reward.
     if trained not in self._rewards:
       self._rewards[trained] = self.reward.load(self.resources(trained))
     return self._rewards[trained]
 
   def resources(self, trained: pathlib.Path) -> rewards_base.Resources:
-    """Returns what rewards may load, with a folder of stage `reward`."""
+    """Returns what rewards may load.
+
+    Args:
+      trained: folder of stage `reward`.
+    """
     return rewards_base.Resources(
       mesh=self.mesh,
       vocabulary=self.data.vocabulary,
@@ -103,7 +106,7 @@ class Context:
 
   @property
   def vocabulary_size(self) -> int:
-    """Pieces of the vocabulary: as prepared, or as the task asks for."""
+    """Number of pieces of the prepared, or else the configured vocabulary."""
     if self.is_prepared:
       return self.data.vocabulary.size
     if self.vocabulary.model_file is not None:
@@ -111,16 +114,16 @@ class Context:
     return self.vocabulary.size
 
   def check_vocabularies(self) -> None:
-    """Checks that folders of other runs have the vocabulary of this one.
+    """Checks that given folders of other runs have the vocabulary of this run.
 
     Raises:
       ValueError: one has another; the message says which, and what to do.
     """
     given = self.vocabulary.model_file
     if given is not None:
-      # What is prepared may be of an earlier setting.
+      # The prepared vocabulary may be of an earlier setting.
       vocabulary = vocabularies.Vocabulary(given, self.vocabulary.languages)
-      _ = vocabulary.source  # Raises if it needs a language.
+      _ = vocabulary.source  # Raises if a language is missing.
       digest, used = vocabulary.digest, str(given)
     elif self.is_prepared:
       digest = vocabulary_record.digest(self.data_folder)

@@ -1,6 +1,6 @@
-"""Samples of a policy, drawn into a store shard by shard.
+"""Samples of a policy: in memory, or in a sample store shard by shard.
 
-A shard that is complete is never made again.
+A shard that is complete is not drawn again.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import pair_store, sample_store
+from rest_jax.data import pair_store, ragged, sample_store
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -23,54 +23,92 @@ from rest_jax.training import teacher_forcing
 
 Shards = Sequence[tuple[int, int]]
 
+# Sources that a sampler is planned for, in multiples of the sources of one Grow.
 # Evaluations and the choice of checkpoints sample more than a Grow of the demo
 # does, and compiled programs are kept for later runs.
 _GROWS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Drawer:
-  """A policy that draws into a store.
+class LoadedPolicy:
+  """A policy with its parameters on the mesh.
 
   Attributes:
-    sampler: draws N samples a source.
-    policy: the network, for the references' log-probabilities.
-    params: of the policy.
-    mesh_config: devices and rules.
-    seed: of the draws.
-    grow_step: g; part of the draws' key.
+    network: the network.
+    params: its parameters.
   """
 
-  sampler: sampler_lib.Sampler
-  policy: policy_lib.Policy
+  network: policy_lib.Policy
   params: types.Params
+  data: prepare.PreparedData
   mesh_config: mesh_lib.MeshConfig
-  seed: int
-  grow_step: int = 0
 
   @classmethod
   def of_stage(
-    cls,
-    stage: base.PolicyStage,
+    cls, stage: base.PolicyStage, context: context_lib.Context
+  ) -> 'LoadedPolicy':
+    """Loads the policy of a finished stage."""
+    network = stage.network(context)
+    return cls(
+      network=network,
+      params=policies.load(stage.policy_folder, network, context.mesh),
+      data=context.data,
+      mesh_config=context.mesh,
+    )
+
+  def draw(
+    self,
     decode: sampler_lib.DecodeConfig,
-    context: context_lib.Context,
+    pairs: pair_store.PairStore,
+    rows: np.ndarray,
     *,
     seed: int,
-    grow_step: int = 0,
-  ) -> 'Drawer':
-    """The policy of a finished stage."""
-    policy, mesh_config = stage.network(context), context.mesh
-    return cls(
-      # Each process makes shards of its own.
-      sampler=policy_sampler(
-        policy, decode, mesh_config, context.data, is_shared=False
-      ),
-      policy=policy,
-      params=policies.load(stage.policy_folder, policy, mesh_config),
-      mesh_config=mesh_config,
-      seed=seed,
-      grow_step=grow_step,
-    )
+    description: str,
+  ) -> tuple[ragged.Ragged, np.ndarray]:
+    """Draws samples without storing them.
+
+    Args:
+      decode: sampling settings.
+      pairs: the sources.
+      rows: int [n], rows of `pairs` to sample for, rising.
+      seed: sampling seed.
+      description: label of the progress bar.
+
+    Returns:
+      The tokens of n * N samples in the order of `rows`, and the row of each
+      sample's source, int [n * N].
+    """
+    sampler = policy_sampler(self.network, decode, self.mesh_config, self.data)
+    tokens, ids = [], []
+    with progress_lib.Progress(description, len(rows), 'source') as progress:
+      for block in sampler.sample(
+        self.params,
+        pairs.source_tokens,
+        rows,
+        seed=seed,
+        grow_step=0,
+        progress=progress.advance,
+      ):
+        tokens += [sample for samples in block.tokens for sample in samples]
+        ids.append(np.repeat(block.source_ids, block.finished.shape[1]))
+    return ragged.Ragged.from_lists(tokens), np.concatenate(ids)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawer:
+  """Draws samples of a policy into a store.
+
+  Attributes:
+    loaded: the policy.
+    decode: sampling settings.
+    seed: sampling seed.
+    grow_step: g; part of the random key.
+  """
+
+  loaded: LoadedPolicy
+  decode: sampler_lib.DecodeConfig
+  seed: int
+  grow_step: int = 0
 
 
 def sample(
@@ -84,19 +122,19 @@ def sample(
   with_references: bool = False,
   share: processes.Share | None = None,
 ) -> None:
-  """Samples every source into the shards that are missing.
+  """Samples for every source of the shards that are missing.
 
-  Several processes make the shards of their shares, without each other.
+  Each process makes the shards of its share, independently of the others.
 
   Args:
-    directory: the store's folder.
-    drawer: what draws.
+    directory: folder of the store.
+    drawer: the policy and how it is sampled.
     pairs: the sources.
     rows: int [n], rows of `pairs` to sample for, rising.
     shards: ranges of positions in `rows`.
-    description: the words before the progress bar.
+    description: label of the progress bar.
     with_references: store each source's reference beside its samples.
-    share: which shards are made here; None for the share of this process.
+    share: the shards to make here; None for the share of this process.
   """
   share = share or processes.share()
   done = sample_store.finished_shards(directory, len(shards))
@@ -107,6 +145,14 @@ def sample(
   }
   if not missing:
     return
+  loaded = drawer.loaded
+  sampler = policy_sampler(
+    loaded.network,
+    drawer.decode,
+    loaded.mesh_config,
+    loaded.data,
+    is_shared=False,
+  )
   total = sum(stop - start for start, stop in missing.values())
   with (
     progress_lib.Progress(description, total, 'source') as progress,
@@ -115,8 +161,8 @@ def sample(
     for shard, (start, stop) in missing.items():
       columns = [
         _columns(block)
-        for block in drawer.sampler.sample(
-          drawer.params,
+        for block in sampler.sample(
+          loaded.params,
           pairs.source_tokens,
           rows[start:stop],
           seed=drawer.seed,
@@ -126,14 +172,14 @@ def sample(
         )
       ]
       if with_references:
-        columns.append(_references(drawer, pairs, rows[start:stop]))
+        columns.append(_references(loaded, pairs, rows[start:stop]))
       sample_store.write_shard(
         directory,
         shard,
         len(shards),
         _join(columns),
-        drawer.policy.config.vocab_size,
-        drawer.policy.config.special_ids,
+        loaded.network.config.vocab_size,
+        loaded.network.config.special_ids,
       )
 
 
@@ -149,11 +195,9 @@ def _columns(block: sampler_lib.SampleBlock) -> sample_store.SampleRows:
 
 
 def _references(
-  drawer: Drawer,
-  pairs: pair_store.PairStore,
-  rows: np.ndarray,
+  loaded: LoadedPolicy, pairs: pair_store.PairStore, rows: np.ndarray
 ) -> sample_store.SampleRows:
-  """The references as rows, with their log-probability by teacher forcing."""
+  """Returns the references as rows, scored by teacher forcing."""
   references = pairs.reference_tokens
   if references is None:
     raise ValueError('pairs must have references to be stored; got none')
@@ -164,15 +208,13 @@ def _references(
     log_prob=teacher_forcing.Rows(
       sources=(pairs.source_tokens, rows),
       targets=(references, rows),
-      mesh_config=drawer.mesh_config,
-    ).log_probs(drawer.policy, drawer.params),
+      mesh_config=loaded.mesh_config,
+    ).log_probs(loaded.network, loaded.params),
     finished=np.ones(len(rows), bool),
   )
 
 
-def _join(
-  parts: Sequence[sample_store.SampleRows],
-) -> sample_store.SampleRows:
+def _join(parts: Sequence[sample_store.SampleRows]) -> sample_store.SampleRows:
   return sample_store.SampleRows(
     source_id=np.concatenate([part.source_id for part in parts]),
     sample_id=np.concatenate([part.sample_id for part in parts]),
@@ -191,15 +233,14 @@ def policy_sampler(
   lengths: np.ndarray | None = None,
   is_shared: bool = True,
 ) -> sampler_lib.Sampler:
-  """Returns a sampler on the mesh that draws pieces of the vocabulary alone.
+  """Returns a sampler on the mesh that draws only pieces of the vocabulary.
 
   Args:
     policy: the network.
-    decode: settings of sampling.
-    mesh_config: devices and rules.
-    data: the prepared data.
-    lengths: lengths of sources as many as it will sample for; None for those of
-      some Grows, so that stages with equal settings share compiled programs.
+    decode: sampling settings.
+    lengths: source lengths that programs are planned for, one per source to be
+      sampled for; None for those of a few Grow steps, so that stages with equal
+      settings share compiled programs.
     is_shared: see `Sampler`.
   """
   if lengths is None:

@@ -1,16 +1,16 @@
-"""Stage `equal_entropy`: the temperature at which BC is as sure as a policy.
+"""Stage `equal_entropy`: the temperature at which BC has a policy's entropy.
 
-A policy that has only become surer of itself has better samples than BC, as BC has
-at a lower temperature. BC sampled at the temperature T at which the mean entropy of
-a token is the same,
+A policy whose distribution has only become sharper has better samples than BC,
+but so has BC at a lower temperature. The control for this is BC sampled at the
+temperature T at which it has the policy's mean entropy per token,
 
-  H_T(pi) = E_{y ~ pi_T} [sum_t H(pi_T(. | y_<t, x))] / E_{y ~ pi_T} |y|,
+  H_T(pi) = E_{y ~ pi_T} [sum_t H(pi_T(. | y_<t, x))] / E_{y ~ pi_T} |y|.
 
-is the control that shows it. H is measured by teacher forcing over draws at a few
-temperatures, and T is interpolated.
+H is measured by teacher forcing on samples at a few temperatures, and T is
+interpolated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Any
@@ -18,38 +18,34 @@ from typing import Any
 from absl import logging
 import numpy as np
 
-from rest_jax import types
 from rest_jax.data import pair_store
 from rest_jax.evaluation import policy_names
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import base, diagnostics, policies, prepare
+from rest_jax.stages import base, draw_samples, policies, prepare
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import teacher_forcing
 
-# Temperatures of BC where it is first measured, relative to the policy's.
+# Temperatures of the first measurements of BC, relative to the policy's.
 _FACTORS = (0.1, 0.4, 0.7, 1.0, 1.3)
-# How often it is then measured at the temperature found so far.
+# Number of further measurements, each at the interpolated temperature.
 _REFINEMENTS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class EqualEntropy(base.PolicyStage):
-  """Finds the temperature of BC for validation sources.
+  """Finds the temperature of equal entropy on validation sources.
 
-  As a policy it is BC, sampled at that temperature.
+  The policy of this stage is BC, sampled at that temperature.
 
   Attributes:
-    decode: how the policy is sampled; its temperature is above 0.
-    policy: the policy that BC is to be as sure as.
+    decode: sampling settings of the policy; the temperature is above 0.
+    policy: the policy whose entropy BC has to reach.
     bc: finished BC.
-    data: the prepared data.
     max_sources: number of validation sources, evenly spread; None for all.
     seed: sampling seed.
-    after: policies that are made first.
+    after: policies that are made before this stage.
   """
 
   decode: sampler_lib.DecodeConfig
@@ -106,47 +102,40 @@ class EqualEntropy(base.PolicyStage):
   ) -> dict[str, Any]:
     decode = self.decode
 
-    def entropy_of(policy: base.PolicyStage) -> Callable[[float], float]:
-      network = policy.network(context)
-      params = policies.load(policy.policy_folder, network, context.mesh)
-      return lambda temperature: entropy(
+    def entropy(loaded: draw_samples.LoadedPolicy, temperature: float) -> float:
+      return _entropy(
         dataclasses.replace(decode, temperature=temperature),
-        policy=network,
-        params=params,
-        data=context.data,
+        loaded,
         max_sources=self.max_sources,
-        mesh_config=context.mesh,
         seed=self.seed,
       )
 
-    wanted = entropy_of(self.policy)(decode.temperature)
-    of_bc = entropy_of(self.bc)
-    measured = {
-      temperature: of_bc(temperature)
-      for factor in _FACTORS
-      for temperature in [factor * decode.temperature]
-    }
-    found = interpolate(measured, wanted)
+    load = draw_samples.LoadedPolicy.of_stage
+    target = entropy(load(self.policy, context), decode.temperature)
+    bc = load(self.bc, context)
+    temperatures = [factor * decode.temperature for factor in _FACTORS]
+    entropies = {value: entropy(bc, value) for value in temperatures}
+    temperature = interpolate(entropies, target)
     for _ in range(_REFINEMENTS):
-      if found not in measured:
-        measured[found] = of_bc(found)
-        found = interpolate(measured, wanted)
-    if not min(measured.values()) <= wanted <= max(measured.values()):
+      if temperature not in entropies:
+        entropies[temperature] = entropy(bc, temperature)
+        temperature = interpolate(entropies, target)
+    low, high = min(entropies.values()), max(entropies.values())
+    if not low <= target <= high:
       output.warn(
-        f'the entropy of the last policy, {wanted:.3f} nats per token, is not '
-        f'among those of BC, {min(measured.values()):.3f} to '
-        f'{max(measured.values()):.3f}: BC is sampled at T={found:.2f}, the '
-        'nearest temperature that was measured.'
+        f'the entropy of the last policy, {target:.3f} nats per token, is '
+        f'outside the entropies of BC, {low:.3f} to {high:.3f}: BC is sampled '
+        f'at T={temperature:.2f}, the nearest temperature that was measured.'
       )
     logging.info(
-      'equal entropy: %.3f nats per token, BC at T=%.3f', wanted, found
+      'equal entropy: %.3f nats per token, BC at T=%.3f', target, temperature
     )
     return {
-      'temperature': found,
-      'entropy': wanted,
+      'temperature': temperature,
+      'entropy': target,
       'entropies': [
-        {'temperature': temperature, 'entropy': of_it}
-        for temperature, of_it in sorted(measured.items())
+        {'temperature': value, 'entropy': entropies[value]}
+        for value in sorted(entropies)
       ],
     }
 
@@ -154,58 +143,41 @@ class EqualEntropy(base.PolicyStage):
     return ['  control   BC, sampled at the temperature of equal entropy']
 
 
-def interpolate(measured: dict[float, float], entropy: float) -> float:
-  """Returns the temperature of an entropy, linear between those measured.
+def interpolate(entropies: dict[float, float], entropy: float) -> float:
+  """Returns the temperature at which BC has an entropy, by interpolation.
 
   Args:
-    measured: entropies by temperature, at least one.
-    entropy: which is looked for; outside of those measured it has the lowest or
-      highest temperature.
+    entropies: measured entropies of BC by temperature, at least one.
+    entropy: the entropy to reach. Outside the measured range, the lowest or
+      highest temperature is returned.
   """
-  temperatures = sorted(measured)
-  # It rises with the temperature, but for the noise of the draws.
-  rising = np.maximum.accumulate([measured[t] for t in temperatures])
+  temperatures = sorted(entropies)
+  # Entropy rises with the temperature, except for sampling noise.
+  rising = np.maximum.accumulate([entropies[t] for t in temperatures])
   return float(np.interp(entropy, rising, temperatures))
 
 
-def entropy(
+def _entropy(
   decode: sampler_lib.DecodeConfig,
+  loaded: draw_samples.LoadedPolicy,
   *,
-  policy: policy_lib.Policy,
-  params: types.Params,
-  data: prepare.PreparedData,
   max_sources: int | None,
-  mesh_config: mesh_lib.MeshConfig,
   seed: int,
 ) -> float:
-  """Returns the mean entropy of a token that a policy samples, in nats.
-
-  Args:
-    decode: how it is sampled.
-    policy: the network.
-    params: its parameters.
-    data: the prepared data.
-    max_sources: number of validation sources, evenly spread; None for all.
-    mesh_config: devices and rules.
-    seed: sampling seed.
-  """
-  pairs = data.pairs(prepare.VALIDATION)
-  tokens, ids = diagnostics.draw(
+  """Returns the mean entropy per token of a policy's samples, in nats."""
+  pairs = loaded.data.pairs(prepare.VALIDATION)
+  tokens, ids = loaded.draw(
     decode,
-    params=params,
-    policy=policy,
-    data=data,
-    pairs=pairs,
-    rows=pair_store.spread_rows(len(pairs), max_sources),
-    mesh_config=mesh_config,
+    pairs,
+    pair_store.spread_rows(len(pairs), max_sources),
     seed=seed,
     description=f'entropy at T={decode.temperature:.2f}',
   )
   entropies = teacher_forcing.Rows(
     sources=(pairs.source_tokens, ids),
     targets=(tokens, np.arange(len(tokens))),
-    mesh_config=mesh_config,
-  ).entropies(policy, params, decode)
+    mesh_config=loaded.mesh_config,
+  ).entropies(loaded.network, loaded.params, decode)
   mean = float(entropies.sum(dtype=np.float64) / tokens.lengths.sum())
-  # It decides what is drawn next, so it is the same to the last bit.
+  # Later temperatures depend on it: it must be equal in all processes.
   return processes.by_main('entropy', lambda: mean)

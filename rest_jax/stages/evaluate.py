@@ -1,9 +1,9 @@
-"""Stage `evaluate`: what one policy does on one split, and results of all.
+"""Stage `evaluate`: the evaluation of one policy on one split.
 
-For each policy and split a folder holds n sampled outputs of every source (a
-sample store, with rewards and the judge's scores beside it), one greedy output and
-the best of beam search if asked for, scores of each source by decode, and a
-manifest with what was measured.
+The folder of a policy and split holds n sampled outputs of every source (a
+sample store, with rewards and the judge's scores), the greedy output and, if
+set, the beam search output of every source, the scores of each source by
+decode, and a manifest with all measurements.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from rest_jax.rewards import reference_text
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
   base,
+  draw_samples,
   policies,
   prepare,
   run_reward,
@@ -37,29 +38,29 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs as outputs_stage
 
 HUMAN = outputs_stage.HUMAN
-_LOOKED_AT = 1_000  # References by which BLEU's tokeniser is chosen.
+_MAX_REFERENCES = 1_000  # References from which BLEU's tokeniser is chosen.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-  """What is reported of every policy.
+  """Settings of the evaluation of every policy.
 
   Attributes:
-    decode: the samples that are scored, and from which Best-of-N curves and the
-      best of all are computed: temperature and number of samples.
-    selection: the draws by which Improve steps choose checkpoints.
+    decode: temperature and number of the samples that are scored. Best-of-N
+      curves are computed from them.
+    selection: sampling settings for choosing the checkpoints of Improve steps.
     splits: 'validation', 'test' or both.
-    max_sources: evaluate on this many sources of a split, evenly spread; None
-      for all.
+    max_sources: number of sources of a split to evaluate on, evenly spread;
+      None for all.
     max_selection_sources: likewise for choosing checkpoints.
-    max_diagnostic_sources: likewise for the diagnostics of reward hacking; a
-      teacher-forced pass of BC over their samples is part of them.
+    max_diagnostic_sources: likewise for the diagnostics of reward hacking,
+      which include a teacher-forced pass of BC.
     bleu_tokenize: sacrebleu's tokeniser: '13a', 'zh' for Chinese, ...; None
       follows the script of the references.
-    beam_size: number of beams of a beam search beside greedy search, whose
-      outputs are then those of an entry's own BLEU and chrF; None for greedy
-      outputs alone.
-    length_penalty: of beam search, see `DecodeConfig`.
+    beam_size: number of beams of a beam search in addition to greedy search.
+      The BLEU and chrF of a policy are then those of beam search. None for
+      greedy search only.
+    length_penalty: length penalty of beam search, see `DecodeConfig`.
   """
 
   decode: sampler_lib.DecodeConfig
@@ -73,11 +74,11 @@ class EvaluateConfig:
   length_penalty: float = 0.6
 
   def searches(self) -> dict[str, sampler_lib.DecodeConfig]:
-    """Returns the decodes that search for one output, by name, greedy first."""
-    found = {outputs_lib.GREEDY: self._search(None)}
+    """Returns greedy search, then beam search if set, by name."""
+    decodes = {outputs_lib.GREEDY: self._search(None)}
     if self.beam_size is not None:
-      found[outputs_lib.beam(self.beam_size)] = self._search(self.beam_size)
-    return found
+      decodes[outputs_lib.beam(self.beam_size)] = self._search(self.beam_size)
+    return decodes
 
   def _search(self, beam_size: int | None) -> sampler_lib.DecodeConfig:
     num_rows = self.decode.block_sources * self.decode.block_samples
@@ -87,7 +88,7 @@ class EvaluateConfig:
       samples_per_block=None,
       temperature=0.0,
       block_sources=max(1, num_rows // (beam_size or 1)),
-      # Each is compiled, and one pass over a split is short.
+      # Every shape is compiled, which takes longer than one pass over a split.
       row_shares=(0.5,),
       compact_shares=(),
       queue_sources=None,
@@ -97,18 +98,18 @@ class EvaluateConfig:
 
   @property
   def text_name(self) -> str:
-    """The decode of an entry's own BLEU and chrF: beam search, or greedy."""
+    """The decode whose BLEU and chrF are the policy's: beam search or greedy."""
     return list(self.searches())[-1]
 
   def choices(self) -> dict[str, outputs_stage.Choose]:
-    """Returns what chooses one of the samples of each source, by name."""
+    """Returns the rules that choose one sample of each source, by name."""
     num_samples = self.decode.num_samples_per_source
-    found: dict[str, outputs_stage.Choose] = {}
+    rules: dict[str, outputs_stage.Choose] = {}
     if num_samples > 1:
-      found[outputs_lib.best_of(num_samples)] = outputs_stage.best_choice
-    if num_samples > 2:  # Of two samples each agrees as much as the other.
-      found[outputs_lib.mbr(num_samples)] = outputs_stage.mbr_choice
-    return found
+      rules[outputs_lib.best_of(num_samples)] = outputs_stage.best_choice
+    if num_samples > 2:  # Two samples agree with each other equally.
+      rules[outputs_lib.mbr(num_samples)] = outputs_stage.mbr_choice
+    return rules
 
   @property
   def decodes(self) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ class EvaluateConfig:
     return (*self.searches(), outputs_lib.SAMPLES, *self.choices())
 
   def __post_init__(self):
-    self.searches()  # Now rather than after training, if a value is wrong.
+    self.searches()  # Refuses a wrong value now, not after training.
     settings.make_tuples(self, 'splits')
     known = (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
     if not self.splits or set(self.splits) - set(known):
@@ -136,16 +137,14 @@ class Evaluate(base.Stage):
   """Samples, scores and measures one policy on one split.
 
   Attributes:
-    config: see `EvaluateConfig`.
-    split: which pairs.
+    split: name of the split.
     policy: the policy.
-    bc: BC, from which the policy's distance is measured.
-    data: the prepared data.
+    bc: BC, to which the policy's KL divergence is measured.
     reward: R, and the scale of the run.
-    judge: the independent judge, where there is one.
-    evidence: the samples by which a reward that needs some judges; None for
-      others.
-    seed: sampling seed; not that by which checkpoints were chosen.
+    judge: the independent judge; None without one.
+    evidence: stored samples for a reward that compares the samples of a source;
+      None for other rewards.
+    seed: sampling seed; another than that of checkpoint selection.
   """
 
   config: EvaluateConfig
@@ -173,14 +172,17 @@ class Evaluate(base.Stage):
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
-    found = {'data': self.data, 'bc': self.bc, 'policy': self.policy}
-    if self.evidence is not None:
-      found['judged by'] = self.evidence
-    return {**found, **self.reward.inputs}
+    return {
+      'data': self.data,
+      'bc': self.bc,
+      'policy': self.policy,
+      **evidence_lib.inputs(self.evidence),
+      **self.reward.inputs,
+    }
 
   @property
   def decode(self) -> sampler_lib.DecodeConfig:
-    """How the policy is sampled."""
+    """Sampling settings, with the temperature of this policy."""
     temperature = self.policy.temperature()
     if temperature is None:
       return self.config.decode
@@ -189,7 +191,8 @@ class Evaluate(base.Stage):
   def _tokenize(self, pairs: pair_store.PairStore) -> str:
     if self.config.bleu_tokenize is not None:
       return self.config.bleu_tokenize
-    return reference_text.bleu_tokenizer(_some_references(pairs))
+    rows = pair_store.spread_rows(len(pairs), _MAX_REFERENCES)
+    return reference_text.bleu_tokenizer(pair_store.texts_of(pairs, rows)[1])
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
     config = dataclasses.replace(self.config, decode=self.decode)
@@ -200,7 +203,7 @@ class Evaluate(base.Stage):
       'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': self._tokenize(context.data.pairs(self.split)),
       **_beam_settings(config),
-      **evidence_lib.described(evidence_lib.load(self.evidence, context)),
+      **evidence_lib.settings(self.evidence, context),
       'split': self.split,
       'network': self.policy.network(context).config,
       'policy': policies.digest(self.policy.policy_folder),
@@ -217,34 +220,54 @@ class Evaluate(base.Stage):
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config = dataclasses.replace(self.config, decode=self.decode)
-    data, split = context.data, self.split
-    pairs = data.pairs(split)
+    judge, split = self._loaded_judge(context), self.split
+    pairs = context.data.pairs(split)
     evidence = evidence_lib.load(self.evidence, context)
-    evaluation = self._evaluation(context, output.path, config, evidence)
-    score_samples.check_references(evaluation.scorer.reward, pairs, split)
-    judge = evaluation.scorer.judge
+    scorer = outputs_stage.Scorer(
+      reward=self.reward.load(context),
+      normalizer=self.reward.normalizer(),
+      judge=judge,
+      evidence=evidence,
+      pairs=pairs,
+      rows=pair_store.spread_rows(len(pairs), config.max_sources),
+      tokenize=self._tokenize(pairs),
+    )
+    evaluation = evaluation_lib.Evaluation(
+      path=output.path,
+      config=config,
+      loaded=draw_samples.LoadedPolicy.of_stage(self.policy, context),
+      scorer=scorer,
+      seed=self.seed,
+    )
+    score_samples.check_references(scorer.reward, pairs, split)
     if judge is not None:
       score_samples.check_references(judge, pairs, split)
-    seconds = evaluation.sample(None if judge is None else _Judged(judge))
+    seconds = evaluation.sample(None if judge is None else _JudgeReward(judge))
     samples = evaluation.samples()
-    made = evaluation.outputs(samples, seconds)
-    scores = {name: evaluation.scorer.score(one) for name, one in made.items()}
+    outputs = evaluation.outputs(samples, seconds)
+    scores = {name: scorer.score(made) for name, made in outputs.items()}
     distance = evaluation.distance_to_bc(
       self.policy.policy_folder, self.bc.folder
     )
     if processes.is_main():
-      evaluation.write(made, scores)
-    measured = evaluation.measure(samples, made, scores)
-    texts, references = made[config.text_name].texts, evaluation.references
+      evaluation.write(outputs, scores)
+    measured = evaluation.measure(samples, outputs, scores)
+    texts, references = outputs[config.text_name].texts, evaluation.references
     _warn_of_tokenizer(
-      output, evaluation.scorer.tokenize, measured['bleu'], texts, references
+      output, scorer.tokenize, measured['bleu'], texts, references
     )
     num_samples = samples.rewards.size
-    if split == config.splits[0]:  # Once a policy.
-      _warn_of_length(output, config, measured['unfinished'], num_samples)
+    if split == config.splits[0]:  # Once per policy.
+      output.warn(
+        samples_without_eos.message(
+          round(measured['unfinished'] * num_samples),
+          num_samples,
+          config.decode.max_target_length,
+        )
+      )
     if evidence is not None:
       measured['collapse'] = evidence_lib.measure_collapse(
-        output, evaluation.entries, evidence, data.vocabulary
+        output, evaluation.store, evidence, context.data.vocabulary
       )
     return {
       'schema_version': sample_store.SCHEMA_VERSION,
@@ -256,38 +279,6 @@ class Evaluate(base.Stage):
       'diagnostics': {**evaluation.diagnostics(), **distance},
     }
 
-  def _evaluation(
-    self,
-    context: context_lib.Context,
-    directory: pathlib.Path,
-    config: EvaluateConfig,
-    evidence: evidence_lib.StoredEvidence | None,
-  ) -> evaluation_lib.Evaluation:
-    policy = self.policy.network(context)
-    pairs = context.data.pairs(self.split)
-    return evaluation_lib.Evaluation(
-      path=directory,
-      decode=config.decode,
-      searches=config.searches(),
-      text=config.text_name,
-      choices=config.choices(),
-      max_diagnostic_sources=config.max_diagnostic_sources,
-      policy=policy,
-      params=policies.load(self.policy.policy_folder, policy, context.mesh),
-      data=context.data,
-      mesh_config=context.mesh,
-      seed=self.seed,
-      scorer=outputs_stage.Scorer(
-        reward=self.reward.load(context),
-        normalizer=self.reward.normalizer(),
-        judge=self._loaded_judge(context),
-        evidence=evidence,
-        pairs=pairs,
-        rows=pair_store.spread_rows(len(pairs), config.max_sources),
-        tokenize=self._tokenize(pairs),
-      ),
-    )
-
   def _loaded_judge(
     self, context: context_lib.Context
   ) -> rewards_base.Reward | None:
@@ -296,15 +287,15 @@ class Evaluate(base.Stage):
     return self.judge.load(context.resources(self.reward.trained))
 
   def _judge_settings(self, context: context_lib.Context) -> str | None:
-    """Its name, and its digest if it has settings."""
+    """Returns the judge's name, followed by the digest of its settings."""
     judge = self._loaded_judge(context)
     if judge is None:
       return None
     return f'{judge.name} {judge.digest}'.strip()
 
 
-class _Judged:
-  """A judge under the name of its column beside samples."""
+class _JudgeReward:
+  """A judge as a reward, to store its scores; training never reads them."""
 
   name = HUMAN
 
@@ -324,7 +315,7 @@ class _Judged:
 
 
 def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:
-  """For the record; nothing if there is no beam search."""
+  """Returns the settings of beam search; none without it."""
   if config.beam_size is None:
     return {}
   return {'beam': [config.beam_size, config.length_penalty]}
@@ -333,22 +324,15 @@ def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:
 def read_scores(
   directory: str | pathlib.Path, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns normalised scores and source ids of a finished evaluation's rows."""
+  """Returns the normalised scores and source ids of an evaluation's samples."""
   store = sample_store.SampleStore.open(directory)
   _, scores = store.rewards(name)
   return np.asarray(scores, np.float64), np.asarray(store.source_id)
 
 
 def policy_digest(directory: pathlib.Path) -> str:
-  """Returns the digest of the policy that a finished evaluation is of."""
+  """Returns the digest of the policy of a finished evaluation."""
   return folder_lib.read_manifest(directory)['settings']['policy']
-
-
-def _some_references(pairs: pair_store.PairStore) -> list[str]:
-  """References by which the tokeniser of BLEU is chosen."""
-  return pair_store.texts_of(
-    pairs, pair_store.spread_rows(len(pairs), _LOOKED_AT)
-  )[1]
 
 
 def _warn_of_tokenizer(
@@ -358,7 +342,7 @@ def _warn_of_tokenizer(
   outputs: Sequence[str],
   references: Sequence[str],
 ) -> None:
-  """Warns where a tokeniser takes whole sentences for words."""
+  """Warns of a tokeniser that takes whole sentences for words."""
   script = reference_text.script_of(references)
   if not reference_text.is_unfit(tokenize, script):
     return
@@ -366,23 +350,7 @@ def _warn_of_tokenizer(
   other, _ = text_metrics.corpus_bleu(outputs, references, tokenize=fitting)
   folder.warn(
     f'{script.share:.0%} of the letters of the references are {script.name}, '
-    f'which bleu_tokenize={tokenize!r} does not cut into words: BLEU is '
+    f'which bleu_tokenize={tokenize!r} does not split into words: BLEU is '
     f'{bleu:.2f}, with {fitting!r} {other:.2f}. Leave '
     'EvaluateConfig.bleu_tokenize out, or set it to the latter.'
   )
-
-
-def _warn_of_length(
-  folder: folder_lib.StageFolder,
-  config: EvaluateConfig,
-  unfinished_share: float,
-  num_samples: int,
-) -> None:
-  """Warns where many samples are longer than the maximum."""
-  message = samples_without_eos.message(
-    round(unfinished_share * num_samples),
-    num_samples,
-    config.decode.max_target_length,
-  )
-  if message:
-    folder.warn(message)

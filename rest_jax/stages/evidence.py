@@ -1,11 +1,12 @@
-"""Stored samples of one policy by which rewards of a group judge all others.
+"""Stage `evidence`: samples of BC, to compare outputs of all policies with.
 
-A policy's own samples agree more when they differ less. What chooses checkpoints
-and compares policies is therefore judged by the same samples of the BC policy,
-drawn once for each source of a split.
+Some rewards measure how much a hypothesis agrees with other samples of its
+source. A policy's own samples agree more when they differ less. Checkpoint
+selection and evaluations therefore compare with the same samples of BC, drawn
+once for each source of a split.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import pathlib
@@ -23,13 +24,13 @@ from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 
 _SOURCES_PER_SHARD = 2048
-# Share of sources from which on a collapse is warned of.
-_MANY = 0.5
+# Share of collapsed sources above which a warning is given.
+_MAX_COLLAPSED = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvidenceConfig:
-  """What is drawn for a reward that needs the samples of each source.
+  """Settings of the samples for rewards that compare samples of a source.
 
   Attributes:
     decode: number of samples per source, temperature, length, block shape.
@@ -42,7 +43,7 @@ class EvidenceConfig:
   def __post_init__(self):
     if self.decode.temperature <= 0:
       raise ValueError(
-        'evidence needs a positive temperature, or all samples are the same; '
+        'evidence needs a positive temperature, or all samples are equal; '
         f'got {self.decode.temperature}.'
       )
 
@@ -81,46 +82,32 @@ class StoredEvidence:
     )
 
 
-def described(evidence: StoredEvidence | None) -> dict[str, Any]:
-  """Evidence in the settings of what it feeds; nothing where there is none."""
-  return {} if evidence is None else {'evidence': evidence.digest}
-
-
 def measure_collapse(
   folder: folder_lib.StageFolder,
-  entries: Sequence[Mapping[str, Any]],
+  store: sample_store.SampleStore,
   evidence: StoredEvidence,
   vocabulary: vocabularies.Vocabulary,
 ) -> dict[str, float]:
-  """Compares how much a policy varies with its evidence; warns of a collapse.
-
-  Args:
-    folder: holds the policy's samples.
-    entries: its shards.
-    evidence: samples of the BC policy.
-    vocabulary: to turn tokens into text.
+  """Compares the variety of a policy's samples with BC's; warns of a collapse.
 
   Returns:
     See `collapse`.
   """
-  samples, others = [], []
-  for entry in entries:
-    shard = sample_store.Shard(folder.path / entry['file'])
-    texts = vocabulary.decode_batch(list(shard.tokens))
-    samples += rewards_base.Peers.own(shard.source_id, texts).samples
-    others += [
-      evidence(number) for number in np.unique(shard.source_id).tolist()
-    ]
-  found = collapse(samples, others)
-  if found['collapsed'] > _MANY and len(samples[0]) > 1:
+  texts = vocabulary.decode_batch(list(store.tokens))
+  samples = rewards_base.Peers.own(store.source_id, texts).samples
+  measured = collapse(
+    samples, [evidence(row) for row in np.unique(store.source_id).tolist()]
+  )
+  if measured['collapsed'] > _MAX_COLLAPSED and len(samples[0]) > 1:
     folder.warn(
-      f'of {found["sources"]} sources on which the samples of BC differ, this '
-      f'policy says one thing alone on {found["collapsed"]:.0%}, and that which '
-      f'the samples of BC agree with most on {found["onto_medoid"]:.0%}: it has '
-      'collapsed. Compare its output with minimum Bayes risk decoding of BC, '
-      'train for fewer Improve steps, or choose a reward that knows more.'
+      f'of {measured["sources"]} sources on which the samples of BC differ, all '
+      f'samples of this policy are one text on {measured["collapsed"]:.0%}; on '
+      f'{measured["onto_medoid"]:.0%} it is the sample of BC that agrees most '
+      'with the others: the policy has collapsed. Compare its output with '
+      'minimum Bayes risk decoding of BC, train for fewer Improve steps, or '
+      'choose a reward that does not only measure agreement.'
     )
-  return found
+  return measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,13 +115,11 @@ class Evidence(base.Stage):
   """Draws samples of BC for the sources of a split.
 
   Attributes:
-    config: see `EvidenceConfig`.
-    split: which pairs.
-    limits: for each user of the evidence, the number of sources, evenly spread,
-      that it looks at; None for all.
-    bc: finished BC, which draws.
-    data: the prepared data.
-    seed: sampling seed, another than that of evaluations.
+    split: name of the split.
+    limits: for each user of the evidence, the number of its sources, evenly
+      spread; None for all.
+    bc: finished BC, which is sampled.
+    seed: sampling seed; another than that of evaluations.
   """
 
   config: EvidenceConfig
@@ -187,8 +172,10 @@ class Evidence(base.Stage):
     shards = sample_store.shard_ranges(len(rows), _SOURCES_PER_SHARD)
     draw_samples.sample(
       output.path,
-      draw_samples.Drawer.of_stage(
-        self.bc, self.config.decode, context, seed=self.seed
+      draw_samples.Drawer(
+        loaded=draw_samples.LoadedPolicy.of_stage(self.bc, context),
+        decode=self.config.decode,
+        seed=self.seed,
       ),
       pairs=pairs,
       rows=rows,
@@ -206,31 +193,45 @@ class Evidence(base.Stage):
     }
 
 
+def inputs(evidence: Evidence | None) -> dict[str, base.Stage]:
+  """Returns the evidence as an input of the stage that uses it."""
+  return {} if evidence is None else {'judged by': evidence}
+
+
 def load(
   evidence: Evidence | None, context: context_lib.Context
 ) -> StoredEvidence | None:
-  """Returns what gives the samples of a source; None where there is none."""
+  """Opens the finished evidence; None without any."""
   if evidence is None:
     return None
   return StoredEvidence(evidence.folder, context.data.vocabulary)
 
 
+def settings(
+  evidence: Evidence | None, context: context_lib.Context
+) -> dict[str, Any]:
+  """Returns the evidence among the settings of the stage that uses it."""
+  stored = load(evidence, context)
+  return {} if stored is None else {'evidence': stored.digest}
+
+
 def collapse(
   samples: Sequence[Sequence[str]], evidence: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-  """How often a policy says one thing where another policy varies.
+  """Measures how often all samples of a policy are one text.
 
-  A policy that maximises agreement with given samples ends at the one of them
-  that agrees most with the others, their medoid.
+  A policy that maximises agreement with given samples converges to their
+  medoid, the one that agrees most with the others.
 
   Args:
     samples: texts of the policy for each source, at least two each.
     evidence: texts of the other policy for each source, at least two each.
 
   Returns:
-    `sources`, those whose evidence has distinct texts; `collapsed`, the share of
-    them whose samples are all one text; `onto_medoid`, the share of them where
-    that text is the medoid of the evidence. Shares are 0 without sources.
+    `sources`: number of sources whose evidence has distinct texts; `collapsed`:
+    the share of them on which all samples are one text; `onto_medoid`: the
+    share of them on which that text is the medoid of the evidence. Shares are 0
+    without sources.
   """
   varied = [
     (texts, others)

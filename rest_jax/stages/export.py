@@ -1,7 +1,7 @@
-"""D_g as Parquet files that Hugging Face's `datasets` and others read.
+"""Export of D_g as Parquet files, for Hugging Face's `datasets` and others.
 
-A file for each shard of the store, named by the split that was sampled, so that
-`datasets.load_dataset('/the/folder')` finds them.
+There is one file per shard of the store, named by the split that was sampled,
+so that `datasets.load_dataset('/the/folder')` finds them.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rest_jax.data import sample_rewards, sample_store
+from rest_jax.data import sample_store
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import prepare, score_samples
 from rest_jax.storage import files, paths
@@ -35,32 +35,32 @@ def run(
   data: prepare.PreparedData,
   directory: str | pathlib.Path,
 ) -> int:
-  """Writes samples, references and rewards, all of them or nothing.
+  """Writes samples, references and rewards; on an error, writes nothing.
 
   Columns: the two texts (a reference as it was written); `reward`, normalised;
   `log_prob` of the untempered policy in nats, summed over tokens; `finished`,
   whether EOS was reached; and the row's place in the store.
 
   Args:
-    grow_directory: a finished Grow.
-    reward_name: which of its rewards.
-    data: that it was grown from.
+    grow_directory: folder of a finished Grow.
+    reward_name: name of the reward to export.
+    data: the prepared data of the Grow.
     directory: the folder to write, new or empty.
 
   Returns:
     The number of rows.
 
   Raises:
-    FileNotFoundError: if the Grow is not finished.
-    ValueError: if the folder is in use, or the data are not those of the store.
+    FileNotFoundError: the Grow is not finished.
+    ValueError: the folder is in use, or `data` is not the data of the Grow.
   """
   directory = pathlib.Path(directory)
   manifest = sample_store.SampleStore.open(grow_directory).manifest
   files.check_new_folder('output', directory)
   if manifest['vocabulary_digest'] != data.vocabulary.digest:
     raise ValueError(
-      f'{grow_directory} must have been grown from {data.directory}; its '
-      'vocabulary is another one. Name the data that it was grown from: '
+      f'{grow_directory} must have been sampled from {data.directory}; its '
+      'vocabulary is another one. Set the data that it was sampled from: '
       '--gin.DATA_DIR=...'
     )
   split, shards = manifest['split'], manifest['shards']
@@ -71,17 +71,11 @@ def run(
     progress_lib.Progress('export', len(shards), 'shard') as progress,
   ):
     for number, entry in enumerate(shards):
-      sources, hypotheses = score_samples.texts(
-        grow_directory, number, len(shards), pairs, data.vocabulary
-      )
-      _, rewards = sample_rewards.read_rewards(
-        sample_store.rewards_path(
-          grow_directory, reward_name, number, len(shards)
-        ),
-        rows=entry['rows'],
-        samples_sha256=entry['sha256'],
-      )
       shard = sample_store.Shard(grow_directory / entry['file'])
+      sources, hypotheses = score_samples.texts(shard, pairs, data.vocabulary)
+      _, rewards = sample_store.read_rewards(
+        grow_directory, reward_name, shards, number
+      )
       table = pa.Table.from_arrays(
         [
           pa.array(sources, pa.string()),

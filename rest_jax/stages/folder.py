@@ -1,9 +1,10 @@
 """The folder of a stage: complete only when its manifest exists.
 
-A stage calls `begin` with the settings that feed it. A folder finished with the
-same settings is used as it is; one made with other settings is refused, with the
-difference shown. `finish` writes `manifest.json` last and atomically, with an
-inventory of all files by which `damages` finds what changed later.
+A stage calls `begin` with its settings. A folder finished with the same
+settings is used as it is; a folder made with other settings is refused with the
+list of differences. `finish` writes `manifest.json` last and atomically. The
+manifest has an inventory of all files, from which `damages` finds later
+changes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,8 +25,9 @@ from rest_jax.runtime import progress, time_spent
 from rest_jax.storage import files, inventory, paths
 
 MANIFEST = 'manifest.json'
-WARNINGS = 'warnings'  # The key of a manifest's list of messages.
-SPENT = 'spent_seconds'  # The key of its seconds by kind, see `time_spent`.
+# Keys of a manifest: list of messages; seconds by kind, see `time_spent`.
+WARNINGS = 'warnings'
+SPENT = 'spent_seconds'
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory'
 _ORIGINS = 'origins'
@@ -33,18 +35,23 @@ _DIGEST = re.compile("'[0-9a-f]{16,}'")
 _VERBS = {'policy': 'starts from', 'init': 'starts from'}
 
 
-# Patterns of the folders of stages, and the modes that make them.
+# Patterns of the folders of stages, each with the run mode that makes them.
 _MODES: list[tuple[re.Pattern[str], str]] = []
 
 
 def register(pattern: str, mode: str) -> None:
-  """Has errors say which mode makes folders of a pattern, below a run."""
+  """Registers the run mode that makes folders of a pattern, for errors.
+
+  Args:
+    pattern: regular expression for the path below the folder of a run.
+    mode: the run mode.
+  """
   below = r'(?:(?P<root>.*?)/)?(?:variants/[^/]+/)?'
   _MODES.append((re.compile(below + pattern), mode))
 
 
 class SettingsChangedError(ValueError):
-  """A folder holds results of other settings than those asked for."""
+  """A folder was made with other settings than the run has now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +60,13 @@ class StageFolder:
 
   Attributes:
     path: the folder.
-    settings: what feeds the stage, as JSON values (see `settings.describe`).
+    settings: the stage's settings as JSON values (see `settings.describe`).
     is_finished: whether it was finished when it was opened.
-    began: when it was opened, on the monotonic clock.
-    spent: what the process had spent by then, see `time_spent`.
-    warnings: what `warn` was told; the manifest holds them.
-    origins: see `begin`; as seen from the folder.
-    held: what is kept until the folder is finished, such as a lock.
+    began: time of opening, on the monotonic clock.
+    spent: seconds by kind that the process had spent by then, see `time_spent`.
+    warnings: messages of `warn`, for the manifest.
+    origins: see `begin`; paths are relative to the folder.
+    held: contexts to leave once the folder is finished, such as a lock.
   """
 
   path: pathlib.Path
@@ -73,13 +80,14 @@ class StageFolder:
     default_factory=contextlib.ExitStack
   )
 
-  def warn(self, message: str) -> None:
+  def warn(self, message: str | None) -> None:
     """Logs a warning, which the manifest and the report repeat.
 
     Args:
-      message: what was found, with its number, and what to do about it.
+      message: the finding, with its number, and what to do; None for no
+        warning.
     """
-    if message not in self.warnings:
+    if message is not None and message not in self.warnings:
       self.warnings.append(message)
       logging.warning('%s: %s', self.path.name, message)
 
@@ -87,11 +95,7 @@ class StageFolder:
     return read_manifest(self.path)
 
   def finish(self, manifest: dict[str, Any]) -> None:
-    """Marks the folder complete; nothing may be written to it afterwards.
-
-    Args:
-      manifest: what to say of it.
-    """
+    """Marks the folder complete; nothing may be written to it afterwards."""
     processes.by_main(
       f'finish {self.path.name}', lambda: self._finish(manifest)
     )
@@ -114,10 +118,10 @@ class StageFolder:
         WARNINGS: self.warnings,
         _ORIGINS: self.origins,
         _INVENTORY: listed,
-        # Of the last start alone, if the stage was cut off.
+        # Since the last start, if the stage was interrupted.
         'stage_seconds': time.monotonic() - self.began,
         SPENT: time_spent.since(self.spent),
-        # Of the process, whatever else it has done before.
+        # Of the whole process, earlier stages included.
         'peak_rss_mb': progress.peak_rss_mb(),
         'settings': self.settings,
       },
@@ -133,31 +137,31 @@ def begin(
   overwrite: bool = False,
   origins: Mapping[str, str | pathlib.Path] | None = None,
 ) -> StageFolder:
-  """Opens a stage's folder, new, half done or finished.
+  """Opens the folder of a stage: new, incomplete or finished.
 
   Args:
     path: the folder.
-    settings: what feeds the stage; values that `settings.describe` accepts.
+    settings: the stage's settings; values that `settings.describe` accepts.
     overwrite: remove a folder made with other settings instead of refusing it.
-    origins: folders of what digests among the settings stand for, by the path of
-      the setting, such as 'policy' or 'reward.digest'. They are recorded, and
-      said where a digest differs; they are no settings themselves.
+    origins: for settings that are digests of a folder's content, that folder,
+      by the path of the setting, such as 'policy' or 'reward.digest'. They are
+      recorded for error messages; another origin is no other setting.
 
   Returns:
-    The folder. If `is_finished`, its results are those of these settings.
+    The folder. If `is_finished`, it holds the results of these settings.
 
   Raises:
-    SettingsChangedError: if the folder was begun or finished with other
-      settings; the message lists the differences.
+    SettingsChangedError: the folder was begun or finished with other settings;
+      the message lists the differences.
   """
   path = paths.of(path)
   described = settings_lib.describe(settings)
-  named = _seen_from(path, origins or {})
-  # Of several processes one looks: what it finds may change at once.
+  relative = _relative(path, origins or {})
+  # One process decides for all: the folder may change between two looks.
   is_finished = processes.by_main(
-    f'begin {path.name}', lambda: _begin(path, described, named, overwrite)
+    f'begin {path.name}', lambda: _begin(path, described, relative, overwrite)
   )
-  return StageFolder(path, described, is_finished, origins=named)
+  return StageFolder(path, described, is_finished, origins=relative)
 
 
 def check(
@@ -165,31 +169,31 @@ def check(
   settings: dict[str, Any],
   origins: Mapping[str, str | pathlib.Path],
 ) -> None:
-  """Raises SettingsChangedError where `begin` would; changes nothing.
+  """Raises SettingsChangedError where `begin` would; changes no file.
 
   Args:
-    path: a folder that is finished, or begun.
+    path: a folder that is finished or begun.
     settings: see `begin`.
     origins: see `begin`.
   """
-  named = _seen_from(path, origins)
-  changed = _changes(path, settings_lib.describe(settings), named)
+  described = settings_lib.describe(settings)
+  changed = _changes(path, described, _relative(path, origins))
   if changed:
     raise _changed_error(path, changed)
 
 
-def _seen_from(
+def _relative(
   path: pathlib.Path, origins: Mapping[str, str | pathlib.Path]
 ) -> dict[str, str]:
-  """Returns folders relative to another, so that a run may be moved or copied."""
+  """Returns folders relative to `path`, so that a run may be moved or copied."""
   return {key: paths.relative(folder, path) for key, folder in origins.items()}
 
 
 def _changes(
   path: pathlib.Path, described: dict[str, Any], origins: dict[str, str]
 ) -> list[str] | None:
-  """Returns the settings that differ, in words; None if there is no folder."""
-  # In this order: a worker beside this one may finish the folder meanwhile.
+  """Describes the settings that differ; None if there is no folder."""
+  # In this order: another worker may finish the folder meanwhile.
   is_begun = (path / _SETTINGS).exists()
   if is_finished(path):
     manifest = read_manifest(path)
@@ -215,7 +219,7 @@ def _changes(
 def _changed_error(
   path: pathlib.Path, changed: list[str]
 ) -> SettingsChangedError:
-  # What all variants share cannot be another one's.
+  # A variant has folders of its own only below `variants`.
   variant = (
     ' keep both: give this one a name, --gin.VARIANT=...;'
     if 'variants' in path.parts
@@ -235,7 +239,7 @@ def _begin(
   origins: dict[str, str],
   overwrite: bool,
 ) -> bool:
-  """Makes the folder ready; whether it is finished."""
+  """Makes the folder ready; returns whether it is finished."""
   changed = _changes(path, described, origins)
   if changed:
     if not overwrite:
@@ -251,7 +255,7 @@ def _begin(
 
 
 def _remove(path: pathlib.Path) -> None:
-  """Removes a folder, so that no half of it is ever taken for a whole one."""
+  """Removes a folder; if interrupted, it no longer looks finished or begun."""
   if paths.is_remote(path):
     (path / MANIFEST).unlink(missing_ok=True)
     paths.remove_tree(path)
@@ -268,11 +272,11 @@ def _in_words(
   before: dict[str, str],
   now: dict[str, str],
 ) -> str:
-  """Says which folders a digest is of, where a difference is one of digests."""
+  """Describes a differing setting; if it is a digest, by the folder it is of."""
   key, digests = difference.split(': ', 1)
   if key not in now:
     if len(_DIGEST.findall(digests)) == 2:
-      return f'{difference} (digests: what it stands for was made otherwise)'
+      return f'{difference} (digests: its content was made otherwise)'
     return difference
   new = _name(path, now[key])
   if key not in before:
@@ -291,7 +295,7 @@ def _name(path: pathlib.Path, origin: str) -> str:
 
 
 def in_words(name: str) -> str:
-  """Returns the words for a folder: 'improve_1_2' is 'improve 1.2'."""
+  """Returns the display name of a folder: 'improve_1_2' is 'improve 1.2'."""
   stage, *numbers = name.split('_')
   if numbers and all(number.isdigit() for number in numbers):
     return f'{stage} {".".join(numbers)}'
@@ -301,16 +305,11 @@ def in_words(name: str) -> str:
 def reopen(
   path: str | pathlib.Path, damaged: Iterable[inventory.Damage]
 ) -> None:
-  """Makes a finished folder one that was cut off before some files were made.
-
-  Args:
-    path: the folder.
-    damaged: the files, which are removed.
-  """
+  """Turns a finished folder into an interrupted one without some files."""
   path = paths.of(path)
   manifest = read_manifest(path)
   settings = {**manifest['settings'], _ORIGINS: manifest.get(_ORIGINS, {})}
-  # The manifest goes last: until then it says what is missing.
+  # The manifest is removed last: until then it lists the missing files.
   for damage in damaged:
     damage.path.unlink(missing_ok=True)
   files.write_json(path / _SETTINGS, settings, sealed=True)
@@ -320,15 +319,15 @@ def reopen(
 def damages(
   path: str | pathlib.Path, verify: inventory.Verify
 ) -> list[inventory.Damage]:
-  """Returns the files of a finished folder that are not as they were.
+  """Returns the files of a finished folder that were changed or removed.
 
   Args:
     path: the folder.
-    verify: 'fast' compares sizes, 'full' checksums; a folder of an earlier
-      version, without an inventory, has nothing to be compared.
+    verify: 'fast' compares sizes, 'full' checksums. A folder of an earlier
+      version has no inventory: 'fast' finds nothing there.
 
   Raises:
-    ValueError: the manifest itself is damaged, or 'full' finds no inventory.
+    ValueError: the manifest is damaged, or has no inventory for 'full'.
   """
   path = paths.of(path)
   manifest = read_manifest(path, must_be_sealed=verify == 'full')
@@ -347,13 +346,9 @@ def damages(
 
 
 def clear(root: str | pathlib.Path) -> None:
-  """Removes what killed programs left below a folder: halves of files.
-
-  Args:
-    root: the folder of a run, which no other process writes to.
-  """
+  """Removes temporary files that killed programs left."""
   if paths.is_remote(root):
-    return  # No half of an object is ever there; Orbax removes its own.
+    return  # Objects are written whole; Orbax removes its own files.
   for path in pathlib.Path(root).rglob('.*'):
     if not _is_left_over(path):
       continue
@@ -368,10 +363,7 @@ def _is_left_over(path: pathlib.Path) -> bool:
 
 
 def is_finished(path: pathlib.Path) -> bool:
-  """Returns whether a folder is that of a finished stage.
-
-  The one place that decides it: a stage writes its manifest last.
-  """
+  """Whether the stage of a folder is finished: it writes its manifest last."""
   return (path / MANIFEST).is_file()
 
 
@@ -407,19 +399,18 @@ def read_manifest(
 
 
 def _command(path: pathlib.Path) -> str:
-  """Returns what to run for the folder of a stage; '' for an unknown one."""
-  found = [
-    (mode, matched.groupdict())
+  """Returns the command that makes a stage's folder; '' if it is unknown."""
+  matches = [
+    (mode, match.groupdict())
     for pattern, mode in _MODES
-    for matched in [pattern.fullmatch(path.as_posix())]
-    if matched
+    if (match := pattern.fullmatch(path.as_posix()))
   ]
-  if not found:
+  if not matches:
     return ''
-  # A folder within a stage's is made with it.
-  mode, named = min(found, key=lambda each: len(each[1]['root'] or ''))
-  root = named.pop('root') or '.'
-  steps = ''.join(f' --{key}={value}' for key, value in named.items())
+  # A folder inside the folder of a stage is made by that stage.
+  mode, groups = min(matches, key=lambda match: len(match[1]['root'] or ''))
+  root = groups.pop('root') or '.'
+  steps = ''.join(f' --{key}={value}' for key, value in groups.items())
   return (
     f' With the same --gin_file and --gin flags: --run_mode={mode}{steps} '
     f'--model_dir={root} (or --run_mode=rest for all stages).'
@@ -427,13 +418,10 @@ def _command(path: pathlib.Path) -> str:
 
 
 def content_digest(manifest: dict[str, Any]) -> str:
-  """SHA-256 of what a manifest says was made and from what, not how long it took.
+  """SHA-256 of a manifest's content and settings, in hexadecimal digits.
 
   Args:
-    manifest: of a finished stage.
-
-  Returns:
-    Hexadecimal digits.
+    manifest: manifest of a finished stage; times in it are ignored.
   """
   kept = {
     key: value

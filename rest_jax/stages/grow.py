@@ -1,4 +1,4 @@
-"""Stage `grow`: sample D_g from the latest policy and score it once."""
+"""Stage `grow`: samples D_g from the latest policy and scores it once."""
 
 import contextlib
 import dataclasses
@@ -32,23 +32,23 @@ from rest_jax.storage import lock
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrowConfig:
-  """What to sample.
+  """Settings of a Grow step.
 
   Attributes:
     decode: number of samples, temperature, length, block shape. The paper
       samples at temperature 0.8 (N = 100, 25 or 1,000).
-    sources_per_shard: sources in a shard of the store, which is what is lost
-      when a Grow is cut off.
-    max_sources: sample for the first sources only; None for all.
-    worker: which of several workers this is, from 0, each a run of its own that
-      makes its shards without the others; None for a run that makes all.
-    num_workers: how many there are.
+    sources_per_shard: number of sources per shard of the store. An interrupted
+      Grow loses the shard it was working on.
+    max_sources: number of sources to sample for, the first ones; None for all.
+    worker: index of this worker, from 0. Each worker is a run of its own, which
+      makes its own shards. None for one run that makes all shards.
+    num_workers: number of workers.
   """
 
   decode: sampler_lib.DecodeConfig
   sources_per_shard: int = 2048
   max_sources: int | None = None
-  # Not what D_g is, but who makes it.
+  # These do not change D_g, only which run makes it.
   worker: int | None = settings_lib.recorded(default=None)
   num_workers: int = settings_lib.recorded(default=1)
 
@@ -71,17 +71,16 @@ class GrowConfig:
 class Grow(base.Stage):
   """Makes D_g: N samples of every source, the references, and their rewards.
 
-  The folder stays unfinished if this is a worker and shards of others are
-  missing: a later run, of all or of the last worker, finishes it.
+  A worker leaves the folder unfinished while shards of other workers are
+  missing; the last worker, or a run without workers, finishes it.
 
   Source: ReST (arXiv 2308.08998), section 3 "Grow" and Algorithm 1.
 
   Attributes:
-    config: see `GrowConfig`.
-    policy: the latest policy, which samples.
-    reward: scores every distinct (source, text) once. Without a scale at the
-      first Grow, which fixes it from the 0.5 and 99.5 percentiles of D_1.
-    data: the prepared data.
+    policy: the latest policy, which is sampled.
+    reward: scores every distinct (source, text) once. It has no scale at the
+      first Grow, which fixes the scale from the 0.5 and 99.5 percentiles of
+      D_1.
     seed: sampling seed.
   """
 
@@ -150,25 +149,27 @@ class Grow(base.Stage):
     started = time.monotonic()
     self._sample(context, output.path, shards, share)
     sampled = time.monotonic()
-    store = score_samples.Store(output.path, len(shards))
-    scoring = {
-      'reward': reward,
-      'pairs': pairs,
-      'vocabulary': data.vocabulary,
-      'description': f'grow {self.grow_step}: score',
-    }
+    store = score_samples.Store(
+      output.path, len(shards), pairs, data.vocabulary
+    )
+    description = f'grow {self.grow_step}: score'
     if self.config.worker is not None:
       own = [shard for shard in range(len(shards)) if shard in share]
-      score_samples.score_raw(store, shards=own, **scoring)
+      score_samples.score_raw(
+        store, reward=reward, shards=own, description=description
+      )
       if not _is_last(output.held, output.path, reward.name, len(shards)):
-        logging.info('grow %d: this worker has done its shards', self.grow_step)
+        logging.info('grow %d: all shards of this worker done', self.grow_step)
         return None
     normalizer = score_samples.score(
-      store, normalizer=self._normalizer, **scoring
+      store,
+      reward=reward,
+      normalizer=self._normalizer,
+      description=description,
     )
     scored = time.monotonic()
     return {
-      # By one: it reads all shards, which other hosts need not download.
+      # In one process: it reads all shards, which others need not download.
       **processes.by_main(
         f'grow {self.grow_step}: shards',
         lambda: self._of_shards(context, output, len(shards)),
@@ -187,7 +188,7 @@ class Grow(base.Stage):
       'vocabulary_digest': data.vocabulary.digest,
       'rewards': rewards_base.describe(reward),
       'normalizer': normalizer.to_json(),
-      # Of the last start alone, if the stage was cut off.
+      # Since the last start, if the stage was interrupted.
       'seconds': {
         'grow': sampled - started,
         'score': scored - sampled,
@@ -208,14 +209,13 @@ class Grow(base.Stage):
     shards: draw_samples.Shards,
     share: processes.Share,
   ) -> None:
-    """Draws the samples of the shards that are missing."""
+    """Draws the samples of missing shards."""
     pairs = context.data.pairs(context.data.grow_split)
     draw_samples.sample(
       directory,
-      draw_samples.Drawer.of_stage(
-        self.policy,
-        self.config.decode,
-        context,
+      draw_samples.Drawer(
+        loaded=draw_samples.LoadedPolicy.of_stage(self.policy, context),
+        decode=self.config.decode,
         seed=self.seed,
         grow_step=self.grow_step,
       ),
@@ -234,7 +234,7 @@ class Grow(base.Stage):
     output: folder_lib.StageFolder,
     num_shards: int,
   ) -> dict[str, Any]:
-    """Returns what the manifest says of all shards; writes their events."""
+    """Returns the manifest's fields on all shards; writes TensorBoard events."""
     entries = sample_store.shard_entries(output.path, num_shards)
     data = context.data
     sample_events.write(
@@ -245,25 +245,21 @@ class Grow(base.Stage):
       vocabulary=data.vocabulary,
       step=self.grow_step,
     )
-    opened = [
-      sample_store.Shard(output.path / entry['file']) for entry in entries
-    ]
-    is_sample = [
-      shard.sample_id != sample_store.REFERENCE_SAMPLE_ID for shard in opened
-    ]
-    num_unfinished = int(sum((~shard.finished).sum() for shard in opened))
-    message = samples_without_eos.message(
-      num_unfinished,
-      int(sum(rows.sum() for rows in is_sample)),
-      self.config.decode.max_target_length,
+    store = sample_store.SampleStore.unfinished(output.path, entries)
+    num_unfinished = int((~store.finished).sum())
+    is_sample = store.sample_id != sample_store.REFERENCE_SAMPLE_ID
+    output.warn(
+      samples_without_eos.message(
+        num_unfinished,
+        int(is_sample.sum()),
+        self.config.decode.max_target_length,
+      )
     )
-    if message:
-      output.warn(message)
     return {
       'schema_version': sample_store.SCHEMA_VERSION,
-      'num_rows': sum(entry['rows'] for entry in entries),
+      'num_rows': len(store),
       'num_unfinished': num_unfinished,
-      'num_tokens': int(sum(shard.tokens.lengths.sum() for shard in opened)),
+      'num_tokens': int(store.tokens.lengths.sum()),
       'shards': entries,
     }
 
@@ -274,9 +270,9 @@ def _is_last(
   reward_name: str,
   num_shards: int,
 ) -> bool:
-  """Whether a worker finds all shards there and is the first to.
+  """Whether a worker is the first to find all shards scored.
 
-  Then it keeps the folder for itself until `stack` ends.
+  If so, it holds the lock of the folder until `stack` is closed.
   """
   if not score_samples.is_scored_raw(directory, reward_name, num_shards):
     return False
@@ -284,5 +280,5 @@ def _is_last(
     stack.enter_context(lock.held(directory))
   except lock.LockedError:
     return False
-  # Another may have finished it in between.
+  # Another worker may have finished it in between.
   return not folder_lib.is_finished(directory)

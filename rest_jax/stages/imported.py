@@ -1,7 +1,7 @@
-"""Policies from elsewhere as finished `bc` folders, and the sizes of a folder.
+"""Imported policies as finished `bc` folders, and the network of a folder.
 
-An imported policy takes the place of the one that BC would train: as `BC_DIR` it
-is the policy G=0, I=0, as `BC_INIT_DIR` the one that BC starts from.
+An imported policy replaces BC: with `BC_DIR` it is the policy G=0, I=0; with
+`BC_INIT_DIR` it is the initial policy of BC.
 """
 
 from collections.abc import Iterator
@@ -30,19 +30,19 @@ def write(
   origin: str,
   overwrite: bool = False,
 ) -> pathlib.Path:
-  """Writes a finished stage folder that holds given parameters.
+  """Writes a finished stage folder with the parameters of a policy.
 
-  Beside the checkpoint stand its vocabulary, the only one that a run may use the
-  policy with; `network.gin`, the sizes as a file of models/; and `policy.gin`,
-  with which a run's BC starts from the policy.
+  The folder also has the policy's vocabulary, the only one that a run may use
+  it with; `network.gin`, the sizes as a file like those of models/; and
+  `policy.gin`, with which a run's BC starts from the policy.
 
   Args:
     directory: the folder to write.
-    config: sizes of the network, `vocab_size` among them.
-    params: of the policy.
-    vocabulary: the sentencepiece model, or the folder of the tokeniser, that the
-      policy was trained with.
-    origin: where they came from, for the record.
+    config: sizes of the network, including `vocab_size`.
+    params: parameters of the policy.
+    vocabulary: the sentencepiece model, or the folder of the tokeniser, that
+      the policy was trained with.
+    origin: origin of the parameters, for the manifest.
     overwrite: see `folder.begin`.
 
   Returns:
@@ -97,13 +97,13 @@ def write(
 def check_vocabulary(
   path: str | pathlib.Path, config: network.NetworkConfig
 ) -> vocabularies.Vocabulary:
-  """Reads the vocabulary of a policy; see `write` for what is refused."""
+  """Reads the vocabulary of a policy; raises ValueError if it does not fit."""
   vocabulary = vocabularies.Vocabulary(path)
   if vocabulary.size > config.vocab_size:
     raise ValueError(
       f'the vocabulary must have at most the {config.vocab_size} pieces that '
-      f'the network embeds; {path} has {vocabulary.size}. It is not that of '
-      'this checkpoint.'
+      f'the network embeds; {path} has {vocabulary.size}. It is not the '
+      'vocabulary of this checkpoint.'
     )
   ids, own = config.special_ids, vocabulary.special_ids
   for name in ('pad', 'eos', 'unk'):
@@ -117,30 +117,30 @@ def check_vocabulary(
 
 
 def network_of(directory: str | pathlib.Path) -> network.NetworkConfig:
-  """The sizes of the network that a finished stage's policy has.
+  """Returns the sizes of the network of a finished stage's policy.
 
   Raises:
-    ValueError: if the stage made no policy, or one that starts decoding in
-      another way than T5.
+    ValueError: the stage made no policy, or a policy whose decoder starts with
+      another input than T5's.
   """
   settings = folder_lib.read_manifest(directory)['settings']
   described = settings.get('network')
   if not described or described.get('is') != network.NetworkConfig.__name__:
     raise ValueError(
       f'{directory} must be the folder of a policy, such as bc or improve_1_1; '
-      'its manifest names no network.'
+      'its manifest has no network.'
     )
   loss = settings.get('improve', {}).get('loss', {}).get('is')
   if loss == 'RewardConditionedBC':
     raise ValueError(
       f"the policy of {directory} reads a reward in place of the decoder's first "
-      f'input (loss {loss}), which no other library would give it.'
+      f'input (loss {loss}), which other libraries do not support.'
     )
   return network_config.from_described(described)
 
 
 def _gin(config: network.NetworkConfig, origin: str) -> str:
-  """The sizes as a gin file of models/."""
+  """Formats the sizes as a gin file like those of models/."""
   lines = [
     f'# The network of {origin}.',
     '#',
@@ -154,7 +154,7 @@ def _gin(config: network.NetworkConfig, origin: str) -> str:
 def _task_gin(
   directory: pathlib.Path, vocabulary: vocabularies.Vocabulary
 ) -> str:
-  """What a run needs besides the sizes, to begin with the policy."""
+  """Formats the settings of a run whose BC starts from the policy."""
   path = directory.absolute()
   lines = [
     '',
@@ -173,20 +173,20 @@ def _task_gin(
 
 
 def _bindings(config: Any, scope: str) -> Iterator[str]:
-  """Lines that set a dataclass and the parts within it; of these, all settings."""
+  """Yields the lines that set all fields of a dataclass and of its parts."""
   cls = type(config).__name__
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     is_part = dataclasses.is_dataclass(value)
     if not field.metadata.get('feeds', True):
-      continue  # Not how it is trained.
+      continue  # Settings that do not change the network.
     if (is_part or value is None) and value == field.default:
       continue
     key = f'{scope}{cls}.{field.name}'
     if not is_part:
       yield f'{key} = {value!r}'
       continue
-    # What the encoder has for itself is set in a scope.
+    # The encoder's own settings are set in a gin scope.
     own = f'{field.name}/' if field.name == 'encoder' else scope
     yield f'{key} = @{own}{type(value).__name__}()'
     yield from _bindings(value, own)

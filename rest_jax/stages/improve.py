@@ -1,4 +1,4 @@
-"""Stage `improve`: fine-tune offline on the rows of D_g that pass F."""
+"""Stage `improve`: fine-tunes offline on the rows of D_g that pass F."""
 
 from collections.abc import Callable
 import dataclasses
@@ -26,24 +26,24 @@ INITS = ('previous', 'initial')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImproveConfig:
-  """How a policy is fine-tuned on D_g.
+  """Settings of the Improve steps.
 
   Attributes:
     loss: L(x, y; theta) of Eq. 2.
     filter: F(x, y; tau), with a value for each Improve step.
-    trainer: of the first Improve step; the objective is the mean reward of
-      sampled validation outputs.
+    trainer: settings of the first Improve step; the objective is the mean
+      reward of sampled validation outputs.
     learning_rate_factor: Improve step i trains at learning_rate * factor^(i-1);
       in (0, 1]. The paper fine-tunes "with a lower learning rate".
     init: 'previous' starts each Improve step from the policy before it (the
       paper), 'initial' from the first policy of the run (ReST-EM).
     include_references: whether D's own pairs, scored and filtered like samples,
       are part of D_g (the paper: yes).
-    reference_weight: weight of a reference's loss; with N samples a source and
-      one reference, (1 - lambda) / lambda of Eq. 3 is reference_weight / N.
-    balance_sources: whether the samples kept of a source weigh together as much
-      as those of any other, however many they are; False weighs all samples
-      alike (Eq. 2). Losses over pairs have one pair a source either way.
+    reference_weight: weight of a reference's loss; with N samples per source
+      and one reference, (1 - lambda) / lambda of Eq. 3 is reference_weight / N.
+    balance_sources: give the kept samples of each source the same total weight;
+      False gives all samples the same weight (Eq. 2). Losses over pairs always
+      have one pair per source.
     include_unfinished: whether samples without EOS may be trained on.
   """
 
@@ -86,23 +86,23 @@ class Improve(base.PolicyStage):
   - lambda E_{y ~ pi'}[F grad log pi(y|x)] - (1 - lambda) E_{y ~ p}[F grad log
   pi(y|x)],
 
-  pi' the policy that made D_g and p the text of D: at first an online policy
-  gradient with F in place of a return, and a term that holds pi near the text.
-  In the limit of many sources and samples the step fits, by KL(pi^tau || pi),
-  the distribution pi^tau(x, y) ~ {(1 - lambda) p(x, y) + lambda pi'(x, y)}
-  1[R(x, y) > tau]: what is left of text and samples above the threshold (A.9).
-  Rows are weighted so that (1 - lambda) / lambda is `reference_weight` / N.
+  with pi' the policy that made D_g and p the text of D. While pi = pi', this is
+  an online policy gradient with F in place of a return, plus a term that keeps
+  pi near the text. With infinitely many sources and samples, the step minimises
+  KL(pi^tau || pi) for the distribution pi^tau(x, y) ~ {(1 - lambda) p(x, y) +
+  lambda pi'(x, y)} 1[R(x, y) > tau] of text and samples above the threshold
+  (A.9). Rows are weighted so that (1 - lambda) / lambda is `reference_weight` /
+  N.
 
   Source: ReST (arXiv 2308.08998), section 3 "Improve", Eq. 2 and 3, A.9.
 
   Attributes:
-    config: see `ImproveConfig`.
-    start: the policy that training starts from.
+    start: the initial policy of the training.
     bc: finished BC, for losses that need it.
     value: the value function of D_g, for losses that need it; None for others.
     grow: the finished Grow: D_g and its rewards.
-    reward_name: which of its rewards to filter by.
-    selection: what chooses the checkpoint.
+    reward_name: name of the reward of D_g to filter by.
+    selection: chooses the checkpoint.
     seed: seed for batch order and dropout.
   """
 
@@ -124,10 +124,14 @@ class Improve(base.PolicyStage):
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
-    found = {'init': self.start, 'grow': self.grow, 'bc': self.bc}
-    if self.value is not None:
-      found['value'] = self.value
-    return {**found, **self.selection.inputs}
+    value = {} if self.value is None else {'value': self.value}
+    return {
+      'init': self.start,
+      'grow': self.grow,
+      'bc': self.bc,
+      **value,
+      **self.selection.inputs,
+    }
 
   @property
   def trainer(self) -> trainer_lib.TrainerConfig:
@@ -137,7 +141,7 @@ class Improve(base.PolicyStage):
     return context.improved_policy
 
   def needed(self) -> dict[str, pathlib.Path]:
-    """Returns the folders of the models that the loss asks for."""
+    """Returns the folders of the models that the loss needs, by name."""
     folders = {'bc': self.bc.policy_folder}
     if self.value is not None:
       folders['value'] = self.value.folder
@@ -178,7 +182,32 @@ class Improve(base.PolicyStage):
       warn=output.warn,
     )
     _report(self.grow_step, self.improve_step, rows.statistics)
-    result = _train(self, rows, context, output.path)
+    config, trainer, mesh_config = self.config, self.trainer, context.mesh
+    policy = self.network(context)
+    result = trainer_lib.train(
+      trainer,
+      model=policy,
+      loss=config.loss,
+      batches=trainer.batches(
+        source_lengths=rows.source_lengths,
+        target_lengths=rows.target_lengths,
+        load=rows.load,
+        normalizers=rows.normalizers,
+        mesh=mesh_config.build(),
+        packable=config.loss.packable,
+        pad=policy.config.special_ids.pad,
+      ),
+      mesh_config=mesh_config,
+      params=policies.load(self.start.policy_folder, policy, mesh_config),
+      directory=output.path,
+      evaluate_fn=self.selection.evaluate_fn(context, policy),
+      given={
+        name: _LOADERS[name](folder, policy, mesh_config)
+        for name, folder in self.needed().items()
+      },
+      start_metrics=_start_metrics(self, context),
+      description=self.title,
+    )
     return {
       'training': result.summary,
       'kept': rows.statistics,
@@ -206,41 +235,6 @@ class Improve(base.PolicyStage):
         loss=config.loss,
       )
     ]
-
-
-def _train(
-  stage: Improve,
-  rows: improve_rows.ImproveRows,
-  context: context_lib.Context,
-  directory: pathlib.Path,
-) -> trainer_lib.TrainResult:
-  config, trainer, mesh_config = stage.config, stage.trainer, context.mesh
-  policy, needed = stage.network(context), stage.needed()
-  batches = trainer.batches(
-    source_lengths=rows.source_lengths,
-    target_lengths=rows.target_lengths,
-    load=rows.load,
-    normalizers=rows.normalizers,
-    mesh=mesh_config.build(),
-    packable=config.loss.packable,
-    pad=policy.config.special_ids.pad,
-  )
-  return trainer_lib.train(
-    trainer,
-    model=policy,
-    loss=config.loss,
-    batches=batches,
-    mesh_config=mesh_config,
-    params=policies.load(stage.start.policy_folder, policy, mesh_config),
-    directory=directory,
-    evaluate_fn=stage.selection.evaluate_fn(context, policy),
-    given={
-      name: _LOADERS[name](path, policy, mesh_config)
-      for name, path in needed.items()
-    },
-    start_metrics=_start_metrics(stage, context),
-    description=stage.title,
-  )
 
 
 def _start_metrics(
@@ -278,34 +272,32 @@ def select_rows(
   ids: special_ids.SpecialIds = special_ids.T5,
   warn: Callable[[str], None] = logging.warning,
 ) -> improve_rows.ImproveRows:
-  """Opens D_g and keeps the rows that pass, with weights by F and Eq. 3.
+  """Opens D_g and selects the rows that pass, with weights by F and Eq. 3.
 
   Args:
-    config: see `ImproveConfig`.
     grow_step: g, from 1.
     improve_step: i, from 1.
-    grow_directory: a finished Grow: D_g and its rewards.
-    reward_name: which of its rewards to filter by.
-    data: the prepared data.
-    ids: of the vocabulary.
-    warn: called with a message if a first threshold is not above the mean reward
-      of the eligible rows: Algorithm 1 asks for tau_1 > V.
-
-  Returns:
-    The rows.
+    grow_directory: folder of a finished Grow.
+    reward_name: name of the reward to filter by.
+    ids: special ids of the vocabulary.
+    warn: called with a message if the first threshold is not above the mean
+      reward of the eligible rows: Algorithm 1 requires tau_1 > V.
   """
   store = sample_store.SampleStore.open(grow_directory)
   raw, rewards = store.rewards(reward_name)
   samples = samples_of(config, store, reward_name, raw, rewards)
-  rows = improve_rows.select(
-    store=store,
-    sources=data.pairs(store.manifest['split']),
-    samples=samples,
+  rules = improve_rows.Rules(
     row_filter=config.filter,
-    improve_step=improve_step,
     loss=config.loss,
     reference_weight=config.reference_weight,
     balance_sources=config.balance_sources,
+  )
+  rows = improve_rows.select(
+    rules,
+    store=store,
+    sources=data.pairs(store.manifest['split']),
+    samples=samples,
+    improve_step=improve_step,
     grow_step=grow_step,
     ids=ids,
   )
@@ -321,7 +313,7 @@ def select_rows(
   ):
     warn(
       f'tau_1 = {threshold:.3f} is not above {mean:.3f}, the mean reward of the '
-      f'rows of D_{grow_step} that may be trained on; Algorithm 1 asks for '
+      f'rows of D_{grow_step} that may be trained on; Algorithm 1 requires '
       f'tau_1 > V. Raise the first value of the {config.filter.kind} filter, '
       'whose values may be a tuple for each Grow step.'
     )
@@ -340,18 +332,15 @@ def samples_of(
   *,
   with_hashes: bool = True,
 ) -> filters_base.Samples:
-  """Gathers what F reads of D_g, or of some shards of it.
+  """Returns the columns of D_g, or of some of its shards, that F reads.
 
   Args:
-    config: says which rows may be trained on.
+    config: determines which rows may be trained on.
     store: D_g.
-    reward_name: which rewards these are.
-    raw: float32 [n], a row each.
-    rewards: float32 [n], normalised.
-    with_hashes: whether to hash tokens where F or L compares them.
-
-  Returns:
-    The columns.
+    reward_name: name of the reward.
+    raw: float32 [n], raw rewards of the rows.
+    rewards: float32 [n], normalised rewards of the rows.
+    with_hashes: whether to hash tokens if F or L compares them.
   """
   samples = improve_rows.samples_of(
     store,
@@ -363,7 +352,7 @@ def samples_of(
   )
   floor = store.manifest.get('rewards', {}).get(reward_name, {}).get('floor')
   if floor is not None:
-    # A vetoed sample is none even where it is the best that its source has.
+    # A vetoed sample is never trained on, even if it is the best of its source.
     samples = samples._replace(
       is_eligible=samples.is_eligible & (raw > np.float32(floor))
     )

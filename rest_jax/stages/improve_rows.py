@@ -1,4 +1,4 @@
-"""D_g as training batches: the rows that a filter keeps, laid out for a loss."""
+"""Training batches of D_g: the rows that a filter keeps, laid out for a loss."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,20 +10,20 @@ from rest_jax.filters import base as filters_base
 from rest_jax.losses import base as losses_base
 from rest_jax.training import loader
 
-# Columns of a batch beside the tokens, of one number a hypothesis.
+# Columns of a batch with one number per hypothesis.
 COLUMNS = ('rewards', 'thresholds', 'row_weights')
 
 
 @dataclasses.dataclass(frozen=True)
 class ImproveRows:
-  """Arguments of `TrainerConfig.batches`, and what was kept.
+  """Arguments of `TrainerConfig.batches` for m rows, and statistics.
 
   Attributes:
     source_lengths: int32 [m].
     target_lengths: int32 [m].
     load: see `loader.BucketedBatches`.
-    normalizers: float [m], what each row adds to the loss's normaliser.
-    statistics: the filter's report.
+    normalizers: float [m], contribution of each row to the loss's normaliser.
+    statistics: statistics of the kept samples, for the manifest.
   """
 
   source_lengths: np.ndarray
@@ -41,18 +41,15 @@ def samples_of(
   include_unfinished: bool,
   with_hashes: bool = True,
 ) -> filters_base.Samples:
-  """Gathers the columns that filters read.
+  """Returns the columns of D_g that filters read.
 
   Args:
     store: D_g.
-    rewards: float32 [n], normalised, a row each.
+    rewards: float32 [n], normalised rewards of the rows.
     include_references: whether D's own references may be trained on.
-    include_unfinished: whether samples without EOS may be.
-    with_hashes: whether rows will be compared by their tokens (see
-      `compares_tokens`); without, no token is read.
-
-  Returns:
-    The columns.
+    include_unfinished: whether samples without EOS may be trained on.
+    with_hashes: whether to hash tokens, see `compares_tokens`; if not, no token
+      is read.
   """
   is_reference = store.sample_id == sample_store.REFERENCE_SAMPLE_ID
   eligible = np.ones(len(store), bool)
@@ -73,46 +70,67 @@ def samples_of(
 def compares_tokens(
   row_filter: filters_base.Filter, loss: losses_base.Loss
 ) -> bool:
-  """Whether F or the layout of the loss asks which rows have equal tokens."""
+  """Whether F or the layout of the loss compares the tokens of rows."""
   return row_filter.deduplicate or loss.layout is losses_base.Layout.BEST_WORST
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """How rows are selected, weighted and laid out.
+
+  Attributes:
+    row_filter: F.
+    loss: declares columns and layout.
+    reference_weight: weight of a reference relative to a sample.
+    balance_sources: whether the kept samples of each source have the same total
+      weight.
+  """
+
+  row_filter: filters_base.Filter
+  loss: losses_base.Loss
+  reference_weight: float = 1.0
+  balance_sources: bool = False
+
+  def weights(
+    self, samples: filters_base.Samples, kept: filters_base.Kept
+  ) -> np.ndarray:
+    """Returns the weight of each row, float32 [n]."""
+    weights = np.where(samples.is_reference, self.reference_weight, 1.0)
+    weights = weights.astype(np.float32)
+    is_paired = self.loss.layout is losses_base.Layout.BEST_WORST
+    if self.balance_sources and not is_paired:
+      drawn = kept.rows[~samples.is_reference[kept.rows]]
+      weights[drawn] = _balanced(samples.source_ids[drawn])
+    return weights
+
+
 def select(
+  rules: Rules,
   *,
   store: sample_store.SampleStore,
   sources: pair_store.PairStore,
   samples: filters_base.Samples,
-  row_filter: filters_base.Filter,
-  improve_step: int,
-  loss: losses_base.Loss,
-  reference_weight: float,
-  balance_sources: bool = False,
+  improve_step: int = 1,
   grow_step: int = 1,
   ids: special_ids.SpecialIds = special_ids.T5,
 ) -> ImproveRows:
-  """Finds the rows with F = 1 and lays them out as the loss declares.
+  """Selects the rows with F = 1, and lays them out for the loss.
 
   Args:
+    rules: see `Rules`.
     store: D_g.
     sources: the pairs that `source_id` refers to.
-    samples: its columns.
-    row_filter: F.
+    samples: columns of D_g.
     improve_step: i, from 1.
-    loss: says columns and layout.
-    reference_weight: weight of a reference's loss against a sample's.
-    balance_sources: whether the kept samples of each source have one weight
-      together.
     grow_step: g, from 1.
-    ids: of the vocabulary.
-
-  Returns:
-    The rows.
+    ids: special ids of the vocabulary.
 
   Raises:
-    EmptySelectionError: if nothing is kept.
-    ValueError: if the loss declares an unknown column.
+    EmptySelectionError: no row is kept.
+    ValueError: the loss declares an unknown column.
   """
-  kept = row_filter.select(improve_step, samples, grow_step)
+  loss = rules.loss
+  kept = rules.row_filter.select(improve_step, samples, grow_step)
   unknown = set(loss.columns) - set(losses_base.COLUMNS)
   if unknown:
     raise ValueError(
@@ -120,7 +138,7 @@ def select(
       f'not have; it has {sorted(losses_base.COLUMNS)}'
     )
   if loss.layout is losses_base.Layout.BEST_WORST:
-    groups, thresholds = _best_worst(samples, kept, row_filter)
+    groups, thresholds = _best_worst(samples, kept, rules.row_filter)
     kept.statistics['pairs'] = len(groups)
   else:
     groups, thresholds = kept.rows[:, None], kept.thresholds[:, None]
@@ -130,18 +148,14 @@ def select(
   if 'source_ids' in loss.columns:
     extra['source_ids'] = samples.source_ids
 
-  weights = np.where(samples.is_reference, reference_weight, 1.0)
-  weights = weights.astype(np.float32)
-  if balance_sources and loss.layout is not losses_base.Layout.BEST_WORST:
-    drawn = kept.rows[~samples.is_reference[kept.rows]]
-    weights[drawn] = _balanced(samples.source_ids[drawn])
+  weights = rules.weights(samples, kept)
 
   def load(rows: np.ndarray, source_length: int, target_length: int) -> dict:
     members = groups[rows].reshape(-1)  # [B * N]
     # The source of a group is encoded once.
-    of_group = samples.source_ids[groups[rows, 0]]
+    source_rows = samples.source_ids[groups[rows, 0]]
     batch = loader.decoder_batch(
-      sources.source_tokens.pad(of_group, source_length, ids.pad),
+      sources.source_tokens.pad(source_rows, source_length, ids.pad),
       store.tokens.pad(members, target_length, ids.pad),
       ids,
     )
@@ -190,7 +204,7 @@ def masked(
 
 
 def _balanced(source_ids: np.ndarray) -> np.ndarray:
-  """Weights of rows, of mean 1, that sum to the same over each source."""
+  """Returns weights with mean 1 and equal sums over each source."""
   if not source_ids.size:
     return np.ones(0, np.float32)
   starts = filters_base.group_starts(source_ids)
@@ -206,8 +220,8 @@ def _best_worst(
   """Pairs the best kept row of each source with its worst eligible one.
 
   F applies to the best; the worst has threshold -inf, which any reward passes.
-  Of equal rewards the first row counts, on both sides. Sources whose best and
-  worst have the same tokens or reward have no pair.
+  Among equal rewards, the first row is taken. Sources whose best and worst row
+  have equal tokens or rewards have no pair.
   """
   eligible = np.flatnonzero(samples.is_eligible)
   best = _first_lowest(samples, kept.rows, -samples.rewards)
@@ -221,9 +235,9 @@ def _best_worst(
   )
   if not valid.any():
     raise filters_base.EmptySelectionError(
-      f'no source has a best and a worst sample that differ, of {len(best)} of '
-      f'which the {row_filter.kind} filter keeps one; draw more samples for each '
-      'source, or at a higher temperature'
+      f'none of the {len(best)} sources of which the {row_filter.kind} filter '
+      'keeps a sample has a best and a worst sample that differ; draw more '
+      'samples per source, or at a higher temperature'
     )
   best, worst = best[valid], worst[valid]
   of_row = np.full(len(samples.rewards), np.nan, np.float32)
@@ -237,8 +251,7 @@ def _best_worst(
 def _first_lowest(
   samples: filters_base.Samples, rows: np.ndarray, keys: np.ndarray
 ) -> np.ndarray:
-  """Returns of each source the first of `rows` with its lowest key."""
-  # Stable: of equal keys the first row comes first.
+  """Returns the row with the lowest key of each source, the first of equals."""
   order = rows[np.lexsort((keys[rows], samples.source_ids[rows]))]
   return order[filters_base.group_starts(samples.source_ids[order])]
 

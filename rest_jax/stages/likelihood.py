@@ -1,4 +1,4 @@
-"""The reward that the BC policy of the run is itself; nothing is trained."""
+"""The reward by the likelihood of BC; it needs no training of its own."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from rest_jax.stages import policies
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Likelihood:
-  """R(x, y) = log pi_BC(y | x) / |y|, nats a token, at most 0.
+  """R(x, y) = log pi_BC(y | x) / |y|, in nats per token, at most 0.
 
-  Alone it asks a policy to stay where it began, and likes short and usual texts:
-  it is meant as a component beside a reward that has learned from ratings.
+  Alone, it rewards a policy for staying at BC, and prefers short and common
+  texts: combine it with a reward that is trained on ratings.
 
   Attributes:
-    scoring: maximum lengths, and shapes in which texts are scored.
-    name: of the reward.
+    scoring: maximum lengths, and shapes of scoring batches.
+    name: name of the reward.
   """
 
   scoring: scoring_plan.ScoringConfig = dataclasses.field(
@@ -38,7 +38,7 @@ class Likelihood:
     return 'log-probability of the BC policy'
 
   def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
-    """Loads the BC policy, which has to be finished."""
+    """Loads BC, which must be finished."""
     policy = policy_lib.Policy(resources.network)
     return learned.LearnedReward(
       likelihood_lib.MeanLogProb(policy),

@@ -1,4 +1,4 @@
-"""Stage `online`: reinforcement learning from the BC policy, ReST's baseline."""
+"""Stage `online`: online reinforcement learning from BC, a baseline for ReST."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -26,19 +26,17 @@ from rest_jax.training import journal
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Online(base.PolicyStage):
-  """Trains on the policy's own samples for the sources that Grow samples for.
+  """Trains on samples of the current policy, for the sources of the first Grow.
 
   Source: ReST (arXiv 2308.08998), section 4 "ReST vs Online RL".
 
   Attributes:
-    config: see `PPOConfig`.
-    bc: finished BC: where training starts, and what KL is to.
-    data: the prepared data.
-    grow: the first Grow; says the sources and, where the settings do not, the
-      number of samples.
+    bc: finished BC: the initial policy, and the reference of the KL penalty.
+    grow: the first Grow, which determines the sources and, unless `config`
+      does, the number of samples.
     reward: scores the samples.
-    selection: what chooses the checkpoint, as of Improve steps.
-    seed: seed for draws, batches and the critic's head.
+    selection: chooses the checkpoint, as in Improve steps.
+    seed: seed for samples, batches and the critic's head.
   """
 
   config: ppo.PPOConfig
@@ -135,19 +133,19 @@ class Online(base.PolicyStage):
       for line in journal.read_metrics(output.path)
       if line['split'] == 'train'
     ]
-    message = samples_without_eos.message(
-      round(float(np.mean(shares)) * result['cost']['samples']),
-      result['cost']['samples'],
-      config.decode.max_target_length,
+    output.warn(
+      samples_without_eos.message(
+        round(float(np.mean(shares)) * result['cost']['samples']),
+        result['cost']['samples'],
+        config.decode.max_target_length,
+      )
     )
-    if message:
-      output.warn(message)
     return {**result, 'vocabulary': data.described_vocabulary}
 
   def _kl_to_bc(
     self, context: context_lib.Context, bc_params: types.Params
   ) -> rollout.KLToBC:
-    """Measures the distance to BC on validation sources."""
+    """Returns the measurement of KL(pi || pi_BC) on validation sources."""
     policy, data = context.policy, context.data
     held_out = data.pairs(prepare.VALIDATION)
     mesh = context.mesh.build()
@@ -163,7 +161,7 @@ class Online(base.PolicyStage):
       ),
       batching=self.config.batching(mesh, policy.config.special_ids),
       mesh=mesh,
-      # Not the training's, whose draws have the same numbers.
+      # Another seed than that of the training, which numbers its samples alike.
       seed=self.seed ^ 1,
     )
 

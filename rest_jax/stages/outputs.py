@@ -1,7 +1,7 @@
-"""Outputs of a policy by decode, as an evaluation makes, scores and stores them.
+"""Outputs of a policy by decode: made, scored and stored by an evaluation.
 
-A decode searches for one output of each source (greedy, beam), or takes those
-that are stored (all samples), or chooses one of them by a score (`chosen`).
+A decode is a search for one output per source (greedy, beam), all stored
+samples, or one stored sample per source, chosen by a score (`chosen`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rest_jax import types
-from rest_jax.data import pair_store, sample_rewards, sample_store
+from rest_jax.data import pair_store, sample_store, vocabularies
 from rest_jax.evaluation import best_of_n, metrics, paired_text
 from rest_jax.evaluation import outputs as outputs_lib
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus, normalize
-from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, prepare, score_samples
+from rest_jax.stages import draw_samples
 from rest_jax.storage import files
 
 HUMAN = 'human'
@@ -30,14 +26,14 @@ FILE = 'outputs.npz'
 
 
 class Made(NamedTuple):
-  """Outputs of one decode, as many of each source, in the order of the sources.
+  """Outputs of one decode in the order of the sources, equally many of each.
 
   Attributes:
     texts: the outputs.
-    seconds: time to make them; None if not known.
-    rewards: float64 [outputs], normalised, where they are stored; else they are
-      scored.
-    judged: float64 [outputs], likewise by the judge.
+    seconds: seconds to make them; None if unknown.
+    rewards: float64 [outputs], normalised; None if not scored yet.
+    judged: float64 [outputs], the judge's scores; None if not scored yet, or
+      without a judge.
   """
 
   texts: Sequence[str]
@@ -53,7 +49,7 @@ class Samples(NamedTuple):
     sources: int64 [n * N], the row of each sample's source.
     texts: n * N texts.
     rewards: float64 [n, N], normalised.
-    judged: float64 [n, N], by the judge; None without one.
+    judged: float64 [n, N], the judge's scores; None without a judge.
     finished: bool [n, N], whether a sample ends with EOS.
   """
 
@@ -64,58 +60,37 @@ class Samples(NamedTuple):
   finished: np.ndarray
 
 
-# Samples -> which one of each source, int [n].
+# Samples -> index of the chosen sample of each source, int [n].
 Choose = Callable[[Samples], np.ndarray]
 
 
 def read_samples(
-  directory: pathlib.Path,
-  entries: Sequence[dict[str, Any]],
+  store: sample_store.SampleStore,
   *,
   reward_name: str,
   is_judged: bool,
   num_sources: int,
-  pairs: pair_store.PairStore,
-  data: prepare.PreparedData,
+  vocabulary: vocabularies.Vocabulary,
 ) -> Samples:
   """Reads the samples of an evaluation, and their scores.
 
   Args:
-    directory: of a sample store with as many samples of every source.
-    entries: its shards.
-    reward_name: which rewards.
+    store: the samples, equally many of every source.
+    reward_name: name of the reward.
     is_judged: whether the judge's scores are stored as well.
     num_sources: n.
-    pairs: the sources.
-    data: the prepared data.
+    vocabulary: decodes tokens.
   """
-  sources, texts, finished = [], [], []
-  names = [reward_name, HUMAN] if is_judged else [reward_name]
-  scores: dict[str, list[np.ndarray]] = {name: [] for name in names}
-  for shard, entry in enumerate(entries):
-    opened = sample_store.Shard(directory / entry['file'])
-    sources.append(opened.source_id)
-    finished.append(opened.finished)
-    texts += score_samples.texts(
-      directory, shard, len(entries), pairs, data.vocabulary
-    )[1]
-    for name in names:
-      _, score = sample_rewards.read_rewards(
-        sample_store.rewards_path(directory, name, shard, len(entries)),
-        rows=entry['rows'],
-        samples_sha256=entry['sha256'],
-      )
-      scores[name].append(score)
-  tables = {
-    name: np.concatenate(parts).astype(np.float64).reshape(num_sources, -1)
-    for name, parts in scores.items()
-  }
+
+  def scores(name: str) -> np.ndarray:
+    return store.rewards(name)[1].astype(np.float64).reshape(num_sources, -1)
+
   return Samples(
-    sources=np.concatenate(sources),
-    texts=texts,
-    rewards=tables[reward_name],
-    judged=tables.get(HUMAN),
-    finished=np.concatenate(finished).reshape(num_sources, -1),
+    sources=store.source_id,
+    texts=vocabulary.decode_batch(list(store.tokens)),
+    rewards=scores(reward_name),
+    judged=scores(HUMAN) if is_judged else None,
+    finished=store.finished.reshape(num_sources, -1),
   )
 
 
@@ -130,13 +105,13 @@ def chosen(samples: Samples, choice: np.ndarray, seconds: float | None) -> Made:
 
   Args:
     samples: n sources with N samples each.
-    choice: int [n], which of the N.
-    seconds: time of sampling, and of making the choice.
+    choice: int [n], index of the chosen sample of each source.
+    seconds: seconds of sampling and of the choice; None if unknown.
   """
-  num_sources, each = samples.rewards.shape
+  num_sources, num_samples = samples.rewards.shape
   rows = np.arange(num_sources)
   return Made(
-    [samples.texts[row * each + at] for row, at in enumerate(choice.tolist())],
+    [samples.texts[row] for row in (rows * num_samples + choice).tolist()],
     seconds,
     samples.rewards[rows, choice],
     None if samples.judged is None else samples.judged[rows, choice],
@@ -144,26 +119,27 @@ def chosen(samples: Samples, choice: np.ndarray, seconds: float | None) -> Made:
 
 
 def best_choice(samples: Samples) -> np.ndarray:
-  """Returns the sample of each source with the best reward, int [n].
+  """Chooses the sample of each source with the highest reward, int [n].
 
-  An unfinished sample is chosen only where none is finished.
+  An unfinished sample is chosen only if the source has no finished one.
   """
   ranks = best_of_n.finished_first(samples.rewards, samples.finished)
   return np.argmax(ranks, axis=1)
 
 
 def mbr_choice(samples: Samples) -> np.ndarray:
-  """Returns the sample of each source that the others agree with most, int [n].
+  """Chooses by minimum Bayes risk with chrF, int [n].
 
-  By chrF; an unfinished sample is chosen only where none is finished.
+  The chosen sample of a source agrees most with the others. An unfinished
+  sample is chosen only if the source has no finished one.
   """
-  num_sources, each = samples.rewards.shape
+  num_samples = samples.rewards.shape[1]
   return np.array(
     [
       consensus.choose(
-        samples.texts[row * each : (row + 1) * each], samples.finished[row]
+        samples.texts[row * num_samples : (row + 1) * num_samples], finished
       )
-      for row in range(num_sources)
+      for row, finished in enumerate(samples.finished)
     ]
   )
 
@@ -171,56 +147,37 @@ def mbr_choice(samples: Samples) -> np.ndarray:
 def search(
   name: str,
   decode: sampler_lib.DecodeConfig,
-  *,
-  params: types.Params,
-  policy: policy_lib.Policy,
-  data: prepare.PreparedData,
+  loaded: draw_samples.LoadedPolicy,
   pairs: pair_store.PairStore,
   rows: np.ndarray,
-  mesh_config: mesh_lib.MeshConfig,
 ) -> Made:
   """Searches for one output of each source, by greedy or beam search.
 
   Args:
-    name: name of the decode, before the progress bar.
-    decode: the search; its temperature is 0.
-    params: parameters of the policy.
-    policy: its network.
-    data: the prepared data.
+    name: name of the decode, for the progress bar.
+    decode: settings of the search: one sample per source, temperature 0.
+    loaded: the policy.
     pairs: the sources.
     rows: int [n], rows of `pairs`, rising.
-    mesh_config: devices and rules.
   """
   began = time.monotonic()
-  sampler = draw_samples.policy_sampler(policy, decode, mesh_config, data)
-  with progress_lib.Progress(
-    f'{name} outputs', len(rows), 'source'
-  ) as progress:
-    tokens = [
-      hypotheses[0]
-      for block in sampler.sample(
-        params,
-        pairs.source_tokens,
-        rows,
-        seed=0,
-        grow_step=0,
-        progress=progress.advance,
-      )
-      for hypotheses in block.tokens
-    ]
-  texts = data.vocabulary.decode_batch(tokens)
+  tokens, _ = loaded.draw(
+    decode, pairs, rows, seed=0, description=f'{name} outputs'
+  )
+  texts = loaded.data.vocabulary.decode_batch(list(tokens))
   return Made(texts, time.monotonic() - began)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scorer:
-  """Scores outputs by everything that an evaluation reports.
+  """Scores outputs by every measure that an evaluation reports.
 
   Attributes:
     reward: R.
-    normalizer: of the run.
-    judge: the independent judge, where there is one.
-    evidence: stored samples by which a reward that needs some judges.
+    normalizer: normaliser of R in this run.
+    judge: the independent judge; None without one.
+    evidence: stored samples for a reward that compares the samples of a source;
+      None for other rewards.
     pairs: the sources and references.
     rows: int [n], the rows of `pairs` whose outputs are scored, rising.
     tokenize: sacrebleu's tokeniser.
@@ -236,8 +193,8 @@ class Scorer:
 
   def score(self, made: Made) -> outputs_lib.Scores:
     """Returns the scores of each source's outputs."""
-    each = len(made.texts) // len(self.rows)
-    repeated = np.repeat(self.rows, each)
+    num_outputs = len(made.texts) // len(self.rows)
+    repeated = np.repeat(self.rows, num_outputs)
     sources, references = pair_store.texts_of(self.pairs, repeated)
     rewards, judged = made.rewards, made.judged
     if rewards is None:
@@ -247,13 +204,14 @@ class Scorer:
       judged = rewards_base.score(self.judge, sources, made.texts, needed)
 
     def mean(scores: np.ndarray) -> np.ndarray:
-      return np.asarray(scores, np.float64).reshape(-1, each).mean(axis=1)
+      scores = np.asarray(scores, np.float64).reshape(-1, num_outputs)
+      return scores.mean(axis=1)
 
     return outputs_lib.Scores(
       sources=np.asarray(self.rows, np.int64),
       reward=mean(rewards),
       human=None if judged is None else mean(judged),
-      **self._counts(made.texts, references, each),
+      **self._counts(made.texts, references, num_outputs),
     )
 
   def _rewards(
@@ -263,7 +221,7 @@ class Scorer:
     texts: Sequence[str],
     references: Sequence[str],
   ) -> np.ndarray:
-    """Rewards of outputs that are not stored, normalised."""
+    """Computes the normalised rewards of outputs."""
     needed = references if self.reward.needs_references else None
     peers = None
     if self.evidence is not None:
@@ -273,10 +231,10 @@ class Scorer:
     return self.normalizer(raw)
 
   def _counts(
-    self, texts: Sequence[str], references: Sequence[str], each: int
+    self, texts: Sequence[str], references: Sequence[str], num_outputs: int
   ) -> dict[str, np.ndarray]:
-    """What BLEU and chrF count, summed over the outputs of each source."""
-    # Samples of a source repeat each other.
+    """Returns the counts of BLEU and chrF, summed over each source's outputs."""
+    # Equal outputs are counted once.
     numbers: dict[tuple[str, str], int] = {}
     which = [
       numbers.setdefault(pair, len(numbers))
@@ -290,7 +248,7 @@ class Scorer:
       'chrf': paired_text.chrf_counts(distinct, of_distinct),
     }
     return {
-      name: rows[which].reshape(-1, each, rows.shape[1]).sum(axis=1)
+      name: rows[which].reshape(-1, num_outputs, rows.shape[1]).sum(axis=1)
       for name, rows in counts.items()
     }
 
@@ -303,13 +261,7 @@ def text_file(decode: str) -> str:
 def describe(
   made: Made, scores: outputs_lib.Scores, *, distinct: float = 1.0
 ) -> dict[str, Any]:
-  """Returns what a manifest says of one decode's outputs.
-
-  Args:
-    made: the outputs.
-    scores: their scores.
-    distinct: mean number of distinct outputs per source.
-  """
+  """Returns the manifest's entry for the outputs of one decode."""
   measured = {
     name: dataclasses.asdict(value)
     if isinstance(value, metrics.Estimate)
@@ -337,25 +289,25 @@ def write(
 
 
 def read(directory: pathlib.Path) -> dict[str, outputs_lib.Scores]:
-  """Reads what `write` wrote, by decode.
+  """Reads the scores of each source by decode from `outputs.npz`.
 
   Raises:
-    ValueError: an earlier version made the evaluation, which lacks the file.
+    ValueError: the file is missing: an earlier version made the evaluation.
   """
   path = directory / FILE
   if not path.exists():
     raise ValueError(
       f'{directory} must hold {FILE}, the scores of greedy outputs and samples; '
-      'an earlier version evaluated without it. Evaluate again: '
+      'an earlier version did not write it. Evaluate again: '
       '--run_mode=evaluate --overwrite, with the same --gin_file and --gin flags.'
     )
   columns: dict[str, dict[str, np.ndarray]] = {}
-  # Opened here, so that it is closed if its content is damaged.
+  # numpy would leave a damaged file open.
   with path.open('rb') as opened, np.load(opened) as stored:
     for key in stored.files:
       decode, name = key.rsplit('/', 1)
       columns.setdefault(decode, {})[name] = stored[key]
   return {
-    decode: outputs_lib.Scores(**{'human': None, **found})
-    for decode, found in columns.items()
+    decode: outputs_lib.Scores(**{'human': None, **fields})
+    for decode, fields in columns.items()
   }

@@ -1,4 +1,4 @@
-"""Stage `prepare`: text to a vocabulary and tokenised pairs, stored once."""
+"""Stage `prepare`: makes the vocabulary, and stores tokenised pairs of text."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
   from rest_jax.stages import context as context_lib
 
 TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
-# Of the pairs to train on; of those to evaluate on any counts.
+# Limits of warnings. Dropped pairs of validation and test always give one.
 _MAX_DROPPED = 0.1
 _MAX_TOKENISED = 0.1
 _MAX_REWRITTEN = 0.1
-_LEAST_BLEU = 98.0
-_LOOKED_AT = 2_000  # References a split.
-_NAMED = 3  # Stretches a warning names.
+_MIN_BLEU = 98.0
+_MAX_REFERENCES = 2_000  # References that are checked per split.
+_MAX_NAMED = 3  # Misaligned passages or characters that a warning names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,9 @@ class PreparedData:
 
   Attributes:
     directory: the folder.
-    vocabulary: its vocabulary, with the languages of the task.
-    digest: of vocabulary and pairs; it feeds every later stage.
-    checksums: of its files, by name.
+    vocabulary: the vocabulary, with the languages of the task.
+    digest: digest of vocabulary and pairs; a setting of every later stage.
+    checksums: checksums of the files, by name.
   """
 
   directory: pathlib.Path
@@ -59,7 +59,7 @@ class PreparedData:
 
   @property
   def grow_split(self) -> str:
-    """The split whose sources a Grow samples for: D's own unless others are."""
+    """The split that Grow samples for: `grow` if there is one, else `train`."""
     counts = folder_lib.read_manifest(self.directory)['splits']
     return GROW if GROW in counts else TRAIN
 
@@ -68,10 +68,11 @@ class PreparedData:
 class Prepare(base.Stage):
   """Reads the task's text, makes the vocabulary and stores tokenised pairs.
 
-  Attributes:
-    task: what to read, and the limits on pairs.
+  `make` raises ValueError for unreadable or misaligned input; see
+  `data.sources`.
 
-  `make` raises ValueError for unreadable or misaligned input; see `data.sources`.
+  Attributes:
+    task: the text, and the limits on pairs.
   """
 
   task: task_lib.Task
@@ -87,28 +88,28 @@ class Prepare(base.Stage):
     context.check_vocabularies()
 
   def settings(self, context: 'context_lib.Context') -> dict[str, Any]:
-    # Ratings and judge feed later stages only.
+    # Only later stages use ratings and judge.
     return {'task': dataclasses.replace(self.task, ratings=None, judge=None)}
 
   def make(
     self, context: 'context_lib.Context', output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     counts = processes.by_main('prepare', lambda: _make(self.task, output.path))
-    for split, found in counts.items():
-      for message in _warnings(self.task, split, found):
+    for split, of_split in counts.items():
+      for message in _warnings(self.task, split, of_split):
         output.warn(f'{split}: {message}')
     languages = self.task.vocabulary.languages
     vocabulary = _vocabulary(output.path, dataclasses.asdict(languages))
-    written = sorted(output.path.glob('pairs-*'))
+    pair_files = sorted(output.path.glob('pairs-*'))
     return {
       'splits': counts,
       'vocabulary': _described(vocabulary),
-      'files': {file.name: files.sha256(file) for file in written},
+      'files': {file.name: files.sha256(file) for file in pair_files},
     }
 
 
 def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
-  """Makes vocabulary and pairs; returns what was read of each split."""
+  """Makes vocabulary and pairs; returns the counts of each split."""
   splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
   if task.grow is not None:
     splits[GROW] = task.grow
@@ -129,53 +130,57 @@ def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
     _report(split, counts[split])
     pairs = pair_store.PairStore.open(directory, split)
     if pairs.has_references:
-      counts[split].update(_look_at_references(source, pairs, vocabulary))
+      counts[split].update(_check_references(source, pairs, vocabulary))
   return counts
 
 
-def _look_at_references(
+def _check_references(
   source: sources.PairSource,
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
 ) -> dict[str, Any]:
-  """What some references of a split look like, for the manifest.
+  """Checks some references of a split, for the manifest.
 
   Returns:
-    tokenised: share that looks tokenised; rewritten: share that the vocabulary
-    does not give back as it stands, but for blanks; if that is large,
-    changed_characters: the most frequent ones; bleu_of_rewritten: BLEU of what
-    it gives back.
+    `tokenised`: share that looks tokenised; `rewritten`: share that decoding of
+    the encoded text changes, spaces aside. If that is large, also
+    `changed_characters`: the most frequent lost characters, and
+    `bleu_of_rewritten`: BLEU of the decoded texts.
   """
-  rows = pair_store.spread_rows(len(pairs), _LOOKED_AT)
+  rows = pair_store.spread_rows(len(pairs), _MAX_REFERENCES)
   references = [pairs.reference_text(int(row)) for row in rows]
-  found: dict[str, Any] = {'tokenised': 0.0}
-  # The built-in language is written with spaces before its marks.
+  checked: dict[str, Any] = {'tokenised': 0.0}
+  # The built-in language has spaces before punctuation.
   if not getattr(source, 'is_tokenised', False):
-    found['tokenised'] = reference_text.tokenised_share(references)
-  given_back = vocabulary.decode_batch(vocabulary.encode_batch(references))
+    checked['tokenised'] = reference_text.tokenised_share(references)
+  decoded = vocabulary.decode_batch(vocabulary.encode_batch(references))
   changed = [
-    (text, back)
-    for text, back in zip(references, given_back, strict=True)
-    if text.split() != back.split()
+    (before, after)
+    for before, after in zip(references, decoded, strict=True)
+    if before.split() != after.split()
   ]
-  found['rewritten'] = len(changed) / len(references)
-  if found['rewritten'] > _MAX_REWRITTEN:
+  checked['rewritten'] = len(changed) / len(references)
+  if checked['rewritten'] > _MAX_REWRITTEN:
     lost = collections.Counter(
-      character for text, back in changed for character in {*text} - {*back}
+      character
+      for before, after in changed
+      for character in {*before} - {*after}
     )
-    found['changed_characters'] = [
-      character for character, _ in lost.most_common(_NAMED)
+    checked['changed_characters'] = [
+      character for character, _ in lost.most_common(_MAX_NAMED)
     ]
-    found['bleu_of_rewritten'], _ = text_metrics.corpus_bleu(
-      given_back,
-      references,
-      tokenize=reference_text.bleu_tokenizer(references),
+    checked['bleu_of_rewritten'], _ = text_metrics.corpus_bleu(
+      decoded, references, tokenize=reference_text.bleu_tokenizer(references)
     )
-  return found
+  return checked
 
 
 def load(directory: str | pathlib.Path) -> PreparedData:
-  """Opens a finished folder; an unfinished one is an error."""
+  """Opens a finished folder.
+
+  Raises:
+    FileNotFoundError: the folder is not finished.
+  """
   directory = paths.of(directory)
   manifest = folder_lib.read_manifest(directory)
   hashed = hashlib.sha256(manifest['vocabulary']['digest'].encode())
@@ -233,22 +238,22 @@ def _report(split: str, counts: dict[str, Any]) -> None:
 def _warnings(
   task: task_lib.Task, split: str, counts: dict[str, Any]
 ) -> Iterator[str]:
-  """What of a split is likely to spoil training or results."""
+  """Yields warnings on a split whose text may harm training or results."""
   dropped = counts['read'] - counts['kept']
   is_measured = split in (VALIDATION, TEST)
   if dropped > (0 if is_measured else _MAX_DROPPED * counts['read']):
     yield _dropped(task, counts, is_measured)
-  if stretches := counts.get('misaligned'):
-    yield _misaligned(stretches, counts['read'])
+  if passages := counts.get('misaligned'):
+    yield _misaligned(passages, counts['read'])
   share = counts.get('tokenised', 0.0)
   if share > _MAX_TOKENISED:
     yield (
       f'{share:.0%} of the references look tokenised (" ." or " ," with a '
-      'space before it, "&quot;", "@-@"). BLEU of such text is not that of plain '
-      'text, as it is published, and a policy trained on it writes the same: '
-      'detokenise the files.'
+      'space before it, "&quot;", "@-@"). BLEU of such text is not comparable '
+      'with published BLEU of plain text, and a policy trained on it writes such '
+      'text: detokenise the files.'
     )
-  if is_measured and counts.get('bleu_of_rewritten', 100.0) < _LEAST_BLEU:
+  if is_measured and counts.get('bleu_of_rewritten', 100.0) < _MIN_BLEU:
     characters = ' '.join(counts['changed_characters'])
     remedy = (
       "Set VocabularyConfig.normalization_rule = 'identity' to keep characters as "
@@ -257,8 +262,8 @@ def _warnings(
     if task.vocabulary.model_file is not None:
       remedy = 'The given tokeniser has no pieces for them.'
     yield (
-      f'{counts["rewritten"]:.0%} of the references hold what the vocabulary cannot write '
-      f'({characters}), so that even they would have '
+      f'{counts["rewritten"]:.0%} of the references have characters that the '
+      f'vocabulary cannot write ({characters}): at best, outputs have '
       f'{counts["bleu_of_rewritten"]:.1f} BLEU. {remedy}'
     )
 
@@ -266,7 +271,7 @@ def _warnings(
 def _dropped(
   task: task_lib.Task, counts: dict[str, Any], is_measured: bool
 ) -> str:
-  """Says which pairs were dropped, and what would keep them."""
+  """Describes the dropped pairs, and the settings that would keep them."""
   dropped = counts['read'] - counts['kept']
   reasons = []
   if counts['dropped_long']:
@@ -283,7 +288,7 @@ def _dropped(
     )
   if counts['dropped_ratio']:
     reasons.append(
-      f'{counts["dropped_ratio"]:,} have sides of too unequal length; raise '
+      f'{counts["dropped_ratio"]:,} have sides of too different lengths; raise '
       f'max_length_ratio (now {task.max_length_ratio}) to keep them'
     )
   if counts['dropped_empty']:
@@ -291,7 +296,7 @@ def _dropped(
       f'{counts["dropped_empty"]:,} have an empty side; check the files'
     )
   effect = (
-    ' Scores are of the remaining pairs and not comparable with those of others.'
+    ' Scores are of the remaining pairs, and not comparable with other systems.'
     if is_measured
     else ''
   )
@@ -301,21 +306,21 @@ def _dropped(
   )
 
 
-def _misaligned(stretches: list[dict[str, Any]], read: int) -> str:
-  """Says where the two sides do not seem to correspond."""
+def _misaligned(passages: list[dict[str, Any]], read: int) -> str:
+  """Describes the lines on which the two sides do not seem to correspond."""
   named = []
-  for found in stretches[:_NAMED]:
-    words = f'{found["place"]} (correlation {found["correlation"]:.2f}'
-    if found['shift']:
-      lines = 'line' if abs(found['shift']) == 1 else 'lines'
+  for passage in passages[:_MAX_NAMED]:
+    words = f'{passage["place"]} (correlation {passage["correlation"]:.2f}'
+    if shift := passage['shift']:
+      lines = 'line' if abs(shift) == 1 else 'lines'
       words += (
-        f', {found["shifted"]:.2f} with the reference {abs(found["shift"])} '
-        f'{lines} {"later" if found["shift"] > 0 else "earlier"}'
+        f', {passage["shifted"]:.2f} with the reference {abs(shift)} {lines} '
+        f'{"later" if shift > 0 else "earlier"}'
       )
     named.append(f'{words})')
-  if len(stretches) > _NAMED:
-    named.append(f'{len(stretches) - _NAMED} more, see manifest.json')
-  total = sum(found['last'] - found['first'] + 1 for found in stretches)
+  if len(passages) > _MAX_NAMED:
+    named.append(f'{len(passages) - _MAX_NAMED} more, see manifest.json')
+  total = sum(passage['last'] - passage['first'] + 1 for passage in passages)
   return (
     f'about {total:,} of {read:,} pairs look misaligned, judging by the lengths '
     f'of their sides: {"; ".join(named)}. Translations correlate at 0.5 to 1: '

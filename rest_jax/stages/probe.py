@@ -1,4 +1,4 @@
-"""Stage `probe`: whether the reward can be trusted, on the user's own pairs."""
+"""Stage `probe`: tests of the reward with changed references and ratings."""
 
 import dataclasses
 import functools
@@ -21,23 +21,22 @@ _REPORT = 'report'
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Probe(base.Stage):
-  """Probes a reward with changed references, and held-out ratings.
+  """Tests a reward with changed references and with held-out ratings.
 
   Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
 
   Attributes:
-    config: which probes of which pairs.
-    data: the prepared data.
+    config: which probes, on which pairs.
     reward: R.
-    reward_config: its settings.
-    ratings: the task's ratings; None for none. Those of dev and test are
-      compared with.
-    judge: the independent judge, which is compared with them too; None for
+    reward_config: settings of R.
+    ratings: the task's ratings, of which splits dev and test are used; None for
       none.
-    rated: the folder of stage `reward`, which may hold ratings of samples.
-    seed: seed for the changes.
-    evidence: the samples by which a reward that needs some judges; None for
-      others.
+    judge: the independent judge, which is compared with the ratings too; None
+      without one.
+    rated: folder of stage `reward`, which may hold ratings of samples.
+    seed: seed for the changes of references.
+    evidence: stored samples for a reward that compares the samples of a source;
+      None for other rewards.
   """
 
   config: probes.ProbeConfig
@@ -59,11 +58,13 @@ class Probe(base.Stage):
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
-    found = {'data': self.data, **self.reward.inputs}
-    found.pop('scale', None)  # Raw rewards are compared.
-    if self.evidence is not None:
-      found['judged by'] = self.evidence
-    return found
+    inputs = {
+      'data': self.data,
+      **self.reward.inputs,
+      **evidence_lib.inputs(self.evidence),
+    }
+    inputs.pop('scale', None)  # Raw rewards are compared.
+    return inputs
 
   @functools.cached_property
   def _read(self) -> dict[str, ratings_lib.Ratings]:
@@ -79,7 +80,7 @@ class Probe(base.Stage):
       'ratings': {name: len(rated) for name, rated in self._read.items()},
       'seed': self.seed,
       **({} if self.judge is None else {'judge': self.judge.name}),
-      **evidence_lib.described(evidence_lib.load(self.evidence, context)),
+      **evidence_lib.settings(self.evidence, context),
     }
 
   def make(
@@ -117,14 +118,14 @@ class Probe(base.Stage):
     if self.judge is None:
       return {}
     judge = self.judge.load(context.resources(self.reward.trained))
-    found = held_out.measure(
+    agreement = held_out.measure(
       judge, self._read, max_sources=self.config.max_sources
     )
     return {
       split: {f'judge {judge.name}': columns[judge.name]}
-      for split, columns in found.items()
+      for split, columns in agreement.items()
     }
 
   def report(self) -> probe_results.Report:
-    """Returns the answers of the finished folder."""
+    """Returns the report of the finished folder."""
     return probe_results.from_json(self.manifest()[_REPORT])

@@ -1,8 +1,8 @@
-"""Ratings of samples of the BC policy, from which a reward model learns.
+"""Ratings of samples of BC, as training data of the reward model.
 
-The ratings of a task are of other systems, from good to hopeless. ReST asks a
-reward which of one policy's own samples is better, and those are all of about
-one quality: ratings of such samples teach what tells them apart.
+The ratings of a task are of other systems, from good to very bad. ReST needs a
+reward that tells one policy's own samples apart, which are all of similar
+quality. Ratings of such samples teach the reward model the difference.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,9 @@ import pathlib
 
 import numpy as np
 
-from rest_jax import settings, types
+from rest_jax import settings
 from rest_jax.data import annotations, pair_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import draw_samples, prepare
@@ -26,17 +24,17 @@ _ITEMS = 'rated_samples.json'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RatedSamples:
-  """Which samples are rated, and by whom.
+  """Settings of the ratings of samples.
 
   Attributes:
-    decode: draws of the BC policy; distinct texts of a source are rated once.
-    raters: who rate when asked to, such as `SyntheticRaters`; None for people:
-      the stage then writes `to_rate.tsv` and goes on once `rated.tsv` lies
+    decode: sampling settings of BC; equal texts of a source are rated once.
+    raters: programs that rate, such as `SyntheticRaters`; None for people: the
+      stage then writes `to_rate.tsv` and continues once `rated.tsv` exists
       beside it.
-    num_sources: training sources that are sampled for, evenly spread.
-    num_heldout_sources: validation sources that are sampled for, evenly spread,
-      in turn for the splits dev and test of the ratings.
-    weight: of such a rating, one of the task's being 1, beside the numbers of
+    num_sources: number of training sources to sample for, evenly spread.
+    num_heldout_sources: number of validation sources to sample for, evenly
+      spread, alternately for the splits dev and test of the ratings.
+    weight: weight of such a rating relative to one of the task's with as many
       annotators; above 0.
   """
 
@@ -56,78 +54,74 @@ class RatedSamples:
         f'got {self.decode.num_samples_per_source} at '
         f'{self.decode.temperature}.'
       )
-    if self.raters is not None and not isinstance(
-      self.raters, annotations.Raters
-    ):
-      raise TypeError(
-        'raters must be somebody who rates, such as SyntheticRaters, or None '
-        f'for people; got {self.raters!r}.'
-      )
+    check_raters(self.raters)
+
+
+def check_raters(raters: annotations.Raters | None) -> None:
+  """Raises TypeError unless `raters` is None or has the methods of `Raters`."""
+  if raters is not None and not isinstance(raters, annotations.Raters):
+    raise TypeError(
+      'raters must be an object that rates, such as SyntheticRaters, or None '
+      f'for people; got {raters!r}.'
+    )
 
 
 def collect_ratings(
   config: RatedSamples,
   *,
   directory: pathlib.Path,
-  policy: policy_lib.Policy,
-  params: types.Params,
-  data: prepare.PreparedData,
+  loaded: draw_samples.LoadedPolicy,
   known: Mapping[str, str],
-  mesh_config: mesh_lib.MeshConfig,
   seed: int,
 ) -> ratings_lib.Ratings:
-  """Draws samples and has them rated; what is there is kept.
+  """Draws samples and has them rated, unless they exist already.
 
   Args:
-    config: see `RatedSamples`.
-    directory: the folder to write tables to.
-    policy: the network.
-    params: of the policy.
-    data: the prepared data.
-    known: the split of each source that is rated already, which it keeps.
-    mesh_config: devices and rules.
-    seed: of the draws.
+    directory: folder of the tables.
+    loaded: the policy.
+    known: split of each source that is rated already; it keeps its split.
+    seed: sampling seed.
 
   Returns:
     The ratings, with the splits train, dev and test.
 
   Raises:
-    FileNotFoundError: if people have not rated yet; the message says what to
-      do.
-    ValueError: for ratings that cannot be used, naming the row.
+    FileNotFoundError: people have not rated yet; the message says what to do.
+    ValueError: invalid ratings; the message names the row.
   """
   # All processes draw together; one of them writes.
   is_drawn = processes.by_main('rated samples', (directory / _ITEMS).exists)
   if not is_drawn:
     sampler = draw_samples.policy_sampler(
-      policy, config.decode, mesh_config, data
+      loaded.network, config.decode, loaded.mesh_config, loaded.data
     )
     rows, known = [], dict(known)
     for split, count in (
       (prepare.TRAIN, config.num_sources),
       (prepare.VALIDATION, config.num_heldout_sources),
     ):
-      drawn = _draw(sampler, params, data, split, count, known, seed)
+      drawn = _draw(sampler, loaded, split, count, known, seed)
       # No source is in two splits.
       known |= {row['source']: row['split'] for row in drawn}
       rows += drawn
-    # In an order that does not tell raters which are of one source.
+    # A random order, which does not tell raters which samples share a source.
     order = np.random.default_rng((seed, 1)).permutation(len(rows))
     items = [
-      {'id': f'bc-{number:06d}', **rows[place]}
-      for number, place in enumerate(order, 1)
+      {'id': f'bc-{number:06d}', **rows[index]}
+      for number, index in enumerate(order, 1)
     ]
     processes.by_main(
       'draw rated samples', lambda: files.write_json(directory / _ITEMS, items)
     )
 
   def rate() -> None:
-    annotations.collect(config.raters, _items(directory), directory)
+    annotations.collect(
+      config.raters, annotations.Item.read_all(directory / _ITEMS), directory
+    )
 
   processes.by_main('rate samples', rate)
   rated = read(directory)
-  if rated is None:  # For type checkers.
-    raise FileNotFoundError(directory / _ITEMS)
+  assert rated is not None  # The items were written above.
   return dataclasses.replace(rated, weight=config.weight * rated.weight)
 
 
@@ -136,7 +130,9 @@ def read(directory: str | pathlib.Path) -> ratings_lib.Ratings | None:
   path = paths.of(directory)
   if not (path / _ITEMS).exists():
     return None
-  rated = annotations.read(path / annotations.RATED, _items(path))
+  rated = annotations.read(
+    path / annotations.RATED, annotations.Item.read_all(path / _ITEMS)
+  )
   references = {
     row['source']: row['reference'] for row in files.read_json(path / _ITEMS)
   }
@@ -145,32 +141,24 @@ def read(directory: str | pathlib.Path) -> ratings_lib.Ratings | None:
   )
 
 
-def _items(directory: pathlib.Path) -> list[annotations.Item]:
-  return [
-    annotations.Item(*(row[name] for name in annotations.Item._fields))
-    for row in files.read_json(directory / _ITEMS)
-  ]
-
-
 def _draw(
   sampler: sampler_lib.Sampler,
-  params: types.Params,
-  data: prepare.PreparedData,
+  loaded: draw_samples.LoadedPolicy,
   split: str,
   count: int,
   known: Mapping[str, str],
   seed: int,
 ) -> list[dict[str, str]]:
-  """The distinct samples of some sources of a split of the pairs."""
-  pairs = data.pairs(split)
+  """Returns the distinct samples of some sources of a split of the pairs."""
+  pairs = loaded.data.pairs(split)
   splits = ('train',) if split == prepare.TRAIN else ('dev', 'test')
-  found, number = [], 0
+  items, number = [], 0
   for block in sampler.sample(
-    params,
+    loaded.params,
     pairs.source_tokens,
     pair_store.spread_rows(len(pairs), count),
     seed=seed,
-    # Other draws than those of pre-training.
+    # Other random keys than those of the samples for pre-training.
     grow_step=1,
   ):
     for row, tokens in zip(block.source_ids, block.tokens, strict=True):
@@ -181,9 +169,10 @@ def _draw(
         'reference': pairs.reference_text(int(row)),
       }
       number += 1
-      found += [
+      texts = loaded.data.vocabulary.decode_batch(tokens)
+      items += [
         {**common, 'hypothesis': text}
-        for text in dict.fromkeys(data.vocabulary.decode_batch(tokens))
+        for text in dict.fromkeys(texts)
         if text.strip()
       ]
-  return found
+  return items

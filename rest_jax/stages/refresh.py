@@ -1,10 +1,11 @@
-"""Stage `refresh`: the reward model learns from ratings of the latest policy.
+"""Stage `refresh`: fine-tunes the reward model on ratings of the latest policy.
 
-Between two Grow steps: samples of the policy are chosen and rated, the reward
-model is fine-tuned on old and new ratings, and the run's scale is made anew.
+It runs between two Grow steps: samples of the policy are chosen and rated, the
+reward model is fine-tuned on old and new ratings, and the reward's scale is
+fitted again.
 
-A policy that was trained on a reward moves to where that reward is too high,
-which is where its ratings were few. ReST (arXiv 2308.08998) names this
+A policy that is trained on a reward moves to texts that the reward overrates,
+which are unlike the texts it was trained on. ReST (arXiv 2308.08998) names this
 over-optimisation and leaves a refreshed reward model as future work; the recipe
 is ours.
 """
@@ -25,6 +26,7 @@ from rest_jax.stages import (
   base,
   draw_samples,
   policies,
+  rated_samples,
   refresh_samples,
   refresh_targets,
   run_reward,
@@ -43,22 +45,22 @@ RESCORED = 'rescored'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RefreshConfig:
-  """How the reward model is kept up with the policy.
+  """Settings of the refresh of the reward model.
 
   Attributes:
-    decode: draws of the latest policy from which samples are chosen.
-    choose: which of them are rated.
-    finetune: training on old and new ratings, from the present reward model;
-      by the same loss; the checkpoint that agrees best with the dev ratings,
-      old and new, is kept, chosen as that of the first training.
-    raters: who rate when asked to, such as `SyntheticRaters`; None for people:
-      the stage then writes `to_rate.tsv` and goes on once `rated.tsv` lies
+    decode: sampling settings of the latest policy.
+    choose: which samples are rated.
+    finetune: training on old and new ratings, from the present reward model and
+      with its loss. The checkpoint that agrees best with old and new dev
+      ratings is kept, as in the first training.
+    raters: programs that rate, such as `SyntheticRaters`; None for people: the
+      stage then writes `to_rate.tsv` and continues once `rated.tsv` exists
       beside it.
-    num_sources: training sources that are sampled for, evenly spread.
-    new_weight: of a new rating, an old one's being 1, beside the numbers of
+    num_sources: number of training sources to sample for, evenly spread.
+    new_weight: weight of a new rating relative to an old one with as many
       annotators; above 0.
-    max_selection_rows: dev ratings by which the checkpoint is chosen.
-    num_resamples: of the bootstrap intervals.
+    max_selection_rows: number of dev ratings for choosing the checkpoint.
+    num_resamples: number of resamples for bootstrap intervals.
   """
 
   decode: sampler_lib.DecodeConfig
@@ -82,49 +84,41 @@ class RefreshConfig:
         'decode must draw different samples, at a temperature above 0; got '
         f'{self.decode.temperature}.'
       )
-    if self.raters is not None and not isinstance(
-      self.raters, annotations.Raters
-    ):
-      raise TypeError(
-        'raters must be somebody who rates, such as SyntheticRaters, or None '
-        f'for people; got {self.raters!r}.'
-      )
+    rated_samples.check_raters(self.raters)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Refresh(base.Stage):
   """Refreshes the reward after Grow step g and its Improve steps.
 
-  The scale. A normaliser maps the raw reward of D_1 at its 0.5 and 99.5
-  percentiles, q_0 and q_1, to 0 and 1. The refreshed model's raw rewards are
-  other numbers, so D_1 is scored again and the same two percentiles of its new
-  raw rewards, q'_0 and q'_1, become the new scale:
+  The scale. The normaliser maps the 0.5 and 99.5 percentiles of the raw rewards
+  of D_1, q_0 and q_1, to 0 and 1. The refreshed model gives other raw rewards,
+  so D_1 is scored again, and the same two percentiles of its new raw rewards,
+  q'_0 and q'_1, become the new scale:
 
     R'(x, y) = (r'(x, y) - q'_0) / (q'_1 - q'_0).
 
-  This is the only increasing affine map of r' under which D_1 keeps its 0.5
-  and 99.5 percentiles at 0 and 1, so a fixed threshold or a mean of R says
-  where a text stands among D_1, before and after. Order is the new model's:
-  thresholds keep their place on the scale, not the rows that they select.
+  This is the only increasing affine map of r' that keeps the 0.5 and 99.5
+  percentiles of D_1 at 0 and 1. A fixed threshold or a mean of R thus says
+  where a text stands among D_1, before and after. The order is the new model's:
+  thresholds keep their place on the scale, but select other rows.
 
-  `reward` in the folder is like the folder of stage `reward`; the manifest has
-  the new normaliser, what was rated for which reason, and the agreement with
-  ratings before and after. If people have not rated yet, `make` raises
-  FileNotFoundError and says what to do; for ratings that cannot be used
-  ValueError, naming the row.
+  Subfolder `reward` is like the folder of stage `reward`. The manifest has the
+  new normaliser, the numbers of rated samples by reason, and the agreement with
+  ratings before and after. `make` raises FileNotFoundError, with what to do, if
+  people have not rated yet, and ValueError, naming the row, for invalid
+  ratings.
 
   Attributes:
-    config: see `RefreshConfig`.
     policy: the last policy of Grow step g.
-    reward: the reward that the policy was improved by.
-    reward_config: its settings.
+    reward: the reward that the policy was trained on.
+    reward_config: settings of the reward.
     ratings: the ratings of the task.
-    rated: the folder of stage `reward`, which may hold ratings of samples.
+    rated: folder of stage `reward`, which may hold ratings of samples.
     earlier: the refreshes before this one.
-    grows: finished Grow steps 1 ... g, which are scored by the refreshed model
-      into `rescored` of this folder; the first makes the scale.
-    data: the prepared data.
-    seed: seed for draws, choice and training.
+    grows: finished Grow steps 1 ... g. The refreshed model scores them into
+      subfolder `rescored`; the first fixes the scale.
+    seed: seed for sampling, choice and training.
   """
 
   config: RefreshConfig
@@ -152,7 +146,7 @@ class Refresh(base.Stage):
 
   @property
   def reward_folder(self) -> pathlib.Path:
-    """The folder of the refreshed model, like one of stage `reward`."""
+    """Folder of the refreshed model, like one of stage `reward`."""
     return self.folder / REWARD
 
   @property
@@ -197,24 +191,22 @@ class Refresh(base.Stage):
     if not refresh_samples.is_chosen(output.path):
       refresh_samples.choose(
         config.choose,
-        draw_samples.Drawer.of_stage(
-          self.policy,
-          config.decode,
-          context,
+        draw_samples.Drawer(
+          loaded=draw_samples.LoadedPolicy.of_stage(self.policy, context),
+          decode=config.decode,
           seed=self.seed,
           grow_step=self.grow_step,
         ),
         num_sources=config.num_sources,
         directory=output.path,
-        data=data,
         present=present,
       )
     new = annotations.collect(
       config.raters, refresh_samples.items(output.path), output.path
     )
-    trained = _finetune(self, context, output, present, new)
-    warnings = folder_lib.read_manifest(trained).get(folder_lib.WARNINGS, ())
-    for message in warnings:
+    trained = self._finetune(context, output, present, new)
+    manifest = folder_lib.read_manifest(trained)
+    for message in manifest.get(folder_lib.WARNINGS, ()):
       output.warn(message)
     reward = context.load_reward(trained)
     normalizer = None
@@ -223,11 +215,11 @@ class Refresh(base.Stage):
         score_samples.Store(
           stage.folder,
           len(stage.manifest()['shards']),
+          data.pairs(stage.manifest()['split']),
+          data.vocabulary,
           rewards_in=output.path / RESCORED / stage.name,
         ),
         reward=reward,
-        pairs=data.pairs(stage.manifest()['split']),
-        vocabulary=data.vocabulary,
         normalizer=normalizer,
         description=f'refresh: score {stage.title}',
       )
@@ -244,8 +236,86 @@ class Refresh(base.Stage):
       'reward': rewards_base.describe(reward),
     }
 
+  def _finetune(
+    self,
+    context: context_lib.Context,
+    folder: folder_lib.StageFolder,
+    present: refresh_samples.Present,
+    new: ratings_lib.Ratings,
+  ) -> pathlib.Path:
+    """Fits the trained part to old and new ratings; returns its folder."""
+    config = self.config
+    before = folder_lib.read_manifest(present.directory)
+    trainer = dataclasses.replace(config.finetune, seed=self.seed)
+    inner = folder_lib.begin(
+      folder.path / REWARD,
+      {
+        'refresh': folder.settings,
+        'trainer': trainer,
+        'before': before['params_digest'],
+        'rated': files.sha256(folder.path / RATED),
+        'num_old': len(present.ratings),
+      },
+      overwrite=context.overwrite,
+    )
+    if inner.is_finished:
+      return inner.path
+    fitter, params = reward_stage.restore(
+      present.directory, context.data.vocabulary, context.mesh
+    )
+    part = reward_stage.trained(present.config)
+    assert part is not None  # `Experiment` refuses other rewards.
+    targets = refresh_targets.Targets.of(
+      present.ratings,
+      new,
+      new_weight=config.new_weight,
+      reward=present.reward,
+      whole=refresh_targets.Whole.of(present.config, part),
+      scale=learned_rows.Scale(**before['rating_scale']),
+    )
+    train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
+    dev = dev[
+      learned_texts.spread_rows(
+        [targets.rated.source[row] for row in dev], config.max_selection_rows
+      )
+    ]
+    refreshed, summary = fitter.fit(
+      trainer,
+      params=params,
+      texts=targets.texts(train),
+      weights=targets.weights[train],
+      scale=targets.scale,
+      loss=part.loss,
+      within_source=part.choose_within_source,
+      chosen_by=targets.texts(dev),
+      directory=inner.path,
+      description='refresh: ratings',
+      beside=targets.others[dev],
+      warn=inner.warn,
+    )
+    agreement_before, agreement = (
+      targets.agreement(fitter, of, num_resamples=config.num_resamples)
+      for of in (params, refreshed)
+    )
+    for message in agreement_lib.warnings(agreement):
+      inner.warn(message)
+    kept = {'rating_scale', 'network', 'num_params', 'scoring', 'vocabulary'}
+    kept |= before.keys() & {'pooling'}  # Earlier versions have none.
+    inner.finish(
+      {
+        **{name: before[name] for name in kept},
+        'agreement_before': agreement_before,
+        'agreement': agreement,
+        'params_digest': summary['params_digest'],
+        'training': summary,
+        'trained_on': targets.counts(reward_stage.TRAIN),
+        'policy_digest': folder.settings['policy'],
+      }
+    )
+    return inner.path
+
   def _present(self, context: context_lib.Context) -> refresh_samples.Present:
-    """The reward before the refresh."""
+    """Returns the reward before the refresh."""
     return refresh_samples.Present(
       config=self.reward_config,
       reward=self.reward.load(context),
@@ -275,91 +345,12 @@ def ratings_of(directory: str | pathlib.Path) -> ratings_lib.Ratings:
 
 
 def _check_unchanged(folder: pathlib.Path) -> None:
-  """Raises ValueError if ratings were changed after they were learned from."""
-  path, learned = folder / RATED, folder_lib.read_manifest(folder)['rated']
-  if files.sha256(path) != learned['sha256']:
+  """Raises ValueError if ratings were changed after training on them."""
+  path, rated = folder / RATED, folder_lib.read_manifest(folder)['rated']
+  if files.sha256(path) != rated['sha256']:
     raise ValueError(
-      f'{path} must be as it was when the reward model learned from it; it was '
-      f'changed since. Put it back. To learn from it as it is, keep a copy, '
-      f'remove {folder}, and lay the copy there when it is asked for: the '
-      'same rows will be.'
+      f'{path} must be unchanged since the reward model was trained on it; it '
+      f'was changed. Restore it. To train on it as it is, keep a copy, remove '
+      f'{folder}, and put the copy back when it is asked for: the same rows will '
+      'be chosen.'
     )
-
-
-def _finetune(
-  stage: Refresh,
-  context: context_lib.Context,
-  folder: folder_lib.StageFolder,
-  present: refresh_samples.Present,
-  new: ratings_lib.Ratings,
-) -> pathlib.Path:
-  """Fits the trained part to old and new ratings; returns its folder."""
-  config = stage.config
-  before = folder_lib.read_manifest(present.directory)
-  trainer = dataclasses.replace(config.finetune, seed=stage.seed)
-  inner = folder_lib.begin(
-    folder.path / REWARD,
-    {
-      'refresh': folder.settings,
-      'trainer': trainer,
-      'before': before['params_digest'],
-      'rated': files.sha256(folder.path / RATED),
-      'num_old': len(present.ratings),
-    },
-    overwrite=context.overwrite,
-  )
-  if inner.is_finished:
-    return inner.path
-  fitter, params = reward_stage.restore(
-    present.directory, context.data.vocabulary, context.mesh
-  )
-  part = reward_stage.trained(present.config)
-  if part is None:  # `Experiment` refuses it; for type checkers.
-    raise ValueError(f'{present.config.name} has no part that is trained')
-  targets = refresh_targets.Targets.of(
-    present.ratings,
-    new,
-    new_weight=config.new_weight,
-    reward=present.reward,
-    whole=refresh_targets.Whole.of(present.config, part),
-    scale=learned_rows.Scale(**before['rating_scale']),
-  )
-  train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
-  dev = dev[
-    learned_texts.spread_rows(
-      [targets.rated.source[row] for row in dev], config.max_selection_rows
-    )
-  ]
-  refreshed, summary = fitter.fit(
-    trainer,
-    params=params,
-    texts=targets.texts(train),
-    weights=targets.weights[train],
-    scale=targets.scale,
-    loss=part.loss,
-    within_source=part.choose_within_source,
-    chosen_by=targets.texts(dev),
-    directory=inner.path,
-    description='refresh: ratings',
-    beside=targets.others[dev],
-    warn=inner.warn,
-  )
-  found = {
-    name: targets.agreement(fitter, of, num_resamples=config.num_resamples)
-    for name, of in (('agreement_before', params), ('agreement', refreshed))
-  }
-  for message in agreement_lib.warnings(found['agreement']):
-    inner.warn(message)
-  kept = {'rating_scale', 'network', 'num_params', 'scoring', 'vocabulary'}
-  kept |= before.keys() & {'pooling'}  # Versions before have none.
-  inner.finish(
-    {
-      **{name: before[name] for name in kept},
-      **found,
-      'params_digest': summary['params_digest'],
-      'training': summary,
-      'trained_on': targets.counts(reward_stage.TRAIN),
-      'policy_digest': folder.settings['policy'],
-    }
-  )
-  return inner.path

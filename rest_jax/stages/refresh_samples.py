@@ -1,4 +1,4 @@
-"""Samples of the latest policy that a refresh has rated, and why these."""
+"""Choice of the samples of the latest policy that a refresh has rated."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -11,16 +11,15 @@ import numpy as np
 
 from rest_jax.data import annotations, pair_store, sample_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import acquisition, corruptions, normalize
 from rest_jax.rewards import base as rewards_base
-from rest_jax.stages import draw_samples, prepare, score_samples
+from rest_jax.stages import draw_samples, score_samples
 from rest_jax.stages import reward as reward_stage
 from rest_jax.storage import files
 
 _CHOSEN = 'chosen.json'
 _SOURCES_PER_SHARD = 2048
-# Of ten new sources one chooses the checkpoint and one is for the report.
+# Of ten new sources, one is for choosing the checkpoint and one for the report.
 _CYCLE = {0: reward_stage.DEV, 1: reward_stage.TEST}
 
 
@@ -29,11 +28,11 @@ class Present:
   """The reward before the refresh.
 
   Attributes:
-    config: its settings.
-    reward: loaded.
-    directory: of its trained part, a finished folder of stage `reward`.
-    normalizer: its scale.
-    read_ratings: reads all that its trained part has learned from.
+    config: settings of the reward.
+    reward: the loaded reward.
+    directory: folder of its trained part, like one of stage `reward`.
+    normalizer: normaliser of the reward.
+    read_ratings: reads all ratings that the trained part was trained on.
   """
 
   config: rewards_base.RewardConfig
@@ -44,12 +43,12 @@ class Present:
 
   @functools.cached_property
   def ratings(self) -> ratings_lib.Ratings:
-    """All that its trained part has learned from."""
+    """All ratings that the trained part was trained on."""
     return self.read_ratings()
 
 
 def is_chosen(directory: pathlib.Path) -> bool:
-  """Whether it is written down what is to be rated."""
+  """Whether the samples to rate are chosen already."""
   return (directory / _CHOSEN).exists()
 
 
@@ -59,22 +58,21 @@ def choose(
   *,
   num_sources: int,
   directory: pathlib.Path,
-  data: prepare.PreparedData,
   present: Present,
 ) -> None:
-  """Draws and scores samples of a policy, and writes down which are to be rated.
+  """Draws and scores samples of a policy, and stores a choice of them to rate.
 
-  Distinct texts only; no empty ones, of which no rater can say much; and none
-  that a guard vetoes, since they are never trained on.
+  Only distinct texts are chosen; no empty texts, which tell raters nothing; and
+  no text that a guard vetoes, since those are never trained on.
 
   Args:
-    acquired: which and how many.
-    drawer: the policy; its seed is that of the choice, too.
-    num_sources: to sample for.
-    directory: of the refresh.
-    data: the prepared data.
+    acquired: numbers of samples to choose, by reason.
+    drawer: the policy and the seed, which is also used for the choice.
+    num_sources: number of sources to sample for.
+    directory: folder of the refresh.
     present: the reward.
   """
+  data = drawer.loaded.data
   pairs = data.pairs(data.grow_split)
   count = min(num_sources, len(pairs))
   shards = sample_store.shard_ranges(count, _SOURCES_PER_SHARD)
@@ -87,38 +85,33 @@ def choose(
     shards=shards,
     description=f'refresh {grow_step}: sample',
   )
-  candidates, rewards = _candidates(
-    [
-      text
-      for shard in range(len(shards))
-      for text in zip(
-        *score_samples.texts(
-          directory, shard, len(shards), pairs, data.vocabulary
-        ),
-        strict=True,
-      )
-    ],
-    present,
-  )
+  store = score_samples.Store(directory, len(shards), pairs, data.vocabulary)
+  texts = [
+    text
+    for shard in range(len(shards))
+    for text in zip(
+      *score_samples.texts(store.shard(shard), pairs, data.vocabulary),
+      strict=True,
+    )
+  ]
+  candidates, rewards = _candidates(texts, present)
   rows, reasons = acquired.choose(
-    rewards,
-    _uncertainty(acquired, candidates, present, data, drawer.mesh_config, seed),
-    seed=seed,
+    rewards, _uncertainty(acquired, candidates, present, drawer), seed=seed
   )
   known = dict(zip(present.ratings.source, present.ratings.split, strict=True))
-  # In an order that does not tell raters why a row was chosen.
+  # A random order, which does not tell raters why a row was chosen.
   order = np.random.default_rng((seed, 1)).permutation(len(rows))
   chosen = []
-  for number, place in enumerate(order, 1):
-    source, hypothesis = candidates[rows[place]]
+  for number, index in enumerate(order, 1):
+    source, hypothesis = candidates[rows[index]]
     chosen.append(
       {
         'id': f'g{grow_step}-{number:05d}',
         'split': known.get(source) or _split(source),
         'source': source,
         'hypothesis': hypothesis,
-        'reason': reasons[place],
-        'reward': float(rewards[rows[place]]),
+        'reason': reasons[index],
+        'reward': float(rewards[rows[index]]),
       }
     )
   files.write_json(directory / _CHOSEN, chosen)
@@ -127,7 +120,7 @@ def choose(
 def _candidates(
   texts: Sequence[tuple[str, str]], present: Present
 ) -> tuple[list[tuple[str, str]], np.ndarray]:
-  """What may be rated, and its normalised rewards."""
+  """Returns the texts that may be rated, and their normalised rewards."""
   distinct = [text for text in dict.fromkeys(texts) if text[1].strip()]
   raw = present.reward.score(
     [source for source, _ in distinct], [output for _, output in distinct]
@@ -136,9 +129,10 @@ def _candidates(
   kept = np.flatnonzero(raw > (-np.inf if floor is None else np.float32(floor)))
   if len(kept) < 2:
     raise ValueError(
-      f'the policy must have samples that can be rated; of its {len(texts)} '
-      f'{len(distinct)} are distinct and not empty, and guards let {len(kept)} '
-      'of them pass. Look at the samples beside this stage.'
+      'the policy must have at least two samples that can be rated; of its '
+      f'{len(texts)} samples {len(distinct)} are distinct and not empty, and '
+      f'{len(kept)} of these pass the guards. Look at the samples in the folder '
+      'of this stage.'
     )
   return [distinct[row] for row in kept], present.normalizer(raw[kept])
 
@@ -147,14 +141,13 @@ def _uncertainty(
   acquired: acquisition.Acquisition,
   candidates: Sequence[tuple[str, str]],
   present: Present,
-  data: prepare.PreparedData,
-  mesh_config: mesh_lib.MeshConfig,
-  seed: int,
+  drawer: draw_samples.Drawer,
 ) -> np.ndarray | None:
   if not acquired.num_uncertain:
     return None
+  loaded = drawer.loaded
   fitter, params = reward_stage.restore(
-    present.directory, data.vocabulary, mesh_config
+    present.directory, loaded.data.vocabulary, loaded.mesh_config
   )
   sources, hypotheses = map(list, zip(*candidates, strict=True))
   return fitter.uncertainty(
@@ -164,41 +157,38 @@ def _uncertainty(
     ),
     dropout_rate=acquired.dropout_rate,
     num_draws=acquired.num_draws,
-    seed=seed,
+    seed=drawer.seed,
   )
 
 
 def _split(source: str) -> str:
-  """Deals a source out by its text, the same way each time."""
-  place = zlib.crc32(f'refresh {source}'.encode()) % 10
-  return _CYCLE.get(place, reward_stage.TRAIN)
+  """Assigns a source to a split by a checksum of its text."""
+  number = zlib.crc32(f'refresh {source}'.encode()) % 10
+  return _CYCLE.get(number, reward_stage.TRAIN)
 
 
 def items(directory: pathlib.Path) -> list[annotations.Item]:
-  """Returns what is to be rated, in the order of its table."""
-  return [
-    annotations.Item(*(row[name] for name in annotations.Item._fields))
-    for row in files.read_json(directory / _CHOSEN)
-  ]
+  """Returns the items to rate, in the order of the raters' table."""
+  return annotations.Item.read_all(directory / _CHOSEN)
 
 
 def by_reason(
   directory: pathlib.Path, new: ratings_lib.Ratings
 ) -> dict[str, dict[str, Any]]:
-  """How samples were rated, and rewarded before, by why they were chosen."""
+  """Returns number, mean rating and mean earlier reward by reason of choice."""
   scores = dict(
     zip(zip(new.source, new.hypothesis, strict=True), new.score, strict=True)
   )
-  found: dict[str, list[tuple[float, float]]] = {}
+  rated: dict[str, list[tuple[float, float]]] = {}
   for row in files.read_json(directory / _CHOSEN):
     score = scores.get((row['source'], row['hypothesis']))
     if score is not None:
-      found.setdefault(row['reason'], []).append((float(score), row['reward']))
+      rated.setdefault(row['reason'], []).append((float(score), row['reward']))
   return {
     reason: {
       'rows': len(rows),
       'mean_rating': float(np.mean([score for score, _ in rows])),
       'mean_reward': float(np.mean([reward for _, reward in rows])),
     }
-    for reason, rows in found.items()
+    for reason, rows in rated.items()
   }

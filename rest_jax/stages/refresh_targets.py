@@ -1,4 +1,4 @@
-"""What the trained part of a reward is asked for, so that the whole is right."""
+"""Targets of a reward's trained part, so that the whole fits ratings."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,7 +19,7 @@ from rest_jax.rewards import (
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.stages import reward as reward_stage
 
-# With fewer ratings a correlation says nothing.
+# Minimum number of ratings for a meaningful correlation.
 _MIN_REPORTED = 20
 
 
@@ -27,12 +27,12 @@ _MIN_REPORTED = 20
 class Whole:
   """A reward that is affine in its trained part, R = slope * t + rest.
 
-  Guards stand aside: what they veto is not rated.
+  Guards are ignored: texts that they veto are not rated.
 
   Attributes:
-    name: the column of R.
-    part: the column of t.
-    slope: dR/dt, above 0; 1 where R is the trained model itself.
+    name: column of R.
+    part: column of t.
+    slope: dR/dt, above 0; 1 if R is the trained model itself.
   """
 
   name: str
@@ -41,14 +41,10 @@ class Whole:
 
   @classmethod
   def of(cls, config: base.RewardConfig, part: base.RewardConfig) -> 'Whole':
-    """Takes a reward's settings apart.
-
-    Args:
-      config: of the reward.
-      part: of what is trained in it.
+    """Computes the slope from settings.
 
     Raises:
-      ValueError: if the reward is not affine in the part.
+      ValueError: the reward is not affine in the part.
     """
     while isinstance(config, guards.Guarded):
       config = config.reward
@@ -72,17 +68,17 @@ class Whole:
 def adjusted(
   rated: ratings_lib.Ratings, others: np.ndarray, *, centre: float, std: float
 ) -> np.ndarray:
-  """The scores that the trained part has to give.
+  """Returns the targets of the trained part.
 
   With z the standardised rating, R = slope * t + rest is slope * z + constant
-  where t = z - (rest - mean rest) / slope: what the other parts get wrong, the
-  trained part makes up for. Of a reward without other parts t = z.
+  if t = z - (rest - mean rest) / slope: the trained part corrects the errors of
+  the other parts. For a reward without other parts, t = z.
 
   Args:
     rated: n ratings.
-    others: rest / slope of each, float [n].
-    centre: its mean over the ratings that are trained on.
-    std: standard deviation of a rating for z.
+    others: rest / slope of each rated text, float [n].
+    centre: mean of `others` over the training ratings.
+    std: standard deviation of the ratings, in the definition of z.
 
   Returns:
     float32 [n], in the unit of the ratings.
@@ -92,17 +88,16 @@ def adjusted(
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-  """Old and new ratings as the trained part learns from them, a row each.
+  """Targets of the trained part for old and new ratings, one row per rating.
 
   Attributes:
     rated: the old ratings, then the new ones.
-    num_old: how many are old.
-    others: what the reward's other parts add, in the unit of the trained one;
-      float64 [n].
-    scores: to be given by the trained part, in the unit of the ratings;
-      float32 [n].
+    num_old: number of old ratings.
+    others: float64 [n], contribution of the reward's other parts, in the unit
+      of the trained part.
+    scores: float32 [n], targets in the unit of the ratings.
     weights: float [n].
-    scale: of the ratings, that of the first training.
+    scale: scale of the ratings in the first training.
   """
 
   rated: ratings_lib.Ratings
@@ -123,16 +118,7 @@ class Targets:
     whole: Whole,
     scale: learned_rows.Scale,
   ) -> 'Targets':
-    """Joins ratings.
-
-    Args:
-      old: what the reward has learned from.
-      new: of samples of the latest policy.
-      new_weight: of a new rating beside an old one of as many annotators.
-      reward: the present one.
-      whole: how it is made of its trained part.
-      scale: of the ratings.
-    """
+    """Computes the targets."""
     rated = ratings_lib.join([old, new])
     _, others = whole.residuals(reward, rated.source, rated.hypothesis)
     is_train = np.array([split == reward_stage.TRAIN for split in rated.split])
@@ -149,11 +135,11 @@ class Targets:
     )
 
   def rows(self, split: str) -> np.ndarray:
-    """Returns the numbers of a split's rows, old and new."""
+    """Returns the indices of a split's rows, old and new."""
     return np.flatnonzero(np.asarray(self.rated.split) == split)
 
   def texts(self, rows: np.ndarray) -> corruptions.ScoredTexts:
-    """Returns rows with the scores that the trained part has to give."""
+    """Returns rows with the targets of the trained part."""
     return corruptions.ScoredTexts(
       [self.rated.source[row] for row in rows],
       [self.rated.hypothesis[row] for row in rows],
@@ -161,7 +147,7 @@ class Targets:
     )
 
   def counts(self, split: str) -> dict[str, int]:
-    """Returns how many rows of a split are old, and how many new."""
+    """Returns the numbers of old and new rows of a split."""
     rows = self.rows(split)
     return {
       'old': int(np.sum(rows < self.num_old)),
@@ -175,18 +161,14 @@ class Targets:
     *,
     num_resamples: int,
   ) -> dict[str, Any]:
-    """How the whole reward agrees with the ratings of dev and test.
-
-    Args:
-      fitter: the model of the trained part.
-      params: of it.
-      num_resamples: of the bootstrap intervals.
+    """Measures the agreement of the whole reward with ratings of dev and test.
 
     Returns:
-      By 'dev' and 'test' for old ratings, 'new dev' and 'new test' for new
-      ones, what `agreement.agreement` says; only where enough were rated.
+      Results of `reward_agreement.agreement` by 'dev' and 'test' for old
+      ratings, 'new dev' and 'new test' for new ones; only for splits with
+      enough ratings.
     """
-    found = {}
+    agreement = {}
     for name, is_new in (('', False), ('new ', True)):
       for split in (reward_stage.DEV, reward_stage.TEST):
         rows = self.rows(split)
@@ -195,13 +177,13 @@ class Targets:
         if len(rows) < _MIN_REPORTED or np.ptp(ratings) == 0:
           continue
         trained = fitter.score(params, self.texts(rows))
-        found[name + split] = agreement_lib.agreement(
+        agreement[name + split] = agreement_lib.agreement(
           trained + self.others[rows],
           ratings,
           [self.rated.source[row] for row in rows],
           num_resamples=num_resamples,
         )
-    return found
+    return agreement
 
 
 def _slope(config: base.RewardConfig, part: base.RewardConfig) -> float:
@@ -218,7 +200,7 @@ def _slope(config: base.RewardConfig, part: base.RewardConfig) -> float:
       for component in config.components
     )
   raise ValueError(
-    f'refresh needs a reward that grows in step with its trained part; got the '
+    'refresh needs a reward that is affine in its trained part; got the '
     f'{type(config).__name__} {config.name!r}. Use the trained reward itself, '
-    'an Ensemble with it, or either of them under Guarded.'
+    'an Ensemble with it, or either of them inside Guarded.'
   )

@@ -1,11 +1,10 @@
-"""The learned reward R(x, y): its settings, and what a finished one can do.
+"""The learned reward R(x, y): its settings, and loading of the trained model.
 
-It is trained by the stage of `train_reward`.
+`train_reward` has the stage that trains it.
 """
 
 import dataclasses
 import pathlib
-from typing import Any
 
 from rest_jax import settings as settings_lib
 from rest_jax import types
@@ -28,46 +27,47 @@ from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
 from rest_jax.stages import rated_samples as rated_samples_lib
-from rest_jax.training import checkpoints
 from rest_jax.training import trainer as trainer_lib
 
 TRAIN, DEV, TEST = 'train', 'dev', 'test'
-# Before the name of a split: its ratings of samples of the policy.
+# Prefix of the splits with ratings of samples of the policy.
 SAMPLED = 'sampled '
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RewardStage:
-  """How the reward model is trained.
+  """Settings of the learned reward and its training.
 
   Attributes:
     finetune: training on ratings; the checkpoint that agrees best with the dev
       ratings is kept.
-    pretrain: training on corruptions before it, None for none; the checkpoint
-      that agrees best with chrF on validation pairs is kept.
+    pretrain: training on corruptions before `finetune`; the checkpoint that
+      agrees best with chrF on validation pairs is kept. None for no
+      pre-training.
     corruptions: how references are made worse.
-    num_corruptions: hypotheses to pre-train on, spread over the references.
-    samples: draws hypotheses of the BC policy to pre-train on as well, scored
+    num_corruptions: number of corruptions for pre-training, spread over the
+      references.
+    samples: sampling settings for samples of BC to pre-train on as well, scored
       by chrF like the corruptions; None for none.
-    num_sampled_sources: training sources that are sampled for.
-    rated_samples: samples of the BC policy that are rated and learned from
-      beside the task's ratings; None for none.
-    references: how the references in the ratings are learned from, where there
-      are any; None for not at all.
-    loss: what both trainings minimise: `Regression`, or `WithinSource` for the
-      order of the hypotheses of one source beside it.
-    max_selection_rows: dev ratings, and corruptions of validation references,
-      by which checkpoints are chosen; about so many, of whole sources. The
-      report is on all ratings.
-    dropout_rate: of the network in both trainings; None for the policy's.
-    pooling: what the reward is made of: 'last', 'mean' or 'likelihood', see
-      `ScalarModel`.
-    scoring: maximum lengths, and shapes in which texts are scored.
-    num_resamples: of the bootstrap intervals.
-    choose_within_source: whether checkpoints are chosen by pairs of one source
-      that are ordered as scored, where there are enough; by Pearson elsewhere.
-    must_agree: whether a run stops at a reward that is not above chance on the
-      dev ratings. It may be changed after the training.
+    num_sampled_sources: number of training sources for `samples`.
+    rated_samples: samples of BC that are rated and trained on, in addition to
+      the task's ratings; None for none.
+    references: how references in the ratings are trained on, if there are any;
+      None for not at all.
+    loss: loss of both trainings: `Regression`, or `WithinSource`, which also
+      learns the order of the hypotheses of one source.
+    max_selection_rows: approximate number of dev ratings, and of corruptions of
+      validation references, for choosing checkpoints, as whole sources. The
+      report uses all ratings.
+    dropout_rate: dropout rate of both trainings; None for the policy's.
+    pooling: 'last', 'mean' or 'likelihood', see `ScalarModel`.
+    scoring: maximum lengths, and shapes of scoring batches.
+    num_resamples: number of resamples for bootstrap intervals.
+    choose_within_source: choose checkpoints by the share of pairs of one source
+      that are ordered as rated, if there are enough pairs; else by Pearson's
+      correlation.
+    must_agree: stop the run if the reward is not above chance on the dev
+      ratings. It may be changed after the training.
   """
 
   finetune: trainer_lib.TrainerConfig
@@ -109,7 +109,7 @@ class RewardStage:
     for name in ('pretrain', 'finetune'):
       trainer = getattr(self, name)
       if trainer is None or isinstance(trainer.buckets, int):
-        continue  # A number of buckets is chosen to hold the longest row.
+        continue  # Buckets that are only counted will hold the longest row.
       if max(trainer.buckets) < longest:
         raise ValueError(
           f'{name}.buckets must hold the {longest} tokens that scoring reads; '
@@ -146,32 +146,32 @@ class RewardStage:
     return f'learned from ratings, {self.finetune.max_steps} steps'
 
   def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
-    """Loads what the finished stage trained."""
+    """Loads the model of the finished stage."""
     return load(resources.trained, resources.vocabulary, resources.mesh)
 
 
 def trained(config: rewards_base.RewardConfig) -> RewardStage | None:
-  """The part of a reward that has to be trained first; None if none has.
+  """Returns the part of a reward that is trained; None if no part is.
 
   Raises:
-    ValueError: if there are several; a run has one folder for them.
+    ValueError: several parts are trained; a run has one folder for them.
   """
-  found: list[RewardStage] = []
+  parts: list[RewardStage] = []
   for part in rewards_base.all_parts(config):
-    if isinstance(part, RewardStage) and part not in found:
-      found.append(part)
-  if len(found) > 1:
+    if isinstance(part, RewardStage) and part not in parts:
+      parts.append(part)
+  if len(parts) > 1:
     raise ValueError(
-      f'reward must have at most one part that is trained; got {len(found)} '
-      'RewardStage. Train the others in runs of their own.'
+      f'reward must have at most one part that is trained; got {len(parts)} '
+      'RewardStage. Train the others in separate runs.'
     )
-  return found[0] if found else None
+  return parts[0] if parts else None
 
 
 def trained_network(
   config: RewardStage, network: network_lib.NetworkConfig
 ) -> network_lib.NetworkConfig:
-  """The policy's network with the dropout of this stage."""
+  """Returns the policy's network with the dropout rate of this stage."""
   if config.dropout_rate is None:
     return network
   return dataclasses.replace(network, dropout_rate=config.dropout_rate)
@@ -180,37 +180,37 @@ def trained_network(
 def read_ratings(
   ratings: ratings_lib.RatingsSource, directory: pathlib.Path
 ) -> dict[str, ratings_lib.Ratings]:
-  """Reads the task's ratings, and those of samples in a folder of this stage.
+  """Reads the task's ratings, and the ratings of samples in a stage's folder.
 
   Returns:
-    Ratings by what is written before the names of their splits.
+    The ratings by the prefix of their splits: '' and, if any, `SAMPLED`.
   """
-  found = {'': ratings.read()}
-  sampled_ratings = rated_samples_lib.read(directory)
-  if sampled_ratings is not None:
-    found[SAMPLED] = sampled_ratings
-  return found
+  parts = {'': ratings.read()}
+  sampled = rated_samples_lib.read(directory)
+  if sampled is not None:
+    parts[SAMPLED] = sampled
+  return parts
 
 
 def check_agreement(config: RewardStage, directory: str | pathlib.Path) -> None:
   """Raises ValueError if a trained reward is not above chance on dev ratings.
 
   Args:
-    config: nothing is checked unless its `must_agree`.
-    directory: a finished folder of this stage, or that in a refresh.
+    config: settings; nothing is checked without `must_agree`.
+    directory: finished folder of this stage, or of a refreshed model.
   """
   if not config.must_agree:
     return
-  found = folder_lib.read_manifest(directory).get('agreement', {})
+  agreement = folder_lib.read_manifest(directory).get('agreement', {})
   for split in (DEV, SAMPLED + DEV):
-    failure = agreement_lib.failure(found.get(split, {}))
+    failure = agreement_lib.failure(agreement.get(split, {}))
     if failure is not None:
       raise ValueError(
-        f'the reward of {directory} must agree with held-out ratings; of split '
-        f'{split} it has {failure}. Improve steps keep what the reward puts '
-        'first, and would follow noise. Rate more hypotheses per source, of '
-        'systems near the policy (RewardStage.rated_samples), or train longer. '
-        'To use it as it is, without another training: '
+        f'the reward of {directory} must agree with held-out ratings; on split '
+        f'{split} it has {failure}. Improve steps keep the samples with the '
+        'highest rewards, and would follow noise. Rate more hypotheses per '
+        'source, of systems like the policy (RewardStage.rated_samples), or '
+        'train longer. To use the reward as it is, without another training: '
         'RewardStage.must_agree = False (--gin.REWARD_MUST_AGREE=False).'
       )
 
@@ -226,18 +226,17 @@ def load(
   """Loads a trained reward model onto the mesh.
 
   Args:
-    directory: a finished folder of this stage.
-    vocabulary: that of the policy, with which the model was trained.
-    mesh_config: devices and rules.
-    scoring: shapes for this machine; None for those of the training.
-    name: of the reward, in files and results.
+    directory: finished folder of this stage.
+    vocabulary: vocabulary of the policy, with which the model was trained.
+    scoring: shapes of scoring batches; None for those of the training.
+    name: name of the reward in files and results.
 
   Returns:
     The reward, in standard deviations of the ratings it was trained on.
 
   Raises:
-    FileNotFoundError: if the stage has not finished.
-    ValueError: if the vocabulary is another one, or the arrays are damaged.
+    FileNotFoundError: the stage is not finished.
+    ValueError: the vocabulary is another one, or the arrays are damaged.
   """
   fitter, params = restore(directory, vocabulary, mesh_config)
   return learned.LearnedReward(
@@ -256,10 +255,10 @@ def restore(
   vocabulary: vocabularies.Vocabulary,
   mesh_config: mesh_lib.MeshConfig,
 ) -> tuple[learned_training.Fitter, types.Params]:
-  """Loads what a finished folder of this stage can be trained on from.
+  """Loads a trained reward model, to use it or to train it further.
 
   Returns:
-    The model with its lengths and shapes, and its parameters on the mesh.
+    The model with its lengths and batch shapes, and its parameters on the mesh.
 
   Raises:
     As `load`.
@@ -268,27 +267,18 @@ def restore(
   if vocabulary.digest != manifest['vocabulary']['digest']:
     raise ValueError(
       f'the reward model of {directory} was trained with another vocabulary '
-      f'({manifest["vocabulary"]["digest"][:12]}) than that given '
-      f'({vocabulary.digest[:12]}): token ids mean other pieces. Give the '
+      f'({manifest["vocabulary"]["digest"][:12]}) than the given one '
+      f'({vocabulary.digest[:12]}): token ids mean other pieces. Use the '
       'data_dir it was trained with, or train a reward model on these data.'
     )
   model = scalar.ScalarModel(
     network_config.from_described(manifest['network']),
-    # Versions before had the one way.
+    # Earlier versions only had 'last'.
     pooling=manifest.get('pooling', 'last'),
   )
-  params = checkpoints.load_params(
-    directory,
-    manifest['training']['best_step'],
-    policies.abstract_params(model, mesh_config),
+  described = manifest['scoring']
+  scoring = scoring_plan.ScoringConfig(
+    **{key: value for key, value in described.items() if key != 'is'}
   )
-  scoring = scoring_plan.ScoringConfig(**_fields(manifest['scoring']))
-  return (
-    learned_training.Fitter(model, vocabulary, scoring, mesh_config),
-    params,
-  )
-
-
-def _fields(described: dict[str, Any]) -> dict[str, Any]:
-  """The fields of a dataclass that `settings.describe` described."""
-  return {key: value for key, value in described.items() if key != 'is'}
+  fitter = learned_training.Fitter(model, vocabulary, scoring, mesh_config)
+  return fitter, policies.load(directory, model, mesh_config)

@@ -1,4 +1,4 @@
-"""R as one Grow step has it: its trained part, and the scale of the run."""
+"""The reward of one Grow step: its trained part and its scale."""
 
 import dataclasses
 import pathlib
@@ -13,14 +13,14 @@ from rest_jax.stages import reward as reward_stage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunReward:
-  """The reward of a run, from one refresh to the next.
+  """The reward of a run between two refreshes.
 
   Attributes:
-    trained: the folder of its trained part; not read if nothing is trained.
-    source: the stage that makes that folder, or holds it; None if none does.
-    scale: the stage whose manifest has the normaliser: the first Grow, or the
-      latest refresh.
-    part: settings of the trained part; None for none.
+    trained: folder of the trained part; not read if no part is trained.
+    source: the stage that makes `trained`; None if no part is trained.
+    scale: the stage whose manifest has the normaliser: the first Grow or the
+      latest refresh; None before the first Grow.
+    part: settings of the trained part; None if no part is trained.
   """
 
   trained: pathlib.Path
@@ -30,17 +30,17 @@ class RunReward:
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
-    """The stages that it is loaded from, by their role."""
-    found = {'trained': self.source, 'scale': self.scale}
-    return {role: stage for role, stage in found.items() if stage is not None}
+    """The stages that the reward is loaded from, by role."""
+    stages = {'trained': self.source, 'scale': self.scale}
+    return {role: stage for role, stage in stages.items() if stage is not None}
 
   def load(self, context: context_lib.Context) -> rewards_base.Reward:
     return context.load_reward(self.trained)
 
   def normalizer(self) -> normalize.Normalizer:
-    """Returns the scale, whose stage is finished."""
+    """Returns the normaliser of the finished `scale`."""
     if self.scale is None:
-      raise ValueError('scale must be the stage that fixes it; got None')
+      raise ValueError('scale must be a stage with a normaliser; got None')
     manifest = self.scale.manifest()
     return normalize.Normalizer.from_json(manifest['normalizer'])
 
@@ -50,6 +50,6 @@ class RunReward:
       reward_stage.check_agreement(self.part, self.trained)
 
   def described(self, context: context_lib.Context) -> dict[str, Any]:
-    """Name and digest, for the settings of what it scores."""
+    """Returns name and digest, for settings of stages that use the reward."""
     reward = self.load(context)
     return {'name': reward.name, 'digest': reward.digest}

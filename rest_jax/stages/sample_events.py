@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a store of samples: histograms and some texts."""
+"""TensorBoard events of a sample store: histograms and some texts."""
 
 from collections.abc import Sequence
 import html
@@ -7,19 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import (
-  pair_store,
-  ragged,
-  sample_rewards,
-  sample_store,
-  vocabularies,
-)
+from rest_jax.data import pair_store, ragged, sample_store, vocabularies
 from rest_jax.runtime import control_characters
 from rest_jax.storage import event_file
 
-# Of rows in the histograms, and of sources whose samples are shown.
-_MAX_ROWS = 100_000
-_MAX_TEXTS = 8
+_MAX_ROWS = 100_000  # Rows in the histograms.
+_MAX_SOURCES = 8  # Sources whose samples are shown.
 
 
 def write(
@@ -33,19 +26,11 @@ def write(
 ) -> None:
   """Writes an event file beside the shards of a store.
 
-  Histograms `samples/reward`, `samples/length` and `samples/log_prob` are of
-  evenly spread rows; `samples/text` has all samples of a few sources.
-
-  Args:
-    directory: of the store; its manifest need not be there yet.
-    entries: its shards.
-    reward_name: which rewards.
-    pairs: the sources.
-    vocabulary: to turn tokens into text.
-    step: where it stands on TensorBoard's axis.
+  The histograms `samples/reward`, `samples/length` and `samples/log_prob` are
+  of evenly spread rows; `samples/text` has all samples of a few sources.
   """
   for stale in directory.glob('events.out.tfevents.*'):
-    stale.unlink()  # Of a start that was cut off.
+    stale.unlink()  # Left by an interrupted run.
   stride = -(-sum(entry['rows'] for entry in entries) // _MAX_ROWS)
   columns, sources = [], []
   for number, _ in enumerate(entries):
@@ -55,8 +40,8 @@ def write(
     )
     sources += [(number, source) for source in np.unique(shard.source_id)]
   tables = []
-  for place in pair_store.spread_rows(len(sources), _MAX_TEXTS):
-    number, source = sources[place]
+  for index in pair_store.spread_rows(len(sources), _MAX_SOURCES):
+    number, source = sources[index]
     shard, rewards = _open(directory, entries, number, reward_name)
     rows = np.flatnonzero(shard.source_id == source)
     text = pairs.source_text(int(source))
@@ -74,14 +59,11 @@ def _open(
   number: int,
   reward_name: str,
 ) -> tuple[sample_store.Shard, np.ndarray]:
-  """One shard with its normalised rewards."""
-  entry = entries[number]
-  _, rewards = sample_rewards.read_rewards(
-    sample_store.rewards_path(directory, reward_name, number, len(entries)),
-    rows=entry['rows'],
-    samples_sha256=entry['sha256'],
-  )
-  return sample_store.Shard(directory / entry['file']), rewards
+  """Opens a shard, and reads its normalised rewards."""
+  rewards = sample_store.read_rewards(directory, reward_name, entries, number)[
+    1
+  ]
+  return sample_store.Shard(directory / entries[number]['file']), rewards
 
 
 def _table(
@@ -91,7 +73,7 @@ def _table(
   rewards: np.ndarray,
   vocabulary: vocabularies.Vocabulary,
 ) -> str:
-  """The samples of one source, best first, as a table in Markdown."""
+  """Formats the samples of one source, best first, as a Markdown table."""
   ordered = rows[np.argsort(-rewards[rows], kind='stable')]
   texts = vocabulary.decode_batch([tokens[int(row)] for row in ordered])
   lines = [f'| reward ×100 | {_escaped(source)} |', '|---:|:---|']
@@ -103,7 +85,7 @@ def _table(
 
 
 def _escaped(text: str) -> str:
-  """A text inside a table's cell, with nothing that Markdown would act on."""
+  """Escapes a text for a table cell in Markdown."""
   shown = html.escape(control_characters.visible(text))
   for character in '\\`*_[]|':
     shown = shown.replace(character, f'&#{ord(character)};')

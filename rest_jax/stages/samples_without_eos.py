@@ -1,6 +1,6 @@
 """Warnings about samples without EOS, which Improve does not train on."""
 
-# A share above this is no longer that of a few endless samples.
+# Share of unfinished samples above which a warning is given.
 MAX_SHARE = 0.05
 
 
@@ -13,7 +13,7 @@ def message(count: int, total: int, max_target_length: int) -> str | None:
     max_target_length: tokens after which sampling stops.
 
   Returns:
-    What was found and what to do; None if at most `MAX_SHARE` are unfinished.
+    The message; None if at most `MAX_SHARE` of the samples are unfinished.
   """
   if not total or count <= MAX_SHARE * total:
     return None

@@ -1,6 +1,6 @@
 """Rewards of the samples of a store, scored shard by shard.
 
-A shard that is scored is never scored again.
+A shard that is scored is not scored again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from rest_jax.storage import files, paths
 Columns = Mapping[str, np.ndarray]
 
 _RAW = 'raw'
-# What numpy says of a file that is not there, cut off or damaged.
+# numpy's errors for a file that is missing, cut off or damaged.
 _UNREADABLE = (
   FileNotFoundError,
   zipfile.BadZipFile,
@@ -32,37 +32,19 @@ _UNREADABLE = (
 
 
 def texts(
-  directory: pathlib.Path,
-  shard: int,
-  num_shards: int,
+  shard: sample_store.Shard,
   pairs: pair_store.PairStore,
   vocabulary: vocabularies.Vocabulary,
 ) -> tuple[list[str], list[str]]:
-  """Returns source and hypothesis text of each row of a shard."""
-  opened = sample_store.Shard(
-    sample_store.shard_path(directory, shard, num_shards)
-  )
-  hypotheses = vocabulary.decode_batch(list(opened.tokens))
-  sources = [pairs.source_text(int(row)) for row in opened.source_id]
+  """Returns the source and the hypothesis of each row of a shard."""
+  hypotheses = vocabulary.decode_batch(list(shard.tokens))
+  sources = [pairs.source_text(int(row)) for row in shard.source_id]
   for index in np.flatnonzero(
-    opened.sample_id == sample_store.REFERENCE_SAMPLE_ID
+    shard.sample_id == sample_store.REFERENCE_SAMPLE_ID
   ):
-    # As written, not as its tokens decode.
-    hypotheses[index] = pairs.reference_text(int(opened.source_id[index]))
+    # The text as it was written, which its tokens need not give back.
+    hypotheses[index] = pairs.reference_text(int(shard.source_id[index]))
   return sources, hypotheses
-
-
-def reference_texts(
-  directory: pathlib.Path,
-  shard: int,
-  num_shards: int,
-  pairs: pair_store.PairStore,
-) -> list[str]:
-  """Returns the reference of the source of each row of a shard."""
-  opened = sample_store.Shard(
-    sample_store.shard_path(directory, shard, num_shards)
-  )
-  return [pairs.reference_text(int(row)) for row in opened.source_id]
 
 
 def check_references(
@@ -79,49 +61,53 @@ def check_references(
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-  """Where samples are, and where their rewards go.
+  """Samples to score.
 
   Attributes:
-    directory: the store's folder; its shards are complete.
+    directory: folder of the samples; the shards are complete.
     num_shards: number of shards.
-    rewards_in: the folder that receives the rewards; None for that of the
-      samples.
+    pairs: the sources and references.
+    vocabulary: decodes tokens.
+    rewards_in: folder of the rewards; None for `directory`.
   """
 
   directory: pathlib.Path
   num_shards: int
+  pairs: pair_store.PairStore
+  vocabulary: vocabularies.Vocabulary
   rewards_in: pathlib.Path | None = None
 
   @property
   def output(self) -> pathlib.Path:
     return self.rewards_in or self.directory
 
+  def shard(self, number: int) -> sample_store.Shard:
+    """Opens a shard of the samples."""
+    return sample_store.Shard(
+      sample_store.shard_path(self.directory, number, self.num_shards)
+    )
+
 
 def score(
   store: Store,
   *,
   reward: rewards_base.Reward,
-  pairs: pair_store.PairStore,
-  vocabulary: vocabularies.Vocabulary,
   normalizer: normalize.Normalizer | None,
   description: str,
   evidence: rewards_base.Evidence | None = None,
 ) -> normalize.Normalizer:
   """Scores every row of a store and writes its row-aligned reward files.
 
-  Several processes score and write the shards of their shares; each reads the
-  raw rewards of all, of which the normaliser is made.
-
-  A reward that is made of others has a file for each of them as well.
+  Each process scores and writes the shards of its share, and reads the raw
+  rewards of all shards for the normaliser. A reward composed of others also has
+  a file for each of them.
 
   Args:
     store: the samples.
     reward: scores each distinct (source, text) once.
-    pairs: the sources.
-    vocabulary: to turn tokens into text.
-    normalizer: the run's; None makes it from all raw rewards of this store but
-      those of vetoed rows.
-    description: the words before the progress bar.
+    normalizer: the run's normaliser; None to fit one to the raw rewards of this
+      store, without vetoed rows.
+    description: label of the progress bar.
     evidence: see `score_raw`.
 
   Returns:
@@ -148,8 +134,6 @@ def score(
       for shard in range(num_shards)
       if shard in share and shard not in done
     ],
-    pairs=pairs,
-    vocabulary=vocabulary,
     description=description,
     evidence=evidence,
   )
@@ -190,38 +174,31 @@ def score_raw(
   *,
   reward: rewards_base.Reward,
   shards: Sequence[int],
-  pairs: pair_store.PairStore,
-  vocabulary: vocabularies.Vocabulary,
   description: str,
   evidence: rewards_base.Evidence | None = None,
 ) -> None:
-  """Scores some shards of a store, whose raw rewards wait for the others'.
+  """Scores some shards of a store; `score` normalises the rewards of all.
 
   Args:
     store: the samples; only `shards` have to be complete.
     reward: scores each distinct (source, text) once.
-    shards: which shards.
-    pairs: the sources.
-    vocabulary: to turn tokens into text.
-    description: the words before the progress bar.
-    evidence: gives the samples of a source to a reward that needs them. None
-      for those of the store itself, all of which lie in one shard; a reference
-      is judged by them and is not one of them.
+    shards: numbers of the shards.
+    description: label of the progress bar.
+    evidence: gives the samples of a source to a reward that compares them. None
+      for the samples of the store itself, which lie in one shard per source;
+      references are compared with them, but are not among them.
   """
-  directory, num_shards = store.directory, store.num_shards
   with progress_lib.Progress(description, len(shards), 'shard') as progress:
-    for shard in shards:
-      path = _raw_path(store.output, reward.name, shard)
+    for number in shards:
+      path = _raw_path(store.output, reward.name, number)
       if not _is_raw(path):
-        sources, hypotheses = texts(
-          directory, shard, num_shards, pairs, vocabulary
-        )
-        references = None
+        shard, pairs = store.shard(number), store.pairs
+        sources, hypotheses = texts(shard, pairs, store.vocabulary)
+        references = peers = None
         if reward.needs_references:
-          references = reference_texts(directory, shard, num_shards, pairs)
-        peers = None
+          references = [pairs.reference_text(int(r)) for r in shard.source_id]
         if rewards_base.needs_samples(reward):
-          peers = _peers(directory, shard, num_shards, hypotheses, evidence)
+          peers = _peers(shard, hypotheses, evidence)
         columns = rewards_base.columns(
           reward, sources, hypotheses, references, peers
         )
@@ -230,27 +207,22 @@ def score_raw(
 
 
 def _peers(
-  directory: pathlib.Path,
-  shard: int,
-  num_shards: int,
+  shard: sample_store.Shard,
   hypotheses: Sequence[str],
   evidence: rewards_base.Evidence | None,
 ) -> rewards_base.Peers:
-  """The samples by which each row of a shard is judged."""
-  opened = sample_store.Shard(
-    sample_store.shard_path(directory, shard, num_shards)
-  )
+  """Returns the samples that each row of a shard is compared with."""
   if evidence is not None:
-    return rewards_base.Peers.fixed(opened.source_id, evidence)
+    return rewards_base.Peers.fixed(shard.source_id, evidence)
   return rewards_base.Peers.own(
-    opened.source_id,
+    shard.source_id,
     hypotheses,
-    np.asarray(opened.sample_id) != sample_store.REFERENCE_SAMPLE_ID,
+    np.asarray(shard.sample_id) != sample_store.REFERENCE_SAMPLE_ID,
   )
 
 
 def is_scored_raw(directory: pathlib.Path, name: str, num_shards: int) -> bool:
-  """Whether the raw rewards of all shards are there."""
+  """Whether the raw rewards of all shards exist."""
   return all(
     _raw_path(directory, name, shard).exists() for shard in range(num_shards)
   )
@@ -258,13 +230,13 @@ def is_scored_raw(directory: pathlib.Path, name: str, num_shards: int) -> bool:
 
 def _normalizer(raw: np.ndarray, floor: float | None) -> normalize.Normalizer:
   if floor is not None:
-    # The floor is no reward of any text, and would stretch the scale.
+    # The floor marks vetoed rows; it would stretch the scale.
     raw = raw[raw > np.float32(floor)]
   return normalize.Normalizer.from_raw(raw)
 
 
 def _scored(store: Store, names: Iterable[str], shard: int) -> Columns:
-  """Raw rewards of a shard whose reward files are there and whole."""
+  """Returns the raw rewards of a shard from its complete reward files."""
   num_shards = store.num_shards
   info = sample_store.shard_info(
     sample_store.shard_path(store.directory, shard, num_shards)
@@ -280,7 +252,7 @@ def _scored(store: Store, names: Iterable[str], shard: int) -> Columns:
 
 
 def _scratch(directory: pathlib.Path, name: str) -> pathlib.Path:
-  """Where raw rewards are kept until the normaliser is known."""
+  """Returns the folder of raw rewards, used until the normaliser is known."""
   return directory / f'.{_RAW}-{name}'
 
 
@@ -298,13 +270,13 @@ def _write_raw(path: pathlib.Path, raw: Columns) -> None:
 
 
 def _read_raw(path: pathlib.Path) -> Columns:
-  # Opened here, so that it is closed if its content is damaged.
+  # numpy would leave a damaged file open.
   with path.open('rb') as opened, np.load(opened) as stored:
     return dict(zip(stored['names'].tolist(), stored['columns'], strict=True))
 
 
 def _is_raw(path: pathlib.Path) -> bool:
-  """Whether raw rewards are there, neither cut off nor damaged."""
+  """Whether a file of raw rewards exists and is complete."""
   with contextlib.suppress(*_UNREADABLE):
     _read_raw(path)
     return True

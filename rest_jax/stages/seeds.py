@@ -1,4 +1,4 @@
-"""Independent seeds for independent purposes, from the one seed of a run."""
+"""Independent seeds for each purpose, from the seed of a run."""
 
 import enum
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """What randomness is for. Values are part of the results: never renumber."""
+  """Purposes of random numbers. Results depend on the values: never renumber."""
 
   INITIALISATION = 0
   GROW = 1
-  # Draws that choose a checkpoint and draws that are reported must differ.
+  # Samples for choosing a checkpoint and for the report must differ.
   SELECTION = 2
   EVALUATION = 3
   IMPROVE = 4
@@ -29,12 +29,12 @@ def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:
   """Returns a 31-bit seed for a purpose.
 
   Args:
-    seed: the run's.
-    purpose: what it is for.
-    *numbers: such as grow and improve step.
+    seed: seed of the run.
+    purpose: the purpose.
+    *numbers: further distinctions, such as Grow and Improve step.
 
   Returns:
-    In [0, 2**31).
+    The seed, in [0, 2**31).
   """
   sequence = np.random.SeedSequence([seed, int(purpose), *numbers])
   return int(sequence.generate_state(1)[0] >> 1)

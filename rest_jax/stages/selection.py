@@ -1,4 +1,4 @@
-"""Sampled validation reward, by which checkpoints are chosen."""
+"""Choice of checkpoints by the sampled validation reward."""
 
 import dataclasses
 from typing import Any
@@ -17,11 +17,11 @@ class Selection:
   """How checkpoints of a policy are chosen.
 
   Attributes:
-    decode: how outputs are sampled.
+    decode: sampling settings.
     max_sources: number of validation sources, evenly spread; None for all.
     reward: the reward of the run.
-    evidence: the samples by which a reward that needs some judges; None for
-      others.
+    evidence: stored samples for a reward that compares the samples of a source;
+      None for other rewards.
     seed: sampling seed.
   """
 
@@ -33,21 +33,13 @@ class Selection:
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
-    """The stages that it reads, by their role."""
-    found: dict[str, base.Stage] = self.reward.inputs
-    if self.evidence is not None:
-      found['judged by'] = self.evidence
-    return found
+    """The stages whose folders are read, by role."""
+    return {**self.reward.inputs, **evidence_lib.inputs(self.evidence)}
 
   def evaluate_fn(
     self, context: context_lib.Context, policy: policy_lib.Policy
   ) -> sampled_reward.SampledReward:
-    """Returns what measures a policy's parameters.
-
-    Args:
-      context: what the stages of the run share.
-      policy: the network as the policy uses it.
-    """
+    """Returns the evaluation function of a training."""
     pairs = context.data.pairs(prepare.VALIDATION)
     vocabulary = context.data.vocabulary
     return sampled_reward.SampledReward(
@@ -64,9 +56,9 @@ class Selection:
     )
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
-    """Returns what feeds it."""
+    """Returns the settings that decide which checkpoint is chosen."""
     return {
-      **evidence_lib.described(evidence_lib.load(self.evidence, context)),
+      **evidence_lib.settings(self.evidence, context),
       'decode': self.decode,
       'max_sources': self.max_sources,
       'reward': self.reward.load(context).digest,

@@ -28,6 +28,7 @@ from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.stages import reward as reward_stage
+from rest_jax.training import trainer as trainer_lib
 
 PRETRAIN = 'pretrain'
 
@@ -36,27 +37,25 @@ PRETRAIN = 'pretrain'
 class TrainReward(base.Stage):
   """Trains a reference-free reward model and measures its agreement.
 
-  The policy's weights with a scalar head learn to tell graded corruptions of
-  references apart, then ratings. Ratings are standardised by their train split
-  and weighted by their number of annotators.
+  The model is BC with a scalar head. It is trained on graded corruptions of
+  references, then on ratings. Ratings are standardised by their train split and
+  weighted by their number of annotators.
 
   Source: ReST (arXiv 2308.08998), A.4, for a learned, reference-free reward of
   the whole translation.
 
-  Note: how the paper's reward model was trained is not published. This recipe
+  Note: the training of the paper's reward model is not published. This recipe
   is ours, after BLEURT (arXiv 2004.04696).
 
-  The manifest has agreement with the ratings of dev and test under 'agreement',
-  and with those of samples by 'sampled dev' and 'sampled test'; see
-  `agreement.agreement`. Ratings without a train or dev split, or that do not
-  vary, are a ValueError.
+  The manifest has, under 'agreement', the agreement with the ratings of 'dev'
+  and 'test', and with the ratings of samples, 'sampled dev' and 'sampled test';
+  see `reward_agreement.agreement`. `make` raises ValueError for ratings without
+  a train or dev split, or without variation.
 
   Attributes:
-    config: see `RewardStage`.
-    ratings: the ratings, with the splits train and dev, and test if there is
-      one; None only for a folder of another run.
-    bc: finished BC, whose policy it starts from.
-    data: the prepared data.
+    ratings: the ratings, with the splits train and dev, and optionally test;
+      None only for the folder of another run.
+    bc: finished BC, the initial model.
     seed: seed for the new head, corruptions and samples.
   """
 
@@ -96,9 +95,154 @@ class TrainReward(base.Stage):
   def make(
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
-    if self.ratings is None:  # `Experiment` refuses it; for type checkers.
-      raise ValueError('task.ratings must name ratings; got None')
-    return _train(self, self.ratings, context, output)
+    config, data = self.config, context.data
+    bc = draw_samples.LoadedPolicy.of_stage(self.bc, context)
+    parts = self._ratings(bc, output.path)
+    rated = ratings_lib.join(list(parts.values()))
+    train = rated.select(reward_stage.TRAIN)
+    scale = learned_rows.Scale.of('the ratings of split train', train.score)
+    targets, by_chrf = learned_texts.rated(train), None
+    if config.references is not None:
+      targets, by_chrf = learned_references.teach(
+        config.references, train, chrf_beta=config.corruptions.chrf_beta
+      )
+    unknown_pieces = learned_rows.coverage(
+      data.vocabulary, rated.source + rated.hypothesis, warn=output.warn
+    )
+    network = reward_stage.trained_network(config, bc.network.config)
+    model = scalar.ScalarModel(network, pooling=config.pooling)
+    fitter = learned_training.Fitter(
+      model, data.vocabulary, config.scoring, context.mesh
+    )
+    params = model.init_from_policy(bc.params, jax.random.key(self.seed))
+    pretraining = None
+    if config.pretrain is not None:
+      texts = self._pretraining_texts(bc)
+      if by_chrf is not None:
+        texts += by_chrf
+      params, pretraining = self._pretrain(
+        config.pretrain, data, fitter, params, texts, output.path / PRETRAIN
+      )
+    params, summary = fitter.fit(
+      config.finetune,
+      params=params,
+      texts=targets,
+      weights=train.weight,
+      scale=scale,
+      loss=config.loss,
+      chosen_by=learned_texts.spread(
+        learned_texts.rated(rated.select(reward_stage.DEV)),
+        config.max_selection_rows,
+      ),
+      within_source=config.choose_within_source,
+      directory=output.path,
+      description='reward: ratings',
+      warn=output.warn,
+    )
+    agreement = _agreement(fitter, params, parts, config.num_resamples)
+    for message in agreement_lib.warnings(agreement):
+      output.warn(message)
+    return {
+      'agreement': agreement,
+      'params_digest': summary['params_digest'],
+      'training': summary,
+      'rating_scale': dataclasses.asdict(scale),
+      'ratings': {
+        name + reward_stage.TRAIN: part.split.count(reward_stage.TRAIN)
+        for name, part in parts.items()
+      },
+      'pretraining': pretraining,
+      'corruptions': learned_texts.probe(
+        functools.partial(fitter.score, params),
+        self._corruptor(data, prepare.VALIDATION),
+        config.max_selection_rows,
+      ),
+      'network': settings_lib.describe(model.config),
+      'pooling': model.pooling,
+      'num_params': policy_lib.num_params(params),
+      'scoring': settings_lib.describe(config.scoring),
+      'vocabulary': {'digest': data.vocabulary.digest, **unknown_pieces},
+      'policy_digest': policies.digest(self.bc.folder),
+    }
+
+  def _ratings(
+    self, bc: draw_samples.LoadedPolicy, directory: pathlib.Path
+  ) -> dict[str, ratings_lib.Ratings]:
+    """Returns the ratings by the prefix of their splits, see `read_ratings`."""
+    assert self.ratings is not None  # `Experiment` refuses it.
+    parts = {'': self.ratings.read()}
+    # Refuses wrong splits now, not after hours of pre-training.
+    ratings_lib.check_splits(parts[''], ratings_lib.place(self.ratings))
+    if self.config.rated_samples is not None:
+      parts[reward_stage.SAMPLED] = rated_samples_lib.collect_ratings(
+        self.config.rated_samples,
+        directory=directory,
+        loaded=bc,
+        known=dict(zip(parts[''].source, parts[''].split, strict=True)),
+        seed=self.seed,
+      )
+    return parts
+
+  def _corruptor(
+    self, data: prepare.PreparedData, split: str
+  ) -> corruptions_lib.Corruptor:
+    """Makes a corruptor of the references of a split."""
+    config, is_train = self.config, split == prepare.TRAIN
+    return learned_texts.corruptor(
+      config.corruptions,
+      data.pairs(split),
+      config.num_corruptions if is_train else config.max_selection_rows,
+      per_reference=config.loss.hypotheses_per_row,
+      seed=self.seed,
+    )
+
+  def _pretraining_texts(
+    self, bc: draw_samples.LoadedPolicy
+  ) -> corruptions_lib.ScoredTexts:
+    """Returns corruptions of training references, and samples of BC if set."""
+    config, data = self.config, bc.data
+    texts = self._corruptor(data, prepare.TRAIN).scored(config.num_corruptions)
+    if config.samples is None:
+      return texts
+    return texts + learned_texts.samples(
+      draw_samples.policy_sampler(
+        bc.network, config.samples, bc.mesh_config, data
+      ),
+      bc.params,
+      data.pairs(prepare.TRAIN),
+      data.vocabulary,
+      config.num_sampled_sources,
+      chrf_beta=config.corruptions.chrf_beta,
+      seed=self.seed,
+    )
+
+  def _pretrain(
+    self,
+    trainer: trainer_lib.TrainerConfig,
+    data: prepare.PreparedData,
+    fitter: learned_training.Fitter,
+    params: types.Params,
+    texts: corruptions_lib.ScoredTexts,
+    directory: pathlib.Path,
+  ) -> tuple[types.Params, dict[str, Any]]:
+    """Fits chrF; returns the parameters and the manifest's entry."""
+    config = self.config
+    scale = learned_rows.Scale.of('corruptions', texts.scores)
+    params, summary = fitter.fit(
+      trainer,
+      params=params,
+      texts=texts,
+      weights=None,
+      scale=scale,
+      loss=config.loss,
+      chosen_by=self._corruptor(data, prepare.VALIDATION).scored(
+        config.max_selection_rows
+      ),
+      within_source=config.choose_within_source,
+      directory=directory,
+      description='reward: pre-training',
+    )
+    return params, {**summary, 'scale': dataclasses.asdict(scale)}
 
   def trainings(self, policy: policy_lib.Policy) -> Iterator[base.Training]:
     config = self.config
@@ -120,187 +264,14 @@ class TrainReward(base.Stage):
         )
 
 
-def _train(
-  stage: TrainReward,
-  ratings: ratings_lib.RatingsSource,
-  context: context_lib.Context,
-  folder: folder_lib.StageFolder,
-) -> dict[str, Any]:
-  """Trains and measures; returns the manifest."""
-  config, policy, data = stage.config, context.policy, context.data
-  policy_params = policies.load(stage.bc.folder, policy, context.mesh)
-  parts = _parts(stage, ratings, context, folder.path, policy_params)
-  rated = ratings_lib.join(list(parts.values()))
-  train = rated.select(reward_stage.TRAIN)
-  scale = learned_rows.Scale.of('the ratings of split train', train.score)
-  targets, by_chrf = learned_texts.rated(train), None
-  if config.references is not None:
-    targets, by_chrf = learned_references.teach(
-      config.references, train, chrf_beta=config.corruptions.chrf_beta
-    )
-  covered = learned_rows.coverage(
-    data.vocabulary, rated.source + rated.hypothesis, warn=folder.warn
-  )
-  network = reward_stage.trained_network(config, policy.config)
-  model = scalar.ScalarModel(network, pooling=config.pooling)
-  fitter = learned_training.Fitter(
-    model, data.vocabulary, config.scoring, context.mesh
-  )
-  params = model.init_from_policy(policy_params, jax.random.key(stage.seed))
-  pretraining = None
-  if config.pretrain is not None:
-    texts = _pretraining_texts(stage, context, policy_params)
-    if by_chrf is not None:
-      texts += by_chrf
-    params, pretraining = _pretrain(
-      stage, context, fitter, params, texts, folder.path / PRETRAIN
-    )
-  params, summary = fitter.fit(
-    config.finetune,
-    params=params,
-    texts=targets,
-    weights=train.weight,
-    scale=scale,
-    loss=config.loss,
-    chosen_by=learned_texts.spread(
-      learned_texts.rated(rated.select(reward_stage.DEV)),
-      config.max_selection_rows,
-    ),
-    within_source=config.choose_within_source,
-    directory=folder.path,
-    description='reward: ratings',
-    warn=folder.warn,
-  )
-  found = _agreements(fitter, params, parts, config.num_resamples)
-  for message in agreement_lib.warnings(found):
-    folder.warn(message)
-  return {
-    'agreement': found,
-    'params_digest': summary['params_digest'],
-    'training': summary,
-    'rating_scale': dataclasses.asdict(scale),
-    'ratings': {
-      name + reward_stage.TRAIN: part.split.count(reward_stage.TRAIN)
-      for name, part in parts.items()
-    },
-    'pretraining': pretraining,
-    'corruptions': learned_texts.probe(
-      functools.partial(fitter.score, params),
-      _corruptor(config, data, prepare.VALIDATION, stage.seed),
-      config.max_selection_rows,
-    ),
-    'network': settings_lib.describe(model.config),
-    'pooling': model.pooling,
-    'num_params': policy_lib.num_params(params),
-    'scoring': settings_lib.describe(config.scoring),
-    'vocabulary': {'digest': data.vocabulary.digest, **covered},
-    'policy_digest': policies.digest(stage.bc.folder),
-  }
-
-
-def _parts(
-  stage: TrainReward,
-  ratings: ratings_lib.RatingsSource,
-  context: context_lib.Context,
-  directory: pathlib.Path,
-  policy_params: types.Params,
-) -> dict[str, ratings_lib.Ratings]:
-  """The ratings by what stands before their splits, see `read_ratings`."""
-  parts = {'': ratings.read()}
-  # Before hours of pre-training, not after.
-  ratings_lib.check_splits(parts[''], ratings_lib.place(ratings))
-  if stage.config.rated_samples is not None:
-    parts[reward_stage.SAMPLED] = rated_samples_lib.collect_ratings(
-      stage.config.rated_samples,
-      directory=directory,
-      policy=context.policy,
-      params=policy_params,
-      data=context.data,
-      known=dict(zip(parts[''].source, parts[''].split, strict=True)),
-      mesh_config=context.mesh,
-      seed=stage.seed,
-    )
-  return parts
-
-
-def _corruptor(
-  config: reward_stage.RewardStage,
-  data: prepare.PreparedData,
-  split: str,
-  seed: int,
-) -> corruptions_lib.Corruptor:
-  """Makes a corruptor over the references of a split."""
-  is_train = split == prepare.TRAIN
-  return learned_texts.corruptor(
-    config.corruptions,
-    data.pairs(split),
-    config.num_corruptions if is_train else config.max_selection_rows,
-    per_reference=config.loss.hypotheses_per_row,
-    seed=seed,
-  )
-
-
-def _pretraining_texts(
-  stage: TrainReward, context: context_lib.Context, policy_params: types.Params
-) -> corruptions_lib.ScoredTexts:
-  """Corruptions of the train split's references, and samples for its sources."""
-  config, data = stage.config, context.data
-  texts = _corruptor(config, data, prepare.TRAIN, stage.seed).scored(
-    config.num_corruptions
-  )
-  if config.samples is None:
-    return texts
-  return texts + learned_texts.samples(
-    draw_samples.policy_sampler(
-      context.policy, config.samples, context.mesh, data
-    ),
-    policy_params,
-    data.pairs(prepare.TRAIN),
-    data.vocabulary,
-    config.num_sampled_sources,
-    chrf_beta=config.corruptions.chrf_beta,
-    seed=stage.seed,
-  )
-
-
-def _pretrain(
-  stage: TrainReward,
-  context: context_lib.Context,
-  fitter: learned_training.Fitter,
-  params: types.Params,
-  texts: corruptions_lib.ScoredTexts,
-  directory: pathlib.Path,
-) -> tuple[types.Params, dict[str, Any]]:
-  """Fits chrF; returns parameters and the manifest's entry."""
-  config = stage.config
-  assert config.pretrain is not None
-  scale = learned_rows.Scale.of('corruptions', texts.scores)
-  validation = _corruptor(
-    config, context.data, prepare.VALIDATION, stage.seed
-  ).scored(config.max_selection_rows)
-  params, summary = fitter.fit(
-    config.pretrain,
-    params=params,
-    texts=texts,
-    weights=None,
-    scale=scale,
-    loss=config.loss,
-    chosen_by=validation,
-    within_source=config.choose_within_source,
-    directory=directory,
-    description='reward: pre-training',
-  )
-  return params, {**summary, 'scale': dataclasses.asdict(scale)}
-
-
-def _agreements(
+def _agreement(
   fitter: learned_training.Fitter,
   params: types.Params,
   parts: dict[str, ratings_lib.Ratings],
   num_resamples: int,
 ) -> dict[str, dict[str, Any]]:
   """Compares rewards with the ratings of dev and test, by part and split."""
-  found = {}
+  agreement = {}
   for name, part in parts.items():
     for split in (reward_stage.DEV, reward_stage.TEST):
       if split not in part.split:
@@ -312,6 +283,6 @@ def _agreements(
         rated.source,
         num_resamples=num_resamples,
       )
-      found[name + split] = result
+      agreement[name + split] = result
       logging.info('reward: %s%s, %s', name, split, agreement_lib.line(result))
-  return found
+  return agreement

@@ -22,7 +22,7 @@ from rest_jax.parallel import processes
 from rest_jax.stages import base, improve_rows, policies, prepare, run_reward
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.training import checkpoints, loader
+from rest_jax.training import loader
 from rest_jax.training import trainer as trainer_lib
 
 INITS = ('reward', 'policy')
@@ -33,21 +33,21 @@ _EVERYTHING = fixed.Fixed(values=(-np.inf,))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValueStage:
-  """How the value function is trained.
+  """Settings of the value function and its training.
 
   Attributes:
-    trainer: length, optimiser, batches; the objective is minus the squared
-      error on the rows that `choose_by` names.
-    discount: gamma of the Monte-Carlo returns; that of the loss which uses them.
+    trainer: steps, optimiser, batches; the objective is minus the squared error
+      on the rows of `choose_by`.
+    discount: gamma of the Monte-Carlo returns; equal to that of the loss that
+      uses them.
     remaining_power: p of `ValueRegression`.
-    init: whose weights it starts from: 'reward', the reward model, which has
-      learned to judge whole hypotheses, or 'policy', BC under a fresh head.
-    choose_by: by which rows the checkpoint is chosen: 'train', as the value
-      function is used on the data that it was trained on and need not generalise
-      (the paper), or 'heldout'.
-    num_heldout_sources: sources of D_g that are kept out of training, at most a
-      tenth of them.
-    max_measured_rows: training rows on which the rank correlations are measured.
+    init: initial weights: 'reward' for the reward model, which has learned to
+      judge whole hypotheses; 'policy' for BC with a new head.
+    choose_by: rows for choosing the checkpoint: 'train', because the value
+      function is only used on its training data (the paper), or 'heldout'.
+    num_heldout_sources: number of sources of D_g without training, at most a
+      tenth of all.
+    max_measured_rows: number of training rows for measuring rank correlations.
   """
 
   trainer: trainer_lib.TrainerConfig
@@ -59,7 +59,7 @@ class ValueStage:
   max_measured_rows: int = 5_000
 
   def __post_init__(self):
-    self.loss()  # Now rather than after a Grow, if a value is wrong.
+    self.loss()  # Refuses a wrong value now, not after a Grow.
     settings.one_of(self, INITS, 'init')
     settings.one_of(self, (TRAIN, HELDOUT), 'choose_by')
     settings.at_least(self, 1, 'num_heldout_sources', 'max_measured_rows')
@@ -74,25 +74,24 @@ class ValueStage:
 class Value(base.Stage):
   """Fits V(x, y_<t) to the Monte-Carlo returns of all finished samples of D_g.
 
-  The value function estimates what the policy that made D_g earns from a
-  position on, in normalised reward.
+  V(x, y_<t) estimates the normalised reward that the policy of D_g still earns
+  after the prefix y_<t.
 
   Source: ReST (arXiv 2308.08998), A.8.4, where Kendall's tau with the reward is
   92.4 % and Spearman's rho above 99 % on the training set.
 
-  Note: the paper does not say at which position V is compared with R. Here both
-  are reported: before the last token (EOS), where V has read all of y, and
-  before the first, where it has read x alone.
+  Note: the paper does not say at which position V is compared with R. Two
+  positions are reported: before the last token (EOS), where V has read all of
+  y, and before the first, where it has read only x.
 
   The manifest has, under 'agreement', for the rows of 'train' and 'heldout':
-  rows, kendall and spearman of V with R at 'last' and 'first' position, and the
-  mean squared error.
+  the number of rows, the Kendall and Spearman correlations of V with R at the
+  'last' and 'first' position, and the mean squared error.
 
   Attributes:
-    config: see `ValueStage`.
     bc: finished BC.
-    reward: the reward that D_g was scored by.
-    reward_name: which of the rewards of D_g to predict.
+    reward: the reward that D_g was scored with.
+    reward_name: name of the reward of D_g to predict.
     grow: the finished Grow: D_g and its rewards.
     seed: seed for the head and for batch order.
   """
@@ -118,7 +117,7 @@ class Value(base.Stage):
 
   @property
   def start(self) -> pathlib.Path:
-    """The folder of the weights that the training starts from."""
+    """Folder of the initial weights."""
     if self.config.init == 'policy':
       return self.bc.policy_folder
     return self.reward.trained
@@ -143,7 +142,62 @@ class Value(base.Stage):
   def make(
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
-    return _fit(self, self._trainer, context, output)
+    config, mesh_config = self.config, context.mesh
+    network = context.policy.config
+    model = scalar.ScalarModel(network)
+    mesh, ids = mesh_config.build(), network.special_ids
+    train_batches, heldout_batches = (
+      self._trainer.batches(
+        source_lengths=rows.source_lengths,
+        target_lengths=rows.target_lengths,
+        load=rows.load,
+        normalizers=rows.normalizers,
+        mesh=mesh,
+        pad=ids.pad,
+      )
+      for rows in _rows(
+        config, self.grow.folder, self.reward_name, context.data, ids
+      )
+    )
+    evaluations = {
+      TRAIN: _Evaluation(
+        model,
+        train_batches,
+        mesh_config,
+        config.discount,
+        max_rows=config.max_measured_rows,
+      ),
+      HELDOUT: _Evaluation(
+        model, heldout_batches, mesh_config, config.discount
+      ),
+    }
+    result = trainer_lib.train(
+      self._trainer,
+      model=model,
+      loss=config.loss(),
+      batches=train_batches,
+      mesh_config=mesh_config,
+      params=self._initial_params(context, model),
+      directory=output.path,
+      evaluate_fn=evaluations[config.choose_by],
+      description=output.path.name.replace('_', ' '),
+    )
+    agreement = {
+      split: evaluation.agreement(result.params)
+      for split, evaluation in evaluations.items()
+    }
+    for split, measured in agreement.items():
+      logging.info('%s: %s: %s', output.path.name, split, measured)
+    output.warn(_disagreement(agreement[HELDOUT]))
+    return {'training': result.summary, 'agreement': agreement}
+
+  def _initial_params(
+    self, context: context_lib.Context, model: scalar.ScalarModel
+  ) -> types.Params:
+    if self.config.init == 'policy':
+      params = policies.load(self.start, context.policy, context.mesh)
+      return model.init_from_policy(params, jax.random.key(self.seed))
+    return policies.load(self.start, model, context.mesh)
 
   def trainings(self, policy: policy_lib.Policy) -> list[base.Training]:
     return [
@@ -157,63 +211,6 @@ class Value(base.Stage):
     ]
 
 
-def _fit(
-  stage: Value,
-  trainer: trainer_lib.TrainerConfig,
-  context: context_lib.Context,
-  folder: folder_lib.StageFolder,
-) -> dict[str, Any]:
-  """Trains and measures; returns the manifest."""
-  config, policy, mesh_config = stage.config, context.policy, context.mesh
-  model = scalar.ScalarModel(policy.config)
-  mesh, ids = mesh_config.build(), policy.config.special_ids
-  train_rows, heldout_rows = (
-    trainer.batches(
-      source_lengths=rows.source_lengths,
-      target_lengths=rows.target_lengths,
-      load=rows.load,
-      normalizers=rows.normalizers,
-      mesh=mesh,
-      pad=ids.pad,
-    )
-    for rows in _rows(
-      config, stage.grow.folder, stage.reward_name, context.data, ids
-    )
-  )
-  evaluations = {
-    TRAIN: _Evaluation(
-      model,
-      train_rows,
-      mesh_config,
-      config.discount,
-      max_rows=config.max_measured_rows,
-    ),
-    HELDOUT: _Evaluation(model, heldout_rows, mesh_config, config.discount),
-  }
-  result = trainer_lib.train(
-    trainer,
-    model=model,
-    loss=config.loss(),
-    batches=train_rows,
-    mesh_config=mesh_config,
-    params=_initial(
-      config, policy, model, stage.start, mesh_config, stage.seed
-    ),
-    directory=folder.path,
-    evaluate_fn=evaluations[config.choose_by],
-    description=folder.path.name.replace('_', ' '),
-  )
-  agreement = {
-    split: evaluation.agreement(result.params)
-    for split, evaluation in evaluations.items()
-  }
-  for split, found in agreement.items():
-    logging.info('%s: %s: %s', folder.path.name, split, found)
-  if message := _disagreement(agreement[HELDOUT]):
-    folder.warn(message)
-  return {'training': result.summary, 'agreement': agreement}
-
-
 def load(
   directory: str | pathlib.Path,
   policy: policy_lib.Policy,
@@ -222,18 +219,11 @@ def load(
   """Loads a trained value function for a loss.
 
   Args:
-    directory: a finished folder of this stage.
-    policy: whose sizes it has.
-    mesh_config: devices and rules.
+    directory: finished folder of this stage.
+    policy: the policy; the value function has its sizes.
   """
   model = scalar.ScalarModel(policy.config)
-  manifest = folder_lib.read_manifest(directory)
-  params = checkpoints.load_params(
-    directory,
-    manifest['training']['best_step'],
-    policies.abstract_params(model, mesh_config),
-  )
-  return trainer_lib.Given(model, params)
+  return trainer_lib.Given(model, policies.load(directory, model, mesh_config))
 
 
 def _rows(
@@ -243,7 +233,7 @@ def _rows(
   data: prepare.PreparedData,
   ids: special_ids.SpecialIds,
 ) -> tuple[improve_rows.ImproveRows, improve_rows.ImproveRows]:
-  """Rows of D_g to train on, and those of the sources that are held out."""
+  """Returns the rows of D_g to train on, and those of held-out sources."""
   store = sample_store.SampleStore.open(grow_directory)
   _, rewards = store.rewards(reward_name)
   samples = improve_rows.samples_of(
@@ -261,13 +251,10 @@ def _rows(
 
   def select(part: np.ndarray) -> improve_rows.ImproveRows:
     return improve_rows.select(
+      improve_rows.Rules(row_filter=_EVERYTHING, loss=config.loss()),
       store=store,
       sources=data.pairs(store.manifest['split']),
       samples=samples._replace(is_eligible=samples.is_eligible & part),
-      row_filter=_EVERYTHING,
-      improve_step=1,
-      loss=config.loss(),
-      reference_weight=1.0,
       ids=ids,
     )
 
@@ -280,22 +267,8 @@ def _rows(
     ) from error
 
 
-def _initial(
-  config: ValueStage,
-  policy: policy_lib.Policy,
-  model: scalar.ScalarModel,
-  directory: str | pathlib.Path,
-  mesh_config: mesh_lib.MeshConfig,
-  seed: int,
-) -> types.Params:
-  if config.init == 'policy':
-    params = policies.load(directory, policy, mesh_config)
-    return model.init_from_policy(params, jax.random.key(seed))
-  return load(directory, policy, mesh_config).params
-
-
 class _Evaluation:
-  """Compares a value function with the rewards of given rows."""
+  """Compares a value function with the rewards of rows."""
 
   def __init__(
     self,
@@ -324,16 +297,16 @@ class _Evaluation:
   def __call__(self, params: types.Params, step: int) -> dict[str, float]:
     """Returns minus the squared error as the objective (an `EvaluateFn`)."""
     del step
-    found = self.agreement(params)
+    measured = self.agreement(params)
     return {
-      'objective': -found['squared_error'],
-      'squared_error': found['squared_error'],
-      'kendall_last': found['last']['kendall'],
-      'spearman_last': found['last']['spearman'],
+      'objective': -measured['squared_error'],
+      'squared_error': measured['squared_error'],
+      'kendall_last': measured['last']['kendall'],
+      'spearman_last': measured['last']['spearman'],
     }
 
   def agreement(self, params: types.Params) -> dict[str, Any]:
-    """Returns rows, squared_error, and rank correlations by position."""
+    """Returns `rows`, `squared_error`, and rank correlations by position."""
     mesh = self._mesh_config.build()
     last, first, rewards = [], [], []
     squared = count = 0.0
@@ -360,13 +333,13 @@ class _Evaluation:
     }
 
 
-def _disagreement(found: dict[str, Any]) -> str | None:
-  """What to say of values that do not rank held-out samples as R does."""
-  value, rows = found['last']['spearman'], found['rows']
+def _disagreement(agreement: dict[str, Any]) -> str | None:
+  """Returns a warning if V does not rank held-out samples as R does."""
+  value, rows = agreement['last']['spearman'], agreement['rows']
   if rows < metrics.MIN_CORRELATED:
     return (
-      f'the value function is measured on {rows} held-out samples, which say '
-      'nothing. Raise ValueStage.num_heldout_sources.'
+      f'the value function is measured on {rows} held-out samples, too few for '
+      'a correlation. Raise ValueStage.num_heldout_sources.'
     )
   low, high = metrics.correlation_interval(value, rows)
   if low > 0:

@@ -1,8 +1,7 @@
-"""Which vocabulary the token ids of a finished stage belong to.
+"""The vocabulary of a finished stage: its digest, its file, and checks.
 
-Stages that make a policy, a reward or samples record its digest. Folders of
-earlier versions name the digest of their data instead, whose folder may lie
-beside them.
+Stages that make a policy, a reward or samples record the digest. Earlier
+versions recorded the digest of the data, whose folder may be in the same run.
 """
 
 import pathlib
@@ -16,9 +15,8 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
 from rest_jax.storage import paths
 
-# A stage's folder is at most this deep in its run.
-_DEPTH = 3
-_SHOWN = 12
+_MAX_DEPTH = 3  # Depth of a stage's folder in its run.
+_SHOWN = 12  # Digits of a digest in messages.
 
 
 def digest(directory: str | pathlib.Path) -> str | None:
@@ -42,17 +40,17 @@ def languages(directory: str | pathlib.Path) -> vocabularies.Languages:
 def find(
   directory: str | pathlib.Path, given: str | None = None
 ) -> pathlib.Path | None:
-  """Returns the vocabulary of a finished stage's policy.
+  """Returns the file or folder of the vocabulary of a finished stage.
 
   Args:
     directory: the stage's folder.
-    given: the one that the user names.
+    given: the user's `--vocabulary`; None for none.
 
   Returns:
-    Its file or folder; None if none is named and none lies beside the policy.
+    The path; None if none is given and none is found near the policy.
 
   Raises:
-    ValueError: the one named is another than the policy's own.
+    ValueError: `given` is another vocabulary than the policy's.
   """
   own = digest(directory)
   if given:
@@ -67,8 +65,9 @@ def find(
   if own is None:
     return None
   path = paths.of(directory).absolute()
-  for parent in (path, *(parent / 'data' for parent in path.parents[:_DEPTH])):
-    candidate = vocabularies.stored(parent)
+  data_folders = (parent / 'data' for parent in path.parents[:_MAX_DEPTH])
+  for folder in (path, *data_folders):
+    candidate = vocabularies.stored(folder)
     if candidate.exists() and vocabularies.Vocabulary(candidate).digest == own:
       return candidate
   return None
@@ -81,18 +80,18 @@ def check(
   used: str,
   data: str | None = None,
 ) -> None:
-  """Refuses a folder of another vocabulary than the run's.
+  """Refuses a folder of another run with another vocabulary.
 
   Args:
-    name: name of the setting that names the folder, such as BC_DIR.
-    directory: a finished stage; one that is not finished is left to others.
-    vocabulary: digest of the run's vocabulary; None if it is yet to be trained.
-    used: words for the run's vocabulary.
-    data: digest of the run's data, if they are prepared.
+    name: name of the setting of the folder, such as BC_DIR.
+    directory: folder of a finished stage; other folders are not checked.
+    vocabulary: digest of the run's vocabulary; None if it is not trained yet.
+    used: description of the run's vocabulary, for messages.
+    data: digest of the run's data; None if they are not prepared.
 
   Raises:
     ValueError: the vocabularies differ, or the folder is of an imported policy
-      without a record, or a checkpoint that is not imported yet.
+      without a record, or of a checkpoint that is not imported yet.
   """
   path = paths.of(directory)
   if not folder_lib.is_finished(path):
@@ -126,7 +125,7 @@ def check(
         used,
       )
     return
-  # Vocabularies that are trained on the same text are the same.
+  # A vocabulary that is trained on the same text again is the same.
   if own == vocabulary or (vocabulary is None and not is_imported):
     return
   where = find(path)
@@ -147,12 +146,12 @@ def check(
 def _data_beside(
   directory: str | pathlib.Path, manifest: dict[str, Any]
 ) -> prepare.PreparedData | None:
-  """The data that a stage names, if its run's folder holds them."""
-  wanted = manifest['settings'].get('data')
-  for parent in paths.of(directory).absolute().parents[:_DEPTH]:
+  """Returns the data of a stage if they are in its run's folder."""
+  digest_of_data = manifest['settings'].get('data')
+  for parent in paths.of(directory).absolute().parents[:_MAX_DEPTH]:
     path = parent / 'data'
-    if wanted and folder_lib.is_finished(path):
+    if digest_of_data and folder_lib.is_finished(path):
       data = prepare.load(path)
-      if data.digest == wanted:
+      if data.digest == digest_of_data:
         return data
   return None

@@ -104,13 +104,12 @@ def test_keeps_what_an_improve_step_keeps(
   store = sample_store.SampleStore.open(folder / 'grow_1')
   _, rewards = store.rewards('main')
   selected = improve_rows.select(
+    improve_rows.Rules(
+      row_filter=fixed.Fixed(values=(threshold,)), loss=bc.BC()
+    ),
     store=store,
     sources=data.pairs('train'),
     samples=improve_rows.samples_of(store, rewards, **settings),
-    row_filter=fixed.Fixed(values=(threshold,)),
-    improve_step=1,
-    loss=bc.BC(),
-    reference_weight=1.0,
   )
   examples = _examples(stored.splits['train'])
   assert len(examples) == selected.statistics['samples'] > 0

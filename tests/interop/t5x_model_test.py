@@ -97,6 +97,11 @@ def _our_batch(run, threshold, weight):
   """The rows of an Improve step of ours."""
   store = sample_store.SampleStore.open(run[0] / 'grow_1')
   rows = improve_rows.select(
+    improve_rows.Rules(
+      row_filter=fixed.Fixed(values=(threshold,)),
+      loss=bc.BC(),
+      reference_weight=weight,
+    ),
     store=store,
     sources=run[1].pairs('train'),
     samples=improve_rows.samples_of(
@@ -105,10 +110,6 @@ def _our_batch(run, threshold, weight):
       include_references=True,
       include_unfinished=False,
     ),
-    row_filter=fixed.Fixed(values=(threshold,)),
-    improve_step=1,
-    loss=bc.BC(),
-    reference_weight=weight,
   )
   return rows.load(np.arange(len(rows.target_lengths)), 16, 16)
 

@@ -19,11 +19,6 @@ from rest_jax.stages import folder as folder_lib
 from tests import smoke
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 def with_decode(run, **changes):
   """The run, with another `SampleConfig.decode`."""
   config = run.experiment.sample

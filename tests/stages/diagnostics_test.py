@@ -11,13 +11,7 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import diagnostics, draw_samples, outputs, policies
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import loader
-from tests import smoke
 from tests.models import tiny
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
 
 
 def measured(run, step, split='validation'):
@@ -46,17 +40,11 @@ def distance(run, step, decode):
   pairs = run.data.pairs('validation')
   return diagnostics.distance_to_bc(
     decode,
-    params=policies.load(
-      step.policy_folder, run.context.policy, run.experiment.mesh
-    ),
-    policy=run.context.policy,
+    draw_samples.LoadedPolicy.of_stage(step, run.context),
     policy_directory=step.policy_folder,
     bc_directory=run.folder('bc'),
-    data=run.data,
     pairs=pairs,
     rows=np.arange(len(pairs)),
-    max_sources=None,
-    mesh_config=run.experiment.mesh,
     seed=1,
   )
 
@@ -153,16 +141,12 @@ def test_fewer_sources_are_evenly_spread(run):
     'rows': np.arange(len(pairs)),
     'tokenize': '13a',
   }
-  again = diagnostics.measure(
-    directory, manifest['shards'], max_sources=None, **arguments
-  )
+  store = sample_store.SampleStore.unfinished(directory, manifest['shards'])
+  again = diagnostics.measure(store, max_sources=None, **arguments)
   assert again.items() <= manifest['diagnostics'].items()
-  fewer = diagnostics.measure(
-    directory, manifest['shards'], max_sources=2, **arguments
-  )
+  fewer = diagnostics.measure(store, max_sources=2, **arguments)
   assert fewer['sources'] == 2
   # Of the first and the last source, two samples each.
-  store = sample_store.SampleStore.open(directory)
   rows = [0, 1, len(store) - 2, len(store) - 1]
   texts = run.data.vocabulary.decode_batch([store.tokens[row] for row in rows])
   words = [word for text in texts for word in text.split()]

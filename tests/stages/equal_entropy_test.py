@@ -35,11 +35,6 @@ def test_noise_does_not_make_it_fall():
   assert equal_entropy.interpolate(measured, 0.7) == pytest.approx(0.7)
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.mark.parametrize('top_k', [None, 3])
 def test_entropies_are_those_of_the_logits(run, top_k):
   params = policies.load(

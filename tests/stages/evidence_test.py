@@ -152,18 +152,21 @@ def test_a_policy_of_one_output_is_warned_of(run, tmp_path):
   )
   entry = sample_store.write_shard(tmp_path, 0, 1, columns, 1 << 15)
   folder = folder_lib.StageFolder(tmp_path, {}, False)
+  store = sample_store.SampleStore.unfinished(
+    tmp_path, [dataclasses.asdict(entry)]
+  )
   found = evidence_lib.measure_collapse(
-    folder, [dataclasses.asdict(entry)], evidence, run.data.vocabulary
+    folder, store, evidence, run.data.vocabulary
   )
   assert found['collapsed'] == 1.0 and found['onto_medoid'] == 0.0
-  assert 'it has collapsed' in folder.warnings[0]
+  assert 'the policy has collapsed' in folder.warnings[0]
 
 
 @pytest.mark.parametrize(
   ('overrides', 'files', 'message'),
   [
     (('NUM_SAMPLES_PER_SOURCE=1',), (), 'must draw at least two; got 1'),
-    ((), ('gin_configs/online/ppo.gin',), 'online cannot be of the reward'),
+    ((), ('gin_configs/online/ppo.gin',), 'online does not support the reward'),
   ],
 )
 def test_what_cannot_work_is_refused_at_the_start(overrides, files, message):

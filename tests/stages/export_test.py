@@ -16,11 +16,6 @@ from rest_jax.stages import export
 from tests import smoke
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 def export_to(run, folder: pathlib.Path, **changes) -> int:
   settings = {
     'grow_directory': run.folder('grow_1'),

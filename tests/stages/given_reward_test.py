@@ -104,9 +104,9 @@ def test_what_is_vetoed_is_never_trained_on(run, monkeypatch):
   seen = []
   select = improve_rows.select
 
-  def look(**arguments):
+  def look(rules, **arguments):
     seen.append(arguments['samples'])
-    return select(**arguments)
+    return select(rules, **arguments)
 
   monkeypatch.setattr(improve_rows, 'select', look)
   improve_stage.select_rows(

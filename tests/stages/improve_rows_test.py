@@ -65,17 +65,26 @@ def samples(store, *, references=True, unfinished=False):
 
 
 def select(
-  store, row_filter, *, loss=None, weight=1.0, balanced=False, **included
+  store,
+  row_filter,
+  *,
+  loss=None,
+  weight=1.0,
+  balanced=False,
+  given=None,
+  **included,
 ):
-  return improve_rows.select(
-    store=store,
-    sources=Pairs,
-    samples=samples(store, **included),
+  rules = improve_rows.Rules(
     row_filter=row_filter,
-    improve_step=1,
     loss=loss or bc.BC(),
     reference_weight=weight,
     balance_sources=balanced,
+  )
+  return improve_rows.select(
+    rules,
+    store=store,
+    sources=Pairs,
+    samples=given or samples(store, **included),
   )
 
 
@@ -173,13 +182,12 @@ def test_batches_are_gathered_row_by_row(tmp_path, seed):
   )
   row_filter = per_source.Percentile(values=(40.0,))
   made = improve_rows.select(
+    improve_rows.Rules(
+      row_filter=row_filter, loss=Wants(), reference_weight=0.5
+    ),
     store=store,
     sources=Sources,
     samples=gathered,
-    row_filter=row_filter,
-    improve_step=1,
-    loss=Wants(),
-    reference_weight=0.5,
   )
   kept = row_filter.select(1, gathered)
   chosen = random.integers(0, len(kept.rows), 100)
@@ -286,15 +294,8 @@ def test_best_and_worst_of_each_source(store):
 )
 def test_the_best_is_one_that_the_filter_kept(store, row_filter, expected):
   rewards = np.array([0.1, 0.8, 0.8, 0.9, 0.1, 0.6, 0.7, 0.4], np.float32)
-  rows = improve_rows.select(
-    store=store,
-    sources=Pairs,
-    samples=samples(store)._replace(rewards=rewards),
-    row_filter=row_filter,
-    improve_step=1,
-    loss=toy.EverythingLoss(),
-    reference_weight=1.0,
-  )
+  given = samples(store)._replace(rewards=rewards)
+  rows = select(store, row_filter, loss=toy.EverythingLoss(), given=given)
   pairs = all_rows(rows)['rewards'].reshape(-1, 2)
   np.testing.assert_array_equal(pairs, [rewards[list(p)] for p in expected])
   assert rows.statistics['pairs'] == len(expected)
@@ -307,16 +308,13 @@ def test_the_best_is_one_that_the_filter_kept(store, row_filter, expected):
 def test_no_pair_at_all_is_an_error(store):
   equal = samples(store)._replace(rewards=np.full(len(ROWS), 0.5, np.float32))
   with pytest.raises(
-    filters_base.EmptySelectionError, match=r'differ.* fixed '
+    filters_base.EmptySelectionError, match=r' fixed .*differ'
   ):
-    improve_rows.select(
-      store=store,
-      sources=Pairs,
-      samples=equal,
-      row_filter=fixed.Fixed(values=(0.3,)),
-      improve_step=1,
+    select(
+      store,
+      fixed.Fixed(values=(0.3,)),
       loss=toy.EverythingLoss(),
-      reference_weight=1.0,
+      given=equal,
     )
 
 
@@ -387,15 +385,7 @@ def test_a_masked_batch_has_what_the_loss_reads(store, loss):
   'loss', [bc.BC(), reward_weighted_bc.RewardWeightedBC(), dpo.DPO()], ids=repr
 )
 def test_normalisers_are_those_of_the_batches(store, loss):
-  rows = improve_rows.select(
-    store=store,
-    sources=Pairs,
-    samples=samples(store),
-    row_filter=fixed.Fixed(values=(0.3,)),
-    improve_step=1,
-    loss=loss,
-    reference_weight=0.25,
-  )
+  rows = select(store, fixed.Fixed(values=(0.3,)), loss=loss, weight=0.25)
   batch = jax.tree.map(jnp.asarray, all_rows(rows))
   batch = filters_base.mask_rows(batch, False)
   logits = jnp.zeros((*batch['decoder_target_tokens'].shape, toy.VOCAB))

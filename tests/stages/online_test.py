@@ -21,11 +21,6 @@ _SETTINGS = (
 _PPO = ('gin_configs/online/ppo.gin',)
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture(scope='module')
 def online(run, tmp_path_factory):
   """The smoke run with a baseline, which is all that is left to do."""

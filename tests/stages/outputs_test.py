@@ -8,7 +8,6 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.rewards import normalize
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
-from tests import smoke
 
 REFERENCES = {2: 'the cat sat on the mat', 5: 'a dog ran over the hill'}
 
@@ -130,11 +129,6 @@ def test_scores_are_read_as_they_were_written(tmp_path):
 def test_an_evaluation_of_an_earlier_version_is_refused(tmp_path):
   with pytest.raises(ValueError, match='--run_mode=evaluate --overwrite'):
     outputs.read(tmp_path)
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
 
 
 def test_entries_of_a_run_agree_with_their_outputs(run):

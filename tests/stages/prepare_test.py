@@ -123,7 +123,7 @@ def test_references_that_the_vocabulary_cannot_write(tmp_path):
   )
   warnings = _prepare(tmp_path, texts, validation=validation)
   [message] = [text for text in warnings if text.startswith('validation')]
-  assert 'hold what the vocabulary cannot write (，)' in message
+  assert 'characters that the vocabulary cannot write (，)' in message
   assert "normalization_rule = 'identity'" in message
   vocabulary = vocabularies.VocabularyConfig(
     size=60, normalization_rule='identity'

@@ -12,11 +12,6 @@ from rest_jax.stages import folder as folder_lib
 from tests import smoke
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 def probe_run(run, folder, *overrides):
   """A run in another folder that uses the data and the reward of a run."""
   return run_lib.Run(

@@ -6,13 +6,7 @@ from tensorboardX.proto import event_pb2
 
 from rest_jax.data import sample_store
 from rest_jax.stages import sample_events
-from tests import smoke
 from tests.report import pages
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
 
 
 def read(directory):

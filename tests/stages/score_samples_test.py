@@ -66,10 +66,8 @@ def reward(needs_references=False, raw=RAW):
 
 def score(folder, scored, normalizer=None, evidence=None):
   found = score_samples.score(
-    score_samples.Store(folder.path, len(SHARDS)),
+    score_samples.Store(folder.path, len(SHARDS), PAIRS, VOCABULARY),
     reward=scored,
-    pairs=PAIRS,
-    vocabulary=VOCABULARY,
     normalizer=normalizer,
     description='',
     evidence=evidence,
@@ -199,13 +197,17 @@ def test_any_sharding_gives_the_same_consensus(tmp_path, num_shards):
       finished=np.ones(len(ids), bool),
     )
     sample_store.write_shard(tmp_path, shard, num_shards, columns, 128)
-  score_samples.score(
-    score_samples.Store(tmp_path, num_shards),
-    reward=consensus.Consensus().load(fakes.resources()),
-    pairs=types.SimpleNamespace(source_text=str),
-    vocabulary=types.SimpleNamespace(
+  store = score_samples.Store(
+    tmp_path,
+    num_shards,
+    types.SimpleNamespace(source_text=str),
+    types.SimpleNamespace(
       decode_batch=lambda rows: [names[chr(int(row[0]))] for row in rows]
     ),
+  )
+  score_samples.score(
+    store,
+    reward=consensus.Consensus().load(fakes.resources()),
     normalizer=normalize.Normalizer(0.0, 1.0),
     description='',
   )
