@@ -1,4 +1,4 @@
-"""Finished runs side by side, each policy paired by source with the first's."""
+"""Comparison of finished runs, with policies paired by source."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -22,7 +22,7 @@ from rest_jax.storage import paths as storage_paths
 PAGE_FILE = 'compare.html'
 _RESULTS_FILE = 'results.json'
 _TEXT_SCORES = {'bleu': paired_text.bleu, 'chrf': paired_text.chrf}
-# The judge's scores of greedy or beam outputs; all other scores are of samples.
+# The judge's scores of search outputs; other rewards and scores are of samples.
 _SEARCHED = 'human_searched'
 _MEASURES = {
   'reward': 'reward ×100',
@@ -53,7 +53,7 @@ class _Run:
   @functools.cached_property
   def evaluations(self) -> dict[tuple[str, str], pathlib.Path]:
     """Folders of finished evaluations by (name, split) of results."""
-    found = {}
+    folders = {}
     for path in sorted(self.path.glob('variants/*/evaluation.json')):
       for variant in results_lib.read(path).variants:
         step = f'improve_{variant.grow}_{variant.improve}'
@@ -65,28 +65,18 @@ class _Run:
           step = f'online_{variant.loss}'
         folder = path.parent / 'evaluate' / f'{step}-{variant.split}'
         if variant.is_bc and not folder.exists():
-          # One for all variants, but where the reward is refreshed.
+          # Variants share it, unless the reward is refreshed.
           folder = self.path / 'evaluate' / folder.name
         if folder_lib.is_finished(folder):
-          found[variant.key] = folder
-    return found
+          folders[variant.key] = folder
+    return folders
 
-  @functools.cached_property
-  def sources(self) -> dict[str, tuple[str, ...]]:
-    """Texts of the sources by split, read when asked for."""
-    return {}
-
-  def source_texts(self, split: str) -> tuple[str, ...] | None:
-    """Returns the sources of a split, None where the run has no data."""
+  def source_texts(self, split: str) -> list[str] | None:
+    """Returns the sources of a split; None if the run has no data."""
     data = self.path / 'data'
-    if split not in self.sources:
-      if not pair_store.pair_path(data, split).exists():
-        return None
-      pairs = pair_store.PairStore.open(data, split)
-      self.sources[split] = tuple(
-        pairs.source_text(row) for row in range(len(pairs))
-      )
-    return self.sources[split]
+    if not pair_store.pair_path(data, split).exists():
+      return None
+    return pair_store.PairStore.open(data, split).source_texts()
 
 
 def run(
@@ -96,11 +86,11 @@ def run(
 
   Args:
     paths: folders of at least two runs of one task, each with `results.json`.
-    model_dir: receives `report/compare.html`.
-    is_dry: print only.
+    model_dir: folder for `report/compare.html`.
+    is_dry: whether to print only.
 
   Returns:
-    What was printed.
+    The comparison.
 
   Raises:
     ValueError: fewer than two runs, or of several tasks.
@@ -145,7 +135,7 @@ def compare(paths: Sequence[pathlib.Path]) -> side_by_side.SideBySide:
         ]
         for row, policies in rows
       }
-      cells = {row: found for row, found in cells.items() if any(found)}
+      cells = {row: of_row for row, of_row in cells.items() if any(of_row)}
       if cells:
         measures.append(
           side_by_side.Measure(
@@ -161,7 +151,7 @@ def compare(paths: Sequence[pathlib.Path]) -> side_by_side.SideBySide:
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:
-  """The last parts of the paths, as many as tell them apart."""
+  """Returns the last parts of the paths, as many as make them unique."""
   parts = [path.resolve().parts for path in paths]
   for count in range(1, max(map(len, parts)) + 1):
     names = ['/'.join(of_path[-count:]) for of_path in parts]
@@ -174,29 +164,21 @@ _Policies = tuple[results_lib.Variant | None, ...]
 
 
 def _rows(runs: Sequence[_Run], split: str) -> Iterator[tuple[str, _Policies]]:
-  """Policies that belong together: of one name, or alone at their (G, I)."""
-  of_runs = [run.results.of_split(split) for run in runs]
-  places: dict[tuple[Any, ...], list[list[results_lib.Variant]]] = {}
-  for index, variants in enumerate(of_runs):
-    for variant in variants:
-      is_bc, control = variant.is_bc, variant.control
-      place = (variant.grow, variant.improve, is_bc, control)
-      found = places.setdefault(place, [[] for _ in runs])
-      found[index].append(variant)
-  for found in places.values():
-    names = list(dict.fromkeys(v.name for here in found for v in here))
-    if all(len(here) <= 1 for here in found):
-      yield (
-        ' / '.join(names),
-        tuple(here[0] if here else None for here in found),
-      )
+  """Yields policies to compare: of one name, or the only ones at (G, I)."""
+  steps: dict[tuple[Any, ...], list[list[results_lib.Variant]]] = {}
+  for index, run in enumerate(runs):
+    for v in run.results.of_split(split):
+      step = (v.grow, v.improve, v.is_bc, v.control)
+      steps.setdefault(step, [[] for _ in runs])[index].append(v)
+  for by_run in steps.values():
+    names = list(dict.fromkeys(v.name for of_run in by_run for v in of_run))
+    if all(len(of_run) <= 1 for of_run in by_run):
+      yield ' / '.join(names), tuple(next(iter(vs), None) for vs in by_run)
       continue
     for name in names:
       yield (
         name,
-        tuple(
-          next((v for v in here if v.name == name), None) for here in found
-        ),
+        tuple(next((v for v in vs if v.name == name), None) for vs in by_run),
       )
 
 
@@ -208,7 +190,7 @@ def _cell(
   variant: results_lib.Variant | None,
   remarks: dict[str, None],
 ) -> side_by_side.Cell | None:
-  """What one policy has, and its difference to the first run's."""
+  """Returns a policy's value, and its difference to the first run's policy."""
   value = None if variant is None else _value(variant, name)
   if variant is None or value is None:
     return None
@@ -236,7 +218,7 @@ def _cell(
   ):
     remarks[
       f'{run.name}: its rewards are put on the scale of {first_run.name}, so '
-      'that they are comparable; results.json has them on its own.'
+      'that they are comparable; its results.json has its own scale.'
     ] = None
   mean = metrics.clustered_mean(*scores).scaled(100)
   return side_by_side.Cell(
@@ -258,7 +240,7 @@ def _value(
 
 
 class _NotPairedError(Exception):
-  """Two policies cannot be held against each other; the message says why."""
+  """Two policies cannot be compared; the message says why."""
 
 
 def _folder(variant: results_lib.Variant, run: _Run) -> pathlib.Path:
@@ -301,7 +283,7 @@ def _scores(
   folders: tuple[pathlib.Path, ...],
   variants: tuple[results_lib.Variant, ...],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Scores and source ids of both, on the scale of the second."""
+  """Returns scores and source ids of both, on the scale of the second."""
   if name in ('human', _SEARCHED):
     judges = [_manifest(folder, 'judge') for folder in folders]
     if judges[0] != judges[1]:
@@ -325,18 +307,18 @@ def _scores(
   rewards = [_manifest(folder, 'reward') for folder in folders]
   if rewards[0] != rewards[1]:
     raise _NotPairedError(
-      'the reward is not that of the first run, so its numbers are of another '
-      'scale; hold the judge, BLEU or chrF against each other'
+      'the reward is not that of the first run, so its numbers have another '
+      'scale; compare the judge, BLEU or chrF'
     )
   scale = normalize.Normalizer.from_json(_manifest(folders[1], 'normalizer'))
-  found = []
+  scores = []
   for folder in folders:
     store = sample_store.SampleStore.open(folder)
     raw, _ = store.rewards(rewards[0]['name'])
-    found.append(
+    scores.append(
       (np.asarray(scale(raw), np.float64), np.asarray(store.source_id))
     )
-  return found
+  return scores
 
 
 def _text_difference(

@@ -1,5 +1,6 @@
-"""From a run's finished stages to the page of its report."""
+"""The page of a run's report, made from its finished stages."""
 
+import contextlib
 from importlib import metadata
 import pathlib
 import platform
@@ -37,11 +38,8 @@ def write(
 
   Args:
     run: the run.
-    results: all that its `results.json` holds, at least one policy.
-    names: of the run's policies in results, by their steps.
-
-  Returns:
-    The page.
+    results: content of its `results.json`, at least one policy.
+    names: names of the run's policies in results, by stage.
   """
   directory = run.model_dir / 'report'
   evaluations = _evaluations(run, names)
@@ -77,10 +75,7 @@ def write_pooled(
 
   Args:
     model_dir: the folder of the comparison.
-    results: pooled over seeds, at least one policy.
-
-  Returns:
-    The page.
+    results: results pooled over seeds, at least one policy.
   """
   path = model_dir / 'report' / INDEX_FILE
   html.write(
@@ -99,7 +94,7 @@ def write_pooled(
 def _evaluations(
   run: rest.Layout, names: dict[base.PolicyStage, str]
 ) -> dict[str, pathlib.Path]:
-  """Finished evaluations of the first split, by the policy's name."""
+  """Returns folders of finished evaluations of the first split, by policy."""
   split = run.experiment.evaluate.splits[0]
   return {
     name: evaluation.folder
@@ -125,20 +120,20 @@ def _facts(run: rest.Layout) -> dict[str, str]:
   }
   grow = run.of_kind(grow_stage.Grow)[0]
   if grow.is_finished:
-    found = grow.manifest()
+    manifest = grow.manifest()
     facts['D_1'] = (
-      f'{found["num_rows"]:,} rows, {found["num_sources"]:,} sources'
+      f'{manifest["num_rows"]:,} rows, {manifest["num_sources"]:,} sources'
     )
     facts['sampling'] = (
-      f'{found["num_samples_per_source"]} samples per source at temperature '
-      f'{found["temperature"]:g}'
+      f'{manifest["num_samples_per_source"]} samples per source at temperature '
+      f'{manifest["temperature"]:g}'
     )
-    facts['device'] = f'{found["platform"]}, {found["dtype"]}'
+    facts['device'] = f'{manifest["platform"]}, {manifest["dtype"]}'
   return facts
 
 
 def _improved(run: rest.Layout, grow_step: int) -> dict[int, pathlib.Path]:
-  """Folders of the finished Improve steps of a Grow step."""
+  """Returns the folders of the finished Improve steps of a Grow step, by i."""
   return {
     stage.improve_step: stage.folder
     for stage in run.of_kind(improve_stage.Improve)
@@ -147,8 +142,8 @@ def _improved(run: rest.Layout, grow_step: int) -> dict[int, pathlib.Path]:
 
 
 def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
-  """Figures of every finished Grow; the histograms are files as well."""
-  found = []
+  """Returns the figures of finished Grow steps; also writes the histograms."""
+  shown = []
   config = run.experiment.improve
   name = run.experiment.reward.name
   for stage in run.of_kind(grow_stage.Grow):
@@ -169,10 +164,10 @@ def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
     what = f'The {distribution.count:,} rows that may be trained on.'
     if not grow_rewards.is_global(config.filter):
       what += (
-        f' The {config.filter.kind} filter has a threshold for each source, so '
-        'none is drawn here.'
+        f' The {config.filter.kind} filter has one threshold per source; they '
+        'are not drawn.'
       )
-    found.append(evidence.of_grow(g, distribution, what))
+    shown.append(evidence.of_grow(g, distribution, what))
     if improved:
       kept, what = grow_rewards.kept(
         config,
@@ -182,8 +177,8 @@ def _grown(run: rest.Layout, directory: pathlib.Path) -> list[exhibits.Exhibit]:
         improve_directories=improved,
         edges=distribution.edges,
       )
-      found.append(evidence.of_kept(g, kept, what))
-  return found
+      shown.append(evidence.of_kept(g, kept, what))
+  return shown
 
 
 def _trust(
@@ -191,28 +186,28 @@ def _trust(
   judged: dict[str, evidence.Judged],
   names: dict[base.PolicyStage, str],
 ) -> list[exhibits.Exhibit]:
-  found = []
+  shown = []
   for probe in run.of_kind(probe_stage.Probe):
     if not probe.is_finished:
       continue
     config, report = probe.config, probe.report()
     if any(answer.share is not None for answer in report.probed):
       title = f'{run.experiment.task.name}, {config.split}'
-      found.append(evidence.of_probes(report, title, config.minimum))
+      shown.append(evidence.of_probes(report, title, config.minimum))
   policies = [name for step, name in names.items() if not step.control]
   policies = [name for name in policies if name in judged]
   if policies:
     policy = policies[-1]
     split = run.experiment.evaluate.splits[0]
-    found.append(evidence.of_judged(policy, split, judged[policy]))
-  return found
+    shown.append(evidence.of_judged(policy, split, judged[policy]))
+  return shown
 
 
 def _judged(
   run: rest.Layout, evaluations: dict[str, pathlib.Path]
 ) -> dict[str, evidence.Judged]:
-  """Scores of the policies that the judge has seen."""
-  found = {}
+  """Returns the scores of policies that have scores of the judge."""
+  judged = {}
   for name, directory in evaluations.items():
     scored = sample_store.SampleStore.open(directory).reward_names()
     if evaluate_stage.HUMAN not in scored:
@@ -221,26 +216,26 @@ def _judged(
       directory, run.experiment.reward.name
     )
     judgements, _ = evaluate_stage.read_scores(directory, evaluate_stage.HUMAN)
-    found[name] = evidence.Judged(100 * judgements, 100 * rewards, sources)
-  return found
+    judged[name] = evidence.Judged(100 * judgements, 100 * rewards, sources)
+  return judged
 
 
 def _trust_tables(
   run: rest.Layout, judged: dict[str, evidence.Judged]
 ) -> list[table.Cells]:
-  found = [
+  tables = [
     finished_stages.agreement(stage.folder)
     for stage in run.of_kind(train_reward.TrainReward)
   ]
-  found += [
+  tables += [
     finished_stages.agreement(
       stage.reward_folder, f'the reward refreshed after Grow {stage.grow_step}'
     )
     for stage in run.of_kind(refresh_stage.Refresh)
   ]
   if judged:
-    found.append(evidence.correlations(judged))
-  return [cells for cells in found if cells is not None]
+    tables.append(evidence.correlations(judged))
+  return [cells for cells in tables if cells is not None]
 
 
 def finished(
@@ -288,13 +283,11 @@ def _commands(run: rest.Layout) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-  found = {'Python': platform.python_version()}
+  versions = {'Python': platform.python_version()}
   for package in _PACKAGES:
-    try:
-      found[package] = metadata.version(package)
-    except metadata.PackageNotFoundError:  # A checkout that is not installed.
-      continue
-  return found
+    with contextlib.suppress(metadata.PackageNotFoundError):  # Not installed.
+      versions[package] = metadata.version(package)
+  return versions
 
 
 def _listings(model_dir: pathlib.Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From finished evaluations to `results.json`, the table and the report."""
+"""Writes `results.json` and the report from finished evaluations."""
 
 from absl import logging
 
@@ -26,17 +26,14 @@ EVALUATION_FILE = 'evaluation.json'
 
 
 def write(run: rest.Layout) -> str:
-  """Gathers a run's finished evaluations.
-
-  Args:
-    run: its policies without a finished evaluation are left out.
+  """Writes and prints the results of a run's finished evaluations.
 
   Returns:
-    The table that was printed.
+    The printed tables.
   """
   people = evaluations.read_people(run)
-  found = evaluations.gather(run, people)
-  variants = [variant for split in found.values() for variant in split]
+  by_split = evaluations.gather(run, people)
+  variants = [variant for split in by_split.values() for variant in split]
   path = run.model_dir / RESULTS_FILE
   results = results_lib.update(path, run.experiment.task.name, variants)
   files.write_json(
@@ -79,14 +76,10 @@ def write(run: rest.Layout) -> str:
 
 
 def write_probes(run: rest.Layout, probe: probe_stage.Probe) -> bool:
-  """Prints and draws how the reward answered to probes.
-
-  Args:
-    run: the run.
-    probe: its finished probes.
+  """Prints and draws the results of probes.
 
   Returns:
-    Whether no probe missed the run's minimum.
+    Whether all probes met the minimum, if there is one.
   """
   config, report = probe.config, probe.report()
   title = f'{run.experiment.task.name}, {config.split}'

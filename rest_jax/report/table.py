@@ -1,4 +1,4 @@
-"""Tables of text: cells, numbers as text, lines for the terminal."""
+"""Tables of text: cells, formatted numbers, lines for the terminal."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ MAX_WIDTH = 80
 MISSING = '-'
 
 _GAP = '  '
-# Of names, where the table is wider than the terminal.
+# Width of names in tables that are wider than the terminal.
 _NAME_WIDTH = 20
 
 
 class Cells(NamedTuple):
-  """A table of texts; its first column names what a row is about.
+  """A table of texts; the first column has the names of the rows.
 
-  A row whose other cells are all empty is a heading of the rows below it.
+  A row with only a name is a heading of the rows below it.
   """
 
   title: str
@@ -32,17 +32,14 @@ def lines(cells: Cells) -> str:
 def columns(rows: Sequence[Sequence[str]]) -> str:
   """Aligns cells: the first column to the left, the others to the right.
 
-  Columns that do not fit `MAX_WIDTH` stand below the others, again with the
-  names of the rows. A long name has a line of its own.
-
-  Args:
-    rows: cells of the header, then of each line.
+  Columns that do not fit `MAX_WIDTH` follow below, again with the names of the
+  rows. A long name has a line of its own.
 
   Returns:
     The lines, with a rule under the header.
   """
   names = [row[0] for row in rows]
-  # A heading may be longer, and so may names where there is no room for them.
+  # Headings, and names without enough room, have lines of their own.
   named = [row[0] for row in rows if any(row[1:])] or names
   others = list(zip(*(row[1:] for row in rows), strict=True))
   widths = [max(map(len, column)) for column in others]
@@ -58,9 +55,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
       blocks.append([])
     blocks[-1].append(index)
   return '\n\n'.join(
-    '\n'.join(
-      _block(names, [(widths[i], others[i]) for i in block], longest, MAX_WIDTH)
-    )
+    '\n'.join(_block(names, [(widths[i], others[i]) for i in block], longest))
     for block in blocks
   )
 
@@ -69,14 +64,14 @@ def _block(
   names: Sequence[str],
   shown: Sequence[tuple[int, Sequence[str]]],
   longest: int,
-  width: int,
 ) -> list[str]:
-  """Lines of some columns, each with its width, beside the names."""
+  """Returns lines of some columns, each with its width, beside the names."""
   written = []
   for index, name in enumerate(names):
     cells = [column[index].rjust(width) for width, column in shown]
     if len(name) > longest:
-      written.append(name if len(name) <= width else f'{name[: width - 1]}…')
+      is_cut = len(name) > MAX_WIDTH
+      written.append(f'{name[: MAX_WIDTH - 1]}…' if is_cut else name)
       if not any(cell.strip() for cell in cells):
         continue
       name = ''
@@ -85,25 +80,16 @@ def _block(
   return [written[0], rule, *written[1:]]
 
 
-def estimate(value: metrics.Estimate | None) -> str:
-  """Shows a mean and its standard error."""
-  if value is None:
-    return MISSING
-  return f'{value.mean:.2f} ± {value.stderr:.2f}'
-
-
-def difference(value: metrics.Difference | None) -> str:
-  """Shows a difference with its sign, and its standard error."""
-  if value is None:
-    return MISSING
-  return f'{value.mean:+.2f} ± {value.stderr:.2f}'
+def shown(value: metrics.Estimate | None) -> str:
+  """Formats a mean or a difference with its standard error."""
+  return MISSING if value is None else value.shown
 
 
 def number(value: float | None) -> str:
-  """Shows a number with two places."""
+  """Formats a number with two decimals."""
   return MISSING if value is None else f'{value:.2f}'
 
 
 def percent(share: float) -> str:
-  """Shows a share in [0, 1]."""
+  """Formats a share in [0, 1]."""
   return f'{100 * share:.1f} %'

@@ -136,7 +136,7 @@ class TestRewards:
     assert grow_rewards.is_global(given)
     assert grow_rewards.is_global(row_filter)
     assert not grow_rewards.is_global(by_source)
-    assert 'a threshold for each source' not in read(run).text
+    assert 'one threshold per source' not in read(run).text
 
   def kept(self, run, grow_step=1):
     steps = {i: run.folder(f'improve_{grow_step}_{i}') for i in (1, 2)}
@@ -251,7 +251,9 @@ class TestStages:
     row = dict(zip(cells.header, cells.rows[1], strict=True))
     assert row['policy'] == 'ReST G1 I2'
     assert row['samples kept'] == f'{made["samples"]:,}'
-    assert row['sources left empty'] == str(made['sources_without_samples'])
+    assert row['sources with no kept sample'] == str(
+      made['sources_without_samples']
+    )
     before, after = made['mean_length_before'], made['mean_length_after']
     assert row['mean length'] == f'{before:.1f} → {after:.1f}'
 

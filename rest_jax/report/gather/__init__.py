@@ -1,1 +1,1 @@
-"""What reports show, read from the folders of runs."""
+"""Data for reports, read from the folders of runs."""

@@ -1,14 +1,14 @@
-"""How the rewards of D_g are distributed, counted as they are streamed."""
+"""Distributions of the rewards of D_g, counted in a stream."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 
 import numpy as np
 
-# Values that decide where the bins lie; the rest is only counted.
+# Maximum number of values that determine the bins; all values are counted.
 _RANGE_VALUES = 1_000_000
 
-# Reads all rewards, some at a time, as often as it is called.
+# Yields all rewards in chunks, each time it is called.
 Chunks = Callable[[], Iterable[np.ndarray]]
 
 
@@ -20,8 +20,8 @@ class Distribution:
     edges: float64 [bins + 1], normalised rewards. The lowest and the highest
       0.1 % are counted in the first and the last bin.
     counts: int64 [bins].
-    mean: of all rewards.
-    above: number of rewards above each threshold that was asked for.
+    mean: mean of all rewards.
+    above: number of rewards above each threshold.
   """
 
   edges: np.ndarray
@@ -41,13 +41,13 @@ class Distribution:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeptDistribution:
-  """The rewards of D_g before a filter and after it, in the same bins.
+  """The rewards of D_g before and after a filter, in the same bins.
 
   Attributes:
-    name: of the Improve step.
+    name: name of the Improve step.
     edges: float64 [bins + 1], normalised rewards.
-    before: int64 [bins], rows that may be trained on.
-    after: int64 [bins], those that the filter keeps.
+    before: int64 [bins], numbers of rows that may be trained on.
+    after: int64 [bins], numbers of rows that the filter keeps.
   """
 
   name: str
@@ -59,16 +59,16 @@ class KeptDistribution:
 def measure(
   chunks: Chunks, thresholds: Sequence[float] = (), *, num_bins: int = 60
 ) -> Distribution:
-  """Counts rewards, which are read three times and never held all at once.
+  """Counts rewards; they are read three times and never held all at once.
 
   Args:
     chunks: yields float [n] normalised rewards.
-    thresholds: in the unit of the rewards.
+    thresholds: thresholds in the unit of the rewards.
     num_bins: number of bins, at least 1.
 
   Returns:
-    The counts, which are exact; where the bins lie is decided by at most a
-    million values, evenly spread.
+    The exact counts. The bins are determined by at most a million values,
+    evenly spread.
 
   Raises:
     ValueError: there are no rewards, or some are not finite.
@@ -86,7 +86,7 @@ def measure(
     count += len(chunk)
     total += float(chunk.sum(dtype=np.float64))
     for threshold in above:
-      # In the rewards' own type, in which filters compare them.
+      # In the rewards' own dtype, as filters compare them.
       passes = chunk > chunk.dtype.type(threshold)
       above[threshold] += int(np.count_nonzero(passes))
   if not count:
@@ -101,7 +101,7 @@ def measure(
 
 
 def count_in(edges: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-  """Counts values by bin; those outside go to the first or last."""
+  """Counts values by bin; values outside count in the first or last bin."""
   if not len(rewards):
     return np.zeros(len(edges) - 1, np.int64)
   clipped = np.clip(np.asarray(rewards, np.float64), edges[0], edges[-1])
@@ -115,6 +115,6 @@ def _edges(chunks: Chunks, count: int, num_bins: int) -> np.ndarray:
     values.append(np.asarray(chunk[-offset % stride :: stride], np.float64))
     offset += len(chunk)
   low, high = np.quantile(np.concatenate(values), [0.001, 0.999])
-  if low == high:  # All alike: a bin needs a width.
+  if low == high:  # All rewards are equal, and bins need a width.
     low, high = low - 0.005, high + 0.005
   return np.linspace(low, high, num_bins + 1)

@@ -1,4 +1,4 @@
-"""What was measured of the policies of a run, from its finished evaluations."""
+"""Results of a run's policies, gathered from finished evaluations."""
 
 import dataclasses
 import pathlib
@@ -17,15 +17,20 @@ from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import outputs as outputs_stage
 
 _RATING = 'rating'
+# Fields of an entry that are copied from the manifest.
+_COPIED = (
+  'bleu', 'bleu_signature', 'chrf', 'chrf_signature', 'length_ratio',
+  'distinct_samples',
+)  # fmt: skip
 
 
 def ratings_file(run: rest.Layout) -> pathlib.Path:
-  """Returns the path of what people answered on a run's rating page."""
+  """Returns the path of people's ratings from a run's rating page."""
   return run.model_dir / _RATING / rating_store.FILE
 
 
 def read_people(run: rest.Layout) -> scores.People:
-  """Returns a run's ratings by people, none if there is no such file."""
+  """Returns a run's ratings by people; no ratings without a file."""
   kind = run.experiment.rating.kind
   path = ratings_file(run)
   if not path.exists():
@@ -40,11 +45,11 @@ def read_people(run: rest.Layout) -> scores.People:
 def gather(
   run: rest.Layout, people: scores.People | None = None
 ) -> dict[str, list[results_lib.Variant]]:
-  """Returns a run's finished evaluations by split, in the policies' order.
+  """Returns the entries of finished evaluations by split, in policy order.
 
   Args:
     run: the run.
-    people: ratings, which are `human` where the task has no judge.
+    people: people's ratings, which are `human` if the task has no judge.
   """
   people = people or scores.People(rating_config.SCORES, ())
   variants: dict[str, list[results_lib.Variant]] = {}
@@ -65,18 +70,18 @@ def _variant(
   bc: dict[str, Any],
   people: scores.People,
 ) -> results_lib.Variant:
-  """One policy on one split; the first one seen is BC.
+  """Returns the entry of one policy on one split; BC comes first.
 
   Args:
     run: the run.
-    evaluation: a finished evaluation of it.
-    bc: what BC is compared by, which BC itself puts in.
-    people: ratings, which are `human` where the task has no judge.
+    evaluation: a finished evaluation.
+    bc: scores and digest of BC on this split; BC itself adds them.
+    people: people's ratings, which are `human` if the task has no judge.
   """
   experiment, step, split = run.experiment, evaluation.policy, evaluation.split
   manifest = evaluation.manifest()
   measured = manifest['measured']
-  made = folder_lib.read_manifest(step.policy_folder)
+  training_manifest = folder_lib.read_manifest(step.policy_folder)
   outputs = _outputs(step, evaluation.folder, measured, bc)
   if outputs_stage.HUMAN not in measured and people.ratings:
     rated = _rated(step, split, manifest['settings']['policy'], people, bc)
@@ -87,7 +92,7 @@ def _variant(
   searched = outputs[measured['text']]
   decode = manifest['settings']['decode']
   curve = measured['best_of_n']
-  kept, row_filter = made.get('kept'), None
+  row_filter, kept = None, training_manifest.get('kept')
   if step.improve_step:
     row_filter = results_lib.Filter(
       kind=experiment.improve.filter.kind,
@@ -112,14 +117,9 @@ def _variant(
     human=samples.human,
     difference_to_bc=samples.difference_to_bc,
     human_difference_to_bc=samples.human_difference_to_bc,
-    bleu=measured['bleu'],
-    bleu_signature=measured['bleu_signature'],
-    chrf=measured['chrf'],
-    chrf_signature=measured['chrf_signature'],
     bleu_difference_to_bc=searched.bleu_difference_to_bc,
     chrf_difference_to_bc=searched.chrf_difference_to_bc,
-    length_ratio=measured['length_ratio'],
-    distinct_samples=measured['distinct_samples'],
+    **{name: measured[name] for name in _COPIED},
     best_of_n={int(n): entry['mean'] for n, entry in curve.items()},
     best_of_n_stderr={int(n): entry['stderr'] for n, entry in curve.items()},
     best_of_n_human={
@@ -127,34 +127,32 @@ def _variant(
       for n, entry in measured.get('best_of_n_human', {}).items()
     },
     diagnostics=_diagnostics(manifest.get('diagnostics')),
-    kept=(
-      results_lib.Kept(
-        samples=kept['samples'],
-        fraction=kept['fraction'],
-        sources_without_samples=kept['sources_without_samples'],
-      )
-      if kept
-      else None
+    kept=kept
+    and results_lib.Kept(
+      **{
+        field.name: kept[field.name]
+        for field in dataclasses.fields(results_lib.Kept)
+      }
     ),
-    seconds=_seconds(run, step, made),
+    seconds=_seconds(run, step, training_manifest),
   )
 
 
 def _diagnostics(
-  found: dict[str, Any] | None,
+  measured: dict[str, Any] | None,
 ) -> results_lib.Diagnostics | None:
-  if found is None:  # An evaluation from before they were measured.
+  if measured is None:  # An earlier version made the evaluation.
     return None
-  kl_to_bc = metrics.Estimate(**found['kl_to_bc'])
-  return results_lib.Diagnostics(**{**found, 'kl_to_bc': kl_to_bc})
+  kl_to_bc = metrics.Estimate(**measured['kl_to_bc'])
+  return results_lib.Diagnostics(**{**measured, 'kl_to_bc': kl_to_bc})
 
 
 def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
-  """What was measured by decode; BC's own scores are put into `bc`."""
+  """Returns the measurements by decode; adds BC's own scores to `bc`."""
   scores = outputs_stage.read(directory)
   if step.is_bc:
     bc.update(scores)
-  found = {}
+  outputs = {}
   for decode, values in measured['outputs'].items():
     fields = dict(values)
     for name in ('reward', outputs_stage.HUMAN):
@@ -162,14 +160,14 @@ def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
         fields[name] = metrics.Estimate(**fields[name])
     if not step.is_bc and decode in bc:
       fields |= outputs_lib.differences(scores[decode], bc[decode])
-    found[decode] = outputs_lib.Output(**fields)
-  return found
+    outputs[decode] = outputs_lib.Output(**fields)
+  return outputs
 
 
 def _rated(step, split, policy, people, bc) -> dict[str, Any]:
-  """What people said of a policy's samples, as fields of `Output`."""
+  """Returns people's ratings of a policy's samples as fields of `Output`."""
   if step.temperature() is not None:
-    return {}  # They rated samples at the temperature of the others.
+    return {}  # People rated samples at the run's temperature.
   if step.is_bc:
     bc[_RATING] = policy
   is_compared = not step.is_bc and _RATING in bc
@@ -182,11 +180,11 @@ def _rated(step, split, policy, people, bc) -> dict[str, Any]:
 
 
 def policy_name(run: rest.Layout, step: base.PolicyStage) -> str:
-  """Returns how results call a policy of a run."""
+  """Returns the name of a run's policy in results."""
   experiment = run.experiment
   if step.is_bc:
     return policy_names.of_step('bc', 0, 0)
-  # Those of several variants stand in one file.
+  # One file has the policies of several variants.
   loss = experiment.improve.loss.name
   variant = '' if experiment.variant_name == loss else experiment.variant_name
   if step.control:
@@ -202,14 +200,14 @@ def _loss(run, step) -> str:
     return 'bc'
   experiment = run.experiment
   return (
-    experiment.online.name if step.is_online else (experiment.improve.loss.name)
+    experiment.online.name if step.is_online else experiment.improve.loss.name
   )
 
 
-def _seconds(run, step, made) -> results_lib.Seconds:
-  improve = made['training']['seconds']
+def _seconds(run, step, training_manifest) -> results_lib.Seconds:
+  improve = training_manifest['training']['seconds']
   if step.is_online:
-    spent = made['cost']['seconds']
+    spent = training_manifest['cost']['seconds']
     sample, score = spent['sample'], spent['score']
     return results_lib.Seconds(
       grow=sample, score=score, improve=improve - sample - score

@@ -1,4 +1,4 @@
-"""What a report says of a run's stages: their time, and what filters kept."""
+"""Tables on finished stages: time, kept samples, agreement, warnings."""
 
 from collections.abc import Iterator
 import pathlib
@@ -16,7 +16,7 @@ Stages = list[tuple[str, pathlib.Path]]
 
 
 class _Time(NamedTuple):
-  """Seconds of a stage: all of them, and by kind where its version noted them."""
+  """Seconds of a stage, in all and by kind; earlier versions have no kinds."""
 
   name: str
   seconds: float
@@ -28,33 +28,34 @@ class _Time(NamedTuple):
     if self.spent is None:
       return (table.MISSING,) * (len(time_spent.KINDS) + 1)
     shown = [self.spent[kind] for kind in time_spent.KINDS]
-    # Other threads may compile while this one runs.
+    # Other threads may compile while the stage runs.
     shown.append(max(self.seconds - sum(shown), 0.0))
     return tuple(f'{seconds:,.1f}' for seconds in shown)
 
 
 def times(stages: Stages, *, is_brief: bool = False) -> table.Cells | None:
-  """Returns where the time of each stage went.
+  """Returns the time of each stage by kind.
 
   Args:
     stages: names and finished folders, in the order they are made.
-    is_brief: one row for all evaluations, and no words on the work.
+    is_brief: whether all evaluations have one row, and no row has its work.
 
   Returns:
-    The table; None if no manifest says how long its stage took.
+    The table; None if no manifest has the time of its stage.
   """
-  found = []
+  stage_times = []
   for name, directory in stages:
     manifest = folder_lib.read_manifest(directory)
     seconds = _seconds(manifest)
     if seconds is not None:
       spent = manifest.get(folder_lib.SPENT)
-      found.append(_Time(name, seconds, spent, ', '.join(_work(manifest))))
-  total = sum(one.seconds for one in found)
+      work = ', '.join(_work(manifest))
+      stage_times.append(_Time(name, seconds, spent, work))
+  total = sum(one.seconds for one in stage_times)
   if not total:
     return None
-  rows = _evaluations_together(found) if is_brief else found
-  rows = [*rows, _sum('together', found)]
+  rows = _evaluations_together(stage_times) if is_brief else stage_times
+  rows = [*rows, _sum('together', stage_times)]
   title, last = ('Time', ()) if is_brief else ('Time and work', ('work',))
   return table.Cells(
     f'{title} by stage, in seconds',
@@ -72,21 +73,23 @@ def times(stages: Stages, *, is_brief: bool = False) -> table.Cells | None:
   )
 
 
-def _evaluations_together(found: list[_Time]) -> list[_Time]:
+def _evaluations_together(times: list[_Time]) -> list[_Time]:
   mode = evaluate_stage.Evaluate.run_mode
-  evaluations = [one for one in found if one.name.startswith(f'{mode} ')]
+  evaluations = [one for one in times if one.name.startswith(f'{mode} ')]
   if len(evaluations) < 2:
-    return found
-  others = [one for one in found if one not in evaluations]
+    return times
+  others = [one for one in times if one not in evaluations]
   return [*others, _sum(f'{mode} ({len(evaluations)})', evaluations)]
 
 
-def _sum(name: str, found: list[_Time]) -> _Time:
-  noted = [one.spent for one in found if one.spent is not None]
+def _sum(name: str, times: list[_Time]) -> _Time:
+  by_kind = [one.spent for one in times if one.spent is not None]
   spent = None
-  if len(noted) == len(found):
-    spent = {kind: sum(one[kind] for one in noted) for kind in time_spent.KINDS}
-  return _Time(name, sum(one.seconds for one in found), spent)
+  if len(by_kind) == len(times):
+    spent = {
+      kind: sum(one[kind] for one in by_kind) for kind in time_spent.KINDS
+    }
+  return _Time(name, sum(one.seconds for one in times), spent)
 
 
 def trainings(stages: Stages) -> table.Cells | None:
@@ -126,51 +129,48 @@ def trainings(stages: Stages) -> table.Cells | None:
 
 
 def kept(model_dir: pathlib.Path) -> table.Cells | None:
-  """Returns what the filter of each Improve step of all variants kept."""
+  """Returns the samples kept by each Improve step's filter, of all variants."""
   steps = []
   for path in model_dir.glob('variants/*/improve_*_*/manifest.json'):
     grow, improve = path.parent.name.split('_')[1:]
-    found = folder_lib.read_manifest(path.parent).get('kept')
-    if found:
-      steps.append((path.parents[1].name, int(grow), int(improve), found))
-  # The variant of the plain loss has no name beside those of its policies.
-  plain = (
-    {'bc'} if len({step[0] for step in steps}) > 1 else {s[0] for s in steps}
-  )
-  rows = []
-  for variant, grow, improve, found in sorted(steps, key=lambda s: s[:3]):
-    rows.append(
-      (
-        policy_names.of_step(
-          'bc', grow, improve, '' if variant in plain else variant
-        ),
-        f'{found["samples"]:,}',
-        table.percent(found['fraction']),
-        f'{found["sources_without_samples"]:,}',
-        f'{found["mean_length_before"]:.1f} → {found["mean_length_after"]:.1f}',
-        f'{100 * found["mean_reward_before"]:.1f} → '
-        f'{100 * found["mean_reward_after"]:.1f}',
-      )
-    )
-  if not rows:
+    statistics = folder_lib.read_manifest(path.parent).get('kept')
+    if statistics:
+      steps.append((path.parents[1].name, int(grow), int(improve), statistics))
+  if not steps:
     return None
+  # A single variant, or that of the loss BC, is not in the names of policies.
+  variants = {variant for variant, *_ in steps}
+  unnamed = {'bc'} if len(variants) > 1 else variants
   return table.Cells(
-    'What the filter of each Improve step kept',
+    'Samples kept by the filter of each Improve step',
     (
       'policy',
       'samples kept',
       'share',
-      'sources left empty',
+      'sources with no kept sample',
       'mean length',
       'mean reward',
     ),
-    tuple(rows),
+    tuple(
+      (
+        policy_names.of_step(
+          'bc', grow, improve, '' if variant in unnamed else variant
+        ),
+        f'{s["samples"]:,}',
+        table.percent(s['fraction']),
+        f'{s["sources_without_samples"]:,}',
+        f'{s["mean_length_before"]:.1f} → {s["mean_length_after"]:.1f}',
+        f'{100 * s["mean_reward_before"]:.1f} → '
+        f'{100 * s["mean_reward_after"]:.1f}',
+      )
+      for variant, grow, improve, s in sorted(steps, key=lambda step: step[:3])
+    ),
   )
 
 
 def curves(stages: Stages) -> dict[str, tuple[list[int], list[float]]]:
-  """Returns steps and sampled validation rewards x100 of trainings."""
-  found = {}
+  """Returns the steps and sampled validation rewards x100 of trainings."""
+  by_name = {}
   for name, directory in stages:
     if not (directory / journal.METRICS_FILE).exists():
       continue
@@ -180,26 +180,26 @@ def curves(stages: Stages) -> dict[str, tuple[list[int], list[float]]]:
       if line['split'] == 'validation' and 'reward' in line
     ]
     if lines:
-      found[name] = (
+      by_name[name] = (
         [line['step'] for line in lines],
         [100 * line['reward'] for line in lines],
       )
-  return found
+  return by_name
 
 
 def agreement(
   directory: pathlib.Path, reward: str = 'the reward'
 ) -> table.Cells | None:
-  """Returns how a trained reward agrees with ratings, None if not measured.
+  """Returns a trained reward's agreement with ratings; None if not measured.
 
   Args:
-    directory: of stage `reward`, or that in a refresh.
-    reward: the words for it.
+    directory: folder of stage `reward`, or of a refreshed model.
+    reward: description of the reward.
   """
   if not folder_lib.is_finished(directory):
     return None
-  found = folder_lib.read_manifest(directory).get('agreement')
-  if not found:
+  by_split = folder_lib.read_manifest(directory).get('agreement')
+  if not by_split:
     return None
   measures = [
     name
@@ -208,7 +208,7 @@ def agreement(
       *agreement_lib.LENGTH,
       *agreement_lib.OVERALL,
     )
-    if any(name in of_split for of_split in found.values())
+    if any(name in of_split for of_split in by_split.values())
   ]
   return table.Cells(
     f'Agreement of {reward} with ratings on held-out sources, with 95 % '
@@ -222,19 +222,19 @@ def agreement(
         f'{of_split["sources"]:,}',
         *(_interval(of_split.get(name)) for name in measures),
       )
-      for split, of_split in found.items()
+      for split, of_split in by_split.items()
     ),
   )
 
 
-def _interval(found: dict[str, float] | None) -> str:
-  if not found:
+def _interval(entry: dict[str, float] | None) -> str:
+  if not entry:
     return table.MISSING
-  return f'{found["value"]:.2f} [{found["low"]:.2f}, {found["high"]:.2f}]'
+  return f'{entry["value"]:.2f} [{entry["low"]:.2f}, {entry["high"]:.2f}]'
 
 
 def _seconds(manifest: dict[str, Any]) -> float | None:
-  """Of the whole stage; of its parts in folders that older versions wrote."""
+  """Returns the seconds of a stage, or of its parts in earlier versions."""
   if 'stage_seconds' in manifest:
     return manifest['stage_seconds']
   if 'training' in manifest:
@@ -251,7 +251,7 @@ def _work(manifest: dict[str, Any]) -> Iterator[str]:
   if 'rows' in training:
     yield f'{training["rows"]:,} rows'
   if 'target_tokens_per_second' in training:
-    yield f'{training["target_tokens_per_second"]:,.0f} target tokens a second'
+    yield f'{training["target_tokens_per_second"]:,.0f} target tokens per second'
   if 'num_params' in manifest:
     yield f'{manifest["num_params"]:,} parameters'
   if 'num_tokens' in manifest:
@@ -264,7 +264,7 @@ def _work(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def warnings(stages: Stages) -> list[str]:
-  """Returns what finished stages warned of, each line with the stage's name."""
+  """Returns the warnings of finished stages, with the names of the stages."""
   return [
     f'{name}: {message}'
     for name, directory in finished(stages)

@@ -1,6 +1,6 @@
-"""What a report says of D_g: its rewards, and what filters keep of them.
+"""Rewards of D_g for a report, before and after filters.
 
-A store is gone through shard by shard, so that one of any size fits.
+A store is read shard by shard, so that a store of any size fits into memory.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import pair_store, sample_rewards, sample_store
+from rest_jax.data import pair_store, sample_store
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
 from rest_jax.report.gather import distributions
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
 
-# Rows to which the filters are applied again; whole shards, at least one.
+# Maximum number of rows to apply filters to; whole shards, at least one.
 _MAX_FILTERED_ROWS = 1_000_000
 _LOWEST_DRAWN = -1e6
 
@@ -30,17 +30,19 @@ def distribution(
   """Counts the rewards of a finished store.
 
   Args:
-    directory: of the store.
-    reward_name: which rewards.
-    thresholds: fixed thresholds, where there is one for all sources.
-    config: counts the rows that these Improve steps may train on; None counts
-      all rows.
+    directory: folder of the store.
+    reward_name: name of the reward.
+    thresholds: thresholds that apply to all sources.
+    config: settings of Improve steps, to count only rows that may be trained
+      on; None to count all rows.
   """
   manifest = folder_lib.read_manifest(directory)
 
   def chunks() -> Iterator[np.ndarray]:
     for shard in range(len(manifest['shards'])):
-      raw, rewards = _rewards(directory, reward_name, manifest['shards'], shard)
+      raw, rewards = sample_store.read_rewards(
+        directory, reward_name, manifest['shards'], shard
+      )
       if config is not None:
         samples = improve_stage.samples_of(
           config,
@@ -65,23 +67,23 @@ def kept(
   improve_directories: dict[int, pathlib.Path],
   edges: np.ndarray,
 ) -> tuple[list[distributions.KeptDistribution], str]:
-  """Applies the filter of each Improve step of one Grow once more.
+  """Applies the filter of each Improve step of one Grow step again.
 
   Args:
-    config: of the Improve steps.
+    config: settings of the Improve steps.
     grow_step: g, from 1.
-    directory: of the store.
-    reward_name: which rewards.
-    improve_directories: finished Improve steps by i.
-    edges: of the bins.
+    directory: folder of the store.
+    reward_name: name of the reward.
+    improve_directories: folders of finished Improve steps by i.
+    edges: edges of the bins.
 
   Returns:
-    An entry for each step, and which rows these are, a sentence.
+    One entry per step, and a sentence that describes the rows.
   """
   store, raw, rewards, what = _some_shards(directory, reward_name)
   samples = improve_stage.samples_of(config, store, reward_name, raw, rewards)
   before = distributions.count_in(edges, rewards[samples.is_eligible])
-  found = []
+  entries = []
   for improve_step, folder in sorted(improve_directories.items()):
     statistics = folder_lib.read_manifest(folder)['kept']
     try:
@@ -89,9 +91,9 @@ def kept(
         config.filter, (improve_step, grow_step), statistics, samples
       )
       after = distributions.count_in(edges, rewards[rows])
-    except filters_base.EmptySelectionError:  # None in these shards.
+    except filters_base.EmptySelectionError:  # No kept row in these shards.
       after = np.zeros_like(before)
-    found.append(
+    entries.append(
       distributions.KeptDistribution(
         name=f'I={improve_step}, {config.filter.kind} '
         f'{config.filter.at(improve_step, grow_step):g}',
@@ -100,7 +102,7 @@ def kept(
         after=after,
       )
     )
-  return found, what
+  return entries, what
 
 
 def _filter(
@@ -109,7 +111,7 @@ def _filter(
   statistics: dict[str, Any],
   samples: filters_base.Samples,
 ) -> np.ndarray:
-  """Rows that pass; one threshold for all is that of the whole D_g."""
+  """Returns the rows that pass; a common threshold is that of the whole D_g."""
   threshold = statistics.get('threshold')
   if threshold is None:
     improve_step, grow_step = steps
@@ -133,7 +135,10 @@ def _some_shards(
   limit = max(_MAX_FILTERED_ROWS // longest, 1)
   chosen = pair_store.spread_rows(len(entries), limit).tolist()
   store = _opened(directory, manifest, chosen)
-  read = [_rewards(directory, reward_name, entries, s) for s in chosen]
+  read = [
+    sample_store.read_rewards(directory, reward_name, entries, shard)
+    for shard in chosen
+  ]
   what = f'All {len(store):,} rows.'
   if len(chosen) < len(entries):
     what = (
@@ -147,26 +152,12 @@ def _some_shards(
 def _opened(
   directory: pathlib.Path, manifest: dict[str, Any], shards: list[int]
 ) -> sample_store.SampleStore:
-  """Some shards of a store."""
+  """Opens some shards of a store."""
   some = [manifest['shards'][shard] for shard in shards]
   return sample_store.SampleStore(
     directory,
     {**manifest, 'shards': some},
     [sample_store.Shard(directory / entry['file']) for entry in some],
-  )
-
-
-def _rewards(
-  directory: pathlib.Path,
-  reward_name: str,
-  entries: list[dict[str, Any]],
-  shard: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Raw and normalised rewards of one shard."""
-  return sample_rewards.read_rewards(
-    sample_store.rewards_path(directory, reward_name, shard, len(entries)),
-    rows=entries[shard]['rows'],
-    samples_sha256=entries[shard]['sha256'],
   )
 
 
@@ -180,25 +171,25 @@ def thresholds(
   improve_directories: dict[int, pathlib.Path],
   grow_step: int = 1,
 ) -> list[float]:
-  """The thresholds of one Grow's Improve steps, where each is one for all.
+  """Returns thresholds of one Grow's Improve steps that apply to all sources.
 
   Args:
     row_filter: F.
-    improve_directories: finished Improve steps by i.
+    improve_directories: folders of finished Improve steps by i.
     grow_step: g, from 1.
 
   Returns:
-    Of finished steps, and of a fixed filter those to come.
+    Thresholds of finished steps; for a fixed filter, also of later steps.
   """
-  found = {
+  values = {
     folder_lib.read_manifest(folder)['kept'].get('threshold')
     for folder in improve_directories.values()
   }
   if isinstance(row_filter, fixed.Fixed):
-    found.update(row_filter.values_at(grow_step))
+    values.update(row_filter.values_at(grow_step))
   return sorted(
     threshold
-    for threshold in found
-    # A value that is meant to keep everything lies outside of any figure.
+    for threshold in values
+    # A threshold that keeps everything is outside the figure.
     if threshold is not None and _LOWEST_DRAWN < threshold < np.inf
   )

@@ -1,4 +1,4 @@
-"""What a report shows of the samples of each policy for the same sources."""
+"""Samples of each policy for the same sources, for a report."""
 
 from collections.abc import Mapping
 import pathlib
@@ -10,7 +10,7 @@ from rest_jax.data import sample_store, vocabularies
 from rest_jax.report.gather import samples as samples_lib
 from rest_jax.stages import evaluate as evaluate_stage
 
-# What a page holds, so that it opens at once.
+# Limits of a page, so that it opens fast.
 _MAX_SOURCES = 300
 _MAX_CANDIDATES = 20_000
 
@@ -26,14 +26,14 @@ def browsed(
   """Reads the samples of some sources.
 
   Args:
-    directories: finished evaluations of one split by the policy's name.
-    split: their split.
-    reward_name: which rewards.
+    directories: folders of finished evaluations of one split, by policy name.
+    split: name of the split.
+    reward_name: name of the reward.
     pairs: the sources.
-    vocabulary: to turn tokens into text.
+    vocabulary: decodes tokens.
 
   Returns:
-    The sources that all policies have, evenly spread, few enough for a page.
+    Sources that all policies share, evenly spread, few enough for a page.
   """
   stores = [
     sample_store.SampleStore.open(directory)
@@ -42,8 +42,9 @@ def browsed(
   shared = np.unique(stores[0].source_id)
   for store in stores[1:]:
     shared = np.intersect1d(shared, store.source_id)
-  each = -(-len(stores[0]) // len(np.unique(stores[0].source_id)))
-  limit = max(min(_MAX_SOURCES, _MAX_CANDIDATES // (each * len(stores))), 1)
+  num_samples = -(-len(stores[0]) // len(np.unique(stores[0].source_id)))
+  num_candidates = num_samples * len(stores)
+  limit = max(min(_MAX_SOURCES, _MAX_CANDIDATES // num_candidates), 1)
   chosen = shared[pair_store_lib.spread_rows(len(shared), limit)]
   of_policies = [
     _candidates(store, chosen, reward_name, vocabulary) for store in stores
@@ -57,12 +58,12 @@ def browsed(
         source_id=int(row),
         source=pairs.source_text(int(row)),
         reference=pairs.reference_text(int(row)) if has_references else None,
-        candidates=tuple(candidates[place] for candidates in of_policies),
+        candidates=tuple(candidates[index] for candidates in of_policies),
       )
-      for place, row in enumerate(chosen)
+      for index, row in enumerate(chosen)
     ),
     num_sources=len(shared),
-    samples_per_source=each,
+    samples_per_source=num_samples,
   )
 
 
@@ -72,7 +73,7 @@ def _candidates(
   reward_name: str,
   vocabulary: vocabularies.Vocabulary,
 ) -> list[tuple[samples_lib.Candidate, ...]]:
-  """The candidates of each chosen source, best reward first."""
+  """Returns the candidates of each chosen source, best reward first."""
   rewards = store.rewards(reward_name)[1]
   judged = None
   if evaluate_stage.HUMAN in store.reward_names():
@@ -80,12 +81,12 @@ def _candidates(
   source_id, finished = store.source_id, store.finished
   starts = np.searchsorted(source_id, chosen, 'left')
   stops = np.searchsorted(source_id, chosen, 'right')
-  found = []
+  by_source = []
   for start, stop in zip(starts, stops, strict=True):
     rows = range(int(start), int(stop))
     tokens = [store.tokens[row] for row in rows]
     texts = vocabulary.decode_batch(tokens)
-    found.append(
+    by_source.append(
       samples_lib.merge(
         [
           samples_lib.Candidate(
@@ -99,4 +100,4 @@ def _candidates(
         ]
       )
     )
-  return found
+  return by_source

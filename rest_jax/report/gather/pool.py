@@ -1,4 +1,4 @@
-"""Evaluations of several seeds, put together."""
+"""Results pooled over several seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -20,10 +20,10 @@ from rest_jax.stages import outputs as outputs_stage
 def variants(
   runs: Sequence[rest.Layout],
 ) -> Iterator[results_lib.Variant]:
-  """Yields the policies of one variant on every split, over all seeds.
+  """Yields the pooled policies of one variant on every split.
 
   Args:
-    runs: a finished run for each seed.
+    runs: one finished run per seed.
   """
   gathered = [evaluations.gather(run) for run in runs]
   people = [evaluations.read_people(run) for run in runs]
@@ -46,7 +46,7 @@ def variants(
       ]
       if step.is_bc:
         bc_outputs = outputs
-      # The online baseline and controls follow no other policy but BC.
+      # The online baseline and controls only follow BC.
       before = bc if step.is_online or step.control else previous
       pooled = pool(
         of_seeds,
@@ -64,7 +64,7 @@ def variants(
         ),
       )
       previous = own
-      # Without a judge, people may have rated, at the temperature of them all.
+      # Without a judge, people may have rated samples at the run's temperature.
       if 'human' not in own and step.temperature() is None:
         pooled = _with_people(pooled, runs, people, number)
       yield pooled
@@ -76,7 +76,7 @@ def _with_people(
   people: Sequence[scores_lib.People],
   number: int,
 ) -> results_lib.Variant:
-  """Puts in what people said of a policy, over the seeds they rated."""
+  """Adds people's ratings of a policy, over the seeds that they rated."""
   split = variant.split
 
   def digest(run: rest.Layout, of: int) -> str:
@@ -99,7 +99,7 @@ def _with_people(
 
 
 def _evaluation(run: rest.Layout, number: int, split: str) -> pathlib.Path:
-  """Returns the evaluation's folder of one of the run's policies."""
+  """Returns the folder of the evaluation of a policy, by its number."""
   return run.evaluation(run.reported()[number], split).folder
 
 
@@ -111,17 +111,17 @@ def pool_outputs(
   own: Sequence[Outputs],
   bc: Sequence[Outputs] | None,
 ) -> dict[str, outputs_lib.Output]:
-  """Pools what was measured by decode, as `pool` does.
+  """Pools measurements by decode, as `pool` does.
 
   Args:
-    measured: what was measured of each seed's policy.
-    own: the scores of its outputs.
-    bc: those of each seed's BC; None if it is BC itself.
+    measured: measurements of each seed's policy.
+    own: scores of each seed's policy.
+    bc: scores of each seed's BC; None for BC itself.
 
   Returns:
-    The pooled measures, by decode.
+    The pooled measurements, by decode.
   """
-  found = {}
+  pooled = {}
   for decode in measured[0]:
     outputs = [of_seed[decode] for of_seed in measured]
     columns = _columns([of_seed[decode] for of_seed in own])
@@ -139,18 +139,18 @@ def pool_outputs(
         changes[f'{prefix}difference_stderr_across_seeds'] = _spread(
           np.array([difference.mean for difference in differences])
         )
-    found[decode] = dataclasses.replace(_mean(outputs), **changes)
-  return found
+    pooled[decode] = dataclasses.replace(_mean(outputs), **changes)
+  return pooled
 
 
 def _columns(seeds: Sequence[outputs_lib.Scores]) -> dict[str, 'Scores']:
-  """Rewards, and the judge's scores if there are any, of each seed's outputs."""
+  """Returns the rewards, and any scores of the judge, of each seed's outputs."""
   sources = [scores.sources for scores in seeds]
-  found = {'reward': Scores([scores.reward for scores in seeds], sources)}
+  columns = {'reward': Scores([scores.reward for scores in seeds], sources)}
   judged = [scores.human for scores in seeds if scores.human is not None]
   if len(judged) == len(seeds):
-    found['human'] = Scores(judged, sources)
-  return found
+    columns['human'] = Scores(judged, sources)
+  return columns
 
 
 class Scores(NamedTuple):
@@ -167,20 +167,20 @@ class Scores(NamedTuple):
     split: str,
     name: str,
   ) -> 'Scores':
-    found = [
+    read = [
       evaluate_stage.read_scores(_evaluation(run, number, split), name)
       for run in runs
     ]
-    return cls([scores for scores, _ in found], [ids for _, ids in found])
+    return cls([scores for scores, _ in read], [ids for _, ids in read])
 
   def mean(self) -> metrics.Estimate:
-    """Over seeds and samples. The seeds saw the same sources."""
+    """Returns the mean over seeds and samples, clustered by source."""
     return metrics.clustered_mean(
       np.concatenate(self.values), np.concatenate(self.sources)
     ).scaled(100)
 
   def minus(self, other: 'Scores') -> metrics.Difference:
-    """Paired by source."""
+    """Returns the difference, paired by source."""
     return metrics.paired_difference(
       np.concatenate(self.values),
       np.concatenate(other.values),
@@ -189,7 +189,7 @@ class Scores(NamedTuple):
     ).scaled(100)
 
   def means(self) -> np.ndarray:
-    """Of each seed, x100."""
+    """Returns the mean of each seed, x100."""
     return np.array([values.mean() * 100 for values in self.values])
 
 
@@ -201,32 +201,29 @@ def pool(
   bc: Mapping[str, Scores] | None,
   previous: Mapping[str, Scores] | None,
 ) -> results_lib.Variant:
-  """One entry for the same policy of several seeds.
+  """Pools the entries of the same policy of several seeds.
 
   Standard errors of rewards and judgements are clustered by source over all
-  seeds: they say how sure the mean of *these* trainings is.
-  `stderr_across_seeds` says how much trainings differ. Everything else is the
-  mean over seeds, standard errors too: the seeds saw the same sources, so their
-  errors need not cancel.
+  seeds: they are of the mean of *these* trainings. `stderr_across_seeds` is the
+  variation between trainings. All other fields are means over seeds, including
+  other standard errors: the seeds have the same sources, so their errors need
+  not cancel.
 
   Args:
-    variants: the entries, one a seed.
-    seeds: theirs.
-    own: the policy's scores by 'reward' and, with a judge, 'human'.
-    bc: those of BC; None if it is BC itself.
-    previous: those of the policy before it, which it was trained from unless
-      `ImproveConfig.init` is 'initial'; None for BC.
-
-  Returns:
-    The entry.
+    variants: the entries, one per seed.
+    seeds: the seeds.
+    own: scores of the policy by 'reward' and, with a judge, 'human'.
+    bc: scores of BC; None for BC itself.
+    previous: scores of the previous policy, which is the initial policy of the
+      training unless `ImproveConfig.init` is 'initial'; None for BC.
   """
   reward = own['reward']
   changes: dict[str, Any] = {}
   for name in ('bleu', 'chrf'):
-    found = [getattr(v, f'{name}_difference_to_bc') for v in variants]
-    if None not in found:
+    differences = [getattr(v, f'{name}_difference_to_bc') for v in variants]
+    if None not in differences:
       changes[f'{name}_difference_stderr_across_seeds'] = _spread(
-        np.array([difference.mean for difference in found])
+        np.array([difference.mean for difference in differences])
       )
   if bc is not None:
     changes['difference_to_bc'] = reward.minus(bc['reward'])
@@ -252,12 +249,12 @@ def pool(
 
 
 def _mean(values: Sequence[Any]) -> Any:
-  """The mean of numbers, and of what is made of numbers, part by part."""
+  """Returns the mean of numbers; of dataclasses and mappings, part by part."""
   first = values[0]
   if any(value is None for value in values):
     return None
   if all(value == first for value in values):
-    return first  # Sums of floats need not give it back.
+    return first  # A mean of equal floats may be rounded.
   if dataclasses.is_dataclass(first) and not isinstance(first, type):
     return dataclasses.replace(
       first,
@@ -272,11 +269,11 @@ def _mean(values: Sequence[Any]) -> Any:
     return round(np.mean(values))
   if isinstance(first, float):
     return float(np.mean(values))
-  return first  # Words, which are the same in all.
+  return first  # Texts, which are equal in all seeds.
 
 
 def _spread(means: np.ndarray) -> float | None:
-  """The standard error of a mean over seeds; None of one seed."""
+  """Returns the standard error of a mean over seeds; None for one seed."""
   if len(means) < 2:
     return None
   return float(means.std(ddof=1) / np.sqrt(len(means)))

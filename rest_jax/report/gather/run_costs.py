@@ -1,4 +1,4 @@
-"""What a run has spent, from the manifests of its stages."""
+"""Costs of a run's policies, from the manifests of its stages."""
 
 from typing import Any
 
@@ -19,14 +19,11 @@ COSTS_FILE = 'costs.json'
 
 
 def gather(run: rest.Layout) -> list[costs.Reached]:
-  """Compares what the finished policies of a run have cost.
-
-  Args:
-    run: a run with an online baseline.
+  """Returns rewards and costs of the policies of a run with an online baseline.
 
   Returns:
-    The Improve steps in their order and the online baseline last; empty unless
-    all are finished.
+    The Improve steps in order, then the online baseline; empty unless all are
+    finished.
   """
   steps = [step for step in run.policies() if not step.is_bc]
   if not all(step.is_finished for step in steps):
@@ -38,12 +35,10 @@ def gather(run: rest.Layout) -> list[costs.Reached]:
     training = step.manifest()['training']
     reward = 100 * training['best_objective']
     if step.is_online:
-      name, cost, online = (
-        _online_name(run),
-        costs.first_with(reward, course),
-        None,
-      )
-      assert cost is not None  # Its best evaluation is one of its course.
+      config, cost = run.experiment.online, costs.first_with(reward, course)
+      # The run has an online baseline; its best evaluation is in its course.
+      assert config is not None and cost is not None
+      name, online = config.name.upper(), None
     else:
       if step.improve_step == 1:
         total += _grow(run, step.grow_step)
@@ -56,33 +51,27 @@ def gather(run: rest.Layout) -> list[costs.Reached]:
   return reached
 
 
-def _online_name(run: rest.Layout) -> str:
-  config = run.experiment.online
-  assert config is not None  # The run has an online baseline.
-  return config.name.upper()
-
-
 def _course(online: base.Stage) -> list[tuple[float, costs.Cost]]:
-  """Rewards and costs of the online baseline's evaluations."""
+  """Returns rewards and costs of the online baseline's evaluations."""
   course = online.manifest()['course']
-  return [(100 * found['objective'], _spent(found)) for found in course]
+  return [(100 * entry['objective'], _spent(entry)) for entry in course]
 
 
-def _spent(found: dict[str, Any]) -> costs.Cost:
-  seconds = found['seconds']
+def _spent(entry: dict[str, Any]) -> costs.Cost:
+  seconds = entry['seconds']
   return costs.Cost(
-    samples=found['samples'],
-    distinct_samples=found['distinct_samples'],
-    sampled_tokens=found['sampled_tokens'],
-    trained_tokens=found['trained_target_tokens'],
-    flops=found['flops']['total'],
+    samples=entry['samples'],
+    distinct_samples=entry['distinct_samples'],
+    sampled_tokens=entry['sampled_tokens'],
+    trained_tokens=entry['trained_target_tokens'],
+    flops=entry['flops']['total'],
     seconds=seconds['total'] - seconds['evaluate'],
-    peak_rss_mb=found['peak_rss_mb'],
+    peak_rss_mb=entry['peak_rss_mb'],
   )
 
 
 def _grow(run: rest.Layout, grow_step: int) -> costs.Cost:
-  """A Grow step, and its value function where there is one."""
+  """Returns the cost of a Grow step, and of its value function if any."""
   [grown] = [
     s for s in run.of_kind(grow_stage.Grow) if s.grow_step == grow_step
   ]
@@ -116,7 +105,7 @@ def _grow(run: rest.Layout, grow_step: int) -> costs.Cost:
 def _trained(
   stage: base.Stage, model: policy_lib.Policy | scalar.ScalarModel
 ) -> costs.Cost:
-  """A training: three times its forward passes, as in `online.cost`."""
+  """Returns a training's cost: three forward passes, as in `online.cost`."""
   manifest = stage.manifest()
   training = manifest['training']
   tokens = training['source_tokens'], training['target_tokens']

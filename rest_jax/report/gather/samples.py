@@ -1,4 +1,4 @@
-"""Samples of several policies for the same sources, to be looked at."""
+"""Samples of several policies for the same sources, to browse in a report."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -6,8 +6,7 @@ from typing import Any
 
 from rest_jax.runtime import control_characters
 
-# Of one text; nobody reads further.
-MAX_CHARACTERS = 2000
+MAX_CHARACTERS = 2000  # Longer texts are cut.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,12 +14,12 @@ class Candidate:
   """One distinct output of a policy for a source.
 
   Attributes:
-    text: what it says.
-    reward: normalised, x100.
+    text: text of the output.
+    reward: normalised reward x100.
     judge: the independent judge's score x100; None without a judge.
-    length: tokens, with EOS.
+    length: number of tokens, EOS included.
     finished: whether EOS was reached.
-    count: how often it was drawn.
+    count: number of samples with this text.
   """
 
   text: str
@@ -37,9 +36,9 @@ class Browsed:
 
   Attributes:
     source_id: row of the source in its split.
-    source: its text.
-    reference: its reference; None where there is none.
-    candidates: for each policy, its candidates, best reward first.
+    source: text of the source.
+    reference: its reference; None without one.
+    candidates: the candidates of each policy, best reward first.
   """
 
   source_id: int
@@ -50,14 +49,14 @@ class Browsed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
-  """What is shown of the samples of a split.
+  """Samples of some sources of a split.
 
   Attributes:
-    split: of the sources.
-    policies: names, in the order they were made.
+    split: name of the split.
+    policies: names of the policies, in the order they were made.
     sources: some sources of the split, evenly spread.
-    num_sources: number of sources that were sampled.
-    samples_per_source: draws of each policy for a source.
+    num_sources: number of sources that were sampled for.
+    samples_per_source: number of samples per source and policy.
   """
 
   split: str
@@ -67,7 +66,7 @@ class Samples:
   samples_per_source: int
 
   def content(self) -> dict[str, Any]:
-    """Returns what the page's script reads; see web/page.js."""
+    """Returns the input of the page's script, see web/page.js."""
     return {
       'policies': [control_characters.visible(name) for name in self.policies],
       'sources': [_source(browsed) for browsed in self.sources],
@@ -75,11 +74,11 @@ class Samples:
 
 
 def merge(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-  """Puts equal texts together and the best reward first.
+  """Merges equal texts, and sorts by reward, best first.
 
   Args:
-    candidates: the draws of one policy for one source. Equal texts have equal
-      rewards, since each is scored once.
+    candidates: samples of one policy for one source. Equal texts have equal
+      rewards, because each is scored once.
   """
   merged: dict[tuple[str, bool], Candidate] = {}
   for one in candidates:

@@ -1,1 +1,1 @@
-"""Reports as text, figures and pages, from what was gathered."""
+"""Reports as text, figures and pages, from gathered data."""

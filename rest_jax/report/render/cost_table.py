@@ -1,4 +1,4 @@
-"""What ReST and online learning cost, as a table for the terminal."""
+"""Costs of ReST and of online learning as a table for the terminal."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ _HEADERS = (
   'trained tokens', 'TFLOP', 'seconds', 'peak MB',
 )  # fmt: skip
 _NOTE = (
-  'Validation reward x100 of the draws that chose the checkpoint. Spent since\n'
-  'BC, evaluations and the reward model left out; TFLOP are estimates, "peak MB"\n'
-  'is of the process so far. "online to there": what online learning had spent\n'
-  'when it first had that reward.'
+  'Validation reward x100 of the samples that chose the checkpoint. Costs\n'
+  'since BC, without evaluations and the reward model; TFLOP are estimates,\n'
+  '"peak MB" is of the process so far. "online to there": costs of online\n'
+  'learning when it first had that reward.'
 )
 
 
 def render(reached: Sequence[costs.Reached]) -> str:
-  """Lays out each policy, and below it what online learning spent for as much.
+  """Formats each policy, and below it the cost of online learning to reach it.
 
   Args:
-    reached: policies, those of online learning last.
+    reached: the policies, online learning last.
 
   Returns:
     The table, without a newline at the end.

@@ -1,10 +1,9 @@
-"""What all figures share: panels, colours, error bars, the legend, files.
+"""Common parts of all figures: panels, colours, error bars, legends, files.
 
-Supervised learning is grey and ReST goes from pink over purple to dark blue,
-darker with each step, so that policies differ in print without colours as well.
-Controls are hatched, online learning is orange and hatched. `matplotlib.pyplot`
-and its global state are not used. Matplotlib is imported where something is drawn:
-a run starts without it.
+BC is grey; ReST goes from pink through purple to dark blue, darker with each
+step, so that policies also differ in black and white. Controls are hatched;
+online learning is orange and hatched. `matplotlib.pyplot` and its global state
+are not used. Matplotlib is imported inside functions: a run starts without it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from rest_jax.storage import files
 
 if TYPE_CHECKING:
   from matplotlib import artist, container
+  from matplotlib import axes as axes_lib
   from matplotlib import figure as figure_lib
 
 GREY = '#949494'
@@ -36,7 +36,7 @@ _HATCHES = {
   policy_names.TRAINED_ON: '///',
   policy_names.EQUAL_ENTROPY: '...',
 }
-# Of a figure in inches: what fits the page of a phone, and three on a screen.
+# Width of a figure in inches: it fits a phone, and three fit a screen.
 WIDTH = 4.8
 INK = '#333333'
 GRID = '#e4e4e4'
@@ -74,13 +74,13 @@ def purples(count: int) -> list[str]:
 
 
 def is_online(variant: results_lib.Variant) -> bool:
-  """Whether a policy is that of online learning."""
+  """Whether a policy is of online learning."""
   is_grown = variant.grow or variant.improve
   return not (is_grown or variant.is_bc or variant.control)
 
 
 def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
-  """A colour for each name: greys for supervised learning, else by step."""
+  """Returns a colour for each name: greys for BC and controls, else by step."""
   fixed = {
     variant.name: GREY
     if variant.is_bc
@@ -94,12 +94,12 @@ def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
 
 
 def hatch(variant: results_lib.Variant) -> str:
-  """The hatch of a policy's bars: none for BC and ReST."""
+  """Returns the hatch of a policy's bars: none for BC and ReST."""
   return 'xx' if is_online(variant) else _HATCHES.get(variant.control, '')
 
 
 def label(variant: results_lib.Variant) -> str:
-  """The name on lines of their own: the family, then Grow and Improve step."""
+  """Returns the name in lines: the family, then Grow and Improve step."""
   family = textwrap.fill(policy_names.family(variant.name), 10)
   if not (variant.grow or variant.improve):
     return family
@@ -107,7 +107,7 @@ def label(variant: results_lib.Variant) -> str:
 
 
 def outline(lines: Iterable[artist.Artist]) -> None:
-  """Puts a light line around dark ones, which may lie on dark bars."""
+  """Outlines dark lines, which may lie on dark bars, with a light colour."""
   from matplotlib import patheffects
 
   for line in lines:
@@ -117,21 +117,34 @@ def outline(lines: Iterable[artist.Artist]) -> None:
 
 
 def outline_errors(errors: container.ErrorbarContainer | None) -> None:
-  """Puts a light line around error bars."""
+  """Outlines error bars with a light colour."""
   if errors is not None:
     _, caps, bars = errors.lines
     outline((*caps, *bars))
 
 
+def label_axes(axes: axes_lib.Axes, x: str, y: str) -> None:
+  """Sets the labels of both axes."""
+  axes.set_xlabel(x, fontsize=9)
+  axes.set_ylabel(y, fontsize=9)
+
+
+def make_horizontal(axes: axes_lib.Axes, x: str) -> None:
+  """Turns the grid for horizontal bars, and labels the x axis."""
+  axes.grid(visible=False, axis='y')
+  axes.grid(axis='x', color=GRID, linewidth=0.8)
+  axes.set_xlabel(x, fontsize=9)
+
+
 def legend_below(figure: figure_lib.Figure, grid: np.ndarray) -> None:
-  """Puts one legend under all panels, where no data can be."""
+  """Puts one legend below all panels, where it hides no data."""
   entries = {}
   for axes in grid.flat:
     handles, labels = axes.get_legend_handles_labels()
     for handle, label in zip(handles, labels, strict=True):
       entries.setdefault(label, handle)
   columns = min(max(2, int(figure.get_figwidth() // 1.9)), len(entries))
-  # The legend makes the figure taller, not the panels lower.
+  # The figure grows by the height of the legend; the panels keep theirs.
   height = 0.17 * math.ceil(len(entries) / columns) + 0.1
   figure.set_figheight(figure.get_figheight() + height)
   figure.legend(
@@ -145,27 +158,22 @@ def legend_below(figure: figure_lib.Figure, grid: np.ndarray) -> None:
 
 
 def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
-  """Writes a PNG atomically; the same figure gives the same bytes.
-
-  Args:
-    figure: what to write.
-    path: the file.
-  """
+  """Writes a PNG atomically; the same figure gives the same bytes."""
   with files.atomic_write(path) as temporary:
-    # Without the name and version of the software that drew it.
+    # Without the name and version of the drawing software.
     figure.savefig(
       temporary, format='png', dpi=150, metadata={'Software': None}
     )
 
 
 def svg(figure: figure_lib.Figure) -> bytes:
-  """Returns a figure as an SVG image for a page, which has its own title.
+  """Returns a figure as an SVG image for a page.
 
-  The background is transparent and letters are outlines, so that it looks the
+  The background is transparent, and letters are outlines, so that it looks the
   same everywhere. The same figure gives the same bytes.
 
   Args:
-    figure: what to write; it loses its title.
+    figure: the figure; its title is removed, because the page has one.
   """
   import matplotlib
 

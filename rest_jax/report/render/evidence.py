@@ -1,4 +1,4 @@
-"""Exhibits of what lies behind results: D_g, trainings, the judge, probes."""
+"""Exhibits behind the results: D_g, trainings, the judge, probes."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,8 +17,7 @@ from rest_jax.report.render import (
 from rest_jax.rewards import probe_results
 
 _NUM_RESAMPLES = 1_000
-# What rounding leaves is no spread.
-_HAIR = 1e-9
+_MIN_SPREAD = 1e-9  # A smaller spread is a rounding error.
 
 
 def of_grow(
@@ -28,25 +27,27 @@ def of_grow(
 
   Args:
     grow_step: g.
-    distribution: of the rewards of D_g.
-    what: which rows these are, a sentence.
+    distribution: distribution of the rewards of D_g.
+    what: a sentence that describes the rows.
   """
   title = f'Rewards of D_{grow_step}'
-  thresholds = exhibits.listed(
-    (f'{tau:g}', f'{100 * distribution.fraction_above(tau):.1f} % above it')
-    for tau in distribution.above
-  )
   return exhibits.Exhibit(
     name=f'rewards-{grow_step}',
     title=title,
     caption=f'{what} The outer bins hold the lowest and the highest 0.1 %.',
     pictures=(
-      exhibits.Picture(
+      exhibits.picture(
         reward_figures.reward_histogram(distribution, title=title),
         f'Histogram of {distribution.count:,} rewards with mean '
         f'{100 * distribution.mean:.1f}.'
-        + (f' Thresholds: {thresholds}' if thresholds else '')
-        + exhibits.BEHIND,
+        + (' Thresholds: ' if distribution.above else ''),
+        (
+          (
+            f'{tau:g}',
+            f'{100 * distribution.fraction_above(tau):.1f} % above it',
+          )
+          for tau in distribution.above
+        ),
       ),
     ),
     numbers=table.Cells(
@@ -74,8 +75,8 @@ def of_kept(
 
   Args:
     grow_step: g.
-    kept: an entry for each Improve step, in the same bins.
-    what: which rows these are, a sentence.
+    kept: one entry per Improve step, in the same bins.
+    what: a sentence that describes the rows.
   """
   title = f'D_{grow_step} before and after each filter'
   edges = kept[0].edges
@@ -86,14 +87,13 @@ def of_kept(
       f'Pale: rows that may be trained on; strong: rows that are kept. {what}'
     ),
     pictures=(
-      exhibits.Picture(
+      exhibits.picture(
         reward_figures.kept_rewards(kept, title=title),
-        'Histograms of rewards before and after the filter, kept: '
-        + exhibits.listed(
+        'Histograms of rewards before and after the filter, kept: ',
+        (
           (entry.name, table.percent(entry.after.sum() / entry.before.sum()))
           for entry in kept
-        )
-        + exhibits.BEHIND,
+        ),
       ),
     ),
     numbers=table.Cells(
@@ -115,7 +115,7 @@ def of_kept(
 def of_training(
   curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
 ) -> exhibits.Exhibit:
-  """Returns the reward by which the checkpoints of each training were chosen.
+  """Returns the reward that chose the checkpoints of each training.
 
   Args:
     curves: see `reward_figures.training_rewards`.
@@ -125,17 +125,14 @@ def of_training(
     name='training',
     title=title,
     caption=(
-      'Sampled validation reward, which chooses checkpoints; the results have '
-      'other draws.'
+      'Sampled validation reward, which chooses checkpoints; the results are of '
+      'other samples.'
     ),
     pictures=(
-      exhibits.Picture(
+      exhibits.picture(
         reward_figures.training_rewards(curves, title=title),
-        'Sampled validation reward over training steps, the last: '
-        + exhibits.listed(
-          (name, f'{rewards[-1]:.1f}') for name, (_, rewards) in curves.items()
-        )
-        + exhibits.BEHIND,
+        'Sampled validation reward over training steps, the last: ',
+        ((name, f'{rewards[-1]:.1f}') for name, (_, rewards) in curves.items()),
       ),
     ),
     numbers=table.Cells(
@@ -151,12 +148,12 @@ def of_training(
 
 
 class Judged(NamedTuple):
-  """The samples of one policy, seen by the reward and by the judge.
+  """The samples of one policy, scored by the reward and by the judge.
 
   Attributes:
     judgements: float [n], x100.
     rewards: float [n], x100.
-    sources: int [n], the source of each.
+    sources: int [n], the source of each sample.
   """
 
   judgements: np.ndarray
@@ -165,13 +162,13 @@ class Judged(NamedTuple):
 
 
 def correlations(judged: Mapping[str, Judged]) -> table.Cells:
-  """Returns how the reward of samples agrees with the judge's score.
+  """Returns the agreement of the reward of samples with the judge's score.
 
-  First between the samples of one source, which is what a filter or Best-of-N
-  chooses by; then over all samples, where easy and hard sources count as well.
+  First within sources, as filters and Best-of-N use the reward; then over all
+  samples, which also reflects the difficulty of sources.
 
   Args:
-    judged: by the policy's name.
+    judged: the samples by name of the policy.
   """
   return table.Cells(
     'Agreement of reward and judge over samples of each policy, with 95 % '
@@ -185,21 +182,21 @@ def correlations(judged: Mapping[str, Judged]) -> table.Cells:
       'best of N',
       'Pearson over all samples',
     ),
-    tuple((name, *_correlations(found)) for name, found in judged.items()),
+    tuple((name, *_correlations(samples)) for name, samples in judged.items()),
   )
 
 
 def _correlations(judged: Judged) -> tuple[str, ...]:
-  """Within sources, then over all samples."""
+  """Returns the cells: agreement within sources, then over all samples."""
   groups = np.unique(judged.sources, return_inverse=True)[1]
-  # Samples of a source resemble each other, so that it counts once.
-  number = int(groups.max()) + 1
+  # Samples of a source resemble each other: each source counts once.
+  num_sources = int(groups.max()) + 1
   ranking = within_source.rank(judged.rewards, judged.judgements, groups)
   spread = min(np.ptp(judged.judgements), np.ptp(judged.rewards))
-  if number < metrics.MIN_CORRELATED or spread < _HAIR:
+  if num_sources < metrics.MIN_CORRELATED or spread < _MIN_SPREAD:
     return (table.MISSING,) * 4
   pooled = metrics.pearson(judged.judgements, judged.rewards)
-  interval = metrics.correlation_interval(pooled, number)
+  interval = metrics.correlation_interval(pooled, num_sources)
   shown = f'{pooled:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]'
   if ranking.num_sources < metrics.MIN_CORRELATED:
     return (*(table.MISSING,) * 3, shown)
@@ -220,12 +217,12 @@ def _correlations(judged: Judged) -> tuple[str, ...]:
 
 
 def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
-  """Returns how rewards are distributed at each level of the judge's score.
+  """Returns the distribution of rewards at each level of the judge's score.
 
   Args:
-    policy: whose samples these are.
-    split: of their sources.
-    judged: the samples.
+    policy: name of the policy.
+    split: split of the sources.
+    judged: samples of the policy.
   """
   groups = judge_figures.levels(judged.judgements, judged.rewards)
   title = 'Reward at each level of the judge’s score'
@@ -239,19 +236,22 @@ def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
       'exploited (Fig. 9 and 10 of the paper).'
     ),
     pictures=(
-      exhibits.Picture(
+      exhibits.picture(
         judge_figures.judged_rewards(groups, title=title),
-        'Boxes of rewards by judge score, median: '
-        + exhibits.listed((name, f'{np.median(of):.1f}') for name, of in groups)
-        + exhibits.BEHIND,
+        'Boxes of rewards by judge score, median: ',
+        ((name, f'{np.median(rewards):.1f}') for name, rewards in groups),
       ),
     ),
     numbers=table.Cells(
       'Percentiles of reward ×100',
       ('judge score', 'samples', *(f'{p} %' for p in points)),
       tuple(
-        (name, f'{len(of):,}', *map(table.number, np.percentile(of, points)))
-        for name, of in groups
+        (
+          name,
+          f'{len(rewards):,}',
+          *map(table.number, np.percentile(rewards, points)),
+        )
+        for name, rewards in groups
       ),
     ),
   )
@@ -260,12 +260,12 @@ def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
 def of_probes(
   report: probe_results.Report, title: str, minimum: float | None
 ) -> exhibits.Exhibit:
-  """Returns how often a reward prefers references to what probes made of them.
+  """Returns how often a reward prefers references to changed references.
 
   Args:
-    report: the answers.
-    title: what the references are of.
-    minimum: the share that was asked for; None for none.
+    report: results of the probes.
+    title: task and split of the references.
+    minimum: required share; None for none.
   """
   tested = [
     (answer, answer.share)
@@ -280,13 +280,10 @@ def of_probes(
       '95 % intervals; grey line: chance, dashed: the minimum that was set.'
     ),
     pictures=(
-      exhibits.Picture(
+      exhibits.picture(
         figures.probe_shares(report, title=title, minimum=minimum),
-        'Bars of the share of cases that the reward orders rightly: '
-        + exhibits.listed(
-          (a.name, table.percent(share.value)) for a, share in tested
-        )
-        + exhibits.BEHIND,
+        'Bars of the share of cases that the reward orders rightly: ',
+        ((a.name, table.percent(share.value)) for a, share in tested),
       ),
     ),
     numbers=table.Cells(

@@ -1,8 +1,8 @@
-"""Figures as a page shows them: pictures, words, and the numbers behind them."""
+"""Figures of a page: pictures, alternative texts, and drawn numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from rest_jax.report.render import drawing, figures, judge_figures
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib
 
-BEHIND = ' The numbers are in the table below.'
+# Names and values for an alternative text.
+_Entries = Iterable[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Picture:
   """One image.
 
   Attributes:
-    figure: what is drawn.
-    alt: says it to who does not see it.
+    figure: the image.
+    alt: alternative text for people who do not see it.
   """
 
   figure: figure_lib.Figure
@@ -34,16 +35,30 @@ class Picture:
     return self.figure.get_figwidth() > 1.5 * drawing.WIDTH
 
 
+def picture(
+  figure: figure_lib.Figure, words: str, entries: _Entries = ()
+) -> Picture:
+  """Returns a picture with an alternative text.
+
+  Args:
+    figure: the image.
+    words: description of the image.
+    entries: names and values to list after `words`.
+  """
+  behind = ' The numbers are in the table below.'
+  return Picture(figure, f'{words}{listed(entries)}{behind}')
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exhibit:
   """A figure of a page.
 
   Attributes:
-    name: for links to it; letters, digits and '-'.
-    title: its heading.
-    caption: what is drawn, and of what.
+    name: anchor for links; letters, digits and '-'.
+    title: heading.
+    caption: description of the figure.
     pictures: at least one; the first is shown, the others on demand.
-    numbers: behind the pictures.
+    numbers: table of the drawn numbers.
   """
 
   name: str
@@ -54,11 +69,7 @@ class Exhibit:
 
 
 def of_results(results: results_lib.Results) -> list[Exhibit]:
-  """Returns every figure that results allow, a picture for each split.
-
-  Args:
-    results: at least one policy.
-  """
+  """Returns every figure that the results allow, with a picture per split."""
   drawn = (
     _average_reward(results),
     _grow_steps(results),
@@ -69,6 +80,30 @@ def of_results(results: results_lib.Results) -> list[Exhibit]:
   return [exhibit for exhibit in drawn if exhibit is not None]
 
 
+def _pictures(
+  results: results_lib.Results,
+  draw: Callable[[results_lib.Results], figure_lib.Figure],
+  words: str,
+  entries: Callable[[results_lib.Results], _Entries],
+  is_drawn: Callable[[results_lib.Results], object] = bool,
+) -> tuple[Picture, ...]:
+  """Draws each split with something to draw; test, as in the verdict, first."""
+  splits = sorted(results.splits, key=lambda split: split != 'test')
+  of_splits = [
+    dataclasses.replace(results, variants=results.of_split(split))
+    for split in splits
+  ]
+  return tuple(
+    picture(draw(one), f'{words} on {one.splits[0]}: ', entries(one))
+    for one in of_splits
+    if is_drawn(one)
+  )
+
+
+def _rewards(results: results_lib.Results) -> _Entries:
+  return ((v.name, f'{v.reward.mean:.1f}') for v in results.variants)
+
+
 def _average_reward(results: results_lib.Results) -> Exhibit:
   return Exhibit(
     name='average-reward',
@@ -77,14 +112,8 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
       'Samples, with one standard error. BC and its controls are grey, ReST is '
       'stronger with each step (Fig. 3 of the paper).'
     ),
-    pictures=tuple(
-      Picture(
-        figures.average_reward(one),
-        f'Bars of the average reward on {split}: '
-        + listed((v.name, f'{v.reward.mean:.1f}') for v in one.variants)
-        + BEHIND,
-      )
-      for split, one in _by_split(results)
+    pictures=_pictures(
+      results, figures.average_reward, 'Bars of the average reward', _rewards
     ),
     numbers=table.Cells(
       'Average reward ×100',
@@ -111,8 +140,12 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
   )
 
 
+def _has_grown(results: results_lib.Results) -> bool:
+  return any(variant.grow for variant in results.variants)
+
+
 def _grow_steps(results: results_lib.Results) -> Exhibit | None:
-  if not any(variant.grow for variant in results.variants):
+  if not _has_grown(results):
     return None
   return Exhibit(
     name='grow-steps',
@@ -121,15 +154,12 @@ def _grow_steps(results: results_lib.Results) -> Exhibit | None:
       'Samples; the grey level is BC with one standard error (Fig. 4 of the '
       'paper).'
     ),
-    pictures=tuple(
-      Picture(
-        figures.grow_steps(one),
-        f'Reward over Improve steps on {split}: '
-        + listed((v.name, f'{v.reward.mean:.1f}') for v in one.variants)
-        + BEHIND,
-      )
-      for split, one in _by_split(results)
-      if any(variant.grow for variant in one.variants)
+    pictures=_pictures(
+      results,
+      figures.grow_steps,
+      'Reward over Improve steps',
+      _rewards,
+      _has_grown,
     ),
     numbers=table.Cells(
       'Reward ×100 by Grow and Improve step',
@@ -140,8 +170,8 @@ def _grow_steps(results: results_lib.Results) -> Exhibit | None:
           v.split,
           str(v.grow),
           str(v.improve),
-          table.estimate(v.reward),
-          table.difference(v.difference_to_bc),
+          table.shown(v.reward),
+          table.shown(v.difference_to_bc),
         )
         for v in results.variants
       ),
@@ -150,33 +180,30 @@ def _grow_steps(results: results_lib.Results) -> Exhibit | None:
 
 
 def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
-  shown = judge_figures.gains(results)
-  if not shown:
+  gains = judge_figures.gains(results)
+  if not gains:
     return None
   rater = results.rater
   return Exhibit(
     name='reward-and-judge',
     title=f'Gain in reward and {rater} score',
     caption=(
-      'Samples, paired with BC by source, in the order of the reward: where the '
-      f'right side does not follow, the policy pleases the reward and not the '
-      f'{rater} (Fig. 7 of the paper).'
+      'Samples, paired with BC by source, in the order of the reward: if the '
+      'right side does not follow, the policy exploits the reward without '
+      f'pleasing the {rater} (Fig. 7 of the paper).'
     ),
-    pictures=tuple(
-      Picture(
-        judge_figures.reward_and_judge(one),
-        f'Bars of gains over BC on {split}, reward and {rater} score: '
-        + listed(
-          (
-            gain.policy.name,
-            f'{gain.reward.mean:+.1f} and {gain.judge.mean:+.1f}',
-          )
-          for gain in judge_figures.gains(one)
+    pictures=_pictures(
+      results,
+      judge_figures.reward_and_judge,
+      f'Bars of gains over BC, reward and {rater} score,',
+      lambda one: (
+        (
+          gain.policy.name,
+          f'{gain.reward.mean:+.1f} and {gain.judge.mean:+.1f}',
         )
-        + BEHIND,
-      )
-      for split, one in _by_split(results)
-      if judge_figures.gains(one)
+        for gain in judge_figures.gains(one)
+      ),
+      judge_figures.gains,
     ),
     numbers=table.Cells(
       'Differences to BC ×100, with two-sided p-values',
@@ -185,22 +212,22 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
         (
           gain.policy.name,
           gain.policy.split,
-          table.difference(gain.reward),
+          table.shown(gain.reward),
           p_value(gain.reward.p_value),
-          table.difference(gain.judge),
+          table.shown(gain.judge),
           p_value(gain.judge.p_value),
         )
-        for gain in shown
+        for gain in gains
       ),
     ),
   )
 
 
 def _best_of_n(results: results_lib.Results) -> Exhibit | None:
-  shown = [variant for variant in results.variants if variant.best_of_n]
-  if not shown:
+  with_curves = [variant for variant in results.variants if variant.best_of_n]
+  if not with_curves:
     return None
-  sizes = sorted({n for variant in shown for n in variant.best_of_n})
+  sizes = sorted({n for variant in with_curves for n in variant.best_of_n})
   return Exhibit(
     name='best-of-n',
     title='Best-of-N sampling',
@@ -208,26 +235,23 @@ def _best_of_n(results: results_lib.Results) -> Exhibit | None:
       'Reward of the best of N stored samples per source, an unbiased estimate '
       '(Fig. 6 of the paper).'
     ),
-    pictures=tuple(
-      Picture(
-        figures.best_of_n(one),
-        f'Reward of the best of {sizes[0]} to {sizes[-1]} samples on {split}: '
-        + listed(
-          (v.name, f'{v.best_of_n[max(v.best_of_n)]:.1f} at most')
-          for v in one.variants
-          if v.best_of_n
-        )
-        + BEHIND,
-      )
-      for split, one in _by_split(results)
-      if any(variant.best_of_n for variant in one.variants)
+    pictures=_pictures(
+      results,
+      figures.best_of_n,
+      f'Reward of the best of {sizes[0]} to {sizes[-1]} samples',
+      lambda one: (
+        (v.name, f'{v.best_of_n[max(v.best_of_n)]:.1f} at most')
+        for v in one.variants
+        if v.best_of_n
+      ),
+      lambda one: any(variant.best_of_n for variant in one.variants),
     ),
     numbers=table.Cells(
       'Reward ×100 of the best of N',
       ('policy', 'split', *(f'N={n}' for n in sizes)),
       tuple(
         (v.name, v.split, *(table.number(v.best_of_n.get(n)) for n in sizes))
-        for v in shown
+        for v in with_curves
       ),
     ),
   )
@@ -243,19 +267,16 @@ def _filter_values(results: results_lib.Results) -> Exhibit | None:
       'Samples of each Improve step, over the value of its filter (Fig. 15 and '
       '16 of the paper).'
     ),
-    pictures=tuple(
-      Picture(
-        figures.filter_values(one),
-        f'Reward over the value of the filter on {split}: '
-        + listed(
-          (f'{v.filter.kind} {v.filter.value:g}', f'{v.reward.mean:.1f}')
-          for v in one.variants
-          if v.filter
-        )
-        + BEHIND,
-      )
-      for split, one in _by_split(results)
-      if figures.filter_kinds(one)
+    pictures=_pictures(
+      results,
+      figures.filter_values,
+      'Reward over the value of the filter',
+      lambda one: (
+        (f'{v.filter.kind} {v.filter.value:g}', f'{v.reward.mean:.1f}')
+        for v in one.variants
+        if v.filter
+      ),
+      figures.filter_kinds,
     ),
     numbers=table.Cells(
       'Reward ×100 by value of the filter',
@@ -266,7 +287,7 @@ def _filter_values(results: results_lib.Results) -> Exhibit | None:
           v.split,
           v.filter.kind,
           f'{v.filter.value:g}',
-          table.estimate(v.reward),
+          table.shown(v.reward),
         )
         for v in results.variants
         if v.filter
@@ -276,22 +297,11 @@ def _filter_values(results: results_lib.Results) -> Exhibit | None:
 
 
 def p_value(p: float) -> str:
-  """Shows a p-value without pretending more than it says."""
+  """Formats a p-value with at most four decimals."""
   return '< 0.0001' if p < 1e-4 else f'{p:.4f}'
 
 
-def _by_split(
-  results: results_lib.Results,
-) -> list[tuple[str, results_lib.Results]]:
-  """Results of each split, first those of test, of which the verdict is."""
-  splits = sorted(results.splits, key=lambda split: split != 'test')
-  return [
-    (split, dataclasses.replace(results, variants=results.of_split(split)))
-    for split in splits
-  ]
-
-
-def listed(entries: Iterable[tuple[str, str]]) -> str:
-  """Words for alternative text: 'a: 1, b: 2.'"""
+def listed(entries: _Entries) -> str:
+  """Lists names and values for an alternative text: 'a: 1, b: 2.'"""
   words = ', '.join(f'{name}: {value}' for name, value in entries)
   return f'{words}.' if words else ''

@@ -1,7 +1,7 @@
-"""Figures like the paper's, from `results.json`.
+"""Figures of `results.json`, like those of the paper.
 
-For colours see `drawing`. Each function returns a `matplotlib` figure that belongs
-to nobody else: pyplot and its global state are not used.
+For colours see `drawing`. Each function returns a new `matplotlib` figure;
+pyplot and its global state are not used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import math
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,19 +33,13 @@ _FILTER_LABELS = {
 
 
 def average_reward(results: results_lib.Results) -> figure_lib.Figure:
-  """Draws the average reward of every policy, a panel for each split.
+  """Draws the average reward of every policy, one panel per split.
 
-  Where an independent judge exists its score has a second row, so that a reward
-  that rises alone is seen. Bars carry their value, as the axes need not start
-  at 0; error bars are one standard error, clustered by source.
+  The score of an independent judge has a second row, which shows a reward that
+  rises alone. Bars are labelled with their value, because the axis may not
+  start at 0; error bars are one standard error, clustered by source.
 
   Source: ReST (arXiv 2308.08998), Fig. 3.
-
-  Args:
-    results: at least one policy.
-
-  Returns:
-    The figure.
 
   Raises:
     ValueError: there is nothing to draw.
@@ -73,18 +67,15 @@ def average_reward(results: results_lib.Results) -> figure_lib.Figure:
 
 
 def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
-  """Draws reward over Improve steps, a line for each Grow step.
+  """Draws reward over Improve steps, one line per Grow step.
 
-  The grey line is BC, with a band of one standard error. Policies
-  whose names differ beyond G and I have lines of their own.
+  The grey line is BC, with a band of one standard error. Policies whose names
+  differ beyond G and I have separate lines.
 
   Source: ReST (arXiv 2308.08998), Fig. 4.
 
-  Args:
-    results: at least one policy.
-
   Returns:
-    The figure, a panel for each split.
+    The figure, one panel per split.
 
   Raises:
     ValueError: there is nothing to draw.
@@ -111,35 +102,30 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
           if v.grow == step and policy_names.family(v.name) == family
         ]
         if points:
-          axes.errorbar(
+          _reward_line(
+            axes,
             [point.improve for point in points],
-            [point.reward.mean for point in points],
-            yerr=[point.reward.stderr for point in points],
+            points,
+            index,
             color=shades[step],
             linestyle=drawing.LINESTYLES[index % len(drawing.LINESTYLES)],
-            marker=drawing.MARKERS[index % len(drawing.MARKERS)],
-            capsize=3,
             label=policy_names.of_grow(points[0].name),
           )
     _bc_band(axes, variants)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set_title(split, fontsize=10)
-    axes.set_xlabel('Improve step I', fontsize=9)
-    axes.set_ylabel('average reward (×100)', fontsize=9)
+    drawing.label_axes(axes, 'Improve step I', 'average reward (×100)')
   drawing.legend_below(figure, grid)
   return figure
 
 
 def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
-  """Draws the reward of the best of n samples over n, a line for each policy.
+  """Draws the reward of the best of n samples over n, one line per policy.
 
   Source: ReST (arXiv 2308.08998), Fig. 6.
 
-  Args:
-    results: at least one policy with a curve.
-
   Returns:
-    The figure, a panel for each split that has curves.
+    The figure, one panel per split with curves.
 
   Raises:
     ValueError: no policy has a curve.
@@ -175,25 +161,25 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter('{x:g}')
     axes.set_title(split, fontsize=10)
-    axes.set_xlabel('number of samples N (log scale)', fontsize=9)
-    axes.set_ylabel('reward of the best of N (×100)', fontsize=9)
+    drawing.label_axes(
+      axes,
+      'number of samples N (log scale)',
+      'reward of the best of N (×100)',
+    )
   drawing.legend_below(figure, grid)
   return figure
 
 
 def filter_values(results: results_lib.Results) -> figure_lib.Figure:
-  """Draws reward over the number of the filter, a panel for each kind of it.
+  """Draws reward over the filter's parameter, one panel per kind of filter.
 
-  For percentiles p, interpolations gamma, quantiles and fixed thresholds alike.
-  The grey line is BC, with a band of one standard error.
+  The parameter is a percentile p, an interpolation gamma, a quantile or a fixed
+  threshold. The grey line is BC, with a band of one standard error.
 
   Source: ReST (arXiv 2308.08998), Fig. 15 and 16.
 
   Args:
     results: policies of one split; at least one with a filter.
-
-  Returns:
-    The figure.
 
   Raises:
     ValueError: no policy has a filter.
@@ -213,25 +199,25 @@ def filter_values(results: results_lib.Results) -> figure_lib.Figure:
     shades = drawing.purples(len(lines))
     for index, (label, variants) in enumerate(lines.items()):
       points = _by_filter_value(variants)
-      axes.errorbar(
-        [value for value, _ in points],
-        [variant.reward.mean for _, variant in points],
-        yerr=[variant.reward.stderr for _, variant in points],
+      _reward_line(
+        axes,
+        [point.filter.value for point in points if point.filter],
+        points,
+        index,
         color=shades[index],
-        marker=drawing.MARKERS[index % len(drawing.MARKERS)],
-        capsize=3,
         label=label,
       )
     _bc_band(axes, results.variants)
     axes.set_title(f'{kind} filter, {", ".join(results.splits)}', fontsize=10)
-    axes.set_xlabel(_FILTER_LABELS.get(kind, 'value'), fontsize=9)
-    axes.set_ylabel('average reward (×100)', fontsize=9)
+    drawing.label_axes(
+      axes, _FILTER_LABELS.get(kind, 'value'), 'average reward (×100)'
+    )
   drawing.legend_below(figure, grid)
   return figure
 
 
 def filter_kinds(results: results_lib.Results) -> tuple[str, ...]:
-  """Returns the kinds of filter that policies with a finite value have."""
+  """Returns the kinds of filters with a finite value."""
   kinds = (
     variant.filter.kind
     for variant in results.variants
@@ -243,19 +229,16 @@ def filter_kinds(results: results_lib.Results) -> tuple[str, ...]:
 def probe_shares(
   report: probe_results.Report, *, title: str, minimum: float | None = None
 ) -> figure_lib.Figure:
-  """Draws how often a reward prefers the reference to what a probe made of it.
+  """Draws how often a reward prefers the reference to a changed one.
 
-  A bar for each probe that has a share, with its 95 % interval and number of
-  cases; one that misses the minimum is darker. The grey line is chance, the
-  dashed one the minimum.
+  There is one bar per probe with a share, with its 95 % interval and number of
+  cases; bars below the minimum are darker. The grey line is chance, the dashed
+  line is the minimum.
 
   Args:
-    report: the answers of the reward.
-    title: of the figure.
-    minimum: the share that was asked for; None for none.
-
-  Returns:
-    The figure.
+    report: results of the probes.
+    title: title of the figure.
+    minimum: required share; None for none.
   """
   shown = [(a, a.share) for a in report.probed if a.share is not None]
   figure, grid = drawing.panels(
@@ -284,9 +267,7 @@ def probe_shares(
   if minimum is not None:
     axes.axvline(100 * minimum, color=drawing.INK, linewidth=1, linestyle='--')
   axes.set_xlim(0, 101)
-  axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
-  axes.grid(visible=False, axis='y')
-  axes.set_xlabel('cases with R(x, reference) > R(x, changed), %', fontsize=9)
+  drawing.make_horizontal(axes, 'cases with R(x, reference) > R(x, changed), %')
   return figure
 
 
@@ -297,11 +278,11 @@ def write_all(
 
   Args:
     results: at least one policy.
-    directory: a folder; made where missing.
+    directory: the folder; created if missing.
 
   Returns:
-    The files written: `average_reward.png`, `grow_steps.png` where there was a
-    Grow step, `best_of_n.png` where there are curves.
+    The files: `average_reward.png`, `grow_steps.png` if there was a Grow step,
+    `best_of_n.png` if there are curves.
   """
   drawn = {'average_reward': average_reward(results)}
   if any(variant.grow > 0 for variant in results.variants):
@@ -324,10 +305,28 @@ def _splits(results: results_lib.Results) -> tuple[str, ...]:
   return results.splits
 
 
+def _reward_line(
+  axes: axes_lib.Axes,
+  x: Sequence[float],
+  variants: Sequence[results_lib.Variant],
+  index: int,
+  **style: Any,
+) -> None:
+  """Draws rewards over x with error bars, and the marker of an index."""
+  axes.errorbar(
+    x,
+    [variant.reward.mean for variant in variants],
+    yerr=[variant.reward.stderr for variant in variants],
+    marker=drawing.MARKERS[index % len(drawing.MARKERS)],
+    capsize=3,
+    **style,
+  )
+
+
 def _bc_band(
   axes: axes_lib.Axes, variants: Iterable[results_lib.Variant]
 ) -> None:
-  """Draws BC's reward and one standard error of it as a level."""
+  """Draws BC's reward as a line, with a band of one standard error."""
   for variant in filter(lambda v: v.is_bc, variants):
     mean, stderr = variant.reward.mean, variant.reward.stderr
     axes.axhline(mean, color=drawing.GREY, zorder=1, label=variant.name)
@@ -375,7 +374,7 @@ def _bars(
   top = max((means + errors).max(), floor)
   bottom = min((means - errors).min(), floor)
   axes.set_ylim(bottom, top + 0.12 * (top - bottom or 1))
-  # A lone bar is not drawn as wide as the panel.
+  # A single bar would otherwise fill the panel.
   middle, half = (len(shown) - 1) / 2, max(len(shown), 4) / 2 + 0.1
   axes.set_xlim(middle - half, middle + half)
   names = [drawing.label(variant) for variant, _ in shown]
@@ -385,20 +384,21 @@ def _bars(
 
 
 def _floor(low: float, high: float) -> float:
-  """Where bars start: 0, unless that would hide how they differ."""
+  """Returns the start of bars: 0, unless that would hide their differences."""
   if low <= 0 or high - low > 0.5 * high:
     return 0.0
-  # Room for the lowest bar to be a bar; steps of 5 keep the number plain.
+  # Leaves room for the lowest bar; a multiple of 5 is a simple number.
   floor = 5 * math.floor((low - max(0.6 * (high - low), 2)) / 5)
   return float(max(floor, 0))
 
 
 def _by_filter_value(
   variants: Iterable[results_lib.Variant],
-) -> list[tuple[float, results_lib.Variant]]:
+) -> list[results_lib.Variant]:
+  """Sorts the policies with a finite filter value by that value."""
   points = [
     (variant.filter.value, variant)
     for variant in variants
     if variant.filter is not None and math.isfinite(variant.filter.value)
   ]
-  return sorted(points, key=lambda point: point[0])
+  return [variant for _, variant in sorted(points, key=lambda point: point[0])]

@@ -1,8 +1,8 @@
-"""`index.html`: all there is to see of a run in one file without a network.
+"""`index.html`: the report of a run in one file, which needs no network.
 
-The page holds its style, its script, its pictures and its samples. A content
-security policy names the first two by their hash, so that nothing that stands in
-a sample can run or load anything, and every text is escaped.
+The page contains its style, script, pictures and samples. A content security
+policy allows only this style and script, by their hashes, and every text is
+escaped: text of a sample cannot run or load anything.
 """
 
 import base64
@@ -31,8 +31,8 @@ from rest_jax.report.render import (
 from rest_jax.runtime import control_characters
 from rest_jax.storage import files
 
-# Makes the table of one split.
-_Kind = Callable[[results_lib.Results, str], table.Cells | None]
+# Makes a table of one split; None if there is nothing to show.
+_MakeTable = Callable[[results_lib.Results, str], table.Cells | None]
 
 _WEB = pathlib.Path(__file__).parent / 'web'
 
@@ -42,9 +42,9 @@ class Highlight:
   """One number at the top of a page.
 
   Attributes:
-    label: what it is.
+    label: name of the number.
     value: the number.
-    note: what it is to be compared with.
+    note: its difference to BC; '' if unknown.
   """
 
   label: str
@@ -54,25 +54,25 @@ class Highlight:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Page:
-  """What is shown of a run; what is empty is left out.
+  """The content of a run's page; empty parts are left out.
 
   Attributes:
-    title: of the run.
-    facts: names and values of what the run is.
-    results: what was measured.
-    stage_warnings: what stages warned of, a line each.
-    grown: D_g: histograms, and what filters keep.
-    kept: of each Improve step, what its filter kept.
-    trust: figures that say whether the reward can be trusted.
-    trust_tables: likewise tables.
+    title: title of the page.
+    facts: facts about the run by name.
+    results: the results.
+    stage_warnings: warnings of stages, one line each.
+    grown: figures of D_g: histograms, before and after filters.
+    kept: table of the samples that the filter of each Improve step kept.
+    trust: figures on whether the reward can be trusted.
+    trust_tables: tables on whether the reward can be trusted.
     training: figures of the trainings.
-    samples: to browse; None where no evaluation holds samples.
-    times: where the time of stages went, in brief.
-    costs: likewise of every stage, with its work.
-    training_times: what the time of each training went to.
-    commands: that make the run again.
-    versions: of what it runs with.
-    listings: names and texts of the configuration.
+    samples: samples to browse; None without evaluations.
+    times: table of the time of stages, in brief.
+    costs: table of the time and work of every stage.
+    training_times: table of what the time of each training went to.
+    commands: commands that repeat the run.
+    versions: versions of Python and packages.
+    listings: configuration files, text by name.
   """
 
   title: str
@@ -94,7 +94,7 @@ class Page:
 
   @property
   def highlights(self) -> list[Highlight]:
-    """Numbers of the recommended policy by greedy (or beam) outputs."""
+    """Numbers of the recommended policy's greedy (or beam) outputs."""
     shown = self._recommended
     measured = shown.outputs.get(shown.text, shown)
     return [
@@ -110,7 +110,7 @@ class Page:
 
   @property
   def highlighted(self) -> str:
-    """Whose numbers the highlights are."""
+    """Caption of the highlights: policy, decode and split."""
     shown = self._recommended
     what = f'{shown.text} output' if shown.text in shown.outputs else 'scores'
     whose = 'Its' if self.results.verdict else f'{shown.name}:'
@@ -130,19 +130,14 @@ class Page:
 
 
 def write(page: Page, path: str | os.PathLike[str]) -> None:
-  """Writes a run's page atomically; the same page gives the same bytes.
-
-  Args:
-    page: what to show; at least one policy.
-    path: the file.
-  """
+  """Writes a run's page atomically; the same page gives the same bytes."""
   results = page.results
 
-  def tables(*kinds: _Kind) -> list[table.Cells]:
-    # First those of test, of which the verdict is.
+  def tables(*makers: _MakeTable) -> list[table.Cells]:
+    # Test, as in the verdict, first.
     splits = sorted(results.splits, key=lambda split: split != 'test')
-    found = [kind(results, split) for kind in kinds for split in splits]
-    return [cells for cells in found if cells is not None]
+    made = [make(results, split) for make in makers for split in splits]
+    return [cells for cells in made if cells is not None]
 
   diagnostics = tables(result_tables.diagnostics)
   text = _render(
@@ -165,12 +160,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
 def write_comparison(
   side: side_by_side.SideBySide, path: str | os.PathLike[str]
 ) -> None:
-  """Writes the page of several runs side by side.
-
-  Args:
-    side: what to show.
-    path: the file.
-  """
+  """Writes the page of several runs side by side."""
   text = _render(
     'compare.html',
     side=side,
@@ -217,33 +207,33 @@ def _highlight(
 ) -> Highlight:
   value = getattr(variant, name)
   is_estimate = isinstance(value, metrics.Estimate)
-  shown = table.estimate(value) if is_estimate else table.number(value)
+  shown = value.shown if is_estimate else table.number(value)
   prefix = '' if name == 'reward' else f'{name}_'
   difference = getattr(variant, f'{prefix}difference_to_bc')
-  note = '' if difference is None else f'{table.difference(difference)} over BC'
+  note = '' if difference is None else f'{difference.shown} over BC'
   return Highlight(label=label, value=shown, note=note)
 
 
 def _finalize(value: Any) -> Any:
-  """Makes what does not show visible, in every text but our own markup."""
+  """Makes invisible characters visible, in every text but our own markup."""
   if isinstance(value, str) and not isinstance(value, markupsafe.Markup):
     return control_characters.visible(value)
   return value
 
 
 def _listing(text: str) -> markupsafe.Markup:
-  """Text whose lines are kept, escaped."""
+  """Escapes a text with its line breaks."""
   return markupsafe.escape(control_characters.visible(text, keep='\n\t'))
 
 
 def _picture(picture: exhibits.Picture) -> markupsafe.Markup:
-  """The address of an image that the page itself holds."""
+  """Returns an image as a data URL."""
   encoded = base64.b64encode(drawing.svg(picture.figure)).decode('ascii')
   return markupsafe.Markup(f'data:image/svg+xml;base64,{encoded}')
 
 
 def _as_json(value: Any) -> markupsafe.Markup:
-  """JSON for a script element, which no text inside of it can end."""
+  """Returns JSON for a script element; no text in it can end the element."""
   text = json.dumps(value, allow_nan=False, separators=(',', ':'))
   for character in '<>&':
     text = text.replace(character, f'\\u{ord(character):04x}')

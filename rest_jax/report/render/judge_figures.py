@@ -14,12 +14,12 @@ from rest_jax.report.render import drawing
 if TYPE_CHECKING:
   from matplotlib import figure as figure_lib
 
-# As many levels as people had in the paper, 0 to 6.
+# Number of levels of the paper's human scores, 0 to 6.
 _LEVELS = 7
 
 
 class Gain(NamedTuple):
-  """What a policy has over BC x100, by the reward and by the judge."""
+  """The gains of a policy over BC x100, by the reward and by the judge."""
 
   policy: results_lib.Variant
   reward: metrics.Difference
@@ -27,7 +27,7 @@ class Gain(NamedTuple):
 
 
 def gains(results: results_lib.Results) -> tuple[Gain, ...]:
-  """Returns the policies whose differences to BC have both sides."""
+  """Returns the policies with differences to BC in both reward and judge."""
   return tuple(
     Gain(variant, variant.difference_to_bc, variant.human_difference_to_bc)
     for variant in results.variants
@@ -36,9 +36,10 @@ def gains(results: results_lib.Results) -> tuple[Gain, ...]:
 
 
 def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
-  """Draws what policies gain over BC in reward, and in the judge's score.
+  """Draws the gains of policies over BC in reward, and in the judge's score.
 
-  In the order of the reward, so that it is seen where the judge has another.
+  Policies are in the order of the reward, so that another order of the judge is
+  seen.
 
   Source: ReST (arXiv 2308.08998), Fig. 7.
 
@@ -86,9 +87,7 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
     drawing.outline_errors(bars.errorbar)
     axes.axvline(0, color=drawing.INK, linewidth=0.8)
     axes.set_yticks(places, [gain.policy.name for gain in order])
-    axes.grid(visible=False, axis='y')
-    axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
-    axes.set_xlabel(label, fontsize=9)
+    drawing.make_horizontal(axes, label)
   grid[0][1].tick_params(labelleft=False)
   grid[0][0].set_title(', '.join(results.splits), fontsize=10)
   return figure
@@ -104,9 +103,9 @@ def levels(
     rewards: float [n] of the same samples.
 
   Returns:
-    From the lowest score to the highest, a name and its rewards: the scores
-    themselves where there are at most seven, else seven equal ranges, those
-    without samples left out.
+    Names and rewards of the levels, from the lowest score to the highest.
+    Levels are the scores themselves if there are at most seven, else seven
+    equal ranges without empty ones.
   """
   values = np.unique(judgements)
   if len(values) <= _LEVELS:
@@ -125,16 +124,13 @@ def judged_rewards(
 ) -> figure_lib.Figure:
   """Draws the distribution of rewards at each level of the judge's score.
 
-  Boxes hold the middle half, lines reach from the 5th to the 95th percentile.
+  Boxes span the quartiles, lines reach from the 5th to the 95th percentile.
 
   Source: ReST (arXiv 2308.08998), Fig. 9 and 10.
 
   Args:
     groups: see `levels`; rewards x100.
-    title: of the figure.
-
-  Returns:
-    The figure.
+    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
@@ -157,6 +153,5 @@ def judged_rewards(
     boxes['boxes'][0].set(facecolor=shade, edgecolor='none', alpha=0.8)
   names = [f'{name}\n({len(rewards):,})' for name, rewards in groups]
   axes.set_xticks(range(len(groups)), names, fontsize=8)
-  axes.set_xlabel('judge score (number of samples)', fontsize=9)
-  axes.set_ylabel('reward (×100)', fontsize=9)
+  drawing.label_axes(axes, 'judge score (number of samples)', 'reward (×100)')
   return figure

@@ -1,4 +1,4 @@
-"""The README.md of an exported policy: what it is, and what was measured."""
+"""The README.md of an exported policy: its origin, sizes and results."""
 
 from rest_jax.evaluation import results as results_lib
 from rest_jax.models import network
@@ -28,12 +28,12 @@ def render(
 
   Args:
     config: sizes of the network.
-    num_params: how many numbers the policy holds.
-    made: which policy this is, a sentence.
-    results: of its run; None if there are none.
+    num_params: number of parameters.
+    made: a sentence on the origin of the policy.
+    results: results of its run; None if there are none.
 
   Returns:
-    The text. Numbers in it are those of `results` and of the network alone.
+    The text.
   """
   name = results.task if results else 'Policy'
   measured = 'Not measured.'

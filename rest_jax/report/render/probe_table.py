@@ -1,4 +1,4 @@
-"""The answers of a reward to probes, as a table for the terminal."""
+"""Results of probes as a table for the terminal."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -6,19 +6,19 @@ import dataclasses
 from rest_jax.report import table
 from rest_jax.rewards import probe_results
 
-# Of agreement, so that lines stay readable: those within a source are three.
+# Columns of a table of agreement: the statistics within a source are three.
 _STATISTICS_PER_TABLE = 3
 
 
 def render(
   report: probe_results.Report, title: str, minimum: float | None
 ) -> str:
-  """Lays out every probe and control, and what the minimum says of them.
+  """Formats every probe and control, and whether the minimum was met.
 
   Args:
-    report: the answers.
-    title: of the table: what the references are of.
-    minimum: the share that was asked for; None for none.
+    report: results of the probes.
+    title: task and split of the references.
+    minimum: required share; None for none.
 
   Returns:
     The text, without a newline at the end.
@@ -50,14 +50,14 @@ def render(
 
 
 def _agreement(report: probe_results.Report) -> list[str]:
-  """A table of agreement within a source, and one of the rest, of each split."""
+  """Formats the agreement of each split: within a source, then the rest."""
   blocks = []
   for split, rewards in report.agreement.items():
     names = list(
       dict.fromkeys(
         name
-        for found in rewards.values()
-        for name, entry in found.items()
+        for of_reward in rewards.values()
+        for name, entry in of_reward.items()
         if isinstance(entry, dict)
       )
     )
@@ -67,13 +67,13 @@ def _agreement(report: probe_results.Report) -> list[str]:
       f'{first["sources"]:,} sources'
     )
     if not names:
-      blocks.append(f'{title}, too few to say anything')
+      blocks.append(f'{title}, too few to measure agreement')
     for start in range(0, len(names), _STATISTICS_PER_TABLE):
       chosen = names[start : start + _STATISTICS_PER_TABLE]
       rows = [('reward', *(name.replace('_', ' ') for name in chosen))]
       rows += [
-        (reward, *(_interval(found.get(name)) for name in chosen))
-        for reward, found in rewards.items()
+        (reward, *(_interval(of_reward.get(name)) for name in chosen))
+        for reward, of_reward in rewards.items()
       ]
       head = f'{title}\n' if start == 0 else ''
       blocks.append(head + table.columns(rows))
@@ -83,10 +83,10 @@ def _agreement(report: probe_results.Report) -> list[str]:
   return blocks
 
 
-def _interval(found: Mapping[str, float] | None) -> str:
-  if not found:
-    return '-'
-  return f'{found["value"]:.3f} [{found["low"]:.3f}, {found["high"]:.3f}]'
+def _interval(entry: Mapping[str, float] | None) -> str:
+  if not entry:
+    return table.MISSING
+  return f'{entry["value"]:.3f} [{entry["low"]:.3f}, {entry["high"]:.3f}]'
 
 
 def _verdict(report: probe_results.Report, minimum: float | None) -> list[str]:
@@ -120,4 +120,4 @@ def _share(answer: probe_results.Probed) -> str:
 
 
 def _number(value: float | None) -> str:
-  return '-' if value is None else f'{value:.3f}'
+  return table.MISSING if value is None else f'{value:.3f}'

@@ -1,4 +1,4 @@
-"""What people's ratings say, as a table for the terminal."""
+"""People's ratings as a table for the terminal."""
 
 from rest_jax.evaluation import metrics
 from rest_jax.rating import agreement as agreement_lib
@@ -6,15 +6,9 @@ from rest_jax.rating import scores
 from rest_jax.report import table
 from rest_jax.runtime import control_characters
 
-_MISSING = '-'
-
 
 def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
-  """Lays out every rated policy, and how far raters agree.
-
-  Args:
-    people: the ratings.
-    agreement: of the same.
+  """Formats the mean rating of every policy, and the agreement of raters.
 
   Returns:
     The text, without a newline at the end.
@@ -23,10 +17,9 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
     return 'people: nothing rated yet.'
   rows = [('rated by people', 'split', 'sources', 'mean x100')]
   for (split, policy), name in people.policies().items():
-    mean = people.mean(split, policy)
-    shown = _MISSING if mean is None else f'{mean.mean:.2f} ± {mean.stderr:.2f}'
     sources = str(people.sources(split, policy))
-    rows.append((control_characters.visible(name), split, sources, shown))
+    mean = table.shown(people.mean(split, policy))
+    rows.append((control_characters.visible(name), split, sources, mean))
   lines = [table.columns(rows), '']
   lines.append(
     f'{len(people.ratings):,} ratings ({people.kind}) by '
@@ -35,7 +28,9 @@ def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
   alpha = _measured(agreement.alpha, agreement.interval, agreement.units)
   lines.append(f"Krippendorff's alpha {alpha}")
   for pair in agreement.pairs:
-    names = f'{control_characters.visible(pair.first)}, {control_characters.visible(pair.second)}'
+    names = ', '.join(
+      map(control_characters.visible, (pair.first, pair.second))
+    )
     pearson = _measured(pair.pearson, pair.interval, pair.outputs)
     lines.append(f'Pearson of {names}: {pearson}')
   return '\n'.join(lines)

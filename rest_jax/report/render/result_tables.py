@@ -15,14 +15,17 @@ _NOTE = (
   'by source. A gain over BC is measured on outputs of the same decode and paired '
   'by source.'
 )
-_NOTE_OF_TRAINED_ON = '"BC trained on" was trained on D for as many steps as all Improve steps took.'
+_NOTE_OF_TRAINED_ON = (
+  '"BC trained on" was trained on D for as many steps as all Improve steps '
+  'took.'
+)
 _NOTE_OF_EQUAL_ENTROPY = (
-  '"BC at equal entropy" is BC sampled at T={temperature:.2f}, as sure of its '
-  'samples as the last policy.'
+  '"BC at equal entropy" is BC sampled at T={temperature:.2f}, where it has the '
+  'entropy of the last policy.'
 )
 _NOTE_OF_SEEDS = (
-  'Of several seeds, ± says how sure the mean of these trainings is; "across '
-  'seeds", how much the gain differs from training to training.'
+  'Of several seeds, ± is the standard error of the mean of these trainings; '
+  '"across seeds", it says how much the gain differs from training to training.'
 )
 
 
@@ -31,13 +34,13 @@ def render(
   stage_warnings: Sequence[str] = (),
   more: Sequence[str] = (),
 ) -> str:
-  """Lays out the verdict, what policies gain over BC, and where they stand.
+  """Formats the verdict, the gains over BC, the levels and the diagnostics.
 
-  Columns that no policy of a split has are left out; a missing value is '-'.
+  Columns without any value on a split are left out; a missing value is '-'.
 
   Args:
-    results: what to show.
-    stage_warnings: what stages warned of, a line each.
+    results: the results.
+    stage_warnings: warnings of stages, one line each.
     more: texts to put before the warnings.
 
   Returns:
@@ -49,8 +52,8 @@ def render(
   blocks = [
     '\n'.join(textwrap.fill(t, table.MAX_WIDTH) for t in verdict(results))
   ]
-  for kind in (gains, across_seeds, levels, _few_diagnostics):
-    tables = [kind(results, split) for split in results.splits]
+  for make in (gains, across_seeds, levels, _few_diagnostics):
+    tables = [make(results, split) for split in results.splits]
     blocks += [table.lines(cells) for cells in tables if cells is not None]
   blocks.append(textwrap.fill(' '.join(notes(results)), table.MAX_WIDTH))
   blocks += more
@@ -61,43 +64,44 @@ def render(
 
 
 def verdict(results: results_lib.Results) -> list[str]:
-  """Returns whether ReST helped and which policy to use, a sentence each."""
-  found = results.verdict
-  if found is None:
+  """Returns two sentences: whether ReST helped, and the policy to use."""
+  verdict = results.verdict
+  if verdict is None:
     return []
-  by = found.by if found.by == outputs_lib.REWARD else f"{found.by}'s score"
+  is_reward = verdict.by == outputs_lib.REWARD
+  by = verdict.by if is_reward else f"{verdict.by}'s score"
   return [
-    found.sentence,
-    f'Recommended by the {by} on {found.split}: {found.recommended}.',
+    verdict.sentence,
+    f'Recommended by the {by} on {verdict.split}: {verdict.recommended}.',
   ]
 
 
 def notes(results: results_lib.Results) -> list[str]:
-  """Returns what the tables of results need to be said."""
+  """Returns the explanations of the tables of results."""
   rater = f' and {results.rater}' if results.rater else ''
-  found = [_NOTE.format(and_rater=rater)]
+  sentences = [_NOTE.format(and_rater=rater)]
   temperatures = {
     variant.control: variant.decode.temperature for variant in results.variants
   }
   if policy_names.TRAINED_ON in temperatures:
-    found.append(_NOTE_OF_TRAINED_ON)
+    sentences.append(_NOTE_OF_TRAINED_ON)
   if (control := policy_names.EQUAL_ENTROPY) in temperatures:
-    found.append(
+    sentences.append(
       _NOTE_OF_EQUAL_ENTROPY.format(temperature=temperatures[control])
     )
   if any(variant.seeds for variant in results.variants):
-    found.append(_NOTE_OF_SEEDS)
-  return found
+    sentences.append(_NOTE_OF_SEEDS)
+  return sentences
 
 
 def gains(results: results_lib.Results, split: str) -> table.Cells | None:
-  """Returns what policies gain over BC by greedy outputs and by samples."""
+  """Returns the gains of policies over BC, of greedy outputs and of samples."""
   decoded = _grouped(v for v in results.of_split(split) if not v.is_bc)
   return _table(results, split, 'gain over BC', decoded, _GAINS)
 
 
 def levels(results: results_lib.Results, split: str) -> table.Cells | None:
-  """Returns where policies stand by greedy outputs and by samples."""
+  """Returns the scores of policies, of greedy outputs and of samples."""
   decoded = _grouped(results.of_split(split))
   return _table(results, split, 'levels', decoded, _LEVELS)
 
@@ -105,7 +109,7 @@ def levels(results: results_lib.Results, split: str) -> table.Cells | None:
 def across_seeds(
   results: results_lib.Results, split: str
 ) -> table.Cells | None:
-  """Returns gains over BC with their errors across seeds, None of one seed."""
+  """Returns the gains with errors across seeds; None for one seed."""
   pooled = [
     variant
     for variant in results.of_split(split)
@@ -117,16 +121,13 @@ def across_seeds(
 
 
 def by_decode(results: results_lib.Results, split: str) -> table.Cells | None:
-  """Returns what was measured of the outputs of each policy by each decode.
-
-  None where no policy of the split has such measures.
-  """
+  """Returns the measurements of each policy by decode; None without any."""
   decoded = [d for d in _decoded(results.of_split(split)) if d.decode]
   return _table(results, split, 'by decode', {'': decoded}, _DECODED)
 
 
 def diagnostics(results: results_lib.Results, split: str) -> table.Cells | None:
-  """Returns the signs of reward hacking of a split, None where not measured."""
+  """Returns the signs of reward hacking of a split; None if not measured."""
   title = f'{results.task}, {split}: diagnostics'
   variants = results.of_split(split)
   measured = tuple(v for v in variants if v.diagnostics is not None)
@@ -136,7 +137,7 @@ def diagnostics(results: results_lib.Results, split: str) -> table.Cells | None:
 def _few_diagnostics(
   results: results_lib.Results, split: str
 ) -> table.Cells | None:
-  """As `diagnostics`, as many as fit a terminal."""
+  """Returns the columns of `diagnostics` that fit a terminal."""
   cells = diagnostics(results, split)
   if cells is None:
     return None
@@ -155,8 +156,8 @@ class _Decoded(NamedTuple):
 
   Attributes:
     variant: the policy.
-    decode: its name; '' for an entry that has no measures by decode.
-    measured: what was measured of them.
+    decode: name of the decode; '' for an entry without measurements by decode.
+    measured: measurements of the outputs.
   """
 
   variant: results_lib.Variant
@@ -169,7 +170,7 @@ class _Decoded(NamedTuple):
 
   @property
   def words(self) -> str:
-    """The decode, with the temperature of samples."""
+    """Name of the decode, with the temperature of samples."""
     if self.is_sampled:
       return f'{self.decode}, T={self.variant.decode.temperature:.2g}'
     return self.decode
@@ -186,13 +187,12 @@ def _decoded(variants: Iterable[results_lib.Variant]) -> Iterator[_Decoded]:
 def _grouped(
   variants: Iterable[results_lib.Variant],
 ) -> dict[str, list[_Decoded]]:
-  """Outputs of search, then samples, under the words for the decode."""
-  found = list(_decoded(variants))
+  """Groups search outputs, then samples, by the heading of the decode."""
   groups: dict[str, list[_Decoded]] = {}
-  for decoded in sorted(found, key=lambda one: one.is_sampled):
+  for decoded in sorted(_decoded(variants), key=lambda one: one.is_sampled):
     if decoded.decode in ('', decoded.variant.text):
       if decoded.variant.control == policy_names.EQUAL_ENTROPY:
-        continue  # Its outputs of search are BC's own.
+        continue  # Its search outputs are those of BC.
       heading = f'{decoded.decode} output' if decoded.decode else ''
     elif decoded.is_sampled:
       heading = decoded.decode
@@ -209,7 +209,7 @@ def _table(
   groups: dict[str, list[_Decoded]],
   shown: _Columns,
 ) -> table.Cells | None:
-  """Rows of each group below its heading; None where nothing was measured."""
+  """Returns the rows of each group below its heading; None without any."""
   entries = [decoded for group in groups.values() for decoded in group]
   if not entries:
     return None
@@ -236,8 +236,8 @@ def _kept(decoded: _Decoded) -> str:
   return table.percent(decoded.variant.kept.fraction)
 
 
-def _made_in(decoded: _Decoded) -> str:
-  """Seconds that the policy took to make."""
+def _training_seconds(decoded: _Decoded) -> str:
+  """Formats the seconds of the stages that made the policy."""
   if decoded.is_sampled:
     return table.MISSING
   return f'{decoded.variant.seconds.total:.0f}'
@@ -246,7 +246,7 @@ def _made_in(decoded: _Decoded) -> str:
 def _to_previous(decoded: _Decoded) -> str:
   if not decoded.is_sampled:
     return table.MISSING
-  return table.difference(decoded.variant.difference_to_previous)
+  return table.shown(decoded.variant.difference_to_previous)
 
 
 def _diagnostic(
@@ -264,56 +264,50 @@ def _seconds(decoded: _Decoded) -> str:
 
 def _to_bc(prefix: str) -> Callable[[_Decoded], str]:
   name = f'{prefix}difference_to_bc'
-  return lambda decoded: table.difference(getattr(decoded.measured, name))
+  return lambda decoded: table.shown(getattr(decoded.measured, name))
 
 
-def _across(name: str) -> Callable[[_Decoded], str]:
-  """Shows a difference to BC with its error across seeds."""
+def _across(prefix: str) -> Callable[[_Decoded], str]:
+  """Formats a difference to BC with its error across seeds."""
 
   def show(decoded: _Decoded) -> str:
     measured = decoded.measured
-    found = getattr(measured, f'{name}difference_to_bc')
-    error = getattr(measured, f'{name}difference_stderr_across_seeds')
-    if found is None or error is None:
+    difference = getattr(measured, f'{prefix}difference_to_bc')
+    error = getattr(measured, f'{prefix}difference_stderr_across_seeds')
+    if difference is None or error is None:
       return table.MISSING
-    return table.difference(metrics.Difference(found.mean, error))
+    return metrics.Difference(difference.mean, error).shown
 
   return show
 
 
 _GAINS: _Columns = (
   ('policy', lambda d: d.variant.name),
-  ('reward', _to_bc('')),
-  ('judge', _to_bc('human_')),
-  ('BLEU', _to_bc('bleu_')),
-  ('chrF', _to_bc('chrf_')),
+  *((name, _to_bc(prefix)) for prefix, name in outputs_lib.MEASURES.items()),
 )
 
 _LEVELS: _Columns = (
   ('policy', lambda d: d.variant.name),
-  ('reward', lambda d: table.estimate(d.measured.reward)),
-  ('judge', lambda d: table.estimate(d.measured.human)),
+  ('reward', lambda d: table.shown(d.measured.reward)),
+  ('judge', lambda d: table.shown(d.measured.human)),
   ('BLEU', lambda d: table.number(d.measured.bleu)),
   ('chrF', lambda d: table.number(d.measured.chrf)),
   ('kept', _kept),
-  ('seconds', _made_in),
+  ('seconds', _training_seconds),
 )
 
 _SEEDS: _Columns = (
   ('policy', lambda d: d.variant.name),
-  ('reward', _across('')),
-  ('judge', _across('human_')),
-  ('BLEU', _across('bleu_')),
-  ('chrF', _across('chrf_')),
+  *((name, _across(prefix)) for prefix, name in outputs_lib.MEASURES.items()),
 )
 
 _DECODED: _Columns = (
   ('policy', lambda d: d.variant.name),
   ('decode', lambda d: d.words),
-  ('reward', lambda d: table.estimate(d.measured.reward)),
+  ('reward', lambda d: table.shown(d.measured.reward)),
   ('reward to BC', _to_bc('')),
   ('to previous', _to_previous),
-  ('judge', lambda d: table.estimate(d.measured.human)),
+  ('judge', lambda d: table.shown(d.measured.human)),
   ('judge to BC', _to_bc('human_')),
   ('BLEU', lambda d: table.number(d.measured.bleu)),
   ('BLEU to BC', _to_bc('bleu_')),
@@ -332,7 +326,7 @@ _DIAGNOSTICS: _Columns = (
   ('self-BLEU', _diagnostic(lambda d: table.number(d.self_bleu))),
   ('wrong language', _diagnostic(lambda d: table.percent(d.wrong_language))),
   ('copied', _diagnostic(lambda d: table.percent(d.copied))),
-  ('KL to BC', _diagnostic(lambda d: table.estimate(d.kl_to_bc))),
+  ('KL to BC', _diagnostic(lambda d: table.shown(d.kl_to_bc))),
   ('a token', _diagnostic(lambda d: f'{d.kl_to_bc_per_token:.3f}')),
 )
 _FEW_DIAGNOSTICS = (
@@ -341,10 +335,10 @@ _FEW_DIAGNOSTICS = (
 
 
 def _cells(title: str, entries: Sequence[Any], shown: _Columns) -> table.Cells:
-  """Returns a row for each entry, without columns that none of them has."""
-  found = [
+  """Returns one row per entry, without columns that have no value."""
+  columns = [
     [header, *(cell(entry) for entry in entries)] for header, cell in shown
   ]
-  found = [c for c in found if set(c[1:]) != {table.MISSING}]
-  header, *rows = zip(*found, strict=True)
+  columns = [c for c in columns if set(c[1:]) != {table.MISSING}]
+  header, *rows = zip(*columns, strict=True)
   return table.Cells(title, header, tuple(rows))

@@ -1,4 +1,4 @@
-"""Figures of rewards: of D_g, before and after filters, and of training."""
+"""Figures of rewards: of D_g, before and after filters, and during training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,13 @@ _BEFORE = '#b9b5da'
 
 
 def reward_histogram(
-  distribution: distributions.Distribution,
-  *,
-  title: str = 'Rewards of the Grow step',
+  distribution: distributions.Distribution, *, title: str
 ) -> figure_lib.Figure:
-  """Draws the rewards of D_g, their mean, and what each threshold keeps.
+  """Draws the rewards of D_g, their mean, and the share above each threshold.
 
   Args:
-    distribution: of normalised rewards; drawn x100.
-    title: of the figure.
-
-  Returns:
-    The figure.
+    distribution: distribution of normalised rewards; drawn x100.
+    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
@@ -61,11 +56,11 @@ def kept_rewards(
   Source: ReST (arXiv 2308.08998), Fig. 2.
 
   Args:
-    kept: an entry for each Improve step of one Grow, at least one.
-    title: of the figure.
+    kept: one entry per Improve step of one Grow step, at least one.
+    title: title of the figure.
 
   Returns:
-    The figure, a panel for each entry.
+    The figure, one panel per entry.
   """
   columns = min(len(kept), 2)
   rows = -(-len(kept) // columns)
@@ -82,7 +77,7 @@ def kept_rewards(
     axes.stairs(entry.after, edges, fill=True, color=shade)
     axes.set_title(entry.name, fontsize=10)
     _label_counts(axes)
-  # One entry for all shades of "after".
+  # One legend entry for all colours of "after".
   grid[0][0].stairs(
     [0], edges[:2], fill=True, color=shades[-1], label='after the filter'
   )
@@ -96,15 +91,12 @@ def training_rewards(
   """Draws the sampled validation reward over the steps of each training.
 
   Args:
-    curves: steps and rewards x100 by the name of the Improve step.
-    title: of the figure.
-
-  Returns:
-    The figure.
+    curves: steps and rewards x100 by name of the policy.
+    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
-  # Supervised learning is grey, as in all figures.
+  # BC is grey, as in all figures.
   is_bc = {name: policy_names.family(name).startswith('BC') for name in curves}
   shades = iter(drawing.purples(len(curves) - sum(is_bc.values())))
   for index, (name, (steps, rewards)) in enumerate(curves.items()):
@@ -118,14 +110,12 @@ def training_rewards(
       markersize=4,
       label=name,
     )
-  axes.set_xlabel('training steps', fontsize=9)
-  axes.set_ylabel('validation reward (×100)', fontsize=9)
+  drawing.label_axes(axes, 'training steps', 'validation reward (×100)')
   drawing.legend_below(figure, grid)
   return figure
 
 
 def _label_counts(axes) -> None:
-  axes.set_xlabel('reward (×100)', fontsize=9)
-  axes.set_ylabel('number of samples', fontsize=9)
+  drawing.label_axes(axes, 'reward (×100)', 'number of samples')
   axes.set_ylim(bottom=0)
   axes.yaxis.set_major_formatter('{x:,.0f}')

@@ -21,13 +21,13 @@ _MINUS = '\N{MINUS SIGN}'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-  """One policy of one run.
+  """A measurement of one policy of one run.
 
   Attributes:
-    value: what was measured.
-    stderr: its standard error; None where it has none.
-    difference: to the same policy of the first run, paired by source; None
-      where they cannot be paired, and in the first run.
+    value: the measured value.
+    stderr: its standard error; None if it has none.
+    difference: difference to the same policy of the first run, paired by
+      source; None for the first run, or if the two cannot be paired.
   """
 
   value: float
@@ -37,12 +37,12 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
-  """One thing that was measured, on one split.
+  """A measure on one split.
 
   Attributes:
-    name: of the measure.
-    split: of the sources.
-    rows: for each policy a cell for each run, None where it has none.
+    name: name of the measure.
+    split: split of the sources.
+    rows: one cell per run for each policy; None for runs without it.
   """
 
   name: str
@@ -55,11 +55,11 @@ class SideBySide:
   """Several runs of one task.
 
   Attributes:
-    task: of all runs.
-    folders: of the runs, by their names; the first is what others are held
-      against.
-    measures: what is compared.
-    remarks: what could not be compared, and why; what was rescaled.
+    task: name of the task.
+    folders: folders of the runs by name; the others are compared with the
+      first.
+    measures: the compared measures.
+    remarks: sentences on what could not be compared, and on rescaled rewards.
   """
 
   task: str
@@ -69,7 +69,7 @@ class SideBySide:
 
   @property
   def note(self) -> str:
-    """What the numbers are."""
+    """Explanation of the numbers."""
     first = next(iter(self.folders))
     return (
       'Reward and judge ×100, ± one standard error clustered by source. '
@@ -79,12 +79,12 @@ class SideBySide:
 
 
 def tables(side: SideBySide) -> list[table.Cells]:
-  """Returns a table for each measure and split, a column for each run."""
+  """Returns one table per measure and split, with one column per run."""
   return [_table(side, measure) for measure in side.measures]
 
 
 def render(side: SideBySide) -> str:
-  """Lays out all tables for the terminal."""
+  """Formats all tables for the terminal."""
   blocks = [table.lines(cells) for cells in tables(side)]
   blocks.append(textwrap.fill(side.note, table.MAX_WIDTH))
   if side.remarks:
@@ -104,7 +104,7 @@ def _table(side: SideBySide, measure: Measure) -> table.Cells:
       difference = cell.difference if cell is not None else None
       row += [
         _value(cell),
-        table.difference(difference),
+        table.shown(difference),
         table.MISSING
         if difference is None
         else exhibits.p_value(difference.p_value),
@@ -119,18 +119,13 @@ def _value(cell: Cell | None) -> str:
     return table.MISSING
   if cell.stderr is None:
     return table.number(cell.value)
-  return table.estimate(metrics.Estimate(cell.value, cell.stderr))
+  return metrics.Estimate(cell.value, cell.stderr).shown
 
 
 def figure(side: SideBySide, measure: Measure) -> figure_lib.Figure:
-  """Draws a measure of each policy, a mark for each run.
+  """Draws a measure of each policy, one mark per run.
 
-  Args:
-    side: says the runs.
-    measure: one of them.
-
-  Returns:
-    The figure; error bars are one standard error.
+  Error bars are one standard error.
   """
   labels = list(measure.rows)
   drawn, grid = drawing.panels(
@@ -142,7 +137,7 @@ def figure(side: SideBySide, measure: Measure) -> figure_lib.Figure:
   shades = [drawing.GREY, *drawing.purples(len(names) - 1)]
   places = np.arange(len(labels))[::-1]
   for index, name in enumerate(names):
-    # From above to below in the order of the runs.
+    # The runs are in order from top to bottom.
     offset = 0.5 * (0.5 - (index + 0.5) / len(names))
     shown = [
       (place + offset, cells[index])
@@ -162,28 +157,25 @@ def figure(side: SideBySide, measure: Measure) -> figure_lib.Figure:
     )
   axes.set_yticks(places, labels)
   axes.set_ylim(-0.6, len(labels) - 0.4)
-  axes.grid(visible=False, axis='y')
-  axes.grid(axis='x', color=drawing.GRID, linewidth=0.8)
-  axes.set_xlabel(measure.name, fontsize=9)
+  drawing.make_horizontal(axes, measure.name)
   drawing.legend_below(drawn, grid)
   return drawn
 
 
 def pictures(side: SideBySide) -> list[exhibits.Exhibit]:
-  """Returns the figure of each measure, a picture for each split."""
-  found = []
+  """Returns the figure of each measure, one picture per split."""
+  shown = []
   for name in dict.fromkeys(measure.name for measure in side.measures):
     measures = [m for m in side.measures if m.name == name]
-    found.append(
+    shown.append(
       exhibits.Exhibit(
-        name=f'figure-{len(found) + 1}',
+        name=f'figure-{len(shown) + 1}',
         title=name,
-        caption='A mark for each run; error bars are one standard error.',
+        caption='One mark per run; error bars are one standard error.',
         pictures=tuple(
-          exhibits.Picture(
+          exhibits.picture(
             figure(side, measure),
-            f'{name} on {measure.split} for each policy and run.'
-            + exhibits.BEHIND,
+            f'{name} on {measure.split} for each policy and run.',
           )
           for measure in measures
         ),
@@ -198,4 +190,4 @@ def pictures(side: SideBySide) -> list[exhibits.Exhibit]:
         ),
       )
     )
-  return found
+  return shown

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from rest_jax.evaluation import metrics
-from rest_jax.evaluation import results as results_lib
 from rest_jax.report import table
 from rest_jax.report.gather import distributions
 from rest_jax.report.render import evidence, html
@@ -257,18 +256,8 @@ class TestLeftOut:
     assert f'#{section}' in [a['href'] for a in read.all('a')]
 
   def test_diagnostics_need_no_other_tables(self, write):
-    diagnostics = results_lib.Diagnostics(
-      sources=5,
-      repetition=0.0,
-      distinct_1=0.5,
-      distinct_2=0.75,
-      wrong_language=0.0,
-      wrong_language_references=0.0,
-      copied=0.0,
-      kl_to_bc=metrics.Estimate(0.5, 0.25),
-      kl_to_bc_per_token=0.05,
-    )
-    read = write(results=pages.results(diagnostics=diagnostics))
+    results = pages.results(diagnostics=pages.diagnostics())
+    read = write(results=results)
     for split in ('validation', 'test'):
       rows = read.tables[f'made up, {split}: diagnostics']
       assert [row[0] for row in rows[1:]] == ['BC', 'ReST G1 I1', 'ReST G1 I2']

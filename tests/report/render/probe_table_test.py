@@ -91,5 +91,5 @@ def test_agreement_within_a_source_comes_first():
   assert lines[start + 4].split() == ['part', '-', '-', '-']
   assert lines[start + 6].split() == ['reward', 'pearson']
   text = '\n'.join(lines)
-  assert 'test: 3 rows of 2 sources, too few to say anything' in text
+  assert 'test: 3 rows of 2 sources, too few to measure agreement' in text
   assert 'dev ratings best: learned 1.5, likelihood 0.5\n' in text

@@ -8,6 +8,7 @@ from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import table
 from rest_jax.report.render import result_tables
+from tests.report import pages
 
 
 def make_variant(grow, improve, **fields):
@@ -78,28 +79,12 @@ def test_every_split_has_a_block_with_its_own_columns():
   assert 'judge' not in '\n'.join(found['demo, test: levels'])
 
 
-def make_diagnostics(**fields):
-  full = {
-    'sources': 250,
-    'repetition': 0.0125,
-    'distinct_1': 0.101,
-    'distinct_2': 0.3,
-    'self_bleu': 61.25,
-    'wrong_language': 0.02,
-    'wrong_language_references': 0.01,
-    'copied': 0.004,
-    'kl_to_bc': metrics.Estimate(1.5, 0.125),
-    'kl_to_bc_per_token': 0.1254,
-  }
-  return results_lib.Diagnostics(**{**full, **fields})
-
-
 def test_diagnostics_have_a_block():
   results = results_lib.Results(
     task='demo',
     variants=(
       make_variant(0, 0),
-      make_variant(1, 1, length_ratio=0.9, diagnostics=make_diagnostics()),
+      make_variant(1, 1, length_ratio=0.9, diagnostics=pages.diagnostics()),
     ),
   )
   assert blocks(results)['demo, validation: diagnostics'] == [
@@ -304,7 +289,7 @@ def test_fits_the_width_and_cuts_only_names(name):
     human_difference_to_bc=big,
     kept=results_lib.Kept(samples=1, fraction=1.0, sources_without_samples=0),
     length_ratio=1000.0,
-    diagnostics=make_diagnostics(
+    diagnostics=pages.diagnostics(
       distinct_1=1.0, distinct_2=1.0, repetition=1.0, kl_to_bc=big
     ),
     seconds=results_lib.Seconds(grow=1e6),

@@ -24,7 +24,7 @@ def heights(axes, index=0):
 class TestRewardHistogram:
   def test_counts_thresholds_and_mean(self):
     distribution = make_distribution(np.linspace(0, 1, 1001), (0.9, 0.75))
-    figure = reward_figures.reward_histogram(distribution)
+    figure = reward_figures.reward_histogram(distribution, title='Rewards')
     axes = figure.axes[0]
     assert heights(axes) == list(distribution.counts)
     assert axes.patches[0].get_data().edges == pytest.approx(
@@ -80,6 +80,8 @@ class TestTrainingRewards:
 
 def test_all_can_be_written_without_a_blank_axis():
   svg = drawing.svg(
-    reward_figures.reward_histogram(make_distribution(np.full(9, 0.5)))
+    reward_figures.reward_histogram(
+      make_distribution(np.full(9, 0.5)), title='Rewards'
+    )
   )
   assert svg.startswith(b'<?xml')
