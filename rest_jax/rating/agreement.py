@@ -56,15 +56,7 @@ class Agreement:
 
 
 def measure(ratings: Sequence[store_lib.Rating], kind: str) -> Agreement:
-  """Compares the ratings of the same outputs.
-
-  Args:
-    ratings: ratings of one kind.
-    kind: the kind.
-
-  Returns:
-    The agreement.
-  """
+  """Compares the ratings of the same outputs."""
   raters, values, items = _table(ratings, kind)
   pairs = []
   for (i, first), (j, second) in itertools.combinations(enumerate(raters), 2):
@@ -94,7 +86,7 @@ def _measured(
     return None, None
   of_item = [np.flatnonzero(items == item) for item in np.unique(items)]
   draw = np.random.default_rng(0)
-  found = []
+  resamples = []
   for _ in range(_NUM_RESAMPLES):
     drawn = draw.integers(len(of_item), size=len(of_item))
     resampled = statistic(
@@ -102,8 +94,8 @@ def _measured(
     )
     # A resample with equal values has no alpha.
     if resampled is not None:
-      found.append(resampled)
-  low, high = np.quantile(found or [value], [0.025, 0.975])
+      resamples.append(resampled)
+  low, high = np.quantile(resamples or [value], [0.025, 0.975])
   return value, (float(low), float(high))
 
 

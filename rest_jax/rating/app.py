@@ -77,11 +77,6 @@ def serve(
 ) -> None:
   """Serves the page until it is interrupted (Ctrl-C); prints its address.
 
-  Args:
-    store: storage of the answers.
-    config: the settings.
-    items: numbers of the items to rate.
-
   Raises:
     ValueError: if the address cannot be bound.
   """

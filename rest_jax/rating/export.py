@@ -37,10 +37,6 @@ def tsv(ratings: Sequence[store_lib.Rating], kind: str) -> str:
   a source are in one split. Tabs and line breaks inside a text become spaces.
   Empty outputs are left out.
 
-  Args:
-    ratings: ratings of one kind.
-    kind: the kind.
-
   Returns:
     The text, with a header line.
   """

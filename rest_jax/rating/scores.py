@@ -38,10 +38,6 @@ class People:
   def mean(self, split: str, policy: str) -> metrics.Estimate | None:
     """Returns a policy's mean rating with a standard error clustered by source.
 
-    Args:
-      split: split of the sources.
-      policy: digest of the policy.
-
     Returns:
       The mean; None if fewer than two sources were rated.
     """
@@ -53,11 +49,6 @@ class People:
     """Returns the difference of two policies' ratings on the same page.
 
     Source: ReST (arXiv 2308.08998), Fig. 7, "Human eval diff".
-
-    Args:
-      split: split of the sources.
-      policy: digest of the policy.
-      baseline: digest of the other policy.
 
     Returns:
       The difference, paired by source; None if fewer than two sources were
@@ -77,7 +68,8 @@ class People:
     Args:
       split: split of the sources.
       policy: digest of the policy.
-      other: digest of a policy; only ratings beside it count. None for all.
+      other: digest of a policy; only ratings on the same page as it count. None
+        for all.
     """
     is_score = self.kind == config_lib.SCORES
     scale = 100 / config_lib.HIGHEST_SCORE if is_score else 100

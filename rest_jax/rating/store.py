@@ -104,9 +104,6 @@ class Store:
   def __init__(self, path: str | os.PathLike[str]):
     """Opens the file, and creates it if missing.
 
-    Args:
-      path: the file.
-
     Raises:
       ValueError: if it is not a file of ratings.
     """
@@ -123,7 +120,7 @@ class Store:
       self._connection.close()
       raise ValueError(
         f'{self.path} must be a file of ratings; SQLite says: {error}. Restore '
-        'it from a copy, or move it away to start anew.'
+        'it from a copy, or move it away to start a new one.'
       ) from error
 
   def _prepare(self) -> None:
