@@ -41,10 +41,13 @@ def _write_shard(directory: pathlib.Path, shard: int) -> None:
 
 def _score(directory: pathlib.Path) -> None:
   score_samples.score(
-    score_samples.Store(directory, _SHARDS),
+    score_samples.Store(
+      directory,
+      _SHARDS,
+      fakes.Pairs(*[('s', 'r')] * _SHARDS),
+      _VOCABULARY,
+    ),
     reward=_REWARD,
-    pairs=fakes.Pairs(*[('s', 'r')] * _SHARDS),
-    vocabulary=_VOCABULARY,
     normalizer=None,
     description='score',
   )

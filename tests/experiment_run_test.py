@@ -25,7 +25,7 @@ def test_improve_steps_may_differ_between_grow_steps(tmp_path):
 @pytest.mark.parametrize(
   'overrides, message',
   [
-    (['NUM_IMPROVE_STEPS=(2, 1, 1)'], 'each of the 2 Grow steps'),
+    (['NUM_IMPROVE_STEPS=(2, 1, 1)'], 'per Grow step for 2 Grow steps'),
     (['NUM_IMPROVE_STEPS=(2, 0)'], r'at least 1; got \(2, 0\)'),
     (['QUANTILES=((0.5, 0.7), (0.8,))'], 'Improve step 2 of Grow step 2'),
     (['QUANTILES=((0.5, 0.7),)'], '1 Grow steps'),

@@ -55,10 +55,11 @@ class TrainResult(NamedTuple):
   Attributes:
     params: those of the best checkpoint.
     summary: for the stage's manifest: steps, best_step, best_objective,
-      stopped_early, bad_steps (passed over), trained_params (a number), real_token_share, seconds, evaluation_seconds (of those),
+      stopped_early, bad_steps (passed over), trained_params (a number),
+      real_token_share, seconds, evaluation_seconds (of those),
       target_tokens and source_tokens (real ones, of all steps),
-      target_tokens_per_second, parts (seconds by what they went to), params_digest, evaluation (metrics of the best checkpoint),
-      and with `average` averaged_steps (none if a single checkpoint was better).
+      target_tokens_per_second, seconds_by_part (see `loop.Progress.parts`),
+      params_digest, evaluation (metrics of the best checkpoint), and with `average` averaged_steps (none if a single checkpoint was better).
   """
 
   params: types.Params
@@ -387,7 +388,7 @@ class _Steps(loop_lib.Loop[_Progress]):
       'evaluation_seconds': progress.evaluation_seconds,
       **{side: getattr(progress, side) for side in _SIDES},
       'target_tokens_per_second': progress.target_tokens / training,
-      'parts': self._parts(),
+      'seconds_by_part': self._parts(),
       'params_digest': digests.digest(best),
       **self._of_average(),
     }

@@ -308,7 +308,7 @@ def test_what_cannot_be_converted_is_refused(
       'vocab_size must be 400',
     ),
     (hugging_face, {'network': ['x.gin']}, 'are for T5X checkpoints'),
-    (_manifest(tmp_path / 'data', {}), {}, 'names no network'),
+    (_manifest(tmp_path / 'data', {}), {}, 'its manifest has no network'),
     (
       _manifest(
         tmp_path / 'conditioned', {'network': network, 'improve': conditioned}

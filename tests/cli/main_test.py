@@ -105,7 +105,7 @@ def _run(overrides=(), **given):
 @pytest.mark.parametrize(
   'address, words',
   [
-    ('s3://bucket/run', 'mount other stores as a folder'),
+    ('hdfs://host/run', 'Mount other stores as a folder'),
     ('gs://bucket', 'must name a bucket and a folder'),
   ],
 )

@@ -226,7 +226,7 @@ class TestStages:
     parts = {'steps': 8.0, 'evaluation': 2.0, 'saving': 1.0, 'compiling': 4.0}
     stages = []
     for name, training in (
-      ('data', None), ('bc', {}), ('improve 1.1', {'parts': parts})
+      ('data', None), ('bc', {}), ('improve 1.1', {'seconds_by_part': parts})
     ):  # fmt: skip
       folder = tmp_path / name
       folder.mkdir()

@@ -268,7 +268,7 @@ def test_a_reward_at_chance_stops_the_run_until_a_setting_says_otherwise(
   where = {'directory': tmp_path / 'reward'} | start | {'ratings': Chance()}
   short = {'pretrain': None, 'finetune': _trainer(2)}
   for _ in range(2):
-    with pytest.raises(ValueError, match='of split dev it has pairs of one'):
+    with pytest.raises(ValueError, match='on split dev it has pairs of one'):
       _run(_config(must_agree=True, **short), **where)
   # It is finished all the same, and can be used without another training.
   assert _run(_config(must_agree=False, **short), **where).exists()

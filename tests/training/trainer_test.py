@@ -170,7 +170,8 @@ def _assert_resumes_to(whole, folder, evaluated):
   resumed = train(folder, evaluate_fn=evaluate)
   assert trained_digest(result) == trained_digest(resumed)
   timed = (
-    'seconds', 'evaluation_seconds', 'target_tokens_per_second', 'parts',
+    'seconds', 'evaluation_seconds', 'target_tokens_per_second',
+    'seconds_by_part',
   )  # fmt: skip
   for name, value in result.summary.items():
     assert name in timed or resumed.summary[name] == value, name
@@ -272,7 +273,7 @@ def test_what_the_time_of_a_training_went_to_adds_up(tmp_path):
     return {'objective': float(step)}
 
   summary = train(tmp_path, evaluate_fn=evaluate).summary
-  parts = summary['parts']
+  parts = summary['seconds_by_part']
   assert parts.keys() == {
     'steps', 'evaluation', 'saving', 'reading', 'compiling',
   }  # fmt: skip

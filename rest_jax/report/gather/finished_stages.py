@@ -111,7 +111,7 @@ def trainings(stages: Stages) -> table.Cells | None:
   rows = []
   for name, directory in stages:
     manifest = folder_lib.read_manifest(directory)
-    parts = manifest.get('training', {}).get('parts')
+    parts = manifest.get('training', {}).get('seconds_by_part')
     if parts is None:
       continue
     seconds = [parts.get(kind, 0.0) for kind in kinds]
