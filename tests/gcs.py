@@ -83,6 +83,9 @@ class Faults:
 
 class _Server(http.server.ThreadingHTTPServer):
   daemon_threads = True
+  # Clients open many connections at once. One that finds the queue full tries
+  # again after 1, 2, 4 … seconds, up to minutes.
+  request_queue_size = 1024
 
   def handle_error(self, request: Any, client_address: Any) -> None:
     """Says nothing: clients that are killed cut their connections."""
