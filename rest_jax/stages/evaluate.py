@@ -211,7 +211,7 @@ class Evaluate(base.Stage):
       'data': context.data.digest,
       'reward': self.reward.described(context),
       'normalizer': self.reward.normalizer().to_json(),
-      'judge': self._judge_settings(context),
+      'judge': self.reward.describe_judge(self.judge, context),
       'kl_temperature': config.decode.untempered().temperature,
       'seed': self.seed,
     }
@@ -220,7 +220,8 @@ class Evaluate(base.Stage):
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config = dataclasses.replace(self.config, decode=self.decode)
-    judge, split = self._loaded_judge(context), self.split
+    judge = self.reward.load_judge(self.judge, context)
+    split = self.split
     pairs = context.data.pairs(split)
     evidence = evidence_lib.load(self.evidence, context)
     scorer = outputs_stage.Scorer(
@@ -278,20 +279,6 @@ class Evaluate(base.Stage):
       'measured': measured,
       'diagnostics': {**evaluation.diagnostics(), **distance},
     }
-
-  def _loaded_judge(
-    self, context: context_lib.Context
-  ) -> rewards_base.Reward | None:
-    if self.judge is None:
-      return None
-    return self.judge.load(context.resources(self.reward.trained))
-
-  def _judge_settings(self, context: context_lib.Context) -> str | None:
-    """Returns the judge's name, followed by the digest of its settings."""
-    judge = self._loaded_judge(context)
-    if judge is None:
-      return None
-    return f'{judge.name} {judge.digest}'.strip()
 
 
 class _JudgeReward:

@@ -202,6 +202,7 @@ class Scorer:
     if judged is None and self.judge is not None:
       needed = references if self.judge.needs_references else None
       judged = rewards_base.score(self.judge, sources, made.texts, needed)
+      rewards_base.check_finite(self.judge.name, sources, made.texts, judged)
 
     def mean(scores: np.ndarray) -> np.ndarray:
       scores = np.asarray(scores, np.float64).reshape(-1, num_outputs)

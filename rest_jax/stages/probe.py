@@ -73,13 +73,14 @@ class Probe(base.Stage):
     return reward_stage.read_ratings(self.ratings, self.rated)
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
+    judge = self.reward.describe_judge(self.judge, context)
     return {
       'probe': self.config,
       'data': context.data.digest,
       'reward': self.reward.described(context),
       'ratings': {name: len(rated) for name, rated in self._read.items()},
       'seed': self.seed,
-      **({} if self.judge is None else {'judge': self.judge.name}),
+      **({} if judge is None else {'judge': judge}),
       **evidence_lib.settings(self.evidence, context),
     }
 
@@ -115,9 +116,9 @@ class Probe(base.Stage):
   def _judge_agreement(
     self, context: context_lib.Context
   ) -> dict[str, dict[str, Any]]:
-    if self.judge is None:
+    judge = self.reward.load_judge(self.judge, context)
+    if judge is None:
       return {}
-    judge = self.judge.load(context.resources(self.reward.trained))
     agreement = held_out.measure(
       judge, self._read, max_sources=self.config.max_sources
     )

@@ -1,9 +1,10 @@
-"""The reward of one Grow step: its trained part and its scale."""
+"""The reward of one Grow step, with its trained part and scale; the judge."""
 
 import dataclasses
 import pathlib
 from typing import Any
 
+from rest_jax.data import task as task_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import base
@@ -36,6 +37,23 @@ class RunReward:
 
   def load(self, context: context_lib.Context) -> rewards_base.Reward:
     return context.load_reward(self.trained)
+
+  def load_judge(
+    self, judge: task_lib.Judge | None, context: context_lib.Context
+  ) -> rewards_base.Reward | None:
+    """Loads the independent judge, which may read what the reward reads."""
+    if judge is None:
+      return None
+    return judge.load(context.resources(self.trained))
+
+  def describe_judge(
+    self, judge: task_lib.Judge | None, context: context_lib.Context
+  ) -> str | None:
+    """Returns the judge's name and digest, for the settings of a stage."""
+    loaded = self.load_judge(judge, context)
+    if loaded is None:
+      return None
+    return f'{loaded.name} {loaded.digest}'.strip()
 
   def normalizer(self) -> normalize.Normalizer:
     """Returns the normaliser of the finished `scale`."""

@@ -144,17 +144,7 @@ def _smoke(**changes):
   )
 
 
-class _Judge:
-  name = 'half'
-  needs_references = False
-  parts = ()
-
-  def check(self):
-    return ''
-
-  def load(self, resources):
-    return self
-
+class _Judge(lexical.Chrf):
   def score(self, sources, hypotheses, references=None):
     return np.full(len(sources), np.nan)
 

@@ -1,27 +1,11 @@
 """Tests of the task's own checks."""
 
-import numpy as np
 import pytest
 
 from rest_jax.data import ratings, sources, task, vocabularies
+from rest_jax.rewards import lexical
 
 _TEXT = sources.SourceText(files='a')
-
-
-class _Judge:
-  name = 'length'
-
-  needs_references = False
-  parts = ()
-
-  def check(self):
-    return ''
-
-  def load(self, resources):
-    return self
-
-  def score(self, sources, hypotheses, references=None):
-    return np.array([len(text) for text in hypotheses], np.float64)
 
 
 def _task(**changes):
@@ -45,9 +29,9 @@ def test_a_task_and_its_defaults():
     grow=_TEXT,
     max_length_ratio=1.0,
     ratings=ratings.RatingsFile(path='a'),
-    judge=_Judge(),
+    judge=lexical.Chrf(),
   )
-  assert full.judge.name == 'length'
+  assert full.judge.name == 'chrf'
 
 
 @pytest.mark.parametrize(

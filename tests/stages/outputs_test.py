@@ -62,6 +62,16 @@ SAMPLES = outputs.Samples(
 )
 
 
+def test_a_judge_must_give_numbers():
+  class Undecided(_Exact):
+    def score(self, sources, hypotheses, references):
+      return np.full(len(hypotheses), np.nan, np.float32)
+
+  made = outputs.Made(['the cat', REFERENCES[5]], 1.0)
+  with pytest.raises(FloatingPointError, match="'exact' must be finite"):
+    scorer(Undecided()).score(made)
+
+
 def test_outputs_of_a_search_are_scored_by_everything():
   made = outputs.Made(['the cat', REFERENCES[5]], 1.0)
   found = scorer(_Exact()).score(made)
