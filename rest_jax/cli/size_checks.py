@@ -37,10 +37,12 @@ def check_lengths(run: run_lib.Run) -> None:
   task = run.experiment.task
   for setting, lengths, least in _lengths(run):
     if lengths[-1] < least:
+      packed = setting.startswith('packed')
       raise ValueError(
         f'{setting} must hold pairs of {least} tokens, which task {task.name} '
-        f'has or allows; got {tuple(lengths)}. Add {least} (BUCKETS), or set '
-        f' Task.max_source_length and Task.max_target_length (and '
+        f'has or allows; got {tuple(lengths)}. Add {least} '
+        f'({"PACKED_LENGTHS" if packed else "BUCKETS"}), or set '
+        f'Task.max_source_length and Task.max_target_length (and '
         f'MAX_TARGET_LENGTH) to at most {lengths[-1]}: longer pairs are '
         'dropped and counted.'
       )

@@ -23,9 +23,18 @@ _MULTIPLE = 8
 _LONGEST = 512
 _LONGEST_RATED = 256
 _EPOCHS = 20
-# Maximum number of BC steps on a CPU, and the factor for an accelerator.
-_MOST_STEPS = {'tiny': 2000, 'small': 4000, 'base': 10_000}
-_LEAST_STEPS, _ACCELERATED = 600, 10
+# Maximum number of BC steps, on a CPU and on an accelerator.
+_CPU_MOST_STEPS = {'tiny': 4000, 'small': 8000, 'base': 10_000}
+_MOST_STEPS = {'tiny': 20_000, 'small': 40_000, 'base': 100_000}
+_LEAST_STEPS = 600
+# Tokens of a batch on a CPU: in the same time, more steps of fewer tokens train
+# a better policy, at a higher rate. The rows of a batch are at least eight.
+_CPU_TOKENS = {'tiny': 512, 'small': 768, 'base': 2048}
+_LEAST_ROWS = 8
+_REWARD_TOKENS = 2048
+# Longer rows are not packed: their attention would cost more than padding.
+_LONGEST_PACKED = 128
+_CPU_BC_RATES = {'tiny': 3e-2, 'small': 2e-2, 'base': 1e-2}
 _BC_RATES = {'tiny': 1.5e-2, 'small': 1e-2, 'base': 1e-2}
 _IMPROVE_RATES = {'tiny': 5e-3, 'small': 3e-3, 'base': 1e-3}
 
@@ -121,6 +130,7 @@ class Choices:
   max_source_length: int
   max_target_length: int
   buckets: tuple[int, ...]
+  packed_lengths: tuple[int, ...]
   tokens_per_batch: int
   bc_steps: int
   bc_learning_rate: float
@@ -133,6 +143,7 @@ class Choices:
   max_selection_sources: int
   reward_max_length: int
   reward_buckets: tuple[int, ...]
+  reward_tokens_per_batch: int
   reward_pretrain_steps: int
   reward_steps: int
   reward_corruptions: int
@@ -161,9 +172,11 @@ def choose(
   source = longest_kept(facts.source)
   target = longest_kept(facts.target)
   lengths = buckets(facts.longer, max(source, target), facts.num_train)
-  tokens = tokens_per_batch(size, machine)
+  tokens = tokens_per_batch(size, lengths[-1], machine)
   steps = bc_steps(facts, tokens, size, machine)
   scored = reward_length(facts.rated, lengths[-1])
+  rates = _BC_RATES if machine.is_accelerated else _CPU_BC_RATES
+  reward_tokens = max(tokens, _REWARD_TOKENS)
   return Choices(
     size=size,
     reward=reward,
@@ -173,9 +186,10 @@ def choose(
     max_source_length=source,
     max_target_length=target,
     buckets=lengths,
+    packed_lengths=packed_lengths(lengths, machine),
     tokens_per_batch=tokens,
     bc_steps=steps,
-    bc_learning_rate=_BC_RATES[size],
+    bc_learning_rate=rates[size],
     improve_steps=improve_steps(steps),
     improve_learning_rate=_IMPROVE_RATES[size],
     num_samples_per_source=num_samples(size, machine),
@@ -185,8 +199,11 @@ def choose(
     max_selection_sources=1000 if machine.is_accelerated else 500,
     reward_max_length=scored,
     reward_buckets=tuple(sorted({*lengths, scored})),
-    reward_pretrain_steps=_between(300, steps // 3, 2000),
-    reward_steps=reward_steps(facts, tokens),
+    reward_tokens_per_batch=reward_tokens,
+    reward_pretrain_steps=_between(
+      300, steps * tokens // reward_tokens // 3, 2000
+    ),
+    reward_steps=reward_steps(facts, reward_tokens),
     reward_corruptions=_between(2000, 5 * facts.num_train, 100_000),
     reward_sampled_sources=min(facts.num_train, 2000),
     dtype='bfloat16' if machine.is_accelerated else 'float32',
@@ -268,17 +285,32 @@ def buckets(lengths: Lengths, last: int, num_pairs: int) -> tuple[int, ...]:
   )
 
 
-def tokens_per_batch(size: str, machine: Machine) -> int:
-  """Returns the tokens per side of a batch, including padding."""
+def packed_lengths(
+  buckets: tuple[int, ...], machine: Machine
+) -> tuple[int, ...]:
+  """Returns the lengths of rows that hold several pairs; () for none."""
+  if machine.is_accelerated or buckets[-1] > _LONGEST_PACKED:
+    return ()
+  return buckets[-1:]
+
+
+def tokens_per_batch(size: str, longest: int, machine: Machine) -> int:
+  """Returns the tokens per side of a batch, including padding.
+
+  Args:
+    size: network size, one of `SIZES`.
+    longest: length of the longest row.
+    machine: the machine that trains.
+  """
   if not machine.is_accelerated:
-    return 2048
+    return max(_CPU_TOKENS[size], min(_LEAST_ROWS * longest, 2048))
   each = 8192 if size == 'base' else 4096
   return min(each * machine.num_devices, 65_536)
 
 
 def bc_steps(facts: Facts, tokens: int, size: str, machine: Machine) -> int:
   """Returns the BC steps of 20 epochs, within limits of the machine."""
-  most = _MOST_STEPS[size] * (_ACCELERATED if machine.is_accelerated else 1)
+  most = (_MOST_STEPS if machine.is_accelerated else _CPU_MOST_STEPS)[size]
   # About a fifth of a batch is padding.
   epoch = 1.2 * facts.num_train * facts.longer.mean / tokens
   return _between(_LEAST_STEPS, _rounded(_EPOCHS * epoch), most)

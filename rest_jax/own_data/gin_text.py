@@ -118,6 +118,9 @@ def _lengths(
   yield f'MAX_TARGET_LENGTH = {chosen.max_target_length}'
   yield '# Padded lengths of batches; each is compiled.'
   yield f'BUCKETS = {chosen.buckets}'
+  if chosen.packed_lengths:
+    yield '# Several pairs share a row of this length while BC or Improve train.'
+    yield f'PACKED_LENGTHS = {chosen.packed_lengths}'
 
 
 def _training(
@@ -192,6 +195,7 @@ def _reward(
   yield f'REWARD_MAX_LENGTH = {chosen.reward_max_length}'
   yield f'REWARD_BUCKETS = {chosen.reward_buckets}'
   yield 'ScoringConfig.length_buckets = %REWARD_BUCKETS'
+  yield f'REWARD_TOKENS_PER_BATCH = {chosen.reward_tokens_per_batch}'
   yield f'REWARD_CORRUPTIONS = {chosen.reward_corruptions}'
   yield f'REWARD_SAMPLED_SOURCES = {chosen.reward_sampled_sources}'
   yield f'REWARD_PRETRAIN_STEPS = {chosen.reward_pretrain_steps}'

@@ -241,15 +241,27 @@ def with_text(folder: pathlib.Path, num_pairs: int, *overrides: str):
 SHORT = ('MAX_SOURCE_LENGTH=48', 'MAX_REFERENCE_LENGTH=48')
 
 
-def test_pairs_that_no_bucket_holds_are_named(tmp_path):
-  run = run_lib.Run(with_text(tmp_path, 40), tmp_path / 'run')
-  with pytest.raises(ValueError, match=r'buckets of BCConfig.* 128 tok.*BUCKE'):
-    checks.check(run)
+@pytest.mark.parametrize(
+  ('packed', 'expected'),
+  [
+    ((), r'^buckets of BCConfig.* 128 tokens.*128 \(BUCKETS\)'),
+    ((48,), r'^packed_lengths of BC.* 128 tokens.*128 \(PACKED_LENGTHS\)'),
+  ],
+)
+def test_pairs_that_no_bucket_holds_are_named(tmp_path, packed, expected):
+  experiment = with_text(tmp_path, 40, f'PACKED_LENGTHS={packed}')
+  with pytest.raises(ValueError, match=expected):
+    checks.check(run_lib.Run(experiment, tmp_path / 'run'))
 
 
 def test_sampled_outputs_that_no_bucket_holds_are_named(tmp_path):
   experiment = with_text(
-    tmp_path, 40, *SHORT, 'MAX_TARGET_LENGTH=56', 'VOCABULARY_SIZE=40'
+    tmp_path,
+    40,
+    *SHORT,
+    'MAX_TARGET_LENGTH=56',
+    'VOCABULARY_SIZE=40',
+    'PACKED_LENGTHS=()',
   )
   with pytest.raises(ValueError, match=r'buckets of ImproveConfig.* 56 tok'):
     checks.check(run_lib.Run(experiment, tmp_path / 'run'))

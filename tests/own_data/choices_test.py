@@ -84,7 +84,7 @@ def test_bc_makes_twenty_passes_within_limits():
   assert choices.bc_steps(many, 2048, 'tiny', CPU) == 1800
   assert choices.bc_steps(facts(), 2048, 'tiny', CPU) == 600
   more = facts(num_train=1_000_000)
-  assert choices.bc_steps(more, 2048, 'small', CPU) == 4000
+  assert choices.bc_steps(more, 768, 'small', CPU) == 8000
   assert choices.bc_steps(more, 32_768, 'base', TPU) == 11_000
 
 
@@ -105,12 +105,33 @@ def test_the_network_fits_text_and_machine(num_train, machine, size):
 def test_settings_of_a_cpu_and_of_an_accelerator():
   small = choices.choose(facts(num_train=50_000), CPU)
   assert (small.num_samples_per_source, small.block_sources) == (8, 32)
-  assert (small.tokens_per_batch, small.dtype) == (2048, 'float32')
+  assert (small.tokens_per_batch, small.dtype) == (768, 'float32')
+  assert small.packed_lengths == (64,)
   assert small.max_grow_sources == 10_000
   large = choices.choose(facts(num_train=150_000), TPU)
   assert (large.num_samples_per_source, large.block_sources) == (32, 64)
   assert (large.tokens_per_batch, large.dtype) == (65_536, 'bfloat16')
+  assert large.packed_lengths == ()
   assert large.max_grow_sources is None
+
+
+@pytest.mark.parametrize(
+  ('size', 'longest', 'tokens'),
+  # At least eight rows, as far as 2,048 tokens.
+  [
+    ('tiny', 48, 512),
+    ('tiny', 72, 576),
+    ('small', 48, 768),
+    ('tiny', 512, 2048),
+  ],
+)
+def test_batches_are_small_on_a_cpu(size, longest, tokens):
+  assert choices.tokens_per_batch(size, longest, CPU) == tokens
+
+
+def test_long_rows_are_not_packed():
+  assert choices.packed_lengths((32, 128), CPU) == (128,)
+  assert choices.packed_lengths((32, 136), CPU) == ()
 
 
 def test_the_reward_is_learned_where_there_are_ratings():
