@@ -122,18 +122,20 @@ def train(num_steps: int, every: int) -> list[tuple[int, float]]:
   )
   lengths = np.full(len(tokens), _LENGTH, np.int32)
   batches = config.batches(
-    source_lengths=lengths,
-    target_lengths=lengths,
-    load=lambda rows, s, t: loader.decoder_batch(tokens[rows], tokens[rows]),
+    loader.Rows(
+      source_lengths=lengths,
+      target_lengths=lengths,
+      load=lambda rows, s, t: loader.decoder_batch(tokens[rows], tokens[rows]),
+    )
   )
   with tempfile.TemporaryDirectory() as directory:
     trainer.train(
       config,
-      model=policy,
-      loss=bc.BC(),
+      trainer.Learner(
+        model=policy, params=policy.init(jax.random.key(0)), loss=bc.BC()
+      ),
       batches=batches,
       mesh_config=_MESH,
-      params=policy.init(jax.random.key(0)),
       directory=directory,
       evaluate_fn=evaluate,
       description='soak',

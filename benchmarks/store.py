@@ -213,9 +213,7 @@ def _time_loader(watch, rows, seconds: float) -> None:
   batches = watch.time(
     'plan',
     lambda: loader.BucketedBatches(
-      source_lengths=rows.source_lengths,
-      target_lengths=rows.target_lengths,
-      load=rows.load,
+      rows,
       tokens_per_batch=_TOKENS_PER_BATCH,
       buckets=_BUCKETS,
       seed=0,

@@ -73,9 +73,11 @@ def _batches(task: dict, folder: pathlib.Path, packed: bool):
     lengths = task['source_length'], task['target_length']
     return [load(rows, *lengths)]
   return loader.BucketedBatches(
-    source_lengths=sides[0].lengths,
-    target_lengths=sides[1].lengths,
-    load=load,
+    loader.Rows(
+      source_lengths=sides[0].lengths,
+      target_lengths=sides[1].lengths,
+      load=load,
+    ),
     tokens_per_batch=task['tokens'],
     buckets=task['packed_lengths' if packed else 'buckets'],
     seed=0,

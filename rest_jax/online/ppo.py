@@ -12,7 +12,6 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.losses import ops
-from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.online import cost as cost_lib
 from rest_jax.online import distinct, objective, rollout
@@ -54,16 +53,14 @@ class _Progress(loop_lib.Progress):
 
 def train(
   config: config_lib.PPOConfig,
-  *,
-  policy: policy_lib.Policy,
-  bc_params: types.Params,
+  bc: trainer_lib.Given,
   environment: rollout.Environment,
+  *,
   num_samples: int,
   evaluate_fn: trainer_lib.EvaluateFn,
   mesh_config: mesh_lib.MeshConfig,
   directory: str | pathlib.Path,
   seed: int,
-  description: str = 'online',
 ) -> dict[str, Any]:
   """Trains from the BC policy until `num_samples` are sampled.
 
@@ -72,8 +69,7 @@ def train(
 
   Args:
     config: see `PPOConfig`.
-    policy: the network.
-    bc_params: initial parameters, on the mesh; not changed.
+    bc: the network and its initial parameters, on the mesh; not changed.
     environment: sources and reward.
     num_samples: number of hypotheses to sample.
     evaluate_fn: called with parameters and iteration every `evaluate_every`
@@ -83,7 +79,6 @@ def train(
     directory: folder of the stage; gets `checkpoints/`, `metrics.jsonl`,
       TensorBoard events and a hash of each sample.
     seed: seed of the order of batches and of the critic's head.
-    description: label of the progress bar.
 
   Returns:
     For the stage's manifest: `training` (steps, best_step, best_iteration,
@@ -94,28 +89,27 @@ def train(
     FloatingPointError: if loss, gradient, reward or objective is not finite.
   """
   mesh = mesh_config.build()
-  critic = scalar.ScalarModel(policy.config)
+  critic = scalar.ScalarModel(bc.model.config)
   with (
     _Iterations(
       config,
-      policy,
-      bc_params,
+      bc,
       environment,
       mesh_config,
       num_samples=num_samples,
       seed=seed,
       directory=directory,
       evaluate_fn=evaluate_fn,
-      description=description,
+      description=f'online {config.name}',
     ) as loop,
     mesh_lib.use(mesh, mesh_config.rules),
   ):
-    start = critic.init_from_policy(bc_params, jax.random.key(seed))
+    start = critic.init_from_policy(bc.params, jax.random.key(seed))
     state, _ = placement.sharded_state(
-      policy,
+      bc.model,
       config.loss,
       config.optimizer,
-      bc_params,
+      bc.params,
       {objective.VALUE: (critic, start)},
       mesh_config,
       mesh,
@@ -136,8 +130,7 @@ class _Iterations(loop_lib.Loop[_Progress]):
   def __init__(
     self,
     config: config_lib.PPOConfig,
-    policy: policy_lib.Policy,
-    bc_params: types.Params,
+    bc: trainer_lib.Given,
     environment: rollout.Environment,
     mesh_config: mesh_lib.MeshConfig,
     *,
@@ -154,12 +147,11 @@ class _Iterations(loop_lib.Loop[_Progress]):
       **arguments,
     )
     self._config = config
-    self._policy = policy
-    self._bc_params = bc_params
+    self._policy, self._bc_params = bc
     self._environment = environment
     self._mesh_config = mesh_config
     self._mesh = mesh_config.build()
-    self._batching = config.batching(self._mesh, policy.config.special_ids)
+    self._batching = config.batching(self._mesh, bc.model.config.special_ids)
     self._seed = seed
 
   def number(self, state: step_lib.TrainState) -> int:

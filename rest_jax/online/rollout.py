@@ -194,15 +194,17 @@ class Batching:
       return batch
 
     return loader.BucketedBatches(
-      source_lengths=pairs.source_tokens.lengths[hypotheses.rows],
-      target_lengths=hypotheses.tokens.lengths,
-      load=load,
+      loader.Rows(
+        source_lengths=pairs.source_tokens.lengths[hypotheses.rows],
+        target_lengths=hypotheses.tokens.lengths,
+        load=load,
+        pad=self.ids.pad,
+      ),
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.buckets,
       seed=seed,
       row_multiple=self.row_multiple,
       rows_here=self.rows_here,
-      pad=self.ids.pad,
     )
 
   def per_token(

@@ -184,15 +184,11 @@ class Training(base.Training):
     )
     return Program(
       name=self.name,
-      function=trainer_lib.jitted_step(
+      function=trainer_lib.step_of(
+        trainer,
         self.model,
         self.loss.for_training(trainer.least_steps),
-        trainer.optimizer.without_schedule(),
-        trainer.accumulation_steps,
         target.mesh_config,
-        trainer.max_bad_steps > 0,
-        1.0,
-        trainer.lora,
       ),
       arguments=(state, batch, rate, key, expected, read),
       mesh=mesh,

@@ -103,11 +103,9 @@ class Fitter:
     )
     result = trainer_lib.train(
       trainer,
-      model=self.model,
-      loss=loss,
+      trainer_lib.Learner(model=self.model, params=params, loss=loss),
       batches=self._batches(trainer, loss, rows),
       mesh_config=self.mesh_config,
-      params=params,
       directory=directory,
       evaluate_fn=self._agreement(scale, chosen_by, beside, within_source),
       description=description,
@@ -122,17 +120,20 @@ class Fitter:
     loss: regression.Regression,
     rows: learned_rows.RewardRows,
   ) -> loader.BucketedBatches:
+    normalizers = loss.row_normalizers(
+      lengths=rows.of_members(rows.target_tokens.lengths),
+      weights=rows.of_members(rows.weights),
+      rewards=rows.of_members(rows.scores),
+    )
     return trainer.batches(
-      source_lengths=rows.source_lengths,
-      target_lengths=rows.target_lengths,
-      load=rows.load,
-      normalizers=loss.row_normalizers(
-        lengths=rows.of_members(rows.target_tokens.lengths),
-        weights=rows.of_members(rows.weights),
-        rewards=rows.of_members(rows.scores),
+      loader.Rows(
+        source_lengths=rows.source_lengths,
+        target_lengths=rows.target_lengths,
+        load=rows.load,
+        normalizers=normalizers,
+        pad=self.model.config.special_ids.pad,
       ),
-      mesh=self.mesh_config.build(),
-      pad=self.model.config.special_ids.pad,
+      self.mesh_config.build(),
     )
 
   def score(

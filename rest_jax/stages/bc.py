@@ -103,25 +103,25 @@ class BC(base.PolicyStage):
     mesh, ids = context.mesh.build(), policy.config.special_ids
     evaluate_fn, _ = self.evaluation(context)
     train = config.trainer.batches(
-      **pair_batches(data.pairs(prepare.TRAIN), ids),
-      mesh=mesh,
+      pair_rows(data.pairs(prepare.TRAIN), ids),
+      mesh,
       packable=config.loss.packable,
     )
     if evaluate_fn is None:
       # The validation NLL sums over tokens: rows may be packed for any loss.
       validation = config.trainer.batches(
-        **pair_batches(data.pairs(prepare.VALIDATION), ids),
-        mesh=mesh,
-        packable=True,
+        pair_rows(data.pairs(prepare.VALIDATION), ids), mesh, packable=True
       )
       evaluate_fn = trainer_lib.nll_evaluation(policy, validation, context.mesh)
     result = trainer_lib.train(
       config.trainer,
-      model=policy,
-      loss=config.loss,
+      trainer_lib.Learner(
+        model=policy,
+        params=_first_params(config, policy, context.mesh, self.seed),
+        loss=config.loss,
+      ),
       batches=train,
       mesh_config=context.mesh,
-      params=_first_params(config, policy, context.mesh, self.seed),
       directory=output.path,
       evaluate_fn=evaluate_fn,
       description=self.title,
@@ -152,14 +152,11 @@ def _first_params(config, policy, mesh_config, seed) -> types.Params:
   return policies.load(config.init_dir, policy, mesh_config)
 
 
-def pair_batches(
+def pair_rows(
   pairs: pair_store.PairStore,
   ids: special_ids.SpecialIds = special_ids.T5,
-) -> dict:
-  """Returns the arguments of `TrainerConfig.batches` for stored pairs.
-
-  Returns:
-    `source_lengths`, `target_lengths`, `load` and `pad`.
+) -> loader.Rows:
+  """Returns stored pairs as rows to train on.
 
   Raises:
     ValueError: the pairs have no references.
@@ -178,9 +175,9 @@ def pair_batches(
       ids,
     )
 
-  return {
-    'source_lengths': pairs.source_tokens.lengths,
-    'target_lengths': references.lengths,
-    'load': load,
-    'pad': ids.pad,
-  }
+  return loader.Rows(
+    source_lengths=pairs.source_tokens.lengths,
+    target_lengths=references.lengths,
+    load=load,
+    pad=ids.pad,
+  )

@@ -186,25 +186,21 @@ class Improve(base.PolicyStage):
     policy = self.network(context)
     result = trainer_lib.train(
       trainer,
-      model=policy,
-      loss=config.loss,
+      trainer_lib.Learner(
+        model=policy,
+        params=policies.load(self.start.policy_folder, policy, mesh_config),
+        loss=config.loss,
+        given={
+          name: _LOADERS[name](folder, policy, mesh_config)
+          for name, folder in self.needed().items()
+        },
+      ),
       batches=trainer.batches(
-        source_lengths=rows.source_lengths,
-        target_lengths=rows.target_lengths,
-        load=rows.load,
-        normalizers=rows.normalizers,
-        mesh=mesh_config.build(),
-        packable=config.loss.packable,
-        pad=policy.config.special_ids.pad,
+        rows, mesh_config.build(), packable=config.loss.packable
       ),
       mesh_config=mesh_config,
-      params=policies.load(self.start.policy_folder, policy, mesh_config),
       directory=output.path,
       evaluate_fn=self.selection.evaluate_fn(context, policy),
-      given={
-        name: _LOADERS[name](folder, policy, mesh_config)
-        for name, folder in self.needed().items()
-      },
       start_metrics=_start_metrics(self, context),
       description=self.title,
     )

@@ -14,22 +14,10 @@ from rest_jax.training import loader
 COLUMNS = ('rewards', 'thresholds', 'row_weights')
 
 
-@dataclasses.dataclass(frozen=True)
-class ImproveRows:
-  """Arguments of `TrainerConfig.batches` for m rows, and statistics.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImproveRows(loader.Rows):
+  """Rows to train on, and statistics of the kept samples, for the manifest."""
 
-  Attributes:
-    source_lengths: int32 [m].
-    target_lengths: int32 [m].
-    load: see `loader.BucketedBatches`.
-    normalizers: float [m], contribution of each row to the loss's normaliser.
-    statistics: statistics of the kept samples, for the manifest.
-  """
-
-  source_lengths: np.ndarray
-  target_lengths: np.ndarray
-  load: loader.Load
-  normalizers: np.ndarray
   statistics: dict
 
 
@@ -177,6 +165,7 @@ def select(
       weights=weights[groups],
       rewards=samples.rewards[groups],
     ),
+    pad=ids.pad,
     statistics=kept.statistics,
   )
 

@@ -22,6 +22,7 @@ from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import selection as selection_lib
 from rest_jax.training import journal
+from rest_jax.training import trainer as trainer_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,9 +106,8 @@ class Online(base.PolicyStage):
     evaluate_fn = self.selection.evaluate_fn(context, policy)
     result = ppo.train(
       config,
-      policy=policy,
-      bc_params=bc_params,
-      environment=rollout.Environment(
+      trainer_lib.Given(policy, bc_params),
+      rollout.Environment(
         sampler=draw_samples.policy_sampler(
           policy, config.decode, context.mesh, data
         ),
@@ -126,7 +126,6 @@ class Online(base.PolicyStage):
       mesh_config=context.mesh,
       directory=output.path,
       seed=self.seed,
-      description=f'online {config.name}',
     )
     shares = [
       line['unfinished']

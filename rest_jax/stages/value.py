@@ -145,18 +145,14 @@ class Value(base.Stage):
     config, mesh_config = self.config, context.mesh
     network = context.policy.config
     model = scalar.ScalarModel(network)
-    mesh, ids = mesh_config.build(), network.special_ids
     train_batches, heldout_batches = (
-      self._trainer.batches(
-        source_lengths=rows.source_lengths,
-        target_lengths=rows.target_lengths,
-        load=rows.load,
-        normalizers=rows.normalizers,
-        mesh=mesh,
-        pad=ids.pad,
-      )
+      self._trainer.batches(rows, mesh_config.build())
       for rows in _rows(
-        config, self.grow.folder, self.reward_name, context.data, ids
+        config,
+        self.grow.folder,
+        self.reward_name,
+        context.data,
+        network.special_ids,
       )
     )
     evaluations = {
@@ -173,11 +169,13 @@ class Value(base.Stage):
     }
     result = trainer_lib.train(
       self._trainer,
-      model=model,
-      loss=config.loss(),
+      trainer_lib.Learner(
+        model=model,
+        params=self._initial_params(context, model),
+        loss=config.loss(),
+      ),
       batches=train_batches,
       mesh_config=mesh_config,
-      params=self._initial_params(context, model),
       directory=output.path,
       evaluate_fn=evaluations[config.choose_by],
       description=output.path.name.replace('_', ' '),

@@ -8,6 +8,7 @@ a resumed training needs only its step.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -21,6 +22,45 @@ Load = Callable[[np.ndarray, int, int], dict[str, np.ndarray]]
 
 # More batches than any training takes; grain needs a length.
 _MANY = 2**40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+  """Rows to train on.
+
+  Attributes:
+    source_lengths: int [n], number of tokens with EOS.
+    target_lengths: int [n], number of tokens with EOS.
+    load: `load(rows, S, T)` returns the arrays of these rows padded to S and T;
+      the first axis of each array is a multiple of len(rows). Must be pure and
+      thread-safe.
+    normalizers: float [n], contribution of each row to the loss's normaliser,
+      see `losses.base.Loss.row_normalizers`; None for its target tokens.
+    pad: the id of PAD in the arrays of `load`.
+  """
+
+  source_lengths: np.ndarray
+  target_lengths: np.ndarray
+  load: Load
+  normalizers: np.ndarray | None = None
+  pad: int = special_ids.T5.pad
+
+  def __len__(self) -> int:
+    return len(self.source_lengths)
+
+  @property
+  def num_tokens(self) -> int:
+    """Tokens of both sides."""
+    sides = self.source_lengths, self.target_lengths
+    return sum(int(np.sum(side, dtype=np.int64)) for side in sides)
+
+  @property
+  def total_normalizer(self) -> float:
+    """The sum of the rows' normalisers."""
+    normalizers = self.normalizers
+    if normalizers is None:
+      normalizers = self.target_lengths
+    return float(np.sum(normalizers, dtype=np.float64))
 
 
 def decoder_batch(
@@ -123,6 +163,44 @@ class _Bucket(NamedTuple):
     )
 
 
+def _by_length(
+  data: Rows, buckets: Sequence[int] | int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields the length of each bucket that is not empty, and its rows."""
+  if not len(data):
+    raise ValueError('there is no row to train on')
+  longest = np.maximum(data.source_lengths, data.target_lengths)
+  if isinstance(buckets, int):
+    buckets = choose_lengths(longest, buckets)
+  bounds = np.asarray(buckets)
+  if bounds.size == 0 or np.any(np.diff(bounds) <= 0):
+    raise ValueError(f'buckets must be rising lengths; got {list(bounds)}')
+  if longest.max() > bounds[-1]:
+    raise ValueError(
+      f'a row has {int(longest.max())} tokens but the largest bucket holds '
+      f'{int(bounds[-1])}; add a bucket of at least that length'
+    )
+  bucket_of = np.searchsorted(bounds, longest)
+  # Half the memory of the default type, if it is sufficient.
+  dtype = np.int32 if len(data) < 2**31 else np.int64
+  for index, length in enumerate(bounds.tolist()):
+    members = np.flatnonzero(bucket_of == index).astype(dtype)
+    if members.size:
+      yield length, members
+
+
+def _packed(
+  data: Rows, members: np.ndarray, length: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `members` and `starts` of a bucket whose rows are packed."""
+  row_of = packing.assign(
+    data.source_lengths[members], data.target_lengths[members], length, seed
+  )
+  order = np.argsort(row_of, kind='stable')
+  starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
+  return members[order], starts
+
+
 class _Epoch(NamedTuple):
   """The order of an epoch: permuted groups of each bucket, permuted batches."""
 
@@ -145,93 +223,55 @@ class BucketedBatches:
 
   def __init__(
     self,
+    data: Rows,
     *,
-    source_lengths: np.ndarray,
-    target_lengths: np.ndarray,
-    load: Load,
     tokens_per_batch: int,
     buckets: Sequence[int] | int,
     seed: int,
-    normalizers: np.ndarray | None = None,
     row_multiple: int = 1,
     pack: bool = False,
     rows_here: Callable[[int], np.ndarray] | None = None,
-    pad: int = special_ids.T5.pad,
   ):
     """Plans the batches.
 
     Args:
-      source_lengths: int [n], number of tokens with EOS.
-      target_lengths: int [n], number of tokens with EOS.
-      load: `load(rows, S, T)` returns the arrays of these rows padded to S and
-        T; the first axis of each array is a multiple of len(rows). Must be pure
-        and thread-safe.
+      data: the rows.
       tokens_per_batch: tokens per side of a batch, including padding.
       buckets: ascending lengths; a row goes to the first that holds both sides.
         Or the number of lengths to choose from the data.
       seed: seed of the order.
-      normalizers: float [n], contribution of each row to the loss's normaliser,
-        see `losses.base.Loss.row_normalizers`; None for its target tokens.
       row_multiple: the number of rows of a batch is a multiple of this
         (devices, micro-batches).
       pack: pack several rows into one row of the batch, see `packing.pack`.
         Packed rows stay together in every epoch; the order of batches changes.
       rows_here: maps the number of rows of a batch to the rows that this
         process reads, see `mesh.rows_here`; None for all.
-      pad: the id of PAD in the arrays of `load`.
 
     Raises:
       ValueError: if there are no rows, or a row fits no bucket.
     """
-    if len(source_lengths) == 0:
-      raise ValueError('there is no row to train on')
-    longest = np.maximum(source_lengths, target_lengths)
-    if isinstance(buckets, int):
-      buckets = choose_lengths(longest, buckets)
-    bounds = np.asarray(buckets)
-    if bounds.size == 0 or np.any(np.diff(bounds) <= 0):
-      raise ValueError(f'buckets must be rising lengths; got {list(bounds)}')
-    if longest.max() > bounds[-1]:
-      raise ValueError(
-        f'a row has {int(longest.max())} tokens but the largest bucket holds '
-        f'{int(bounds[-1])}; add a bucket of at least that length'
-      )
-    self._load = load
+    self._load = data.load
+    self._pad = data.pad
     self._rows_here = rows_here
-    self._pad = pad
     self._seed = seed
-    self.num_rows = len(source_lengths)
-    self._buckets: list[_Bucket] = []
-    bucket_of = np.searchsorted(bounds, longest)
-    # Half the memory of the default type, if it is sufficient.
-    dtype = np.int32 if self.num_rows < 2**31 else np.int64
-    for index, length in enumerate(bounds.tolist()):
-      members = np.flatnonzero(bucket_of == index).astype(dtype)
-      if not members.size:
-        continue
-      starts = None
-      if pack:
-        row_of = packing.assign(
-          source_lengths[members], target_lengths[members], length, seed
-        )
-        order = np.argsort(row_of, kind='stable')
-        members = members[order]
-        starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
-      rows = batch_rows(tokens_per_batch, length, row_multiple)
-      self._buckets.append(_Bucket(length, rows, members, starts))
+    self.num_rows = len(data)
+    self._buckets = [
+      _Bucket(
+        length,
+        batch_rows(tokens_per_batch, length, row_multiple),
+        *(_packed(data, members, length, seed) if pack else (members, None)),
+      )
+      for length, members in _by_length(data, buckets)
+    ]
     self.num_shapes = len(self._buckets)
     # Batches are numbered bucket by bucket: the first number per bucket.
     self._first = np.cumsum([0, *(b.num_batches for b in self._buckets)])
     self.batches_per_epoch = int(self._first[-1])
-    if normalizers is None:
-      normalizers = target_lengths
-    total = float(np.sum(normalizers, dtype=np.float64))
-    self.expected_normalizer = total / self.batches_per_epoch or 1.0
-    padded = sum(2 * b.num_batches * b.rows * b.length for b in self._buckets)
-    real = int(np.sum(source_lengths, dtype=np.int64)) + int(
-      np.sum(target_lengths, dtype=np.int64)
+    self.expected_normalizer = (
+      data.total_normalizer / self.batches_per_epoch or 1.0
     )
-    self.real_token_share = real / padded
+    padded = sum(2 * b.num_batches * b.rows * b.length for b in self._buckets)
+    self.real_token_share = data.num_tokens / padded
     planner = futures.ThreadPoolExecutor(max_workers=1)
     # Two epochs: this one and the next.
     self._plan = functools.lru_cache(maxsize=2)(

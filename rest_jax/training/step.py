@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -35,7 +35,35 @@ class TrainState:
   optimizer: Any
 
 
-TrainStep = Callable[..., tuple[TrainState, dict[str, Any]]]
+class TrainStep(Protocol):
+  """A step of training, which `make_train_step` returns."""
+
+  def __call__(
+    self,
+    state: TrainState,
+    batch: types.Batch,
+    learning_rate: jax.Array,
+    dropout_key: jax.Array | None,
+    expected_normalizer: jax.Array | None = None,
+    given: Mapping[str, types.Params] | None = None,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Returns the new state and metrics.
+
+    Args:
+      state: what the step changes.
+      batch: arrays whose first axis is that of the rows.
+      learning_rate: float32 scalar.
+      dropout_key: typed key, folded with the number of the step; None for no
+        dropout.
+      expected_normalizer: Z, float32 scalar; None for the batch's own
+        normaliser, where there is but one batch.
+      given: parameters of the models that the loss reads, by name.
+
+    Returns:
+      The state, and float32 scalars: the loss's own metrics and `loss`, over
+      the batch's own counts, `gradient_norm` and `normalizer`.
+    """
+    ...
 
 
 def init_state(
@@ -84,10 +112,7 @@ def make_train_step(
   skip_bad: bool = False,
   lora: lora_lib.LoraConfig | None = None,
 ) -> TrainStep:
-  """Returns the step, to be jitted:
-
-  step(state, batch, learning_rate, dropout_key, expected_normalizer=None,
-  given=None).
+  """Returns the step, to be jitted.
 
   The gradient is that of sum_m S_m / Z over the micro-batches m, with S the
   loss's weighted sum, so that it does not depend on how rows are divided among
@@ -110,15 +135,6 @@ def make_train_step(
     lora: says how the parameters of the state, which are adapters then, and
       those of `given` at `lora.BASE` make the model's; None where the state has
       the model's.
-
-  Returns:
-    The step, which returns the new state and metrics. Its learning rate is a
-    float32 scalar, its dropout key a typed key, which it folds with the number
-    of the step, or None for no dropout. Its expected normaliser is Z, a float32
-    scalar, or None for the batch's own, where there is but one. `given` has the
-    parameters of the models that the loss reads, by name. Metrics are
-    float32 scalars: the loss's own and `loss`, over the batch's own counts, and
-    `gradient_norm` and `normalizer`.
   """
   update = _updater(optimizer, loss, learned_rate_factor)
 
@@ -158,12 +174,7 @@ def make_train_step(
       key,
       accumulation_steps,
     )
-
-    own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
-    scale = own
-    if expected_normalizer is not None:
-      scale = 1.0 / jnp.asarray(expected_normalizer, jnp.float32)
-    gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+    gradient, metrics = _normalized(gradient, output, expected_normalizer)
     trained, states = update(gradient, state.optimizer, trained, learning_rate)
     step = state.step + 1
     auxiliary = loss.update_auxiliary(
@@ -171,19 +182,31 @@ def make_train_step(
       params=trained['params'],
       step=step,
     )
-    metrics = {
-      name: total / jnp.where(count > 0, count, 1.0)
-      for name, (total, count) in output.metrics.items()
-    }
-    metrics['loss'] = output.weighted_sum * own
-    metrics['normalizer'] = output.normalizer
-    metrics['gradient_norm'] = optax.tree.norm(gradient)
     new = TrainState(step, trained['params'], auxiliary, states)
     if skip_bad:
       new = _if_finite(metrics, new, state.replace(step=step))
     return new, metrics
 
   return train_step
+
+
+def _normalized(
+  gradient: Any, output: base.LossOutput, expected: jax.Array | None
+) -> tuple[Any, dict[str, jax.Array]]:
+  """Returns the gradient over its normaliser, and the metrics of the step."""
+  own = 1.0 / jnp.where(output.normalizer > 0, output.normalizer, 1.0)
+  scale = own
+  if expected is not None:
+    scale = 1.0 / jnp.asarray(expected, jnp.float32)
+  gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+  metrics = {
+    name: total / jnp.where(count > 0, count, 1.0)
+    for name, (total, count) in output.metrics.items()
+  }
+  metrics['loss'] = output.weighted_sum * own
+  metrics['normalizer'] = output.normalizer
+  metrics['gradient_norm'] = optax.tree.norm(gradient)
+  return gradient, metrics
 
 
 def _merged(lora: lora_lib.LoraConfig, inputs: base.Inputs) -> base.Inputs:

@@ -4,7 +4,7 @@ It is handed a model, a loss, batches and a function that evaluates parameters;
 it imports none of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import math
@@ -21,12 +21,7 @@ from rest_jax.losses import base
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption, profiling, time_spent
-from rest_jax.training import (
-  averaging,
-  digests,
-  loader,
-  placement,
-)
+from rest_jax.training import averaging, digests, loader, placement
 from rest_jax.training import checkpoints as checkpoints_lib
 from rest_jax.training import loop as loop_lib
 from rest_jax.training import lora as lora_lib
@@ -34,6 +29,8 @@ from rest_jax.training import step as step_lib
 from rest_jax.training import trainer_config as config_lib
 
 EvaluateFn = loop_lib.EvaluateFn
+# From trained parameters, which may be adapters, to the model's.
+WholeFn = Callable[[types.Params], types.Params]
 
 # The folder, in a stage's, with the checkpoints of a training that ends with
 # parameters which are none of its own.
@@ -47,6 +44,23 @@ class Given(NamedTuple):
 
   model: Any
   params: types.Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learner:
+  """What is trained.
+
+  Attributes:
+    model: `Policy` or `ScalarModel`.
+    params: where to start from, on any device; not changed.
+    loss: any `losses.base.Loss`.
+    given: other models, by the names in the loss's `needs`.
+  """
+
+  model: Any
+  params: types.Params
+  loss: base.Loss
+  given: Mapping[str, Given] | None = None
 
 
 class TrainResult(NamedTuple):
@@ -89,15 +103,12 @@ class _Progress(loop_lib.Progress):
 
 def train(
   config: config_lib.TrainerConfig,
+  learner: Learner,
   *,
-  model: Any,
-  loss: base.Loss,
   batches: loader.BucketedBatches,
   mesh_config: mesh_lib.MeshConfig,
-  params: types.Params,
   directory: str | pathlib.Path,
   evaluate_fn: EvaluateFn,
-  given: Mapping[str, Given] | None = None,
   start_metrics: dict[str, float] | None = None,
   description: str = 'train',
 ) -> TrainResult:
@@ -111,19 +122,16 @@ def train(
 
   Args:
     config: see `TrainerConfig`.
-    model: `Policy` or `ScalarModel`.
-    loss: any `losses.base.Loss`.
+    learner: what to train.
     batches: what to train on.
     mesh_config: devices and rules.
-    params: where to start from, on any device; not changed.
     directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
       TensorBoard events. With `config.lora` or `config.average` the checkpoints
       of the training are in `training/checkpoints/`, those of the former with
       adapters alone, and `checkpoints/` holds the policy made of them.
     evaluate_fn: called with parameters and step every `evaluate_every` steps and
       at the end; the checkpoint of highest 'objective' is kept.
-    given: other models, by the names in the loss's `needs`.
-    start_metrics: what `evaluate_fn` returns for `params`, where it is known;
+    start_metrics: what `evaluate_fn` returns at the start, where it is known;
       for `config.evaluate_first`.
     description: the word before the progress bar.
 
@@ -133,14 +141,11 @@ def train(
   Raises:
     FloatingPointError: if loss, gradient or objective is not finite.
   """
-  loss = loss.for_training(config.least_steps)
-  mesh = mesh_config.build()
-  trained, start, adaptation, whole = model, params, None, _itself
-  if config.lora is not None:
-    adaptation = lora_lib.Training(model, config.lora, params, mesh_config)
-    trained, start = adaptation.model, adaptation.init(config.seed)
-    whole = adaptation.merged
-  has_dropout = config.dropout and model.config.dropout_rate > 0
+  mesh, loss = (
+    mesh_config.build(),
+    learner.loss.for_training(config.least_steps),
+  )
+  trained, whole, base_params = _adapted(config, learner, mesh_config)
   with (
     _Steps(
       config,
@@ -153,24 +158,21 @@ def train(
     mesh_lib.use(mesh, mesh_config.rules),
   ):
     state, others = placement.sharded_state(
-      trained, loss, config.optimizer, start, given, mesh_config, mesh
-    )
-    if adaptation is not None:
-      others[lora_lib.BASE] = adaptation.base
-    state = loop.resume(state, others)
-    step = jitted_step(
-      model,
+      trained.model,
       loss,
-      config.optimizer.without_schedule(),
-      config.accumulation_steps,
+      config.optimizer,
+      trained.params,
+      learner.given,
       mesh_config,
-      config.max_bad_steps > 0,
-      1.0,
-      config.lora,
+      mesh,
     )
+    others |= base_params
+    state = loop.resume(state, others)
+    step = step_of(config, learner.model, loss, mesh_config)
     take = functools.partial(trace.step, step)
     with interruption.deferred():
       loop.evaluate_first(state, config.evaluate_first, start_metrics)
+      has_dropout = config.dropout and learner.model.config.dropout_rate > 0
       state = loop.steps(take, state, others, mesh, has_dropout)
     best = whole(loop.best(state.params))
     if config.average is not None:
@@ -180,12 +182,52 @@ def train(
   return TrainResult(best, loop.summary(state, best))
 
 
+def _adapted(
+  config: config_lib.TrainerConfig,
+  learner: Learner,
+  mesh_config: mesh_lib.MeshConfig,
+) -> tuple[Learner, WholeFn, dict[str, types.Params]]:
+  """Returns what the optimiser changes: the learner, or its adapters.
+
+  Besides, a function from its parameters to the model's, and what the step
+  reads for it, by name.
+  """
+  if config.lora is None:
+    return learner, _itself, {}
+  adaptation = lora_lib.Training(
+    learner.model, config.lora, learner.params, mesh_config
+  )
+  adapters = dataclasses.replace(
+    learner, model=adaptation.model, params=adaptation.init(config.seed)
+  )
+  return adapters, adaptation.merged, {lora_lib.BASE: adaptation.base}
+
+
 def _itself(params: types.Params) -> types.Params:
   return params
 
 
 def _evaluate(evaluate_fn, whole, params, step) -> dict[str, float]:
   return evaluate_fn(whole(params), step)
+
+
+def step_of(
+  config: config_lib.TrainerConfig,
+  model: Any,
+  loss: base.Loss,
+  mesh_config: mesh_lib.MeshConfig,
+) -> step_lib.TrainStep:
+  """Returns the jitted step of a training with these settings."""
+  return jitted_step(
+    model,
+    loss,
+    config.optimizer.without_schedule(),
+    config.accumulation_steps,
+    mesh_config,
+    config.max_bad_steps > 0,
+    1.0,
+    config.lora,
+  )
 
 
 @functools.lru_cache(maxsize=16)

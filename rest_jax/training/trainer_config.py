@@ -3,10 +3,8 @@
 import dataclasses
 
 import jax
-import numpy as np
 
 from rest_jax import settings
-from rest_jax.data import special_ids
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import averaging, loader, optimizers
 from rest_jax.training import lora as lora_lib
@@ -101,14 +99,9 @@ class TrainerConfig:
 
   def batches(
     self,
-    *,
-    source_lengths: np.ndarray,
-    target_lengths: np.ndarray,
-    load: loader.Load,
-    normalizers: np.ndarray | None = None,
+    rows: loader.Rows,
     mesh: jax.sharding.Mesh | None = None,
     packable: bool = False,
-    pad: int = special_ids.T5.pad,
   ) -> loader.BucketedBatches:
     """Plans batches with these settings; see `loader.BucketedBatches`.
 
@@ -119,15 +112,11 @@ class TrainerConfig:
     pack = packable and bool(self.packed_lengths)
     num_parts = 1 if mesh is None else mesh_lib.num_parts(mesh)
     return loader.BucketedBatches(
-      source_lengths=source_lengths,
-      target_lengths=target_lengths,
-      load=load,
-      normalizers=normalizers,
+      rows,
       tokens_per_batch=self.tokens_per_batch,
       buckets=self.packed_lengths if pack else self.buckets,
       seed=self.seed,
       row_multiple=num_parts * self.accumulation_steps,
       pack=pack,
       rows_here=None if mesh is None else mesh_lib.rows_here(mesh),
-      pad=pad,
     )

@@ -230,8 +230,8 @@ def test_bc_starts_from_what_it_is_given(
 ):
   seen = {}
 
-  def train(*_, params, **__):
-    seen['params'] = params
+  def train(_, learner, **__):
+    seen['params'] = learner.params
     raise _Stop
 
   monkeypatch.setattr(trainer, 'train', train)

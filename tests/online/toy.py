@@ -7,7 +7,7 @@ from rest_jax.online import objective, ppo, rollout
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.training import optimizers
+from rest_jax.training import optimizers, trainer
 from tests.models import tiny
 from tests.training import toy
 
@@ -138,9 +138,8 @@ def train(
 
   return ppo.train(
     settings,
-    policy=policy,
-    bc_params=tiny.init(policy),
-    environment=environment(policy, settings, reward),
+    trainer.Given(policy, tiny.init(policy)),
+    environment(policy, settings, reward),
     num_samples=num_samples,
     evaluate_fn=evaluate,
     mesh_config=MESH,

@@ -10,10 +10,9 @@ import tempfile
 
 import jax
 
-from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
-from rest_jax.training import lora, optimizers, trainer
+from rest_jax.training import lora, optimizers
 from tests.parallel import twenty_steps
 from tests.training import toy
 
@@ -36,17 +35,13 @@ MESHES = {
 
 def train(config, start):
   with tempfile.TemporaryDirectory() as folder:
-    result = trainer.train(
+    result = toy.train(
+      pathlib.Path(folder),
       TRAINER,
-      model=POLICY,
-      loss=bc.BC(),
-      batches=TRAINER.batches(
-        **toy.arguments(toy.make_tokens()), mesh=config.build()
-      ),
-      mesh_config=config,
+      policy=POLICY,
       params=start,
-      directory=pathlib.Path(folder),
-      evaluate_fn=lambda params, step: {'objective': float(step)},
+      batches=TRAINER.batches(toy.make_rows(toy.make_tokens()), config.build()),
+      mesh_config=config,
     )
   return processes.fetch(result.params)
 

@@ -5,6 +5,7 @@ without, the training is resumed, and another, in `whole`, is not disturbed. Pri
 one line of JSON how each ended.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,11 +14,10 @@ import sys
 
 import jax
 
-from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes, stopping
 from rest_jax.runtime import interruption
-from rest_jax.training import checkpoints, trainer
+from rest_jax.training import checkpoints
 from tests.training import toy
 
 MESH = mesh_lib.MeshConfig()
@@ -27,25 +27,22 @@ CONFIG = toy.make_config(max_steps=30, evaluate_every=30, log_every=30)
 
 
 def train(folder: pathlib.Path, signalled_at: int | None = None) -> dict:
-  arguments = toy.arguments(toy.make_tokens())
-  load, calls = arguments['load'], []
+  rows, calls = toy.make_rows(toy.make_tokens()), []
 
   def load_and_stop(*given):
     calls.append(given)
     if len(calls) == signalled_at and not processes.is_main():
       os.kill(os.getpid(), signal.SIGTERM)
-    return load(*given)
+    return rows.load(*given)
 
-  arguments['load'] = load_and_stop
-  result = trainer.train(
+  stopping_rows = dataclasses.replace(rows, load=load_and_stop)
+  result = toy.train(
+    folder,
     CONFIG,
-    model=POLICY,
-    loss=bc.BC(),
-    batches=CONFIG.batches(**arguments, mesh=MESH.build()),
-    mesh_config=MESH,
+    policy=POLICY,
     params=POLICY.init(jax.random.key(0)),
-    directory=folder,
-    evaluate_fn=lambda params, step: {'objective': float(step)},
+    batches=CONFIG.batches(stopping_rows, MESH.build()),
+    mesh_config=MESH,
   )
   return {
     'steps': result.summary['steps'],

@@ -92,17 +92,14 @@ TRAINER = toy.make_config(
 
 
 def train(config, start, directory) -> tuple[dict, dict]:
-  batches = TRAINER.batches(
-    **toy.arguments(toy.make_tokens()), mesh=config.build()
-  )
-  result = trainer.train(
+  batches = TRAINER.batches(toy.make_rows(toy.make_tokens()), config.build())
+  result = toy.train(
+    directory,
     TRAINER,
-    model=POLICY,
-    loss=bc.BC(),
+    policy=POLICY,
+    params=start,
     batches=batches,
     mesh_config=config,
-    params=start,
-    directory=directory,
     evaluate_fn=trainer.nll_evaluation(POLICY, batches, config),
   )
   return processes.fetch(result.params), _Watched.found

@@ -64,7 +64,7 @@ def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
   run = smoke.finished(tmp_path_factory.getbasetemp())
   experiment = _settings('bc', f'PACKED_LENGTHS={packed}')
   batches = experiment.bc.trainer.batches(
-    **bc_stage.pair_batches(run.data.pairs('train')),
+    bc_stage.pair_rows(run.data.pairs('train')),
     packable=experiment.bc.loss.packable,
   )
   planned = _training(experiment, 'bc').batch(1)
@@ -88,10 +88,7 @@ def test_a_batch_of_improve_is_that_of_the_stage(
     data=run.data,
   )
   batches = experiment.improve.trainer.batches(
-    source_lengths=rows.source_lengths,
-    target_lengths=rows.target_lengths,
-    load=rows.load,
-    packable=experiment.improve.loss.packable,
+    rows, packable=experiment.improve.loss.packable
   )
   planned = _training(experiment, 'improve').batch(1)
   assert _shapes(planned) == _shapes(batches[0])
@@ -107,11 +104,7 @@ def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
     run.data,
     special_ids.T5,
   )
-  batches = experiment.value.trainer.batches(
-    source_lengths=rows.source_lengths,
-    target_lengths=rows.target_lengths,
-    load=rows.load,
-  )
+  batches = experiment.value.trainer.batches(rows)
   planned = _training(experiment, 'value').batch(1)
   assert _shapes(planned) == _shapes(batches[0])
 
@@ -153,15 +146,9 @@ def _given(loss, model):
 def test_the_step_is_the_trainer_s_own():
   experiment = _settings()
   config = experiment.improve
-  step = trainer_lib.jitted_step(
-    _training(experiment, 'improve').model,
-    config.loss,
-    config.trainer.optimizer.without_schedule(),
-    config.trainer.accumulation_steps,
-    experiment.mesh,
-    config.trainer.max_bad_steps > 0,
-    1.0,
-    config.trainer.lora,
+  model = _training(experiment, 'improve').model
+  step = trainer_lib.step_of(
+    config.trainer, model, config.loss, experiment.mesh
   )
   # The trainer keeps its steps: the same settings give the same function.
   assert _step(experiment, 'improve').function is step

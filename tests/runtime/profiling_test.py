@@ -6,11 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import profiling
-from rest_jax.training import journal, trainer
-from tests.models import tiny
+from rest_jax.training import journal
 from tests.sampling import sampler_test
 from tests.training import toy
 
@@ -31,18 +29,7 @@ def steps_of(folder: pathlib.Path, unit: str) -> list[int]:
 
 
 def train(directory):
-  config = toy.make_config(max_steps=6, evaluate_every=3)
-  policy = toy.make_policy()
-  return trainer.train(
-    config,
-    model=policy,
-    loss=bc.BC(),
-    batches=config.batches(**toy.arguments(toy.make_tokens())),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=directory,
-    evaluate_fn=lambda params, step: {'objective': float(step)},
-  )
+  return toy.train(directory, toy.make_config(max_steps=6, evaluate_every=3))
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import (
   averaging,
@@ -84,20 +83,10 @@ class Evaluation:
 
 
 def train(folder, evaluate_fn, average=None, **settings):
-  policy = toy.make_policy()
   config = toy.make_config(
     average=average or averaging.AverageConfig(count=2), **settings
   )
-  return trainer.train(
-    config,
-    model=policy,
-    loss=bc.BC(),
-    batches=config.batches(**toy.arguments(TOKENS)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=folder,
-    evaluate_fn=evaluate_fn,
-  )
+  return toy.train(folder, config, evaluate_fn=evaluate_fn)
 
 
 def saved(folder) -> set[str]:
@@ -187,17 +176,7 @@ def test_merged_adapters_are_averaged(tmp_path):
 
 
 def test_nothing_is_kept_where_it_is_off(tmp_path):
-  policy, config = toy.make_policy(), toy.make_config()
-  result = trainer.train(
-    config,
-    model=policy,
-    loss=bc.BC(),
-    batches=config.batches(**toy.arguments(TOKENS)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=tmp_path,
-    evaluate_fn=Evaluation(of_mean=99.0),
-  )
+  result = toy.train(tmp_path, evaluate_fn=Evaluation(of_mean=99.0))
   assert 'averaged_steps' not in result.summary
   names = [path.name for path in (tmp_path / 'checkpoints').iterdir()]
   assert names == ['12'] and not (tmp_path / trainer.TRAINING).exists()

@@ -23,9 +23,7 @@ def make_batches(lengths, *, seed=0, row_multiple=1, tokens=32):
     }
 
   return loader.BucketedBatches(
-    source_lengths=lengths,
-    target_lengths=lengths,
-    load=load,
+    loader.Rows(source_lengths=lengths, target_lengths=lengths, load=load),
     tokens_per_batch=tokens,
     buckets=(4, 8, 16),
     seed=seed,
@@ -165,7 +163,7 @@ def test_no_more_lengths_than_occur():
   assert loader.choose_lengths(np.array([3, 7, 3]), 5) == (3, 7)
 
 
-def _packed(**changes):
+def _packed(normalizers=None, **changes):
   random = np.random.default_rng(3)
   tokens = random.integers(3, 99, (80, 12)).astype(np.int32)
   lengths = random.integers(2, 13, (2, 80))
@@ -178,16 +176,19 @@ def _packed(**changes):
     ]
     return loader.decoder_batch(*sides) | {'rows': rows + 1}
 
-  arguments = dict(
+  rows = loader.Rows(
     source_lengths=lengths[0],
     target_lengths=lengths[1],
     load=load,
+    normalizers=normalizers,
+  )
+  arguments = dict(
     tokens_per_batch=64,
     buckets=(6, 16),
     seed=0,
     pack=True,
   )
-  return loader.BucketedBatches(**(arguments | changes)), lengths
+  return loader.BucketedBatches(rows, **(arguments | changes)), lengths
 
 
 def test_packed_batches_hold_every_pair_once_an_epoch():
@@ -261,13 +262,15 @@ def test_batches_of_other_special_ids():
   np.testing.assert_array_equal(batch['decoder_input_tokens'], [[9, 7, 8, 0]])
   np.testing.assert_array_equal(batch['decoder_loss_weights'], [[1, 1, 1, 0]])
   batches = loader.BucketedBatches(
-    source_lengths=np.array([2]),
-    target_lengths=np.array([3]),
-    load=lambda rows, *_: batch,
+    loader.Rows(
+      source_lengths=np.array([2]),
+      target_lengths=np.array([3]),
+      load=lambda rows, *_: batch,
+      pad=ids.pad,
+    ),
     tokens_per_batch=8,
     buckets=(4,),
     seed=0,
-    pad=ids.pad,
   )
   filled = batches[0]
   for name in ('encoder_input_tokens', 'decoder_target_tokens'):

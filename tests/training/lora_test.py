@@ -158,16 +158,7 @@ def train(folder, *, config=LORA, cut_at=None, **settings):
     assert jax.tree.structure(params) == jax.tree.structure(tiny.init(policy))
     return {'objective': float(step)}
 
-  return trainer.train(
-    trainer_config,
-    model=policy,
-    loss=bc.BC(),
-    batches=trainer_config.batches(**toy.arguments(TOKENS)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=folder,
-    evaluate_fn=evaluate,
-  )
+  return toy.train(folder, trainer_config, policy=policy, evaluate_fn=evaluate)
 
 
 @pytest.fixture(scope='module')

@@ -24,8 +24,8 @@ RATE = jnp.float32(1e-2)
 
 def make_batch(num_rows=8, seed=0, hypotheses=1):
   random = np.random.default_rng(seed)
-  arguments = toy.arguments(toy.make_tokens(num_rows * hypotheses, seed))
-  batch = arguments['load'](np.arange(num_rows * hypotheses), 8, 8)
+  rows = toy.make_rows(toy.make_tokens(num_rows * hypotheses, seed))
+  batch = rows.load(np.arange(num_rows * hypotheses), 8, 8)
   batch['encoder_input_tokens'] = batch['encoder_input_tokens'][::hypotheses]
   rows = num_rows * hypotheses
   batch['rewards'] = random.random(rows).astype(np.float32)
@@ -287,16 +287,18 @@ def test_an_epoch_s_mean_gradient_is_that_of_all_rows_at_once(
 ):
   lengths, rewards, weights, load = _rows_of_all_lengths()
   batches = loader.BucketedBatches(
-    source_lengths=lengths[0],
-    target_lengths=lengths[1],
-    load=load,
+    loader.Rows(
+      source_lengths=lengths[0],
+      target_lengths=lengths[1],
+      load=load,
+      normalizers=loss.row_normalizers(
+        lengths=lengths[1][:, None],
+        weights=weights[:, None],
+        rewards=rewards[:, None],
+      ),
+    ),
     tokens_per_batch=48,
     seed=0,
-    normalizers=loss.row_normalizers(
-      lengths=lengths[1][:, None],
-      weights=weights[:, None],
-      rewards=rewards[:, None],
-    ),
     row_multiple=accumulation,
     **arguments,
   )

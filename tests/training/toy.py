@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rest_jax.losses import base
+from rest_jax.losses import base, bc
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.training import loader, optimizers, trainer
+from tests.models import tiny
 
 LENGTH = 6
 VOCAB = 24
@@ -50,8 +52,8 @@ def make_tokens(num_rows=40, seed=0) -> np.ndarray:
   return tokens
 
 
-def arguments(tokens: np.ndarray) -> dict:
-  """Arguments of `TrainerConfig.batches`: each row is to be copied."""
+def make_rows(tokens: np.ndarray) -> loader.Rows:
+  """Rows to train on: each is to be copied."""
 
   def padded(rows, length):
     result = np.zeros((len(rows), length), np.int32)
@@ -59,13 +61,42 @@ def arguments(tokens: np.ndarray) -> dict:
     return result
 
   lengths = np.full(len(tokens), LENGTH, np.int32)
-  return {
-    'source_lengths': lengths,
-    'target_lengths': lengths,
-    'load': lambda rows, s, t: loader.decoder_batch(
+  return loader.Rows(
+    source_lengths=lengths,
+    target_lengths=lengths,
+    load=lambda rows, s, t: loader.decoder_batch(
       padded(rows, s), padded(rows, t)
     ),
-  }
+  )
+
+
+def train(
+  directory,
+  config=None,
+  *,
+  policy=None,
+  params=None,
+  loss=None,
+  batches=None,
+  mesh_config=None,
+  evaluate_fn=None,
+  **arguments,
+) -> trainer.TrainResult:
+  """Trains a policy to copy; by default, the objective is the step."""
+  config, policy = config or make_config(), policy or make_policy()
+  return trainer.train(
+    config,
+    trainer.Learner(
+      model=policy,
+      params=tiny.init(policy) if params is None else params,
+      loss=loss or bc.BC(),
+    ),
+    batches=batches or config.batches(make_rows(make_tokens())),
+    mesh_config=mesh_config or mesh_lib.MeshConfig(),
+    directory=directory,
+    evaluate_fn=evaluate_fn or (lambda _, step: {'objective': float(step)}),
+    **arguments,
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Tests of the trainer: learning, choosing, stopping, resuming, faults."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -28,21 +29,6 @@ class Cut(Exception):
   """Stands for a killed process."""
 
 
-def train(directory, config=None, *, evaluate_fn=None, loss=None, policy=None):
-  config = config or toy.make_config()
-  policy = policy or toy.make_policy()
-  return trainer.train(
-    config,
-    model=policy,
-    loss=loss or bc.BC(),
-    batches=config.batches(**toy.arguments(TOKENS)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=directory,
-    evaluate_fn=evaluate_fn or objectives({}),
-  )
-
-
 def objectives(by_step, cut_at=None):
   """An evaluation that returns given numbers, rising steps by default."""
 
@@ -58,7 +44,7 @@ def objectives(by_step, cut_at=None):
 def whole(tmp_path_factory):
   """A training that nothing cuts off, and its folder."""
   folder = tmp_path_factory.mktemp('whole')
-  return train(folder), folder
+  return toy.train(folder), folder
 
 
 def trained_digest(result):
@@ -69,9 +55,9 @@ def test_learns_to_copy(tmp_path):
   config = toy.make_config(max_steps=60, evaluate_every=30)
   policy = toy.make_policy()
   evaluate = trainer.nll_evaluation(
-    policy, config.batches(**toy.arguments(TOKENS)), MESH
+    policy, config.batches(toy.make_rows(TOKENS)), MESH
   )
-  result = train(tmp_path, config, evaluate_fn=evaluate)
+  result = toy.train(tmp_path, config, evaluate_fn=evaluate)
   lines = journal.read_metrics(tmp_path)
   first = next(line for line in lines if line['split'] == 'train')
   assert result.summary['evaluation']['nll'] < first['nll'] - 0.3
@@ -84,9 +70,9 @@ def test_nll_evaluation_is_the_mean_over_tokens():
   config = toy.make_config(tokens_per_batch=8 * 16)
   policy = toy.make_policy()
   params = tiny.init(policy, 1)
-  batches = config.batches(**toy.arguments(TOKENS))
+  batches = config.batches(toy.make_rows(TOKENS))
   metrics = trainer.nll_evaluation(policy, batches, MESH)(params, 0)
-  batch = toy.arguments(TOKENS)['load'](np.arange(40), 8, 8)
+  batch = toy.make_rows(TOKENS).load(np.arange(40), 8, 8)
   log_probs = tiny.jitted(policy, 'sequence_log_probs')(params, batch)
   expected = -float(log_probs.sum()) / (40 * toy.LENGTH)
   assert metrics['nll'] == pytest.approx(expected, rel=1e-5)
@@ -101,7 +87,7 @@ def test_pairs_share_rows_where_asked_and_allowed(
   packed_lengths, packable, shape
 ):
   config = toy.make_config(packed_lengths=packed_lengths)
-  batches = config.batches(**toy.arguments(TOKENS), packable=packable)
+  batches = config.batches(toy.make_rows(TOKENS), packable=packable)
   batch = batches[0]
   assert batch['decoder_target_tokens'].shape == shape
   # Two pairs of 6 tokens a row of 16, or one a row.
@@ -113,7 +99,7 @@ def test_pairs_share_rows_where_asked_and_allowed(
 @pytest.mark.parametrize('cut_at', [4, 8, 12])
 def test_a_training_cut_off_anywhere_ends_the_same(whole, tmp_path, cut_at):
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({}, cut_at=cut_at))
+    toy.train(tmp_path, evaluate_fn=objectives({}, cut_at=cut_at))
   _assert_resumes_to(whole, tmp_path, [])
 
 
@@ -134,7 +120,7 @@ def test_a_signal_saves_the_step_at_hand(whole, tmp_path, monkeypatch, step):
   with monkeypatch.context() as patched:
     patched.setattr(journal.Journal, 'advance', send)
     with interruption.handled(), pytest.raises(interruption.Interrupted):
-      train(tmp_path)
+      toy.train(tmp_path)
   saved = checkpoints.Checkpoints(tmp_path, read_only=True)
   assert saved.latest_step == step
   saved.close()
@@ -155,7 +141,7 @@ def test_a_signal_stops_an_evaluation_which_is_made_again(
 
   for _ in range(times):
     with interruption.handled(), pytest.raises(interruption.Interrupted):
-      train(tmp_path, evaluate_fn=evaluate)
+      toy.train(tmp_path, evaluate_fn=evaluate)
   evaluated = []
   _assert_resumes_to(whole, tmp_path, evaluated)
   assert evaluated[0] == step
@@ -167,7 +153,7 @@ def _assert_resumes_to(whole, folder, evaluated):
     return {'objective': float(step)}
 
   result, whole_folder = whole
-  resumed = train(folder, evaluate_fn=evaluate)
+  resumed = toy.train(folder, evaluate_fn=evaluate)
   assert trained_digest(result) == trained_digest(resumed)
   timed = (
     'seconds', 'evaluation_seconds', 'target_tokens_per_second',
@@ -181,26 +167,22 @@ def _assert_resumes_to(whole, folder, evaluated):
 def test_a_loss_with_auxiliary_state_resumes_too(tmp_path):
   def everything(directory, cut_at=None):
     config = toy.make_config(max_steps=8)
-    policy = toy.make_policy()
-    arguments = toy.arguments(TOKENS)
-    load = arguments['load']
+    rows = toy.make_rows(TOKENS)
 
-    def load_pairs(rows, source_length, target_length):
-      both = np.stack([rows, (rows + 1) % len(TOKENS)], axis=1).reshape(-1)
-      batch = load(both, source_length, target_length)
+    def load_pairs(chosen, source_length, target_length):
+      both = np.stack([chosen, (chosen + 1) % len(TOKENS)], axis=1).reshape(-1)
+      batch = rows.load(both, source_length, target_length)
       batch['encoder_input_tokens'] = batch['encoder_input_tokens'][::2]
       batch['rewards'] = (both / 40).astype(np.float32)
       batch['sample_log_probs'] = np.zeros(len(both), np.float32)
       return batch
 
-    return trainer.train(
+    pairs = dataclasses.replace(rows, load=load_pairs)
+    return toy.train(
+      directory,
       config,
-      model=policy,
       loss=toy.EverythingLoss(),
-      batches=config.batches(**{**arguments, 'load': load_pairs}),
-      mesh_config=MESH,
-      params=tiny.init(policy),
-      directory=directory,
+      batches=config.batches(pairs),
       evaluate_fn=objectives({}, cut_at),
     )
 
@@ -211,7 +193,9 @@ def test_a_loss_with_auxiliary_state_resumes_too(tmp_path):
 
 
 def test_the_best_checkpoint_is_kept_beside_the_latest(tmp_path):
-  result = train(tmp_path, evaluate_fn=objectives({4: 9.0, 8: 1.0, 12: 2.0}))
+  result = toy.train(
+    tmp_path, evaluate_fn=objectives({4: 9.0, 8: 1.0, 12: 2.0})
+  )
   assert result.summary['best_step'] == 4
   kept = sorted(
     int(path.name)
@@ -220,12 +204,14 @@ def test_the_best_checkpoint_is_kept_beside_the_latest(tmp_path):
   )
   assert kept == [4, 12]
   # What is returned is the best one's.
-  early = train(tmp_path / 'early', toy.make_config(max_steps=4))
+  early = toy.train(tmp_path / 'early', toy.make_config(max_steps=4))
   assert trained_digest(result) == trained_digest(early)
 
 
 def test_ties_do_not_lose_the_best(tmp_path):
-  result = train(tmp_path, evaluate_fn=objectives({4: 1.0, 8: 1.0, 12: 1.0}))
+  result = toy.train(
+    tmp_path, evaluate_fn=objectives({4: 1.0, 8: 1.0, 12: 1.0})
+  )
   policy = toy.make_policy()
   params = checkpoints.load_params(
     tmp_path, result.summary['best_step'], tiny.init(policy)
@@ -236,7 +222,7 @@ def test_ties_do_not_lose_the_best(tmp_path):
 def test_stops_when_the_objective_stops_rising(tmp_path):
   config = toy.make_config(max_steps=40, patience=2, evaluate_first=True)
   falling = objectives({0: 1.0, 4: 2.0, 8: 1.5, 12: 1.9, 16: 9.0})
-  result = train(tmp_path, config, evaluate_fn=falling)
+  result = toy.train(tmp_path, config, evaluate_fn=falling)
   assert result.summary['steps'] == 12
   assert result.summary['best_step'] == 4
   assert result.summary['stopped_early']
@@ -250,15 +236,9 @@ def test_a_known_evaluation_of_the_start_is_not_made(tmp_path):
     evaluated.append(step)
     return {'objective': float(step)}
 
-  policy = toy.make_policy()
-  result = trainer.train(
+  result = toy.train(
+    tmp_path,
     config,
-    model=policy,
-    loss=bc.BC(),
-    batches=config.batches(**toy.arguments(TOKENS)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=tmp_path,
     evaluate_fn=evaluate,
     start_metrics={'objective': 99.0, 'reward': 0.5},
   )
@@ -272,7 +252,7 @@ def test_what_the_time_of_a_training_went_to_adds_up(tmp_path):
     time.sleep(0.05)
     return {'objective': float(step)}
 
-  summary = train(tmp_path, evaluate_fn=evaluate).summary
+  summary = toy.train(tmp_path, evaluate_fn=evaluate).summary
   parts = summary['seconds_by_part']
   assert parts.keys() == {
     'steps', 'evaluation', 'saving', 'reading', 'compiling',
@@ -286,14 +266,14 @@ def test_what_the_time_of_a_training_went_to_adds_up(tmp_path):
 def test_what_training_starts_from_can_be_the_best(tmp_path):
   config = toy.make_config(evaluate_first=True)
   policy = toy.make_policy()
-  result = train(tmp_path, config, evaluate_fn=objectives({0: 99.0}))
+  result = toy.train(tmp_path, config, evaluate_fn=objectives({0: 99.0}))
   assert result.summary['best_step'] == 0
   assert trained_digest(result) == digests.digest(tiny.init(policy))
 
 
 def test_an_objective_that_is_not_finite_saves_nothing(tmp_path):
   with pytest.raises(FloatingPointError, match='step 8: objective is nan'):
-    train(tmp_path, evaluate_fn=objectives({8: float('nan')}))
+    toy.train(tmp_path, evaluate_fn=objectives({8: float('nan')}))
   store = checkpoints.Checkpoints(tmp_path, read_only=True)
   assert store.latest_step == 4
   store.close()
@@ -315,7 +295,7 @@ _BAD_TOKEN = 23
 def _rows_with_one_bad(at):
   """Rows of which one, that of batch `at`'s first row, is bad."""
   config = toy.make_config()
-  batches = config.batches(**toy.arguments(TOKENS))
+  batches = config.batches(toy.make_rows(TOKENS))
   tokens = np.where(TOKENS == _BAD_TOKEN, 22, TOKENS)
   row = int(batches.rows(at)[0])
   tokens[row, 0] = _BAD_TOKEN
@@ -324,17 +304,8 @@ def _rows_with_one_bad(at):
 
 def _train_on(directory, tokens, **settings):
   config = toy.make_config(**settings)
-  policy = toy.make_policy()
-  return trainer.train(
-    config,
-    model=policy,
-    loss=BadAt(),
-    batches=config.batches(**toy.arguments(tokens)),
-    mesh_config=MESH,
-    params=tiny.init(policy),
-    directory=directory,
-    evaluate_fn=objectives({}),
-  )
+  batches = config.batches(toy.make_rows(tokens))
+  return toy.train(directory, config, loss=BadAt(), batches=batches)
 
 
 def test_a_loss_that_is_not_finite_names_step_rows_and_batch(tmp_path):
@@ -374,7 +345,7 @@ def test_some_bad_steps_may_be_passed_over(tmp_path):
 def test_a_bad_step_leaves_everything_but_the_count_of_steps():
   tokens, _ = _rows_with_one_bad(at=0)
   policy = toy.make_policy()
-  batches = toy.make_config().batches(**toy.arguments(tokens))
+  batches = toy.make_config().batches(toy.make_rows(tokens))
   optimizer = optimizers.OptimizerConfig(learning_rate=1e-2).direction()
   state = step_lib.init_state(
     tiny.init(policy), loss=BadAt(), given={}, optimizer=optimizer
@@ -400,7 +371,7 @@ def test_a_bad_step_leaves_everything_but_the_count_of_steps():
 
 
 def test_damaged_parameters_are_noticed(tmp_path):
-  train(tmp_path)
+  toy.train(tmp_path)
   policy = toy.make_policy()
   like = tiny.init(policy)
   store = checkpoints.Checkpoints(tmp_path)
@@ -439,13 +410,13 @@ def _cut(path):
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, damage, caplog):
   # The best is that of step 4, and the latest that of 8.
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({8: 1.0, 4: 9.0}, cut_at=12))
+    toy.train(tmp_path, evaluate_fn=objectives({8: 1.0, 4: 9.0}, cut_at=12))
   files = _data_files(tmp_path, 8)
   assert len(files) > 1
   for path in files:
     damage(path)
   with caplog.at_level(logging.WARNING):
-    resumed = train(tmp_path)
+    resumed = toy.train(tmp_path)
   assert 'checkpoint 8' in caplog.text
   assert trained_digest(resumed) == trained_digest(whole[0])
 
@@ -454,7 +425,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_removed(
   tmp_path, monkeypatch
 ):
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
+    toy.train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
 
   def fail(self, step, like, given):
     raise PermissionError('not now')
@@ -462,40 +433,40 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_removed(
   with monkeypatch.context() as patched:
     patched.setattr(checkpoints.Checkpoints, 'restore', fail)
     with pytest.raises(PermissionError, match='not now'):
-      train(tmp_path)
+      toy.train(tmp_path)
   assert (tmp_path / 'checkpoints' / '8').is_dir()
 
 
 def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
+    toy.train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
   for path in _data_files(tmp_path, 4):
     _flip(path)
   with pytest.raises(ValueError, match=r'every checkpoint .* \[4\]'):
-    train(tmp_path)
+    toy.train(tmp_path)
 
 
 def test_a_damaged_best_checkpoint_is_told_before_training_goes_on(tmp_path):
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
+    toy.train(tmp_path, evaluate_fn=objectives({4: 9.0}, cut_at=12))
   for path in _data_files(tmp_path, 4):
     _flip(path)
   # The latest, of step 8, is whole, but could only end without its best.
   with pytest.raises(ValueError, match=r'every checkpoint .* \[8, 4\]'):
-    train(tmp_path)
+    toy.train(tmp_path)
   assert journal.read_metrics(tmp_path)[-1]['step'] == 12
 
 
 def test_what_was_being_removed_as_the_program_was_killed(tmp_path):
-  whole = train(tmp_path / 'whole', evaluate_fn=objectives({8: 99.0}))
+  whole = toy.train(tmp_path / 'whole', evaluate_fn=objectives({8: 99.0}))
   with pytest.raises(Cut):
-    train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}, cut_at=12))
+    toy.train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}, cut_at=12))
   steps = tmp_path / 'cut' / 'checkpoints'
   assert [path.name for path in steps.iterdir()] == ['8']
   shutil.copytree(steps / '8', steps / '4')
   for path in _data_files(tmp_path / 'cut', 4)[::2]:
     path.unlink()
-  resumed = train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}))
+  resumed = toy.train(tmp_path / 'cut', evaluate_fn=objectives({8: 99.0}))
   assert {path.name for path in steps.iterdir()} == {'8', '12'}
   assert trained_digest(resumed) == trained_digest(whole)
 
@@ -508,9 +479,9 @@ def test_no_line_of_metrics_is_written_twice(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
     patched.setattr(checkpoints.Checkpoints, 'save', fail)
     with pytest.raises(Cut):
-      train(tmp_path, config)
+      toy.train(tmp_path, config)
   assert journal.read_metrics(tmp_path)[0]['step'] == 0
-  train(tmp_path, config)
+  toy.train(tmp_path, config)
   places = [
     (line['step'], line['split']) for line in journal.read_metrics(tmp_path)
   ]
@@ -519,7 +490,7 @@ def test_no_line_of_metrics_is_written_twice(tmp_path, monkeypatch):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-  train(tmp_path)
+  toy.train(tmp_path)
   like = tiny.init(toy.make_policy())
   with pytest.raises(FileNotFoundError, match='step 7'):
     checkpoints.load_params(tmp_path, 7, like)
@@ -528,11 +499,11 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def test_metrics_torn_by_a_kill_are_mended(tmp_path):
-  train(tmp_path, toy.make_config(max_steps=8))
+  toy.train(tmp_path, toy.make_config(max_steps=8))
   path = tmp_path / journal.METRICS_FILE
   whole = path.read_text()
   path.write_text(whole + '{"step": 8, "spl')
-  train(tmp_path, toy.make_config(max_steps=8))
+  toy.train(tmp_path, toy.make_config(max_steps=8))
   assert path.read_text() == whole
 
 
@@ -560,7 +531,7 @@ def test_least_steps_are_those_of_a_training_that_never_improves(
   config = toy.make_config(**settings)
   assert config.least_steps == steps
   falling = {step: -step for step in range(13)}
-  result = train(tmp_path, config, evaluate_fn=objectives(falling))
+  result = toy.train(tmp_path, config, evaluate_fn=objectives(falling))
   assert result.summary['steps'] == steps
 
 
@@ -579,7 +550,7 @@ def test_a_step_divides_by_the_mean_normaliser_of_an_epoch(
     return one
 
   monkeypatch.setattr(trainer, 'jitted_step', recording)
-  train(tmp_path)
+  toy.train(tmp_path)
   # 40 rows of 6 tokens in 5 batches.
   assert seen == [48.0] * 12
 
@@ -610,13 +581,13 @@ def test_a_state_that_holds_models_of_the_loss_is_read_without_them(
 
 def test_a_training_of_another_version_is_not_continued(tmp_path):
   with pytest.raises(Cut):
-    train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
+    toy.train(tmp_path, evaluate_fn=objectives({}, cut_at=8))
   record = tmp_path / 'checkpoints' / '4' / 'record' / 'metadata'
   content = json.loads(record.read_text())
   del content['format']
   record.write_text(json.dumps(content))
   with pytest.raises(checkpoints.FormatError, match='another version'):
-    train(tmp_path)
+    toy.train(tmp_path)
   # Nothing was removed.
   assert record.exists()
 
@@ -638,6 +609,6 @@ def test_wrong_lengths(arguments):
 
 
 def test_a_number_of_buckets_is_chosen_from_the_data():
-  batches = toy.make_config(buckets=3).batches(**toy.arguments(TOKENS))
+  batches = toy.make_config(buckets=3).batches(toy.make_rows(TOKENS))
   assert batches[0]['decoder_target_tokens'].shape[1] == toy.LENGTH
   assert toy.make_config(buckets=[8, 16]).buckets == (8, 16)
