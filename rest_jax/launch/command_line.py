@@ -7,7 +7,9 @@
 Google Cloud project to a finished run.
 """
 
+import dataclasses
 import sys
+from typing import Any, TypeVar
 
 from absl import app, flags
 
@@ -16,6 +18,8 @@ from rest_jax.launch import commands, options
 from rest_jax.launch import job as job_lib
 from rest_jax.launch.targets import local, queued_resource, tpu_vm, xpk
 from rest_jax.runtime import interruption
+
+_T = TypeVar('_T')
 
 
 def main(arguments: list[str], overrides: list[str]) -> int:
@@ -55,52 +59,23 @@ def main(arguments: list[str], overrides: list[str]) -> int:
 def _target(job: job_lib.Job) -> local.Local | tpu_vm.TpuVm | xpk.Xpk:
   """Returns the target that the flags describe."""
   given = flags.FLAGS
-  restarts = {
-    'max_restarts': given.max_restarts,
-    'restart_seconds': given.restart_seconds,
-    'grace_seconds': given.grace_seconds,
-  }
   if given.target == 'local':
-    return local.Local(
-      job=job,
-      num_processes=given.num_processes,
-      devices_per_process=given.devices_per_process,
-      **restarts,
-    )
+    return _of_flags(local.Local, job=job)
   if given.target == 'xpk':
-    return xpk.Xpk(
-      job=job,
-      project=given.project,
-      zone=given.zone,
-      cluster=given.cluster,
-      workload=given.workload,
-      tpu_type=given.accelerator_type,
-      num_slices=given.num_slices,
-      base_docker_image=given.base_docker_image,
-      docker_image=given.docker_image,
-      setup_command=given.setup_command,
-      max_restarts=given.max_restarts,
-    )
-  machine = tpu_vm.Machine(
-    project=given.project,
-    zone=given.zone or '',
-    name=given.tpu_name,
-    accelerator_type=given.accelerator_type,
-    runtime_version=given.runtime_version,
-    spot=given.spot,
-    command_timeout=given.command_timeout,
-    poll_seconds=given.poll_seconds,
+    return _of_flags(xpk.Xpk, job=job, tpu_type=given.accelerator_type)
+  machine = _of_flags(
+    tpu_vm.Machine, name=given.tpu_name, zone=given.zone or ''
   )
-  settings = {
-    'job': job,
-    'machine': machine,
-    'setup_command': given.setup_command,
-    'delete': given.delete,
-    **restarts,
-  }
   if given.target == 'tpu_vm':
-    return tpu_vm.TpuVm(**settings)
-  return queued_resource.QueuedResource(num_slices=given.num_slices, **settings)
+    return _of_flags(tpu_vm.TpuVm, job=job, machine=machine)
+  return _of_flags(queued_resource.QueuedResource, job=job, machine=machine)
+
+
+def _of_flags(cls: type[_T], **others: Any) -> _T:
+  """Makes a dataclass with the flags of its fields' names, and other values."""
+  fields: Any = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+  names = {field.name for field in fields} & set(flags.FLAGS) - set(others)
+  return cls(**{name: flags.FLAGS[name].value for name in names}, **others)
 
 
 def entry_point() -> None:
