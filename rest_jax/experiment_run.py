@@ -24,9 +24,6 @@ class Run(rest.Layout):
     Args:
       stage: the stage, or its name, such as 'improve_1_2'; its inputs are
         finished.
-
-    Returns:
-      The folder of the stage.
     """
     if isinstance(stage, str):
       stage = self.stage(stage)
@@ -66,11 +63,6 @@ class Run(rest.Layout):
 
     A single stage is made, or an error says which input is missing. Of several
     stages, those with finished policies are made.
-
-    Args:
-      mode: the mode, such as 'improve'.
-      grow_step: g, for modes with one stage per Grow step.
-      improve_step: i, for modes with one stage per Improve step.
 
     Returns:
       False if a reward failed its test, else True.

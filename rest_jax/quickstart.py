@@ -30,7 +30,6 @@ class Result:
   """The results of a run, and the run.
 
   Attributes:
-    results: measurements of every policy on every split.
     run: the run, e.g. for `run.answerer().answer(['ein Satz'])`.
   """
 

@@ -20,11 +20,7 @@ _Kind = TypeVar('_Kind', bound=base.Stage)
 def stages(
   experiment: experiment_lib.Experiment, model_dir: str | pathlib.Path
 ) -> list[base.Stage]:
-  """Returns the stages of Algorithm 1 in the order in which they are made.
-
-  Returns:
-    The stages, including those that only their own run mode makes.
-  """
+  """Returns the stages of Algorithm 1 and those of other modes, in order."""
   new = stage_builder.StageBuilder(experiment, paths.of(model_dir))
   new.prepare()
   policy = new.bc()  # pi_theta, trained on D by Eq. 1
@@ -62,8 +58,6 @@ class Layout:
     """Makes the list of stages; reads and writes no file.
 
     Args:
-      experiment: the settings.
-      model_dir: the folder of the run.
       overwrite: make stages with changed settings again, instead of refusing.
 
     Raises:

@@ -15,12 +15,6 @@ def recorded(**kwargs: Any) -> Any:
 
   For settings that change how a stage is carried out and not what it computes,
   such as how often it logs.
-
-  Args:
-    **kwargs: arguments of `dataclasses.field`.
-
-  Returns:
-    The field.
   """
   return dataclasses.field(metadata={'feeds': False}, **kwargs)
 
@@ -29,12 +23,6 @@ def added(**kwargs: Any) -> Any:
   """A dataclass field that is described only where it is not its default.
 
   For settings that came later: folders made without them stay as they are.
-
-  Args:
-    **kwargs: arguments of `dataclasses.field`, `default` among them.
-
-  Returns:
-    The field.
   """
   return dataclasses.field(metadata={'since': 'later'}, **kwargs)
 
@@ -63,14 +51,9 @@ def at_least(
   """Checks fields of a dataclass, for `__post_init__`, as those below do.
 
   Args:
-    config: the dataclass.
-    least: the lowest value that is right.
     *names: the fields.
     none: what None stands for, which is then right too.
     hint: what to do, a sentence to end the error with.
-
-  Raises:
-    ValueError: naming the field, what was expected and what came.
   """
   for name, value in _values(config, names, none):
     if not (_is_number(value) and value >= least):

@@ -82,8 +82,6 @@ def compared(
   """Compares a network with outputs of another implementation.
 
   Args:
-    config: sizes of the network.
-    params: parameters of the network.
     numbers: input_ids and attention_mask [B, S], decoder_input_ids [B, T], the
       resulting logits [B, T, V], and greedy [B, M]: greedy tokens, where PAD is
       never chosen. They are compared up to the first EOS.

@@ -41,15 +41,9 @@ def run(
   """Trains every variant with every seed; finished stages are reused.
 
   Args:
-    comparison: variants and seeds.
     build: builds the experiment of a variant.
     model_dir: folder of the comparison: `data`, `seed_<n>` (the folder of a
       run), `results.json` and `report`.
-    overwrite: see `experiment_run.Run`.
-    verify: see `verification.check`.
-
-  Returns:
-    The results, pooled over seeds.
   """
   runs = plan(comparison, build=build, model_dir=model_dir, overwrite=overwrite)
   base = run_lib.Run(comparison.experiment, model_dir, overwrite=overwrite)
@@ -114,11 +108,7 @@ def write(
   """Pools finished evaluations into `results.json`, a table and figures.
 
   Args:
-    runs: one run per seed, for each variant.
     base: run whose `model_dir` is written to.
-
-  Returns:
-    The results.
   """
   pooled = [variant for of_seeds in runs for variant in pool.variants(of_seeds)]
   results = results_lib.update(

@@ -14,7 +14,6 @@ class Command(NamedTuple):
   """A command of `rest-jax`.
 
   Attributes:
-    help: one sentence for --help.
     module: module with the function `entry_point`.
     arguments: arguments inserted before those of the user.
   """
@@ -52,11 +51,7 @@ def commands() -> dict[str, Command]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Calls the command that the command line names.
-
-  Args:
-    argv: command line; `sys.argv` if None.
-  """
+  """Calls the command that the command line names."""
   arguments = list((sys.argv if argv is None else argv)[1:])
   known = commands()
   name = arguments[0] if arguments else ''

@@ -282,7 +282,6 @@ def vocabulary_of(
   """Returns the SentencePiece model that a policy was trained with.
 
   Args:
-    source: see `read`.
     given: file that the user names.
     is_needed: whether a Hugging Face folder without vocabulary is an error.
 
@@ -290,7 +289,6 @@ def vocabulary_of(
     The file; None if it is unknown.
 
   Raises:
-    FileNotFoundError: if there is none, and it is needed.
     ValueError: if `given` differs from the policy's own vocabulary.
   """
   if folder.is_finished(source):
@@ -317,9 +315,6 @@ def read(
     source: a Hugging Face folder, a T5X checkpoint or a finished stage.
     gin_files: gin files with the sizes of a T5X checkpoint's network.
     overrides: gin overrides for these files, `NAME=VALUE` each.
-
-  Returns:
-    Sizes and parameters of the network.
 
   Raises:
     FileNotFoundError: if the path has none of these formats.

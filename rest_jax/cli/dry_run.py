@@ -19,17 +19,12 @@ def describe(run: run_lib.Run, run_mode: str) -> str:
 
   Makes the checks of every start, and builds mesh, network and schedules.
 
-  Args:
-    run: the run.
-    run_mode: value of --run_mode.
-
   Returns:
     The plan, several lines of text.
 
   Raises:
     ValueError: if settings cannot work, or differ from those of a finished
       stage.
-    FileNotFoundError: if a file does not exist.
   """
   return '\n'.join(_lines(run, run_mode))
 

@@ -32,10 +32,7 @@ def stage(
   """Runs all of Algorithm 1 or one stage of it.
 
   Args:
-    run: the run.
     mode: `rest`, or the mode of a stage.
-    grow_step: g, for modes of one Grow step.
-    improve_step: i, for modes of one Improve step.
 
   Returns:
     False if a reward failed the probes of `test_reward`, otherwise True.
@@ -100,7 +97,6 @@ def plan(
   """Compiles an experiment for a TPU slice and shows memory, work and hours.
 
   Args:
-    run: the experiment's run.
     settings: fields of `planning.plan.Settings`.
     output: JSON file to write; None for none.
   """
@@ -140,7 +136,6 @@ def sample(
   """Generates an output for each source, the best of N samples.
 
   Args:
-    run: the run.
     policy: name of the policy; '' for the last finished one.
     input_path: file with one source per line; None for standard input.
     output: file to write; None for standard output. In a terminal each line is
@@ -187,13 +182,8 @@ def compare(
   """Runs every variant of a `Comparison` with every seed.
 
   Args:
-    gin_files: gin files that bind `Comparison`.
     overrides: gin overrides, `NAME=VALUE` each, applied after the files.
-    model_dir: folder of the comparison.
-    overwrite: rerun stages whose settings changed.
-    verify: see `verification.check`.
     is_dry: only print the plans.
-    wandb_project: see `begun`.
   """
 
   def read(more_files, changes):
@@ -222,12 +212,7 @@ def compare(
 def begun(
   model_dir: pathlib.Path, wandb_project: str | None = None
 ) -> Iterator[None]:
-  """Records the configuration, and caches compiled programs in the folder.
-
-  Args:
-    model_dir: folder of the run.
-    wandb_project: Weights & Biases project; None for none.
-  """
+  """Records the configuration, and caches compiled programs in the folder."""
   if processes.is_main():
     model_dir.mkdir(parents=True, exist_ok=True)
     for name, text in (

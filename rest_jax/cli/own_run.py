@@ -15,13 +15,7 @@ from rest_jax.storage import files as storage_files
 
 
 class Written(NamedTuple):
-  """The contents of a gin file that was written.
-
-  Attributes:
-    facts: measurements of the files.
-    choices: settings chosen by the facts.
-    experiment: experiment that the gin file builds.
-  """
+  """The contents of a gin file that was written."""
 
   facts: choices_lib.Facts
   choices: choices_lib.Choices
@@ -48,7 +42,6 @@ def write(
 
   Raises:
     ValueError: if text, ratings or settings cannot work.
-    FileNotFoundError: if a file does not exist.
   """
   facts = facts_lib.measure(files)
   machine = choices_lib.Machine(

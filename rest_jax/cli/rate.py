@@ -26,9 +26,6 @@ def run(run: rest.Layout) -> None:
 
   Then writes the ratings as TSV and prints a summary.
 
-  Args:
-    run: run whose policies were evaluated.
-
   Raises:
     ValueError: if the libraries of the page are not installed, or the run does
       not have the two policies.

@@ -15,8 +15,6 @@ class Mode(NamedTuple):
   """A value of `--run_mode`.
 
   Attributes:
-    name: the value.
-    help: one sentence for --help.
     is_shared: whether several processes can run it together.
     is_profiled: whether --profile applies to it.
   """

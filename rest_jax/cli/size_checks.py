@@ -22,8 +22,6 @@ class _Lengths(NamedTuple):
   """Padded lengths of a setting.
 
   Attributes:
-    setting: name of the setting.
-    lengths: ascending lengths.
     least: minimum of the last length, in tokens.
   """
 

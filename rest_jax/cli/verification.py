@@ -54,7 +54,6 @@ def check(
 
   Raises:
     DamagedError: if damage is not repaired; lists all such files.
-    ValueError: if a manifest or a results file is damaged.
   """
   if repairs and only is None:
     folder_lib.clear(run.model_dir)

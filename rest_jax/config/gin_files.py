@@ -44,9 +44,6 @@ _CLASSES: dict[str, type] = {}
 def register(*classes: type) -> None:
   """Registers frozen dataclasses for gin files, each by its bare name.
 
-  Args:
-    *classes: the dataclasses; registering one again has no effect.
-
   Raises:
     ConfigError: if a class is not a frozen dataclass, or its name is taken.
   """
@@ -208,12 +205,7 @@ class _Reader:
     self._add(statements[0], _COMMAND_LINE, 0)
 
   def _parse(self, source: Any, name: str) -> Iterator[Any]:
-    """Yields the gin statements of a file or an override.
-
-    Args:
-      source: an open file, or the text of an override.
-      name: name of the source in messages.
-    """
+    """Yields the gin statements of a file or an override."""
     delegate = _Delegate()
     is_file = not isinstance(source, str)
     try:

@@ -36,11 +36,8 @@ class Setting:
   """One line `key = value`.
 
   Attributes:
-    key: key of the setting.
-    value: value as parsed by gin.
     references: (scopes, class) of all references in the value, at any depth.
     outline: value with `Reference` in place of gin references.
-    file: file of the line.
     line: number of the line, from 1; 0 for an override.
   """
 
@@ -278,7 +275,6 @@ def nearest(
   """Returns ' Did you mean …?' with the closest names, or an empty text.
 
   Args:
-    name: unknown name of a macro, a class, a `Class.parameter` or a file.
     known: known names.
     by_last_part: whether names that are equal after the last dot are close.
   """

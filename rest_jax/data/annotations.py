@@ -28,9 +28,7 @@ class Item(NamedTuple):
   """One hypothesis to be rated.
 
   Attributes:
-    id: id of the row, unique in its table.
     split: 'train', 'dev' or 'test', the split of its rating.
-    source: text.
     hypothesis: text, not empty.
   """
 
@@ -65,11 +63,7 @@ def collect(
 
   Args:
     raters: the raters; None for people, who fill in a table.
-    items: items to rate.
     directory: folder of the table to fill in and of the filled-in table.
-
-  Returns:
-    The ratings, in the order of the items.
 
   Raises:
     FileNotFoundError: if people have not rated yet; the message says what to
@@ -105,8 +99,6 @@ def write(
   Tabs and line breaks inside a text become spaces.
 
   Args:
-    path: the file.
-    items: its rows.
     scores: float [n]; None leaves the column empty.
     annotators: int [n]; None for one each.
   """
@@ -127,15 +119,10 @@ def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
   from the items, since a spreadsheet may have changed them. Rows may be
   missing.
 
-  Args:
-    path: the file.
-    items: the requested items.
-
   Returns:
     The ratings, in the order of the items.
 
   Raises:
-    FileNotFoundError: if the file does not exist.
     ValueError: for an unknown or repeated id, an invalid score or number of
       annotators, a table without rows, or scores that are all equal; the
       message names the row.

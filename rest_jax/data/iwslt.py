@@ -138,9 +138,6 @@ def tokenizer(language: str) -> Any:
 def unfit(texts: tuple[str, str]) -> str:
   """Says why a pair does not stay: 'empty', 'long', 'ratio', or '' if it does.
 
-  Args:
-    texts: German and English.
-
   Source: `clean-corpus-n.perl -ratio 1.5 ... 1 175` of Moses.
   """
   tokens = [

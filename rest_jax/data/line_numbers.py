@@ -13,7 +13,6 @@ def place(source: sources.PairSource, first: int, last: int) -> str:
   """Returns the location of a range of pairs; reads the files before it.
 
   Args:
-    source: source of the pairs.
     first: number of the first pair, from 1 in the order read.
     last: number of the last pair.
 

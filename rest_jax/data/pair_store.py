@@ -62,10 +62,7 @@ def build(
   shorter.
 
   Args:
-    directory: folder of the file.
-    split: name of the split, such as 'train'.
     source: the pairs; all with references or all without.
-    vocabulary: vocabulary of both sides.
     max_source_length: maximum tokens with EOS.
     max_target_length: maximum tokens with EOS.
     max_length_ratio: longer side over shorter, in tokens without EOS; at least

@@ -159,11 +159,7 @@ class Ragged(Sequence[np.ndarray]):
       length: width of the rectangle in tokens.
       pad: the id of PAD.
 
-    Returns:
-      Token ids, one line for each of `rows`.
-
     Raises:
-      IndexError: if a row number is out of range.
       ValueError: if a row is longer than `length`; nothing is ever cut.
     """
     rows = np.asarray(rows)

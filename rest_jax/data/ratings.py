@@ -26,8 +26,6 @@ class Ratings:
   """Rated hypotheses, one per row.
 
   Attributes:
-    source: source texts.
-    hypothesis: their translations.
     score: ratings, higher is better; float32 [n].
     weight: number of annotators whose ratings a score averages; float32 [n].
     split: 'train', 'dev' or 'test' of each row.

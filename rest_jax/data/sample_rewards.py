@@ -54,19 +54,13 @@ def write_rewards(
   never used.
 
   Args:
-    directory: folder to write to.
-    name: name of the reward.
     shard: index of the shard, in [0, num_shards).
     num_shards: number of shards of the store.
     raw: raw rewards, higher is better; [n].
     reward: normalised rewards; [n].
     samples_in: folder of the store that has the shard; None for `directory`.
 
-  Returns:
-    The file's name, rows and checksum.
-
   Raises:
-    FileNotFoundError: if the shard does not exist.
     ValueError: if a reward is missing or not finite.
   """
   path = rewards_path(directory, name, shard, num_shards)
@@ -105,12 +99,9 @@ def read_rewards(
   """Returns raw and normalised rewards of a shard.
 
   Args:
-    path: the reward file.
-    rows: number of rows of the shard.
     samples_sha256: checksum of the shard.
 
   Raises:
-    FileNotFoundError: if the file does not exist.
     ValueError: if it is damaged, belongs to other rows, or contains NaN.
   """
   schema, batches = arrow_files.read(path)

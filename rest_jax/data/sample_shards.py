@@ -69,11 +69,9 @@ class Shard:
     """Opens a shard.
 
     Args:
-      path: the file.
       sha256: its checksum, if known; see `arrow_files.read`.
 
     Raises:
-      FileNotFoundError: if it does not exist.
       ValueError: if it is damaged.
     """
     self.path = paths.of(path)
@@ -133,15 +131,11 @@ def write_shard(
   """Writes a shard, sorted by (source_id, sample_id).
 
   Args:
-    directory: folder of the store.
     shard: index of the shard, in [0, num_shards).
     num_shards: number of shards of the store.
     rows: all rows of the shard, in any order.
     vocab_size: number of token ids; determines their storage type.
     ids: of the vocabulary.
-
-  Returns:
-    The file's name, rows and checksum.
 
   Raises:
     ValueError: for repeated (source_id, sample_id), log-probabilities that are
@@ -214,8 +208,6 @@ def check_order(source_id: np.ndarray, sample_id: np.ndarray, what: str):
   """Raises ValueError unless (source_id, sample_id) strictly ascend.
 
   Args:
-    source_id: [n].
-    sample_id: [n].
     what: name of the rows, for the error.
   """
   rises = np.diff(source_id)

@@ -79,13 +79,11 @@ def write_manifest(directory: _PathLike, manifest: Mapping[str, Any]) -> None:
   """Writes `manifest.json`, which finishes the store.
 
   Args:
-    directory: folder of the store.
     manifest: `num_sources`, `num_rows`, `shards` (a list of `file`, `rows`,
       `sha256`, or of ShardInfo, in order) and other values; `schema_version` is
       added.
 
   Raises:
-    FileNotFoundError: if a shard is missing.
     ValueError: if a field is missing, a shard has another number of rows, their
       sum is not `num_rows`, or the rows of all shards are not in order.
   """
@@ -119,10 +117,7 @@ def read_rewards(
   """Returns the raw and the normalised rewards of one shard.
 
   Args:
-    directory: folder of the store.
-    name: name of the reward.
     entries: all shards of the store, see `shard_entries`.
-    shard: index of the shard.
   """
   return sample_rewards.read_rewards(
     rewards_path(directory, name, shard, len(entries)),
@@ -152,7 +147,6 @@ class SampleStore:
     """Opens a store and checks its files.
 
     Args:
-      directory: folder of the store.
       verify: 'fast' compares each shard's number of rows with the manifest;
         'full' also checksums, and the order of all rows.
 
@@ -179,12 +173,7 @@ class SampleStore:
   def unfinished(
     cls, directory: _PathLike, entries: Sequence[Mapping[str, Any]]
   ) -> 'SampleStore':
-    """Opens shards of a store that has no manifest yet.
-
-    Args:
-      directory: folder of the store.
-      entries: the shards, see `shard_entries`.
-    """
+    """Opens shards of a store that has no manifest yet."""
     directory = paths.of(directory)
     shards = [Shard(directory / entry['file']) for entry in entries]
     return cls(directory, {'shards': list(entries)}, shards)

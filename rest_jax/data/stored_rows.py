@@ -33,12 +33,7 @@ _DEPTH = 3
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """The examples of a split.
-
-  Attributes:
-    count: number of examples.
-    example: returns the example of an index below `count`.
-  """
+  """The examples of a split, by an index below `count`."""
 
   count: int
   example: Callable[[int], dict[str, Any]]
@@ -50,7 +45,6 @@ class StoredRows:
 
   Attributes:
     data_directory: the `data/` folder with the vocabulary of the tokens.
-    splits: splits by name.
   """
 
   data_directory: pathlib.Path
@@ -92,7 +86,6 @@ def of_store(
   Source: ReST (arXiv 2308.08998), Eq. 2.
 
   Args:
-    grow_directory: folder of a finished Grow step.
     threshold: tau; rows with a normalised reward R <= tau are left out.
     reward_name: name of the reward; None for the reward that scored the Grow
       step.
@@ -102,7 +95,6 @@ def of_store(
     reference_weight: weight of references, at least 0.
 
   Raises:
-    FileNotFoundError: if the Grow step or its data do not exist.
     ValueError: for an invalid number, if a reward must be named, if no row is
       left, or if the data does not belong to the store.
   """

@@ -27,7 +27,6 @@ def as_paths(
 
   Args:
     name: name of the argument, for the error.
-    paths: one path, or a sequence of paths.
     folder: folder of relative paths.
 
   Raises:
@@ -162,12 +161,10 @@ def read_table(
   """Yields line number and named fields of each row after the header line.
 
   Args:
-    path: the file.
     columns: required names in the header line.
     optional: optional names; absent ones are not among the fields.
 
   Raises:
-    FileNotFoundError: if the file does not exist.
     ValueError: for a missing or repeated column, and the errors of `read_rows`.
   """
   rows = read_rows(path)

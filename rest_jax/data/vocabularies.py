@@ -246,13 +246,8 @@ def train(
   Args:
     config: what to train or copy.
     texts: the task's text, source and reference alike.
-    path: where the .model shall be.
-
-  Returns:
-    The vocabulary at `path`.
 
   Raises:
-    FileNotFoundError: for a missing model or extra file.
     ValueError: for an unfit model, a size the text cannot fill or that does not
       hold its characters, and for no text at all.
   """

@@ -24,12 +24,7 @@ def replace_word(text: str, position: int, new: str) -> str:
   """Replaces one of `split_words`, and keeps all whitespace.
 
   Args:
-    text: text with at least one word.
-    position: index of the word.
     new: the replacement; if empty, the space before it is removed too.
-
-  Returns:
-    The text.
   """
   start, stop = spans(text)[position]
   before, after = text[:start], text[stop:]

@@ -16,7 +16,6 @@ class Cost:
     samples: number of hypotheses drawn for training.
     distinct_samples: number of distinct ones among them, counted separately for
       each Grow step of ReST.
-    sampled_tokens: number of tokens of the hypotheses.
     trained_tokens: number of target tokens of all updates.
     flops: FLOPs of sampling and training of the policy and its value functions,
       without other models of a loss (see `online.cost`).
@@ -47,7 +46,6 @@ class Reached:
   """The reward and the cost of a policy.
 
   Attributes:
-    policy: name of the policy.
     reward: mean reward x100 of the validation samples that chose the
       checkpoint; sources and random numbers are the same for all policies of a
       run.

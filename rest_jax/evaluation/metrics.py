@@ -29,12 +29,7 @@ _Estimate = TypeVar('_Estimate', bound='Estimate')
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """A mean and its standard error, in the unit of the values.
-
-  Attributes:
-    mean: the estimated mean.
-    stderr: its standard error, at least 0.
-  """
+  """A mean and its standard error, in the unit of the values."""
 
   mean: float
   stderr: float

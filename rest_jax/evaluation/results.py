@@ -317,7 +317,6 @@ class Results:
   """All measured policies of one task, in the order of the report.
 
   Attributes:
-    task: name of the task.
     variants: entries; sorted by split, Grow step, Improve step, loss, name.
   """
 

@@ -13,13 +13,7 @@ _Z = metrics.Z_95
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """A share of cases.
-
-  Attributes:
-    value: the share, in [0, 1].
-    low: lower end of the 95 % interval.
-    high: upper end of the interval.
-  """
+  """A share of cases in [0, 1], with its 95 % interval."""
 
   value: float
   low: float

@@ -39,7 +39,6 @@ class Verdict(NamedTuple):
   """The verdict on a run.
 
   Attributes:
-    sentence: whether ReST helped.
     recommended: name of the policy to use; BC if none is better.
     by: the measure that chose it: 'judge' or 'reward'.
     split: the split on which it was chosen.

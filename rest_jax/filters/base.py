@@ -205,14 +205,6 @@ class Filter(abc.ABC):
   ) -> Kept:
     """Applies F to all of D_g.
 
-    Args:
-      improve_step: i, from 1.
-      samples: D_g.
-      grow_step: g, from 1.
-
-    Returns:
-      The rows kept and the report.
-
     Raises:
       EmptySelectionError: if no row is kept.
     """

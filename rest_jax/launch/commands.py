@@ -73,7 +73,6 @@ def run(command: Command, timeout: float | None = None) -> None:
   """Runs a command; its output goes to the terminal.
 
   Args:
-    command: the command.
     timeout: time limit, in seconds; None for no limit.
 
   Raises:

@@ -18,12 +18,9 @@ class Job:
   """The arguments of `rest-jax run`, and its environment variables.
 
   Attributes:
-    model_dir: the folder of the run.
     gin_files: gin files, composed left to right.
-    run_mode: value of --run_mode.
     overrides: gin overrides, `NAME=VALUE` each; see gin_files.split_flags.
     arguments: other arguments, passed on unchanged.
-    environment: environment variables by name.
     extras: extras of setup.py to install on the workers, separated by commas.
   """
 
@@ -52,7 +49,6 @@ class Job:
     """Returns the command line of the run.
 
     Args:
-      python: the Python interpreter.
       *added: flags that the launch target adds.
     """
     return (

@@ -35,11 +35,9 @@ class Ended:
   """How a worker ended.
 
   Attributes:
-    worker: number of the worker.
     status: exit status of the program, 128 + signal number if a signal ended
       it; None if unknown, because the connection to the worker was lost.
     was_stopped: whether the launcher had stopped it before.
-    last_lines: the last lines of its output.
   """
 
   worker: int
@@ -81,14 +79,10 @@ def run_together(
   """Runs one command per worker until all have ended.
 
   Args:
-    worker_commands: one command per worker.
     grace_seconds: time that a stopped worker has to exit, in seconds.
     send: sends a signal to all workers; None for processes on this machine.
     marker: prefix of the output line with the exit status of the program, for
       commands that are only a connection to it; None if they are the program.
-
-  Returns:
-    How each worker ended.
   """
   for command in worker_commands:
     commands.require(command.argv[0])

@@ -41,7 +41,6 @@ def run(
   Args:
     attempt: starts the run; its argument is the number of the attempt, from 0.
     max_restarts: maximum number of attempts after the first.
-    pause_seconds: pause between two attempts, in seconds.
 
   Returns:
     The exit status: 0; the status of the program that failed; 128 + the number

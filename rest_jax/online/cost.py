@@ -22,10 +22,8 @@ class Cost:
     source_tokens: tokens of their sources, once per draw.
     paired_source_tokens: tokens of their sources, once per hypothesis.
     sampled_tokens: tokens of the hypotheses.
-    optimizer_steps: updates of policy and critic.
     trained_target_tokens: tokens of hypotheses in all updates.
     trained_source_tokens: tokens of their sources in all updates.
-    seconds: wall time by activity.
     peak_rss_mb: peak memory of the process so far, in MB.
   """
 
@@ -65,10 +63,6 @@ class Cost:
     critic over the samples; `train` are the updates of policy and critic.
     Padding, the reward model and evaluations are excluded; their time is part
     of `seconds`.
-
-    Args:
-      policy_params: parameters of the policy.
-      value_params: parameters of the critic.
     """
     paired = (self.paired_source_tokens, self.sampled_tokens)
     trained = (self.trained_source_tokens, self.trained_target_tokens)
@@ -100,11 +94,6 @@ def forward_flops(
 
   Source: Kaplan et al., Scaling Laws for Neural Language Models (arXiv
   2001.08361), section 2.1.
-
-  Args:
-    params: parameters of a `Policy` or `ScalarModel`.
-    source_tokens: S, number of source tokens.
-    target_tokens: T, number of target tokens.
   """
   decoder = policy_lib.num_params(params['decoder'])
   if not {'logits_dense', 'value_dense'} & set(params['decoder']):

@@ -23,7 +23,6 @@ class SeenSamples:
     """Opens the file.
 
     Args:
-      path: path of the file; created if missing.
       num_samples: number of samples so far; later ones in the file are dropped.
 
     Raises:
@@ -42,12 +41,7 @@ class SeenSamples:
     os.truncate(self._path, num_samples * _BYTES)
 
   def add(self, rows: np.ndarray, texts: Sequence[str]) -> None:
-    """Adds samples, and flushes them to disk.
-
-    Args:
-      rows: int [n], row of each source.
-      texts: n texts.
-    """
+    """Adds samples, and flushes them to disk."""
     hashes = b''.join(
       hashlib.blake2b(f'{row}\t{text}'.encode(), digest_size=_BYTES).digest()
       for row, text in zip(rows.tolist(), texts, strict=True)

@@ -68,7 +68,6 @@ def train(
   samples and batches.
 
   Args:
-    config: see `PPOConfig`.
     bc: the network and its initial parameters, on the mesh; not changed.
     environment: sources and reward.
     num_samples: number of hypotheses to sample.

@@ -60,13 +60,9 @@ def draw(
   """Samples N hypotheses for each of some sources.
 
   Args:
-    sampler: the sampler, with N and the temperature.
-    params: parameters of the policy.
-    pairs: the sources.
     rows: int [b], rows of `pairs`; a repeated row is sampled repeatedly.
     first: index of the first draw; with `seed` it determines the random
       numbers, so that no two draws of a training share theirs.
-    seed: sampling seed.
 
   Returns:
     b * N hypotheses.
@@ -92,11 +88,7 @@ class Environment:
   """Sources to sample for, and the reward of the samples.
 
   Attributes:
-    sampler: samples N hypotheses per source.
     pairs: the sources; the first `num_sources` of them are used.
-    num_sources: number of sources.
-    vocabulary: decodes tokens.
-    reward: R.
     normalizer: scale of the run.
     seed: seed of the order of the sources and of sampling.
   """
@@ -217,8 +209,6 @@ class Batching:
     """Computes one number per token, in the order of the hypotheses.
 
     Args:
-      pairs: the sources.
-      hypotheses: n hypotheses.
       function: computes the numbers of a batch on the mesh.
       mesh: result of `MeshConfig.build`.
 
@@ -265,13 +255,7 @@ class KLToBC:
 
   Attributes:
     sampler: samples from the untempered policy.
-    policy: the network.
-    bc_params: parameters of the BC policy.
     pairs: the sources.
-    rows: rows of the sources to use.
-    batching: settings of batches.
-    mesh: the mesh.
-    seed: sampling seed.
   """
 
   sampler: sampler_lib.Sampler

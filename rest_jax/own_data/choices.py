@@ -44,11 +44,8 @@ class Lengths:
   """Lengths of texts, in tokens including EOS.
 
   Attributes:
-    mean: mean length.
-    half: median.
     most: 90th percentile.
     nearly_all: 99th percentile.
-    longest: maximum.
   """
 
   mean: float
@@ -79,13 +76,9 @@ class Facts:
   Attributes:
     num_train: number of training pairs with text on both sides.
     num_validation: number of validation pairs with text on both sides.
-    num_characters: number of distinct characters.
     vocabulary_size: size of the vocabulary that lengths are measured with.
     folded: share of references that Unicode NFKC normalisation changes.
-    source: lengths of sources.
-    target: lengths of references.
     longer: lengths of the longer side of each pair.
-    num_ratings: number of rated hypotheses; 0 for none.
     rated: lengths of the longer of source and hypothesis; None without ratings.
   """
 
@@ -103,12 +96,7 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-  """The machine of a run.
-
-  Attributes:
-    platform: JAX platform: 'cpu', 'gpu' or 'tpu'.
-    num_devices: number of devices.
-  """
+  """The machine of a run; its platform is 'cpu', 'gpu' or 'tpu'."""
 
   platform: str = 'cpu'
   num_devices: int = 1
@@ -161,8 +149,6 @@ def choose(
   """Chooses all settings.
 
   Args:
-    facts: measurements of the data.
-    machine: machine of the run.
     size: network size, one of `SIZES`; None for what fits.
     reward: one of `REWARDS`; None for what fits.
   """
@@ -228,7 +214,6 @@ def vocabulary_size(num_pairs: int, num_characters: int) -> int:
   """Returns the vocabulary size: 25 times the square root of the pairs.
 
   Args:
-    num_pairs: number of training pairs.
     num_characters: number of characters that must have a piece.
   """
   pieces = _between(300, _rounded(25 * math.sqrt(num_pairs)), 32_000)

@@ -29,7 +29,6 @@ class Files:
 
   Attributes:
     train: source file and reference file of the training pairs.
-    validation: source file and reference file of the validation pairs.
     test: source file and reference file of the test pairs; None to evaluate
       only on `validation`.
     ratings: TSV file, see `RatingsFile`; None for none.

@@ -16,14 +16,7 @@ def render(
   facts: choices_lib.Facts,
   chosen: choices_lib.Choices,
 ) -> str:
-  """Returns the text of a gin file.
-
-  Args:
-    name: name of the task.
-    files: files with text and ratings.
-    facts: measurements of the files.
-    chosen: the settings.
-  """
+  """Returns the text of a gin file."""
   return '\n'.join(
     [
       *_head(facts, chosen),

@@ -29,8 +29,6 @@ class Chip:
   Attributes:
     name: name in topologies, such as 'v5e'.
     peak_flops: peak FLOP per second of bfloat16 matrix products.
-    hbm_bytes: HBM capacity in bytes.
-    hbm_bandwidth: HBM bandwidth in bytes per second.
     axes: number of axes of the torus, 2 or 3.
     options: compiler options for the topology.
   """

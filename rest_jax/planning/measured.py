@@ -32,15 +32,10 @@ class Measured:
   """Figures of a compiled program; memory and work are per chip.
 
   Attributes:
-    name: see `programs.Program`.
-    size: see `programs.Program`.
-    unit: see `programs.Program`.
     items: see `programs.Program`; for all chips.
     num_chips: number of chips that run the program together.
     fits: whether it fits in the memory of a chip; if not, only the FLOPs are
       known.
-    arguments: bytes of arguments.
-    outputs: bytes of outputs.
     aliased: bytes of outputs that reuse the memory of arguments.
     temporaries: bytes of temporary buffers.
     code: bytes of the program itself, which are in HBM too.
@@ -49,7 +44,6 @@ class Measured:
     xla_flops: FLOP by XLA's cost analysis, the body of each loop counted once.
     accessed_bytes: bytes accessed by XLA's cost analysis, likewise.
     collectives: number of occurrences of each collective in the program.
-    compile_seconds: compile time.
   """
 
   name: str

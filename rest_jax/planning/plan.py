@@ -63,8 +63,6 @@ class Plan:
   """Results of a plan.
 
   Attributes:
-    topology: see `Settings`.
-    effort: see `Settings`.
     mesh: number of devices per axis of the experiment's mesh.
     suggested: suggested mesh; None if the state fits on no mesh of the slice.
     programs: figures of the programs, in the order of compilation.

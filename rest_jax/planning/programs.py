@@ -30,7 +30,6 @@ class Program:
   """One compiled program of a run.
 
   Attributes:
-    name: name of the program.
     function: the jitted function.
     arguments: its arguments, as shapes with shardings.
     mesh: mesh to compile for.
@@ -38,7 +37,6 @@ class Program:
     size: size of the batch, in `unit`.
     unit: unit of `size`.
     items: number of rows, candidates or hypotheses per call.
-    network: sizes of the network.
     resized: returns the program for another `size`; None if no size is
       searched.
     keeps_state: whether the first argument is a training state, and the last
@@ -77,12 +75,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-  """Devices and mesh to compile for.
-
-  Attributes:
-    devices: devices of the slice.
-    mesh_config: axes and rules of the mesh.
-  """
+  """Devices and mesh to compile for."""
 
   devices: Sequence[Any]
   mesh_config: mesh_lib.MeshConfig

@@ -44,7 +44,6 @@ class Work(NamedTuple):
 
   Attributes:
     kind: TRAINING or SAMPLING.
-    flops: floating-point operations.
   """
 
   kind: str

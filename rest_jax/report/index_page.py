@@ -37,7 +37,6 @@ def write(
   """Writes the page of a run, and pictures of the rewards of its Grow steps.
 
   Args:
-    run: the run.
     results: content of its `results.json`, at least one policy.
     names: names of the run's policies in results, by stage.
   """
@@ -74,7 +73,6 @@ def write_pooled(
   """Writes the page of a comparison of variants and seeds.
 
   Args:
-    model_dir: the folder of the comparison.
     results: results pooled over seeds, at least one policy.
   """
   path = model_dir / 'report' / INDEX_FILE

@@ -26,11 +26,7 @@ EVALUATION_FILE = 'evaluation.json'
 
 
 def write(run: rest.Layout) -> str:
-  """Writes and prints the results of a run's finished evaluations.
-
-  Returns:
-    The printed tables.
-  """
+  """Writes, prints and returns the results of a run's finished evaluations."""
   people = evaluations.read_people(run)
   by_split = evaluations.gather(run, people)
   variants = [variant for split in by_split.values() for variant in split]

@@ -23,11 +23,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(KeyboardInterrupt):
-  """A signal asked to stop. Not an `Exception`, which code may catch.
-
-  Attributes:
-    number: number of the signal.
-  """
+  """A signal asked to stop. Not an `Exception`, which code may catch."""
 
   def __init__(self, number: int):
     super().__init__(signal.Signals(number).name)

@@ -57,8 +57,6 @@ class _Asked:
   """The steps to trace, and the destination.
 
   Attributes:
-    steps: steps of each stage.
-    model_dir: folder of the run.
     part: subfolder per process; '' for none.
   """
 
@@ -140,9 +138,6 @@ class Trace:
       before: arrays of previous steps, awaited before the trace starts, so that
         it does not contain their work.
       number: number of the step, from 1; None for the next.
-
-    Returns:
-      The result of the function.
     """
     if self._steps is None:
       return function(*arguments)

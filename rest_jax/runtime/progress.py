@@ -45,9 +45,7 @@ class Progress:
     """Starts counting.
 
     Args:
-      description: the words before the numbers.
       total: units to do; None if nobody knows.
-      unit: the word for one unit.
       done: units that were done before.
     """
     self._description = description
@@ -171,7 +169,6 @@ class Stages:
     """Notes that a stage is done.
 
     Args:
-      title: its name.
       seconds: that it took; None if it was finished before.
       following: name of the next stage that is not finished; '' for none.
       left: words for the time that is left; '' where nobody knows.

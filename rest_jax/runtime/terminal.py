@@ -35,11 +35,7 @@ def use_utf8() -> None:
 
 
 def show(text: str) -> None:
-  """Prints a result; lines that begin with WARNING are highlighted.
-
-  Args:
-    text: lines, which may contain text of users.
-  """
+  """Prints a result; lines that begin with WARNING are highlighted."""
   lines = control_characters.visible(text, keep='\n').split('\n')
   with progress.paused():
     for line in lines:

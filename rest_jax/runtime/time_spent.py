@@ -85,12 +85,7 @@ def waiting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def counted(seconds: dict[str, float], part: str) -> Iterator[None]:
-  """Adds the time inside to a part, but what is traced or compiled to COMPILING.
-
-  Args:
-    seconds: seconds by part.
-    part: name of the part.
-  """
+  """Adds the time inside to a part, that of compilation to COMPILING."""
   before, began = so_far(), time.monotonic()
   try:
     yield

@@ -19,9 +19,6 @@ class _Tracked:
   """The tracked run.
 
   Attributes:
-    package: the module wandb.
-    run: wandb's run.
-    root: folder of the run.
     groups: name prefixes that already have their own step axis.
   """
 
@@ -44,9 +41,6 @@ def wandb(project: str | None, model_dir: pathlib.Path) -> Iterator[None]:
   Args:
     project: name of the project; None for no tracking.
     model_dir: folder of the run; its configuration is sent too.
-
-  Yields:
-    Nothing.
 
   Raises:
     ImportError: the package is not installed.
@@ -85,9 +79,7 @@ def log(
 
   Args:
     directory: folder of the stage, whose name is prepended to `name`.
-    name: name of the metric, such as train/loss.
     value: finite number or array.
-    step: step on the stage's own axis.
   """
   if _tracked is None:
     return

@@ -47,7 +47,6 @@ class Beam:
   1609.08144), Eq. 14; the rule for stopping is T5X's `beam_search`.
 
   Attributes:
-    policy: the network.
     max_target_length: T.
     beam_size: K.
     length_penalty: alpha, at least 0; larger values give longer outputs.

@@ -43,11 +43,8 @@ class Given(NamedTuple):
   """The constant inputs of the steps of a block.
 
   Attributes:
-    params: parameters of the policy.
     turned_embeddings: transposed embeddings, see the network's method.
     inverse_temperature: 1/τ.
-    encoder_input_tokens: the sources.
-    cross_caches: cross-attention keys and values of the sources.
     uniforms: one uniform number per token; None if greedy.
     rows: rows of a compact block, whose hypotheses differ from the sources'.
     ring_positions: see `Transformer.decode_step`.
@@ -82,7 +79,6 @@ class Program:
   """The compile-time settings of decoding.
 
   Attributes:
-    policy: the network.
     max_target_length: T.
     cache_stages: `DecodeConfig.stages`.
     greedy: take the most likely token.
@@ -92,8 +88,6 @@ class Program:
     grows_caches: whether caches have the length of their stage and are copied
       for the next. Otherwise they have full length from the start, and a stage
       reads a part of them, which suits devices that read a part in place.
-    top_k: `DecodeConfig.top_k`.
-    top_p: `DecodeConfig.top_p`.
   """
 
   policy: policy_lib.Policy

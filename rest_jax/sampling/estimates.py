@@ -33,7 +33,6 @@ class Sizes:
     position_bytes: bytes of the keys and values of one position.
     position_flops: FLOPs to attend to a position.
     weight_bytes: bytes of the weights of a step.
-    num_layers: number of decoder layers.
   """
 
   row_flops: int
@@ -92,13 +91,7 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Estimates for some sources.
-
-  Attributes:
-    sizes: sizes of the network.
-    device: kind of device.
-    parts: the sources.
-  """
+  """Estimates for some sources."""
 
   sizes: Sizes
   device: devices.Device

@@ -44,7 +44,6 @@ class SampleBlock:
   """Samples of some sources.
 
   Attributes:
-    source_ids: ids of the sources.
     tokens: N arrays of token ids per source, ending with EOS if finished.
     log_probs: log π(y | x) of the untempered model, summed over tokens with
       EOS, in nats.

@@ -75,7 +75,6 @@ class Scorer:
 
   Attributes:
     reward: the reward of the run, or consensus; it must not need references.
-    normalizer: normaliser of the reward.
   """
 
   reward: rewards_base.Reward
@@ -102,7 +101,6 @@ class Sample:
   """One sample of a source.
 
   Attributes:
-    hypothesis: text of the sample.
     reward: normalised reward, or the agreement if `choose` is 'consensus'; None
       without a scorer.
     log_prob: log π(y | x) of the untempered model, nats, summed over tokens.
@@ -153,9 +151,6 @@ class Answerer:
     """Makes an answerer.
 
     Args:
-      sampler: sampler of the policy.
-      params: parameters of the policy.
-      vocabulary: vocabulary of the run.
       scorer: ranks the samples; None is allowed only for one sample per source.
       seed: sampling seed. The samples of a line also depend on its number.
 
@@ -184,15 +179,7 @@ class Answerer:
     return self._sampler.config.max_target_length
 
   def answer(self, lines: Sequence[str], first_line: int = 1) -> list[Answer]:
-    """Answers lines of text.
-
-    Args:
-      lines: the sources.
-      first_line: number of the first line.
-
-    Returns:
-      One answer per line, in order.
-    """
+    """Answers lines of text, one answer per line, in order."""
     sources = [line.strip() for line in lines]
     side = self._vocabulary.source
     encoded = side.encode_batch(sources)
@@ -275,10 +262,6 @@ def of_policy(
   """Loads an answerer with a policy of a run.
 
   Args:
-    policy: the policy.
-    reward: the reward of the run.
-    context: the context of the run.
-    run_seed: seed of the run.
     at_once: whether lines are answered one at a time, not in batches.
 
   Raises:
@@ -341,7 +324,6 @@ def show(answer: Answer, output: str) -> list[str]:
   """Formats an answer as lines of a file.
 
   Args:
-    answer: the answer.
     output: one of `OUTPUTS`; 'tsv' has the columns `TSV_COLUMNS`.
 
   Returns:
@@ -372,8 +354,6 @@ def write_answers(
   """Answers all lines in order, in batches.
 
   Args:
-    answerer: the answerer.
-    lines: the sources.
     output: see `SampleConfig`.
     file: receives the answers; control characters are escaped if it is a
       terminal.
@@ -419,10 +399,7 @@ def converse(
   """Answers each line as soon as it is typed, for a person at a terminal.
 
   Args:
-    answerer: the answerer.
-    lines: the typed lines.
     output: see `SampleConfig`; 'best' writes the reward before the text.
-    file: the terminal.
   """
   file.write(_PROMPT)
   file.flush()
@@ -449,14 +426,7 @@ def converse(
 
 
 def escape_controls(text: str) -> str:
-  """Escapes characters that control a terminal as `\\uXXXX`.
-
-  Args:
-    text: any text; JSON keeps its meaning.
-
-  Returns:
-    Text without control characters, line separators or changes of direction.
-  """
+  """Escapes characters that control a terminal as `\\uXXXX`, as JSON does."""
   return ''.join(
     f'\\u{ord(character):04x}'
     if unicodedata.category(character) in _CONTROLS or character in _DIRECTIONS

@@ -27,9 +27,7 @@ class Training:
 
   Attributes:
     name: name of the training, the same for all stages of a kind.
-    trainer: settings of the training.
     model: the trained `Policy` or `ScalarModel`.
-    loss: the loss.
     columns: names of the columns with one number per hypothesis, in addition to
       those of the loss.
   """
@@ -213,7 +211,6 @@ def run_stage(stage: Stage, context: 'context_lib.Context') -> pathlib.Path:
   Args:
     stage: the stage; its inputs are finished, or made here if they are made on
       demand.
-    context: the context of the run.
 
   Returns:
     The folder; finished, unless other workers have to add to it.

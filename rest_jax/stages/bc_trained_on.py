@@ -26,10 +26,8 @@ class TrainedOn(bc_stage.BC):
 
   Attributes:
     bc: finished BC, the initial policy.
-    improve: settings of the Improve steps.
     improved: the Improve steps between BC and the last policy.
     selection: chooses the checkpoint.
-    after: policies that are made before this stage.
   """
 
   bc: base.PolicyStage

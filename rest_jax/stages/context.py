@@ -21,13 +21,8 @@ class Context:
   """Settings and loaded objects that all stages of a run share.
 
   Attributes:
-    data_folder: folder of the prepared data.
-    bc_folder: folder of BC.
-    network: sizes of the network.
-    mesh: devices and sharding rules.
     reward: settings of R; None if nothing is scored.
     loss: loss of the Improve steps; it may change the decoder's first input.
-    vocabulary: settings of the vocabulary.
     given: finished folders of other runs, by the names of their settings.
     overwrite: make stages with changed settings again, instead of refusing.
   """
@@ -90,11 +85,7 @@ class Context:
     return self._rewards[trained]
 
   def resources(self, trained: pathlib.Path) -> rewards_base.Resources:
-    """Returns what rewards may load.
-
-    Args:
-      trained: folder of stage `reward`.
-    """
+    """Returns what rewards may load; `trained` is that of stage `reward`."""
     return rewards_base.Resources(
       mesh=self.mesh,
       vocabulary=self.data.vocabulary,

@@ -28,10 +28,8 @@ def measure(
 
   Args:
     store: the samples, equally many of every source.
-    pairs: the sources.
     rows: int [n], the sampled rows of `pairs`, rising.
     max_sources: number of sources to measure, evenly spread; None for all.
-    tokenize: sacrebleu's tokeniser.
 
   Returns:
     The fields of `results.Diagnostics` except those of `distance_to_bc`.
@@ -82,13 +80,7 @@ def distance_to_bc(
   """Estimates KL(pi || pi_BC) from samples drawn at temperature 1.
 
   Args:
-    decode: number of samples per source, length and block shape.
-    loaded: the policy pi.
-    policy_directory: its folder.
-    bc_directory: the folder of BC.
-    pairs: the sources.
     rows: int [n], rows of `pairs` to sample for, rising.
-    seed: sampling seed.
 
   Returns:
     `kl_to_bc`, nats per sequence with its standard error, and

@@ -31,12 +31,7 @@ _GROWS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedPolicy:
-  """A policy with its parameters on the mesh.
-
-  Attributes:
-    network: the network.
-    params: its parameters.
-  """
+  """A policy with its parameters on the mesh."""
 
   network: policy_lib.Policy
   params: types.Params
@@ -68,10 +63,7 @@ class LoadedPolicy:
     """Draws samples without storing them.
 
     Args:
-      decode: sampling settings.
-      pairs: the sources.
       rows: int [n], rows of `pairs` to sample for, rising.
-      seed: sampling seed.
       description: label of the progress bar.
 
     Returns:
@@ -99,9 +91,6 @@ class Drawer:
   """Draws samples of a policy into a store.
 
   Attributes:
-    loaded: the policy.
-    decode: sampling settings.
-    seed: sampling seed.
     grow_step: g; part of the random key.
   """
 
@@ -127,12 +116,9 @@ def sample(
   Each process makes the shards of its share, independently of the others.
 
   Args:
-    directory: folder of the store.
     drawer: the policy and how it is sampled.
-    pairs: the sources.
     rows: int [n], rows of `pairs` to sample for, rising.
     shards: ranges of positions in `rows`.
-    description: label of the progress bar.
     with_references: store each source's reference beside its samples.
     share: the shards to make here; None for the share of this process.
   """
@@ -236,8 +222,6 @@ def policy_sampler(
   """Returns a sampler on the mesh that draws only pieces of the vocabulary.
 
   Args:
-    policy: the network.
-    decode: sampling settings.
     lengths: source lengths that programs are planned for, one per source to be
       sampled for; None for those of a few Grow steps, so that stages with equal
       settings share compiled programs.

@@ -42,9 +42,7 @@ class EqualEntropy(base.PolicyStage):
   Attributes:
     decode: sampling settings of the policy; the temperature is above 0.
     policy: the policy whose entropy BC has to reach.
-    bc: finished BC.
     max_sources: number of validation sources, evenly spread; None for all.
-    seed: sampling seed.
     after: policies that are made before this stage.
   """
 

@@ -137,8 +137,6 @@ class Evaluate(base.Stage):
   """Samples, scores and measures one policy on one split.
 
   Attributes:
-    split: name of the split.
-    policy: the policy.
     bc: BC, to which the policy's KL divergence is measured.
     reward: R, and the scale of the run.
     judge: the independent judge; None without one.

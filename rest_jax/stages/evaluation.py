@@ -35,11 +35,8 @@ class Evaluation:
   """The evaluation of one policy on one split.
 
   Attributes:
-    path: folder of the evaluation.
     config: see `EvaluateConfig`; `decode` has this policy's temperature.
-    loaded: the policy.
     scorer: scores outputs; names the sources.
-    seed: sampling seed.
   """
 
   path: pathlib.Path
@@ -135,12 +132,7 @@ class Evaluation:
     samples: outputs_stage.Samples,
     seconds: tuple[float | None, float | None],
   ) -> dict[str, outputs_stage.Made]:
-    """Returns the outputs by name of the decode.
-
-    Args:
-      samples: the stored samples.
-      seconds: see `sample`.
-    """
+    """Returns the outputs by decode; for `seconds` see `sample`."""
     sampling, scoring = seconds
     outputs = {
       name: outputs_stage.search(

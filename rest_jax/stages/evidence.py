@@ -88,11 +88,7 @@ def measure_collapse(
   evidence: StoredEvidence,
   vocabulary: vocabularies.Vocabulary,
 ) -> dict[str, float]:
-  """Compares the variety of a policy's samples with BC's; warns of a collapse.
-
-  Returns:
-    See `collapse`.
-  """
+  """Warns if the samples of a policy, and not those of BC, collapse to one."""
   texts = vocabulary.decode_batch(list(store.tokens))
   samples = rewards_base.Peers.own(store.source_id, texts).samples
   measured = collapse(
@@ -115,10 +111,8 @@ class Evidence(base.Stage):
   """Draws samples of BC for the sources of a split.
 
   Attributes:
-    split: name of the split.
     limits: for each user of the evidence, the number of its sources, evenly
       spread; None for all.
-    bc: finished BC, which is sampled.
     seed: sampling seed; another than that of evaluations.
   """
 

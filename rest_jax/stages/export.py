@@ -42,9 +42,6 @@ def run(
   whether EOS was reached; and the row's place in the store.
 
   Args:
-    grow_directory: folder of a finished Grow.
-    reward_name: name of the reward to export.
-    data: the prepared data of the Grow.
     directory: the folder to write, new or empty.
 
   Returns:

@@ -44,7 +44,6 @@ def register(pattern: str, mode: str) -> None:
 
   Args:
     pattern: regular expression for the path below the folder of a run.
-    mode: the run mode.
   """
   below = r'(?:(?P<root>.*?)/)?(?:variants/[^/]+/)?'
   _MODES.append((re.compile(below + pattern), mode))
@@ -59,7 +58,6 @@ class StageFolder:
   """One stage's output folder.
 
   Attributes:
-    path: the folder.
     settings: the stage's settings as JSON values (see `settings.describe`).
     is_finished: whether it was finished when it was opened.
     began: time of opening, on the monotonic clock.
@@ -140,7 +138,6 @@ def begin(
   """Opens the folder of a stage: new, incomplete or finished.
 
   Args:
-    path: the folder.
     settings: the stage's settings; values that `settings.describe` accepts.
     overwrite: remove a folder made with other settings instead of refusing it.
     origins: for settings that are digests of a folder's content, that folder,
@@ -169,13 +166,7 @@ def check(
   settings: dict[str, Any],
   origins: Mapping[str, str | pathlib.Path],
 ) -> None:
-  """Raises SettingsChangedError where `begin` would; changes no file.
-
-  Args:
-    path: a folder that is finished or begun.
-    settings: see `begin`.
-    origins: see `begin`.
-  """
+  """Raises SettingsChangedError where `begin` would; changes no file."""
   described = settings_lib.describe(settings)
   changed = _changes(path, described, _relative(path, origins))
   if changed:
@@ -372,15 +363,7 @@ def read_manifest(
 ) -> dict[str, Any]:
   """Reads the manifest of a finished stage.
 
-  Args:
-    path: the stage's folder.
-    must_be_sealed: see `files.read_json`.
-
-  Returns:
-    The manifest.
-
   Raises:
-    FileNotFoundError: if the stage is not finished.
     ValueError: if the manifest is damaged.
   """
   path = paths.of(path)
@@ -418,11 +401,7 @@ def _command(path: pathlib.Path) -> str:
 
 
 def content_digest(manifest: dict[str, Any]) -> str:
-  """SHA-256 of a manifest's content and settings, in hexadecimal digits.
-
-  Args:
-    manifest: manifest of a finished stage; times in it are ignored.
-  """
+  """SHA-256 of a manifest's content and settings, without times."""
   kept = {
     key: value
     for key, value in manifest.items()

@@ -77,11 +77,9 @@ class Grow(base.Stage):
   Source: ReST (arXiv 2308.08998), section 3 "Grow" and Algorithm 1.
 
   Attributes:
-    policy: the latest policy, which is sampled.
     reward: scores every distinct (source, text) once. It has no scale at the
       first Grow, which fixes the scale from the 0.5 and 99.5 percentiles of
       D_1.
-    seed: sampling seed.
   """
 
   config: GrowConfig

@@ -37,16 +37,9 @@ def write(
   `policy.gin`, with which a run's BC starts from the policy.
 
   Args:
-    directory: the folder to write.
-    config: sizes of the network, including `vocab_size`.
-    params: parameters of the policy.
     vocabulary: the sentencepiece model, or the folder of the tokeniser, that
       the policy was trained with.
     origin: origin of the parameters, for the manifest.
-    overwrite: see `folder.begin`.
-
-  Returns:
-    The finished folder.
 
   Raises:
     ValueError: the vocabulary cannot be read, or has more pieces than the

@@ -271,11 +271,6 @@ def select_rows(
   """Opens D_g and selects the rows that pass, with weights by F and Eq. 3.
 
   Args:
-    grow_step: g, from 1.
-    improve_step: i, from 1.
-    grow_directory: folder of a finished Grow.
-    reward_name: name of the reward to filter by.
-    ids: special ids of the vocabulary.
     warn: called with a message if the first threshold is not above the mean
       reward of the eligible rows: Algorithm 1 requires tau_1 > V.
   """
@@ -332,8 +327,6 @@ def samples_of(
 
   Args:
     config: determines which rows may be trained on.
-    store: D_g.
-    reward_name: name of the reward.
     raw: float32 [n], raw rewards of the rows.
     rewards: float32 [n], normalised rewards of the rows.
     with_hashes: whether to hash tokens if F or L compares them.

@@ -32,7 +32,6 @@ def samples_of(
   """Returns the columns of D_g that filters read.
 
   Args:
-    store: D_g.
     rewards: float32 [n], normalised rewards of the rows.
     include_references: whether D's own references may be trained on.
     include_unfinished: whether samples without EOS may be trained on.
@@ -67,7 +66,6 @@ class Rules:
   """How rows are selected, weighted and laid out.
 
   Attributes:
-    row_filter: F.
     loss: declares columns and layout.
     reference_weight: weight of a reference relative to a sample.
     balance_sources: whether the kept samples of each source have the same total
@@ -105,13 +103,7 @@ def select(
   """Selects the rows with F = 1, and lays them out for the loss.
 
   Args:
-    rules: see `Rules`.
-    store: D_g.
     sources: the pairs that `source_id` refers to.
-    samples: columns of D_g.
-    improve_step: i, from 1.
-    grow_step: g, from 1.
-    ids: special ids of the vocabulary.
 
   Raises:
     EmptySelectionError: no row is kept.

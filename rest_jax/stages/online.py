@@ -35,9 +35,7 @@ class Online(base.PolicyStage):
     bc: finished BC: the initial policy, and the reference of the KL penalty.
     grow: the first Grow, which determines the sources and, unless `config`
       does, the number of samples.
-    reward: scores the samples.
     selection: chooses the checkpoint, as in Improve steps.
-    seed: seed for samples, batches and the critic's head.
   """
 
   config: ppo.PPOConfig

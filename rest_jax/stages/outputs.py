@@ -47,7 +47,6 @@ class Samples(NamedTuple):
 
   Attributes:
     sources: int64 [n * N], the row of each sample's source.
-    texts: n * N texts.
     rewards: float64 [n, N], normalised.
     judged: float64 [n, N], the judge's scores; None without a judge.
     finished: bool [n, N], whether a sample ends with EOS.
@@ -75,11 +74,7 @@ def read_samples(
   """Reads the samples of an evaluation, and their scores.
 
   Args:
-    store: the samples, equally many of every source.
-    reward_name: name of the reward.
     is_judged: whether the judge's scores are stored as well.
-    num_sources: n.
-    vocabulary: decodes tokens.
   """
 
   def scores(name: str) -> np.ndarray:
@@ -156,8 +151,6 @@ def search(
   Args:
     name: name of the decode, for the progress bar.
     decode: settings of the search: one sample per source, temperature 0.
-    loaded: the policy.
-    pairs: the sources.
     rows: int [n], rows of `pairs`, rising.
   """
   began = time.monotonic()
@@ -173,14 +166,11 @@ class Scorer:
   """Scores outputs by every measure that an evaluation reports.
 
   Attributes:
-    reward: R.
-    normalizer: normaliser of R in this run.
     judge: the independent judge; None without one.
     evidence: stored samples for a reward that compares the samples of a source;
       None for other rewards.
     pairs: the sources and references.
     rows: int [n], the rows of `pairs` whose outputs are scored, rising.
-    tokenize: sacrebleu's tokeniser.
   """
 
   reward: rewards_base.Reward

@@ -22,7 +22,6 @@ def load(
   """Loads the best parameters of a finished stage onto the mesh.
 
   Args:
-    directory: the stage's folder.
     model: the `Policy` or `ScalarModel` that the parameters belong to.
 
   Raises:

@@ -36,10 +36,8 @@ class PreparedData:
   """A finished `data/` folder.
 
   Attributes:
-    directory: the folder.
     vocabulary: the vocabulary, with the languages of the task.
     digest: digest of vocabulary and pairs; a setting of every later stage.
-    checksums: checksums of the files, by name.
   """
 
   directory: pathlib.Path

@@ -26,9 +26,6 @@ class Probe(base.Stage):
   Source: ReST (arXiv 2308.08998), A.4, "unit tests" of the reward model.
 
   Attributes:
-    config: which probes, on which pairs.
-    reward: R.
-    reward_config: settings of R.
     ratings: the task's ratings, of which splits dev and test are used; None for
       none.
     judge: the independent judge, which is compared with the ratings too; None

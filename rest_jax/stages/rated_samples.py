@@ -77,10 +77,7 @@ def collect_ratings(
   """Draws samples and has them rated, unless they exist already.
 
   Args:
-    directory: folder of the tables.
-    loaded: the policy.
     known: split of each source that is rated already; it keeps its split.
-    seed: sampling seed.
 
   Returns:
     The ratings, with the splits train, dev and test.

@@ -28,10 +28,7 @@ class Present:
   """The reward before the refresh.
 
   Attributes:
-    config: settings of the reward.
-    reward: the loaded reward.
     directory: folder of its trained part, like one of stage `reward`.
-    normalizer: normaliser of the reward.
     read_ratings: reads all ratings that the trained part was trained on.
   """
 
@@ -68,9 +65,6 @@ def choose(
   Args:
     acquired: numbers of samples to choose, by reason.
     drawer: the policy and the seed, which is also used for the choice.
-    num_sources: number of sources to sample for.
-    directory: folder of the refresh.
-    present: the reward.
   """
   data = drawer.loaded.data
   pairs = data.pairs(data.grow_split)

@@ -226,10 +226,8 @@ def load(
   """Loads a trained reward model onto the mesh.
 
   Args:
-    directory: finished folder of this stage.
     vocabulary: vocabulary of the policy, with which the model was trained.
     scoring: shapes of scoring batches; None for those of the training.
-    name: name of the reward in files and results.
 
   Returns:
     The reward, in standard deviations of the ratings it was trained on.
@@ -255,14 +253,7 @@ def restore(
   vocabulary: vocabularies.Vocabulary,
   mesh_config: mesh_lib.MeshConfig,
 ) -> tuple[learned_training.Fitter, types.Params]:
-  """Loads a trained reward model, to use it or to train it further.
-
-  Returns:
-    The model with its lengths and batch shapes, and its parameters on the mesh.
-
-  Raises:
-    As `load`.
-  """
+  """Loads a trained reward model as `load` does, also to train it further."""
   manifest = folder_lib.read_manifest(directory)
   if vocabulary.digest != manifest['vocabulary']['digest']:
     raise ValueError(

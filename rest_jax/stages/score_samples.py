@@ -65,9 +65,6 @@ class Store:
 
   Attributes:
     directory: folder of the samples; the shards are complete.
-    num_shards: number of shards.
-    pairs: the sources and references.
-    vocabulary: decodes tokens.
     rewards_in: folder of the rewards; None for `directory`.
   """
 
@@ -103,11 +100,9 @@ def score(
   a file for each of them.
 
   Args:
-    store: the samples.
     reward: scores each distinct (source, text) once.
     normalizer: the run's normaliser; None to fit one to the raw rewards of this
       store, without vetoed rows.
-    description: label of the progress bar.
     evidence: see `score_raw`.
 
   Returns:
@@ -181,9 +176,6 @@ def score_raw(
 
   Args:
     store: the samples; only `shards` have to be complete.
-    reward: scores each distinct (source, text) once.
-    shards: numbers of the shards.
-    description: label of the progress bar.
     evidence: gives the samples of a source to a reward that compares them. None
       for the samples of the store itself, which lie in one shard per source;
       references are compared with them, but are not among them.

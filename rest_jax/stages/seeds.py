@@ -26,15 +26,10 @@ class Purpose(enum.IntEnum):
 
 
 def seed_for(seed: int, purpose: Purpose, *numbers: int) -> int:
-  """Returns a 31-bit seed for a purpose.
+  """Returns a 31-bit seed for a purpose, in [0, 2**31).
 
   Args:
-    seed: seed of the run.
-    purpose: the purpose.
     *numbers: further distinctions, such as Grow and Improve step.
-
-  Returns:
-    The seed, in [0, 2**31).
   """
   sequence = np.random.SeedSequence([seed, int(purpose), *numbers])
   return int(sequence.generate_state(1)[0] >> 1)

@@ -17,12 +17,9 @@ class Selection:
   """How checkpoints of a policy are chosen.
 
   Attributes:
-    decode: sampling settings.
     max_sources: number of validation sources, evenly spread; None for all.
-    reward: the reward of the run.
     evidence: stored samples for a reward that compares the samples of a source;
       None for other rewards.
-    seed: sampling seed.
   """
 
   decode: sampler_lib.DecodeConfig

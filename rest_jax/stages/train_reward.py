@@ -55,7 +55,6 @@ class TrainReward(base.Stage):
   Attributes:
     ratings: the ratings, with the splits train and dev, and optionally test;
       None only for the folder of another run.
-    bc: finished BC, the initial model.
     seed: seed for the new head, corruptions and samples.
   """
 

@@ -89,11 +89,9 @@ class Value(base.Stage):
   'last' and 'first' position, and the mean squared error.
 
   Attributes:
-    bc: finished BC.
     reward: the reward that D_g was scored with.
     reward_name: name of the reward of D_g to predict.
     grow: the finished Grow: D_g and its rewards.
-    seed: seed for the head and for batch order.
   """
 
   config: ValueStage
@@ -214,12 +212,7 @@ def load(
   policy: policy_lib.Policy,
   mesh_config: mesh_lib.MeshConfig,
 ) -> trainer_lib.Given:
-  """Loads a trained value function for a loss.
-
-  Args:
-    directory: finished folder of this stage.
-    policy: the policy; the value function has its sizes.
-  """
+  """Loads a trained value function for a loss."""
   model = scalar.ScalarModel(policy.config)
   return trainer_lib.Given(model, policies.load(directory, model, mesh_config))
 

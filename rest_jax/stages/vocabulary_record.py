@@ -43,7 +43,6 @@ def find(
   """Returns the file or folder of the vocabulary of a finished stage.
 
   Args:
-    directory: the stage's folder.
     given: the user's `--vocabulary`; None for none.
 
   Returns:

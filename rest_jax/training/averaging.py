@@ -41,15 +41,9 @@ class AverageConfig:
   def chosen(
     self, evaluated: Iterable[Sequence[float]]
   ) -> list[tuple[int, float]]:
-    """Chooses among evaluated checkpoints.
+    """Chooses among evaluated checkpoints; of equal objectives the newer.
 
     Whatever is evaluated later, none that is left out now is chosen again.
-
-    Args:
-      evaluated: pairs of step and objective, in the order of steps.
-
-    Returns:
-      The chosen pairs, in the same order; of equal objectives the newer.
     """
     found = [(int(step), objective) for step, objective in evaluated]
     if self.choose == 'best':

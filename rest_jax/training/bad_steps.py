@@ -33,12 +33,6 @@ def error(
     directory: folder of the stage; gets `bad_step_<step>.npz` with the batch's
       arrays and `rows`, the indices of its rows in the training data.
     step: number of the step, from 1.
-    metrics: metrics of the step.
-    batches: the training batches.
-    where: additional description of the step's position.
-
-  Returns:
-    The error to raise.
   """
   rows = batches.rows(step - 1)
   stem = f'bad_step_{step}'

@@ -107,7 +107,6 @@ class Checkpoints:
     """Saves a state; returns when it is on disk.
 
     Args:
-      state: the train state.
       record: JSON values to keep with it; `best_step` and the pairs of step
         and objective in `averaged` name the checkpoints to keep beside the
         newest.
@@ -178,13 +177,9 @@ class Checkpoints:
     """Restores a whole train state.
 
     Args:
-      step: which one.
       like: a state of the same structure; gives shapes and shardings.
       given: parameters of the models that the loss reads, which earlier versions
         saved as part of the state.
-
-    Returns:
-      The state and its record.
 
     Raises:
       FormatError: if another version saved it.
@@ -222,10 +217,6 @@ class Checkpoints:
     """Restores the newest state that is whole; None if nothing was saved.
 
     Damaged ones are removed, with a warning.
-
-    Args:
-      like: see `restore`.
-      given: see `restore`.
 
     Raises:
       FormatError: another version saved them.
@@ -308,9 +299,7 @@ def save_params(
   if the checkpoint exists.
 
   Args:
-    directory: the stage's folder.
     step: the checkpoint's number, `best_step` of the manifest.
-    params: what is saved.
   """
   state = step_lib.init_state(params, bc.BC(), optax.identity(), {})
   saved = Checkpoints(directory)
@@ -328,15 +317,10 @@ def load_params(
   """Loads the parameters of one checkpoint.
 
   Args:
-    directory: the stage's folder (which has `checkpoints/`).
     step: the step, usually the manifest's `best_step`.
     like: a tree of arrays or `jax.ShapeDtypeStruct` with shardings.
 
-  Returns:
-    The parameters.
-
   Raises:
-    FileNotFoundError: if there is none.
     ValueError: if shapes differ or the arrays are damaged.
   """
   checkpoints = Checkpoints(directory, read_only=True)

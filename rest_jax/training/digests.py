@@ -27,12 +27,6 @@ def digest(tree: Any) -> str:
   on its sharding. Each process hashes its blocks, and hashes are exchanged
   instead of arrays, unless the sharding cuts through blocks. All processes must
   call it if an array is spread over several.
-
-  Args:
-    tree: the arrays.
-
-  Returns:
-    Hexadecimal digits.
   """
   leaves = _named(tree)
   hashes = {name: _hashes(array) for name, array in leaves}

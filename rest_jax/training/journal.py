@@ -36,10 +36,7 @@ class Journal:
     """Opens the files.
 
     Args:
-      directory: folder of the stage.
       first_step: number of steps already taken.
-      num_steps: total number of steps.
-      description: label of the progress bar.
       is_evaluated: False if the evaluation of `first_step` will be repeated.
     """
     self._is_evaluated = is_evaluated
@@ -93,8 +90,6 @@ class Journal:
     """Writes one line of metrics.
 
     Args:
-      split: 'train' or 'validation'.
-      step: number of steps taken.
       metrics: finite numbers by name.
     """
     if self._is_writer:

@@ -212,7 +212,6 @@ class BucketedBatches:
   """Fixed-shape batches of rows with varied lengths.
 
   Attributes:
-    num_rows: number of rows per epoch.
     num_shapes: number of batch shapes; each is compiled once.
     batches_per_epoch: number of batches per epoch; each row occurs once.
     real_token_share: real tokens / tokens of the padded batches, both sides, in
@@ -235,7 +234,6 @@ class BucketedBatches:
     """Plans the batches.
 
     Args:
-      data: the rows.
       tokens_per_batch: tokens per side of a batch, including padding.
       buckets: ascending lengths; a row goes to the first that holds both sides.
         Or the number of lengths to choose from the data.

@@ -33,12 +33,8 @@ class Progress:
   """The bookkeeping in a checkpoint's record.
 
   Attributes:
-    best_step: step of the best checkpoint.
-    best_objective: its objective.
-    best_metrics: metrics of its evaluation.
     evaluations_since_best: consecutive evaluations without a new best.
     awaits_evaluation: whether the evaluation of this step was interrupted.
-    bad_steps: number of skipped steps.
     parts: seconds of the training by what they went to; see `time_spent.counted`.
   """
 
@@ -100,12 +96,8 @@ class Loop(Generic[P]):
     Args:
       directory: folder of the stage; gets `checkpoints/`, `metrics.jsonl` and
         TensorBoard events.
-      progress: initial bookkeeping.
       evaluate_fn: evaluates parameters; the checkpoint with the highest
         'objective' is kept.
-      num_steps: final value of `number`, for the progress bar.
-      max_bad_steps: number of steps that may be skipped.
-      description: label of the progress bar.
     """
     self.directory = paths.of(directory)
     self.checkpoints_folder = self.directory
@@ -133,12 +125,7 @@ class Loop(Generic[P]):
     state: step_lib.TrainState,
     given: Mapping[str, types.Params] | None = None,
   ) -> step_lib.TrainState:
-    """Returns the latest saved state, or `state`; opens the journal.
-
-    Args:
-      state: initial state of the training.
-      given: see `Checkpoints.restore`.
-    """
+    """Returns the latest saved state, or `state`; opens the journal."""
     saved = self.store.restore_latest(state, given)
     self.is_fresh = saved is None
     if saved is not None:
@@ -172,7 +159,6 @@ class Loop(Generic[P]):
     """Makes an interrupted evaluation, and one before the first step.
 
     Args:
-      state: state that the training starts from, or that was restored.
       is_wanted: whether to evaluate before the first step.
       known: the metrics of that evaluation; None to measure them.
     """
@@ -261,9 +247,7 @@ class Loop(Generic[P]):
 
     Args:
       waiting: metrics of some steps, on devices.
-      batches: batches of these steps.
       first: number of the first step among the batches, from 1.
-      where: additional description of the steps' position.
 
     Returns:
       Metrics of the steps with finite loss and gradient.

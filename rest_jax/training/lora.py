@@ -85,10 +85,6 @@ class Adapters:
 
   Parameters are nested as those of the model, with `lora_a` and `lora_b` in
   place of each adapted kernel.
-
-  Attributes:
-    model: the adapted policy.
-    config: see `LoraConfig`.
   """
 
   model: policy_lib.Policy
@@ -168,14 +164,7 @@ class Training:
     params: types.Params,
     mesh_config: mesh_lib.MeshConfig,
   ):
-    """Places the parameters.
-
-    Args:
-      model: the adapted policy.
-      config: see `LoraConfig`.
-      params: the model's parameters, on any device.
-      mesh_config: devices and rules.
-    """
+    """Places the parameters."""
     self.model = Adapters(model, config)
     self.base = mesh_lib.put_params(
       params, model.logical_axes(), mesh_config.build(), mesh_config.rules

@@ -26,13 +26,8 @@ def sharded_state(
   """Places parameters by the rules, and the rest of the state accordingly.
 
   Args:
-    model: the trained model.
-    loss: the loss, which determines the auxiliary state.
-    optimizer: the optimiser.
     params: parameters of the model, on any device; copied.
     given: models that the loss needs, with parameters, by name.
-    mesh_config: the sharding rules.
-    mesh: the mesh.
 
   Returns:
     The initial state of training, and the parameters of the models that each
@@ -69,14 +64,8 @@ def abstract_state(
   """Returns shapes, types and shardings of the initial state of training.
 
   Args:
-    loss: the loss, which determines the auxiliary state.
-    optimizer: the optimiser.
     params: arrays, or shapes with shardings.
     given: parameters of the models that the loss needs, in the same form.
-    mesh: their mesh.
-
-  Returns:
-    A `step.TrainState` of shapes.
   """
   init = functools.partial(
     step_lib.init_state, loss=loss, optimizer=optimizer.direction()

@@ -22,7 +22,6 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, optimiser steps taken.
-    params: the model's parameters.
     auxiliary: the loss's own state; models that it only reads are no part of
       it, see `Loss.reads`.
     optimizer: optax's states, of 'params' and, where the loss learns something
@@ -121,8 +120,6 @@ def make_train_step(
   all its rows at once.
 
   Args:
-    model: `Policy` or `ScalarModel`.
-    loss: the loss.
     optimizer: the optax transformation without its learning rate (see
       `OptimizerConfig.direction`). What the loss learns beside the parameters
       is updated apart, see `Loss.learned_optimizer`.

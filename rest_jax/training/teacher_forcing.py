@@ -29,7 +29,6 @@ class Rows:
   Attributes:
     sources: token rows, and the row of each of n sources.
     targets: token rows, and the row of each of n targets.
-    mesh_config: devices and sharding rules; devices of this process are used.
   """
 
   sources: tuple[ragged.Ragged, np.ndarray]
@@ -40,10 +39,6 @@ class Rows:
     self, policy: policy_lib.Policy, params: types.Params
   ) -> np.ndarray:
     """Computes log pi(y | x) of each row, untempered.
-
-    Args:
-      policy: the network.
-      params: its parameters, on any devices.
 
     Returns:
       float32 [n], nats, summed over tokens.
@@ -62,8 +57,6 @@ class Rows:
 
     Args:
       policy: the network; that of BC is `policy.unconditioned()`.
-      params: its parameters, on any devices.
-      bc_params: parameters of BC, on any devices.
 
     Returns:
       float32 [n], nats, untempered, at least 0.
@@ -84,8 +77,6 @@ class Rows:
     """Computes sum_t H(q(. | y_<t, x)) of each row, q as sampled from.
 
     Args:
-      policy: the network.
-      params: its parameters, on any devices.
       decode: temperature above 0, `top_k` and `top_p` of q.
 
     Returns:
@@ -106,7 +97,6 @@ class Rows:
     """Computes a number per row, float32 [n], in batches of few shapes.
 
     Args:
-      description: label of the progress bar.
       compute: called with the placed parameters of each model and a batch.
       *models: networks and their parameters.
     """

@@ -121,10 +121,6 @@ def train(
   evaluation is finished before.
 
   Args:
-    config: see `TrainerConfig`.
-    learner: what to train.
-    batches: what to train on.
-    mesh_config: devices and rules.
     directory: the stage's folder; receives `checkpoints/`, `metrics.jsonl` and
       TensorBoard events. With `config.lora` or `config.average` the checkpoints
       of the training are in `training/checkpoints/`, those of the former with
@@ -459,9 +455,7 @@ def nll_evaluation(
   """Returns an evaluation by validation NLL; its objective is minus that.
 
   Args:
-    model: the policy.
     batches: of the validation pairs; each is read once.
-    mesh_config: devices and rules.
 
   Returns:
     A function (params, step) -> {'objective', 'nll', 'perplexity'}, nll in nats

@@ -14,11 +14,7 @@ _LAST = '_CHECKPOINT_METADATA'
 
 
 class UploadedSteps:
-  """A local folder whose checkpoints are those of a folder in a store.
-
-  Attributes:
-    local: the folder, for Orbax.
-  """
+  """A local folder whose checkpoints are those of a folder in a store."""
 
   def __init__(self, path: pathlib.Path):
     """Downloads the checkpoints.

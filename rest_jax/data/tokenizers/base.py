@@ -119,11 +119,7 @@ def by_code(ids: Mapping[str, int], tag: re.Pattern[str]) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-  """The files of a tokeniser in a Hugging Face folder.
-
-  Attributes:
-    path: the folder.
-  """
+  """The files of a tokeniser in a Hugging Face folder."""
 
   path: pathlib.Path
 

@@ -77,7 +77,6 @@ class _Shifted(base.Tokenizer):
     """Reads a model.
 
     Args:
-      folder: the folder.
       numbers: ids of languages.
     """
     self._model = _model(folder)

@@ -34,7 +34,6 @@ def read(path: str | pathlib.Path) -> base.Tokenizer:
       Face's libraries name them.
 
   Raises:
-    FileNotFoundError: there is no such file, or no tokeniser in the folder.
     ValueError: a file is damaged or of another kind.
     ImportError: the `tokenizers` library is needed and not installed.
   """

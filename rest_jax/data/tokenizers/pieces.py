@@ -85,7 +85,6 @@ class Cutter:
     """Returns the ids of each text.
 
     Args:
-      texts: texts.
       convert: from the pieces of a text (list[str]) to ids; None for the
         model's own ids.
     """

@@ -13,16 +13,7 @@ _DEVICES = '--xla_force_host_platform_device_count'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Local:
-  """Processes with simulated CPU devices, connected through loopback.
-
-  Attributes:
-    job: job to run.
-    num_processes: number of processes.
-    devices_per_process: number of simulated devices per process.
-    max_restarts: maximum number of restarts after a process was killed.
-    restart_seconds: pause before a restart, in seconds.
-    grace_seconds: time that a stopped process has to exit, in seconds.
-  """
+  """Processes with simulated CPU devices, connected through loopback."""
 
   job: job_lib.Job
   num_processes: int = 1
@@ -47,11 +38,7 @@ class Local:
     )
 
   def process_commands(self, port: int | str) -> list[commands.Command]:
-    """Returns the command of each process.
-
-    Args:
-      port: port at which process 0 coordinates the others.
-    """
+    """Returns the command of each process."""
     return [
       commands.Command(
         self.job.program(sys.executable, *self._joining(port, index)),

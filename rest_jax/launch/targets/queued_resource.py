@@ -18,11 +18,7 @@ _PREEMPTED = ('SUSPENDED', 'PREEMPTED', 'TERMINATED')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueuedResource(tpu_vm.TpuVm):
-  """A run on the TPU VMs of a queued resource.
-
-  Attributes:
-    num_slices: number of TPU VMs, connected by the data-centre network.
-  """
+  """A run on the TPU VMs, one per slice, of a queued resource."""
 
   num_slices: int = 1
 

@@ -37,19 +37,7 @@ _ARCHIVE = 'rest_jax.tar.gz'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-  """A TPU VM, and how gcloud is called for it.
-
-  Attributes:
-    project: Google Cloud project ID; None for the active gcloud configuration.
-    zone: Google Cloud zone, such as us-west4-a.
-    name: name of the TPU VM.
-    accelerator_type: TPU type, such as v5litepod-16; may be empty if the VM
-      exists.
-    runtime_version: software version of the VM; may be empty if the VM exists.
-    spot: whether the VM may be preempted, at a lower price.
-    command_timeout: time limit of each command before the run, in seconds.
-    poll_seconds: polling interval while waiting for the VM, in seconds.
-  """
+  """A TPU VM, and how gcloud is called for it."""
 
   project: str | None = None
   zone: str
@@ -129,7 +117,6 @@ class Machine:
     """Returns the command that runs a shell command line on workers.
 
     Args:
-      which: number of a worker, or 'all'.
       remote: shell command line; gcloud and ssh pass it on unchanged.
     """
     return self.gcloud(
@@ -160,18 +147,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TpuVm:
-  """A run on a TPU VM.
-
-  Attributes:
-    job: job to run.
-    machine: the TPU VM.
-    setup_command: shell command line that each worker runs before its
-      environment is created, and again after each restart.
-    max_restarts: maximum number of restarts of an interrupted run.
-    restart_seconds: pause before a restart, in seconds.
-    grace_seconds: time that a stopped worker has to exit, in seconds.
-    delete: whether the TPU VM is deleted when the run has finished or failed.
-  """
+  """A run on a TPU VM; the settings are flags of `rest-jax launch`."""
 
   job: job_lib.Job
   machine: Machine
@@ -228,7 +204,6 @@ class TpuVm:
     """Returns the command that starts a worker's program and shows its output.
 
     Args:
-      which: number of the worker.
       run_id: ID of the attempt, the same for all workers.
       workers: number of workers of all machines.
     """

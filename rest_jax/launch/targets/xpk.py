@@ -21,22 +21,7 @@ _CHECKOUT = '/app'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Xpk:
-  """A run as an xpk workload.
-
-  Attributes:
-    job: job to run.
-    project: Google Cloud project ID; None for the active gcloud configuration.
-    zone: zone of the cluster; None for the active gcloud configuration.
-    cluster: name of the GKE cluster; `xpk cluster create` creates one.
-    workload: name of the workload.
-    tpu_type: TPU type, such as v5litepod-16.
-    num_slices: number of slices of this type.
-    base_docker_image: image with Python 3.11 or newer and bash; xpk adds the
-      code to it, and the environment is created when the container starts.
-    docker_image: image with rest_jax installed, used unchanged.
-    setup_command: shell command line that each worker runs before the program.
-    max_restarts: maximum number of restarts of an interrupted workload.
-  """
+  """A run as an xpk workload; the settings are flags of `rest-jax launch`."""
 
   job: job_lib.Job
   project: str | None = None

@@ -48,7 +48,6 @@ def gather(
   """Returns the entries of finished evaluations by split, in policy order.
 
   Args:
-    run: the run.
     people: people's ratings, which are `human` if the task has no judge.
   """
   people = people or scores.People(rating_config.SCORES, ())
@@ -73,8 +72,6 @@ def _variant(
   """Returns the entry of one policy on one split; BC comes first.
 
   Args:
-    run: the run.
-    evaluation: a finished evaluation.
     bc: scores and digest of BC on this split; BC itself adds them.
     people: people's ratings, which are `human` if the task has no judge.
   """

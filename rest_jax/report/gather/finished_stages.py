@@ -34,14 +34,10 @@ class _Time(NamedTuple):
 
 
 def times(stages: Stages, *, is_brief: bool = False) -> table.Cells | None:
-  """Returns the time of each stage by kind.
+  """Returns the time of each stage by kind; None if no manifest has it.
 
   Args:
-    stages: names and finished folders, in the order they are made.
     is_brief: whether all evaluations have one row, and no row has its work.
-
-  Returns:
-    The table; None if no manifest has the time of its stage.
   """
   stage_times = []
   for name, directory in stages:
@@ -93,14 +89,7 @@ def _sum(name: str, times: list[_Time]) -> _Time:
 
 
 def trainings(stages: Stages) -> table.Cells | None:
-  """Returns what the time of each stage that trains went to.
-
-  Args:
-    stages: names and finished folders, in the order they are made.
-
-  Returns:
-    The table; None if no manifest says so.
-  """
+  """Returns what the time of each training went to; None if unknown."""
   kinds = (
     loop.STEPS,
     loop.EVALUATION,
@@ -194,7 +183,6 @@ def agreement(
 
   Args:
     directory: folder of stage `reward`, or of a refreshed model.
-    reward: description of the reward.
   """
   if not folder_lib.is_finished(directory):
     return None

@@ -30,8 +30,6 @@ def distribution(
   """Counts the rewards of a finished store.
 
   Args:
-    directory: folder of the store.
-    reward_name: name of the reward.
     thresholds: thresholds that apply to all sources.
     config: settings of Improve steps, to count only rows that may be trained
       on; None to count all rows.
@@ -70,10 +68,6 @@ def kept(
   """Applies the filter of each Improve step of one Grow step again.
 
   Args:
-    config: settings of the Improve steps.
-    grow_step: g, from 1.
-    directory: folder of the store.
-    reward_name: name of the reward.
     improve_directories: folders of finished Improve steps by i.
     edges: edges of the bins.
 
@@ -174,9 +168,7 @@ def thresholds(
   """Returns thresholds of one Grow's Improve steps that apply to all sources.
 
   Args:
-    row_filter: F.
     improve_directories: folders of finished Improve steps by i.
-    grow_step: g, from 1.
 
   Returns:
     Thresholds of finished steps; for a fixed filter, also of later steps.

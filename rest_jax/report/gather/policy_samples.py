@@ -27,10 +27,6 @@ def browsed(
 
   Args:
     directories: folders of finished evaluations of one split, by policy name.
-    split: name of the split.
-    reward_name: name of the reward.
-    pairs: the sources.
-    vocabulary: decodes tokens.
 
   Returns:
     Sources that all policies share, evenly spread, few enough for a page.

@@ -20,11 +20,7 @@ from rest_jax.stages import outputs as outputs_stage
 def variants(
   runs: Sequence[rest.Layout],
 ) -> Iterator[results_lib.Variant]:
-  """Yields the pooled policies of one variant on every split.
-
-  Args:
-    runs: one finished run per seed.
-  """
+  """Yields the pooled policies of a variant by split, from a run per seed."""
   gathered = [evaluations.gather(run) for run in runs]
   people = [evaluations.read_people(run) for run in runs]
   seeds = [run.experiment.seed for run in runs]

@@ -14,7 +14,6 @@ class Candidate:
   """One distinct output of a policy for a source.
 
   Attributes:
-    text: text of the output.
     reward: normalised reward x100.
     judge: the independent judge's score x100; None without a judge.
     length: number of tokens, EOS included.
@@ -36,9 +35,7 @@ class Browsed:
 
   Attributes:
     source_id: row of the source in its split.
-    source: text of the source.
     reference: its reference; None without one.
-    candidates: the candidates of each policy, best reward first.
   """
 
   source_id: int
@@ -52,7 +49,6 @@ class Samples:
   """Samples of some sources of a split.
 
   Attributes:
-    split: name of the split.
     policies: names of the policies, in the order they were made.
     sources: some sources of the split, evenly spread.
     num_sources: number of sources that were sampled for.

@@ -22,9 +22,6 @@ def render(reached: Sequence[costs.Reached]) -> str:
 
   Args:
     reached: the policies, online learning last.
-
-  Returns:
-    The table, without a newline at the end.
   """
   rows: list[list[str]] = [list(_HEADERS)]
   for one in reached:

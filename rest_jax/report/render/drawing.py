@@ -167,13 +167,10 @@ def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
 
 
 def svg(figure: figure_lib.Figure) -> bytes:
-  """Returns a figure as an SVG image for a page.
+  """Returns a figure, without its title, as an SVG image for a page.
 
   The background is transparent, and letters are outlines, so that it looks the
   same everywhere. The same figure gives the same bytes.
-
-  Args:
-    figure: the figure; its title is removed, because the page has one.
   """
   import matplotlib
 

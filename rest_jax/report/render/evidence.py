@@ -26,8 +26,6 @@ def of_grow(
   """Returns the histogram of one Grow step's rewards.
 
   Args:
-    grow_step: g.
-    distribution: distribution of the rewards of D_g.
     what: a sentence that describes the rows.
   """
   title = f'Rewards of D_{grow_step}'
@@ -74,7 +72,6 @@ def of_kept(
   """Returns the rewards of D_g before and after the filter of each step.
 
   Args:
-    grow_step: g.
     kept: one entry per Improve step, in the same bins.
     what: a sentence that describes the rows.
   """
@@ -115,11 +112,7 @@ def of_kept(
 def of_training(
   curves: Mapping[str, tuple[Sequence[int], Sequence[float]]],
 ) -> exhibits.Exhibit:
-  """Returns the reward that chose the checkpoints of each training.
-
-  Args:
-    curves: see `reward_figures.training_rewards`.
-  """
+  """Returns the reward that chose the checkpoints of each training."""
   title = 'Reward while training'
   return exhibits.Exhibit(
     name='training',
@@ -166,9 +159,6 @@ def correlations(judged: Mapping[str, Judged]) -> table.Cells:
 
   First within sources, as filters and Best-of-N use the reward; then over all
   samples, which also reflects the difficulty of sources.
-
-  Args:
-    judged: the samples by name of the policy.
   """
   return table.Cells(
     'Agreement of reward and judge over samples of each policy, with 95 % '
@@ -217,13 +207,7 @@ def _correlations(judged: Judged) -> tuple[str, ...]:
 
 
 def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
-  """Returns the distribution of rewards at each level of the judge's score.
-
-  Args:
-    policy: name of the policy.
-    split: split of the sources.
-    judged: samples of the policy.
-  """
+  """Returns the distribution of rewards at each level of the judge's score."""
   groups = judge_figures.levels(judged.judgements, judged.rewards)
   title = 'Reward at each level of the judge’s score'
   points = (5, 25, 50, 75, 95)
@@ -260,13 +244,7 @@ def of_judged(policy: str, split: str, judged: Judged) -> exhibits.Exhibit:
 def of_probes(
   report: probe_results.Report, title: str, minimum: float | None
 ) -> exhibits.Exhibit:
-  """Returns how often a reward prefers references to changed references.
-
-  Args:
-    report: results of the probes.
-    title: task and split of the references.
-    minimum: required share; None for none.
-  """
+  """Returns how often a reward prefers references to changed references."""
   tested = [
     (answer, answer.share)
     for answer in report.probed

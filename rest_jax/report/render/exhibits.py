@@ -22,7 +22,6 @@ class Picture:
   """One image.
 
   Attributes:
-    figure: the image.
     alt: alternative text for people who do not see it.
   """
 
@@ -41,8 +40,6 @@ def picture(
   """Returns a picture with an alternative text.
 
   Args:
-    figure: the image.
-    words: description of the image.
     entries: names and values to list after `words`.
   """
   behind = ' The numbers are in the table below.'
@@ -55,10 +52,7 @@ class Exhibit:
 
   Attributes:
     name: anchor for links; letters, digits and '-'.
-    title: heading.
-    caption: description of the figure.
     pictures: at least one; the first is shown, the others on demand.
-    numbers: table of the drawn numbers.
   """
 
   name: str

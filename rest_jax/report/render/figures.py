@@ -74,9 +74,6 @@ def grow_steps(results: results_lib.Results) -> figure_lib.Figure:
 
   Source: ReST (arXiv 2308.08998), Fig. 4.
 
-  Returns:
-    The figure, one panel per split.
-
   Raises:
     ValueError: there is nothing to draw.
   """
@@ -123,9 +120,6 @@ def best_of_n(results: results_lib.Results) -> figure_lib.Figure:
   """Draws the reward of the best of n samples over n, one line per policy.
 
   Source: ReST (arXiv 2308.08998), Fig. 6.
-
-  Returns:
-    The figure, one panel per split with curves.
 
   Raises:
     ValueError: no policy has a curve.
@@ -234,11 +228,6 @@ def probe_shares(
   There is one bar per probe with a share, with its 95 % interval and number of
   cases; bars below the minimum are darker. The grey line is chance, the dashed
   line is the minimum.
-
-  Args:
-    report: results of the probes.
-    title: title of the figure.
-    minimum: required share; None for none.
   """
   shown = [(a, a.share) for a in report.probed if a.share is not None]
   figure, grid = drawing.panels(
@@ -278,7 +267,6 @@ def write_all(
 
   Args:
     results: at least one policy.
-    directory: the folder; created if missing.
 
   Returns:
     The files: `average_reward.png`, `grow_steps.png` if there was a Grow step,

@@ -42,8 +42,6 @@ class Highlight:
   """One number at the top of a page.
 
   Attributes:
-    label: name of the number.
-    value: the number.
     note: its difference to BC; '' if unknown.
   """
 
@@ -57,9 +55,6 @@ class Page:
   """The content of a run's page; empty parts are left out.
 
   Attributes:
-    title: title of the page.
-    facts: facts about the run by name.
-    results: the results.
     stage_warnings: warnings of stages, one line each.
     grown: figures of D_g: histograms, before and after filters.
     kept: table of the samples that the filter of each Improve step kept.

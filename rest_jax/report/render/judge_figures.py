@@ -46,9 +46,6 @@ def reward_and_judge(results: results_lib.Results) -> figure_lib.Figure:
   Args:
     results: of one split; at least one policy of `gains`.
 
-  Returns:
-    The figure, two panels.
-
   Raises:
     ValueError: no policy was judged beside BC.
   """
@@ -130,7 +127,6 @@ def judged_rewards(
 
   Args:
     groups: see `levels`; rewards x100.
-    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]

@@ -24,17 +24,7 @@ def render(
   made: str,
   results: results_lib.Results | None,
 ) -> str:
-  """Writes a model card in Markdown.
-
-  Args:
-    config: sizes of the network.
-    num_params: number of parameters.
-    made: a sentence on the origin of the policy.
-    results: results of its run; None if there are none.
-
-  Returns:
-    The text.
-  """
+  """Writes a model card in Markdown; `made` says where the policy is from."""
   name = results.task if results else 'Policy'
   measured = 'Not measured.'
   if results:

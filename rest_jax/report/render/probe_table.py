@@ -13,16 +13,7 @@ _STATISTICS_PER_TABLE = 3
 def render(
   report: probe_results.Report, title: str, minimum: float | None
 ) -> str:
-  """Formats every probe and control, and whether the minimum was met.
-
-  Args:
-    report: results of the probes.
-    title: task and split of the references.
-    minimum: required share; None for none.
-
-  Returns:
-    The text, without a newline at the end.
-  """
+  """Formats every probe and control, and whether the minimum was met."""
   tested = [
     (answer.name, _count(answer), _share(answer), _number(answer.mean_drop))
     for answer in report.probed

@@ -8,11 +8,7 @@ from rest_jax.runtime import control_characters
 
 
 def render(people: scores.People, agreement: agreement_lib.Agreement) -> str:
-  """Formats the mean rating of every policy, and the agreement of raters.
-
-  Returns:
-    The text, without a newline at the end.
-  """
+  """Formats the mean rating of every policy, and the agreement of raters."""
   if not people.ratings:
     return 'people: nothing rated yet.'
   rows = [('rated by people', 'split', 'sources', 'mean x100')]

@@ -39,7 +39,6 @@ def render(
   Columns without any value on a split are left out; a missing value is '-'.
 
   Args:
-    results: the results.
     stage_warnings: warnings of stages, one line each.
     more: texts to put before the warnings.
 

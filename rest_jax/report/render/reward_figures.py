@@ -24,7 +24,6 @@ def reward_histogram(
 
   Args:
     distribution: distribution of normalised rewards; drawn x100.
-    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]
@@ -57,10 +56,6 @@ def kept_rewards(
 
   Args:
     kept: one entry per Improve step of one Grow step, at least one.
-    title: title of the figure.
-
-  Returns:
-    The figure, one panel per entry.
   """
   columns = min(len(kept), 2)
   rows = -(-len(kept) // columns)
@@ -92,7 +87,6 @@ def training_rewards(
 
   Args:
     curves: steps and rewards x100 by name of the policy.
-    title: title of the figure.
   """
   figure, grid = drawing.panels(title, 1, 1, drawing.WIDTH)
   axes = grid[0][0]

@@ -24,7 +24,6 @@ class Cell:
   """A measurement of one policy of one run.
 
   Attributes:
-    value: the measured value.
     stderr: its standard error; None if it has none.
     difference: difference to the same policy of the first run, paired by
       source; None for the first run, or if the two cannot be paired.
@@ -40,8 +39,6 @@ class Measure:
   """A measure on one split.
 
   Attributes:
-    name: name of the measure.
-    split: split of the sources.
     rows: one cell per run for each policy; None for runs without it.
   """
 
@@ -55,10 +52,8 @@ class SideBySide:
   """Several runs of one task.
 
   Attributes:
-    task: name of the task.
     folders: folders of the runs by name; the others are compared with the
       first.
-    measures: the compared measures.
     remarks: sentences on what could not be compared, and on rescaled rewards.
   """
 

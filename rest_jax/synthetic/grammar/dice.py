@@ -47,7 +47,6 @@ def usual_with(dice: Dice, variety: float) -> Callable[[Sequence], Any]:
   """Returns a `pick` function for `lattice.draw`.
 
   Args:
-    dice: random choices.
     variety: probability of another option than the first, if there is one.
   """
 

@@ -124,7 +124,6 @@ class Translator:
     """Returns a noun phrase.
 
     Args:
-      phrase: noun phrase to translate.
       sense: sense of its noun.
       owner: noun phrase that OWN refers to.
       object_form: whether pronouns are in the object form.
@@ -213,7 +212,6 @@ class Translator:
     """Returns a clause.
 
     Args:
-      clause: clause to translate.
       head: head of a relative clause and its sense; it fills the gap.
       subordinate: whether the German verb is at the end.
       mood: see `meaning.Sentence`.

@@ -133,10 +133,7 @@ def corrupt(
   """Translates a sentence with errors.
 
   Args:
-    source: the German text.
-    sentence: meaning of the source.
     kinds: kinds of errors, from KINDS.
-    dice: random choices.
     variety: probability of a less common synonym or order, at each choice.
 
   Returns:

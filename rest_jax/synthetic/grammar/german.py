@@ -134,7 +134,6 @@ def noun_phrase_tokens(
   """Inflects a noun phrase.
 
   Args:
-    noun_phrase: the noun phrase.
     case: 'n', 'a' or 'd'.
     owner: subject of the clause, which OWN refers to.
 
@@ -265,7 +264,6 @@ def clause_tokens(
   """Orders the words of a clause.
 
   Args:
-    clause: the clause.
     order: position of the finite verb: 'second' (main clause), 'first'
       (question, or after a subordinate clause) or 'final' (subordinate clause).
     owner: noun phrase that OWN refers to; by default the subject.

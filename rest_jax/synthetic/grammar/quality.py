@@ -138,12 +138,7 @@ def split_words(text: str) -> list[str]:
 
 
 def quality(translations: lattice.Lattice, words: list[str]) -> float:
-  """Returns the quality of a text, in [0, 1], higher is better.
-
-  Args:
-    translations: the acceptable translations.
-    words: result of `split_words` for the text.
-  """
+  """Returns the quality of a text, in [0, 1], higher is better."""
   if len(words) > MAX_WORDS:
     return 0.0
   distance = translations.distance(words)

@@ -37,7 +37,6 @@ def of_noun(
   """Returns the sense of a noun, or that of a person for a pronoun.
 
   Args:
-    phrase: noun phrase; its adjective is part of the context.
     context: the verb, and a preposition or a predicate.
     wrong: noun for which a wrong sense is returned.
   """
@@ -53,7 +52,6 @@ def of_roles(
   """Returns the sense of the noun in each role, including 'place'.
 
   Args:
-    clause: the clause.
     head: head of a relative clause and its sense; it fills the gap.
     wrong: noun for which a wrong sense is returned.
   """
@@ -81,7 +79,6 @@ def of_verb(
   """Returns the sense of the verb, by the class of its object or subject.
 
   Args:
-    clause: the clause.
     nouns: result of `of_roles`.
     wrong: verb for which a wrong sense is returned.
   """

@@ -69,7 +69,6 @@ def draw_noun_phrase(
   """Draws a noun phrase.
 
   Args:
-    dice: random choices.
     kinds: allowed classes of the noun, in the sense of this context.
     context: verb and preposition, which determine the sense.
     owner: subject, if OWN may refer to it.
@@ -247,8 +246,6 @@ def draw_clause(
   """Draws a clause.
 
   Args:
-    dice: random choices.
-    verbs: verbs to choose from, frequent ones first.
     gap: subject of a relative clause; None to draw the subject.
     gap_kind: class of the noun in the gap.
 
@@ -358,7 +355,6 @@ def draw_sentence(
   """Draws a sentence with an unambiguous German text.
 
   Args:
-    dice: random choices.
     wanted: returns whether a German text may be drawn.
 
   Returns:

@@ -29,7 +29,6 @@ def verb_words(sense: lexicon.VerbSense, form: str) -> list[lattice.Expression]:
   """Returns a verb and its particle, with all synonyms.
 
   Args:
-    sense: sense of the verb.
     form: 'base', 'third', 'past' or 'participle'.
   """
   texts = [(getattr(verb, form), *verb.tail) for verb in sense.verbs]
@@ -51,8 +50,6 @@ def verb_groups(
   """Returns the ways to say the verb of a clause, the most common first.
 
   Args:
-    clause: clause with tense, modal and voice.
-    sense: sense of its verb.
     plural: whether the English subject is plural.
     negated: whether 'not' follows the auxiliary.
     inverted: whether the auxiliary is before the subject.

@@ -38,9 +38,7 @@ def statement_orders(
   it is first in German.
 
   Args:
-    clause: the clause.
     parts: parts of the clause; those of the verb are added.
-    mode: the way to say the verb.
     manner_first: whether manner may also be before the verb.
   """
 
@@ -99,9 +97,7 @@ def german_orders(
   """Returns the German order of the words: the verb last, or split.
 
   Args:
-    clause: the clause.
     parts: parts of the clause; those of the verb are added.
-    mode: the way to say the verb.
     subordinate: whether the whole verb is last in German.
   """
   auxiliary, rest = next(
