@@ -91,6 +91,14 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  """The finished smoke run. Do not change it."""
+  from tests import smoke  # After the hook above: it imports what is checked.
+
+  return smoke.finished(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope='session')
 def _gcs_server():
   with gcs.server() as proxy:
     yield proxy

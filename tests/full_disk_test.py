@@ -11,7 +11,6 @@ import pytest
 from rest_jax import experiment_run as run_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import files
-from tests import smoke
 
 _MEGABYTES = 48
 _PAGE = 4096
@@ -32,11 +31,6 @@ def disk(tmp_path):
     pytest.skip(f'a small file system cannot be mounted here: {error}')
   yield path
   subprocess.run(['umount', '-l', str(path)], check=True)
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
 
 
 def _fill(disk: pathlib.Path, room: int) -> pathlib.Path:

@@ -5,16 +5,7 @@ import json
 import pathlib
 import re
 
-import pytest
-
-from tests import smoke
-
 _ROOT = pathlib.Path(__file__).resolve().parents[1] / 'rest_jax'
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
 
 
 def explained() -> set[str]:

@@ -22,11 +22,6 @@ from tests import smoke
 from tests.models import tiny
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 def read(path: pathlib.Path):
   return json.loads(path.read_text(encoding='utf-8'))
 
@@ -150,12 +145,7 @@ def test_other_settings_are_refused_with_the_difference(run):
 
 def test_a_grow_cut_off_ends_with_the_same_bytes(run, tmp_path, monkeypatch):
   again = type(run)(
-    smoke.settings(
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-    ),
-    tmp_path,
+    smoke.settings(*smoke.given(run, 'bc', 'reward', 'data')), tmp_path
   )
   written = []
   write_shard = sample_store.write_shard
@@ -201,12 +191,7 @@ def test_an_improve_step_cut_off_ends_with_the_same_arrays(
   run, tmp_path, monkeypatch
 ):
   again = type(run)(
-    smoke.settings(
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-      f'GROW_DIR={run.folder("grow_1")}',
-    ),
+    smoke.settings(*smoke.given(run, 'bc', 'reward', 'data', 'grow_1')),
     tmp_path,
   )
   save = checkpoints.Checkpoints.save
@@ -304,10 +289,7 @@ def test_a_loss_is_one_more_gin_file(run, tmp_path, loss, metric):
   variant = type(run)(
     smoke.settings(
       *(('VALUE_STEPS=4',) if needs_value else ()),
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-      f'GROW_DIR={run.folder("grow_1")}',
+      *smoke.given(run, 'bc', 'reward', 'data', 'grow_1'),
       gin_files=(f'gin_configs/losses/{loss}.gin',),
     ),
     tmp_path,
@@ -366,10 +348,7 @@ def test_a_policy_that_is_told_the_reward_is_sampled_with_the_best(
 ):
   variant = type(run)(
     smoke.settings(
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-      f'GROW_DIR={run.folder("grow_1")}',
+      *smoke.given(run, 'bc', 'reward', 'data', 'grow_1'),
       gin_files=('gin_configs/losses/reward_conditioned.gin',),
     ),
     tmp_path,

@@ -7,11 +7,15 @@ import functools
 import os
 import pathlib
 import shutil
+from typing import Any
 
+from absl import flags
+from absl.testing import flagsaver
 import pytest
 
 from rest_jax import experiment
 from rest_jax import experiment_run as run_lib
+from rest_jax.cli import main
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.config import registry
 from rest_jax.report.render import drawing, figures
@@ -30,6 +34,21 @@ def settings(
   return gin_lib.parse_and_build(
     [GIN_FILE, *gin_files], overrides, root=registry.ROOT
   )
+
+
+def given(run: run_lib.Run, *stages: str) -> list[str]:
+  """Overrides by which another run uses finished stages of this one."""
+  return [
+    f'{name.split("_")[0].upper()}_DIR={run.folder(name)}' for name in stages
+  ]
+
+
+def command(*overrides: str, **flag_values: Any) -> int:
+  """Calls `rest-jax run` on the smoke experiment; returns the exit status."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['rest_jax'])
+  with flagsaver.flagsaver(**{'gin_file': [GIN_FILE], **flag_values}):
+    return main.main(['rest_jax'], list(overrides))
 
 
 def once(

@@ -4,13 +4,11 @@ import dataclasses
 import gzip
 import pathlib
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
 from rest_jax import experiment_run as run_lib
-from rest_jax.cli import checks, dry_run, main
+from rest_jax.cli import checks, dry_run
 from rest_jax.config import gin_files, registry
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
@@ -203,15 +201,9 @@ def test_few_simulated_ratings_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('mode', ['rest', 'bc', 'prepare'])
 def test_a_start_is_checked_before_its_first_stage(tmp_path, capsys, mode):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(
-    run_mode=mode,
-    model_dir=str(tmp_path / 'run'),
-    gin_file=[smoke.GIN_FILE],
-  ):
-    status = main.main(['rest_jax'], ['EvaluateConfig.bleu_tokenize=xx'])
-  assert status == 1
+  override = 'EvaluateConfig.bleu_tokenize=xx'
+  model_dir = str(tmp_path / 'run')
+  assert smoke.command(override, run_mode=mode, model_dir=model_dir) == 1
   assert 'EvaluateConfig.bleu_tokenize must be' in capsys.readouterr().err
   assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']
 
@@ -284,10 +276,8 @@ def test_a_vocabulary_that_the_text_cannot_fill_is_named(tmp_path):
   )
 
 
-def test_a_finished_stage_with_other_settings_is_refused_in_advance(
-  tmp_path_factory,
-):
-  folder = smoke.finished(tmp_path_factory.getbasetemp()).model_dir
+def test_a_finished_stage_with_other_settings_is_refused_in_advance(run):
+  folder = run.model_dir
   longer = built(
     gin_configs_test.GIN / 'experiments/smoke.gin', None, 'IMPROVE_STEPS=9'
   )

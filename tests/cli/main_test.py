@@ -11,7 +11,6 @@ import time
 import types
 
 from absl import app, flags
-from absl.testing import flagsaver
 import pytest
 
 from rest_jax.cli import main
@@ -44,21 +43,15 @@ def test_a_value_function_that_no_loss_reads_is_refused(
   tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(
-    run_mode='value', model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE]
-  ):
-    assert main.main(['rest_jax'], []) == 1
+  assert smoke.command(run_mode='value', model_dir=str(tmp_path)) == 1
   assert 'gin_configs/losses/oac.gin' in capsys.readouterr().err
 
 
 def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
-  tmp_path, tmp_path_factory, monkeypatch, capsys
+  tmp_path, run, monkeypatch, capsys
 ):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
   settings = [
-    f'DATA_DIR={run.folder("data")}',
+    *smoke.given(run, 'data'),
     'BC_STEPS=100000',
     'BC_EVALUATE_EVERY=50000',
   ]
@@ -76,8 +69,8 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
         assert time.monotonic() < deadline
         time.sleep(0.1)
       monkeypatch.setattr('rest_jax.experiment_run.Run.make_mode', pytest.fail)
-      given = {'run_mode': 'bc', 'gin_file': [smoke.GIN_FILE]}
-      assert _run(settings, model_dir=str(tmp_path / 'run'), **given) == 1
+      given = {'run_mode': 'bc', 'model_dir': str(tmp_path / 'run')}
+      assert smoke.command(*settings, **given) == 1
       refusal = capsys.readouterr().err
       assert f'process {process.pid} on' in refusal
       assert 'Traceback' not in refusal
@@ -95,13 +88,6 @@ def test_sigterm_saves_and_ends_and_a_second_process_is_refused(
   assert last <= saved < last + 50
 
 
-def _run(overrides=(), **given):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(**given):
-    return main.main(['rest_jax'], list(overrides))
-
-
 @pytest.mark.parametrize(
   'address, words',
   [
@@ -113,7 +99,7 @@ def test_a_wrong_address_is_refused(
   tmp_path, monkeypatch, capsys, address, words
 ):
   monkeypatch.chdir(tmp_path)
-  status = _run(
+  status = smoke.command(
     run_mode='rest',
     model_dir=address,
     gin_file=[str(_ROOT / smoke.GIN_FILE)],
@@ -125,7 +111,7 @@ def test_a_wrong_address_is_refused(
 
 
 def test_runs_are_compared_without_a_configuration(tmp_path, capsys):
-  status = _run(
+  status = smoke.command(
     run_mode='report',
     model_dir=str(tmp_path / 'out'),
     gin_file=None,
@@ -140,7 +126,7 @@ def test_a_comparison_is_a_report(tmp_path):
   with pytest.raises(
     app.UsageError, match='--compare is for --run_mode=report'
   ):
-    _run(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
+    smoke.command(run_mode='rest', model_dir=str(tmp_path), compare=['a', 'b'])
 
 
 @pytest.mark.parametrize(
@@ -152,14 +138,13 @@ def test_a_comparison_is_a_report(tmp_path):
 )
 def test_a_profile_of_nothing_is_refused(given, message, tmp_path):
   with pytest.raises(app.UsageError, match=message):
-    _run(model_dir=str(tmp_path), gin_file=[smoke.GIN_FILE], **given)
+    smoke.command(model_dir=str(tmp_path), **given)
 
 
 def test_steps_of_a_profile_are_read_before_anything_runs(tmp_path, capsys):
-  status = _run(
+  status = smoke.command(
     run_mode='bc',
     model_dir=str(tmp_path / 'run'),
-    gin_file=[smoke.GIN_FILE],
     profile='7:3',
   )
   assert status == 1
@@ -170,19 +155,17 @@ def test_steps_of_a_profile_are_read_before_anything_runs(tmp_path, capsys):
 @pytest.mark.parametrize('mode', ['sample', 'refresh', 'compare', 'rate'])
 def test_what_one_process_does_is_refused_to_several(mode, tmp_path):
   with pytest.raises(app.UsageError, match=f'{mode} is for one process'):
-    _run(
+    smoke.command(
       run_mode=mode,
       model_dir=str(tmp_path),
-      gin_file=[smoke.GIN_FILE],
       distributed=True,
     )
 
 
 def test_several_processes_say_all_of_themselves(tmp_path, capsys):
-  status = _run(
+  status = smoke.command(
     run_mode='rest',
     model_dir=str(tmp_path),
-    gin_file=[smoke.GIN_FILE],
     num_processes=2,
   )
   assert status == 1
@@ -199,15 +182,8 @@ def failing(tmp_path, monkeypatch):
 
     monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
     monkeypatch.setattr('rest_jax.experiment_run.Run.report', fail)
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS(['rest_jax'])
-    with flagsaver.flagsaver(
-      run_mode='report',
-      model_dir=str(tmp_path / 'run'),
-      gin_file=[smoke.GIN_FILE],
-      **changes,
-    ):
-      return main.main(['rest_jax'], [])
+    model_dir = str(tmp_path / 'run')
+    return smoke.command(run_mode='report', model_dir=model_dir, **changes)
 
   return run
 
@@ -261,11 +237,8 @@ def test_a_traceback_is_shown_if_asked_for(failing, error):
     ['--dry_run'],
   ],
 )
-def test_a_reader_that_leaves_ends_it_quietly(
-  arguments, tmp_path, tmp_path_factory
-):
+def test_a_reader_that_leaves_ends_it_quietly(arguments, tmp_path, run):
   """As `... | head -1` may do: status 128 + SIGPIPE, and no word of it."""
-  run = smoke.finished(tmp_path_factory.getbasetemp())
   path = tmp_path / 'in.txt'
   path.write_text('\n'.join(run.data.pairs('test').source_texts()[:3]) + '\n')
   reading, writing = os.pipe()

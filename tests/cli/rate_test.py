@@ -22,11 +22,6 @@ from tests import smoke
 _ITEMS = 12
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture(autouse=True)
 def _no_pictures():
   with smoke.without_pictures():
@@ -223,8 +218,7 @@ def test_a_reward_model_learns_from_the_export(run, tmp_path):
     smoke.settings(
       'Task.ratings=@RatingsFile()',
       f"RatingsFile.path='{exported}'",
-      f'DATA_DIR={run.folder("data")}',
-      f'BC_DIR={run.folder("bc")}',
+      *smoke.given(run, 'data', 'bc'),
     ),
     tmp_path / 'learning',
   )

@@ -21,11 +21,6 @@ _DERIVED = ('.jax_cache', 'report', '.lock')
 _DERIVED_NAMES = ('events.out.tfevents.', 'config.gin', 'operative_config.gin')
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def copy(run, tmp_path):
   return smoke.copied(run, tmp_path)

@@ -4,8 +4,7 @@ from docs import draw
 from tests import smoke
 
 
-def test_the_page_shows_what_each_stage_reads(tmp_path_factory):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_the_page_shows_what_each_stage_reads(run):
   drawn = draw.flow(run.model_dir).splitlines()
   assert '  reward -- reward --> grow_1' in drawn
   assert '  improve_1_1 -- init --> improve_1_2' in drawn

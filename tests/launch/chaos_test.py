@@ -16,11 +16,6 @@ from tests import smoke
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 def test_moments_are_drawn_from_the_seed():
   drawn = [chaos.draw_moment(0, number) for number in range(300)]
   assert drawn == [chaos.draw_moment(0, number) for number in range(300)]

@@ -8,13 +8,11 @@ import pathlib
 import subprocess
 import sys
 
-from absl import app, flags
-from absl.testing import flagsaver
+from absl import app
 import jax
 import pytest
 
 from rest_jax import experiment_run as run_lib
-from rest_jax.cli import main
 from rest_jax.models import network as network_lib
 from rest_jax.planning import chips, described, hours, measured, meshes, plan
 from tests import smoke
@@ -275,18 +273,9 @@ def test_the_mesh_holds_the_largest_training_and_scorer(
   assert (chosen.data, chosen.model, chosen.is_fully_sharded) == expected
 
 
-def _main(**options):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(
-    run_mode='plan', gin_file=[smoke.GIN_FILE], **options
-  ):
-    return main.main(['rest_jax'], [])
-
-
 def test_a_plan_needs_a_topology_and_no_model_dir():
   with pytest.raises(app.UsageError, match='--topology'):
-    _main()
+    smoke.command(run_mode='plan')
 
 
 def test_without_libtpu_the_command_says_how_to_install_it(monkeypatch, capsys):
@@ -296,5 +285,5 @@ def test_without_libtpu_the_command_says_how_to_install_it(monkeypatch, capsys):
     return None if name == 'libtpu' else find(name, package)
 
   monkeypatch.setattr(importlib.util, 'find_spec', without_libtpu)
-  assert _main(topology='v5e:2x2') == 1
+  assert smoke.command(run_mode='plan', topology='v5e:2x2') == 1
   assert "pip install -e '.[tpu]'" in capsys.readouterr().err

@@ -60,8 +60,7 @@ def _shapes(batch):
 
 
 @pytest.mark.parametrize('packed', ['()', '(48,)'])
-def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_a_batch_of_bc_is_that_of_the_stage(run, packed):
   experiment = _settings('bc', f'PACKED_LENGTHS={packed}')
   batches = experiment.bc.trainer.batches(
     bc_stage.pair_rows(run.data.pairs('train')),
@@ -75,10 +74,7 @@ def test_a_batch_of_bc_is_that_of_the_stage(tmp_path_factory, packed):
 @pytest.mark.parametrize(
   ('loss', 'packed'), [('bc', '()'), *((loss, '(48,)') for loss in LOSSES)]
 )
-def test_a_batch_of_improve_is_that_of_the_stage(
-  tmp_path_factory, loss, packed
-):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_a_batch_of_improve_is_that_of_the_stage(run, loss, packed):
   experiment = _settings(loss, f'PACKED_LENGTHS={packed}')
   rows = improve_stage.select_rows(
     experiment.improve,
@@ -94,8 +90,7 @@ def test_a_batch_of_improve_is_that_of_the_stage(
   assert _shapes(planned) == _shapes(batches[0])
 
 
-def test_a_batch_of_the_value_function_is_that_of_the_stage(tmp_path_factory):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_a_batch_of_the_value_function_is_that_of_the_stage(run):
   experiment = _settings('oac')
   rows, _ = value_stage._rows(
     experiment.value,
@@ -197,8 +192,7 @@ def _kind(leaf):
   return np.ndim(leaf), str(getattr(leaf, 'dtype', type(leaf)))
 
 
-def test_the_scorer_takes_what_is_planned(monkeypatch, tmp_path_factory):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_the_scorer_takes_what_is_planned(monkeypatch, run):
   seen = {}
 
   def watched(name, function):

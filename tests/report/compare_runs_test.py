@@ -16,11 +16,6 @@ from tests import smoke
 from tests.report import page_reader
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def other(run, tmp_path):
   """A copy whose last policy has other rewards."""

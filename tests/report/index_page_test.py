@@ -18,11 +18,6 @@ from tests import smoke
 from tests.report import page_reader
 
 
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-  return smoke.finished(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def copy(run, tmp_path):
   return smoke.copied(run, tmp_path)

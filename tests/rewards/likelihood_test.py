@@ -10,7 +10,6 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rewards import base, learned, likelihood, scoring_plan
 from rest_jax.stages import likelihood as likelihood_stage
 from rest_jax.stages import policies
-from tests import smoke
 from tests.models import tiny
 
 _SOURCES = ['a', 'bcd', 'a', 'efghij', 'a', 'klm']
@@ -81,8 +80,7 @@ def test_a_policy_that_knows_nothing_gives_log_1_over_v():
   np.testing.assert_allclose(rewards, -np.log(tiny.VOCAB), rtol=1e-6)
 
 
-def test_a_run_scores_by_its_own_bc_policy(tmp_path_factory):
-  run = smoke.finished(tmp_path_factory.getbasetemp())
+def test_a_run_scores_by_its_own_bc_policy(run):
   config = likelihood_stage.Likelihood()
   assert isinstance(config, base.RewardConfig)
   reward = config.load(

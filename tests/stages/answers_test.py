@@ -5,12 +5,10 @@ import io
 import itertools
 import json
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from rest_jax.cli import dry_run, main
+from rest_jax.cli import dry_run
 from rest_jax.data import ragged, text_files, vocabularies
 from rest_jax.rewards import consensus, lexical, normalize
 from rest_jax.sampling import sampler as sampler_lib
@@ -327,17 +325,11 @@ def test_a_reward_of_samples_compares_those_of_a_line():
   np.testing.assert_allclose(scorer(['s', 't'], lines), expected)
 
 
-def call(run, tmp_path, *overrides, **given):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  given = {
-    'run_mode': 'sample',
-    'model_dir': str(run.model_dir),
-    'gin_file': [smoke.GIN_FILE],
-    **given,
-  }
-  with flagsaver.flagsaver(**given):
-    return main.main(['rest_jax'], list(overrides))
+def call(run, *overrides, **given):
+  model_dir = str(run.model_dir)
+  return smoke.command(
+    *overrides, run_mode='sample', model_dir=model_dir, **given
+  )
 
 
 def test_the_command_line_answers_a_file_and_changes_nothing(
@@ -351,7 +343,7 @@ def test_the_command_line_answers_a_file_and_changes_nothing(
   output = tmp_path / 'out.tsv'
   arguments = {'input': str(given), 'output': str(output), 'policy': 'bc'}
   overrides = ('SAMPLE_OUTPUT=tsv', 'BEST_OF=2')
-  assert call(run, tmp_path, *overrides, **arguments) == 0
+  assert call(run, *overrides, **arguments) == 0
   rows = list(text_files.read_table(output, answers.TSV_COLUMNS))
   numbers = [int(row['line']) for _, row in rows]
   assert numbers == [1, 1, 2, 2, 3, 3, 4, 5, 5]
@@ -363,13 +355,13 @@ def test_the_command_line_answers_a_file_and_changes_nothing(
   ]
   consensus_too = with_choice(run, 'consensus').answerer('bc').answer(lines)
   overrides_too = ('SAMPLE_OUTPUT=tsv', 'SAMPLE_CHOICE=consensus')
-  assert call(run, tmp_path, *overrides_too, **arguments) == 0
+  assert call(run, *overrides_too, **arguments) == 0
   rows = list(text_files.read_table(output, answers.TSV_COLUMNS))
   assert [row['hypothesis'] for _, row in rows if row['hypothesis']] == [
     s.hypothesis for answer in consensus_too for s in answer.samples
   ]
   # By default: the best, on standard output, of the last finished policy.
-  assert call(run, tmp_path, input=str(given)) == 0
+  assert call(run, input=str(given)) == 0
   expected = run.answerer('improve_2_2').answer(lines)
   assert capsys.readouterr().out.split('\n') == [
     *(a.samples[0].hypothesis if a.samples else '' for a in expected),
@@ -379,7 +371,7 @@ def test_the_command_line_answers_a_file_and_changes_nothing(
 
   given.write_bytes(b'gut\nsch\xf6n\n')
   output.unlink()
-  assert call(run, tmp_path, *overrides, **arguments) == 1
+  assert call(run, *overrides, **arguments) == 1
   assert 'line 2 holds f6' in capsys.readouterr().err
   assert not output.exists()
 

@@ -35,8 +35,7 @@ def finished(tmp_path_factory):
 def run(finished, tmp_path_factory):
   settings = smoke.settings(
     *OVERRIDES,
-    f'DATA_DIR={finished.folder("data")}',
-    f'BC_DIR={finished.folder("bc")}',
+    *smoke.given(finished, 'data', 'bc'),
     gin_files=CONSENSUS,
   )
   run = run_lib.Run(settings, tmp_path_factory.mktemp('consensus'))

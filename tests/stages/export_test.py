@@ -3,14 +3,11 @@
 import dataclasses
 import pathlib
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from rest_jax.cli import main
 from rest_jax.data import sample_store
 from rest_jax.stages import export
 from tests import smoke
@@ -88,19 +85,14 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_the_command_line(run, tmp_path, capsys):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
   given = {
     'run_mode': 'export',
     'model_dir': str(run.model_dir),
-    'gin_file': [smoke.GIN_FILE],
     'grow_step': 2,
   }
-  with flagsaver.flagsaver(**given):
-    assert main.main(['rest_jax'], []) == 1
+  assert smoke.command(**given) == 1
   assert '--output must name the folder' in capsys.readouterr().err
-  with flagsaver.flagsaver(**given, output=str(tmp_path / 'out')):
-    assert main.main(['rest_jax'], []) == 0
+  assert smoke.command(**given, output=str(tmp_path / 'out')) == 0
   table = pyarrow.dataset.dataset(tmp_path / 'out').to_table()
   store = sample_store.SampleStore.open(run.folder('grow_2'))
   np.testing.assert_array_equal(

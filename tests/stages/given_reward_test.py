@@ -40,8 +40,7 @@ def run(tmp_path_factory):
     # All of them have the best chrF: no threshold lies between them.
     'ImproveConfig.include_references=False',
     "EvaluateConfig.splits=('validation',)",
-    f'DATA_DIR={finished.folder("data")}',
-    f'BC_DIR={finished.folder("bc")}',
+    *smoke.given(finished, 'data', 'bc'),
     gin_files=(str(folder / 'reward.gin'),),
   )
   run = run_lib.Run(settings, folder / 'run')

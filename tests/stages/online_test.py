@@ -149,10 +149,7 @@ def test_cut_off_it_ends_with_the_same_arrays(
   again = run_lib.Run(
     smoke.settings(
       *_SETTINGS,
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-      f'GROW_DIR={run.folder("grow_1")}',
+      *smoke.given(run, 'bc', 'reward', 'data', 'grow_1'),
       gin_files=_PPO,
     ),
     tmp_path,

@@ -1,12 +1,9 @@
 """`--run_mode=test_reward` on the built-in task."""
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
 
 from rest_jax import experiment_run as run_lib
-from rest_jax.cli import main
 from rest_jax.rewards import probes
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
@@ -15,12 +12,7 @@ from tests import smoke
 def probe_run(run, folder, *overrides):
   """A run in another folder that uses the data and the reward of a run."""
   return run_lib.Run(
-    smoke.settings(
-      f'DATA_DIR={run.folder("data")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      *overrides,
-    ),
-    folder,
+    smoke.settings(*smoke.given(run, 'data', 'reward'), *overrides), folder
   )
 
 
@@ -96,21 +88,12 @@ def test_a_wrong_reward_fails_and_is_named(run, tmp_path, capsys):
 @pytest.mark.parametrize(('minimum', 'status'), [('0.0', 0), ('1.0', 1)])
 def test_the_exit_status(run, tmp_path, monkeypatch, minimum, status):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(['rest_jax'])
-  with flagsaver.flagsaver(
+  found = smoke.command(
+    *smoke.given(run, 'data', 'reward'),
+    f'ProbeConfig.minimum={minimum}',
     run_mode='test_reward',
     model_dir=str(tmp_path),
-    gin_file=[smoke.GIN_FILE],
-  ):
-    found = main.main(
-      ['rest_jax'],
-      [
-        f'DATA_DIR={run.folder("data")}',
-        f'REWARD_DIR={run.folder("reward")}',
-        f'ProbeConfig.minimum={minimum}',
-      ],
-    )
+  )
   assert found == status
   report = folder_lib.read_manifest(tmp_path / 'probe')['report']
   shares = [a['share']['value'] for a in report['probed'] if a['share']]

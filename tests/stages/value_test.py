@@ -21,10 +21,7 @@ _GIN = ('gin_configs/losses/oac.gin',)
 def _variant(run, folder, *overrides):
   return run_lib.Run(
     smoke.settings(
-      f'BC_DIR={run.folder("bc")}',
-      f'REWARD_DIR={run.folder("reward")}',
-      f'DATA_DIR={run.folder("data")}',
-      f'GROW_DIR={run.folder("grow_1")}',
+      *smoke.given(run, 'bc', 'reward', 'data', 'grow_1'),
       *overrides,
       gin_files=_GIN,
     ),
