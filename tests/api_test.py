@@ -84,12 +84,15 @@ def test_type_checkers_see_all_names():
   [block] = [
     node for node in ast.parse(program).body if isinstance(node, ast.If)
   ]
+  of_gin, *others = block.body
+  assert (of_gin.module, of_gin.names[0].name) == (registry.__name__, '*')
   seen = {
     alias.asname: getattr(importlib.import_module(statement.module), alias.name)
-    for statement in block.body
+    for statement in others
     for alias in statement.names
   }
-  assert seen == {**rest_jax._classes(), 'run': rest_jax.run}
+  public = {cls.__name__: cls for cls in registry.CLASSES}
+  assert seen | public == {**rest_jax._classes(), 'run': rest_jax.run}
 
 
 def test_public_names_are_those_of_gin():
