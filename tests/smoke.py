@@ -22,6 +22,7 @@ from rest_jax.report.render import drawing, figures
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
 from rest_jax.storage import files
+from rest_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
@@ -49,6 +50,22 @@ def command(*overrides: str, **flag_values: Any) -> int:
     flags.FLAGS(['rest_jax'])
   with flagsaver.flagsaver(**{'gin_file': [GIN_FILE], **flag_values}):
     return main.main(['rest_jax'], list(overrides))
+
+
+@contextlib.contextmanager
+def killed_at_checkpoint(number: int) -> Iterator[None]:
+  """Ends what is inside as a kill would, before a training's n-th checkpoint."""
+  save, saved = checkpoints.Checkpoints.save, []
+
+  def save_or_end(self, state, **kwargs):
+    saved.append(state)
+    if len(saved) == number:
+      raise KeyboardInterrupt
+    return save(self, state, **kwargs)
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(checkpoints.Checkpoints, 'save', save_or_end)
+    yield
 
 
 def once(

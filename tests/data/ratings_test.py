@@ -161,14 +161,6 @@ def test_a_source_in_two_splits_is_an_error(read):
   assert len(read(*_GOOD, _GOOD[2].replace('dev', 'test'))) == 4
 
 
-def test_invalid_utf8_names_line_and_byte(tmp_path):
-  path = tmp_path / 'r.tsv'
-  path.write_bytes(_HEADER.encode() + b'\ntrain\t\xe4\n')
-  message = rf'r\.tsv .* line 2 .* byte {len(_HEADER) + 7} '
-  with pytest.raises(ValueError, match=message):
-    ratings.RatingsFile(path=path).read()
-
-
 def test_select_a_split(read):
   made = read(*_GOOD)
   train = made.select('train')

@@ -12,6 +12,7 @@ from rest_jax.models import attention, network
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode
 from tests.models import tiny
+from tests.sampling import counted
 
 
 def _tiny_policy(**sizes):
@@ -133,14 +134,7 @@ class TestDecode:
       assert not after[~active].any()
 
   def test_a_block_ends_with_its_last_row(self, policy, params, monkeypatch):
-    steps = []
-    draw = categorical.draw
-
-    def counted(logits, *arguments, **settings):
-      jax.debug.callback(lambda: steps.append(len(logits)))
-      return draw(logits, *arguments, **settings)
-
-    monkeypatch.setattr(decode.categorical, 'draw', counted)
+    steps = counted.rows(monkeypatch)
     # Nothing but EOS may be drawn, so the first step is the last.
     only_eos = (0, *range(2, 48))
     program = _program(policy, 12, (3, 12), forbidden=only_eos)
@@ -164,20 +158,12 @@ class TestDecode:
   def test_few_open_hypotheses_go_on_in_smaller_blocks(
     self, policy, params, monkeypatch, greedy, grows_caches
   ):
-    computed = []
-    name = 'greedy' if greedy else 'draw'
-    draw = getattr(categorical, name)
-
-    def counted(logits, *arguments, **settings):
-      jax.debug.callback(lambda: computed.append(len(logits)))
-      return draw(logits, *arguments, **settings)
-
     # Of four tokens one is EOS, so that hypotheses end at many lengths.
     settings = {'greedy': greedy, 'forbidden': (0, 2, *range(6, 48))}
     sources = np.random.default_rng(3).integers(3, 48, (6, 6))
     inputs = _inputs(sources, 4)
     whole = _decode(_program(policy, 12, **settings), params, inputs)
-    monkeypatch.setattr(decode.categorical, name, counted)
+    computed = counted.rows(monkeypatch, 'greedy' if greedy else 'draw')
     program = _program(
       policy,
       12,

@@ -12,6 +12,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode, refill
 from tests import rounding
 from tests.models import tiny
+from tests.sampling import counted
 
 _NUM_SAMPLES = 3
 
@@ -116,14 +117,7 @@ def test_what_does_not_fit_comes_back_unfinished():
 
 def test_no_place_is_empty_while_sources_wait(monkeypatch):
   """Against the steps that follow from the hypotheses' lengths."""
-  computed = []
-  draw = categorical.draw
-
-  def counted(logits, *arguments, **settings):
-    jax.debug.callback(lambda: computed.append(len(logits)))
-    return draw(logits, *arguments, **settings)
-
-  monkeypatch.setattr(decode.categorical, 'draw', counted)
+  computed = counted.rows(monkeypatch)
   policy, params = _policy()
   num_places = 4
   inputs = _queue(12, 12, policy.config.vocab_size)

@@ -9,6 +9,7 @@ from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import categorical, decode, sharing
 from tests.models import tiny
+from tests.sampling import counted
 
 _after = jax.jit(sharing.after)
 
@@ -91,14 +92,7 @@ def test_shared_rows_give_each_hypothesis_its_logits():
 
 def test_steps_compute_no_more_rows_than_needed(monkeypatch):
   """Samples that cannot differ are one row a source, whatever N."""
-  computed = []
-  draw = categorical.draw
-
-  def counted(logits, *arguments, **settings):
-    jax.debug.callback(lambda: computed.append(len(logits)))
-    return draw(logits, *arguments, **settings)
-
-  monkeypatch.setattr(decode.categorical, 'draw', counted)
+  computed = counted.rows(monkeypatch)
   policy = policy_lib.Policy(tiny.config())
   vocab = policy.config.vocab_size
   program = decode.Program(

@@ -10,7 +10,7 @@ from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import policies
 from rest_jax.storage import files
-from rest_jax.training import checkpoints, digests, journal
+from rest_jax.training import digests, journal
 from tests import smoke
 
 _SETTINGS = (
@@ -143,9 +143,7 @@ def test_its_policy_is_the_best_checkpoint(online):
 
 # Of the training alone in online/ppo_test.
 @pytest.mark.full
-def test_cut_off_it_ends_with_the_same_arrays(
-  run, online, tmp_path, monkeypatch
-):
+def test_cut_off_it_ends_with_the_same_arrays(run, online, tmp_path):
   again = run_lib.Run(
     smoke.settings(
       *_SETTINGS,
@@ -154,19 +152,8 @@ def test_cut_off_it_ends_with_the_same_arrays(
     ),
     tmp_path,
   )
-  save = checkpoints.Checkpoints.save
-  saved = []
-
-  def cut_at_the_third(self, state, **kwargs):
-    if len(saved) == 2:
-      raise KeyboardInterrupt
-    saved.append(int(state.step))
-    return save(self, state, **kwargs)
-
-  monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_third)
-  with pytest.raises(KeyboardInterrupt):
+  with smoke.killed_at_checkpoint(3):
     again.make('online_ppo')
-  monkeypatch.undo()
   assert not (again.folder('online_ppo') / 'manifest.json').exists()
   again.make('online_ppo')
 

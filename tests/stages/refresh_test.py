@@ -13,7 +13,6 @@ from rest_jax.data import sample_rewards, sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import refresh as refresh_stage
-from rest_jax.training import checkpoints
 from tests import smoke
 
 _SETTINGS = (
@@ -220,22 +219,10 @@ def test_a_finished_refresh_is_left_alone(run):
   }
 
 
-def test_a_refresh_cut_off_ends_with_the_same_reward(
-  run, plain, tmp_path, monkeypatch
-):
+def test_a_refresh_cut_off_ends_with_the_same_reward(run, plain, tmp_path):
   again = _copied(plain, tmp_path)
-  save, saved = checkpoints.Checkpoints.save, []
-
-  def cut_at_the_second(self, state, **kwargs):
-    if saved:
-      raise KeyboardInterrupt
-    saved.append(int(state.step))
-    return save(self, state, **kwargs)
-
-  monkeypatch.setattr(checkpoints.Checkpoints, 'save', cut_at_the_second)
-  with pytest.raises(KeyboardInterrupt):
+  with smoke.killed_at_checkpoint(2):
     again.make('refresh_1')
-  monkeypatch.undo()
   assert not (again.folder('refresh_1') / 'manifest.json').exists()
   again.make('refresh_1')
   whole, resumed = (

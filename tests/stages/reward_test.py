@@ -512,11 +512,6 @@ def test_buckets_may_be_a_number_to_choose_from_the_data():
   assert stage.finetune.buckets == 3
 
 
-def test_an_unfinished_folder_is_refused(tmp_path, start):
-  with pytest.raises(FileNotFoundError, match=r'no manifest\.json'):
-    _load(tmp_path, start)
-
-
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [

@@ -213,13 +213,6 @@ def test_settings_are_checked(made, settings, message):
     made(**settings)
 
 
-def test_settings_are_frozen():
-  pairs = corpus.SyntheticPairs(split='test', size=3)
-  with pytest.raises(dataclasses.FrozenInstanceError):
-    pairs.size = 4
-  assert len(list(pairs.read())) == 3
-
-
 def test_raters_give_the_quality_with_the_error_of_their_mean():
   pairs = _read(split='validation', size=400)
   sources = [pair.source for pair in pairs]

@@ -5,8 +5,6 @@ import dataclasses
 import hashlib
 import itertools
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -268,19 +266,3 @@ class TestLeftOut:
     )
     read = write(results=results)
     assert [a['id'] for a in read.all('figure')] == ['average-reward']
-
-
-def test_the_package_ships_what_a_page_is_made_of(tmp_path, request):
-  root = request.config.rootpath
-  subprocess.run(
-    [
-      sys.executable, 'setup.py', '-q', 'build', '--build-base',
-      str(tmp_path / 'build'), '--build-lib', str(tmp_path / 'lib'),
-    ],
-    cwd=root,
-    check=True,
-    capture_output=True,
-  )  # fmt: skip
-  built = tmp_path / 'lib' / 'rest_jax' / 'report' / 'render' / 'web'
-  ours = root / 'rest_jax' / 'report' / 'render' / 'web'
-  assert {p.name for p in built.iterdir()} == {p.name for p in ours.iterdir()}
