@@ -147,9 +147,6 @@ def largest(
     fits: returns whether a size fits; must be monotonic.
     start: first size to try, at least 1.
     most_doublings: maximum number of doublings of `start`.
-
-  Returns:
-    The size, or None if not even 1 fits.
   """
   size = start
   if fits(start):

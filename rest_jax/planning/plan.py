@@ -6,22 +6,22 @@ not be prepared.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import dataclasses
-import itertools
+import math
 from typing import Any
 
 from absl import logging
 import jax
 
 from rest_jax import experiment as experiment_lib
+from rest_jax import experiment_run as run_lib
 from rest_jax import rest, settings
-from rest_jax.data import sources as sources_lib
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.planning import chips as chips_lib
 from rest_jax.planning import hours as hours_lib
 from rest_jax.planning import measured as measured_lib
-from rest_jax.planning import meshes, sampling_programs
+from rest_jax.planning import meshes, run_time, sampling_programs
 from rest_jax.planning import programs as programs_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import metricx
@@ -118,7 +118,7 @@ class Plan:
     }
 
 
-def make(run: rest.Layout, settings: Settings) -> Plan:
+def make(run: run_lib.Run, settings: Settings) -> Plan:
   """Compiles every program of an experiment.
 
   Args:
@@ -276,24 +276,9 @@ def _shapes(program: programs_lib.Program) -> str:
   return str(jax.tree.map(jax.numpy.shape, program.arguments))
 
 
-def _num_sources(run: rest.Layout, given: int | None) -> int | None:
+def _num_sources(run: run_lib.Run, given: int | None) -> int | None:
   """Returns the number of sources of a Grow step; None if it is unknown."""
-  experiment = run.experiment
-  most = experiment.grow.max_sources
-  count = given
-  if run.context.is_prepared:
-    count = len(run.data.pairs(run.data.grow_split))
-  if count is None:
-    task = experiment.task
-    count = _count(task.train if task.grow is None else task.grow, most)
-  if count is None:
-    return most
-  return count if most is None else min(count, most)
-
-
-def _count(source: sources_lib.PairSource, most: int | None) -> int | None:
-  """Counts the pairs of a source; None if its files are missing."""
-  try:
-    return sum(1 for _ in itertools.islice(source.read(), most))
-  except FileNotFoundError:
-    return None
+  most = run.experiment.grow.max_sources
+  if given is None or run.context.is_prepared:
+    return run_time.Counts(run, math.inf).of(run_time.GROW, most)
+  return given if most is None else min(given, most)

@@ -83,7 +83,7 @@ def estimate(run: run_lib.Run, policy: policy_lib.Policy) -> Estimate:
     policy: network, with the size of the vocabulary.
   """
   length, notes = _target_length(run)
-  counts = _Counts(run)
+  counts = Counts(run)
   todo: dict[str, float] = {}
   done: dict[str, list[tuple[float, float]]] = {}
   for stage in run.stages:
@@ -121,7 +121,7 @@ def estimate(run: run_lib.Run, policy: policy_lib.Policy) -> Estimate:
 
 
 def _works(
-  stage: base.Stage, policy: policy_lib.Policy, counts: '_Counts', length: float
+  stage: base.Stage, policy: policy_lib.Policy, counts: 'Counts', length: float
 ) -> Iterator[Work]:
   """Yields the work of a stage."""
   for each in stage.trainings(policy):
@@ -223,15 +223,17 @@ def _target_length(run: run_lib.Run) -> tuple[float, list[str]]:
   return length, [f'outputs of {length:.0f} tokens, half of the maximum']
 
 
-class _Counts:
+class Counts:
   """Numbers of sources of the splits of a run.
 
   Attributes:
     is_cut: whether counting a split was stopped by the time limit.
   """
 
-  def __init__(self, run: run_lib.Run):
+  def __init__(self, run: run_lib.Run, seconds: float = _COUNTING):
+    """Counts at most for some seconds."""
     self._run = run
+    self._seconds = seconds
     self._known: dict[tuple[str, int | None], int | None] = {}
     self.is_cut = False
 
@@ -260,7 +262,7 @@ class _Counts:
       return None
     if isinstance(source, corpus.SyntheticPairs):
       return source.size
-    ends, count = time.monotonic() + _COUNTING, 0
+    ends, count = time.monotonic() + self._seconds, 0
     try:
       pairs = itertools.islice(source.read(), most)
       while some := sum(1 for _ in itertools.islice(pairs, 1000)):

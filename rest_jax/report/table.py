@@ -1,6 +1,6 @@
 """Tables of text: cells, formatted numbers, lines for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rest_jax.evaluation import metrics
@@ -34,9 +34,6 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
   Columns that do not fit `MAX_WIDTH` follow below, again with the names of the
   rows. A long name has a line of its own.
-
-  Returns:
-    The lines, with a rule under the header.
   """
   names = [row[0] for row in rows]
   # Headings, and names without enough room, have lines of their own.
@@ -88,6 +85,16 @@ def shown(value: metrics.Estimate | None) -> str:
 def number(value: float | None) -> str:
   """Formats a number with two decimals."""
   return MISSING if value is None else f'{value:.2f}'
+
+
+def interval(entry: Mapping[str, float] | None, digits: int = 2) -> str:
+  """Formats a `value` with its interval from `low` to `high`."""
+  if not entry:
+    return MISSING
+  value, low, high = (
+    f'{entry[name]:.{digits}f}' for name in ('value', 'low', 'high')
+  )
+  return f'{value} [{low}, {high}]'
 
 
 def percent(share: float) -> str:

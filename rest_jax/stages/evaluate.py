@@ -194,13 +194,14 @@ class Evaluate(base.Stage):
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
     config = dataclasses.replace(self.config, decode=self.decode)
+    beam = [config.beam_size, config.length_penalty]
     return {
       'decode': config.decode,
       'decodes': config.decodes,
       'max_sources': config.max_sources,
       'max_diagnostic_sources': config.max_diagnostic_sources,
       'bleu_tokenize': self._tokenize(context.data.pairs(self.split)),
-      **_beam_settings(config),
+      **({} if config.beam_size is None else {'beam': beam}),
       **evidence_lib.settings(self.evidence, context),
       'split': self.split,
       'network': self.policy.network(context).config,
@@ -297,13 +298,6 @@ class _JudgeReward:
   ) -> np.ndarray:
     scores = self._judge.score(sources, hypotheses, references)
     return np.asarray(scores, np.float32)
-
-
-def _beam_settings(config: EvaluateConfig) -> dict[str, Any]:
-  """Returns the settings of beam search; none without it."""
-  if config.beam_size is None:
-    return {}
-  return {'beam': [config.beam_size, config.length_penalty]}
 
 
 def read_scores(

@@ -131,9 +131,6 @@ def train(
       for `config.evaluate_first`.
     description: the word before the progress bar.
 
-  Returns:
-    The best checkpoint's parameters and a summary.
-
   Raises:
     FloatingPointError: if loss, gradient or objective is not finite.
   """
@@ -147,7 +144,7 @@ def train(
       config,
       batches,
       directory=directory,
-      evaluate_fn=functools.partial(_evaluate, evaluate_fn, whole),
+      evaluate_fn=lambda params, step: evaluate_fn(whole(params), step),
       description=description,
     ) as loop,
     profiling.Trace(directory, 'train') as trace,
@@ -189,7 +186,7 @@ def _adapted(
   reads for it, by name.
   """
   if config.lora is None:
-    return learner, _itself, {}
+    return learner, lambda params: params, {}
   adaptation = lora_lib.Training(
     learner.model, config.lora, learner.params, mesh_config
   )
@@ -197,14 +194,6 @@ def _adapted(
     learner, model=adaptation.model, params=adaptation.init(config.seed)
   )
   return adapters, adaptation.merged, {lora_lib.BASE: adaptation.base}
-
-
-def _itself(params: types.Params) -> types.Params:
-  return params
-
-
-def _evaluate(evaluate_fn, whole, params, step) -> dict[str, float]:
-  return evaluate_fn(whole(params), step)
 
 
 def step_of(
@@ -412,6 +401,7 @@ class _Steps(loop_lib.Loop[_Progress]):
   def summary(self, state, best) -> dict[str, Any]:
     progress = self.progress
     training = max(progress.seconds - progress.evaluation_seconds, 1e-9)
+    averaged = {'averaged_steps': self._averaged_steps}
     return {
       'steps': int(state.step),
       'best_step': progress.best_step,
@@ -428,7 +418,7 @@ class _Steps(loop_lib.Loop[_Progress]):
       'target_tokens_per_second': progress.target_tokens / training,
       'seconds_by_part': self._parts(),
       'params_digest': digests.digest(best),
-      **self._of_average(),
+      **(averaged if self._config.average is not None else {}),
     }
 
   def _parts(self) -> dict[str, float]:
@@ -438,11 +428,6 @@ class _Steps(loop_lib.Loop[_Progress]):
       self.progress.seconds - sum(parts.values()), 0.0
     )
     return parts
-
-  def _of_average(self) -> dict[str, Any]:
-    if self._config.average is None:
-      return {}
-    return {'averaged_steps': self._averaged_steps}
 
 
 def _dropout_key(seed) -> jax.Array:

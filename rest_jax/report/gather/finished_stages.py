@@ -208,17 +208,11 @@ def agreement(
         split,
         f'{of_split["rows"]:,}',
         f'{of_split["sources"]:,}',
-        *(_interval(of_split.get(name)) for name in measures),
+        *(table.interval(of_split.get(name)) for name in measures),
       )
       for split, of_split in by_split.items()
     ),
   )
-
-
-def _interval(entry: dict[str, float] | None) -> str:
-  if not entry:
-    return table.MISSING
-  return f'{entry["value"]:.2f} [{entry["low"]:.2f}, {entry["high"]:.2f}]'
 
 
 def _seconds(manifest: dict[str, Any]) -> float | None:

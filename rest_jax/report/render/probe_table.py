@@ -1,6 +1,5 @@
 """Results of probes as a table for the terminal."""
 
-from collections.abc import Mapping
 import dataclasses
 
 from rest_jax.report import table
@@ -63,7 +62,7 @@ def _agreement(report: probe_results.Report) -> list[str]:
       chosen = names[start : start + _STATISTICS_PER_TABLE]
       rows = [('reward', *(name.replace('_', ' ') for name in chosen))]
       rows += [
-        (reward, *(_interval(of_reward.get(name)) for name in chosen))
+        (reward, *(table.interval(of_reward.get(name), 3) for name in chosen))
         for reward, of_reward in rewards.items()
       ]
       head = f'{title}\n' if start == 0 else ''
@@ -72,12 +71,6 @@ def _agreement(report: probe_results.Report) -> list[str]:
     shown = ', '.join(f'{n} {w:.3g}' for n, w in report.weights.items())
     blocks.append(f'weights that order the dev ratings best: {shown}')
   return blocks
-
-
-def _interval(entry: Mapping[str, float] | None) -> str:
-  if not entry:
-    return table.MISSING
-  return f'{entry["value"]:.3f} [{entry["low"]:.3f}, {entry["high"]:.3f}]'
 
 
 def _verdict(report: probe_results.Report, minimum: float | None) -> list[str]:
