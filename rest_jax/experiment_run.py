@@ -59,13 +59,10 @@ class Run(rest.Layout):
   def make_mode(
     self, mode: str, grow_step: int = 1, improve_step: int = 1
   ) -> bool:
-    """Makes the stages of a run mode.
+    """Makes the stages of a run mode; returns whether rewards passed tests.
 
     A single stage is made, or an error says which input is missing. Of several
     stages, those with finished policies are made.
-
-    Returns:
-      False if a reward failed its test, else True.
 
     Raises:
       ValueError: the run has no such stage.

@@ -284,11 +284,7 @@ def _check_raters(
 
 
 def _check_ratings(run: run_lib.Run) -> int | None:
-  """Raises unless a reward model can be trained on the ratings.
-
-  Returns:
-    The number of ratings; None if no stage will read them.
-  """
+  """Returns the number of ratings for a reward model, which must be fit."""
   experiment = run.experiment
   stage, ratings = experiment.trained_reward, experiment.task.ratings
   is_trained = any(s.is_finished for s in run.of_kind(train_reward.TrainReward))

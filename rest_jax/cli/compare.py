@@ -69,10 +69,7 @@ def plan(
   model_dir: str | pathlib.Path,
   overwrite: bool = False,
 ) -> dict[str, list[run_lib.Run]]:
-  """Builds all runs without starting them; see `run`.
-
-  Returns:
-    One run per seed, by variant.
+  """Builds the runs of each variant, one per seed, without starting them.
 
   Raises:
     ValueError: if a variant changes a field that all variants share.

@@ -279,14 +279,11 @@ def _hint(source: pathlib.Path) -> str:
 def vocabulary_of(
   source: pathlib.Path, given: str | None = None, *, is_needed: bool = True
 ) -> pathlib.Path | None:
-  """Returns the SentencePiece model that a policy was trained with.
+  """Returns the SentencePiece model of a policy; None if it is unknown.
 
   Args:
     given: file that the user names.
     is_needed: whether a Hugging Face folder without vocabulary is an error.
-
-  Returns:
-    The file; None if it is unknown.
 
   Raises:
     ValueError: if `given` differs from the policy's own vocabulary.

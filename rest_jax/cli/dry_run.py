@@ -15,12 +15,9 @@ from rest_jax.stages import folder as folder_lib
 
 
 def describe(run: run_lib.Run, run_mode: str) -> str:
-  """Checks a run without executing it.
+  """Checks a run without executing it; returns the plan.
 
   Makes the checks of every start, and builds mesh, network and schedules.
-
-  Returns:
-    The plan, several lines of text.
 
   Raises:
     ValueError: if settings cannot work, or differ from those of a finished

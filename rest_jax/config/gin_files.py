@@ -105,9 +105,6 @@ def parse_and_build(
       is text.
     root: class at the root of the tree.
 
-  Returns:
-    The instance of `root`.
-
   Raises:
     ConfigError: if a setting is misspelt, undefined, missing or unused. Errors
       of the classes themselves are not changed.

@@ -76,7 +76,7 @@ class Lengths:
 
 
 def misaligned(lengths: UInt16[np.ndarray, '2 n']) -> list[Stretch]:
-  """Finds misaligned stretches of pairs.
+  """Finds misaligned stretches of pairs; adjacent windows are merged.
 
   A window of 72 pairs counts as shifted if the lengths correlate poorly, and
   much better when one side is moved by up to 8 lines. A window of 1,008 pairs,
@@ -85,9 +85,6 @@ def misaligned(lengths: UInt16[np.ndarray, '2 n']) -> list[Stretch]:
 
   Args:
     lengths: characters of each source and its reference.
-
-  Returns:
-    The stretches; adjacent windows are merged.
   """
   total = lengths.shape[1]
   if total < _FEWEST:

@@ -113,14 +113,11 @@ def write(
 
 
 def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
-  """Reads a filled-in table.
+  """Reads a filled-in table; ratings are in the order of the items.
 
   Only `id`, `score` and, if present, `annotators` are read; texts are taken
   from the items, since a spreadsheet may have changed them. Rows may be
   missing.
-
-  Returns:
-    The ratings, in the order of the items.
 
   Raises:
     ValueError: for an unknown or repeated id, an invalid score or number of

@@ -283,9 +283,6 @@ def to_arrow(
     values: token ids, all representable in `dtype`.
     offsets: n + 1 ascending positions in `values`; the first may be above 0.
     dtype: the stored type, uint16 or uint32.
-
-  Returns:
-    An array of n lists that holds just these rows.
   """
   begin, end = int(offsets[0]), int(offsets[-1])
   if end - begin > np.iinfo(np.int32).max:

@@ -106,9 +106,6 @@ def copied(sources: Sequence[str], texts: Sequence[str]) -> float:
   Args:
     sources: n texts, n at least 1.
     texts: n outputs.
-
-  Returns:
-    The share, in [0, 1].
   """
   pairs = zip(sources, texts, strict=True)
   return float(

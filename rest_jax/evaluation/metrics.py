@@ -146,9 +146,6 @@ def paired_difference(
     a_clusters: the sources of `a`, if it has one axis.
     b_clusters: the sources of `b`, if it has one axis.
 
-  Returns:
-    The difference a - b with its standard error, z and p-value.
-
   Raises:
     ValueError: the two sides are not of the same sources, or a side is not
       finite, empty, or of fewer than two sources.
@@ -331,9 +328,6 @@ def correlation_interval(value: float, number: int) -> tuple[float, float]:
   Args:
     value: r.
     number: number n of independent pairs, at least `MIN_CORRELATED`.
-
-  Returns:
-    (low, high).
   """
   if number < MIN_CORRELATED:
     raise ValueError(f'number must be at least {MIN_CORRELATED}; got {number}.')

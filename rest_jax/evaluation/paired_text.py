@@ -101,7 +101,7 @@ def paired_difference(
   *,
   num_resamples: int = 1000,
 ) -> metrics.Difference:
-  """Difference of a corpus score, paired by source.
+  """Difference a - b of a corpus score, paired by source.
 
   The standard error is the standard deviation of the difference over bootstrap
   resamples of the sources, the same for both sides.
@@ -114,9 +114,6 @@ def paired_difference(
     a: counts of one policy, one row per source.
     b: counts of another policy on the same sources.
     num_resamples: number of bootstrap resamples, at least 2.
-
-  Returns:
-    The difference a - b.
 
   Raises:
     ValueError: the two sides have different numbers of sources.

@@ -37,9 +37,6 @@ def warning(
     num_samples: number of samples per source.
     self_bleu: self-BLEU of its samples; None if unknown.
     rater: name of the judge, see `results.Variant.rater`.
-
-  Returns:
-    One line; None for no warning.
   """
   samples, searched = outputs.get(outputs_lib.SAMPLES), outputs.get(text)
   if samples is None or searched is None:

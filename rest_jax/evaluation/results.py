@@ -417,9 +417,6 @@ def to_json(results: Results) -> dict[str, Any]:
 def from_json(content: Any) -> Results:
   """Reads the content of a file.
 
-  Returns:
-    The results, in the order of the report.
-
   Raises:
     ValueError: a field is missing, unknown, of another kind or out of range;
       the message names it, e.g. `variants[2].reward.mean`.
@@ -488,9 +485,6 @@ def update(
     path: the file; created if missing.
     task: name of the task of the file.
     variants: entries.
-
-  Returns:
-    The new results of the file.
 
   Raises:
     ValueError: the file is of another task, or is not a results file.

@@ -38,9 +38,6 @@ def clustered_share(
     hits: whether each case is a hit, n at least 1.
     clusters: the source of each case.
 
-  Returns:
-    The share and its interval.
-
   Raises:
     ValueError: there is no case, or not one source per case.
   """

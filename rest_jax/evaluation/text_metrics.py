@@ -93,9 +93,6 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
   It needs no tokeniser; below 1, hypotheses are shorter than the references.
 
-  Returns:
-    The ratio, at least 0.
-
   Raises:
     ValueError: lists of different lengths, or no reference text.
   """
@@ -115,9 +112,6 @@ def distinct_samples(
   Args:
     source_ids: the source of each hypothesis.
     hypotheses: texts, or other hashable values for them.
-
-  Returns:
-    The count, at most the number of hypotheses.
 
   Raises:
     ValueError: lists of different lengths.

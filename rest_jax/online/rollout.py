@@ -63,9 +63,6 @@ def draw(
     rows: int [b], rows of `pairs`; a repeated row is sampled repeatedly.
     first: index of the first draw; with `seed` it determines the random
       numbers, so that no two draws of a training share theirs.
-
-  Returns:
-    b * N hypotheses.
   """
   block = sampler.sample_all(
     params,

@@ -334,9 +334,6 @@ def put_batch(
       rows of `rows_here` with several.
     mesh: result of `MeshConfig.build`.
 
-  Returns:
-    The same keys with global arrays.
-
   Raises:
     ValueError: the rows of an array do not divide among the devices.
   """
@@ -368,9 +365,6 @@ def init_sharded(
     key: typed threefry key; the values do not depend on the mesh.
     mesh: result of `MeshConfig.build`.
     rules: logical axes to mesh axes.
-
-  Returns:
-    The model's parameters, sharded.
 
   Raises:
     ValueError: a split axis does not divide.

@@ -188,9 +188,6 @@ def by_main(name: str, do: Callable[[], Any]) -> Any:
     name: name of the call; the same in all processes.
     do: the function; returns a JSON value.
 
-  Returns:
-    Its result, in every process.
-
   Raises:
     OtherProcessError: in the waiting processes, if it failed.
   """
@@ -214,14 +211,11 @@ def by_main(name: str, do: Callable[[], Any]) -> Any:
 def gather(
   name: str, arrays: Mapping[str, np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
-  """Sends the arrays of each process to all.
+  """Returns the arrays of each process, in the order of their indices.
 
   Args:
     name: name of the arrays; the same in all processes.
     arrays: arrays of this process.
-
-  Returns:
-    The arrays of each process, in the order of their indices.
   """
   if count() == 1:
     return [dict(arrays)]
@@ -279,9 +273,6 @@ def place(tree: Any, shardings: Any) -> Any:
   Args:
     tree: arrays that are spread over the processes, or equal in each.
     shardings: one sharding per array.
-
-  Returns:
-    The arrays with these shardings.
   """
   return jax.tree.map(_place, tree, shardings)
 

@@ -89,9 +89,6 @@ def run(
     model_dir: folder for `report/compare.html`.
     is_dry: whether to print only.
 
-  Returns:
-    The comparison.
-
   Raises:
     ValueError: fewer than two runs, or of several tasks.
     FileNotFoundError: a folder has no results.

@@ -72,11 +72,7 @@ def write(run: rest.Layout) -> str:
 
 
 def write_probes(run: rest.Layout, probe: probe_stage.Probe) -> bool:
-  """Prints and draws the results of probes.
-
-  Returns:
-    Whether all probes met the minimum, if there is one.
-  """
+  """Prints and draws probes; returns whether all met the minimum, if any."""
   config, report = probe.config, probe.report()
   title = f'{run.experiment.task.name}, {config.split}'
   terminal.show(probe_table.render(report, title, config.minimum))

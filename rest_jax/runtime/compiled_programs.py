@@ -71,15 +71,12 @@ def prune(folder: pathlib.Path, max_bytes: int) -> None:
 
 
 def forget_damaged(message: str) -> bool:
-  """Removes a program that JAX could not read.
+  """Removes a program that JAX could not read; returns whether there was one.
 
   JAX compiles it again, but leaves the file as it is.
 
   Args:
     message: JAX's warning.
-
-  Returns:
-    Whether it was one of a damaged program.
   """
   match = _DAMAGED.match(message)
   folder = jax.config.values['jax_compilation_cache_dir']

@@ -33,13 +33,10 @@ def max_maps() -> int:
 
 
 def bound() -> bool:
-  """Drops all compiled programs if they hold many memory maps.
+  """Drops all compiled programs if they hold many memory maps; says whether.
 
   Programs that are used again are recompiled, or read from JAX's compilation
   cache.
-
-  Returns:
-    Whether they were dropped.
   """
   before = num_maps()
   if before <= MAX_SHARE * max_maps():

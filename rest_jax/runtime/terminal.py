@@ -56,9 +56,6 @@ def set_up_log(verbosity: int) -> std_logging.Handler:
   Args:
     verbosity: absl's verbosity: -1 for warnings, 0 for info, 1 and more for
       debug.
-
-  Returns:
-    The handler, for filters.
   """
   logging.set_verbosity(verbosity)
   handler = logging.get_absl_handler()

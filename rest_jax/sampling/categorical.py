@@ -35,9 +35,6 @@ def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
   Args:
     ids: [n] integers in [0, 2^63).
 
-  Returns:
-    uint32 [n, 2].
-
   Raises:
     ValueError: an id is negative or not an integer.
   """

@@ -51,9 +51,6 @@ def after(
     prefix: equal for two hypotheses of a source exactly if their prefixes are.
     token: the appended tokens.
     done: finished hypotheses.
-
-  Returns:
-    Rows in the order of their first hypotheses.
   """
   num_sources, num_samples = prefix.shape
   sample = jnp.arange(num_samples)

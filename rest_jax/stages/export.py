@@ -35,7 +35,7 @@ def run(
   data: prepare.PreparedData,
   directory: str | pathlib.Path,
 ) -> int:
-  """Writes samples, references and rewards; on an error, writes nothing.
+  """Writes all rows and returns their number; on an error, writes nothing.
 
   Columns: the two texts (a reference as it was written); `reward`, normalised;
   `log_prob` of the untempered policy in nats, summed over tokens; `finished`,
@@ -43,9 +43,6 @@ def run(
 
   Args:
     directory: the folder to write, new or empty.
-
-  Returns:
-    The number of rows.
 
   Raises:
     FileNotFoundError: the Grow is not finished.

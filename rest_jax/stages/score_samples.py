@@ -93,7 +93,7 @@ def score(
   description: str,
   evidence: rewards_base.Evidence | None = None,
 ) -> normalize.Normalizer:
-  """Scores every row of a store and writes its row-aligned reward files.
+  """Scores a store, writes its reward files and returns the normaliser.
 
   Each process scores and writes the shards of its share, and reads the raw
   rewards of all shards for the normaliser. A reward composed of others also has
@@ -104,9 +104,6 @@ def score(
     normalizer: the run's normaliser; None to fit one to the raw rewards of this
       store, without vetoed rows.
     evidence: see `score_raw`.
-
-  Returns:
-    The normaliser.
   """
   name, scales = reward.name, rewards_base.scales(reward)
   directory, num_shards = store.directory, store.num_shards

@@ -96,9 +96,6 @@ def choose_lengths(lengths: np.ndarray, count: int) -> tuple[int, ...]:
   Args:
     lengths: int [n], length of the longer side of each row.
     count: maximum number of lengths; each is a shape to compile.
-
-  Returns:
-    Ascending lengths, the last of which is the maximum.
   """
   values, counts = np.unique(lengths, return_counts=True)
   counted = np.concatenate([[0], np.cumsum(counts)])  # rows before each value

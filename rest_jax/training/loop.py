@@ -243,14 +243,11 @@ class Loop(Generic[P]):
     first: int,
     where: str = '',
   ) -> list[dict[str, float]]:
-    """Fetches the metrics of steps, and counts skipped ones.
+    """Fetches the metrics of steps, and counts and leaves out bad ones.
 
     Args:
       waiting: metrics of some steps, on devices.
       first: number of the first step among the batches, from 1.
-
-    Returns:
-      Metrics of the steps with finite loss and gradient.
 
     Raises:
       FloatingPointError: more steps are not finite than may be skipped.

@@ -23,15 +23,11 @@ def sharded_state(
   mesh_config: mesh_lib.MeshConfig,
   mesh: jax.sharding.Mesh,
 ) -> tuple[step_lib.TrainState, dict[str, types.Params]]:
-  """Places parameters by the rules, and the rest of the state accordingly.
+  """Places parameters, the rest of the state, and models that steps read.
 
   Args:
     params: parameters of the model, on any device; copied.
     given: models that the loss needs, with parameters, by name.
-
-  Returns:
-    The initial state of training, and the parameters of the models that each
-    step reads.
   """
 
   def place(model, params):

@@ -35,7 +35,14 @@ class TrainState:
 
 
 class TrainStep(Protocol):
-  """A step of training, which `make_train_step` returns."""
+  """A step of training, which `make_train_step` returns.
+
+  The gradient is that of sum_m S_m / Z over the micro-batches m, with S the
+  loss's weighted sum, so that it does not depend on how rows are divided among
+  micro-batches or devices. Z is the same for all batches of an epoch: the mean
+  of their normalisers. The mean gradient of the epoch's batches is then that of
+  all its rows at once.
+  """
 
   def __call__(
     self,
@@ -112,12 +119,6 @@ def make_train_step(
   lora: lora_lib.LoraConfig | None = None,
 ) -> TrainStep:
   """Returns the step, to be jitted.
-
-  The gradient is that of sum_m S_m / Z over the micro-batches m, with S the
-  loss's weighted sum, so that it does not depend on how rows are divided among
-  micro-batches or devices. Z is the same for all batches of an epoch: the mean
-  of their normalisers. The mean gradient of the epoch's batches is then that of
-  all its rows at once.
 
   Args:
     optimizer: the optax transformation without its learning rate (see

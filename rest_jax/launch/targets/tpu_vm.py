@@ -227,11 +227,7 @@ class TpuVm:
     return self.machine.delete()
 
   def acquire(self) -> dict[str, Any]:
-    """Waits until the TPU VM is ready, creating it if needed.
-
-    Returns:
-      The description that gcloud prints.
-    """
+    """Waits until the TPU VM is ready, creating it if needed."""
     machine = self.machine
     while True:
       description = machine.description(machine.describe())

@@ -113,9 +113,6 @@ def pool_outputs(
     measured: measurements of each seed's policy.
     own: scores of each seed's policy.
     bc: scores of each seed's BC; None for BC itself.
-
-  Returns:
-    The pooled measurements, by decode.
   """
   pooled = {}
   for decode in measured[0]:

@@ -66,16 +66,13 @@ def draw_noun_phrase(
   owner: meaning.NounPhrase | None = None,
   pronouns: float = 0.12,
 ) -> meaning.NounPhrase | None:
-  """Draws a noun phrase.
+  """Draws a noun phrase; None if the draw makes no sense.
 
   Args:
     kinds: allowed classes of the noun, in the sense of this context.
     context: verb and preposition, which determine the sense.
     owner: subject, if OWN may refer to it.
     pronouns: probability of a pronoun, if persons are allowed.
-
-  Returns:
-    The phrase, or None if the draw makes no sense.
   """
   if lexicon.PERSON in kinds and dice.chance(pronouns):
     name = dice.pick(tuple(lexicon.PRONOUNS))
@@ -243,14 +240,11 @@ def draw_clause(
   gap: meaning.NounPhrase | None = None,
   gap_kind: str = '',
 ) -> _Clause | None:
-  """Draws a clause.
+  """Draws a clause; None if the draw makes no sense.
 
   Args:
     gap: subject of a relative clause; None to draw the subject.
     gap_kind: class of the noun in the gap.
-
-  Returns:
-    The clause, or None if the draw makes no sense.
   """
   verb = dice.pick_early(verbs)
   kinds = lexicon.VERBS[verb].subjects
