@@ -12,18 +12,15 @@ from rest_jax import experiment_run
 from rest_jax.data import ratings
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
+from tests.evaluation import made
 from tests.own_data import facts_test
 
 
 def _variant(name, improve, reward):
-  return results_lib.Variant(
+  return made.variant(
+    int(improve > 0),
+    improve,
     name=name,
-    loss='bc',
-    grow=int(improve > 0),
-    improve=improve,
-    seed=0,
-    split='validation',
-    decode=results_lib.Decode(temperature=0.8, samples_per_source=8),
     reward=metrics.Estimate(reward, 0.5),
     bleu=30.0 + improve,
     chrf=50.0,

@@ -1,6 +1,7 @@
-"""Outputs of a policy made up for tests."""
+"""Policies and their outputs made up for tests."""
 
-from rest_jax.evaluation import metrics, outputs
+from rest_jax.evaluation import metrics, outputs, policy_names
+from rest_jax.evaluation import results as results_lib
 
 # Prefixes of the fields of an output by the name of the measure.
 _PREFIXES = {name: prefix for prefix, name in outputs.MEASURES.items()}
@@ -18,3 +19,16 @@ def output(distinct=1.0, **differences):
       for name, difference in differences.items()
     },
   )
+
+
+def variant(grow=0, improve=0, **fields):
+  """A policy on one split, with as few fields as may be."""
+  full = {
+    'name': policy_names.of_step(fields.get('loss', 'bc'), grow, improve),
+    'loss': 'bc',
+    'seed': 0,
+    'split': 'validation',
+    'decode': results_lib.Decode(temperature=0.8, samples_per_source=4),
+    'reward': metrics.Estimate(70.0, 0.5),
+  }
+  return results_lib.Variant(grow=grow, improve=improve, **{**full, **fields})

@@ -10,6 +10,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
+from tests.evaluation import made
 from tests.report import pages
 
 # Every field that readers of the file rely on.
@@ -53,12 +54,9 @@ def make_output(**fields):
 
 def make_variant(grow=1, improve=2, split='validation', **fields):
   """A full entry; `fields` replace its own."""
-  loss = fields.pop('loss', 'bc')
   full = {
-    'name': policy_names.of_step(loss, grow, improve),
     'filter': results_lib.Filter(kind='fixed', value=0.8),
     'seed': 3,
-    'decode': results_lib.Decode(temperature=0.8, samples_per_source=4),
     'reward': metrics.Estimate(77.8, 0.2),
     'human': metrics.Estimate(65.0, 0.3),
     'difference_to_bc': metrics.Difference(6.9, 0.15),
@@ -80,9 +78,7 @@ def make_variant(grow=1, improve=2, split='validation', **fields):
     ),
     'seconds': results_lib.Seconds(grow=10.0, score=2.5, improve=30.0),
   }
-  return results_lib.Variant(
-    loss=loss, grow=grow, improve=improve, split=split, **{**full, **fields}
-  )
+  return made.variant(grow, improve, split=split, **{**full, **fields})
 
 
 class TestRoundTrip:

@@ -2,29 +2,24 @@
 
 import pytest
 
-from rest_jax.evaluation import metrics, verdict
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import verdict
 from tests.evaluation import made
 
 
-def policy(name, greedy, samples=None, *, split='validation', **fields):
+def policy(name, greedy, samples=None, **fields):
   """A policy with (mean, stderr) of its differences to BC, by decode."""
   grow, improve = 0, 0
   if name.startswith('ReST'):
     grow, improve = (int(part[1:]) for part in name.split()[1:3])
-  return results_lib.Variant(
+  return made.variant(
+    grow,
+    improve,
     name=name,
     loss='ppo' if name == 'PPO' else 'bc',
-    grow=grow,
-    improve=improve,
-    seed=0,
-    split=split,
-    decode=results_lib.Decode(temperature=0.8, samples_per_source=8),
     outputs={
       'greedy': made.output(**greedy),
       'samples': made.output(**(greedy if samples is None else samples)),
     },
-    reward=metrics.Estimate(70.0, 0.5),
     **fields,
   )
 

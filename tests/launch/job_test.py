@@ -4,26 +4,19 @@ import pytest
 
 from rest_jax.launch import commands
 from rest_jax.launch import job as job_lib
-
-_SMOKE = 'gin_configs/experiments/smoke.gin'
-
-
-def _job(**changes):
-  return job_lib.Job(
-    **{'model_dir': '/mnt/a', 'gin_files': (_SMOKE,), **changes}
-  )
+from tests.launch import jobs
 
 
 def test_the_program_has_all_arguments_in_their_order():
-  job = _job(
-    gin_files=(_SMOKE, 'gin_configs/losses/bc.gin'),
+  job = jobs.job(
+    gin_files=(jobs.SMOKE, 'gin_configs/losses/bc.gin'),
     run_mode='grow',
     overrides=('X=\'a b; "c"\'', 'SEED=1'),
     arguments=('--grow_step=2', 'and more'),
   )
   assert job.program('py', '--distributed') == (
     'py', '-m', 'rest_jax.main', '--run_mode=grow', '--model_dir=/mnt/a',
-    f'--gin_file={_SMOKE}', '--gin_file=gin_configs/losses/bc.gin',
+    f'--gin_file={jobs.SMOKE}', '--gin_file=gin_configs/losses/bc.gin',
     "--gin.X='a b; \"c\"'", '--gin.SEED=1', '--distributed',
     '--grow_step=2', 'and more',
   )  # fmt: skip
@@ -39,7 +32,7 @@ def test_the_program_has_all_arguments_in_their_order():
 )
 def test_missing_settings_are_named(changes, named):
   with pytest.raises(commands.LaunchError, match=named):
-    _job(**changes)
+    jobs.job(**changes)
 
 
 @pytest.mark.parametrize('model_dir', ['s3://bucket/a', 'runs/a', '~/a'])
@@ -47,25 +40,29 @@ def test_a_folder_that_workers_do_not_share_is_refused(model_dir):
   with pytest.raises(
     commands.LaunchError, match='file system that all workers share'
   ):
-    _job(model_dir=model_dir).check_remote()
+    jobs.job(model_dir=model_dir).check_remote()
 
 
 def test_a_bucket_is_shared_by_all_workers():
-  _job(model_dir='gs://bucket/a').check_remote()
+  jobs.job(model_dir='gs://bucket/a').check_remote()
 
 
 def test_gin_files_are_those_of_the_checkout(tmp_path, monkeypatch):
   monkeypatch.chdir(job_lib.PACKAGE.parent)
-  assert _job().own_gin_files() == ()
+  assert jobs.job().own_gin_files() == ()
   # Of whatever the checkout holds beside gin_configs/.
-  assert _job(gin_files=('setup.py', _SMOKE)).own_gin_files() == ('setup.py',)
+  assert jobs.job(gin_files=('setup.py', jobs.SMOKE)).own_gin_files() == (
+    'setup.py',
+  )
   outside = tmp_path / 'own.gin'
   outside.write_text('')
   for name in (str(outside), 'gin_configs/nothing.gin'):
     with pytest.raises(commands.LaunchError, match='must be a file in'):
-      _job(gin_files=(name,)).own_gin_files()
-  with pytest.raises(commands.LaunchError, match=f': {_SMOKE}'):
-    _job(gin_files=(str(job_lib.PACKAGE.parent / _SMOKE),)).own_gin_files()
+      jobs.job(gin_files=(name,)).own_gin_files()
+  with pytest.raises(commands.LaunchError, match=f': {jobs.SMOKE}'):
+    jobs.job(
+      gin_files=(str(job_lib.PACKAGE.parent / jobs.SMOKE),)
+    ).own_gin_files()
 
 
 def test_variables_are_split_at_the_first_equals_sign():

@@ -1,9 +1,10 @@
 """Results and pages made up for tests, the worst text among them."""
 
-from rest_jax.evaluation import metrics, outputs, policy_names
+from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report.gather import samples as samples_lib
 from rest_jax.report.render import html
+from tests.evaluation import made
 
 HOSTILE = (
   '</script><script>document.title="taken"</script>'
@@ -24,8 +25,6 @@ VISIBLE = (
 def variant(grow: int, improve: int, split: str = 'validation', **fields):
   """One policy on one split."""
   full = {
-    'name': policy_names.of_step('bc', grow, improve),
-    'loss': 'bc',
     'reward': metrics.Estimate(70.0 + 5 * grow + improve, 0.25),
     'best_of_n': {1: 70.0 + improve, 2: 75.0 + improve},
     'bleu': 30.0 + improve,
@@ -33,14 +32,7 @@ def variant(grow: int, improve: int, split: str = 'validation', **fields):
   if grow:
     full['difference_to_bc'] = metrics.Difference(5.0 * grow + improve, 0.125)
     full['filter'] = results_lib.Filter(kind='percentile', value=50.0 + improve)
-  return results_lib.Variant(
-    grow=grow,
-    improve=improve,
-    seed=0,
-    split=split,
-    decode=results_lib.Decode(temperature=0.8, samples_per_source=4),
-    **{**full, **fields},
-  )
+  return made.variant(grow, improve, **{'split': split, **full, **fields})
 
 
 def diagnostics(**fields) -> results_lib.Diagnostics:

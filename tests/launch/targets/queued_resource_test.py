@@ -8,6 +8,7 @@ import pytest
 from rest_jax.launch import commands, restarts
 from rest_jax.launch import job as job_lib
 from rest_jax.launch.targets import queued_resource, tpu_vm
+from tests.launch import jobs
 
 _END = ('--zone=us-west4-a', '--project=p', '--quiet')
 _QUEUED = ('gcloud', 'compute', 'tpus', 'queued-resources')
@@ -20,9 +21,7 @@ def _in_the_checkout(monkeypatch):
 
 def _target(*, spot=True, **changes):
   return queued_resource.QueuedResource(
-    job=job_lib.Job(
-      model_dir='/mnt/a', gin_files=('gin_configs/experiments/smoke.gin',)
-    ),
+    job=jobs.job(),
     machine=tpu_vm.Machine(
       project='p',
       zone='us-west4-a',

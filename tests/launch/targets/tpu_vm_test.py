@@ -15,8 +15,8 @@ import pytest
 from rest_jax.launch import commands, processes, restarts
 from rest_jax.launch import job as job_lib
 from rest_jax.launch.targets import tpu_vm
+from tests.launch import jobs
 
-_SMOKE = 'gin_configs/experiments/smoke.gin'
 _AWKWARD = 'X=\'a  b; "c" $HOME `x` \\\\\''
 _NAMES = ('compute', 'tpus', 'tpu-vm')
 _END = ('--zone=us-west4-a', '--project=p', '--quiet')
@@ -26,12 +26,6 @@ _END = ('--zone=us-west4-a', '--project=p', '--quiet')
 def _quickly(monkeypatch):
   monkeypatch.setattr(processes, '_SETTLE_SECONDS', 0.2)
   monkeypatch.chdir(job_lib.PACKAGE.parent)
-
-
-def _job(**changes):
-  return job_lib.Job(
-    **{'model_dir': '/mnt/a', 'gin_files': (_SMOKE,), **changes}
-  )
 
 
 def _target(cls=tpu_vm.TpuVm, *, job=None, machine=None, **changes):
@@ -49,7 +43,7 @@ def _target(cls=tpu_vm.TpuVm, *, job=None, machine=None, **changes):
   )
   return cls(
     **{
-      'job': job or _job(),
+      'job': job or jobs.job(),
       'machine': at,
       'restart_seconds': 0.0,
       'grace_seconds': 10.0,
@@ -104,7 +98,7 @@ def test_copy():
 
 
 def test_the_program_of_each_worker():
-  job = _job(environment={'A': "b 'c'"}, overrides=(_AWKWARD,))
+  job = jobs.job(environment={'A': "b 'c'"}, overrides=(_AWKWARD,))
   argv = _target(job=job).follow(3, 'id', 4).argv
   assert argv[:6] == ('gcloud', *_NAMES, 'ssh', 'rest')
   assert argv[6] == '--worker=3'
@@ -114,7 +108,7 @@ def test_the_program_of_each_worker():
   assert remote == [
     'cd', 'rest_jax', '&&', 'env', 'PYTHONUNBUFFERED=1', "A=b 'c'", 'python3',
     'rest_jax/launch/worker.py', 'run', 'id', '.venv/bin/python', '-m', 'rest_jax.main',
-    '--run_mode=rest', '--model_dir=/mnt/a', f'--gin_file={_SMOKE}',
+    '--run_mode=rest', '--model_dir=/mnt/a', f'--gin_file={jobs.SMOKE}',
     f'--gin.{_AWKWARD}', '--distributed',
   ]  # fmt: skip
 
@@ -129,13 +123,13 @@ def test_a_single_worker_is_not_distributed():
 
 
 def test_stop():
-  job = _job(overrides=(_AWKWARD,))
+  job = jobs.job(overrides=(_AWKWARD,))
   argv = _target(job=job).stops(15, 1)[0].argv
   assert argv[6] == '--worker=all'
   assert shlex.split(argv[7].removeprefix('--command=')) == [
     'cd', 'rest_jax', '&&', 'python3', 'rest_jax/launch/worker.py', 'stop', '15', '10',
     '.venv/bin/python', '-m', 'rest_jax.main', '--run_mode=rest',
-    '--model_dir=/mnt/a', f'--gin_file={_SMOKE}', f'--gin.{_AWKWARD}',
+    '--model_dir=/mnt/a', f'--gin_file={jobs.SMOKE}', f'--gin.{_AWKWARD}',
   ]  # fmt: skip
 
 
@@ -171,7 +165,7 @@ def test_invalid_flags_are_named(changes, named):
 
 
 def test_a_plan_runs_no_command(stand_ins):
-  lines = _target(delete=True, job=_job(overrides=(_AWKWARD,))).plan()
+  lines = _target(delete=True, job=jobs.job(overrides=(_AWKWARD,))).plan()
   assert stand_ins.calls() == []
   started = [line for line in lines if 'worker.py run' in line]
   assert [shlex.split(line)[6] for line in started] == [
@@ -380,7 +374,7 @@ def _workers(stand_ins, *parts):
 
 def test_arguments_reach_the_program_as_they_are(stand_ins, monkeypatch):
   homes, setup = _workers(stand_ins, '0', '0')
-  job = _job(
+  job = jobs.job(
     overrides=(_AWKWARD, 'Y=(1, 2)'),
     arguments=('--policy=a b', "it's"),
     environment={'A': "b;  'c' $HOME"},
@@ -390,7 +384,7 @@ def test_arguments_reach_the_program_as_they_are(stand_ins, monkeypatch):
     seen = json.loads((home / 'rest_jax' / 'seen.json').read_text())
     assert seen == [
       [
-        '--run_mode=rest', '--model_dir=/mnt/a', f'--gin_file={_SMOKE}',
+        '--run_mode=rest', '--model_dir=/mnt/a', f'--gin_file={jobs.SMOKE}',
         f'--gin.{_AWKWARD}', '--gin.Y=(1, 2)', '--distributed',
         '--policy=a b', "it's",
       ],
@@ -466,7 +460,7 @@ def test_another_run_on_the_machine_is_not_disturbed(stand_ins, capfd):
   theirs = _target(setup_command=setup)
   first = _started(theirs, homes[0], 2)
   (homes[1] / 'part').write_text('0')
-  ours = _target(setup_command=setup, job=_job(overrides=('SEED=2',)))
+  ours = _target(setup_command=setup, job=jobs.job(overrides=('SEED=2',)))
   assert ours.run() == 1
   assert 'another run is in progress here' in capfd.readouterr().out
   assert not (homes[0] / 'rest_jax' / 'saved').exists()
@@ -494,7 +488,7 @@ def test_the_copied_code_is_all_that_the_program_needs(stand_ins, tmp_path):
   stand_ins.plays('describe', always=True, stdout=_node(workers=1))
   (home,) = stand_ins.homes(1)
   model_dir = tmp_path / 'shared' / 'a'
-  job = _job(
+  job = jobs.job(
     model_dir=str(model_dir),
     run_mode='prepare',
     overrides=('NUM_TRAIN_PAIRS=120',),

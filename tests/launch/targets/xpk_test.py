@@ -15,8 +15,8 @@ from rest_jax.launch import commands
 from rest_jax.launch import job as job_lib
 from rest_jax.launch.targets import xpk
 from rest_jax.runtime import interruption
+from tests.launch import jobs
 
-_SMOKE = 'gin_configs/experiments/smoke.gin'
 _AWKWARD = 'X=\'a  b; "c" $HOME $(HOME) $$ `x` \\\\\''
 
 
@@ -25,16 +25,10 @@ def _in_the_checkout(monkeypatch):
   monkeypatch.chdir(job_lib.PACKAGE.parent)
 
 
-def _job(**changes):
-  return job_lib.Job(
-    **{'model_dir': '/mnt/a', 'gin_files': (_SMOKE,), **changes}
-  )
-
-
 def _target(**changes):
   return xpk.Xpk(
     **{
-      'job': _job(),
+      'job': jobs.job(),
       'project': 'p',
       'zone': 'us-west4-a',
       'cluster': 'c',
@@ -104,7 +98,7 @@ def test_an_image_of_ones_own_is_used_as_it_is():
 @pytest.mark.parametrize('docker_image', ['', 'gcr.io/p/rest'])
 def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
   """Through Kubernetes and the script that xpk puts a command into."""
-  job = _job(
+  job = jobs.job(
     overrides=(_AWKWARD,),
     arguments=('--policy=a b', "it's"),
     environment={'A': "b;  'c' $HOME $$"},
@@ -144,7 +138,7 @@ def test_arguments_reach_the_program_as_they_are(tmp_path, docker_image):
   assert json.loads(seen) == [
     [
       '-m', 'rest_jax.main', '--run_mode=rest', '--model_dir=/mnt/a',
-      f'--gin_file={_SMOKE}', f'--gin.{_AWKWARD}', '--distributed',
+      f'--gin_file={jobs.SMOKE}', f'--gin.{_AWKWARD}', '--distributed',
       '--policy=a b', "it's",
     ],
     "b;  'c' $HOME $$",
@@ -162,7 +156,7 @@ def test_a_workload_is_submitted_with_its_code_and_waited_for(stand_ins):
   for path in (
     'rest_jax/main.py',
     'launch/environment.sh',
-    _SMOKE,
+    jobs.SMOKE,
     'setup.py',
   ):
     assert (folder / path).is_file()
@@ -211,8 +205,8 @@ def test_a_workload_that_was_not_submitted_is_not_waited_for(stand_ins):
     ({'workload': 'w' * 41}, 'at most 40'),
     ({'tpu_type': ''}, '--accelerator_type'),
     ({'tpu_type': 'v5e-16'}, 'v5litepod-16'),
-    ({'job': _job(overrides=('X="""a\nb"""',))}, 'line break'),
-    ({'job': _job(model_dir='s3://b/a')}, '--model_dir=s3://b/a'),
+    ({'job': jobs.job(overrides=('X="""a\nb"""',))}, 'line break'),
+    ({'job': jobs.job(model_dir='s3://b/a')}, '--model_dir=s3://b/a'),
   ],
 )
 def test_invalid_flags_are_named(changes, named):
@@ -221,7 +215,7 @@ def test_invalid_flags_are_named(changes, named):
 
 
 def test_a_plan_runs_no_command(stand_ins):
-  target = _target(job=_job(overrides=(_AWKWARD,)))
+  target = _target(job=jobs.job(overrides=(_AWKWARD,)))
   lines = target.plan()
   assert stand_ins.calls() == []
   assert list(target.create().argv) in [shlex.split(line) for line in lines]

@@ -6,18 +6,15 @@ import pytest
 from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report.gather import pool
+from tests.evaluation import made
 
 
 def _variant(reward, **changes):
-  return results_lib.Variant(
+  return made.variant(
+    1,
+    1,
     **{
-      'name': 'ReST G1 I1',
-      'loss': 'bc',
-      'grow': 1,
-      'improve': 1,
-      'seed': 0,
       'split': 'test',
-      'decode': results_lib.Decode(temperature=1.0, samples_per_source=2),
       'reward': metrics.Estimate(reward, 1.0),
       'best_of_n': {1: reward, 2: reward + 2},
       'best_of_n_stderr': {1: 1.0, 2: 1.0},
@@ -26,7 +23,7 @@ def _variant(reward, **changes):
       ),
       'distinct_samples': 4,
       **changes,
-    }
+    },
   )
 
 

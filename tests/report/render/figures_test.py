@@ -13,22 +13,16 @@ from rest_jax.evaluation import metrics, policy_names, shares
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report.render import drawing, figures
 from rest_jax.rewards import probe_results
+from tests.evaluation import made
 
 
 def make_variant(grow, improve, split='validation', loss='bc', **fields):
   full = {
-    'name': policy_names.of_step(loss, grow, improve),
     'reward': metrics.Estimate(70.0 + 5 * grow + improve, 0.25),
     'best_of_n': {1: 70.0 + improve, 2: 75.0 + improve, 4: 80.0 + improve},
   }
-  return results_lib.Variant(
-    loss=loss,
-    grow=grow,
-    improve=improve,
-    seed=0,
-    split=split,
-    decode=results_lib.Decode(temperature=0.8, samples_per_source=4),
-    **{**full, **fields},
+  return made.variant(
+    grow, improve, loss=loss, split=split, **{**full, **fields}
   )
 
 

@@ -4,27 +4,17 @@ import dataclasses
 
 import pytest
 
-from rest_jax.evaluation import metrics, outputs, policy_names
+from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import table
 from rest_jax.report.render import result_tables
+from tests.evaluation import made
 from tests.report import pages
 
 
 def make_variant(grow, improve, **fields):
-  full = {
-    'name': policy_names.of_step('bc', grow, improve),
-    'split': 'validation',
-    'reward': metrics.Estimate(70.0 + improve, 0.125),
-  }
-  return results_lib.Variant(
-    loss='bc',
-    grow=grow,
-    improve=improve,
-    seed=0,
-    decode=results_lib.Decode(temperature=0.8, samples_per_source=4),
-    **{**full, **fields},
-  )
+  reward = metrics.Estimate(70.0 + improve, 0.125)
+  return made.variant(grow, improve, **{'reward': reward, **fields})
 
 
 def blocks(results, **fields):
