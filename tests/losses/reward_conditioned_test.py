@@ -7,22 +7,12 @@ import pytest
 
 from rest_jax.data import special_ids
 from rest_jax.losses import base, bc, reward_conditioned
-from rest_jax.models import network_config as config_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.training import loader
 from tests.models import tiny
+from tests.training import toy
 
-_POLICY = policy_lib.Policy(
-  config_lib.NetworkConfig(
-    vocab_size=32,
-    emb_dim=16,
-    mlp_dim=16,
-    num_heads=2,
-    head_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-  )
-)
+_POLICY = toy.make_policy(vocab_size=32, mlp_dim=16)
 _LOSS = reward_conditioned.RewardConditionedBC(num_classes=4)
 
 

@@ -9,26 +9,17 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ragged
-from rest_jax.models import network
-from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
+from tests.training import toy
 
 EOS = 1
 
 
 def _policy(vocab_size=12, **sizes):
-  config = dict(
-    vocab_size=vocab_size,
-    emb_dim=16,
-    num_heads=2,
-    head_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-    mlp_dim=32,
-  )
-  return policy_lib.Policy(network.NetworkConfig(**{**config, **sizes}))
+  sizes = {'num_decoder_layers': 2, **sizes}
+  return toy.make_policy(vocab_size=vocab_size, **sizes)
 
 
 def _params(policy, seed=0):

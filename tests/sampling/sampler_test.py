@@ -13,26 +13,16 @@ import pytest
 from scipy import stats
 
 from rest_jax.data import ragged
-from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import categorical, decode
 from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
 from tests.parallel import spawn
+from tests.training import toy
 
 _NUM_SOURCES = 23
-_POLICY = policy_lib.Policy(
-  network.NetworkConfig(
-    vocab_size=48,
-    emb_dim=16,
-    num_heads=2,
-    head_dim=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    mlp_dim=32,
-  )
-)
+_POLICY = toy.make_policy(vocab_size=48)
 
 
 def _sampler(mesh_config=None, vocabulary_size=None, **settings):
