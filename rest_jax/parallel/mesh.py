@@ -211,7 +211,9 @@ def _check_slices(devices: Sequence[Any], slices: int) -> None:
   """
   if devices[0].platform == 'cpu':
     return
-  found = collections.Counter(_slice_of(device) for device in devices)
+  found = collections.Counter(
+    getattr(device, 'slice_index', 0) for device in devices
+  )
   if len(found) == slices and len(set(found.values())) == 1:
     return
   if slices == 1 and devices[0].platform != 'tpu':
@@ -226,10 +228,6 @@ def _check_slices(devices: Sequence[Any], slices: int) -> None:
     f'size; got {slices} for devices of {len(found)}, with '
     f'{list(found.values())} each. {remedy}.'
   )
-
-
-def _slice_of(device: Any) -> int:
-  return getattr(device, 'slice_index', 0)
 
 
 def _by_slices(devices: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:

@@ -78,9 +78,9 @@ def suggest(
       state_bytes=state_bytes,
     )
   of_slice = num_chips // num_slices
-  for model in _divisors(of_slice):
+  for model in range(1, of_slice + 1):
     data = of_slice // model
-    if num_heads % model:
+    if of_slice % model or num_heads % model:
       continue
     for is_fully_sharded in (False, True):
       parts = model * (data if is_fully_sharded else 1)
@@ -95,7 +95,3 @@ def suggest(
           state_bytes=state_bytes / parts,
         )
   return None
-
-
-def _divisors(number: int) -> list[int]:
-  return [size for size in range(1, number + 1) if number % size == 0]

@@ -297,18 +297,22 @@ def test_empty_shards_are_skipped_over(tmp_path):
   assert store.tokens.pad(np.array([1, 0]), 2).tolist() == [[1, 0], [1, 0]]
 
 
-def test_tokens_stay_on_disk(tmp_path):
-  number, length = 20_000, 40
+def _write_block(folder, block):
+  number = len(block)
   rows = sample_store.SampleRows(
     source_id=np.arange(number),
     sample_id=np.zeros(number, np.int32),
-    tokens=list(np.full((number, length), 9)),
+    tokens=list(block),
     log_prob=np.zeros(number, np.float32),
     finished=np.zeros(number, bool),
   )
-  info = sample_store.write_shard(tmp_path, 0, 1, rows, _VOCAB)
-  _write_manifest(tmp_path, [info], number, number)
-  del rows
+  info = sample_store.write_shard(folder, 0, 1, rows, _VOCAB)
+  _write_manifest(folder, [info], number, number)
+
+
+def test_tokens_stay_on_disk(tmp_path):
+  number, length = 20_000, 40
+  _write_block(tmp_path, np.full((number, length), 9))
   arrow_bytes = pa.total_allocated_bytes()
   tracemalloc.start()
   store = sample_store.SampleStore.open(tmp_path)
@@ -324,16 +328,7 @@ def test_tokens_stay_on_disk(tmp_path):
 def test_hashing_copies_no_column_of_tokens(tmp_path):
   number, length = 150_000, 60
   block = np.random.default_rng(0).integers(2, _VOCAB, (number, length))
-  rows = sample_store.SampleRows(
-    source_id=np.arange(number),
-    sample_id=np.zeros(number, np.int32),
-    tokens=list(block.astype(np.uint16)),
-    log_prob=np.zeros(number, np.float32),
-    finished=np.zeros(number, bool),
-  )
-  info = sample_store.write_shard(tmp_path, 0, 1, rows, _VOCAB)
-  _write_manifest(tmp_path, [info], number, number)
-  del rows
+  _write_block(tmp_path, block.astype(np.uint16))
   arrow_bytes = pa.total_allocated_bytes()
   tracemalloc.start()
   store = sample_store.SampleStore.open(tmp_path)

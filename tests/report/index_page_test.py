@@ -31,6 +31,13 @@ def ids(found, name):
   return [attributes['id'] for attributes in found.all(name) if attributes]
 
 
+def _write_stages(parent, manifests):
+  for name, manifest in manifests.items():
+    (parent / name).mkdir(parents=True)
+    (parent / name / 'manifest.json').write_text(json.dumps(manifest))
+  return [(name, parent / name) for name in manifests]
+
+
 def test_everything_is_there(run):
   found = read(run)
   assert ids(found, 'section') == [
@@ -193,20 +200,19 @@ class TestStages:
     assert {len(row) for row in rows} == {7}
 
   def test_what_a_stage_spent_is_taken_from_what_it_ran(self, tmp_path):
-    stages = []
-    for name, spent in (
-      ('bc', {'tracing': 1.0, 'compiling': 20.0, 'waiting': 0.5}),
-      ('evaluate a, test', {'tracing': 2.0, 'compiling': 9.0, 'waiting': 0.0}),
-      ('evaluate b, test', {'tracing': 2.0, 'compiling': 1.0, 'waiting': 0.0}),
-      ('old', None),
-    ):
-      folder = tmp_path / name
-      folder.mkdir()
-      manifest = {'stage_seconds': 25.0}
-      if spent is not None:
-        manifest['spent_seconds'] = spent
-      (folder / 'manifest.json').write_text(json.dumps(manifest))
-      stages.append((name, folder))
+    spent = {
+      'bc': {'tracing': 1.0, 'compiling': 20.0, 'waiting': 0.5},
+      'evaluate a, test': {'tracing': 2.0, 'compiling': 9.0, 'waiting': 0.0},
+      'evaluate b, test': {'tracing': 2.0, 'compiling': 1.0, 'waiting': 0.0},
+    }
+    stages = _write_stages(
+      tmp_path,
+      {
+        name: {'stage_seconds': 25.0, 'spent_seconds': seconds}
+        for name, seconds in spent.items()
+      }
+      | {'old': {'stage_seconds': 25.0}},
+    )
     cells = finished_stages.times(stages[:3], is_brief=True)
     assert cells.rows == (
       ('bc', '25.0', '33.3 %', '1.0', '20.0', '0.5', '3.5'),
@@ -219,17 +225,13 @@ class TestStages:
 
   def test_what_the_time_of_a_training_went_to(self, tmp_path):
     parts = {'steps': 8.0, 'evaluation': 2.0, 'saving': 1.0, 'compiling': 4.0}
-    stages = []
-    for name, training in (
-      ('data', None), ('bc', {}), ('improve 1.1', {'seconds_by_part': parts})
-    ):  # fmt: skip
-      folder = tmp_path / name
-      folder.mkdir()
-      manifest = {'stage_seconds': 16.0}
-      if training is not None:
-        manifest['training'] = training
-      (folder / 'manifest.json').write_text(json.dumps(manifest))
-      stages.append((name, folder))
+    training = {'seconds_by_part': parts}
+    manifests = {
+      'data': {'stage_seconds': 16.0},
+      'bc': {'stage_seconds': 16.0, 'training': {}},
+      'improve 1.1': {'stage_seconds': 16.0, 'training': training},
+    }
+    stages = _write_stages(tmp_path, manifests)
     cells = finished_stages.trainings(stages)
     assert cells.header == (
       'stage', 'step share', 'steps', 'evaluation', 'saving', 'reading',
@@ -263,10 +265,8 @@ class TestStages:
         for when in ('before', 'after')
       },
     }
-    for i in (10, 2, 1):
-      folder = tmp_path / 'variants' / 'bc' / f'improve_1_{i}'
-      folder.mkdir(parents=True)
-      (folder / 'manifest.json').write_text(json.dumps({'kept': kept}))
+    steps = {f'improve_1_{i}': {'kept': kept} for i in (10, 2, 1)}
+    _write_stages(tmp_path / 'variants' / 'bc', steps)
     rows = finished_stages.kept(tmp_path).rows
     assert [row[0] for row in rows] == [
       'ReST G1 I1', 'ReST G1 I2', 'ReST G1 I10',
