@@ -1,7 +1,7 @@
 """Tables of text: cells, formatted numbers, lines for the terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rest_jax.evaluation import metrics
 
@@ -22,6 +22,19 @@ class Cells(NamedTuple):
   title: str
   header: tuple[str, ...]
   rows: tuple[tuple[str, ...], ...]
+
+
+# Headers, each with the function that formats its cell of an entry.
+Columns = Sequence[tuple[str, Callable[[Any], str]]]
+
+
+def of(title: str, entries: Iterable[Any], shown: Columns) -> Cells:
+  """Returns a table with a row per entry."""
+  return Cells(
+    title,
+    tuple(header for header, _ in shown),
+    tuple(tuple(cell(entry) for _, cell in shown) for entry in entries),
+  )
 
 
 def lines(cells: Cells) -> str:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 # Names and values for an alternative text.
 _Entries = Iterable[tuple[str, str]]
+_POLICY: table.Columns = (
+  ('policy', lambda variant: variant.name),
+  ('split', lambda variant: variant.split),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,7 @@ def _rewards(results: results_lib.Results) -> _Entries:
 
 
 def _average_reward(results: results_lib.Results) -> Exhibit:
+  rater = results.rater or 'judge'
   return Exhibit(
     name='average-reward',
     title='Average reward',
@@ -109,26 +114,15 @@ def _average_reward(results: results_lib.Results) -> Exhibit:
     pictures=_pictures(
       results, figures.average_reward, 'Bars of the average reward', _rewards
     ),
-    numbers=table.Cells(
+    numbers=table.of(
       'Average reward ×100',
+      results.variants,
       (
-        'policy',
-        'split',
-        'reward',
-        'standard error',
-        results.rater or 'judge',
-        'its error',
-      ),
-      tuple(
-        (
-          v.name,
-          v.split,
-          table.number(v.reward.mean),
-          table.number(v.reward.stderr),
-          table.number(v.human.mean if v.human else None),
-          table.number(v.human.stderr if v.human else None),
-        )
-        for v in results.variants
+        *_POLICY,
+        ('reward', lambda v: table.number(v.reward.mean)),
+        ('standard error', lambda v: table.number(v.reward.stderr)),
+        (rater, lambda v: table.number(v.human and v.human.mean)),
+        ('its error', lambda v: table.number(v.human and v.human.stderr)),
       ),
     ),
   )
@@ -155,19 +149,15 @@ def _grow_steps(results: results_lib.Results) -> Exhibit | None:
       _rewards,
       _has_grown,
     ),
-    numbers=table.Cells(
+    numbers=table.of(
       'Reward ×100 by Grow and Improve step',
-      ('policy', 'split', 'G', 'I', 'reward', 'to BC'),
-      tuple(
-        (
-          v.name,
-          v.split,
-          str(v.grow),
-          str(v.improve),
-          table.shown(v.reward),
-          table.shown(v.difference_to_bc),
-        )
-        for v in results.variants
+      results.variants,
+      (
+        *_POLICY,
+        ('G', lambda v: str(v.grow)),
+        ('I', lambda v: str(v.improve)),
+        ('reward', lambda v: table.shown(v.reward)),
+        ('to BC', lambda v: table.shown(v.difference_to_bc)),
       ),
     ),
   )
@@ -199,19 +189,16 @@ def _reward_and_judge(results: results_lib.Results) -> Exhibit | None:
       ),
       judge_figures.gains,
     ),
-    numbers=table.Cells(
+    numbers=table.of(
       'Differences to BC ×100, with two-sided p-values',
-      ('policy', 'split', 'reward', 'p', rater, f'p of {rater}'),
-      tuple(
-        (
-          gain.policy.name,
-          gain.policy.split,
-          table.shown(gain.reward),
-          p_value(gain.reward.p_value),
-          table.shown(gain.judge),
-          p_value(gain.judge.p_value),
-        )
-        for gain in gains
+      gains,
+      (
+        ('policy', lambda gain: gain.policy.name),
+        ('split', lambda gain: gain.policy.split),
+        ('reward', lambda gain: table.shown(gain.reward)),
+        ('p', lambda gain: p_value(gain.reward.p_value)),
+        (rater, lambda gain: table.shown(gain.judge)),
+        (f'p of {rater}', lambda gain: p_value(gain.judge.p_value)),
       ),
     ),
   )
@@ -272,19 +259,14 @@ def _filter_values(results: results_lib.Results) -> Exhibit | None:
       ),
       figures.filter_kinds,
     ),
-    numbers=table.Cells(
+    numbers=table.of(
       'Reward ×100 by value of the filter',
-      ('policy', 'split', 'filter', 'value', 'reward'),
-      tuple(
-        (
-          v.name,
-          v.split,
-          v.filter.kind,
-          f'{v.filter.value:g}',
-          table.shown(v.reward),
-        )
-        for v in results.variants
-        if v.filter
+      (v for v in results.variants if v.filter),
+      (
+        *_POLICY,
+        ('filter', lambda v: v.filter.kind),
+        ('value', lambda v: f'{v.filter.value:g}'),
+        ('reward', lambda v: table.shown(v.reward)),
       ),
     ),
   )

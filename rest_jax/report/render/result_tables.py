@@ -1,6 +1,7 @@
 """Tables of results: the verdict, gains over BC, levels, diagnostics."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
 import textwrap
 from typing import Any, NamedTuple
 
@@ -51,7 +52,8 @@ def render(
   blocks = [
     '\n'.join(textwrap.fill(t, table.MAX_WIDTH) for t in verdict(results))
   ]
-  for make in (gains, across_seeds, levels, _few_diagnostics):
+  brief = functools.partial(diagnostics, is_brief=True)
+  for make in (gains, across_seeds, levels, brief):
     tables = [make(results, split) for split in results.splits]
     blocks += [table.lines(cells) for cells in tables if cells is not None]
   blocks.append(textwrap.fill(' '.join(notes(results)), table.MAX_WIDTH))
@@ -125,29 +127,21 @@ def by_decode(results: results_lib.Results, split: str) -> table.Cells | None:
   return _table(results, split, 'by decode', {'': decoded}, _DECODED)
 
 
-def diagnostics(results: results_lib.Results, split: str) -> table.Cells | None:
-  """Returns the signs of reward hacking of a split; None if not measured."""
-  title = f'{results.task}, {split}: diagnostics'
-  variants = results.of_split(split)
-  measured = tuple(v for v in variants if v.diagnostics is not None)
-  return _cells(title, measured, _DIAGNOSTICS) if measured else None
-
-
-def _few_diagnostics(
-  results: results_lib.Results, split: str
+def diagnostics(
+  results: results_lib.Results, split: str, *, is_brief: bool = False
 ) -> table.Cells | None:
-  """Returns the columns of `diagnostics` that fit a terminal."""
-  cells = diagnostics(results, split)
-  if cells is None:
+  """Returns the signs of reward hacking of a split; None if not measured.
+
+  Args:
+    is_brief: whether to leave out the columns that do not fit a terminal.
+  """
+  variants = results.of_split(split)
+  measured = [v for v in variants if v.diagnostics is not None]
+  if not measured:
     return None
-  kept = [i for i, name in enumerate(cells.header) if name in _FEW_DIAGNOSTICS]
-  header, *rows = (
-    tuple(row[i] for i in kept) for row in (cells.header, *cells.rows)
-  )
-  return table.Cells(cells.title, header, tuple(rows))
-
-
-_Columns = tuple[tuple[str, Callable[[Any], str]], ...]
+  names = _FEW_DIAGNOSTICS if is_brief else dict(_DIAGNOSTICS)
+  shown = [column for column in _DIAGNOSTICS if column[0] in names]
+  return _cells(f'{results.task}, {split}: diagnostics', measured, shown)
 
 
 class _Decoded(NamedTuple):
@@ -206,7 +200,7 @@ def _table(
   split: str,
   what: str,
   groups: dict[str, list[_Decoded]],
-  shown: _Columns,
+  shown: table.Columns,
 ) -> table.Cells | None:
   """Returns the rows of each group below its heading; None without any."""
   entries = [decoded for group in groups.values() for decoded in group]
@@ -280,12 +274,12 @@ def _across(prefix: str) -> Callable[[_Decoded], str]:
   return show
 
 
-_GAINS: _Columns = (
+_GAINS: table.Columns = (
   ('policy', lambda d: d.variant.name),
   *((name, _to_bc(prefix)) for prefix, name in outputs_lib.MEASURES.items()),
 )
 
-_LEVELS: _Columns = (
+_LEVELS: table.Columns = (
   ('policy', lambda d: d.variant.name),
   ('reward', lambda d: table.shown(d.measured.reward)),
   ('judge', lambda d: table.shown(d.measured.human)),
@@ -295,12 +289,12 @@ _LEVELS: _Columns = (
   ('seconds', _training_seconds),
 )
 
-_SEEDS: _Columns = (
+_SEEDS: table.Columns = (
   ('policy', lambda d: d.variant.name),
   *((name, _across(prefix)) for prefix, name in outputs_lib.MEASURES.items()),
 )
 
-_DECODED: _Columns = (
+_DECODED: table.Columns = (
   ('policy', lambda d: d.variant.name),
   ('decode', lambda d: d.words),
   ('reward', lambda d: table.shown(d.measured.reward)),
@@ -316,7 +310,7 @@ _DECODED: _Columns = (
   ('seconds', _seconds),
 )
 
-_DIAGNOSTICS: _Columns = (
+_DIAGNOSTICS: table.Columns = (
   ('policy', lambda variant: variant.name),
   ('length', lambda variant: table.number(variant.length_ratio)),
   ('repeated', _diagnostic(lambda d: table.percent(d.repetition))),
@@ -333,11 +327,13 @@ _FEW_DIAGNOSTICS = (
 )  # fmt: skip
 
 
-def _cells(title: str, entries: Sequence[Any], shown: _Columns) -> table.Cells:
+def _cells(
+  title: str, entries: Sequence[Any], shown: table.Columns
+) -> table.Cells:
   """Returns one row per entry, without columns that have no value."""
-  columns = [
-    [header, *(cell(entry) for entry in entries)] for header, cell in shown
+  shown = [
+    (header, cell)
+    for header, cell in shown
+    if any(cell(entry) != table.MISSING for entry in entries)
   ]
-  columns = [c for c in columns if set(c[1:]) != {table.MISSING}]
-  header, *rows = zip(*columns, strict=True)
-  return table.Cells(title, header, tuple(rows))
+  return table.of(title, entries, shown)
