@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import json
 from typing import TextIO
-import unicodedata
 
 from absl import logging
 import numpy as np
@@ -19,6 +18,7 @@ from rest_jax.data import ragged, vocabularies
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
+from rest_jax.runtime import control_characters
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import base, draw_samples, policies, run_reward, seeds
 from rest_jax.stages import context as context_lib
@@ -32,12 +32,6 @@ _LINES_PER_CALL = 1024
 # Number of lines of a conversation that programs are planned for.
 _LINES_AT_ONCE = 100
 _PROMPT = '> '
-# Unicode categories of characters that control a terminal.
-_CONTROLS = ('Cc', 'Zl', 'Zp')
-# Characters that change the writing direction.
-_DIRECTIONS = frozenset(
-  '\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -355,15 +349,14 @@ def write_answers(
 
   Args:
     output: see `SampleConfig`.
-    file: receives the answers; control characters are escaped if it is a
-      terminal.
+    file: receives the answers; a terminal gets no control characters.
 
   Returns:
     The numbers of `lines`, and of `empty` and `cut` ones among them.
   """
   counts = {'lines': 0, 'empty': 0, 'cut': 0}
   num_unfinished = 0
-  escape = escape_controls if file.isatty() else str
+  shown_as = _on_terminal if file.isatty() else str
   if output == 'tsv':
     file.write('\t'.join(TSV_COLUMNS) + '\n')
   lines = iter(lines)
@@ -376,7 +369,7 @@ def write_answers(
         counts['cut'] += 1
         logging.warning('%s', _cut_words(answer, answerer))
       for shown in show(answer, output):
-        file.write(_escaped_tsv(shown, escape) + '\n')
+        file.write(shown_as(shown) + '\n')
     file.flush()
   logging.info(
     'sample: %d lines answered, %d of them empty, %d cut', *counts.values()
@@ -419,25 +412,14 @@ def converse(
       else:
         shown = show(answer, output) if answer.samples else []
       for one in shown:
-        file.write(_escaped_tsv(one, escape_controls) + '\n')
+        file.write(_on_terminal(one) + '\n')
     file.write(_PROMPT)
     file.flush()
   file.write('\n')
 
 
-def escape_controls(text: str) -> str:
-  """Escapes characters that control a terminal as `\\uXXXX`, as JSON does."""
-  return ''.join(
-    f'\\u{ord(character):04x}'
-    if unicodedata.category(character) in _CONTROLS or character in _DIRECTIONS
-    else character
-    for character in text
-  )
-
-
-def _escaped_tsv(text: str, escape) -> str:
-  """Escapes a row, but not the tabs between its columns."""
-  return '\t'.join(map(escape, text.split('\t')))
+def _on_terminal(row: str) -> str:
+  return control_characters.visible(row, keep='\t')
 
 
 def _one_line(text: str) -> str:
