@@ -7,7 +7,6 @@ included, so that raters do not know them.
 """
 
 from collections.abc import Sequence
-import math
 import os
 import pathlib
 import re
@@ -20,7 +19,6 @@ from rest_jax.storage import files
 
 COLUMNS = ('id', 'split', 'source', 'hypothesis', 'score', 'annotators')
 TO_RATE, RATED = 'to_rate.tsv', 'rated.tsv'
-_LARGEST = 1e30
 _PathLike = str | os.PathLike[str]
 
 
@@ -142,13 +140,10 @@ def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
         f'{found[name][0]} too. Keep one of the two, or put their mean and '
         'number of annotators into one row.'
       )
-    score = _number(where, 'score', name, fields['score'])
-    number = _number(where, 'annotators', name, fields.get('annotators', '1'))
-    if number <= 0:
-      raise ValueError(
-        f'{where}: annotators must be above 0; got {number:g} for {name!r}.'
-      )
-    found[name] = line, score, number
+    row = f'{where}, {name!r}'
+    score = ratings.parse_number(row, 'score', fields['score'])
+    weight = ratings.num_annotators(row, fields.get('annotators', '1'))
+    found[name] = line, score, weight
   rated = [item for item in items if item.id in found]
   scores = np.array([found[item.id][1] for item in rated], np.float32)
   if len(scores) < 2 or np.ptp(scores) == 0:
@@ -165,16 +160,3 @@ def read(path: _PathLike, items: Sequence[Item]) -> ratings.Ratings:
     weight=np.array([found[item.id][2] for item in rated], np.float32),
     split=[item.split for item in rated],
   )
-
-
-def _number(where: str, column: str, name: str, text: str) -> float:
-  try:
-    number = float(text)
-  except ValueError:
-    number = math.nan
-  if not abs(number) < _LARGEST:  # NaN fails this, too.
-    raise ValueError(
-      f'{where}: {column} must be a finite number; got {text!r} for {name!r}. '
-      'Fill it in, or remove the row.'
-    )
-  return number

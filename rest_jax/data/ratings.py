@@ -104,6 +104,29 @@ def place(source: RatingsSource) -> str:
   return str(getattr(source, 'path', type(source).__name__))
 
 
+def parse_number(where: str, column: str, text: str) -> float:
+  """Returns a finite number of a table's row; raises for other text."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  # NaN fails this, too; larger values are infinite in float32.
+  if not abs(value) < _LARGEST:
+    raise ValueError(
+      f'{where}: {column} must be a finite number; got {text!r}. Correct the '
+      'row or remove it.'
+    )
+  return value
+
+
+def num_annotators(where: str, text: str) -> float:
+  """Returns the number of annotators of a table's row; '15+' counts as 15."""
+  count = parse_number(where, 'annotators', text.removesuffix('+'))
+  if count <= 0:
+    raise ValueError(f'{where}: annotators must be above 0; got {text!r}.')
+  return count
+
+
 def check_splits(rated: Ratings, where: str) -> None:
   """Raises ValueError unless a reward model can be fitted and selected.
 
@@ -221,42 +244,20 @@ class RatingsFile:
       )
 
   def _parse(self, line: int, fields: dict[str, str]) -> '_Row':
+    where = f'{self.path}, line {line}'
     for name in ('source', 'hypothesis', 'split'):
       if not fields[name].strip():
         raise ValueError(
-          f'{self.path}, line {line}: {name} must not be empty. '
-          'Remove the row, or fill it in.'
-        )
-    annotators = fields.get('annotators')
-    weight = 1.0
-    if annotators is not None:
-      weight = self._number(line, 'annotators', annotators.removesuffix('+'))
-      if weight <= 0:
-        raise ValueError(
-          f'{self.path}, line {line}: annotators must be above 0; '
-          f'got {annotators!r}.'
+          f'{where}: {name} must not be empty. Remove the row, or fill it in.'
         )
     return _Row(
       split=fields['split'],
       source=fields['source'].strip(),
       hypothesis=fields['hypothesis'].strip(),
-      score=self._number(line, 'score', fields['score']),
-      weight=weight,
+      score=parse_number(where, 'score', fields['score']),
+      weight=num_annotators(where, fields.get('annotators', '1')),
       reference=fields.get('reference', '').strip(),
     )
-
-  def _number(self, line: int, name: str, text: str) -> float:
-    try:
-      number = float(text)
-    except ValueError:
-      number = math.nan
-    # NaN fails this, too; larger values are infinite in float32.
-    if not abs(number) < _LARGEST:
-      raise ValueError(
-        f'{self.path}, line {line}: {name} must be a finite number; '
-        f'got {text!r}. Correct the row or remove it.'
-      )
-    return number
 
   def _check_splits(self, ratings: Ratings) -> None:
     """Raises ValueError for scores or splits that do not allow learning."""

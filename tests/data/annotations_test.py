@@ -26,7 +26,7 @@ def test_raters_get_texts_and_nothing_else(tmp_path):
     'g1-3\ttrain\tein Haus\t"a house\t\t1',
   ]
   # As it was sent it says nothing, and nobody takes it for ratings.
-  with pytest.raises(ValueError, match=r"line 2: score .*'' for 'g1-1'"):
+  with pytest.raises(ValueError, match=r"line 2, 'g1-1': score .*''"):
     annotations.read(tmp_path / 'a.tsv', _ITEMS)
 
 
@@ -60,10 +60,10 @@ def test_numbers_of_annotators_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
   ('rows', 'message'),
   [
-    (['g1-1\t1\t1', 'g1-2\tnan\t1'], r"line 3: score .*'nan' for 'g1-2'"),
-    (['g1-1\tinf\t1'], "line 2: score .*'inf'"),
-    (['g1-1\tgood\t1'], "line 2: score .*'good'"),
-    (['g1-1\t1\t0'], "annotators must be above 0; got 0 for 'g1-1'"),
+    (['g1-1\t1\t1', 'g1-2\tnan\t1'], r"line 3, 'g1-2': score .*'nan'"),
+    (['g1-1\tinf\t1'], "line 2, 'g1-1': score .*'inf'"),
+    (['g1-1\tgood\t1'], "line 2, 'g1-1': score .*'good'"),
+    (['g1-1\t1\t0'], "'g1-1': annotators must be above 0; got '0'"),
     (
       ['g1-1\t1\t1', 'g1-2\t2\t1', 'g1-1\t3\t1'],
       r"line 4: each id must stand in one row; 'g1-1' is in line 2 too",

@@ -268,7 +268,7 @@ def test_people_are_waited_for_and_their_table_is_checked(plain, tmp_path):
   good = [f'{(7 * row) % 13 / 13:.3f}' for row in range(60)]
   second = lines[2].split('\t')[0]
   for scores, message in (
-    ([good[0], 'nan', *good[2:]], f"line 3: score .*'nan' for '{second}'"),
+    ([good[0], 'nan', *good[2:]], f"line 3, '{second}': score .*'nan'"),
     (['0.5'] * 60, "all of its 60 row.* 0.5 of 'g1-00001'"),
   ):
     fill_in(scores)
