@@ -101,7 +101,11 @@ from rest_jax.training.trainer import TrainerConfig as TrainerConfig
 
 ROOT = Experiment
 
-CLASSES = tuple(filter(dataclasses.is_dataclass, list(globals().values())))
+CLASSES: tuple[type, ...] = tuple(
+  value
+  for value in list(globals().values())
+  if isinstance(value, type) and dataclasses.is_dataclass(value)
+)
 
 
 def register() -> None:
