@@ -78,13 +78,16 @@ def _main(overrides: list[str]) -> int:
   # Imported here, so that --help is fast.
   from rest_jax.config import gin_files, registry
   from rest_jax.parallel import processes
-  from rest_jax.runtime import interruption
-  from rest_jax.storage import cache, lock
+  from rest_jax.runtime import compiled_programs, interruption
+  from rest_jax.storage import cache, lock, paths
 
   try:
     with contextlib.ExitStack() as stack:
       stack.enter_context(interruption.handled())
       cache.configure(options.CACHE_DIR.value, options.CACHE_GB.value)
+      programs = os.environ.get(compiled_programs.VARIABLE, '')
+      if paths.is_address(programs):
+        compiled_programs.share(paths.of(programs))
       if options.COMPARE.value:
         return _compare_runs(options.COMPARE.value)
       registry.register()

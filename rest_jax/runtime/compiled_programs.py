@@ -1,7 +1,8 @@
 """Compiled programs, kept for all runs of a user.
 
-They lie in `$JAX_COMPILATION_CACHE_DIR`, or in the user's cache, a folder for each
-kind of processor: a program that was compiled for another one may crash.
+They lie in `$JAX_COMPILATION_CACHE_DIR`, or in the user's cache. Those in a bucket
+and in the user's cache have a folder for each kind of processor: a program that
+was compiled for another one may crash.
 """
 
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from typing import Any
 import warnings
 
 from absl import logging
+from etils import epath
 import jax
 
 # The oldest programs beyond it are removed when a run begins.
 MAX_BYTES = 4 * 2**30
+VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 _CPU = pathlib.Path('/proc/cpuinfo')
 _DAMAGED = re.compile(
   "Error reading persistent compilation cache entry for '([^']+)'"
@@ -32,13 +35,19 @@ def user_folder() -> pathlib.Path:
   return pathlib.Path(cache) / 'rest_jax' / 'programs' / _processor()
 
 
+def share(folder: epath.PathLike) -> None:
+  """Has JAX read and keep compiled programs in a folder of a bucket."""
+  jax.config.update('jax_compilation_cache_dir', f'{folder}/{_processor()}')
+
+
 def keep(fallback: pathlib.Path) -> None:
   """Has JAX read and keep compiled programs.
 
   Args:
     fallback: a folder that can be written to, where the user's can not.
   """
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+  given = os.environ.get(VARIABLE)
+  if not given:
     folder = user_folder()
     try:
       folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +58,12 @@ def keep(fallback: pathlib.Path) -> None:
       usable = False
     folder = folder if usable else fallback.absolute()
     jax.config.update('jax_compilation_cache_dir', str(folder))
-  if not os.environ.get('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'):
-    # A run has hundreds of small ones.
+  if not (
+    os.environ.get('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+    or '://' in (given or '')
+  ):
+    # A run has hundreds of small ones. To request one from a bucket takes as long
+    # as to compile it.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   warnings.showwarning = functools.partial(_show, warnings.showwarning)
 
@@ -82,8 +95,11 @@ def forget_damaged(message: str) -> bool:
   folder = jax.config.values['jax_compilation_cache_dir']
   if match is None or folder is None:
     return False
-  for path in pathlib.Path(folder).glob(f'{glob.escape(match[1])}-*-cache'):
-    path.unlink(missing_ok=True)
+  try:
+    for path in epath.Path(folder).glob(f'{glob.escape(match[1])}-*-cache'):
+      path.unlink(missing_ok=True)
+  except Exception as error:  # The run can do without.
+    logging.warning('%s cannot be removed: %s', match[1], error)
   logging.warning(
     '%s was damaged where it was cached: compiled again', match[1]
   )

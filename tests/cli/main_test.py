@@ -110,6 +110,20 @@ def test_a_wrong_address_is_refused(
   assert not list(tmp_path.iterdir())
 
 
+def test_a_wrong_address_of_compiled_programs_is_refused(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'gs://bucket')
+  status = _run(
+    run_mode='rest',
+    model_dir=str(tmp_path),
+    gin_file=[str(_ROOT / smoke.GIN_FILE)],
+    dry_run=True,
+  )
+  assert status == 1
+  assert 'must name a bucket and a folder' in capsys.readouterr().err
+
+
 def test_runs_are_compared_without_a_configuration(tmp_path, capsys):
   status = smoke.command(
     run_mode='report',

@@ -4,9 +4,12 @@ import pathlib
 import warnings
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
 import pytest
 
 from rest_jax.runtime import compiled_programs
+from rest_jax.storage import paths
 
 
 @pytest.fixture
@@ -85,3 +88,36 @@ def test_a_damaged_program_is_removed(config, tmp_path, monkeypatch, caplog):
   assert not shown and 'jit_step was damaged' in caplog.text
   warnings.showwarning('another')
   assert shown == ['another']
+
+
+def test_programs_in_a_bucket_are_shared_and_mended(
+  bucket_dir, monkeypatch, tmp_path, caplog
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(bucket_dir))
+  monkeypatch.setattr(warnings, 'showwarning', warnings.showwarning)
+  before = jax.config.values['jax_compilation_cache_dir']
+
+  def compiled() -> list[bytes]:
+    """Compiles a program anew, and returns what the bucket keeps."""
+
+    def tripled(x):
+      return 3 * x
+
+    assert jax.jit(tripled)(jnp.arange(3)).tolist() == [0, 3, 6]
+    found = bucket_dir.glob('*/jit_tripled-*-cache')
+    return [path.read_bytes() for path in found]
+
+  try:
+    compilation_cache.reset_cache()
+    compiled_programs.share(paths.of(bucket_dir))
+    compiled_programs.keep(tmp_path)
+    [program] = compiled()
+    assert compiled() == [program]
+    [path] = bucket_dir.glob('*/jit_tripled-*-cache')
+    path.write_bytes(program[:-1])
+    [mended] = compiled()
+    assert mended != program[:-1] and compiled() == [mended]
+    assert caplog.text.count('tripled was damaged') == 1
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
+    compilation_cache.reset_cache()
