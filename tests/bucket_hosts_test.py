@@ -1,5 +1,6 @@
 """Tests of several hosts that share a bucket, each with a disk of its own."""
 
+import itertools
 import json
 import pathlib
 import types
@@ -8,13 +9,14 @@ import jax
 import numpy as np
 import optax
 
-from rest_jax.data import sample_store
+from rest_jax.data import ragged, sample_store
+from rest_jax.filters import fixed
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
-from rest_jax.stages import score_samples
+from rest_jax.stages import improve_rows, score_samples
 from rest_jax.storage import cache, files, paths
-from rest_jax.training import checkpoints, digests
+from rest_jax.training import checkpoints, digests, loader
 from rest_jax.training import step as step_lib
 from tests import forks
 from tests.parallel import spawn
@@ -53,6 +55,46 @@ def _score(directory: pathlib.Path) -> None:
   )
 
 
+def _finish(directory: pathlib.Path) -> None:
+  sample_store.write_manifest(
+    directory,
+    {
+      'num_sources': _SHARDS,
+      'num_rows': 2 * _SHARDS,
+      'shards': sample_store.shard_entries(directory, _SHARDS),
+    },
+  )
+
+
+def _read_batches(directory: pathlib.Path) -> list[list[list[int]]]:
+  """Returns this host's targets in each batch of an epoch."""
+  store = sample_store.SampleStore.open(directory)
+  _, rewards = store.rewards(_REWARD.name)
+  rows = improve_rows.select(
+    improve_rows.Rules(row_filter=fixed.Fixed(values=(-np.inf,)), loss=bc.BC()),
+    store=store,
+    sources=types.SimpleNamespace(
+      source_tokens=ragged.Ragged.from_lists([np.array([5, 1])] * _SHARDS)
+    ),
+    samples=improve_rows.samples_of(
+      store, rewards, include_references=True, include_unfinished=True
+    ),
+  )
+  batches = loader.BucketedBatches(
+    source_lengths=rows.source_lengths,
+    target_lengths=rows.target_lengths,
+    load=rows.load,
+    tokens_per_batch=2 * _SHARDS,
+    buckets=(2,),
+    seed=0,
+    rows_here=mesh_lib.rows_here(mesh_lib.MeshConfig().build()),
+  )
+  return [
+    batches[index]['decoder_target_tokens'].tolist()
+    for index in range(batches.batches_per_epoch)
+  ]
+
+
 def _saved_and_restored(directory: pathlib.Path) -> list[str]:
   """Digests of a train state that is spread over all hosts."""
   mesh = mesh_lib.MeshConfig().build()
@@ -89,9 +131,12 @@ def _host(number: int, port: int, address: str, folder: pathlib.Path) -> None:
   # Started again on other machines.
   cache.configure(folder / f'new {number}', 1)
   _score(directory)
+  # Of samples, and of the rewards that it has written.
+  copies = len(list((folder / f'new {number}').glob('*.arrow')))
+  processes.by_main('finish', lambda: _finish(directory))
   found = {
-    # Of samples, and of the rewards that it has written.
-    'copies': len(list((folder / f'new {number}').glob('*.arrow'))),
+    'copies': copies,
+    'batches': _read_batches(directory),
     'digests': _saved_and_restored(directory),
   }
   files.write_json(folder / f'{number}.json', found)
@@ -118,13 +163,21 @@ def test_hosts_share_a_bucket(gcs_server, bucket_dir, tmp_path):
     for name, size in gcs_server.downloaded.items()
     if name.endswith('.arrow')
   }
-  sizes = paths.sizes(bucket_dir)
+  # Each has then read all rows, as a training does, but no file twice. The host
+  # that writes rewards keeps a copy.
   assert downloaded == {
-    name: size for name, size in sizes.items() if name.startswith('samples')
+    pathlib.PurePath(name).name: size * (_HOSTS - name.startswith('rewards/'))
+    for name, size in paths.sizes(bucket_dir).items()
+    if name.endswith('.arrow')
   }
+  local = tmp_path / 'local'
   for shard in range(_SHARDS):
-    _write_shard(tmp_path / 'local', shard)
-  _score(tmp_path / 'local')
-  for path in (tmp_path / 'local').rglob('*.arrow'):
-    name = path.relative_to(tmp_path / 'local')
+    _write_shard(local, shard)
+  _score(local)
+  _finish(local)
+  for path in local.rglob('*.arrow'):
+    name = path.relative_to(local)
     assert (bucket_dir / name).read_bytes() == path.read_bytes()
+  parts = zip(*(host['batches'] for host in found), strict=True)
+  joined = [list(itertools.chain(*batch)) for batch in parts]
+  assert joined == _read_batches(local)
