@@ -104,7 +104,7 @@ class Proxy:
 
   def __init__(self, port: int):
     self._upstream = port
-    self._generations: dict[str, str] = {}
+    self._uploaded: dict[str, tuple[int, dict[str, str], bytes]] = {}
     self._lock = threading.Lock()
     self.faults = Faults()
     self.on_request: Callable[[Request], None] = lambda request: None
@@ -170,6 +170,10 @@ class Proxy:
 
   def _pass_on(self, request: Request) -> tuple[int, dict[str, str], bytes]:
     query = urllib.parse.parse_qs(urllib.parse.urlsplit(request.path).query)
+    upload = query.get('upload_id', [''])[0]
+    if upload in self._uploaded:
+      # The emulator forgets a finished upload, whose last part may be repeated.
+      return self._uploaded[upload]
     wanted = query.get('ifGenerationMatch', [None])[0]
     is_conditional = request.is_write and wanted is not None
     if is_conditional and wanted != self._generation(request.name):
@@ -180,6 +184,8 @@ class Proxy:
     if 'alt=media' in request.path and status < 300:
       # The server sends it, and the emulator does not.
       headers['x-goog-generation'] = self._generation(request.name)
+    if upload and status == 200:
+      self._uploaded[upload] = status, headers, content
     return status, headers, content
 
   def _generation(self, name: str) -> str:

@@ -74,6 +74,21 @@ def test_objects_are_written_and_read(bucket_dir):
   assert path.stat().st_size == len(content)
 
 
+def test_an_upload_is_repeated_whose_answer_is_lost(gcs_server, bucket_dir):
+  lost = []
+
+  def lose_answer(request):
+    if 'upload_id' in request.path and not lost:
+      lost.append(request)
+      gcs_server._pass_on(request)
+      raise ConnectionError
+
+  gcs_server.on_request = lose_answer
+  # As Orbax writes.
+  epath.Path(f'{bucket_dir}/a').write_text('a')
+  assert lost and (bucket_dir / 'a').read_text() == 'a'
+
+
 def test_text_is_utf_8(bucket_dir):
   path = bucket_dir / 'x.txt'
   path.write_text('größer\n')
