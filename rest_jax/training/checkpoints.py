@@ -85,6 +85,10 @@ class Checkpoints:
     if not paths.is_for_orbax(path):
       self._uploaded = uploaded_steps.UploadedSteps(path)
       path = self._uploaded.local
+    elif paths.is_remote(path) and not read_only and processes.is_main():
+      # A folder of a bucket ends with its last object, and Orbax lists it while
+      # it removes what is left of a save.
+      (path / '.folder').write_bytes(b'')
     self._kept = _LatestAndBest()
     self._manager = ocp.CheckpointManager(
       os.fspath(path),
