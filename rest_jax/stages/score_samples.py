@@ -115,7 +115,10 @@ def score(
       for column in (name, *scales)
     )
   )
+  scratch = _scratch(store.output, name)
   if normalizer is not None and len(done) == num_shards:
+    if processes.is_main():  # A program that was killed may have left it.
+      paths.remove_tree(scratch, missing_ok=True)
     return normalizer
   share = processes.share()
   score_raw(
@@ -156,7 +159,7 @@ def score(
   processes.barrier(f'{description}: written')
   processes.by_main(
     f'{description}: done',
-    lambda: paths.remove_tree(_scratch(store.output, name), missing_ok=True),
+    lambda: paths.remove_tree(scratch, missing_ok=True),
   )
   return normalizer
 

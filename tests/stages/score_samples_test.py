@@ -104,7 +104,11 @@ def test_a_given_scale_is_used_and_nothing_done_twice(folder):
   _, store = score(folder, reward(), given)
   np.testing.assert_allclose(store.rewards('guarded')[1][0], 1.0)
   # With all columns there nothing is asked of the reward, which knows nothing.
+  left = folder.path / '.raw-guarded' / '00000.npz'
+  left.parent.mkdir()
+  left.touch()
   assert score(folder, reward(raw={}), given)[0] == given
+  assert not left.parent.exists()
   # One column of one shard is gone: all is scored again.
   next((folder.path / 'rewards').glob('table-00001*')).unlink()
   with pytest.raises(KeyError):
