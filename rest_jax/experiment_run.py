@@ -160,11 +160,11 @@ class Run(rest.Layout):
     )
 
 
-def _version(stage: base.Stage) -> int | None:
-  """Returns the time at which a stage was finished; None if it is not."""
+def _version(stage: base.Stage) -> bytes | None:
+  """Returns the manifest of a stage, with its times; None without one."""
   if not stage.is_finished:
     return None
-  return (stage.folder / folder_lib.MANIFEST).stat().st_mtime_ns
+  return (stage.folder / folder_lib.MANIFEST).read_bytes()
 
 
 def _left(stages: Sequence[base.Stage], later: Sequence[base.Stage]) -> str:

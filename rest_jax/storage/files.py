@@ -222,19 +222,6 @@ def check_new_folder(name: str, path: str | os.PathLike[str]) -> None:
     )
 
 
-def encode_json(content: Any, *, sealed: bool = False) -> bytes:
-  """Returns the bytes that `write_json` writes."""
-  if sealed:
-    content = {**content, _SEAL: ''}
-  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-  written = f'{text}\n'.encode()
-  if sealed:
-    place = len(written) - len(b'"\n}\n')
-    digest = hashlib.sha256(written).hexdigest().encode()
-    written = written[:place] + digest + written[place:]
-  return written
-
-
 def write_json(
   path: str | os.PathLike[str], content: Any, *, sealed: bool = False
 ) -> None:
@@ -246,7 +233,14 @@ def write_json(
     sealed: append a checksum of the file to an object; `read_json` checks and
       removes it.
   """
-  written = encode_json(content, sealed=sealed)
+  if sealed:
+    content = {**content, _SEAL: ''}
+  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+  written = f'{text}\n'.encode()
+  if sealed:
+    place = len(written) - len(b'"\n}\n')
+    digest = hashlib.sha256(written).hexdigest().encode()
+    written = written[:place] + digest + written[place:]
   with atomic_write(path, len(written)) as temporary:
     temporary.write_bytes(written)
 
@@ -264,24 +258,7 @@ def read_json(
     ValueError: the file is not JSON, or differs from its checksum; the message
       names the path.
   """
-  return decode_json(
-    paths.of(path).read_bytes(), path, must_be_sealed=must_be_sealed
-  )
-
-
-def decode_json(
-  stored: bytes,
-  path: str | os.PathLike[str],
-  *,
-  must_be_sealed: bool = False,
-) -> Any:
-  """Reads the bytes of a JSON file; see `read_json`.
-
-  Args:
-    stored: the bytes.
-    path: path of the file, for errors.
-    must_be_sealed: refuse a file without a checksum.
-  """
+  stored = paths.of(path).read_bytes()
   remedy = (
     'it was damaged or edited. Restore it, or remove it and run again what '
     'writes it; of a manifest.json, remove the whole folder.'

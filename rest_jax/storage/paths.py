@@ -10,7 +10,7 @@ import importlib
 import os
 import pathlib
 import shutil
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from etils.epath import gpath
 
@@ -40,11 +40,6 @@ class BucketError(ValueError):
   """A bucket cannot be used; the message says what to do."""
 
 
-class _Stat(NamedTuple):
-  st_size: int
-  st_mtime_ns: int
-
-
 class BucketPath(gpath.PosixGPath):
   """A path in a bucket, with what `pathlib.Path` has beyond `epath.Path`."""
 
@@ -52,13 +47,6 @@ class BucketPath(gpath.PosixGPath):
     del strict
     name = os.path.normpath('/'.join(self.parts[2:]))
     return type(self)(f'{self.parts[1]}://{name}')
-
-  def absolute(self) -> 'BucketPath':
-    return self
-
-  def exists(self) -> bool:
-    found, name = filesystem(self)
-    return found.exists(name)
 
   def is_file(self) -> bool:
     found, name = filesystem(self)
@@ -70,13 +58,6 @@ class BucketPath(gpath.PosixGPath):
 
   def mkdir(self, *_: Any, **__: Any) -> None:
     """Does nothing: the folders of a bucket are only parts of names."""
-
-  def stat(self) -> Any:
-    found, name = filesystem(self)
-    info = found.info(name)
-    changed = info.get('mtime') or info.get('LastModified')
-    nanoseconds = int(changed.timestamp() * 1e9) if changed else 0
-    return _Stat(info['size'], nanoseconds)
 
   def open(self, mode: str = 'r', **kwargs: Any) -> IO[Any]:
     found, name = filesystem(self)
