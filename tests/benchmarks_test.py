@@ -76,6 +76,18 @@ def test_all_work_is_done_and_counted(script):
 
 
 @pytest.mark.full
+def test_a_bucket_is_downloaded_once_and_then_read():
+  first, *systems, last = _lines(
+    'bucket_store', '--rows=2000 --batches=2 --turns=1'
+  )
+  assert first['settings'] | {'stored_mb': 0} == {
+    'rows': 2000, 'stored_mb': 0, 'downloads': 1.0
+  }  # fmt: skip
+  assert [line['system'] for line in systems] == ['folder', 'bucket']
+  assert last['ratios']['bucket_vs_folder'] > 0
+
+
+@pytest.mark.full
 def test_compiled_programs_of_sampling_are_listed_and_added_up():
   *lines, last = _lines('compile', '--tiny --only=sampling --sources=50')
   assert {use for line in lines for use in line['use']} >= {'grow', 'greedy'}
