@@ -168,6 +168,14 @@ def test_each_axis_alone_trains_as_one_device(trained_alone, how):
   test_twenty_steps_are_those_of_one_device(trained_alone, how)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize('family', ['t5gemma', 't5gemma2'])
+def test_twenty_steps_of_a_t5gemma_are_those_of_one_device(family):
+  for how, found in _found_by('gemma_meshes', family).items():
+    assert found['difference'] < 1e-4, how
+    assert found['movement'] > 1e-2, how
+
+
 def test_adapters_train_on_a_mesh_as_on_one_device():
   found = _found_by('lora_meshes')
   split = found['both']

@@ -1,0 +1,86 @@
+"""Run on 8 simulated devices: 20 steps of a tiny T5Gemma on several meshes.
+
+The first argument names the family. Prints the largest differences to one device as
+one line of JSON.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import jax
+
+from rest_jax.interop import huggingface_config
+from rest_jax.losses import bc
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import processes
+from rest_jax.training import trainer
+from tests.models import families
+from tests.parallel import twenty_steps
+from tests.training import toy
+
+MESHES = {
+  'one device': None,
+  'data parallel': ['data_parallel'],
+  'fully sharded': ['fsdp'],
+  'tensor parallel': ['tensor_parallel'],
+  'both': ['fsdp', 'tensor_parallel'],
+}
+
+
+def _policy(family: str) -> policy_lib.Policy:
+  described = dict(families.DESCRIBED[family])
+  if family == 't5gemma':
+    # Encoder and decoder of different widths, each of which 8 devices divide.
+    described['encoder'] = {**described['encoder'], 'hidden_size': 24}
+  return policy_lib.Policy(huggingface_config.network_config(described))
+
+
+def _arguments(policy: policy_lib.Policy) -> dict:
+  """Arguments of `TrainerConfig.batches`, with the family's first input."""
+  arguments = toy.arguments(toy.make_tokens())
+  load = arguments['load']
+
+  def with_start(*shape):
+    batch = load(*shape)
+    start = policy.config.special_ids.decoder_start
+    batch['decoder_input_tokens'][:, 0] = start
+    return batch
+
+  return {**arguments, 'load': with_start}
+
+
+def train(policy, config, start):
+  with tempfile.TemporaryDirectory() as folder:
+    result = trainer.train(
+      twenty_steps.TRAINER,
+      model=policy,
+      loss=bc.BC(),
+      batches=twenty_steps.TRAINER.batches(
+        **_arguments(policy), mesh=config.build()
+      ),
+      mesh_config=config,
+      params=start,
+      directory=pathlib.Path(folder),
+      evaluate_fn=lambda params, step: {'objective': float(step)},
+    )
+  return processes.fetch(result.params)
+
+
+def main():
+  policy = _policy(sys.argv[1])
+  start = processes.fetch(jax.jit(policy.init)(jax.random.key(0)))
+  found, expected = {}, None
+  for name, files in MESHES.items():
+    params = train(policy, twenty_steps.mesh_config(files), start)
+    expected = expected or params
+    found[name] = {
+      'difference': twenty_steps.largest(params, expected),
+      'movement': twenty_steps.largest(params, start),
+    }
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main()
