@@ -102,34 +102,15 @@ def read(values: config_values.Values) -> network.NetworkConfig:
   """
   family = _BARTS[values.described['model_type']]
   width = values.size('d_model', 1024)
-  heads = {
-    stack: values.size(f'{stack}_attention_heads', 16)
-    for stack in ('encoder', 'decoder')
-  }
-  for stack, number in heads.items():
-    if width % number:
-      raise values.error(
-        f'{stack}_attention_heads', f'a divisor of d_model, {width}'
-      )
   vocab_size = values.size('vocab_size', family.vocab_size)
   is_shared = values.flag('share_encoder_decoder_embeddings', True)
   ids = _ids(values, family, vocab_size)
-  encoder: dict[str, Any] = {
-    'vocab_size': vocab_size,
-    'num_heads': heads['encoder'],
-    'head_dim': width // heads['encoder'],
-    'mlp_dim': values.size('encoder_ffn_dim', 4096),
-    'attention': _attention(values, family, width // heads['encoder']),
-  }
+  encoder, decoder = (
+    _stack(values, family, stack, width) for stack in ('encoder', 'decoder')
+  )
+  encoder['vocab_size'] = decoder['vocab_size'] = vocab_size
   if not is_shared:
-    vocab_size = values.size('decoder_vocab_size', vocab_size)
-  decoder: dict[str, Any] = {
-    'vocab_size': vocab_size,
-    'num_heads': heads['decoder'],
-    'head_dim': width // heads['decoder'],
-    'mlp_dim': values.size('decoder_ffn_dim', 4096),
-    'attention': _attention(values, family, width // heads['decoder']),
-  }
+    decoder['vocab_size'] = values.size('decoder_vocab_size', vocab_size)
   return network.NetworkConfig(
     **decoder,
     emb_dim=width,
@@ -157,14 +138,24 @@ def read(values: config_values.Values) -> network.NetworkConfig:
   )
 
 
-def _attention(
-  values: config_values.Values, family: _Bart, head_dim: int
-) -> parts.AttentionConfig:
-  return parts.AttentionConfig(
-    has_bias=True,
-    query_scalar=float(head_dim),
-    dropout_rate=values.rate('attention_dropout', family.attention_dropout),
-  )
+def _stack(
+  values: config_values.Values, family: _Bart, name: str, width: int
+) -> dict[str, Any]:
+  heads = values.size(f'{name}_attention_heads', 16)
+  if width % heads:
+    raise values.error(
+      f'{name}_attention_heads', f'a divisor of d_model, {width}'
+    )
+  return {
+    'num_heads': heads,
+    'head_dim': width // heads,
+    'mlp_dim': values.size(f'{name}_ffn_dim', 4096),
+    'attention': parts.AttentionConfig(
+      has_bias=True,
+      query_scalar=float(width // heads),
+      dropout_rate=values.rate('attention_dropout', family.attention_dropout),
+    ),
+  }
 
 
 def _ids(
