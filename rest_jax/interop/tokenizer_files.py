@@ -26,6 +26,7 @@ TOKENIZER_FILE = 'tokenizer_config.json'
 SPECIAL_TOKENS_FILE = 'special_tokens_map.json'
 GENERATION_FILE = huggingface_config.GENERATION_FILE
 _ADDED_FILE = 'added_tokens.json'
+_ADDED = 'added_tokens_decoder'
 _MAX_LENGTH = 128
 _NO_LANGUAGES = vocabularies.Languages()
 # Settings of generation by the special ids that they are.
@@ -39,6 +40,8 @@ _GENERATION_IDS = {
 _LANGUAGE_IDS = ('forced_bos_token_id', 'decoder_start_token_id')
 # Names of sentencepiece models.
 _MODELS = (*spm.FILES, fairseq.FILE, marian.SOURCE)
+# Both are there in M2M-100 alone.
+_M2M_100 = (fairseq.FILE, fairseq.VOCABULARY)
 # Families whose vocabulary may be a sentencepiece model alone.
 _T5 = ('t5', 'mt5', 'umt5')
 
@@ -126,7 +129,7 @@ def added_tokens(directory: str | pathlib.Path, size: int) -> list[str]:
   """
   directory = pathlib.Path(directory)
   settings = _read_object(directory / TOKENIZER_FILE)
-  entries = settings.get('added_tokens_decoder') or {}
+  entries = settings.get(_ADDED) or {}
   found = {entry['content']: int(key) for key, entry in entries.items()}
   found |= _read_object(directory / _ADDED_FILE)
   return [
@@ -255,10 +258,33 @@ def _of_folder(
     ),
   }
   said = {name: code for name, code in codes.items() if code is not None}
+  said |= _listed(read, vocab_size)
   if said:
     settings = _read_object(read.path / TOKENIZER_FILE)
     contents[TOKENIZER_FILE] = _json({**settings, **said})
   return contents
+
+
+def _listed(
+  vocabulary: vocabularies.Vocabulary, vocab_size: int
+) -> dict[str, Any]:
+  """Settings of M2M-100's tokenizer that list its languages, for CTranslate2."""
+  folder = vocabulary.path
+  if not all((folder / name).is_file() for name in _M2M_100):
+    return {}
+  flags = dict.fromkeys(
+    ('lstrip', 'normalized', 'rstrip', 'single_word'), False
+  )
+  given = _read_object(folder / TOKENIZER_FILE).get(_ADDED) or {}
+  languages = {
+    str(number): {'content': f'__{code}__', 'special': True, **flags}
+    for code, number in vocabulary.language_ids.items()
+  }
+  return {
+    _ADDED: given | languages,
+    # Ids of the network that mean nothing.
+    'num_madeup_words': vocab_size - vocabulary.size,
+  }
 
 
 def _json(content: Any) -> bytes:

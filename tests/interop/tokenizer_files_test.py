@@ -169,6 +169,25 @@ def test_the_files_of_another_family_go_out_as_they_are(tmp_path):
     tokenizer_files.write(out, given, read.size - 1)
 
 
+def test_an_m2m_100_lists_its_languages(tmp_path):
+  given = tokenizer_folders.m2m_100(
+    tmp_path / 'given', tokenizer_folders.texts(100)
+  )
+  read = vocabularies.Vocabulary(given)
+  out = tmp_path / 'out'
+  out.mkdir()
+  tokenizer_files.write(out, given, read.size + 2)
+  settings = json.loads((out / 'tokenizer_config.json').read_text())
+  listed = {
+    token['content']: int(number)
+    for number, token in settings['added_tokens_decoder'].items()
+  }
+  assert listed['__de__'] == read.language_ids['de']
+  assert len(listed) == len(read.language_ids)
+  assert settings['num_madeup_words'] == 2
+  assert vocabularies.Vocabulary(out).digest == read.digest
+
+
 @pytest.mark.parametrize('name', ['t5', 'madlad', 'marian', 'byt5', 'none'])
 def test_the_tokenizer_beside_weights(tmp_path, name):
   if name == 'none':
