@@ -114,7 +114,7 @@ def test_a_wrong_address_of_compiled_programs_is_refused(
   tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'gs://bucket')
-  status = _run(
+  status = smoke.command(
     run_mode='rest',
     model_dir=str(tmp_path),
     gin_file=[str(_ROOT / smoke.GIN_FILE)],
