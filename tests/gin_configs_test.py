@@ -169,6 +169,11 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = ['NUM_IMPROVE_STEPS=1']
   if path.stem == 'metricx':
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
+  if path.stem == 'features':
+    overrides = [
+      'FEATURE_RATINGS=@SyntheticRatings()',
+      'SyntheticRatings.size=50',
+    ]
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
   if path.stem in ('embedding', 'references'):

@@ -64,6 +64,7 @@ from rest_jax.rewards.external import Bleurt as Bleurt
 from rest_jax.rewards.external import Comet as Comet
 from rest_jax.rewards.external import External as External
 from rest_jax.rewards.external import SentenceEmbedding as SentenceEmbedding
+from rest_jax.rewards.feature_reward import FeatureReward as FeatureReward
 from rest_jax.rewards.guards import Guarded as Guarded
 from rest_jax.rewards.guards import Language as Language
 from rest_jax.rewards.guards import LengthRatio as LengthRatio

@@ -6,6 +6,7 @@ import re
 # Scripts written without spaces; each of their characters counts as a word.
 _UNSPACED = '\u2e80-\u303f\u3040-\u30ff\u3100-\u312f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef'
 _WORD = re.compile(f'[{_UNSPACED}]|[^\\s{_UNSPACED}]+')
+_TOKEN = re.compile(f'[{_UNSPACED}]|[^\\W{_UNSPACED}]+|[^\\w\\s]')
 _MARKS_BEFORE, _MARKS_AFTER = re.compile(r'^\W+'), re.compile(r'\W+$')
 _NEEDLESS_SPACE = re.compile(f'(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])')
 
@@ -13,6 +14,11 @@ _NEEDLESS_SPACE = re.compile(f'(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])')
 def split_words(text: str) -> list[str]:
   """Splits at spaces, and scripts without spaces into characters."""
   return _WORD.findall(text)
+
+
+def split_tokens(text: str) -> list[str]:
+  """Like `split_words`, with each punctuation mark as a token of its own."""
+  return _TOKEN.findall(text)
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -21,6 +21,12 @@ def test_spaces_separate_words():
   assert words.join_words(['A', 'dog,', 'runs.']) == 'A dog, runs.'
 
 
+def test_tokens_are_words_and_marks():
+  assert words.split_tokens("A dog's 3rd,\t人。") == [
+    *['A', 'dog', "'", 's', '3rd', ',', '人', '。'],
+  ]
+
+
 def test_scripts_without_spaces_are_cut_into_characters():
   assert words.split_words('一千 GPU人。') == ['一', '千', 'GPU', '人', '。']
   assert words.join_words(['一', '千', 'GPU', '人']) == '一千 GPU 人'
