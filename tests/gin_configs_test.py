@@ -169,7 +169,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = ['NUM_IMPROVE_STEPS=1']
   if path.stem == 'metricx':
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
-  if path.stem == 'features':
+  if path.stem in ('features', 'features_likelihood'):
     overrides = [
       'FEATURE_RATINGS=@SyntheticRatings()',
       'SyntheticRatings.size=50',
