@@ -81,9 +81,7 @@ def _read_batches(directory: pathlib.Path) -> list[list[list[int]]]:
     ),
   )
   batches = loader.BucketedBatches(
-    source_lengths=rows.source_lengths,
-    target_lengths=rows.target_lengths,
-    load=rows.load,
+    rows,
     tokens_per_batch=2 * _SHARDS,
     buckets=(2,),
     seed=0,

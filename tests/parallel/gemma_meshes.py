@@ -4,6 +4,7 @@ The first argument names the family. Prints the largest differences to one devic
 one line of JSON.
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -15,7 +16,7 @@ from rest_jax.interop import huggingface_config
 from rest_jax.losses import bc
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import processes
-from rest_jax.training import trainer
+from rest_jax.training import loader, trainer
 from tests.models import families
 from tests.parallel import twenty_steps
 from tests.training import toy
@@ -37,31 +38,26 @@ def _policy(family: str) -> policy_lib.Policy:
   return policy_lib.Policy(huggingface_config.network_config(described))
 
 
-def _arguments(policy: policy_lib.Policy) -> dict:
-  """Arguments of `TrainerConfig.batches`, with the family's first input."""
-  arguments = toy.arguments(toy.make_tokens())
-  load = arguments['load']
+def _rows(policy: policy_lib.Policy) -> loader.Rows:
+  """Rows to train on, with the family's first input."""
+  rows = toy.make_rows(toy.make_tokens())
 
-  def with_start(*shape):
-    batch = load(*shape)
+  def load(*shape):
+    batch = rows.load(*shape)
     start = policy.config.special_ids.decoder_start
     batch['decoder_input_tokens'][:, 0] = start
     return batch
 
-  return {**arguments, 'load': with_start}
+  return dataclasses.replace(rows, load=load)
 
 
 def train(policy, config, start):
   with tempfile.TemporaryDirectory() as folder:
     result = trainer.train(
       twenty_steps.TRAINER,
-      model=policy,
-      loss=bc.BC(),
-      batches=twenty_steps.TRAINER.batches(
-        **_arguments(policy), mesh=config.build()
-      ),
+      trainer.Learner(model=policy, params=start, loss=bc.BC()),
+      batches=twenty_steps.TRAINER.batches(_rows(policy), config.build()),
       mesh_config=config,
-      params=start,
       directory=pathlib.Path(folder),
       evaluate_fn=lambda params, step: {'objective': float(step)},
     )
