@@ -85,7 +85,12 @@ def files(tmp_path):
 
 
 def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
-  if path.stem in ('de_en_small', 'de_en_news', 'zh_en_news'):
+  if path.stem in (
+    'de_en_small',
+    'de_en_recommended',
+    'de_en_news',
+    'zh_en_news',
+  ):
     return [f'DATA={files}', 'VocabularyConfig.size=16']
   if path.stem in ('demo', 'demo_learned', 'smoke'):
     return []
