@@ -32,7 +32,7 @@ _LEAST_STEPS = 600
 _CPU_TOKENS = {'tiny': 512, 'small': 768, 'base': 2048}
 _LEAST_ROWS = 8
 _REWARD_TOKENS = 2048
-# Longer rows are not packed: their attention would cost more than padding.
+# Longer rows are not packed: nobody has measured what their attention costs.
 _LONGEST_PACKED = 128
 _CPU_BC_RATES = {'tiny': 3e-2, 'small': 2e-2, 'base': 1e-2}
 _BC_RATES = {'tiny': 1.5e-2, 'small': 1e-2, 'base': 1e-2}

@@ -62,8 +62,8 @@ def keep(fallback: pathlib.Path) -> None:
     os.environ.get('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
     or '://' in (given or '')
   ):
-    # A run has hundreds of small ones. To request one from a bucket takes as long
-    # as to compile it.
+    # A run has hundreds of small ones. To request one from a bucket may take as
+    # long as to compile it (not measured).
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   warnings.showwarning = functools.partial(_show, warnings.showwarning)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests import smoke
 from tests.data import tokenizer_folders
+from tests.models import families
 
 pytestmark = pytest.mark.full
 
@@ -35,14 +36,6 @@ _GEMMA = {
   'query_pre_attn_scalar': 16,
   'sliding_window': 8,
   'layer_types': ['sliding_attention', 'full_attention'],
-}
-_VISION = {
-  'hidden_size': 16,
-  'intermediate_size': 16,
-  'num_hidden_layers': 1,
-  'num_attention_heads': 2,
-  'image_size': 16,
-  'patch_size': 8,
 }
 _LANGUAGES = {
   'madlad': ('--gin.TARGET_LANGUAGE=en',),
@@ -128,7 +121,7 @@ def _t5gemma2(transformers, folder, texts):
   text = {**_GEMMA, 'vocab_size': size}
   image = {'eoi_token_index': size - 3, 'image_token_index': size - 4}
   return transformers.T5Gemma2Config(
-    encoder={'text_config': text, 'vision_config': _VISION, **image},
+    encoder={'text_config': text, 'vision_config': families.VISION, **image},
     decoder=dict(text),
     **image,
   )

@@ -14,6 +14,7 @@ import pytest
 
 from rest_jax.cli import check_checkpoint
 from rest_jax.interop import huggingface
+from tests.models import families
 
 pytestmark = pytest.mark.full
 
@@ -29,14 +30,6 @@ _BART_CLASSES = {
 _T5_CLASSES = {'mt5': 'MT5', 'umt5': 'UMT5'}
 # Those whose logits have a matrix of their own.
 _UNTIED = ('flan_t5', 'madlad', 'mt5', 'umt5_untied')
-_VISION = {
-  'hidden_size': 16,
-  'intermediate_size': 16,
-  'num_hidden_layers': 1,
-  'num_attention_heads': 2,
-  'image_size': 16,
-  'patch_size': 8,
-}
 _FAMILIES = (
   *_BART_CLASSES,
   *_UNTIED,
@@ -212,7 +205,7 @@ def _t5gemma2(transformers, draw):
     transformers.T5Gemma2Config(
       encoder={
         'text_config': encoder,
-        'vision_config': _VISION,
+        'vision_config': families.VISION,
         'boi_token_index': size + 2,
         **tokens,
       },

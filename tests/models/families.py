@@ -35,6 +35,15 @@ _GEMMA = {
   'sliding_window': 3,
 }
 _OTHER_WIDTH = {'hidden_size': 12, 'num_hidden_layers': 3}
+# A vision tower, which is not read.
+VISION = {
+  'hidden_size': 16,
+  'intermediate_size': 16,
+  'num_hidden_layers': 1,
+  'num_attention_heads': 2,
+  'image_size': 16,
+  'patch_size': 8,
+}
 DESCRIBED = {
   't5': {
     'model_type': 't5',
