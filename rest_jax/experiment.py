@@ -100,6 +100,7 @@ class Experiment:
         'For G=0 run only stage bc: --run_mode=bc.'
       )
     self._check_improve_steps()
+    self._check_splits()
     # Refuses a missing value now, not after hours.
     for g in range(1, self.num_grow_steps + 1):
       self.improve.filter.at(self.improve_steps(g), g)
@@ -131,6 +132,15 @@ class Experiment:
       self._check_value()
     if self.refresh is not None:
       self._check_refresh()
+
+  def _check_splits(self):
+    known = [split for split in self.task.splits if split != task_lib.GROW]
+    for split in self.evaluate.splits:
+      if split not in known:
+        raise ValueError(
+          f'EvaluateConfig.splits must be some of {", ".join(known)}; got '
+          f'{split!r}. Task.more_tests names further test sets.'
+        )
 
   def _check_judge(self):
     if self.task.judge is None:

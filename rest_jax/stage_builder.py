@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, TypeVar
 
 from rest_jax import experiment as experiment_lib
+from rest_jax.data import task as task_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import (
   base,
@@ -118,10 +119,10 @@ class StageBuilder:
       return
     probed = experiment.probe.split
     for split in dict.fromkeys(
-      (prepare_stage.VALIDATION, *experiment.evaluate.splits, probed)
+      (task_lib.VALIDATION, *experiment.evaluate.splits, probed)
     ):
       limits = [experiment.evaluate.max_sources]
-      if split == prepare_stage.VALIDATION:
+      if split == task_lib.VALIDATION:
         limits.append(experiment.evaluate.max_selection_sources)
       if split == probed:
         limits.append(experiment.probe.max_sources)
@@ -286,7 +287,7 @@ class StageBuilder:
       decode=config.selection,
       max_sources=config.max_selection_sources,
       reward=scored_by or self._reward,
-      evidence=self._evidence.get(prepare_stage.VALIDATION),
+      evidence=self._evidence.get(task_lib.VALIDATION),
       seed=self._seed(seeds.Purpose.SELECTION),
     )
 

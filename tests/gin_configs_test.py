@@ -63,6 +63,7 @@ def files(tmp_path):
     'multi30k_de_en/train',
     'multi30k_de_en/val',
     'multi30k_de_en/test_2016_flickr',
+    'multi30k_de_en/test_2017_flickr',
     'tatoeba_de_en/train',
     *(f'newstest_de_en/newstest{year}' for year in range(2008, 2021)),
     'tatoeba_zh_en/train',

@@ -17,6 +17,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.cli import size_checks
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
+from rest_jax.data import task as task_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import guards, learned_references
@@ -67,13 +68,13 @@ def check(run: run_lib.Run) -> Found:
   if experiment.task.judge is not None:
     judged = {split: pairs[split] for split in experiment.evaluate.splits}
     _check_references('judge', experiment.task.judge, judged)
-  _check_raters(experiment, pairs[prepare.TRAIN][:1])
+  _check_raters(experiment, pairs[task_lib.TRAIN][:1])
   scored = _usable(
-    [*pairs[prepare.VALIDATION][:_NUM_SCORED], *pairs[prepare.TEST]]
+    [*pairs[task_lib.VALIDATION][:_NUM_SCORED], *pairs[task_lib.TEST]]
   )[: 2 * _NUM_SCORED]
   if scored:
     _check_judges(run, scored)
-    _check_rewards(experiment.reward, scored, _usable(pairs[prepare.TRAIN]))
+    _check_rewards(experiment.reward, scored, _usable(pairs[task_lib.TRAIN]))
   return Found(
     {split: read[0] for split, read in pairs.items()}, _check_ratings(run)
   )
@@ -96,15 +97,11 @@ def _check_folders(run: run_lib.Run) -> None:
 def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
   """Yields the first pairs of each split."""
   task = run.experiment.task
-  splits = [prepare.TRAIN, prepare.VALIDATION, prepare.TEST]
-  if task.grow is not None:
-    splits.append(prepare.GROW)
   is_prepared = run.context.is_prepared
-  for split in splits:
+  for split, source in task.splits.items():
     if is_prepared:
       yield split, _stored(run.data, split)
       continue
-    source = getattr(task, split)
     for part in _parts(source):
       if next(iter(part.read()), None) is None:
         raise ValueError(f'the {split} split of task {task.name} is empty')

@@ -41,7 +41,7 @@ def _lines(run: run_lib.Run, run_mode: str) -> Iterator[str]:
     size_checks.check_vocabulary(experiment)
   _check_finished(run, run_mode)
   for split, first in checked.first.items():
-    kind = type(getattr(task, split)).__name__
+    kind = type(task.splits[split]).__name__
     yield f'    {split:10} {kind}: {_short(first.source)}'
   size = run.context.vocabulary_size
   network = experiment.network.with_vocab(size)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from rest_jax import experiment as experiment_lib
 from rest_jax import experiment_run as run_lib
 from rest_jax.data import sources, vocabularies
-from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
 from rest_jax.training import trainer as trainer_lib
 
@@ -83,8 +82,7 @@ def _longest(run: run_lib.Run) -> tuple[int, int]:
   if not run.context.is_prepared:
     return task.max_source_length, task.max_target_length
   longest = [0, 0]
-  splits = prepare.TRAIN, prepare.VALIDATION, prepare.TEST
-  for split in {*splits, run.data.grow_split}:
+  for split in task.splits:
     pairs = run.data.pairs(split)
     sides = pairs.source_tokens, pairs.reference_tokens
     for side, tokens in enumerate(sides):

@@ -1,10 +1,14 @@
 """The task: pairs, Grow sources, vocabulary, ratings and judge."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
+from rest_jax import settings
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources, vocabularies
+
+TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
 
 
 @runtime_checkable
@@ -48,6 +52,8 @@ class Task:
     train: training pairs of BC, D in the paper.
     validation: pairs for early stopping and the choice of checkpoints.
     test: pairs for final results only.
+    more_tests: further test sets by name, such as {'test_2017': ...}. They are
+      evaluated if `EvaluateConfig.splits` names them.
     vocabulary: the vocabulary of both sides.
     grow: other sources for the Grow steps, with or without references; None for
       those of `train`.
@@ -64,6 +70,9 @@ class Task:
   validation: sources.PairSource
   test: sources.PairSource
   vocabulary: vocabularies.VocabularyConfig
+  more_tests: Mapping[str, sources.PairSource] | None = settings.added(
+    default=None
+  )
   grow: sources.PairSource | None = None
   max_source_length: int = 128
   max_target_length: int = 128
@@ -74,14 +83,17 @@ class Task:
   def __post_init__(self):
     if not self.name:
       raise ValueError("name must not be empty; got ''.")
-    for field in ('train', 'validation', 'test', 'grow'):
-      value = getattr(self, field)
-      if value is None and field == 'grow':
-        continue
-      if not isinstance(value, sources.PairSource):
+    for name in self.more_tests or ():
+      if not name.isidentifier() or name in (TRAIN, VALIDATION, TEST, GROW):
+        raise ValueError(
+          'more_tests must name test sets by letters, digits and "_", other '
+          f'than {TRAIN}, {VALIDATION}, {TEST} and {GROW}; got {name!r}.'
+        )
+    for split, source in self.splits.items():
+      if not isinstance(source, sources.PairSource):
         raise TypeError(
-          f'{field} must be a source of pairs, such as sources.ParallelText; '
-          f'got {value!r}.'
+          f'{split} must be a source of pairs, such as sources.ParallelText; '
+          f'got {source!r}.'
         )
     for field, expected in (
       ('vocabulary', vocabularies.VocabularyConfig),
@@ -103,3 +115,14 @@ class Task:
         'max_length_ratio is longer over shorter and must be at least 1; '
         f'got {self.max_length_ratio}.'
       )
+
+  @property
+  def splits(self) -> dict[str, sources.PairSource]:
+    """The pairs by the names of their splits; `grow` only if there is one."""
+    named = {
+      TRAIN: self.train,
+      VALIDATION: self.validation,
+      TEST: self.test,
+      **(self.more_tests or {}),
+    }
+    return named if self.grow is None else {**named, GROW: self.grow}

@@ -15,6 +15,7 @@ import jax
 from rest_jax import experiment as experiment_lib
 from rest_jax import experiment_run as run_lib
 from rest_jax import rest, settings
+from rest_jax.data import task as task_lib
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
@@ -280,5 +281,5 @@ def _num_sources(run: run_lib.Run, given: int | None) -> int | None:
   """Returns the number of sources of a Grow step; None if it is unknown."""
   most = run.experiment.grow.max_sources
   if given is None or run.context.is_prepared:
-    return run_time.Counts(run, math.inf).of(run_time.GROW, most)
+    return run_time.Counts(run, math.inf).of(task_lib.GROW, most)
   return given if most is None else min(given, most)

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 
 from rest_jax import experiment_run as run_lib
 from rest_jax.data import sources as sources_lib
+from rest_jax.data import task as task_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import hours
 from rest_jax.sampling import decode_config as sampling_config
-from rest_jax.stages import base, bc_trained_on, prepare
+from rest_jax.stages import base, bc_trained_on
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
@@ -32,7 +33,6 @@ from rest_jax.synthetic import corpus
 from rest_jax.training import trainer as trainer_lib
 
 TRAINING, SAMPLING = 'training', 'sampling'
-GROW = 'grow'
 
 # Time limits for counting pairs and for measuring products, in seconds.
 _COUNTING, _MEASURING = 0.5, 0.3
@@ -139,12 +139,12 @@ def _works(
 
   def chosen(improve, selection, steps: int) -> Iterator[Work]:
     trainer = improve.trainer
-    sources = counts.of(prepare.VALIDATION, selection.max_sources)
+    sources = counts.of(task_lib.VALIDATION, selection.max_sources)
     times = steps // trainer.evaluate_every + trainer.evaluate_first
     return sampled(selection.decode, sources, times)
 
   if isinstance(stage, grow_stage.Grow):
-    sources = counts.of(GROW, stage.config.max_sources)
+    sources = counts.of(task_lib.GROW, stage.config.max_sources)
     yield from sampled(stage.config.decode, sources)
   elif isinstance(stage, improve_stage.Improve):
     steps = stage.config.trainer.max_steps
@@ -215,7 +215,7 @@ def _weights(model: Any) -> _Weights:
 def _target_length(run: run_lib.Run) -> tuple[float, list[str]]:
   """Returns the assumed number of tokens per output, and a note about it."""
   if run.context.is_prepared:
-    tokens = run.data.pairs(prepare.TRAIN).reference_tokens
+    tokens = run.data.pairs(task_lib.TRAIN).reference_tokens
     if tokens is not None:
       mean = float(tokens.lengths.mean())
       return mean, [f'outputs as long as references, {mean:.0f} tokens']
@@ -246,12 +246,10 @@ class Counts:
   def _of(self, split: str, most: int | None) -> int | None:
     run, task = self._run, self._run.experiment.task
     if run.context.is_prepared:
-      name = run.data.grow_split if split == GROW else split
+      name = run.data.grow_split if split == task_lib.GROW else split
       count = len(run.data.pairs(name))
-    elif split == GROW:
-      count = self._count(task.grow or task.train, most)
     else:
-      count = self._count(getattr(task, split), most)
+      count = self._count(task.splits.get(split, task.train), most)
     return most if count is None else min(count, most or count)
 
   def _count(

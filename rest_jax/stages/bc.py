@@ -10,10 +10,11 @@ import numpy as np
 from rest_jax import settings as settings_lib
 from rest_jax import types
 from rest_jax.data import pair_store, special_ids
+from rest_jax.data import task as task_lib
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
 from rest_jax.models import policy as policy_lib
-from rest_jax.stages import base, policies, prepare
+from rest_jax.stages import base, policies
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import paths
@@ -103,14 +104,14 @@ class BC(base.PolicyStage):
     mesh, ids = context.mesh.build(), policy.config.special_ids
     evaluate_fn, _ = self.evaluation(context)
     train = config.trainer.batches(
-      pair_rows(data.pairs(prepare.TRAIN), ids),
+      pair_rows(data.pairs(task_lib.TRAIN), ids),
       mesh,
       packable=config.loss.packable,
     )
     if evaluate_fn is None:
       # The validation NLL sums over tokens: rows may be packed for any loss.
       validation = config.trainer.batches(
-        pair_rows(data.pairs(prepare.VALIDATION), ids), mesh, packable=True
+        pair_rows(data.pairs(task_lib.VALIDATION), ids), mesh, packable=True
       )
       evaluate_fn = trainer_lib.nll_evaluation(policy, validation, context.mesh)
     result = trainer_lib.train(

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 
+from rest_jax.data import task as task_lib
 from rest_jax.data import vocabularies
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import bc as bc_loss
@@ -89,7 +90,7 @@ class Context:
     return rewards_base.Resources(
       mesh=self.mesh,
       vocabulary=self.data.vocabulary,
-      pairs=self.data.pairs(prepare.TRAIN),
+      pairs=self.data.pairs(task_lib.TRAIN),
       network=self.policy.config,
       policy=self.bc_folder,
       trained=trained,

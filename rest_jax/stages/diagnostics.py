@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rest_jax.data import pair_store, sample_store
+from rest_jax.data import task as task_lib
 from rest_jax.evaluation import hacking, metrics
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import draw_samples, policies, prepare
@@ -43,7 +44,7 @@ def measure(
   texts = data.vocabulary.decode_batch([store.tokens[int(r)] for r in in_store])
   sources = [pairs.source_text(int(row)) for row in store.source_id[in_store]]
   references = pair_store.texts_of(pairs, rows[chosen])[1]
-  train = data.pairs(prepare.TRAIN)
+  train = data.pairs(task_lib.TRAIN)
   languages = hacking.LanguageClassifier(
     *pair_store.texts_of(
       train, pair_store.spread_rows(len(train), _LANGUAGE_PAIRS)

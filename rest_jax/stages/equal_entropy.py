@@ -19,10 +19,11 @@ from absl import logging
 import numpy as np
 
 from rest_jax.data import pair_store
+from rest_jax.data import task as task_lib
 from rest_jax.evaluation import policy_names
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import base, draw_samples, policies, prepare
+from rest_jax.stages import base, draw_samples, policies
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import teacher_forcing
@@ -163,7 +164,7 @@ def _entropy(
   seed: int,
 ) -> float:
   """Returns the mean entropy per token of a policy's samples, in nats."""
-  pairs = loaded.data.pairs(prepare.VALIDATION)
+  pairs = loaded.data.pairs(task_lib.VALIDATION)
   tokens, ids = loaded.draw(
     decode,
     pairs,

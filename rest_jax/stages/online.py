@@ -9,12 +9,12 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import pair_store
+from rest_jax.data import task as task_lib
 from rest_jax.online import ppo, rollout
 from rest_jax.stages import (
   base,
   draw_samples,
   policies,
-  prepare,
   run_reward,
   samples_without_eos,
 )
@@ -144,7 +144,7 @@ class Online(base.PolicyStage):
   ) -> rollout.KLToBC:
     """Returns the measurement of KL(pi || pi_BC) on validation sources."""
     policy, data = context.policy, context.data
-    held_out = data.pairs(prepare.VALIDATION)
+    held_out = data.pairs(task_lib.VALIDATION)
     mesh = context.mesh.build()
     return rollout.KLToBC(
       sampler=draw_samples.policy_sampler(

@@ -21,8 +21,7 @@ from rest_jax.storage import files, paths
 if TYPE_CHECKING:
   from rest_jax.stages import context as context_lib
 
-TRAIN, VALIDATION, TEST, GROW = 'train', 'validation', 'test', 'grow'
-# Limits of warnings. Dropped pairs of validation and test always give one.
+# Limits of warnings. Dropped pairs of validation and test sets always give one.
 _MAX_DROPPED = 0.1
 _MAX_TOKENISED = 0.1
 _MAX_REWRITTEN = 0.1
@@ -51,7 +50,7 @@ class PreparedData:
     return _described(self.vocabulary)
 
   def pairs(self, split: str) -> pair_store.PairStore:
-    """Opens the pairs of 'train', 'validation', 'test' or 'grow'."""
+    """Opens the pairs of a split, see `Task.splits`."""
     path = pair_store.pair_path(self.directory, split)
     return pair_store.PairStore(path, self.checksums.get(path.name))
 
@@ -59,7 +58,7 @@ class PreparedData:
   def grow_split(self) -> str:
     """The split that Grow samples for: `grow` if there is one, else `train`."""
     counts = folder_lib.read_manifest(self.directory)['splits']
-    return GROW if GROW in counts else TRAIN
+    return task_lib.GROW if task_lib.GROW in counts else task_lib.TRAIN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,14 +107,11 @@ class Prepare(base.Stage):
 
 def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
   """Makes vocabulary and pairs; returns the counts of each split."""
-  splits = {TRAIN: task.train, VALIDATION: task.validation, TEST: task.test}
-  if task.grow is not None:
-    splits[GROW] = task.grow
   vocabulary = vocabularies.make(
     task.vocabulary, _texts([task.train, task.grow]), directory
   )
   counts = {}
-  for split, source in splits.items():
+  for split, source in task.splits.items():
     counts[split] = pair_store.build(
       directory,
       split,
@@ -238,7 +234,7 @@ def _warnings(
 ) -> Iterator[str]:
   """Yields warnings on a split whose text may harm training or results."""
   dropped = counts['read'] - counts['kept']
-  is_measured = split in (VALIDATION, TEST)
+  is_measured = split not in (task_lib.TRAIN, task_lib.GROW)
   if dropped > (0 if is_measured else _MAX_DROPPED * counts['read']):
     yield _dropped(task, counts, is_measured)
   if passages := counts.get('misaligned'):

@@ -14,9 +14,10 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.data import annotations, pair_store
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import task as task_lib
 from rest_jax.parallel import processes
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import draw_samples, prepare
+from rest_jax.stages import draw_samples
 from rest_jax.storage import files, paths
 
 _ITEMS = 'rated_samples.json'
@@ -94,8 +95,8 @@ def collect_ratings(
     )
     rows, known = [], dict(known)
     for split, count in (
-      (prepare.TRAIN, config.num_sources),
-      (prepare.VALIDATION, config.num_heldout_sources),
+      (task_lib.TRAIN, config.num_sources),
+      (task_lib.VALIDATION, config.num_heldout_sources),
     ):
       drawn = _draw(sampler, loaded, split, count, known, seed)
       # No source is in two splits.
@@ -148,7 +149,7 @@ def _draw(
 ) -> list[dict[str, str]]:
   """Returns the distinct samples of some sources of a split of the pairs."""
   pairs = loaded.data.pairs(split)
-  splits = ('train',) if split == prepare.TRAIN else ('dev', 'test')
+  splits = ('train',) if split == task_lib.TRAIN else ('dev', 'test')
   items, number = [], 0
   for block in sampler.sample(
     loaded.params,

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any
 
 from rest_jax.data import pair_store
+from rest_jax.data import task as task_lib
 from rest_jax.models import policy as policy_lib
 from rest_jax.rewards import sampled_reward
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import base, draw_samples, prepare, run_reward
+from rest_jax.stages import base, draw_samples, run_reward
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import evidence as evidence_lib
 
@@ -37,7 +38,7 @@ class Selection:
     self, context: context_lib.Context, policy: policy_lib.Policy
   ) -> sampled_reward.SampledReward:
     """Returns the evaluation function of a training."""
-    pairs = context.data.pairs(prepare.VALIDATION)
+    pairs = context.data.pairs(task_lib.VALIDATION)
     vocabulary = context.data.vocabulary
     return sampled_reward.SampledReward(
       sampler=draw_samples.policy_sampler(

@@ -12,6 +12,7 @@ import jax
 from rest_jax import settings as settings_lib
 from rest_jax import types
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.data import task as task_lib
 from rest_jax.losses import regression
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
@@ -153,7 +154,7 @@ class TrainReward(base.Stage):
       'pretraining': pretraining,
       'corruptions': learned_texts.probe(
         functools.partial(fitter.score, params),
-        self._corruptor(data, prepare.VALIDATION),
+        self._corruptor(data, task_lib.VALIDATION),
         config.max_selection_rows,
       ),
       'network': settings_lib.describe(model.config),
@@ -186,7 +187,7 @@ class TrainReward(base.Stage):
     self, data: prepare.PreparedData, split: str
   ) -> corruptions_lib.Corruptor:
     """Makes a corruptor of the references of a split."""
-    config, is_train = self.config, split == prepare.TRAIN
+    config, is_train = self.config, split == task_lib.TRAIN
     return learned_texts.corruptor(
       config.corruptions,
       data.pairs(split),
@@ -200,7 +201,7 @@ class TrainReward(base.Stage):
   ) -> corruptions_lib.ScoredTexts:
     """Returns corruptions of training references, and samples of BC if set."""
     config, data = self.config, bc.data
-    texts = self._corruptor(data, prepare.TRAIN).scored(config.num_corruptions)
+    texts = self._corruptor(data, task_lib.TRAIN).scored(config.num_corruptions)
     if config.samples is None:
       return texts
     return texts + learned_texts.samples(
@@ -208,7 +209,7 @@ class TrainReward(base.Stage):
         bc.network, config.samples, bc.mesh_config, data
       ),
       bc.params,
-      data.pairs(prepare.TRAIN),
+      data.pairs(task_lib.TRAIN),
       data.vocabulary,
       config.num_sampled_sources,
       chrf_beta=config.corruptions.chrf_beta,
@@ -234,7 +235,7 @@ class TrainReward(base.Stage):
       weights=None,
       scale=scale,
       loss=config.loss,
-      chosen_by=self._corruptor(data, prepare.VALIDATION).scored(
+      chosen_by=self._corruptor(data, task_lib.VALIDATION).scored(
         config.max_selection_rows
       ),
       within_source=config.choose_within_source,

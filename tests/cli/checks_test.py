@@ -55,6 +55,16 @@ def test_an_unknown_tokeniser_is_named(path, files):
   assert "'zh'" in message and "got 'xx'" in message
 
 
+def test_an_unknown_split_is_refused_with_those_of_the_task(files):
+  [path] = [path for path in OF_TEXT if path.stem == 'de_en_recommended']
+  splits = "EvaluateConfig.splits=('validation', 'test_2018')"
+  message = refused(path, files, splits)
+  assert (
+    'EvaluateConfig.splits must be some of train, validation, test, test_2017; '
+    "got 'test_2018'" in message
+  )
+
+
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=stem)
 def test_a_value_of_another_type_is_named(path, files):
   message = refused(path, files, 'BC_STEPS=thirty')

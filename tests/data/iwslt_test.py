@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from rest_jax.data import iwslt, sources
-from rest_jax.stages import prepare
+from rest_jax.data import task as task_lib
 
 pytest.importorskip('sacremoses', reason='pip install sacremoses')
 
@@ -341,7 +341,7 @@ def test_a_task_of_it_is_prepared(folder, tmp_path):
   run.make('data')
   counts = {
     split: len(run.data.pairs(split))
-    for split in (prepare.TRAIN, prepare.VALIDATION, prepare.TEST)
+    for split in (task_lib.TRAIN, task_lib.VALIDATION, task_lib.TEST)
   }
   # One of 175 tokens is longer than the task's 128.
   assert counts == {'train': 102, 'validation': 4, 'test': 25}

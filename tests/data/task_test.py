@@ -40,6 +40,21 @@ def test_a_task_and_its_defaults():
     ({'name': ''}, ValueError, 'name must not be empty'),
     ({'train': 'a.de'}, TypeError, "train must be .* got 'a.de'"),
     ({'validation': None}, TypeError, 'validation must be .* got None'),
+    (
+      {'more_tests': {'test_2017': 'a'}},
+      TypeError,
+      "test_2017 must be a source of pairs, .* got 'a'",
+    ),
+    (
+      {'more_tests': {'test': _TEXT}},
+      ValueError,
+      "more_tests must .* got 'test'",
+    ),
+    (
+      {'more_tests': {'../test': _TEXT}},
+      ValueError,
+      r"more_tests must .* got '\.\./test'",
+    ),
     ({'grow': 3}, TypeError, 'grow must be .* got 3'),
     ({'vocabulary': 'v.model'}, TypeError, "vocabulary must be .* 'v.model'"),
     ({'ratings': 'r.tsv'}, TypeError, "ratings must be .* 'r.tsv'"),

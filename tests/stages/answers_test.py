@@ -10,9 +10,10 @@ import pytest
 
 from rest_jax.cli import dry_run
 from rest_jax.data import ragged, text_files, vocabularies
+from rest_jax.data import task as task_lib
 from rest_jax.rewards import consensus, lexical, normalize
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import answers, draw_samples, policies, prepare, seeds
+from rest_jax.stages import answers, draw_samples, policies, seeds
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
 
@@ -26,7 +27,7 @@ def with_decode(run, **changes):
   return type(run)(experiment, run.model_dir)
 
 
-def sources(run, split=prepare.VALIDATION):
+def sources(run, split=task_lib.VALIDATION):
   return run.data.pairs(split).source_texts()
 
 
@@ -154,7 +155,7 @@ def test_one_greedy_sample_is_the_greedy_output_of_the_evaluation(run):
   counts = answers.write_answers(
     greedy.answerer(), sources(run), 'best', written
   )
-  folder = run.evaluation(step, prepare.VALIDATION).folder
+  folder = run.evaluation(step, task_lib.VALIDATION).folder
   expected = (folder / 'greedy.txt').read_text(encoding='utf-8')
   assert written.getvalue() == expected
   assert counts == {'lines': len(sources(run)), 'empty': 0, 'cut': 0}

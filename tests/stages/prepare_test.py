@@ -77,6 +77,12 @@ def test_few_dropped_pairs_only_matter_where_they_are_measured(tmp_path):
   assert '1 have an empty side' in message
 
 
+def test_dropped_pairs_of_a_further_test_set_always_warn(tmp_path):
+  more = sources.TextPairs(sources=['die', 'laus'], references=['die', ''])
+  [message] = _prepare(tmp_path, _texts(99), more_tests={'test_2017': more})
+  assert message.startswith('test_2017: 1 of 2 pairs (50.0%) were dropped')
+
+
 def test_misaligned_lines_are_named(tmp_path):
   texts = _texts(600)
   sides = [list(side) for side in zip(*texts, strict=True)]

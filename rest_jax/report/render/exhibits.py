@@ -85,8 +85,8 @@ def _pictures(
   entries: Callable[[results_lib.Results], _Entries],
   is_drawn: Callable[[results_lib.Results], object] = bool,
 ) -> tuple[Picture, ...]:
-  """Draws each split with something to draw; test, as in the verdict, first."""
-  splits = sorted(results.splits, key=lambda split: split != 'test')
+  """Draws each split with something to draw; test sets first, as the verdict."""
+  splits = sorted(results.splits, key=lambda split: split == 'validation')
   of_splits = [
     dataclasses.replace(results, variants=results.of_split(split))
     for split in splits

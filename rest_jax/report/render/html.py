@@ -129,8 +129,8 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
   results = page.results
 
   def tables(*makers: _MakeTable) -> list[table.Cells]:
-    # Test, as in the verdict, first.
-    splits = sorted(results.splits, key=lambda split: split != 'test')
+    # Test sets first, as in the verdict.
+    splits = sorted(results.splits, key=lambda split: split == 'validation')
     made = [make(results, split) for make in makers for split in splits]
     return [cells for cells in made if cells is not None]
 
