@@ -19,10 +19,10 @@ import sacrebleu
 
 from benchmarks import work
 from rest_jax.data import ragged
+from rest_jax.data import task as task_lib
 from rest_jax.evaluation import metrics
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import sampler as sampler_lib
-from rest_jax.stages import prepare
 
 _MODEL_DIR = flags.DEFINE_string(
   'model_dir', None, 'A run with finished data and bc.', required=True
@@ -37,7 +37,7 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
   policy, params, data = work.bc_policy(pathlib.Path(_MODEL_DIR.value))
-  pairs = data.pairs(prepare.TEST)
+  pairs = data.pairs(task_lib.TEST)
   count = min(_SOURCES.value, len(pairs))
   sources = ragged.Ragged.from_lists(
     [pairs.source_tokens[row].tolist() for row in range(count)]

@@ -2,11 +2,15 @@ r"""N samples for each source: ours, Hugging Face `generate`, CTranslate2.
 
   python -m benchmarks.sampling --fixed_length
   python -m benchmarks.sampling --model_dir=runs/de_en_small
+  python -m benchmarks.sampling --mean_length=25 \
+    --network=gin_configs/models/opus_mt_base.gin
 
 All systems have the same weights, sample the whole vocabulary at the same
 temperature, and start from token ids. With `--fixed_length` the weights are
-random and nothing ends early; otherwise the BC policy of a finished run samples
-for its own sources, and only the tokens of the hypotheses count, EOS included.
+random and nothing ends early. With `--model_dir` the BC policy of a finished run
+samples for its own sources, and with `--mean_length` random weights end each
+hypothesis with a constant probability; there only the tokens of the hypotheses
+count, EOS included.
 Ours also gives every hypothesis its log-probability; the others do not.
 """
 
@@ -28,6 +32,14 @@ _MODEL_DIR = flags.DEFINE_string(
 )
 _FIXED_LENGTH = flags.DEFINE_bool(
   'fixed_length', False, 'Random weights; all hypotheses are of full length.'
+)
+_MEAN_LENGTH = flags.DEFINE_float(
+  'mean_length',
+  None,
+  'Random weights that end after so many tokens on average.',
+)
+_NETWORK = flags.DEFINE_string(
+  'network', None, 'Gin file of the random network; default: IWSLT.'
 )
 _SYSTEMS = flags.DEFINE_list(
   'systems',
@@ -100,9 +112,10 @@ def prepare_huggingface(work: pathlib.Path) -> Callable[[], float]:
 
   task = _read(work)
   torch.set_num_threads(task['threads'])
-  model = transformers.T5ForConditionalGeneration.from_pretrained(
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
     work / 'model', dtype=torch.float32
   ).eval()
+  pad = task['pad']
   options = dict(
     do_sample=True,
     num_return_sequences=task['samples'],
@@ -118,16 +131,16 @@ def prepare_huggingface(work: pathlib.Path) -> Callable[[], float]:
     torch.manual_seed(0)
     tokens = 0
     for sources in _batches(task):
-      ids = np.zeros((len(sources), max(map(len, sources))), np.int64)
+      ids = np.full((len(sources), max(map(len, sources))), pad, np.int64)
       for row, source in enumerate(sources):
         ids[row, : len(source)] = source
       with torch.inference_mode():
         outputs = model.generate(
           input_ids=torch.from_numpy(ids),
-          attention_mask=torch.from_numpy(ids != 0).long(),
+          attention_mask=torch.from_numpy(ids != pad).long(),
           **options,
         )
-      tokens += int((outputs[:, 1:] != 0).sum())
+      tokens += int((outputs[:, 1:] != pad).sum())
     return float(tokens)
 
   return run
@@ -156,7 +169,7 @@ def prepare_ctranslate2(work: pathlib.Path, kind: str) -> Callable[[], float]:
   )
   if task['fixed_length']:
     options['min_decoding_length'] = task['target_length']
-  sources = [[_piece(token) for token in source] for source in task['sources']]
+  sources = [[f'p{token}' for token in source] for source in task['sources']]
 
   def run() -> float:
     results = translator.translate_batch(sources, **options)
@@ -170,10 +183,6 @@ def prepare_ctranslate2(work: pathlib.Path, kind: str) -> Callable[[], float]:
     )
 
   return run
-
-
-def _piece(token: int) -> str:
-  return {0: '<pad>', 1: '</s>', 2: '<unk>'}.get(token, f'p{token}')
 
 
 def _batches(task) -> list[list[list[int]]]:
@@ -201,38 +210,46 @@ def write_work(work: pathlib.Path, **overrides) -> dict:
     'threads': _THREADS.value,
     **overrides,
   }
-  if _FIXED_LENGTH.value:
-    task |= {'target_length': overrides.get('target_length', 64)}
-    peer_work.random_policy(work / 'model')
+  if _MODEL_DIR.value is None:
+    longest = 128 if _MEAN_LENGTH.value else 64
+    task |= {'target_length': overrides.get('target_length', longest)}
+    config = peer_work.random_policy(
+      work / 'model',
+      _NETWORK.value,
+      _MEAN_LENGTH.value,
+      task['temperature'],
+    )
     random = np.random.default_rng(0)
     shape = (
       _SOURCES.value or task['block'],
       overrides.get('source_length', _SOURCE_LENGTH.value),
     )
-    sources = random.integers(3, peer_work.sizes()['vocab_size'], shape)
-    sources[:, -1] = 1
+    # The first and the last few ids may be special.
+    sources = random.integers(3, config.vocab_size - 3, shape)
+    sources[:, -1] = config.special_ids.eos
     task['sources'] = sources.tolist()
   else:
     task |= {'target_length': 128}
-    task['sources'] = _trained_policy(work / 'model', _SOURCES.value or 256)
+    config, task['sources'] = _trained_policy(
+      work / 'model', _SOURCES.value or 256
+    )
+  task |= {'pad': config.special_ids.pad, 'eos': config.special_ids.eos}
   if _TARGET_LENGTH.value:
     task['target_length'] = _TARGET_LENGTH.value
   (work / 'task.json').write_text(json.dumps(task), encoding='utf-8')
   return task
 
 
-def _trained_policy(directory: pathlib.Path, num_sources: int) -> list:
-  """The BC policy of a run; returns sources of its test split."""
+def _trained_policy(directory: pathlib.Path, num_sources: int):
+  """The BC policy of a run; returns its network, and sources of test."""
+  from rest_jax.data import task as task_lib
   from rest_jax.interop import huggingface
-  from rest_jax.stages import prepare
 
   policy, params, data = peer_work.bc_policy(pathlib.Path(_MODEL_DIR.value))
   huggingface.save_policy(directory, policy.config, params)
-  pairs = data.pairs(prepare.TEST)
-  return [
-    pairs.source_tokens[row].tolist()
-    for row in range(min(num_sources, len(pairs)))
-  ]
+  pairs = data.pairs(task_lib.TEST)
+  rows = range(min(num_sources, len(pairs)))
+  return policy.config, [pairs.source_tokens[row].tolist() for row in rows]
 
 
 def _convert_for_ctranslate2(work: pathlib.Path, kind: str) -> None:
@@ -240,17 +257,18 @@ def _convert_for_ctranslate2(work: pathlib.Path, kind: str) -> None:
   from ctranslate2.converters import transformers as converters
   import transformers
 
-  model = transformers.T5ForConditionalGeneration.from_pretrained(
-    work / 'model'
-  )
-  loader = converters.T5Loader()
+  task = _read(work)
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(work / 'model')
+  loaders = {'t5': converters.T5Loader, 'marian': converters.MarianMTLoader}
+  loader = loaders[model.config.model_type]()
   spec = loader.get_model_spec(model)
-  pieces = [_piece(token) for token in range(model.config.vocab_size)]
-  loader.set_vocabulary(spec, pieces)
-  spec.config.bos_token = '<pad>'
-  spec.config.eos_token = '</s>'
-  spec.config.unk_token = '<unk>'
-  spec.config.decoder_start_token = '<pad>'
+  # Marian's converter leaves out PAD, the last token, and starts from zeros.
+  size = spec.decoder.embeddings.weight.shape[0]
+  loader.set_vocabulary(spec, [f'p{token}' for token in range(size)])
+  spec.config.bos_token = f'p{task["pad"]}'
+  spec.config.eos_token = f'p{task["eos"]}'
+  spec.config.unk_token = 'p2'
+  spec.config.decoder_start_token = f'p{min(task["pad"], size - 1)}'
   # Sources carry their EOS already.
   spec.config.add_source_eos = False
   spec.validate()
@@ -335,8 +353,11 @@ def _sweep() -> None:
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments: {argv[1:]}')
-  if _FIXED_LENGTH.value == (_MODEL_DIR.value is not None):
-    raise app.UsageError('give either --fixed_length or --model_dir')
+  given = (_FIXED_LENGTH.value, _MODEL_DIR.value, _MEAN_LENGTH.value)
+  if sum(bool(value) for value in given) != 1:
+    raise app.UsageError(
+      'give one of --fixed_length, --model_dir and --mean_length'
+    )
   if _SWEEP.value and not _FIXED_LENGTH.value:
     raise app.UsageError('--sweep needs --fixed_length')
   if _SWEEP.value:

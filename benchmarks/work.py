@@ -1,10 +1,16 @@
 """What benchmarks work on: a network of the paper's size, and real text."""
 
 from collections.abc import Sequence
+import dataclasses
+import math
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 import numpy as np
+
+if TYPE_CHECKING:  # The processes of other libraries do not load JAX.
+  from rest_jax.models import network_config
 
 _TINY = flags.DEFINE_bool(
   'tiny', False, 'Random weights of a tiny network, to see that all works.'
@@ -42,17 +48,67 @@ def sizes() -> dict[str, int]:
   return _TINY_SIZES if _TINY.value else SIZES
 
 
-def random_policy(directory: pathlib.Path) -> None:
-  """Writes random weights as a folder of Hugging Face."""
+def random_policy(
+  directory: pathlib.Path,
+  network_file: str | None = None,
+  mean_length: float | None = None,
+  temperature: float = 1.0,
+) -> 'network_config.NetworkConfig':
+  """Writes random weights as a folder of Hugging Face.
+
+  Args:
+    network_file: a gin file of the network, of a family that adds a number to
+      each logit if `mean_length` is given; None for the paper's network.
+    mean_length: tokens of a hypothesis, about; None leaves EOS as improbable as
+      any other token.
+    temperature: at which it samples.
+
+  Returns:
+    The network.
+  """
   import jax
 
+  from rest_jax.config import network_files
   from rest_jax.interop import huggingface
   from rest_jax.models import network
   from rest_jax.models import policy as policy_lib
 
-  config = network.NetworkConfig(**sizes())
-  params = policy_lib.Policy(config).init(jax.random.key(0))
+  if network_file is None:
+    config = network.NetworkConfig(**sizes())
+  else:
+    config = network_files.read([network_file])
+    if _TINY.value:
+      config = dataclasses.replace(
+        config, num_encoder_layers=1, num_decoder_layers=1
+      )
+  policy = policy_lib.Policy(config)
+  params = policy.init(jax.random.key(0))
+  if mean_length is not None:
+    # Odds of EOS, against which a hypothesis goes on.
+    wanted = -math.log(mean_length - 1)
+    bias = params['decoder']['logits_bias']
+    more = temperature * (wanted - _odds_of_eos(policy, params, temperature))
+    bias = bias.at[config.special_ids.eos].add(more)
+    params['decoder']['logits_bias'] = bias
   huggingface.save_policy(directory, config, params)
+  return config
+
+
+def _odds_of_eos(policy, params, temperature: float) -> float:
+  """Mean logarithm of the odds of EOS after random tokens."""
+  import jax
+
+  eos = policy.config.special_ids.eos
+  shape, size = (8, 16), policy.config.vocab_size - 3
+  tokens = np.random.default_rng(0).integers(3, size, shape)
+  batch = {
+    'encoder_input_tokens': tokens,
+    'decoder_input_tokens': tokens,
+    'decoder_target_tokens': tokens,
+  }
+  logits = policy.logits(params, batch) / temperature
+  others = jax.nn.logsumexp(logits.at[..., eos].set(-np.inf), axis=-1)
+  return float((logits[..., eos] - others).mean())
 
 
 def bc_policy(run: pathlib.Path):

@@ -7,7 +7,6 @@ checkpoint with transformers.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import json
 import logging as std_logging
 import pathlib
@@ -18,8 +17,7 @@ from absl import app, flags, logging
 
 from rest_jax import types
 from rest_jax.cli import check_checkpoint
-from rest_jax.config import command
-from rest_jax.config import gin_files as gin_lib
+from rest_jax.config import command, network_files
 from rest_jax.data import vocabularies
 from rest_jax.evaluation import results as results_lib
 from rest_jax.interop import (
@@ -28,7 +26,7 @@ from rest_jax.interop import (
   t5x_checkpoints,
   tokenizer_files,
 )
-from rest_jax.models import network, network_config
+from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh
 from rest_jax.report.render import model_card
@@ -93,13 +91,6 @@ _EXPECTED = (
 )
 # Maximum depth of a stage's folder below the folder of its run.
 _DEPTH = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sizes:
-  """Root of a configuration that has only a network."""
-
-  network: network.NetworkConfig
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
@@ -340,10 +331,7 @@ def _sizes(
       'a T5X checkpoint does not store the sizes of its network. Set them: '
       '--network=gin_configs/models/t5_1_1_base.gin.'
     )
-  gin_lib.register(network.NetworkConfig, *network_config.PARTS)
-  return gin_lib.parse_and_build(
-    gin_files, ['Sizes.network=%NETWORK', *overrides], root=Sizes
-  ).network
+  return network_files.read(gin_files, overrides)
 
 
 def _results_file(source: pathlib.Path) -> pathlib.Path | None:
