@@ -117,17 +117,19 @@ class Layout:
     """Returns a policy by its name, such as 'bc' or 'improve_1_3'.
 
     Args:
-      name: name of the policy; '' for the last finished one, without the online
+      name: name of the policy, or of the control that has weights of its own,
+        'bc_trained_on'; '' for the last finished policy, without the online
         baseline.
 
     Raises:
       ValueError: the policy is unknown.
     """
-    policies = self.policies()
     if not name:
-      offline = [policy for policy in policies if not policy.is_online]
+      offline = [p for p in self.policies() if not p.is_online]
       finished = [policy for policy in offline if policy.is_finished]
       return (finished or offline[:1])[-1]
+    stages = self._policy_stages()
+    policies = [p for p in stages if p.policy_folder == p.folder]
     for policy in policies:
       if policy.policy_name == name:
         return policy

@@ -76,8 +76,8 @@ COMPARE = flags.DEFINE_list(
 POLICY = flags.DEFINE_string(
   'policy',
   '',
-  'For --run_mode=sample: policy, such as bc or improve_1_3. Default: the last '
-  'finished one.',
+  'For --run_mode=sample: policy, such as bc, improve_1_3 or bc_trained_on. '
+  'Default: the last finished one.',
 )
 INPUT = flags.DEFINE_string(
   'input',

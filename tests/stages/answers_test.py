@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from rest_jax.data import ragged, text_files, vocabularies
 from rest_jax.data import task as task_lib
@@ -383,6 +384,12 @@ def test_policies_by_name(run, tmp_path):
   assert run.policy_named('bc').policy_folder == run.folder('bc')
   with pytest.raises(ValueError, match=r'one of bc, improve_1_1,.*improve_9_9'):
     run.policy_named('improve_9_9')
+  experiment = dataclasses.replace(run.experiment, controls=True)
+  controlled = run_lib.Run(experiment, run.model_dir)
+  control = controlled.policy_named('bc_trained_on')
+  assert control.policy_folder == controlled.folder('bc_trained_on')
+  with pytest.raises(ValueError, match=r'improve_2_2, bc_trained_on; got'):
+    controlled.policy_named('bc_equal_entropy')  # BC's parameters.
   copy = smoke.copied(run, tmp_path)
   (copy.folder('improve_2_2') / folder_lib.MANIFEST).unlink()
   assert copy.policy_named().policy_folder == copy.folder('improve_2_1')
