@@ -310,6 +310,10 @@ class _Blocks:
     # Compiled for TPU, sums of blocks share a pass over the logits with other
     # reads of them; sums of whole rows need their own pass.
     sums = lax.optimization_barrier(jnp.sum(weights, -1))
+    # Compiled for CPU, the barrier goes and whole rows would be summed after all,
+    # which takes twice as long (a draw from 256 x 32,000 logits: 13.5, not
+    # 10.4 ms). Rounding to what they are keeps both sums.
+    sums = lax.reduce_precision(sums, exponent_bits=8, mantissa_bits=23)
     return top + jnp.log(jnp.sum(sums, -1))
 
   def _masked(self, result, function):
