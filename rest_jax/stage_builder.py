@@ -110,7 +110,7 @@ class StageBuilder:
         )
       )
     self._reward = run_reward.RunReward(
-      trained=place['folder'], source=source, scale=None, part=trained
+      trained=place['folder'], source=source, scale=None
     )
 
   def evidence(self) -> None:

@@ -135,7 +135,25 @@ class Reward(Protocol):
     ...
 
 
-class Composed:
+class NeedsOfParts:
+  """Base of rewards and of their settings: a reward needs what its parts need.
+
+  Attributes:
+    parts: the rewards that it consists of; empty for most.
+  """
+
+  parts: Sequence[Any] = ()
+
+  @property
+  def needs_references(self) -> bool:
+    return any(part.needs_references for part in self.parts)
+
+  @property
+  def needs_samples(self) -> bool:
+    return any(map(needs_samples, self.parts))
+
+
+class Composed(NeedsOfParts):
   """Base of rewards that consist of other rewards."""
 
   def __init__(
@@ -157,8 +175,7 @@ class Composed:
       floor: reward of vetoed samples, below all others; None without vetoes.
     """
     self.name = name
-    self.needs_references = any(part.needs_references for part in parts)
-    self.needs_samples = any(map(needs_samples, parts))
+    self.parts = parts
     self.scales = scales
     self.digest = digest
     self.floor = floor
@@ -207,7 +224,10 @@ class Resources:
 
 @runtime_checkable
 class RewardConfig(Protocol):
-  """The settings of a reward, a frozen dataclass that gin builds."""
+  """The settings of a reward, a frozen dataclass that gin builds.
+
+  `NeedsOfParts` has the defaults of `parts` and of what a reward needs.
+  """
 
   @property
   def name(self) -> str:
@@ -218,7 +238,7 @@ class RewardConfig(Protocol):
   def needs_references(self) -> bool: ...
 
   @property
-  def parts(self) -> tuple['RewardConfig', ...]:
+  def parts(self) -> Sequence['RewardConfig']:
     """The rewards that it consists of; empty for most."""
     ...
 
@@ -239,12 +259,10 @@ class RewardConfig(Protocol):
     ...
 
 
-class OwnReward:
+class OwnReward(NeedsOfParts):
   """Base of frozen dataclasses that are both settings and reward."""
 
   name: str
-  needs_references = False
-  parts: tuple[RewardConfig, ...] = ()
 
   def described(self) -> dict[str, Any]:
     """Returns all settings that the rewards depend on."""
@@ -265,11 +283,22 @@ def digest_of(described: Any, *, sort_keys: bool = False) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def all_parts(config: RewardConfig) -> Iterator[RewardConfig]:
-  """Yields a reward's settings and those of all its parts."""
+def all_parts(config: Any) -> Iterator[Any]:
+  """Yields a reward, or its settings, and all its parts."""
   yield config
-  for part in config.parts:
+  for part in getattr(config, 'parts', ()):
     yield from all_parts(part)
+
+
+def check_agreement(reward: Reward) -> None:
+  """Raises ValueError if a learned part of a reward is at chance.
+
+  The attribute `refusal` of a part, if it has one, is the message: why Improve
+  steps must not follow it, or None; see `reward_agreement.refusal`.
+  """
+  for part in all_parts(reward):
+    if message := getattr(part, 'refusal', None):
+      raise ValueError(message)
 
 
 def check_names(config: RewardConfig) -> None:

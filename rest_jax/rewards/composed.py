@@ -49,7 +49,7 @@ class Component:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Several:
+class _Several(base.NeedsOfParts):
   """Base of `Ensemble` and `Minimum`.
 
   Attributes:
@@ -71,14 +71,6 @@ class _Several:
   @property
   def parts(self) -> tuple[base.RewardConfig, ...]:
     return tuple(component.reward for component in self.components)
-
-  @property
-  def needs_references(self) -> bool:
-    return any(part.needs_references for part in self.parts)
-
-  @property
-  def needs_samples(self) -> bool:
-    return any(map(base.needs_samples, self.parts))
 
   def check(self) -> str:
     names = ', '.join(part.name for part in self.parts)
@@ -145,7 +137,6 @@ class ComposedReward(base.Composed):
     digest = base.digest_of([type(config).__name__, described])
     super().__init__(config.name, rewards, scales=scales, digest=digest)
     self._config = config
-    self._rewards = rewards
 
   def columns(
     self,
@@ -156,8 +147,8 @@ class ComposedReward(base.Composed):
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Returns the combined reward, then the raw rewards of all components."""
     raw: dict[str, np.ndarray] = {}
-    for reward in self._rewards:
+    for reward in self.parts:
       raw |= base.columns(reward, sources, hypotheses, references, peers)
-    scaled = np.stack([self.scales[r.name](raw[r.name]) for r in self._rewards])
+    scaled = np.stack([self.scales[r.name](raw[r.name]) for r in self.parts])
     combined = self._config.combine(scaled.astype(np.float64))
     return {self.name: combined.astype(np.float32), **raw}

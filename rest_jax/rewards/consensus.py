@@ -31,8 +31,16 @@ CHRF = lexical.Chrf(beta=1)
 _PAIRS_AT_ONCE = 1 << 16
 
 
+class _NeedsSamples(base.NeedsOfParts):
+  """Has no parts: similarities are of pairs of samples, not columns."""
+
+  @property
+  def needs_samples(self) -> bool:
+    return True
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Consensus:
+class Consensus(_NeedsSamples):
   """Mean similarity of a sample to the other samples of its source.
 
   Attributes:
@@ -45,10 +53,6 @@ class Consensus:
   similarity: base.RewardConfig = CHRF
   concentration: float = 0.0
   name: str = 'consensus'
-  # No parts: similarities are of pairs of samples, not columns of the store.
-  parts = ()
-  needs_references = False
-  needs_samples = True
 
   def __post_init__(self):
     if not 0.0 <= self.concentration < np.inf:
@@ -99,11 +103,8 @@ class _Group(NamedTuple):
   samples: dict[str, int]
 
 
-class ConsensusReward:
+class ConsensusReward(_NeedsSamples):
   """Agreement with the samples of the source; see `base.Reward`."""
-
-  needs_references = False
-  needs_samples = True
 
   def __init__(
     self, name: str, similarity: base.Reward, concentration: float = 0.0

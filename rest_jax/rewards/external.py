@@ -40,14 +40,12 @@ class ExternalRewardError(ValueError):
   """The program of a reward failed, or did not return rewards."""
 
 
-class _Program:
+class _Program(base.NeedsOfParts):
   """Base of the settings of all external rewards."""
 
   name: str
   batch_size: int
   timeout_s: float
-  needs_references: bool
-  parts: tuple[base.RewardConfig, ...] = ()
 
   @property
   def command(self) -> tuple[str, ...]:

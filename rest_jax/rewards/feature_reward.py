@@ -21,20 +21,24 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import base, reward_agreement, text_features
+from rest_jax.rewards import base, held_out, text_features
+from rest_jax.rewards import reward_agreement as agreement_lib
 
 if TYPE_CHECKING:  # It takes half a second to import.
   from scipy import sparse
 
-_TRAIN = 'train'
 _MIN_COUNT = 3  # Rated hypotheses that an n-gram must occur in.
 # Scale of the numbers beside the n-grams: the penalty is meant for the latter.
 _SCALE = 0.3
-_ITERATIONS = 80
+# Relative error of the least squares.
+_TOLERANCE = 1e-12
+_MAX_ITERATIONS = 10_000
+# Resamples for the interval that `must_agree` reads; it is made at every load.
+_RESAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureReward:
+class FeatureReward(base.NeedsOfParts):
   """Settings of a linear reward of text features.
 
   Attributes:
@@ -42,38 +46,34 @@ class FeatureReward:
     max_pairs: number of training pairs of D, evenly spread, from which words,
       their translations and frequent n-grams are known; None for all.
     penalty: penalty on the squared weights of n-grams, above 0.
+    must_agree: stop the run if the reward is not above chance on the dev
+      ratings.
     name: name of the reward.
   """
 
   ratings: ratings_lib.RatingsSource
   max_pairs: int | None = 100_000
   penalty: float = 3.0
+  must_agree: bool = settings.recorded(default=True)
   name: str = 'features'
 
   def __post_init__(self):
     settings.positive(self, 'penalty')
     settings.at_least(self, 1, 'max_pairs', none='all pairs')
 
-  @property
-  def needs_references(self) -> bool:
-    return False
-
-  @property
-  def parts(self) -> tuple[base.RewardConfig, ...]:
-    return ()
-
   def check(self) -> str:
-    train = self._train()
-    return f'linear in text features, from {len(train):,} ratings'
+    count = self._read().split.count(agreement_lib.TRAIN)
+    return f'linear in text features, from {count:,} ratings'
 
-  def _train(self) -> ratings_lib.Ratings:
+  def _read(self) -> ratings_lib.Ratings:
     rated = self.ratings.read()
     ratings_lib.check_splits(rated, ratings_lib.place(self.ratings))
-    return rated.select(_TRAIN)
+    return rated
 
   def load(self, resources: base.Resources) -> 'LinearReward':
     """Fits the reward; takes seconds to minutes of one core."""
-    train, pairs = self._train(), resources.pairs
+    rated, pairs = self._read(), resources.pairs
+    train = rated.select(agreement_lib.TRAIN)
     texts = pair_store.texts_of(
       pairs, pair_store.spread_rows(len(pairs), self.max_pairs)
     )
@@ -90,24 +90,47 @@ class FeatureReward:
     features = text_features.TextFeatures(sources, references)
     described = [self.penalty, sources, references, train.source]
     described += [train.hypothesis, train.score.tolist(), train.weight.tolist()]
-    return LinearReward(
+    reward = LinearReward(
       self.name,
       features,
       train,
       penalty=self.penalty,
       digest=base.digest_of(described),
     )
+    reward.refusal = self._refusal(reward, rated)
+    return reward
+
+  def _refusal(
+    self, reward: 'LinearReward', rated: ratings_lib.Ratings
+  ) -> str | None:
+    """Returns why the reward must not be followed; None if it may."""
+    if not self.must_agree:
+      return None
+    agreement = held_out.agreement(
+      lambda dev: reward.score(dev.source, dev.hypothesis),
+      {'': rated},
+      name=f'reward {self.name}',
+      num_resamples=_RESAMPLES,
+      splits=(agreement_lib.DEV,),
+    )
+    return agreement_lib.refusal(
+      agreement,
+      what=f'the reward {self.name!r}',
+      remedy='or raise FeatureReward.penalty. To use the reward as it is: '
+      'FeatureReward.must_agree = False.',
+    )
 
 
-class LinearReward:
+class LinearReward(base.NeedsOfParts):
   """The fitted reward; see `base.Reward`.
 
   Attributes:
     weights: weights of the numbers, by their names, per standard deviation
       within a source.
+    refusal: see `base.check_agreement`.
   """
 
-  needs_references = False
+  refusal: str | None = None
 
   def __init__(
     self,
@@ -200,7 +223,7 @@ def _within_sources(rated: ratings_lib.Ratings) -> 'sparse.csr_array':
   """
   from scipy import sparse
 
-  group = reward_agreement.grouped(rated.source)
+  group = agreement_lib.grouped(rated.source)
   rows = np.arange(len(group))
   weight = (rated.weight / rated.weight.mean()).astype(np.float64)
   share = weight / np.bincount(group, weight)[group]
@@ -216,15 +239,28 @@ def _ridge(
   target: np.ndarray,
   penalty: float,
 ) -> np.ndarray:
-  """Minimises |within matrix w - target|^2 + penalty |w|^2 over w."""
+  """Minimises |within matrix w - target|^2 + penalty |w|^2 over w.
+
+  Raises:
+    FloatingPointError: the minimum is not found.
+  """
   from scipy.sparse import linalg
 
-  return linalg.lsqr(
+  weights, reason, iterations, *_ = linalg.lsqr(
     linalg.aslinearoperator(within) @ linalg.aslinearoperator(matrix),
     target,
     damp=penalty**0.5,
-    iter_lim=_ITERATIONS,
-  )[0]
+    atol=_TOLERANCE,
+    btol=_TOLERANCE,
+    conlim=0,
+    iter_lim=_MAX_ITERATIONS,
+  )
+  if reason > 2:  # 1 and 2: solved, exactly and as least squares.
+    raise FloatingPointError(
+      f'the least squares of a FeatureReward must converge; got no solution in '
+      f'{iterations:,} iterations. Raise FeatureReward.penalty.'
+    )
+  return weights
 
 
 def _frequent(hypotheses: Sequence[str]) -> dict[tuple[str, ...], int]:

@@ -181,7 +181,7 @@ class Language:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Guarded:
+class Guarded(base.NeedsOfParts):
   """A reward under guards; a vetoed hypothesis gets `floor`.
 
   A vetoed sample is below all others and never trained on. Mean rewards include
@@ -218,14 +218,6 @@ class Guarded:
   @property
   def parts(self) -> tuple[base.RewardConfig, ...]:
     return (self.reward,)
-
-  @property
-  def needs_references(self) -> bool:
-    return self.reward.needs_references
-
-  @property
-  def needs_samples(self) -> bool:
-    return base.needs_samples(self.reward)
 
   def check(self) -> str:
     names = ', '.join(guard.name for guard in self.guards)

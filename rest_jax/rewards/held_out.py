@@ -1,8 +1,9 @@
 """Agreement of a reward and its parts with held-out ratings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from absl import logging
 import numpy as np
 
 from rest_jax.data import pair_store
@@ -11,7 +12,39 @@ from rest_jax.evaluation import within_source
 from rest_jax.rewards import base, composed, guards
 from rest_jax.rewards import reward_agreement as agreement_lib
 
-_SPLITS = ('dev', 'test')
+_SPLITS = agreement_lib.DEV, agreement_lib.TEST
+
+
+def agreement(
+  score: Callable[[ratings_lib.Ratings], np.ndarray],
+  ratings: Mapping[str, ratings_lib.Ratings],
+  *,
+  name: str,
+  num_resamples: int = 1_000,
+  splits: Sequence[str] = _SPLITS,
+) -> dict[str, dict[str, Any]]:
+  """Compares a learned reward with held-out ratings, and logs the result.
+
+  Args:
+    score: returns the rewards of rated hypotheses, float [n].
+    ratings: ratings by the prefix of the names of their splits.
+    name: name of the reward in the log.
+    num_resamples: number of resamples for the bootstrap intervals.
+    splits: the splits that are measured.
+
+  Returns:
+    Results of `reward_agreement.agreement` by prefix and split.
+  """
+  results = {}
+  for prefix, split, rated in _held_out(ratings):
+    if split in splits:
+      result = agreement_lib.agreement(
+        score(rated), rated.score, rated.source, num_resamples=num_resamples
+      )
+      results[prefix + split] = result
+      line = agreement_lib.line(result)
+      logging.info('%s: %s%s, %s', name, prefix, split, line)
+  return results
 
 
 def measure(
@@ -80,7 +113,11 @@ def weights(
     return {}
   scaled, scores, sources = [], [], []
   for name, split, rated in _held_out(ratings):
-    columns = _columns(reward, rated, max_sources) if split == 'dev' else None
+    columns = (
+      _columns(reward, rated, max_sources)
+      if split == agreement_lib.DEV
+      else None
+    )
     if columns is None:
       continue
     rewards, rows = columns

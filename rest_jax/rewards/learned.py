@@ -239,17 +239,17 @@ def rewards_of(
   return model.of_hypotheses(params, cast(Array, hidden), targets)
 
 
-class LearnedReward:
+class LearnedReward(base.NeedsOfParts):
   """The reward of one set of parameters; see `base.Reward`.
 
   Attributes:
     name: name of the reward.
     digest: digest of its parameters, for manifests.
-    needs_references: always False.
     config: shapes and lengths of scoring.
+    refusal: see `base.check_agreement`.
   """
 
-  needs_references = False
+  refusal: str | None = None
 
   def __init__(
     self,

@@ -24,7 +24,9 @@ _LOOKED_AT = 1_000  # References from which BLEU's tokeniser is chosen.
 class _Lexical(base.OwnReward):
   """Base of the metrics of this module."""
 
-  needs_references = True
+  @property
+  def needs_references(self) -> bool:
+    return True
 
   @functools.cached_property
   def _metric(self) -> Any:

@@ -44,7 +44,7 @@ FORMS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MetricX:
+class MetricX(base.NeedsOfParts):
   """A released MetricX checkpoint.
 
   Attributes:
@@ -94,10 +94,6 @@ class MetricX:
   @property
   def needs_references(self) -> bool:
     return self.with_reference
-
-  @property
-  def parts(self) -> tuple[base.RewardConfig, ...]:
-    return ()
 
   @property
   def vocabulary_path(self) -> pathlib.Path:

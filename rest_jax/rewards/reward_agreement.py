@@ -11,6 +11,9 @@ import numpy as np
 
 from rest_jax.evaluation import metrics, within_source
 
+TRAIN, DEV, TEST = 'train', 'dev', 'test'
+# Prefix of the splits with ratings of samples of the policy.
+SAMPLED = 'sampled '
 # Fewer sources with different ratings give no meaningful accuracy within a
 # source.
 MIN_PAIRED_SOURCES = 10
@@ -122,6 +125,28 @@ def line(result: dict[str, Any]) -> str:
   return (
     f'{result["rows"]} rows of {result["sources"]} sources: {", ".join(shown)}'
   )
+
+
+def refusal(
+  results: Mapping[str, Mapping[str, Any]], *, what: str, remedy: str
+) -> str | None:
+  """Returns why Improve steps must not follow a reward; None if they may.
+
+  Args:
+    results: results of `agreement` by split; the dev splits decide.
+    what: the reward in the message.
+    remedy: what to do, besides rating more hypotheses.
+  """
+  for split in (DEV, SAMPLED + DEV):
+    reason = failure(results.get(split, {}))
+    if reason is not None:
+      return (
+        f'{what} must agree with held-out ratings; on split {split} it has '
+        f'{reason}. Improve steps keep the samples with the highest rewards, '
+        'and would follow noise. Rate more hypotheses per source, of systems '
+        f'like the policy, {remedy}'
+      )
+  return None
 
 
 def failure(result: Mapping[str, Any]) -> str | None:

@@ -106,7 +106,7 @@ class Grow(base.Stage):
     return None if self.reward.scale is None else self.reward.normalizer()
 
   def check(self, context: context_lib.Context) -> None:
-    self.reward.check_agreement()
+    self.reward.check_agreement(context)
     is_several = context.overwrite or processes.count() > 1
     if self.config.worker is not None and not self.is_given and is_several:
       raise ValueError(

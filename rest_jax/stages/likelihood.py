@@ -10,7 +10,7 @@ from rest_jax.stages import policies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Likelihood:
+class Likelihood(rewards_base.NeedsOfParts):
   """R(x, y) = log pi_BC(y | x) / |y|, in nats per token, at most 0.
 
   Alone, it rewards a policy for staying at BC, and prefers short and common
@@ -25,14 +25,6 @@ class Likelihood:
     default_factory=scoring_plan.ScoringConfig
   )
   name: str = 'likelihood'
-
-  @property
-  def needs_references(self) -> bool:
-    return False
-
-  @property
-  def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
-    return ()
 
   def check(self) -> str:
     return 'log-probability of the BC policy'

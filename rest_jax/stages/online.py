@@ -76,7 +76,7 @@ class Online(base.PolicyStage):
     return grown['num_sources'] * grown['num_samples_per_source']
 
   def check(self, context: context_lib.Context) -> None:
-    self.reward.check_agreement()
+    self.reward.check_agreement(context)
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
     grown = self.grow.manifest()

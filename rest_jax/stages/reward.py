@@ -29,13 +29,12 @@ from rest_jax.stages import policies
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.training import trainer as trainer_lib
 
-TRAIN, DEV, TEST = 'train', 'dev', 'test'
-# Prefix of the splits with ratings of samples of the policy.
-SAMPLED = 'sampled '
+TRAIN, DEV, TEST = agreement_lib.TRAIN, agreement_lib.DEV, agreement_lib.TEST
+SAMPLED = agreement_lib.SAMPLED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RewardStage:
+class RewardStage(rewards_base.NeedsOfParts):
   """Settings of the learned reward and its training.
 
   Attributes:
@@ -134,20 +133,14 @@ class RewardStage:
   def name(self) -> str:
     return 'learned'
 
-  @property
-  def needs_references(self) -> bool:
-    return False
-
-  @property
-  def parts(self) -> tuple[rewards_base.RewardConfig, ...]:
-    return ()
-
   def check(self) -> str:
     return f'learned from ratings, {self.finetune.max_steps} steps'
 
   def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
     """Loads the model of the finished stage."""
-    return load(resources.trained, resources.vocabulary, resources.mesh)
+    reward = load(resources.trained, resources.vocabulary, resources.mesh)
+    reward.refusal = refusal(self, resources.trained)
+    return reward
 
 
 def trained(config: rewards_base.RewardConfig) -> RewardStage | None:
@@ -192,27 +185,22 @@ def read_ratings(
   return parts
 
 
-def check_agreement(config: RewardStage, directory: str | pathlib.Path) -> None:
-  """Raises ValueError if a trained reward is not above chance on dev ratings.
+def refusal(config: RewardStage, directory: pathlib.Path) -> str | None:
+  """Returns why a trained reward must not be followed; None if it may.
 
   Args:
-    config: settings; nothing is checked without `must_agree`.
+    config: settings; nothing is refused without `must_agree`.
     directory: finished folder of this stage, or of a refreshed model.
   """
   if not config.must_agree:
-    return
-  agreement = folder_lib.read_manifest(directory).get('agreement', {})
-  for split in (DEV, SAMPLED + DEV):
-    failure = agreement_lib.failure(agreement.get(split, {}))
-    if failure is not None:
-      raise ValueError(
-        f'the reward of {directory} must agree with held-out ratings; on split '
-        f'{split} it has {failure}. Improve steps keep the samples with the '
-        'highest rewards, and would follow noise. Rate more hypotheses per '
-        'source, of systems like the policy (RewardStage.rated_samples), or '
-        'train longer. To use the reward as it is, without another training: '
-        'RewardStage.must_agree = False (--gin.REWARD_MUST_AGREE=False).'
-      )
+    return None
+  return agreement_lib.refusal(
+    folder_lib.read_manifest(directory).get('agreement', {}),
+    what=f'the reward of {directory}',
+    remedy='(RewardStage.rated_samples), or train longer. To use the reward as '
+    'it is, without another training: RewardStage.must_agree = False '
+    '(--gin.REWARD_MUST_AGREE=False).',
+  )
 
 
 def load(

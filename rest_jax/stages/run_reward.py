@@ -9,7 +9,6 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
 from rest_jax.stages import base
 from rest_jax.stages import context as context_lib
-from rest_jax.stages import reward as reward_stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,13 +20,11 @@ class RunReward:
     source: the stage that makes `trained`; None if no part is trained.
     scale: the stage whose manifest has the normaliser: the first Grow or the
       latest refresh; None before the first Grow.
-    part: settings of the trained part; None if no part is trained.
   """
 
   trained: pathlib.Path
   source: base.Stage | None
   scale: base.Stage | None
-  part: reward_stage.RewardStage | None
 
   @property
   def inputs(self) -> dict[str, base.Stage]:
@@ -62,10 +59,9 @@ class RunReward:
     manifest = self.scale.manifest()
     return normalize.Normalizer.from_json(manifest['normalizer'])
 
-  def check_agreement(self) -> None:
-    """Raises ValueError if the trained part is at chance on dev ratings."""
-    if self.part is not None:
-      reward_stage.check_agreement(self.part, self.trained)
+  def check_agreement(self, context: context_lib.Context) -> None:
+    """Raises ValueError if a learned part is at chance on dev ratings."""
+    rewards_base.check_agreement(self.load(context))
 
   def described(self, context: context_lib.Context) -> dict[str, Any]:
     """Returns name and digest, for settings of stages that use the reward."""

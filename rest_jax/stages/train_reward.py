@@ -6,7 +6,6 @@ import functools
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
 
 from rest_jax import settings as settings_lib
@@ -18,6 +17,7 @@ from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
 from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import (
+  held_out,
   learned_references,
   learned_rows,
   learned_texts,
@@ -77,10 +77,11 @@ class TrainReward(base.Stage):
 
   def check(self, context: context_lib.Context) -> None:
     if self.is_given:
-      reward_stage.check_agreement(self.config, self.folder)
+      self.check_finished(context)
 
   def check_finished(self, context: context_lib.Context) -> None:
-    reward_stage.check_agreement(self.config, self.folder)
+    if message := reward_stage.refusal(self.config, self.folder):
+      raise ValueError(message)
 
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
     return {
@@ -139,7 +140,12 @@ class TrainReward(base.Stage):
       description='reward: ratings',
       warn=output.warn,
     )
-    agreement = _agreement(fitter, params, parts, config.num_resamples)
+    agreement = held_out.agreement(
+      lambda rated: fitter.score(params, learned_texts.rated(rated)),
+      parts,
+      name='reward',
+      num_resamples=config.num_resamples,
+    )
     for message in agreement_lib.warnings(agreement):
       output.warn(message)
     return {
@@ -262,27 +268,3 @@ class TrainReward(base.Stage):
           loss=regression.Regression(),
           columns=learned_rows.COLUMNS,
         )
-
-
-def _agreement(
-  fitter: learned_training.Fitter,
-  params: types.Params,
-  parts: dict[str, ratings_lib.Ratings],
-  num_resamples: int,
-) -> dict[str, dict[str, Any]]:
-  """Compares rewards with the ratings of dev and test, by part and split."""
-  agreement = {}
-  for name, part in parts.items():
-    for split in (reward_stage.DEV, reward_stage.TEST):
-      if split not in part.split:
-        continue
-      rated = part.select(split)
-      result = agreement_lib.agreement(
-        fitter.score(params, learned_texts.rated(rated)),
-        rated.score,
-        rated.source,
-        num_resamples=num_resamples,
-      )
-      agreement[name + split] = result
-      logging.info('reward: %s%s, %s', name, split, agreement_lib.line(result))
-  return agreement

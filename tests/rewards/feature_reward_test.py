@@ -39,12 +39,32 @@ class Rated:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Many(Rated):
+  """Ratings of 48 sources, by their words or by chance."""
+
+  by_chance: bool = False
+
+  def read(self):
+    few = super().read()
+    rated = ratings_lib.join(
+      [
+        dataclasses.replace(few, source=[f'{x} {copy}' for x in few.source])
+        for copy in range(6)
+      ]
+    )
+    if not self.by_chance:
+      return rated
+    scores = np.random.default_rng(0).normal(size=len(rated))
+    return dataclasses.replace(rated, score=scores.astype(np.float32))
+
+
 def linear(train, penalty=1.0):
   return feature_reward.LinearReward('features', KNOWN, train, penalty=penalty)
 
 
-def loaded(**settings):
-  config = feature_reward.FeatureReward(ratings=Rated(), **settings)
+def loaded(ratings=Rated(), **settings):
+  config = feature_reward.FeatureReward(ratings=ratings, **settings)
   return config.load(fakes.resources(*PAIRS))
 
 
@@ -70,7 +90,13 @@ def test_weights_are_those_of_a_dense_ridge_regression():
   expected = np.linalg.solve(
     x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y / y.std()
   )
-  np.testing.assert_allclose(reward._weights, expected, atol=1e-5)
+  np.testing.assert_allclose(reward._weights, expected, atol=1e-10)
+
+
+def test_a_solution_that_does_not_converge_is_refused(monkeypatch):
+  monkeypatch.setattr(feature_reward, '_MAX_ITERATIONS', 2)
+  with pytest.raises(FloatingPointError, match='in 2 iterations'):
+    linear(Rated().read().select('train'))
 
 
 def test_ratings_count_relative_to_their_source():
@@ -96,6 +122,15 @@ def test_scores_do_not_depend_on_other_rows_or_references():
   assert isinstance(
     feature_reward.FeatureReward(ratings=Rated()), base.RewardConfig
   )
+
+
+def test_a_reward_at_chance_on_dev_ratings_must_not_be_followed():
+  chance = loaded(Many(by_chance=True))
+  whole = base.Composed('whole', [chance], scales={}, digest='')
+  with pytest.raises(ValueError, match=r"'features' must agree .* split dev"):
+    base.check_agreement(whole)
+  base.check_agreement(loaded(Many(by_chance=True), must_agree=False))
+  base.check_agreement(loaded(Many()))
 
 
 def test_digest_depends_on_ratings_of_train_pairs_and_settings():

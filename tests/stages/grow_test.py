@@ -9,6 +9,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax import settings
 from rest_jax.cli import modes
 from rest_jax.data import sample_store
+from rest_jax.rewards import lexical
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import draw_samples, policies
 from rest_jax.stages import folder as folder_lib
@@ -162,6 +163,14 @@ def test_unfinished_samples_are_a_warning(experiment, alone, tmp_path, caplog):
     f'{3 * count} of {4 * count} samples (75.0 %) are unfinished'
   )
   assert [r for r in caplog.records if message in r.getMessage()]
+
+
+def test_samples_are_not_scored_by_a_reward_at_chance(
+  experiment, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(lexical.Chrf, 'refusal', 'at chance', raising=False)
+  with pytest.raises(ValueError, match='at chance'):
+    grown(experiment, tmp_path)
 
 
 def test_a_worker_does_not_overwrite(experiment, tmp_path):

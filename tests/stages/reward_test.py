@@ -15,6 +15,7 @@ from rest_jax.data import vocabularies
 from rest_jax.losses import within_source
 from rest_jax.models import network as network_lib
 from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import corruptions, learned_references, scoring_plan
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import (
@@ -271,13 +272,18 @@ def test_a_reward_at_chance_stops_the_run_until_a_setting_says_otherwise(
     with pytest.raises(ValueError, match='on split dev it has pairs of one'):
       _run(_config(must_agree=True, **short), **where)
   # It is finished all the same, and can be used without another training.
+  finished = start['context'].resources(tmp_path / 'reward')
+  with pytest.raises(ValueError, match='on split dev it has pairs of one'):
+    rewards_base.check_agreement(
+      _config(must_agree=True, **short).load(finished)
+    )
   assert _run(_config(must_agree=False, **short), **where).exists()
   found = folder.read_manifest(tmp_path / 'reward')['agreement']['dev']
   assert found['pairwise_accuracy']['low'] <= 0.5
 
 
 def test_a_reward_above_chance_goes_on(finished):
-  reward.check_agreement(_config(must_agree=True), finished)
+  assert reward.refusal(_config(must_agree=True), finished) is None
 
 
 def test_samples_of_the_policy_are_learned_from(start, tmp_path, monkeypatch):
