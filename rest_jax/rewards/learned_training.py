@@ -31,6 +31,39 @@ _UNCERTAINTY_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True)
+class FitTexts:
+  """What a model is fitted to.
+
+  Attributes:
+    texts: n texts and their scores.
+    scale: scale of the scores; the model predicts standardised ones.
+    weights: float [n], one per text; None for equal weights.
+  """
+
+  texts: corruptions.ScoredTexts
+  scale: learned_rows.Scale
+  weights: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutTexts:
+  """What checkpoints are chosen by: agreement with the scores of m texts.
+
+  Attributes:
+    texts: held-out texts and their scores.
+    within_source: measure agreement by pairs of one source, if enough sources
+      have such pairs; otherwise by Pearson's correlation.
+    beside: float [m], other parts of the reward, in standard deviations of the
+      scale: added to prediction and score before agreement is measured. None
+      for 0.
+  """
+
+  texts: corruptions.ScoredTexts
+  within_source: bool
+  beside: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitter:
   """Trains a scalar model and scores texts with it.
 
@@ -51,15 +84,11 @@ class Fitter:
     trainer: trainer_lib.TrainerConfig,
     *,
     params: types.Params,
-    texts: corruptions.ScoredTexts,
-    weights: np.ndarray | None,
-    scale: learned_rows.Scale,
+    fitted: FitTexts,
+    chosen_by: HeldOutTexts,
     loss: regression.Regression,
-    chosen_by: corruptions.ScoredTexts,
-    within_source: bool,
     directory: pathlib.Path,
     description: str,
-    beside: np.ndarray | None = None,
     warn: Callable[[str], None] | None = None,
   ) -> trainer_lib.TrainResult:
     """Trains the model to predict standardised scores.
@@ -67,31 +96,24 @@ class Fitter:
     Args:
       trainer: number of steps, optimiser, batches.
       params: initial parameters.
-      texts: texts and scores to fit.
-      weights: float [n], one per text; None for equal weights.
-      scale: scale of the scores.
+      fitted: texts and scores to fit.
+      chosen_by: texts that choose the checkpoint that is kept.
       loss: weighted least squares, alone or with order within a source.
-      chosen_by: held-out texts; the checkpoint that agrees best with their
-        scores is kept.
-      within_source: measure agreement by pairs of one source, if enough sources
-        have such pairs; otherwise by Pearson's correlation.
       directory: folder of the training.
       description: label of the progress bar.
-      beside: float [texts of `chosen_by`], other parts of the reward, in
-        standard deviations of `scale`: added to prediction and score before
-        agreement is measured. None for 0.
       warn: called if many rows were truncated; None logs it.
 
     Returns:
       The parameters of the best checkpoint, and a summary with the number of
       `truncated` rows.
     """
+    texts = fitted.texts
     rows = learned_rows.RewardRows.of_texts(
       description,
-      texts._replace(scores=scale(texts.scores)),
+      texts._replace(scores=fitted.scale(texts.scores)),
       vocabulary=self.vocabulary,
       scoring=self.scoring,
-      weights=weights,
+      weights=fitted.weights,
       hypotheses_per_row=loss.hypotheses_per_row,
       ids=self.model.config.special_ids,
       warn=warn,
@@ -107,7 +129,7 @@ class Fitter:
       batches=self._batches(trainer, loss, rows),
       mesh_config=self.mesh_config,
       directory=directory,
-      evaluate_fn=self._agreement(scale, chosen_by, beside, within_source),
+      evaluate_fn=self._agreement(fitted.scale, chosen_by),
       description=description,
     )
     return result._replace(
@@ -208,12 +230,11 @@ class Fitter:
   def _agreement(
     self,
     scale: learned_rows.Scale,
-    texts: corruptions.ScoredTexts,
-    beside: np.ndarray | None,
-    within_source: bool,
+    held_out: HeldOutTexts,
   ) -> trainer_lib.EvaluateFn:
     """Measures the agreement of parameters with the scores of texts."""
-    added = 0.0 if beside is None else beside
+    texts = held_out.texts
+    added = 0.0 if held_out.beside is None else held_out.beside
     scorer = learned.Scorer(self.model, self.mesh_config)
     plan = self._plan(texts)
     expected = scale(texts.scores)
@@ -232,7 +253,7 @@ class Fitter:
       if ranking.num_sources >= agreement_lib.MIN_PAIRED_SOURCES:
         accuracy = ranking.pairwise_accuracy.value
         result['pairwise_accuracy'] = accuracy
-        if within_source:
+        if held_out.within_source:
           result['objective'] = accuracy
       return result
 

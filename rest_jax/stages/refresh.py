@@ -18,7 +18,12 @@ from typing import Any
 from rest_jax import settings
 from rest_jax.data import annotations
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.rewards import acquisition, learned_rows, learned_texts
+from rest_jax.rewards import (
+  acquisition,
+  learned_rows,
+  learned_texts,
+  learned_training,
+)
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import reward_agreement as agreement_lib
 from rest_jax.sampling import sampler as sampler_lib
@@ -282,15 +287,15 @@ class Refresh(base.Stage):
     refreshed, summary = fitter.fit(
       trainer,
       params=params,
-      texts=targets.texts(train),
-      weights=targets.weights[train],
-      scale=targets.scale,
+      fitted=learned_training.FitTexts(
+        targets.texts(train), targets.scale, targets.weights[train]
+      ),
+      chosen_by=learned_training.HeldOutTexts(
+        targets.texts(dev), part.choose_within_source, targets.others[dev]
+      ),
       loss=part.loss,
-      within_source=part.choose_within_source,
-      chosen_by=targets.texts(dev),
       directory=inner.path,
       description='refresh: ratings',
-      beside=targets.others[dev],
       warn=inner.warn,
     )
     agreement_before, agreement = (

@@ -127,15 +127,15 @@ class TrainReward(base.Stage):
     params, summary = fitter.fit(
       config.finetune,
       params=params,
-      texts=targets,
-      weights=train.weight,
-      scale=scale,
-      loss=config.loss,
-      chosen_by=learned_texts.spread(
-        learned_texts.rated(rated.select(reward_stage.DEV)),
-        config.max_selection_rows,
+      fitted=learned_training.FitTexts(targets, scale, train.weight),
+      chosen_by=learned_training.HeldOutTexts(
+        learned_texts.spread(
+          learned_texts.rated(rated.select(reward_stage.DEV)),
+          config.max_selection_rows,
+        ),
+        config.choose_within_source,
       ),
-      within_source=config.choose_within_source,
+      loss=config.loss,
       directory=output.path,
       description='reward: ratings',
       warn=output.warn,
@@ -237,14 +237,14 @@ class TrainReward(base.Stage):
     params, summary = fitter.fit(
       trainer,
       params=params,
-      texts=texts,
-      weights=None,
-      scale=scale,
-      loss=config.loss,
-      chosen_by=self._corruptor(data, task_lib.VALIDATION).scored(
-        config.max_selection_rows
+      fitted=learned_training.FitTexts(texts, scale),
+      chosen_by=learned_training.HeldOutTexts(
+        self._corruptor(data, task_lib.VALIDATION).scored(
+          config.max_selection_rows
+        ),
+        config.choose_within_source,
       ),
-      within_source=config.choose_within_source,
+      loss=config.loss,
       directory=directory,
       description='reward: pre-training',
     )

@@ -21,6 +21,8 @@ from tests.models import tiny
 from tests.rewards import fakes
 
 _RATE = 0.2
+_SCALE = learned_rows.Scale(0.0, 1.0)
+_LOSS = regression.Regression()
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +59,9 @@ def _uncertainty(fitter, params, texts, rate=_RATE, draws=5, seed=1):
   )
 
 
-def _fit(fitter, params, texts, folder, **settings):
+def _fit(
+  fitter, params, texts, folder, *, scale=_SCALE, loss=_LOSS, **chosen_by
+):
   """Fits texts for four steps; they also choose the checkpoint."""
   return fitter.fit(
     trainer.TrainerConfig(
@@ -68,16 +72,11 @@ def _fit(fitter, params, texts, folder, **settings):
       buckets=(16,),
     ),
     params=jax.tree.map(np.array, params),
-    texts=texts,
-    weights=None,
-    chosen_by=texts,
+    fitted=learned_training.FitTexts(texts, scale),
+    chosen_by=learned_training.HeldOutTexts(texts, **chosen_by),
+    loss=loss,
     directory=folder,
     description='toy',
-    **{
-      'scale': learned_rows.Scale(0.0, 1.0),
-      'loss': regression.Regression(),
-      **settings,
-    },
   )
 
 
