@@ -60,14 +60,14 @@ class Measurement:
 
 
 def measure(
-  systems: Mapping[str, Prepare], *, num_rounds: int, num_warmup: int = 1
+  systems: Mapping[str, Prepare], *, num_rounds: int
 ) -> dict[str, Measurement]:
   """Runs all systems in turn, round by round.
 
   Args:
     systems: picklable functions that prepare each system.
-    num_rounds: times that each does the work.
-    num_warmup: times before that are not counted (compilation, caches).
+    num_rounds: times that each does the work, after once that is not counted
+      (compilation, caches).
 
   Returns:
     A measurement for each system; those that are not installed are left out,
@@ -78,16 +78,16 @@ def measure(
   """
   os.environ.update(_ALLOCATOR)
   with contextlib.ExitStack() as stack:
-    return _measure(systems, num_rounds, num_warmup, stack)
+    return _measure(systems, num_rounds, stack)
 
 
-def _measure(systems, num_rounds, num_warmup, stack) -> dict[str, Measurement]:
+def _measure(systems, num_rounds, stack) -> dict[str, Measurement]:
   workers = {}
   for name, prepare in systems.items():
     print(f'preparing {name} …', file=sys.stderr, flush=True)
     worker = _Worker(prepare)
     stack.callback(worker.kill)
-    if all(worker.run() is not None for _ in range(num_warmup)):
+    if worker.run() is not None:
       workers[name] = worker
     elif worker.is_missing:
       print(f'{name} is left out:\n{worker.error}', file=sys.stderr)

@@ -1,6 +1,5 @@
 """A headless Chromium, driven by the DevTools protocol through a pipe."""
 
-import base64
 from collections.abc import Iterator
 import contextlib
 import fcntl
@@ -157,11 +156,6 @@ class Page:
   def type(self, text: str) -> None:
     """Types into what has the focus."""
     self._call('Input.insertText', text=text)
-
-  def screenshot(self, path: pathlib.Path, *, whole: bool = False) -> None:
-    """Writes what is to be seen, or the whole page, as PNG."""
-    shot = self._call('Page.captureScreenshot', captureBeyondViewport=whole)
-    path.write_bytes(base64.b64decode(shot['data']))
 
   def contrasts(self) -> list[tuple[float, str]]:
     """Returns each visible text's contrast with its ground, and its HTML."""

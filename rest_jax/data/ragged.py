@@ -30,7 +30,7 @@ class Ragged(Sequence[np.ndarray]):
   """
 
   def __init__(self, chunks: Sequence[tuple[np.ndarray, np.ndarray]]):
-    """Takes chunks as they are; see `from_lists` and `from_chunked`.
+    """Takes chunks as they are; see `from_lists` and `from_arrays`.
 
     Args:
       chunks: pairs (values, offsets): token ids of any unsigned or signed
@@ -60,11 +60,6 @@ class Ragged(Sequence[np.ndarray]):
       ValueError: for an array with nulls.
     """
     return cls([_view(array) for array in arrays])
-
-  @classmethod
-  def from_chunked(cls, column: pa.ChunkedArray) -> 'Ragged':
-    """Views the chunks of an Arrow column, as `from_arrays` does."""
-    return cls.from_arrays(column.chunks)
 
   @classmethod
   def concatenate(cls, parts: Sequence['Ragged']) -> 'Ragged':

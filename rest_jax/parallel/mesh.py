@@ -350,30 +350,6 @@ def put_batch(
   }
 
 
-def init_sharded(
-  model: Model,
-  key: Array,
-  mesh: jax.sharding.Mesh,
-  rules: Rules = DEFAULT_RULES,
-) -> types.Params:
-  """Returns initial parameters, computed directly in shards.
-
-  Args:
-    model: a `Policy` or `ScalarModel`.
-    key: typed threefry key; the values do not depend on the mesh.
-    mesh: result of `MeshConfig.build`.
-    rules: logical axes to mesh axes.
-
-  Raises:
-    ValueError: a split axis does not divide.
-  """
-  axes = model.logical_axes()
-  layout = shardings(mesh, axes, rules)
-  check_divides(jax.eval_shape(model.init, key), axes, layout)
-  with jax.set_mesh(mesh):
-    return jax.jit(model.init, out_shardings=layout)(key)
-
-
 def abstract_params(
   model: Model, mesh: jax.sharding.Mesh, rules: Rules = DEFAULT_RULES
 ) -> Any:
@@ -397,7 +373,11 @@ def put_params(
   mesh: jax.sharding.Mesh,
   rules: Rules = DEFAULT_RULES,
 ) -> types.Params:
-  """Puts existing parameters onto the mesh, as `init_sharded` would."""
+  """Puts parameters onto the mesh.
+
+  Raises:
+    ValueError: a split axis does not divide.
+  """
   layout = shardings(mesh, logical_axes, rules)
   check_divides(params, logical_axes, layout)
   return processes.place(params, layout)

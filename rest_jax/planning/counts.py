@@ -73,18 +73,15 @@ def decoding_step(
   )
 
 
-def product_flops(
-  traced: core.ClosedJaxpr, *, while_trips: int = 1, loops_once: bool = False
-) -> int:
+def product_flops(traced: core.ClosedJaxpr, *, loops_once: bool = False) -> int:
   """Returns the FLOPs of all matrix products in a traced program.
 
   A product of [M, K] and [K, N] has 2 M K N. The body of a `scan` counts once
-  per iteration, the most expensive branch of a `cond` counts, and the body of a
+  per iteration and that of a `while` loop once, the most expensive branch of a `cond` counts, and the body of a
   `shard_map` counts once per device.
 
   Args:
     traced: program, such as `jax.jit(f).trace(...).jaxpr`.
-    while_trips: assumed number of iterations of each `while` loop.
     loops_once: count the body of every loop once, as XLA does.
 
   Returns:
@@ -104,10 +101,8 @@ def product_flops(
       times = 1
       if name == 'shard_map':
         times = params['mesh'].size
-      elif not loops_once:
-        times = {'scan': params.get('length'), 'while': while_trips}.get(
-          name, 1
-        )
+      elif name == 'scan' and not loops_once:
+        times = params['length']
       total += max(inner) if name == 'cond' else times * sum(inner)
     return total
 

@@ -24,6 +24,7 @@ COLLECTIVES = (
 # An instruction after its type. Of an asynchronous collective only "-start" is
 # counted, not "-done".
 _INSTRUCTION = re.compile(rf'[\s)}}\]]({"|".join(COLLECTIVES)})(?:-start)?\(')
+_MOST_DOUBLINGS = 10  # Of the first size that is tried.
 _OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Ran out of memory')
 
 
@@ -135,9 +136,7 @@ def collectives(text: str) -> dict[str, int]:
   return {name: counts[name] for name in COLLECTIVES if counts[name]}
 
 
-def largest(
-  fits: Callable[[int], bool], start: int, *, most_doublings: int = 10
-) -> int | None:
+def largest(fits: Callable[[int], bool], start: int) -> int | None:
   """Searches the largest size that fits, with few trials.
 
   Tries `start` times powers of two, then the mean of the last size that fits
@@ -146,11 +145,10 @@ def largest(
   Args:
     fits: returns whether a size fits; must be monotonic.
     start: first size to try, at least 1.
-    most_doublings: maximum number of doublings of `start`.
   """
   size = start
   if fits(start):
-    for _ in range(most_doublings):
+    for _ in range(_MOST_DOUBLINGS):
       if not fits(2 * size):
         break
       size *= 2

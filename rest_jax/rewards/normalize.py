@@ -7,6 +7,9 @@ from typing import Any
 from jaxtyping import Float, Float32
 import numpy as np
 
+# Percentiles of raw rewards that become 0 and 1.
+_PERCENTILES = 0.5, 99.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Normalizer:
@@ -44,22 +47,14 @@ class Normalizer:
       )
 
   @classmethod
-  def from_raw(
-    cls,
-    raw: Float[np.ndarray, ' n'],
-    *,
-    low_percentile: float = 0.5,
-    high_percentile: float = 99.5,
-  ) -> 'Normalizer':
+  def from_raw(cls, raw: Float[np.ndarray, ' n']) -> 'Normalizer':
     """Computes the scale from raw rewards.
 
-    It uses percentiles instead of extremes, so that one outlier among millions
-    of samples does not determine the scale.
+    The 0.5 percentile becomes 0 and the 99.5 percentile 1, so that one outlier
+    among millions of samples does not determine the scale.
 
     Args:
       raw: raw rewards of D_1.
-      low_percentile: in [0, 100); this percentile becomes 0.
-      high_percentile: in (low_percentile, 100]; this percentile becomes 1.
 
     Returns:
       The normaliser.
@@ -68,11 +63,6 @@ class Normalizer:
       ValueError: if there are no rewards, one is not finite, or both
         percentiles are equal.
     """
-    if not 0.0 <= low_percentile < high_percentile <= 100.0:
-      raise ValueError(
-        'low_percentile and high_percentile must satisfy 0 <= low < high <= '
-        f'100; got {low_percentile} and {high_percentile}.'
-      )
     raw = np.asarray(raw, np.float64)
     if raw.size == 0:
       raise ValueError('raw must have at least one reward; got none.')
@@ -82,7 +72,7 @@ class Normalizer:
         f'raw must be finite; position {first} is {raw[first]}. Score these '
         'samples again.'
       )
-    low, high = np.percentile(raw, [low_percentile, high_percentile])
+    low, high = np.percentile(raw, _PERCENTILES)
     return cls(float(low), float(high))
 
   def __call__(self, raw: Float[np.ndarray, '*n']) -> Float32[np.ndarray, '*n']:

@@ -41,7 +41,6 @@ def agreement(
   sources: Sequence[str],
   *,
   num_resamples: int,
-  seed: int = 0,
 ) -> dict[str, Any]:
   """Compares rewards with ratings; intervals by bootstrap over sources.
 
@@ -50,7 +49,6 @@ def agreement(
     ratings: float [n], higher is better, any scale.
     sources: n texts; rows of one source are resampled together.
     num_resamples: number of bootstrap resamples.
-    seed: seed of the bootstrap.
 
   Returns:
     rows and sources; with at least `metrics.MIN_CORRELATED` rows and 5 sources,
@@ -70,7 +68,7 @@ def agreement(
     result['rows'] < metrics.MIN_CORRELATED or result['sources'] < _MIN_SOURCES
   ):
     return result
-  bootstrap = {'num_resamples': num_resamples, 'seed': seed}
+  bootstrap = {'num_resamples': num_resamples, 'seed': 0}
   ranking = within_source.rank(rewards, ratings, groups)
   if ranking.num_sources >= MIN_PAIRED_SOURCES:
     result['pairs'] = ranking.num_pairs

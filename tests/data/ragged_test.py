@@ -30,7 +30,7 @@ def _in_chunks(draw, rows):
   for begin, end in itertools.pairwise(bounds):
     values, offsets = ragged.flatten(rows[begin:end])
     arrays.append(ragged.to_arrow(values, offsets, np.dtype(np.uint16)))
-  return pa.chunked_array(arrays)
+  return arrays
 
 
 def test_hand_made_rows():
@@ -56,7 +56,7 @@ def test_chunks_do_not_matter(monkeypatch, seed, gather_from):
   draw = np.random.default_rng(seed)
   rows = _random_rows(draw, int(draw.integers(1, 80)))
   whole = ragged.Ragged.from_lists(rows)
-  parts = ragged.Ragged.from_chunked(_in_chunks(draw, rows))
+  parts = ragged.Ragged.from_arrays(_in_chunks(draw, rows))
   joined = ragged.Ragged.concatenate(
     [ragged.Ragged.from_lists(rows[:3]), ragged.Ragged.from_lists(rows[3:])]
   )
@@ -82,7 +82,7 @@ def test_hashes_are_equal_for_equal_rows_alone(seed):
     draw.integers(1, 4, draw.integers(0, 6)).astype(np.uint16)
     for _ in range(5000)
   ]
-  hashes = ragged.Ragged.from_chunked(_in_chunks(draw, rows)).hashes
+  hashes = ragged.Ragged.from_arrays(_in_chunks(draw, rows)).hashes
   assert hashes.dtype == np.uint64
   texts = [row.tobytes() for row in rows]
   assert len(set(texts)) == len(set(hashes.tolist())) > 100
@@ -103,7 +103,6 @@ def test_no_rows_at_all():
   for rows in (
     ragged.Ragged.from_lists([]),
     ragged.Ragged.from_arrays([]),
-    ragged.Ragged.from_chunked(pa.chunked_array([], pa.list_(pa.uint16()))),
   ):
     assert len(rows) == 0
     assert list(rows) == []

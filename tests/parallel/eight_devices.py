@@ -61,15 +61,19 @@ def spec(array) -> list[str]:
   return [str(axis) for axis in array.sharding.spec]
 
 
+def put(params, mesh, *rules):
+  return mesh_lib.put_params(params, POLICY.logical_axes(), mesh, *rules)
+
+
 def on_mesh(mesh, params, expected) -> dict:
-  """Initialises, applies and trains on a mesh; compares with one device."""
-  sharded = mesh_lib.init_sharded(POLICY, KEY, mesh)
+  """Applies and trains on a mesh; compares with one device."""
+  sharded = put(params, mesh)
   batch = mesh_lib.put_batch(BATCH, mesh)
   with mesh_lib.use(mesh):
     found = outputs(sharded, batch)
   layer = sharded['decoder']['layers_0']
   return {
-    'init_difference': difference(sharded, params),
+    'put_difference': difference(sharded, params),
     'log_probs_difference': difference(found['plain'], expected['plain']),
     'dropout_difference': difference(found['dropped'], expected['dropped']),
     'trained_difference': difference(found['trained'], expected['trained']),
@@ -141,14 +145,14 @@ def main():
     '1x2': on_mesh(config(model=2).build(devices[:2]), params, expected),
   }
   rules = (('embed', 'data'), *mesh_lib.DEFAULT_RULES)
-  split = mesh_lib.init_sharded(POLICY, KEY, config(model=2).build(), rules)
+  split = put(params, config(model=2).build(), rules)
   found['fully_sharded'] = spec(
     split['decoder']['layers_0']['mlp']['wi_0']['kernel']
   )
   found['shard_map'] = in_shard_map(wide, params)
   tall = config(data=1, model=8).build()
   found['errors'] = {
-    'axis': message(lambda: mesh_lib.init_sharded(POLICY, KEY, tall)),
+    'axis': message(lambda: put(params, tall)),
     'rows': message(
       lambda: mesh_lib.put_batch({'rows': np.zeros((6, 3))}, wide)
     ),

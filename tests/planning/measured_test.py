@@ -103,11 +103,9 @@ def test_nothing_fits():
 
 def test_the_search_ends_where_everything_fits():
   tried = []
-  found = measured.largest(
-    lambda size: tried.append(size) or True, 4, most_doublings=3
-  )
-  assert found == 32
-  assert tried == [4, 8, 16, 32]
+  found = measured.largest(lambda size: tried.append(size) or True, 4)
+  assert found == 4096
+  assert tried == [4 * 2**n for n in range(11)]
 
 
 def _measured(**changes):

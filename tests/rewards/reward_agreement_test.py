@@ -61,13 +61,6 @@ def test_accuracy_within_sources_needs_sources_with_several_ratings():
   assert 'pairwise_accuracy' not in found
 
 
-def test_the_seed_decides():
-  data = _data(1.0)
-  first = reward_agreement.agreement(*data, num_resamples=20, seed=1)
-  assert first == reward_agreement.agreement(*data, num_resamples=20, seed=1)
-  assert first != reward_agreement.agreement(*data, num_resamples=20, seed=2)
-
-
 def test_few_sources_are_not_measured():
   rewards, ratings, sources = _data(0.1)
   # Two ratings always correlate at 1 or -1.
