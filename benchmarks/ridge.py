@@ -26,7 +26,7 @@ import numpy as np
 
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import words as words_lib
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.rewards import corruptions, learned_references, reward_agreement
 
 _RATINGS = flags.DEFINE_string(
@@ -133,7 +133,7 @@ def fit(
   for penalty in _PENALTIES:
     model = linear_model.Ridge(alpha=penalty, solver='sparse_cg', tol=1e-3)
     model.fit(rows, train.score, sample_weight=train.weight)
-    found = metrics.pearson(model.predict(seen), dev.score)
+    found = correlations.pearson(model.predict(seen), dev.score)
     print(f'penalty {penalty:g}: dev {found:.3f}', file=sys.stderr, flush=True)
     if best is None or found > best[0]:
       best = found, penalty, model
@@ -191,15 +191,15 @@ def compare(
     times = np.bincount(random.integers(count, size=count), minlength=count)
     weights = times[source].astype(np.float64)
     found.append(
-      metrics.pearson(ours, rated.score, weights)
-      - metrics.pearson(theirs, rated.score, weights)
+      correlations.pearson(ours, rated.score, weights)
+      - correlations.pearson(theirs, rated.score, weights)
     )
   found = np.array(found)
   tail = min((found <= 0).sum(), (found >= 0).sum())
   low, high = np.percentile(found, [2.5, 97.5])
   return {
-    'difference': metrics.pearson(ours, rated.score)
-    - metrics.pearson(theirs, rated.score),
+    'difference': correlations.pearson(ours, rated.score)
+    - correlations.pearson(theirs, rated.score),
     'low': float(low),
     'high': float(high),
     'p': min(1.0, 2 * float(tail + 1) / (num_resamples + 1)),

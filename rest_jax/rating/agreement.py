@@ -7,7 +7,7 @@ import itertools
 from jaxtyping import Float, Int
 import numpy as np
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 
@@ -24,7 +24,7 @@ class Pair:
     outputs: number of outputs rated by both: two per item for scores, one for
       preferences.
     pearson: their correlation; None if they are fewer than
-      `metrics.MIN_CORRELATED`, or all ratings of a rater are equal.
+      `correlations.MIN_CORRELATED`, or all ratings of a rater are equal.
     interval: 95 % interval, by bootstrap over items.
   """
 
@@ -41,8 +41,9 @@ class Agreement:
 
   Attributes:
     raters: names of the raters, sorted.
-    alpha: Krippendorff's alpha; None if fewer than `metrics.MIN_CORRELATED`
-      outputs were rated twice, or all ratings are equal.
+    alpha: Krippendorff's alpha; None if fewer than
+      `correlations.MIN_CORRELATED` outputs were rated twice, or all ratings are
+      equal.
     pairs: pairs of raters with common outputs.
     units: number of outputs (items for preferences) with at least two raters.
     interval: 95 % interval of alpha, by bootstrap over items.
@@ -81,7 +82,9 @@ def _measured(
   items: Int[np.ndarray, ' units'],
 ) -> tuple[float | None, tuple[float, float] | None]:
   """Returns a statistic of units and its interval; None for too few units."""
-  value = statistic(values) if len(items) >= metrics.MIN_CORRELATED else None
+  value = (
+    statistic(values) if len(items) >= correlations.MIN_CORRELATED else None
+  )
   if value is None:
     return None, None
   of_item = [np.flatnonzero(items == item) for item in np.unique(items)]
@@ -165,4 +168,4 @@ def _table(
 def _pearson(values: Float[np.ndarray, '2 units']) -> float | None:
   if min(np.ptp(values, axis=1)) == 0:
     return None
-  return metrics.pearson(*values)
+  return correlations.pearson(*values)

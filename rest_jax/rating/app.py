@@ -10,7 +10,7 @@ import flask
 from waitress import server as waitress_server
 from werkzeug import exceptions
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.rating import agreement, export, guard, order, scores
 from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
@@ -198,7 +198,7 @@ class _Page:
       total=len(self._items),
       progress=self._progress(),
       agreement=agreement.measure(ratings, kind),
-      fewest=metrics.MIN_CORRELATED,
+      fewest=correlations.MIN_CORRELATED,
       people=scores.People(kind, ratings),
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.data import pair_store, vocabularies
 from rest_jax.data import ratings as ratings_lib
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import reward_agreement
 from rest_jax.sampling import sampler as sampler_lib
@@ -124,6 +124,6 @@ def probe(
   ideal = score(texts._replace(hypotheses=references))
   changed = np.asarray(texts.hypotheses) != np.asarray(references)
   return {
-    'pearson': metrics.pearson(rewards, texts.scores),
+    'pearson': correlations.pearson(rewards, texts.scores),
     'prefers_reference': float(np.mean((rewards < ideal)[changed])),
   }

@@ -10,7 +10,7 @@ import numpy as np
 
 from rest_jax import types
 from rest_jax.data import vocabularies
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.evaluation import within_source as ranking_lib
 from rest_jax.losses import regression
 from rest_jax.models import scalar
@@ -243,7 +243,7 @@ class Fitter:
     def evaluate(params: types.Params, step: int) -> dict[str, float]:
       del step
       rewards = self._score(scorer, params, plan, texts)
-      pearson = metrics.pearson(rewards + added, expected + added)
+      pearson = correlations.pearson(rewards + added, expected + added)
       result = {
         'objective': pearson,
         'pearson': pearson,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.evaluation import metrics, within_source
+from rest_jax.evaluation import correlations, metrics, within_source
 
 TRAIN, DEV, TEST = 'train', 'dev', 'test'
 # Prefix of the splits with ratings of samples of the policy.
@@ -20,17 +20,17 @@ MIN_PAIRED_SOURCES = 10
 # Intervals are from resampled sources.
 _MIN_SOURCES = 5
 _UNMEASURED = (
-  f'fewer than {metrics.MIN_CORRELATED} rows, or {_MIN_SOURCES} sources, say '
-  'nothing'
+  f'fewer than {correlations.MIN_CORRELATED} rows, or {_MIN_SOURCES} sources, '
+  'say nothing'
 )
 # Names of statistics, the most relevant for Improve steps first.
 WITHIN = ('pairwise_accuracy', 'pearson_within_source', 'best_of_n')
 LENGTH = ('reward_and_length', 'rating_and_length')
 _STATISTICS = {
-  'pearson': metrics.pearson,
-  'spearman': metrics.spearman,
-  'kendall': metrics.kendall,
-  'pairwise_accuracy_all': metrics.pairwise_accuracy,
+  'pearson': correlations.pearson,
+  'spearman': correlations.spearman,
+  'kendall': correlations.kendall,
+  'pairwise_accuracy_all': correlations.pairwise_accuracy,
 }
 OVERALL = tuple(_STATISTICS)
 
@@ -51,8 +51,8 @@ def agreement(
     num_resamples: number of bootstrap resamples.
 
   Returns:
-    rows and sources; with at least `metrics.MIN_CORRELATED` rows and 5 sources,
-    also value, low and high (a 95 % interval) of each statistic, in this order.
+    rows and sources; with at least `correlations.MIN_CORRELATED` rows and 5
+    sources, also value, low and high (a 95 % interval) of each statistic, in this order.
     If 10 sources have hypotheses with different ratings: pairs (their number),
     pairwise_accuracy, pearson_within_source and best_of_n of
     `within_source.Ranking`. reward_and_length and rating_and_length: Pearson
@@ -65,7 +65,8 @@ def agreement(
     'sources': int(groups.max(initial=-1)) + 1,
   }
   if (
-    result['rows'] < metrics.MIN_CORRELATED or result['sources'] < _MIN_SOURCES
+    result['rows'] < correlations.MIN_CORRELATED
+    or result['sources'] < _MIN_SOURCES
   ):
     return result
   bootstrap = {'num_resamples': num_resamples, 'seed': 0}
@@ -81,7 +82,7 @@ def agreement(
   lengths = np.array([len(text) for text in dict.fromkeys(sources)], float)
   for name, values in zip(LENGTH, (rewards, ratings), strict=True):
     means = within_source.means(values, groups)
-    result[name] = _measured(metrics.pearson, means, lengths, **bootstrap)
+    result[name] = _measured(correlations.pearson, means, lengths, **bootstrap)
   for name, statistic in _STATISTICS.items():
     result[name] = _measured(
       statistic, rewards, ratings, **bootstrap, clusters=groups
@@ -254,7 +255,7 @@ def _with_interval(statistic: Mapping[str, float]) -> str:
 
 def _of_resample(statistic: Callable[..., float]) -> Callable[..., float]:
   """Makes a statistic count a resample of equal values as no agreement."""
-  chance = 0.5 if statistic is metrics.pairwise_accuracy else 0.0
+  chance = 0.5 if statistic is correlations.pairwise_accuracy else 0.0
 
   def measure(rewards: np.ndarray, ratings: np.ndarray, *groups) -> float:
     if np.ptp(rewards) == 0 or np.ptp(ratings) == 0:

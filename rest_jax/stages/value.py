@@ -10,7 +10,7 @@ import numpy as np
 
 from rest_jax import settings, types
 from rest_jax.data import pair_store, sample_store, special_ids
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.filters import base as filters_base
 from rest_jax.filters import fixed
 from rest_jax.losses import base as losses_base
@@ -327,12 +327,12 @@ class _Evaluation:
 def _disagreement(agreement: dict[str, Any]) -> str | None:
   """Returns a warning if V does not rank held-out samples as R does."""
   value, rows = agreement['last']['spearman'], agreement['rows']
-  if rows < metrics.MIN_CORRELATED:
+  if rows < correlations.MIN_CORRELATED:
     return (
       f'the value function is measured on {rows} held-out samples, too few for '
       'a correlation. Raise ValueStage.num_heldout_sources.'
     )
-  low, high = metrics.correlation_interval(value, rows)
+  low, high = correlations.interval(value, rows)
   if low > 0:
     return None
   return (
@@ -345,6 +345,6 @@ def _disagreement(agreement: dict[str, Any]) -> str | None:
 
 def _ranks(values: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
   return {
-    'kendall': metrics.kendall(values, rewards),
-    'spearman': metrics.spearman(values, rewards),
+    'kendall': correlations.kendall(values, rewards),
+    'spearman': correlations.spearman(values, rewards),
   }

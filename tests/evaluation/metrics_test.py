@@ -1,13 +1,12 @@
-"""Estimates, correlations and intervals against hand-computed values."""
+"""Estimates and intervals against hand-computed values."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations, metrics
 
 
 class TestClusteredMean:
@@ -105,20 +104,6 @@ class TestClusteredMean:
       metrics.Estimate(*arguments)
 
 
-class TestCorrelationInterval:
-  def test_by_hand(self):
-    # artanh(0.5) = 0.549306; 1.959964 / 5 = 0.391993.
-    assert metrics.correlation_interval(0.5, 28) == pytest.approx(
-      (math.tanh(0.157313), math.tanh(0.941299)), abs=1e-6
-    )
-    low, high = metrics.correlation_interval(-1.0, 10)
-    assert -1.0 <= low <= high < -0.999
-
-  def test_refuses_what_says_nothing(self):
-    with pytest.raises(ValueError, match='at least 10; got 2'):
-      metrics.correlation_interval(1.0, 2)
-
-
 class TestPairedDifference:
   def test_by_hand(self):
     # Differences of the sources' means 1, 3, 2: mean 2, variance 1.
@@ -192,131 +177,6 @@ class TestPairedDifference:
       metrics.paired_difference(np.arange(2.0), np.array([0.0, np.nan]))
 
 
-class TestCorrelations:
-  def test_pearson_by_hand(self):
-    # Deviations -1, 0, 1 and -2/3, -5/3, 7/3: covariance 3, variances 2, 78/9.
-    value = metrics.pearson(np.array([1, 2, 3]), np.array([2, 1, 5]))
-    assert value == pytest.approx(3 / math.sqrt(2 * 78 / 9))
-
-  def test_pearson_fits_scipy_and_any_scale(self):
-    x, y = np.random.default_rng(0).normal(size=(2, 40))
-    expected = stats.pearsonr(x, y).statistic
-    assert metrics.pearson(x, y) == pytest.approx(expected)
-    assert metrics.pearson(1e-200 * x, 1e200 * y) == pytest.approx(expected)
-    assert metrics.pearson(-3 * x + 1, y) == pytest.approx(-expected)
-
-  def test_weights_are_repetitions(self):
-    generator = np.random.default_rng(1)
-    x, y = generator.normal(size=(2, 20))
-    counts = generator.integers(0, 5, size=20)
-    assert metrics.pearson(x, y, counts) == pytest.approx(
-      metrics.pearson(np.repeat(x, counts), np.repeat(y, counts))
-    )
-
-  def test_spearman_and_kendall_with_ties(self):
-    generator = np.random.default_rng(2)
-    x = generator.integers(0, 5, size=30)
-    y = x + generator.integers(0, 5, size=30)
-    assert metrics.spearman(x, y) == pytest.approx(
-      stats.spearmanr(x, y).statistic
-    )
-    concordant = discordant = only_x = only_y = 0
-    for i, j in itertools.combinations(range(30), 2):
-      product = np.sign(x[i] - x[j]) * np.sign(y[i] - y[j])
-      concordant += product > 0
-      discordant += product < 0
-      only_x += x[i] == x[j] and y[i] != y[j]
-      only_y += x[i] != x[j] and y[i] == y[j]
-    ordered = concordant + discordant
-    assert metrics.kendall(x, y) == pytest.approx(
-      (concordant - discordant)
-      / math.sqrt((ordered + only_x) * (ordered + only_y))
-    )
-
-  def test_ranks_ignore_monotone_maps(self):
-    x, y = np.random.default_rng(3).normal(size=(2, 25))
-    for correlation in (metrics.spearman, metrics.kendall):
-      value = correlation(x, y)
-      assert correlation(np.exp(x), y**3) == pytest.approx(value)
-      assert correlation(-x, y) == pytest.approx(-value)
-
-  @pytest.mark.parametrize(
-    'correlation', [metrics.pearson, metrics.spearman, metrics.kendall]
-  )
-  @pytest.mark.parametrize(
-    ('x', 'y', 'message'),
-    [
-      (np.array([1.0, 1.0]), np.array([1.0, 2.0]), 'x must vary'),
-      (np.array([1.0, 2.0]), np.array([0.1, 0.1]), 'y must vary'),
-      (np.array([1.0, np.nan]), np.array([1.0, 2.0]), 'x must be finite'),
-      (np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0]), 'aligned'),
-      (np.array([1.0]), np.array([1.0]), 'at least two'),
-    ],
-  )
-  def test_refuses(self, correlation, x, y, message):
-    with pytest.raises(ValueError, match=message):
-      correlation(x, y)
-
-  @pytest.mark.parametrize(
-    ('weights', 'message'),
-    [
-      (np.ones(2), 'must have shape'),
-      (np.array([1.0, -1.0, 1.0]), 'at least 0'),
-      (np.array([1.0, 0.0, 0.0]), 'above 0 for two'),
-      (np.array([1.0, np.nan, 1.0]), 'weights must be finite'),
-      (np.array([1.0, 1.0, 0.0]), 'x must vary'),
-    ],
-  )
-  def test_refuses_weights(self, weights, message):
-    with pytest.raises(ValueError, match=message):
-      metrics.pearson(np.array([0.1, 0.1, 2.0]), np.arange(3.0), weights)
-
-
-def brute_force_accuracy(scores, ratings):
-  right = total = 0.0
-  for i, j in itertools.combinations(range(len(scores)), 2):
-    if ratings[i] != ratings[j]:
-      total += 1
-      product = (scores[i] - scores[j]) * (ratings[i] - ratings[j])
-      right += 1.0 if product > 0 else 0.5 if product == 0 else 0.0
-  return right / total
-
-
-class TestPairwiseAccuracy:
-  def test_by_hand(self):
-    # Pairs of different ratings: right, tied, wrong, right, tied.
-    scores = np.array([1.0, 2.0, 1.0, 0.0])
-    ratings = np.array([1.0, 2.0, 3.0, 1.0])
-    # (0,1) right, (0,2) tied score, (1,2) wrong, (1,3) right, (2,3) right.
-    assert metrics.pairwise_accuracy(scores, ratings) == pytest.approx(3.5 / 5)
-
-  @pytest.mark.parametrize('levels', [3, 1000])
-  def test_brute_force(self, levels):
-    generator = np.random.default_rng(levels)
-    for _ in range(20):
-      scores, ratings = generator.integers(0, levels, size=(2, 40))
-      assert metrics.pairwise_accuracy(scores, ratings) == pytest.approx(
-        brute_force_accuracy(scores, ratings)
-      )
-
-  def test_identities(self):
-    generator = np.random.default_rng(5)
-    scores, ratings = generator.normal(size=(2, 300)).round(1)
-    accuracy = metrics.pairwise_accuracy(scores, ratings)
-    assert metrics.pairwise_accuracy(-scores, ratings) == pytest.approx(
-      1 - accuracy
-    )
-    assert metrics.pairwise_accuracy(ratings, ratings) == 1.0
-    assert metrics.pairwise_accuracy(np.ones(300), ratings) == 0.5
-
-  def test_refuses(self):
-    scores = np.arange(4.0)
-    with pytest.raises(ValueError, match=r'different ratings\.'):
-      metrics.pairwise_accuracy(scores, np.ones(4))
-    with pytest.raises(ValueError, match='ratings must be finite'):
-      metrics.pairwise_accuracy(scores, np.array([0.0, np.nan, 1.0, 2.0]))
-
-
 class TestBootstrapInterval:
   def test_fits_the_normal_interval_of_a_mean(self):
     values = np.random.default_rng(0).normal(size=400)
@@ -339,17 +199,17 @@ class TestBootstrapInterval:
     x = np.random.default_rng(2).normal(size=30)
     y = x + np.random.default_rng(3).normal(size=30)
     interval = metrics.bootstrap_interval(
-      metrics.pearson, x, y, num_resamples=200
+      correlations.pearson, x, y, num_resamples=200
     )
-    assert interval[0] < metrics.pearson(x, y) < interval[1]
+    assert interval[0] < correlations.pearson(x, y) < interval[1]
     assert interval == metrics.bootstrap_interval(
-      metrics.pearson, x, y, num_resamples=200
+      correlations.pearson, x, y, num_resamples=200
     )
     assert interval != metrics.bootstrap_interval(
-      metrics.pearson, x, y, num_resamples=200, seed=1
+      correlations.pearson, x, y, num_resamples=200, seed=1
     )
     assert metrics.bootstrap_interval(
-      metrics.pearson, x, x, num_resamples=20
+      correlations.pearson, x, x, num_resamples=20
     ) == pytest.approx((1.0, 1.0))
 
   def test_covers_the_truth(self):

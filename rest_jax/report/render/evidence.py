@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rest_jax.evaluation import metrics, within_source
+from rest_jax.evaluation import correlations as correlations_lib
+from rest_jax.evaluation import within_source
 from rest_jax.report import table
 from rest_jax.report.gather import distributions
 from rest_jax.report.render import (
@@ -164,7 +165,7 @@ def correlations(judged: Mapping[str, Judged]) -> table.Cells:
     'Agreement of reward and judge over samples of each policy, with 95 % '
     'intervals. Best of N: (judge of the sample of the highest reward - mean) / '
     f'(highest - mean) of a source. {table.MISSING}: fewer than '
-    f'{metrics.MIN_CORRELATED} sources, or all alike',
+    f'{correlations_lib.MIN_CORRELATED} sources, or all alike',
     (
       'policy',
       'pairs of one source in order',
@@ -183,12 +184,12 @@ def _correlations(judged: Judged) -> tuple[str, ...]:
   num_sources = int(groups.max()) + 1
   ranking = within_source.rank(judged.rewards, judged.judgements, groups)
   spread = min(np.ptp(judged.judgements), np.ptp(judged.rewards))
-  if num_sources < metrics.MIN_CORRELATED or spread < _MIN_SPREAD:
+  if num_sources < correlations_lib.MIN_CORRELATED or spread < _MIN_SPREAD:
     return (table.MISSING,) * 4
-  pooled = metrics.pearson(judged.judgements, judged.rewards)
-  interval = metrics.correlation_interval(pooled, num_sources)
+  pooled = correlations_lib.pearson(judged.judgements, judged.rewards)
+  interval = correlations_lib.interval(pooled, num_sources)
   shown = f'{pooled:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]'
-  if ranking.num_sources < metrics.MIN_CORRELATED:
+  if ranking.num_sources < correlations_lib.MIN_CORRELATED:
     return (*(table.MISSING,) * 3, shown)
   accuracy, pearson, best_of_n = (
     (statistic.value, *statistic.interval(num_resamples=_NUM_RESAMPLES))

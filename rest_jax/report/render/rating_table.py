@@ -1,6 +1,6 @@
 """People's ratings as a table for the terminal."""
 
-from rest_jax.evaluation import metrics
+from rest_jax.evaluation import correlations
 from rest_jax.rating import agreement as agreement_lib
 from rest_jax.rating import scores
 from rest_jax.report import table
@@ -36,7 +36,7 @@ def _measured(
   value: float | None, interval: tuple[float, float] | None, count: int
 ) -> str:
   if value is None or interval is None:
-    least = metrics.MIN_CORRELATED
+    least = correlations.MIN_CORRELATED
     why = f'fewer than {least}' if count < least else 'all alike'
     return f'not measured over {count:,} rated twice ({why})'
   low, high = interval
