@@ -12,6 +12,7 @@ import numpy as np
 from rest_jax.data import pair_store, sample_store
 from rest_jax.evaluation import metrics, paired_text
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.render import html, side_by_side
 from rest_jax.rewards import normalize
 from rest_jax.stages import evaluate as evaluate_stage
@@ -157,12 +158,12 @@ def _names(paths: Sequence[pathlib.Path]) -> list[str]:
   return names
 
 
-_Policies = tuple[results_lib.Variant | None, ...]
+_Policies = tuple[variant_lib.Variant | None, ...]
 
 
 def _rows(runs: Sequence[_Run], split: str) -> Iterator[tuple[str, _Policies]]:
   """Yields policies to compare: of one name, or the only ones at (G, I)."""
-  steps: dict[tuple[Any, ...], list[list[results_lib.Variant]]] = {}
+  steps: dict[tuple[Any, ...], list[list[variant_lib.Variant]]] = {}
   for index, run in enumerate(runs):
     for v in run.results.of_split(split):
       step = (v.grow, v.improve, v.is_bc, v.control)
@@ -182,9 +183,9 @@ def _rows(runs: Sequence[_Run], split: str) -> Iterator[tuple[str, _Policies]]:
 def _cell(
   name: str,
   first_run: _Run,
-  first: results_lib.Variant | None,
+  first: variant_lib.Variant | None,
   run: _Run,
-  variant: results_lib.Variant | None,
+  variant: variant_lib.Variant | None,
   remarks: dict[str, None],
 ) -> side_by_side.Cell | None:
   """Returns a policy's value, and its difference to the first run's policy."""
@@ -228,7 +229,7 @@ def _cell(
 
 
 def _value(
-  variant: results_lib.Variant, name: str
+  variant: variant_lib.Variant, name: str
 ) -> metrics.Estimate | float | None:
   if name == _SEARCHED:
     output = variant.outputs.get(variant.decode.text)
@@ -240,7 +241,7 @@ class _NotPairedError(Exception):
   """Two policies cannot be compared; the message says why."""
 
 
-def _folder(variant: results_lib.Variant, run: _Run) -> pathlib.Path:
+def _folder(variant: variant_lib.Variant, run: _Run) -> pathlib.Path:
   folder = run.evaluations.get(variant.key)
   if folder is None:
     of_seeds = ', pooled over seeds' if variant.seeds else ''
@@ -278,7 +279,7 @@ def _check_sources(
 def _scores(
   name: str,
   folders: tuple[pathlib.Path, ...],
-  variants: tuple[results_lib.Variant, ...],
+  variants: tuple[variant_lib.Variant, ...],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """Returns scores and source ids of both, on the scale of the second."""
   if name in ('human', _SEARCHED):
@@ -321,7 +322,7 @@ def _scores(
 def _text_difference(
   name: str,
   folders: tuple[pathlib.Path, ...],
-  variants: tuple[results_lib.Variant, ...],
+  variants: tuple[variant_lib.Variant, ...],
 ) -> metrics.Difference:
   tokenizers = [_manifest(folder, 'bleu_tokenize') for folder in folders]
   if name == 'bleu' and tokenizers[0] != tokenizers[1]:

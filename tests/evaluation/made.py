@@ -1,7 +1,7 @@
 """Policies and their outputs made up for tests."""
 
 from rest_jax.evaluation import metrics, outputs, policy_names
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 
 # Prefixes of the fields of an output by the name of the measure.
 _PREFIXES = {name: prefix for prefix, name in outputs.MEASURES.items()}
@@ -28,7 +28,7 @@ def variant(grow=0, improve=0, **fields):
     'loss': 'bc',
     'seed': 0,
     'split': 'validation',
-    'decode': results_lib.Decode(temperature=0.8, samples_per_source=4),
+    'decode': variant_lib.Decode(temperature=0.8, samples_per_source=4),
     'reward': metrics.Estimate(70.0, 0.5),
   }
-  return results_lib.Variant(grow=grow, improve=improve, **{**full, **fields})
+  return variant_lib.Variant(grow=grow, improve=improve, **{**full, **fields})

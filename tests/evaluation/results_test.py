@@ -10,6 +10,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, outputs, policy_names
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from tests.evaluation import made
 from tests.report import pages
 
@@ -55,7 +56,7 @@ def make_output(**fields):
 def make_variant(grow=1, improve=2, split='validation', **fields):
   """A full entry; `fields` replace its own."""
   full = {
-    'filter': results_lib.Filter(kind='fixed', value=0.8),
+    'filter': variant_lib.Filter(kind='fixed', value=0.8),
     'seed': 3,
     'reward': metrics.Estimate(77.8, 0.2),
     'human': metrics.Estimate(65.0, 0.3),
@@ -73,10 +74,10 @@ def make_variant(grow=1, improve=2, split='validation', **fields):
     'best_of_n': {16: 88.0, 1: 77.8, 2: 80.0},
     'best_of_n_stderr': {1: 0.2},
     'best_of_n_human': {1: 65.0, 2: 66.0},
-    'kept': results_lib.Kept(
+    'kept': variant_lib.Kept(
       samples=120, fraction=0.3, sources_without_samples=4
     ),
-    'seconds': results_lib.Seconds(grow=10.0, score=2.5, improve=30.0),
+    'seconds': variant_lib.Seconds(grow=10.0, score=2.5, improve=30.0),
   }
   return made.variant(grow, improve, split=split, **{**full, **fields})
 

@@ -2,6 +2,7 @@
 
 from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.gather import samples as samples_lib
 from rest_jax.report.render import html
 from tests.evaluation import made
@@ -31,11 +32,11 @@ def variant(grow: int, improve: int, split: str = 'validation', **fields):
   }
   if grow:
     full['difference_to_bc'] = metrics.Difference(5.0 * grow + improve, 0.125)
-    full['filter'] = results_lib.Filter(kind='percentile', value=50.0 + improve)
+    full['filter'] = variant_lib.Filter(kind='percentile', value=50.0 + improve)
   return made.variant(grow, improve, **{'split': split, **full, **fields})
 
 
-def diagnostics(**fields) -> results_lib.Diagnostics:
+def diagnostics(**fields) -> variant_lib.Diagnostics:
   """Diagnostics of one policy."""
   full = {
     'sources': 250,
@@ -49,7 +50,7 @@ def diagnostics(**fields) -> results_lib.Diagnostics:
     'kl_to_bc': metrics.Estimate(1.5, 0.125),
     'kl_to_bc_per_token': 0.1254,
   }
-  return results_lib.Diagnostics(**{**full, **fields})
+  return variant_lib.Diagnostics(**{**full, **fields})
 
 
 def results(**fields) -> results_lib.Results:

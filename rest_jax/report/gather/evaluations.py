@@ -7,7 +7,7 @@ from typing import Any
 from rest_jax import rest
 from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import outputs as outputs_lib
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.rating import rating_config, scores
 from rest_jax.rating import store as rating_store
 from rest_jax.stages import base
@@ -44,14 +44,14 @@ def read_people(run: rest.Layout) -> scores.People:
 
 def gather(
   run: rest.Layout, people: scores.People | None = None
-) -> dict[str, list[results_lib.Variant]]:
+) -> dict[str, list[variant_lib.Variant]]:
   """Returns the entries of finished evaluations by split, in policy order.
 
   Args:
     people: people's ratings, which are `human` if the task has no judge.
   """
   people = people or scores.People(rating_config.SCORES, ())
-  variants: dict[str, list[results_lib.Variant]] = {}
+  variants: dict[str, list[variant_lib.Variant]] = {}
   for split in run.experiment.evaluate.splits:
     bc: dict[str, Any] = {}
     variants[split] = [
@@ -68,7 +68,7 @@ def _variant(
   evaluation: evaluate_stage.Evaluate,
   bc: dict[str, Any],
   people: scores.People,
-) -> results_lib.Variant:
+) -> variant_lib.Variant:
   """Returns the entry of one policy on one split; BC comes first.
 
   Args:
@@ -91,11 +91,11 @@ def _variant(
   curve = measured['best_of_n']
   row_filter, kept = None, training_manifest.get('kept')
   if step.improve_step:
-    row_filter = results_lib.Filter(
+    row_filter = variant_lib.Filter(
       kind=experiment.improve.filter.kind,
       value=experiment.improve.filter.at(step.improve_step, step.grow_step),
     )
-  return results_lib.Variant(
+  return variant_lib.Variant(
     name=policy_name(run, step),
     loss=_loss(run, step),
     grow=step.grow_step,
@@ -104,7 +104,7 @@ def _variant(
     filter=row_filter,
     split=split,
     control=step.control,
-    decode=results_lib.Decode(
+    decode=variant_lib.Decode(
       temperature=decode['temperature'],
       samples_per_source=decode['num_samples_per_source'],
       text=measured['text'],
@@ -125,10 +125,10 @@ def _variant(
     },
     diagnostics=_diagnostics(manifest.get('diagnostics')),
     kept=kept
-    and results_lib.Kept(
+    and variant_lib.Kept(
       **{
         field.name: kept[field.name]
-        for field in dataclasses.fields(results_lib.Kept)
+        for field in dataclasses.fields(variant_lib.Kept)
       }
     ),
     seconds=_seconds(run, step, training_manifest),
@@ -137,11 +137,11 @@ def _variant(
 
 def _diagnostics(
   measured: dict[str, Any] | None,
-) -> results_lib.Diagnostics | None:
+) -> variant_lib.Diagnostics | None:
   if measured is None:  # An earlier version made the evaluation.
     return None
   kl_to_bc = metrics.Estimate(**measured['kl_to_bc'])
-  return results_lib.Diagnostics(**{**measured, 'kl_to_bc': kl_to_bc})
+  return variant_lib.Diagnostics(**{**measured, 'kl_to_bc': kl_to_bc})
 
 
 def _outputs(step, directory, measured, bc) -> dict[str, outputs_lib.Output]:
@@ -201,21 +201,21 @@ def _loss(run, step) -> str:
   )
 
 
-def _seconds(run, step, training_manifest) -> results_lib.Seconds:
+def _seconds(run, step, training_manifest) -> variant_lib.Seconds:
   improve = training_manifest['training']['seconds']
   if step.is_online:
     spent = training_manifest['cost']['seconds']
     sample, score = spent['sample'], spent['score']
-    return results_lib.Seconds(
+    return variant_lib.Seconds(
       grow=sample, score=score, improve=improve - sample - score
     )
   if not step.grow_step:
-    return results_lib.Seconds(improve=improve)
+    return variant_lib.Seconds(improve=improve)
   [grown] = [
     stage.manifest()['seconds']
     for stage in run.of_kind(grow_stage.Grow)
     if stage.grow_step == step.grow_step
   ]
-  return results_lib.Seconds(
+  return variant_lib.Seconds(
     grow=grown['grow'], score=grown['score'], improve=improve
   )

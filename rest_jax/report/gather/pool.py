@@ -10,7 +10,7 @@ import numpy as np
 from rest_jax import rest
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.rating import scores as scores_lib
 from rest_jax.report.gather import evaluations
 from rest_jax.stages import evaluate as evaluate_stage
@@ -19,7 +19,7 @@ from rest_jax.stages import outputs as outputs_stage
 
 def variants(
   runs: Sequence[rest.Layout],
-) -> Iterator[results_lib.Variant]:
+) -> Iterator[variant_lib.Variant]:
   """Yields the pooled policies of a variant by split, from a run per seed."""
   gathered = [evaluations.gather(run) for run in runs]
   people = [evaluations.read_people(run) for run in runs]
@@ -67,11 +67,11 @@ def variants(
 
 
 def _with_people(
-  variant: results_lib.Variant,
+  variant: variant_lib.Variant,
   runs: Sequence[rest.Layout],
   people: Sequence[scores_lib.People],
   number: int,
-) -> results_lib.Variant:
+) -> variant_lib.Variant:
   """Adds people's ratings of a policy, over the seeds that they rated."""
   split = variant.split
 
@@ -187,13 +187,13 @@ class Scores(NamedTuple):
 
 
 def pool(
-  variants: Sequence[results_lib.Variant],
+  variants: Sequence[variant_lib.Variant],
   *,
   seeds: Sequence[int],
   own: Mapping[str, Scores],
   bc: Mapping[str, Scores] | None,
   previous: Mapping[str, Scores] | None,
-) -> results_lib.Variant:
+) -> variant_lib.Variant:
   """Pools the entries of the same policy of several seeds.
 
   Standard errors of rewards and judgements are clustered by source over all

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rest_jax.evaluation import policy_names
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.storage import files
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ def purples(count: int) -> list[str]:
   return [colors.to_hex(colormap(level)) for level in levels]
 
 
-def is_online(variant: results_lib.Variant) -> bool:
+def is_online(variant: variant_lib.Variant) -> bool:
   """Whether a policy is of online learning."""
   is_grown = variant.grow or variant.improve
   return not (is_grown or variant.is_bc or variant.control)
 
 
-def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
+def shades(variants: Sequence[variant_lib.Variant]) -> dict[str, str]:
   """Returns a colour for each name: greys for BC and controls, else by step."""
   fixed = {
     variant.name: GREY
@@ -93,12 +93,12 @@ def shades(variants: Sequence[results_lib.Variant]) -> dict[str, str]:
   return {name: shade or next(rest) for name, shade in fixed.items()}
 
 
-def hatch(variant: results_lib.Variant) -> str:
+def hatch(variant: variant_lib.Variant) -> str:
   """Returns the hatch of a policy's bars: none for BC and ReST."""
   return 'xx' if is_online(variant) else _HATCHES.get(variant.control, '')
 
 
-def label(variant: results_lib.Variant) -> str:
+def label(variant: variant_lib.Variant) -> str:
   """Returns the name in lines: the family, then Grow and Improve step."""
   family = textwrap.fill(policy_names.family(variant.name), 10)
   if not (variant.grow or variant.improve):

@@ -16,6 +16,7 @@ import numpy as np
 
 from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.render import drawing
 from rest_jax.rewards import probe_results
 from rest_jax.storage import paths as storage_paths
@@ -185,7 +186,7 @@ def filter_values(results: results_lib.Results) -> figure_lib.Figure:
     f'{results.task}: reward over the value of the filter', 1, len(kinds), 4.6
   )
   for axes, kind in zip(grid[0], kinds, strict=True):
-    lines: dict[str, list[results_lib.Variant]] = {}
+    lines: dict[str, list[variant_lib.Variant]] = {}
     for variant in results.variants:
       if variant.filter is not None and variant.filter.kind == kind:
         label = policy_names.of_grow(variant.name)
@@ -296,7 +297,7 @@ def _splits(results: results_lib.Results) -> tuple[str, ...]:
 def _reward_line(
   axes: axes_lib.Axes,
   x: Sequence[float],
-  variants: Sequence[results_lib.Variant],
+  variants: Sequence[variant_lib.Variant],
   index: int,
   **style: Any,
 ) -> None:
@@ -312,7 +313,7 @@ def _reward_line(
 
 
 def _bc_band(
-  axes: axes_lib.Axes, variants: Iterable[results_lib.Variant]
+  axes: axes_lib.Axes, variants: Iterable[variant_lib.Variant]
 ) -> None:
   """Draws BC's reward as a line, with a band of one standard error."""
   for variant in filter(lambda v: v.is_bc, variants):
@@ -326,7 +327,7 @@ def _bc_band(
 def _bars(
   axes: axes_lib.Axes,
   label: str,
-  shown: Sequence[tuple[results_lib.Variant, metrics.Estimate]],
+  shown: Sequence[tuple[variant_lib.Variant, metrics.Estimate]],
   shades: dict[str, str],
 ) -> None:
   """Draws a bar with an error bar and its value for each policy."""
@@ -381,8 +382,8 @@ def _floor(low: float, high: float) -> float:
 
 
 def _by_filter_value(
-  variants: Iterable[results_lib.Variant],
-) -> list[results_lib.Variant]:
+  variants: Iterable[variant_lib.Variant],
+) -> list[variant_lib.Variant]:
   """Sorts the policies with a finite filter value by that value."""
   points = [
     (variant.filter.value, variant)

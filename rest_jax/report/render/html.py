@@ -20,6 +20,7 @@ import markupsafe
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report import table
 from rest_jax.report.gather import samples as samples_lib
 from rest_jax.report.render import (
@@ -112,7 +113,7 @@ class Page:
     return f'{whose} {what} on {shown.split}'
 
   @property
-  def _recommended(self) -> results_lib.Variant:
+  def _recommended(self) -> variant_lib.Variant:
     """The recommended policy on test, or the first split."""
     results = self.results
     split = 'test' if 'test' in results.splits else results.splits[0]
@@ -198,7 +199,7 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _highlight(
-  label: str, variant: results_lib.Variant | outputs_lib.Output, name: str
+  label: str, variant: variant_lib.Variant | outputs_lib.Output, name: str
 ) -> Highlight:
   value = getattr(variant, name)
   is_estimate = isinstance(value, metrics.Estimate)

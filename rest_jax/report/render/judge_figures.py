@@ -9,6 +9,7 @@ import numpy as np
 
 from rest_jax.evaluation import metrics
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.render import drawing
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _LEVELS = 7
 class Gain(NamedTuple):
   """The gains of a policy over BC x100, by the reward and by the judge."""
 
-  policy: results_lib.Variant
+  policy: variant_lib.Variant
   reward: metrics.Difference
   judge: metrics.Difference
 

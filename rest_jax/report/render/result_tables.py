@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from rest_jax.evaluation import metrics, policy_names
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report import table
 
 _INDENT = ' '
@@ -153,9 +154,9 @@ class _Decoded(NamedTuple):
     measured: measurements of the outputs.
   """
 
-  variant: results_lib.Variant
+  variant: variant_lib.Variant
   decode: str
-  measured: outputs_lib.Output | results_lib.Variant
+  measured: outputs_lib.Output | variant_lib.Variant
 
   @property
   def is_sampled(self) -> bool:
@@ -169,7 +170,7 @@ class _Decoded(NamedTuple):
     return self.decode
 
 
-def _decoded(variants: Iterable[results_lib.Variant]) -> Iterator[_Decoded]:
+def _decoded(variants: Iterable[variant_lib.Variant]) -> Iterator[_Decoded]:
   for variant in variants:
     if not variant.outputs:
       yield _Decoded(variant, '', variant)
@@ -178,7 +179,7 @@ def _decoded(variants: Iterable[results_lib.Variant]) -> Iterator[_Decoded]:
 
 
 def _grouped(
-  variants: Iterable[results_lib.Variant],
+  variants: Iterable[variant_lib.Variant],
 ) -> dict[str, list[_Decoded]]:
   """Groups search outputs, then samples, by the heading of the decode."""
   groups: dict[str, list[_Decoded]] = {}
@@ -243,8 +244,8 @@ def _to_previous(decoded: _Decoded) -> str:
 
 
 def _diagnostic(
-  show: Callable[[results_lib.Diagnostics], str],
-) -> Callable[[results_lib.Variant], str]:
+  show: Callable[[variant_lib.Diagnostics], str],
+) -> Callable[[variant_lib.Variant], str]:
   return lambda v: (
     table.MISSING if v.diagnostics is None else show(v.diagnostics)
   )

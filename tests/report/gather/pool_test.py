@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rest_jax.evaluation import metrics, outputs
-from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.gather import pool
 from tests.evaluation import made
 
@@ -18,7 +18,7 @@ def _variant(reward, **changes):
       'reward': metrics.Estimate(reward, 1.0),
       'best_of_n': {1: reward, 2: reward + 2},
       'best_of_n_stderr': {1: 1.0, 2: 1.0},
-      'kept': results_lib.Kept(
+      'kept': variant_lib.Kept(
         samples=10, fraction=0.1, sources_without_samples=2
       ),
       'distinct_samples': 4,
@@ -79,7 +79,7 @@ def test_pooling_by_hand():
   bc = _scores([0.1, 0.1, 0.2, 0.2], [0.2, 0.2, 0.3, 0.3])
   before = _scores([0.2, 0.2, 0.3, 0.3], [0.3, 0.3, 0.4, 0.4])
   own = _scores([0.3, 0.5, 0.5, 0.5], [0.7, 0.7, 0.7, 0.7])
-  kept = results_lib.Kept(samples=20, fraction=0.3, sources_without_samples=0)
+  kept = variant_lib.Kept(samples=20, fraction=0.3, sources_without_samples=0)
   pooled = pool.pool(
     [
       _variant(
@@ -118,14 +118,14 @@ def test_pooling_by_hand():
   assert pooled.human_difference_to_bc.mean == pytest.approx(10)
   assert pooled.bleu == 25.0
   assert pooled.best_of_n == {1: 57.5, 2: 59.5}
-  assert pooled.kept == results_lib.Kept(
+  assert pooled.kept == variant_lib.Kept(
     samples=15, fraction=0.2, sources_without_samples=1
   )
   assert pooled.distinct_samples == 4
 
 
 def test_what_is_equal_stays_as_it_is():
-  row_filter = results_lib.Filter(kind='fixed', value=0.7)
+  row_filter = variant_lib.Filter(kind='fixed', value=0.7)
   pooled = pool.pool(
     [_variant(45.0, filter=row_filter, seed=seed) for seed in range(3)],
     seeds=(0, 1, 2),

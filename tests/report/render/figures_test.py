@@ -11,6 +11,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, policy_names, shares
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report.render import drawing, figures
 from rest_jax.rewards import probe_results
 from tests.evaluation import made
@@ -234,14 +235,14 @@ class TestFilterValues:
           make_variant(
             grow,
             improve,
-            filter=results_lib.Filter(kind='percentile', value=value),
+            filter=variant_lib.Filter(kind='percentile', value=value),
           )
           for grow in (1, 2)
           # Not in the order of their values.
           for improve, value in ((1, 90.0), (2, 50.0))
         ),
         make_variant(
-          3, 1, filter=results_lib.Filter(kind='interpolation', value=0.25)
+          3, 1, filter=variant_lib.Filter(kind='interpolation', value=0.25)
         ),
       ),
     )

@@ -6,6 +6,7 @@ import pytest
 
 from rest_jax.evaluation import metrics, outputs
 from rest_jax.evaluation import results as results_lib
+from rest_jax.evaluation import variant as variant_lib
 from rest_jax.report import table
 from rest_jax.report.render import result_tables
 from tests.evaluation import made
@@ -27,13 +28,13 @@ def test_by_hand():
   results = results_lib.Results(
     task='demo',
     variants=(
-      make_variant(0, 0, bleu=30.0, seconds=results_lib.Seconds(improve=99.6)),
+      make_variant(0, 0, bleu=30.0, seconds=variant_lib.Seconds(improve=99.6)),
       make_variant(
         1,
         1,
         difference_to_bc=metrics.Difference(1.0, 0.1),
         bleu=31.234,
-        kept=results_lib.Kept(
+        kept=variant_lib.Kept(
           samples=5, fraction=0.1234, sources_without_samples=0
         ),
       ),
@@ -118,7 +119,7 @@ def _decoded():
     variants.append(
       dataclasses.replace(
         variant,
-        decode=results_lib.Decode(
+        decode=variant_lib.Decode(
           temperature=temperature, samples_per_source=4
         ),
         outputs={
@@ -277,12 +278,12 @@ def test_fits_the_width_and_cuts_only_names(name):
     human=big,
     difference_to_bc=big,
     human_difference_to_bc=big,
-    kept=results_lib.Kept(samples=1, fraction=1.0, sources_without_samples=0),
+    kept=variant_lib.Kept(samples=1, fraction=1.0, sources_without_samples=0),
     length_ratio=1000.0,
     diagnostics=pages.diagnostics(
       distinct_1=1.0, distinct_2=1.0, repetition=1.0, kl_to_bc=big
     ),
-    seconds=results_lib.Seconds(grow=1e6),
+    seconds=variant_lib.Seconds(grow=1e6),
     outputs={
       'greedy': outputs.Output(
         reward=large,
