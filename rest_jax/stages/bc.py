@@ -18,7 +18,7 @@ from rest_jax.stages import base, policies
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import paths
-from rest_jax.training import loader
+from rest_jax.training import loader, validation_nll
 from rest_jax.training import trainer as trainer_lib
 
 
@@ -113,7 +113,7 @@ class BC(base.PolicyStage):
       validation = config.trainer.batches(
         pair_rows(data.pairs(task_lib.VALIDATION), ids), mesh, packable=True
       )
-      evaluate_fn = trainer_lib.nll_evaluation(policy, validation, context.mesh)
+      evaluate_fn = validation_nll.evaluation(policy, validation, context.mesh)
     result = trainer_lib.train(
       config.trainer,
       trainer_lib.Learner(

@@ -18,7 +18,12 @@ from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.planning import programs
-from rest_jax.training import checkpoints, optimizers, placement, trainer
+from rest_jax.training import (
+  checkpoints,
+  optimizers,
+  placement,
+  validation_nll,
+)
 from tests.parallel import hlo_groups
 from tests.training import toy
 
@@ -100,7 +105,7 @@ def train(config, start, directory) -> tuple[dict, dict]:
     params=start,
     batches=batches,
     mesh_config=config,
-    evaluate_fn=trainer.nll_evaluation(POLICY, batches, config),
+    evaluate_fn=validation_nll.evaluation(POLICY, batches, config),
   )
   return processes.fetch(result.params), _Watched.found
 

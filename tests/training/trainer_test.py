@@ -16,7 +16,14 @@ import pytest
 from rest_jax.losses import bc, gold
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.runtime import interruption
-from rest_jax.training import checkpoints, digests, journal, optimizers, trainer
+from rest_jax.training import (
+  checkpoints,
+  digests,
+  journal,
+  optimizers,
+  trainer,
+  validation_nll,
+)
 from rest_jax.training import step as step_lib
 from tests.models import tiny
 from tests.training import toy
@@ -54,7 +61,7 @@ def trained_digest(result):
 def test_learns_to_copy(tmp_path):
   config = toy.make_config(max_steps=60, evaluate_every=30)
   policy = toy.make_policy()
-  evaluate = trainer.nll_evaluation(
+  evaluate = validation_nll.evaluation(
     policy, config.batches(toy.make_rows(TOKENS)), MESH
   )
   result = toy.train(tmp_path, config, evaluate_fn=evaluate)
@@ -64,19 +71,6 @@ def test_learns_to_copy(tmp_path):
   assert result.summary['best_step'] == 60
   # 40 rows of 6 and 6 tokens in batches of 8 x 8.
   assert result.summary['real_token_share'] == pytest.approx(0.75)
-
-
-def test_nll_evaluation_is_the_mean_over_tokens():
-  config = toy.make_config(tokens_per_batch=8 * 16)
-  policy = toy.make_policy()
-  params = tiny.init(policy, 1)
-  batches = config.batches(toy.make_rows(TOKENS))
-  metrics = trainer.nll_evaluation(policy, batches, MESH)(params, 0)
-  batch = toy.make_rows(TOKENS).load(np.arange(40), 8, 8)
-  log_probs = tiny.jitted(policy, 'sequence_log_probs')(params, batch)
-  expected = -float(log_probs.sum()) / (40 * toy.LENGTH)
-  assert metrics['nll'] == pytest.approx(expected, rel=1e-5)
-  assert metrics['objective'] == -metrics['nll']
 
 
 @pytest.mark.parametrize(
