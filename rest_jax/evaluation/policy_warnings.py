@@ -36,7 +36,7 @@ def warning(
     text: name of the search: greedy or beam search.
     num_samples: number of samples per source.
     self_bleu: self-BLEU of its samples; None if unknown.
-    rater: name of the judge, see `results.Variant.rater`.
+    rater: name of the judge, see `variant.Variant.rater`.
   """
   samples, searched = outputs.get(outputs_lib.SAMPLES), outputs.get(text)
   if samples is None or searched is None:

@@ -17,7 +17,7 @@ _ORDINALS = {2: 'second', 3: 'third', 4: 'fourth'}
 
 
 class Policy(Protocol):
-  """The attributes of `results.Variant` that are read here."""
+  """The attributes of `variant.Variant` that are read here."""
 
   @property
   def name(self) -> str: ...

@@ -17,6 +17,7 @@ import numpy as np
 
 from rest_jax import settings
 from rest_jax.rewards import base, normalize
+from rest_jax.rewards import peers as peers_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class ComposedReward(base.Composed):
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
+    peers: peers_lib.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Returns the combined reward, then the raw rewards of all components."""
     raw: dict[str, np.ndarray] = {}

@@ -9,7 +9,7 @@ so that outliers count less.
 A policy is most confident of texts that many of its samples agree on. Choosing
 the sample with the highest R is minimum Bayes risk decoding; see `choose`. A
 policy with less diverse samples has a higher R, so policies must be compared by
-agreement with the samples of one policy: `base.Peers.fixed`.
+agreement with the samples of one policy: `peers_lib.Peers.fixed`.
 
 Source: Kumar & Byrne, Minimum Bayes-Risk Decoding for Statistical Machine
 Translation (2004); Eikema & Aziz (arXiv 2108.04718), with samples.
@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Float32
 import numpy as np
 
 from rest_jax.rewards import base, chrf_table, lexical
+from rest_jax.rewards import peers as peers_lib
 
 # Equal precision and recall: with beta = 2, long texts agree with all others.
 CHRF = lexical.Chrf(beta=1)
@@ -122,7 +123,7 @@ class ConsensusReward(_NeedsSamples):
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
+    peers: peers_lib.Peers | None = None,
   ) -> Float32[np.ndarray, ' n']:
     """Scores each hypothesis; see `base.Reward.score`.
 
@@ -133,7 +134,7 @@ class ConsensusReward(_NeedsSamples):
     """
     del references
     base.check_texts(sources, hypotheses)
-    peers = base.needed_peers(self.name, peers, hypotheses)
+    peers = peers_lib.needed(self.name, peers, hypotheses)
     rewards = np.empty(len(hypotheses), np.float32)
     groups = _groups(
       sources, hypotheses, peers, with_samples=self._concentration > 0
@@ -240,7 +241,7 @@ class ConsensusReward(_NeedsSamples):
 def _groups(
   sources: Sequence[str],
   hypotheses: Sequence[str],
-  peers: base.Peers,
+  peers: peers_lib.Peers,
   *,
   with_samples: bool,
 ) -> Iterator[_Group]:
@@ -271,7 +272,7 @@ def utilities(texts: Sequence[str]) -> Float32[np.ndarray, ' n']:
     texts: at least two samples of one source, including repeated ones.
   """
   reward = ConsensusReward('consensus', CHRF)
-  peers = base.Peers.own([0] * len(texts), texts)
+  peers = peers_lib.Peers.own([0] * len(texts), texts)
   return reward.score([''] * len(texts), texts, peers=peers)
 
 

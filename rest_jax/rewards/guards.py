@@ -18,6 +18,7 @@ from rest_jax import settings
 from rest_jax.data import pair_store
 from rest_jax.data import words as words_lib
 from rest_jax.rewards import base, language, normalize
+from rest_jax.rewards import peers as peers_lib
 
 # (sources, hypotheses) -> whether each hypothesis passes, bool [n].
 Passes = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -263,7 +264,7 @@ class GuardedReward(base.Composed):
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: base.References = None,
-    peers: base.Peers | None = None,
+    peers: peers_lib.Peers | None = None,
   ) -> dict[str, Float32[np.ndarray, ' n']]:
     """Returns the guarded reward, the reward and its parts, and each guard."""
     parts = base.columns(self._reward, sources, hypotheses, references, peers)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rest_jax.evaluation import shares
 from rest_jax.rewards import base, probes
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.rewards import reward_agreement as agreement_lib
 
 # Number of worst cases to keep for people to read.
@@ -86,7 +87,7 @@ def measure(
   references: Sequence[str],
   *,
   seed: int,
-  evidence: base.Evidence | None = None,
+  evidence: peers_lib.Evidence | None = None,
 ) -> Report:
   """Probes a reward with changed references.
 
@@ -116,7 +117,7 @@ def measure(
     [references[row] for row in rows_of_all]
     if reward.needs_references
     else None,
-    None if evidence is None else base.Peers.fixed(rows_of_all, evidence),
+    None if evidence is None else peers_lib.Peers.fixed(rows_of_all, evidence),
   ).astype(np.float64)
   of_references = rewards[: len(references)]
   clusters = agreement_lib.grouped(sources)

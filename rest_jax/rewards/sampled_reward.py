@@ -10,6 +10,7 @@ from rest_jax.data import pair_store, vocabularies
 from rest_jax.evaluation import metrics
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.sampling import sampler as sampler_lib
 
@@ -40,7 +41,7 @@ class SampledReward:
   reward: rewards_base.Reward
   normalizer: normalize.Normalizer
   seed: int
-  evidence: rewards_base.Evidence | None = None
+  evidence: peers_lib.Evidence | None = None
 
   def __call__(self, params: types.Params, step: int) -> dict[str, float]:
     """Returns `objective` and `reward` (equal, normalised) and other metrics.
@@ -69,7 +70,7 @@ class SampledReward:
       finished += int(np.sum(block.finished))
     peers = None
     if self.evidence is not None:
-      peers = rewards_base.Peers.fixed(ids, self.evidence)
+      peers = peers_lib.Peers.fixed(ids, self.evidence)
     raw = rewards_base.score(
       self.reward, sources, hypotheses, references, peers
     )

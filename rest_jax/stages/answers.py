@@ -18,6 +18,7 @@ from rest_jax.data import ragged, vocabularies
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.runtime import control_characters
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import base, draw_samples, policies, run_reward, seeds
@@ -84,7 +85,7 @@ class Scorer:
     peers = None
     if rewards_base.needs_samples(self.reward):
       ids = np.repeat(np.arange(len(sources)), num_samples)
-      peers = rewards_base.Peers.own(ids, texts)
+      peers = peers_lib.Peers.own(ids, texts)
     raw = rewards_base.score(self.reward, repeated, texts, None, peers)
     rewards_base.check_finite(self.reward.name, repeated, texts, raw)
     return np.asarray(self.normalizer(raw)).reshape(len(sources), -1)

@@ -33,7 +33,7 @@ def measure(
     max_sources: number of sources to measure, evenly spread; None for all.
 
   Returns:
-    The fields of `results.Diagnostics` except those of `distance_to_bc`.
+    The fields of `variant.Diagnostics` except those of `distance_to_bc`.
   """
   chosen = pair_store.spread_rows(len(rows), max_sources)
   # The store is in the order of sources: [chosen, samples] -> [n]

@@ -16,8 +16,8 @@ import numpy as np
 
 from rest_jax.data import pair_store, sample_store, vocabularies
 from rest_jax.parallel import processes
-from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import base, draw_samples, policies
 from rest_jax.stages import context as context_lib
@@ -49,7 +49,7 @@ class EvidenceConfig:
 
 
 class StoredEvidence:
-  """The samples of a finished folder; see `rewards.base.Evidence`."""
+  """The samples of a finished folder; see `rewards.peers.Evidence`."""
 
   def __init__(
     self,
@@ -90,7 +90,7 @@ def measure_collapse(
 ) -> dict[str, float]:
   """Warns if the samples of a policy, and not those of BC, collapse to one."""
   texts = vocabulary.decode_batch(list(store.tokens))
-  samples = rewards_base.Peers.own(store.source_id, texts).samples
+  samples = peers_lib.Peers.own(store.source_id, texts).samples
   measured = collapse(
     samples, [evidence(row) for row in np.unique(store.source_id).tolist()]
   )

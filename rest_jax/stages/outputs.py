@@ -17,6 +17,7 @@ from rest_jax.evaluation import best_of_n, metrics, paired_text
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus, normalize
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import draw_samples
 from rest_jax.storage import files
@@ -176,7 +177,7 @@ class Scorer:
   reward: rewards_base.Reward
   normalizer: normalize.Normalizer
   judge: rewards_base.Reward | None
-  evidence: rewards_base.Evidence | None = None
+  evidence: peers_lib.Evidence | None = None
   pairs: pair_store.PairStore
   rows: np.ndarray
   tokenize: str
@@ -216,7 +217,7 @@ class Scorer:
     needed = references if self.reward.needs_references else None
     peers = None
     if self.evidence is not None:
-      peers = rewards_base.Peers.fixed(ids, self.evidence)
+      peers = peers_lib.Peers.fixed(ids, self.evidence)
     raw = rewards_base.score(self.reward, sources, texts, needed, peers)
     rewards_base.check_finite(self.reward.name, sources, texts, raw)
     return self.normalizer(raw)

@@ -15,6 +15,7 @@ from rest_jax.data import pair_store, sample_rewards, sample_store, vocabularies
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import normalize
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import files, paths
 
@@ -91,7 +92,7 @@ def score(
   reward: rewards_base.Reward,
   normalizer: normalize.Normalizer | None,
   description: str,
-  evidence: rewards_base.Evidence | None = None,
+  evidence: peers_lib.Evidence | None = None,
 ) -> normalize.Normalizer:
   """Scores a store, writes its reward files and returns the normaliser.
 
@@ -170,7 +171,7 @@ def score_raw(
   reward: rewards_base.Reward,
   shards: Sequence[int],
   description: str,
-  evidence: rewards_base.Evidence | None = None,
+  evidence: peers_lib.Evidence | None = None,
 ) -> None:
   """Scores some shards of a store; `score` normalises the rewards of all.
 
@@ -201,12 +202,12 @@ def score_raw(
 def _peers(
   shard: sample_store.Shard,
   hypotheses: Sequence[str],
-  evidence: rewards_base.Evidence | None,
-) -> rewards_base.Peers:
+  evidence: peers_lib.Evidence | None,
+) -> peers_lib.Peers:
   """Returns the samples that each row of a shard is compared with."""
   if evidence is not None:
-    return rewards_base.Peers.fixed(shard.source_id, evidence)
-  return rewards_base.Peers.own(
+    return peers_lib.Peers.fixed(shard.source_id, evidence)
+  return peers_lib.Peers.own(
     shard.source_id,
     hypotheses,
     np.asarray(shard.sample_id) != sample_store.REFERENCE_SAMPLE_ID,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rest_jax.rewards import base, composed, consensus, guards, lexical
+from rest_jax.rewards import peers as peers_lib
 from tests.rewards import fakes
 
 CHRF = consensus.CHRF
@@ -18,7 +19,7 @@ def reward(config=None):
 
 
 def own(ids, texts, is_sample=None):
-  return base.Peers.own(ids, texts, is_sample)
+  return peers_lib.Peers.own(ids, texts, is_sample)
 
 
 def test_by_hand():
@@ -48,7 +49,7 @@ def test_weights_by_hand():
   expected = 2 * w[0] * s('a dog', 'a cat') + w[3] * s('a dog', 'the cow')
   assert found[2] == pytest.approx(expected / (2 * w[0] + w[3]), rel=1e-6)
   # Fixed evidence is weighed by what it says itself.
-  peers = base.Peers.fixed(np.zeros(1, int), lambda _: texts)
+  peers = peers_lib.Peers.fixed(np.zeros(1, int), lambda _: texts)
   found = reward(config).score([''], ['a bird'], peers=peers)
   by_text = [s('a bird', text) for text in texts]
   assert found[0] == pytest.approx(w @ by_text / w.sum(), rel=1e-6)
@@ -95,7 +96,7 @@ def test_repeating_a_draw_gains_nothing_by_fixed_evidence():
   # One own draw, picked at random, in the place of all eight.
   picked = np.arange(50) * 8 + random.integers(0, 8, 50)
   repeated = [drawn[row] for row in np.repeat(picked, 8)]
-  fixed = base.Peers.fixed(ids, lambda source: evidence[source])
+  fixed = peers_lib.Peers.fixed(ids, lambda source: evidence[source])
   scored = reward().score([''] * len(ids), drawn, peers=fixed)
   again = reward().score([''] * len(ids), repeated, peers=fixed)
   # Exactly so for each draw, and hence in expectation over which is repeated.
@@ -106,7 +107,7 @@ def test_repeating_a_draw_gains_nothing_by_fixed_evidence():
     .score(
       [''] * 8,
       [drawn[row]] * 8,
-      peers=base.Peers.fixed([0] * 8, evidence.__getitem__),
+      peers=peers_lib.Peers.fixed([0] * 8, evidence.__getitem__),
     )
     .mean()
     for row in range(8)
@@ -156,7 +157,7 @@ def test_a_source_with_one_sample_is_refused():
   with pytest.raises(ValueError, match='at least two outputs'):
     reward().score(['s'], ['a'], peers=own([0], ['a']))
   with pytest.raises(ValueError, match='at least two outputs'):
-    peers = base.Peers.fixed([0], lambda source: [])
+    peers = peers_lib.Peers.fixed([0], lambda source: [])
     reward().score(['s'], ['a'], peers=peers)
   assert consensus.choose(['a']) == 0
 
@@ -172,7 +173,7 @@ def test_samples_that_are_missing_or_another_s_are_refused():
 
 
 def test_an_empty_list_is_scored():
-  empty = base.Peers.own(np.zeros(0, int), [])
+  empty = peers_lib.Peers.own(np.zeros(0, int), [])
   assert reward().score([], [], peers=empty).shape == (0,)
 
 

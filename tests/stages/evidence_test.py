@@ -9,7 +9,8 @@ import pytest
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from rest_jax.data import sample_store
-from rest_jax.rewards import base, consensus
+from rest_jax.rewards import consensus
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
@@ -81,7 +82,7 @@ def test_all_policies_are_judged_by_the_same_samples_of_bc(run, split):
     expected = run.reward_model.score(
       [''] * len(store),
       hypotheses,
-      peers=base.Peers.fixed(store.source_id, evidence),
+      peers=peers_lib.Peers.fixed(store.source_id, evidence),
     )
     np.testing.assert_array_equal(store.rewards('consensus')[0], expected)
     manifest = folder_lib.read_manifest(directory)
@@ -101,7 +102,7 @@ def test_the_evidence_is_drawn_anew(run):
     run.evaluation(run.policies()[0], 'test').folder
   )
   drawn = texts(run, store)
-  own = base.Peers.own(store.source_id, drawn).samples
+  own = peers_lib.Peers.own(store.source_id, drawn).samples
   others = [evidence(number) for number in range(len(own))]
   assert any(set(a) != set(b) for a, b in zip(own, others, strict=True))
   number = len(own)

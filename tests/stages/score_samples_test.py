@@ -9,6 +9,7 @@ from rest_jax.data import ragged, sample_rewards, sample_store
 from rest_jax.filters import fixed
 from rest_jax.losses import bc
 from rest_jax.rewards import base, consensus, guards, normalize
+from rest_jax.rewards import peers as peers_lib
 from rest_jax.stages import improve, score_samples
 from tests.rewards import fakes
 
@@ -156,7 +157,7 @@ def test_given_evidence_takes_the_place_of_the_store_s_samples(folder):
     folder, scored, normalize.Normalizer(0.0, 1.0), evidence.__getitem__
   )
   texts = ['r0', 'xxxx', 'xxxx', 'r1', 'dd', 'ee']
-  peers = base.Peers.fixed([0, 0, 0, 1, 1, 1], evidence.__getitem__)
+  peers = peers_lib.Peers.fixed([0, 0, 0, 1, 1, 1], evidence.__getitem__)
   np.testing.assert_array_equal(
     store.rewards('consensus')[0], scored.score([''] * 6, texts, peers=peers)
   )
