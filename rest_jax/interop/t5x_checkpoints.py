@@ -6,13 +6,10 @@ replaces by a TensorStore spec. Its Orbax form has the same tree in the folder
 `state`. The parameters (`target`) are read, the optimiser's state is not. Nothing
 is unpickled, and nothing outside of the checkpoint's folder is opened.
 
-Layers may be scanned (`scalable_t5`): each parameter then has one array for all layers
-of a stack, which lie along its second axis.
-
 Source: T5X (google-research/t5x), `t5x/checkpoints.py`, version 3 of the form.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import os
 import pathlib
 import re
@@ -26,6 +23,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from rest_jax import types
+from rest_jax.interop import scanned_layers
 from rest_jax.models import network, policy
 from rest_jax.storage import file_kinds
 
@@ -42,9 +40,6 @@ _SPEC_KEYS = {'driver', 'kvstore'}
 _KVSTORES = ('file', 'gfile', 'gcs')
 _CHUNK_BYTES = 64 * 2**20
 _EMBEDDING = 'token_embedder/embedding'
-# Layers that are scanned lie in one array each, stacked along this axis.
-_SCANNED = re.compile(r'(encoder|decoder)/(?:layers|\1)/(.+)')
-_SCAN_AXIS = 1
 
 
 def find(directory: str | pathlib.Path) -> pathlib.Path | None:
@@ -95,8 +90,10 @@ def load_policy(
   source = _Orbax(step, orbax) if orbax else _Msgpack(step)
   config = _with_vocab(config, source)
   expected = _flat_shapes(config)
-  _check_stacked(step, source.shapes, config)
-  found = _unstacked(source.shapes, config, _without_layer)
+  scanned_layers.check(step, source.shapes, config)
+  found = scanned_layers.unstacked(
+    source.shapes, config, scanned_layers.without_layer
+  )
   _check_names(step, set(expected), set(found))
   for name, shape in expected.items():
     if found[name] != shape:
@@ -105,7 +102,7 @@ def load_policy(
         'Give the sizes of the network that the checkpoint is of, see '
         'gin_configs/models/.'
       )
-  arrays = _unstacked(source.read(), config, _layer)
+  arrays = scanned_layers.unstacked(source.read(), config, scanned_layers.layer)
   return config, traverse_util.unflatten_dict(arrays, sep='/')
 
 
@@ -363,66 +360,6 @@ def _with_vocab(
 def _flat_shapes(config: network.NetworkConfig) -> dict[str, tuple[int, ...]]:
   shapes = jax.eval_shape(policy.Policy(config).init, jax.random.key(0))
   return {name: leaf.shape for name, leaf in _flatten(shapes).items()}
-
-
-def _unstacked(
-  leaves: Mapping[str, Any],
-  config: network.NetworkConfig,
-  take: Callable[[Any, int], Any],
-) -> dict[str, Any]:
-  """Leaves by the names of layers one by one, where a checkpoint stacks them.
-
-  Args:
-    leaves: of the checkpoint; arrays or shapes.
-    config: how many layers there are.
-    take: returns that of layer i.
-  """
-  numbers = _num_layers(config)
-  unstacked = {}
-  for name, leaf in leaves.items():
-    match = _SCANNED.fullmatch(name)
-    if match is None:
-      unstacked[name] = leaf
-      continue
-    stack, rest = match[1], match[2]
-    # Where layers are scanned each has a bias of its own.
-    rest = rest.replace('relative_posemb/', 'relpos_bias/')
-    for layer in range(numbers[stack]):
-      unstacked[f'{stack}/layers_{layer}/{rest}'] = take(leaf, layer)
-  return unstacked
-
-
-def _num_layers(config: network.NetworkConfig) -> dict[str, int]:
-  return {
-    'encoder': config.num_encoder_layers,
-    'decoder': config.num_decoder_layers,
-  }
-
-
-def _check_stacked(
-  directory: pathlib.Path,
-  shapes: Mapping[str, tuple[int, ...]],
-  config: network.NetworkConfig,
-) -> None:
-  """Raises ValueError unless stacked arrays have all layers of the network."""
-  for name, shape in shapes.items():
-    if match := _SCANNED.fullmatch(name):
-      number = _num_layers(config)[match[1]]
-      if shape[_SCAN_AXIS : _SCAN_AXIS + 1] != (number,):
-        raise ValueError(
-          f'{name} must have {number} layers along its second axis, as '
-          f'num_{match[1]}_layers says; in {directory} its shape is {shape}. '
-          'Give the sizes of the network, see gin_configs/models/.'
-        )
-
-
-def _layer(array: np.ndarray, layer: int) -> np.ndarray:
-  return np.ascontiguousarray(np.take(array, layer, axis=_SCAN_AXIS))
-
-
-def _without_layer(shape: tuple[int, ...], layer: int) -> tuple[int, ...]:
-  del layer  # All have the same.
-  return shape[:_SCAN_AXIS] + shape[_SCAN_AXIS + 1 :]
 
 
 def _check_names(
