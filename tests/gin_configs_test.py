@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-from rest_jax import comparison
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import compare, dry_run
-from rest_jax.config import gin_files, registry
+from rest_jax.config import comparison, gin_files, registry
 from rest_jax.data import seqio_tasks, vocabularies
 from rest_jax.data import task as task_lib
 from rest_jax.interop import huggingface

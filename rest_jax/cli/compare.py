@@ -10,10 +10,10 @@ import pathlib
 
 from absl import logging
 
-from rest_jax import comparison as comparison_lib
 from rest_jax import experiment as experiment_lib
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, verification
+from rest_jax.config import comparison as comparison_lib
 from rest_jax.evaluation import costs
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import index_page, summary

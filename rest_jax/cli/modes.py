@@ -10,10 +10,10 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax import comparison as comparison_lib
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import checks, dry_run, rate, verification
 from rest_jax.cli import compare as compare_lib
+from rest_jax.config import comparison as comparison_lib
 from rest_jax.config import gin_files as gin_lib
 from rest_jax.data import text_files
 from rest_jax.parallel import processes

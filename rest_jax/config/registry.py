@@ -5,8 +5,8 @@
 
 import dataclasses
 
-from rest_jax.comparison import Comparison as Comparison
 from rest_jax.config import gin_files
+from rest_jax.config.comparison import Comparison as Comparison
 from rest_jax.data.iwslt import IwsltArchive as IwsltArchive
 from rest_jax.data.ratings import RatingsFile as RatingsFile
 from rest_jax.data.seqio_tasks import SeqioPairs as SeqioPairs

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax import comparison
 from rest_jax.cli import compare
+from rest_jax.config import comparison
 from rest_jax.evaluation import results as results_lib
 from rest_jax.stages import folder as folder_lib
 from tests import smoke
