@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rest_jax import types
-from rest_jax.models import network, parts, shared_rows
-from rest_jax.models import policy as policy_lib
+from rest_jax.models import network, shared_rows
+from rest_jax.sampling import blocks
 from rest_jax.sampling import decode as decode_lib
 
 
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Beam:
+class Beam(blocks.Decoder):
   """The compile-time settings of beam search.
 
   Every beam is extended by every token. Of all continuations of a source's K
@@ -47,26 +47,21 @@ class Beam:
   1609.08144), Eq. 14; the rule for stopping is T5X's `beam_search`.
 
   Attributes:
-    max_target_length: T.
     beam_size: K.
     length_penalty: alpha, at least 0; larger values give longer outputs.
-    forbidden: token ids that are never generated; None for PAD and UNK.
   """
 
-  policy: policy_lib.Policy
-  max_target_length: int
   beam_size: int
   length_penalty: float
-  forbidden: tuple[int, ...] | None = None
 
   def decode(
     self,
     params: types.Params,
     key: Key[Array, ''],
     inverse_temperature: Float[Array, ''],
-    inputs: decode_lib.BlockInputs,
+    inputs: blocks.BlockInputs,
     turned_embeddings: Float[Array, 'D V'] | None = None,
-  ) -> decode_lib.BlockOutputs:
+  ) -> blocks.BlockOutputs:
     """Decodes one block on one device; see `decode.Program.decode`.
 
     Key and temperature are ignored. Each source has as many outputs as
@@ -75,8 +70,7 @@ class Beam:
     del key, inverse_temperature
     tokens = inputs.encoder_input_tokens
     with nn.logical_axis_rules(()):
-      encoded = self._apply(params, 'encode', tokens)
-      cross_caches = self._apply(params, 'cross_attention_cache', encoded)
+      cross_caches = self.cross_caches(params, tokens)
       turned = decode_lib.within_block(self.policy, params, turned_embeddings)
 
       def step(state: State) -> State:
@@ -91,18 +85,13 @@ class Beam:
       )
     return self._outputs(state, active)
 
-  def _apply(self, params, method, *arguments):
-    return self.policy.module.apply(
-      {'params': params}, *arguments, method=method
-    )
-
   def _initial(self, num_sources: int) -> State:
     shape = (num_sources, self.beam_size)
     none = Hypotheses(
       scores=jnp.full(shape, -jnp.inf),
       log_probs=jnp.full(shape, -jnp.inf),
       tokens=jnp.full(
-        (*shape, self.max_target_length), self._ids.pad, jnp.int32
+        (*shape, self.max_target_length), self.ids.pad, jnp.int32
       ),
     )
     # All beams are equal at first, so one is enough.
@@ -116,18 +105,12 @@ class Beam:
       ),
     )
 
-  @property
-  def _ids(self) -> parts.SpecialIds:
-    return self.policy.config.special_ids
-
   def _allowed(
     self, log_probs: Float[Array, 'R V'], position: Int[Array, '']
   ) -> Float[Array, 'R V']:
     """Log-probabilities with -inf for tokens that may not come next."""
-    forbidden, first = self.forbidden, self._ids.forced_first
-    if forbidden is None:
-      forbidden = self._ids.undrawable
-    allowed = log_probs.at[:, jnp.asarray(forbidden)].set(-jnp.inf)
+    allowed = log_probs.at[:, jnp.asarray(self.never_drawn)].set(-jnp.inf)
+    first = self.ids.forced_first
     if first is None:
       return allowed
     is_forced = jnp.arange(log_probs.shape[-1]) == first
@@ -152,7 +135,7 @@ class Beam:
       live.tokens, jnp.maximum(position - 1, 0), axis=2, keepdims=False
     )
     previous = jnp.where(position > 0, before, self.policy.decoder_start)
-    logits, caches = self._apply(
+    logits, caches = self.apply(
       params,
       'decode_step',
       previous,
@@ -176,7 +159,7 @@ class Beam:
     tokens = jnp.take_along_axis(live.tokens, beam[..., None], axis=1)
     tokens = lax.dynamic_update_index_in_dim(tokens, token, position, axis=2)
 
-    ends = token == self._ids.eos
+    ends = token == self.ids.eos
     ended = Hypotheses(
       scores=jnp.where(ends, best / self._penalty(position + 1), -jnp.inf),
       log_probs=best,
@@ -193,18 +176,16 @@ class Beam:
 
   def _outputs(
     self, state: State, active: Bool[Array, 'B N']
-  ) -> decode_lib.BlockOutputs:
+  ) -> blocks.BlockOutputs:
     both = _joined(state.finished, state.live)
     # Each kind is sorted already; unfinished ones come last.
     rank = jnp.arange(2 * self.beam_size, 0, -1.0)
     rank = jnp.where(jnp.isfinite(both.scores), rank, -jnp.inf)
     both, chosen = _best(both._replace(scores=rank), active.shape[1])
-    tokens = jnp.where(active[..., None], both.tokens, self._ids.pad)
-    vocab_size = self.policy.config.vocab_size
-    dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
-    return decode_lib.BlockOutputs(
-      tokens=tokens.astype(dtype),
-      lengths=(tokens != self._ids.pad).sum(-1),
+    tokens = jnp.where(active[..., None], both.tokens, self.ids.pad)
+    return blocks.BlockOutputs(
+      tokens=tokens.astype(self.token_dtype),
+      lengths=(tokens != self.ids.pad).sum(-1),
       log_probs=jnp.where(active, both.log_probs, 0.0),
       finished=active & (chosen < self.beam_size),
     )

@@ -1,9 +1,15 @@
-"""What goes into a block and what comes out of it."""
+"""What goes into a block, what comes out of it, and what decoders share."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 import numpy as np
+
+from rest_jax import types
+from rest_jax.models import network, parts
+from rest_jax.models import policy as policy_lib
 
 
 class BlockInputs(NamedTuple):
@@ -36,3 +42,48 @@ class BlockOutputs(NamedTuple):
   lengths: Int[Array | np.ndarray, 'B N']
   log_probs: Float[Array | np.ndarray, 'B N']
   finished: Bool[Array | np.ndarray, 'B N']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoder:
+  """Base of the compile-time settings of sampling and of beam search.
+
+  Attributes:
+    policy: the network.
+    max_target_length: T.
+    forbidden: token ids that are never drawn; None for PAD and UNK.
+  """
+
+  policy: policy_lib.Policy
+  max_target_length: int
+  forbidden: tuple[int, ...] | None = None
+
+  @property
+  def ids(self) -> parts.SpecialIds:
+    return self.policy.config.special_ids
+
+  @property
+  def never_drawn(self) -> tuple[int, ...]:
+    """`forbidden`, or its default."""
+    return self.ids.undrawable if self.forbidden is None else self.forbidden
+
+  @property
+  def token_dtype(self) -> Any:
+    """The type of token ids in `BlockOutputs`."""
+    vocab_size = self.policy.config.vocab_size
+    return jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
+
+  def apply(self, params: types.Params, method: str, *arguments: Any) -> Any:
+    """Calls a method of the network."""
+    return self.policy.module.apply(
+      {'params': params}, *arguments, method=method
+    )
+
+  def cross_caches(
+    self,
+    params: types.Params,
+    encoder_input_tokens: Int[Array | np.ndarray, 'B S'],
+  ) -> network.CrossCaches:
+    """Returns the cross-attention keys and values of the sources."""
+    encoded = self.apply(params, 'encode', encoder_input_tokens)
+    return self.apply(params, 'cross_attention_cache', encoded)

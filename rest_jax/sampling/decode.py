@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from rest_jax import types
-from rest_jax.models import network, parts, shared_rows
+from rest_jax.models import network, shared_rows
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import blocks, categorical, compaction, shapes
 from rest_jax.sampling import sharing as sharing_lib
@@ -75,14 +75,12 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
+class Program(blocks.Decoder):
   """The compile-time settings of decoding.
 
   Attributes:
-    max_target_length: T.
     cache_stages: `DecodeConfig.stages`.
     greedy: take the most likely token.
-    forbidden: token ids that are never drawn; None for PAD and UNK.
     row_capacities: `DecodeConfig.row_capacities`.
     compact_sizes: `DecodeConfig.compact_sizes`.
     grows_caches: whether caches have the length of their stage and are copied
@@ -90,11 +88,8 @@ class Program:
       reads a part of them, which suits devices that read a part in place.
   """
 
-  policy: policy_lib.Policy
-  max_target_length: int
   cache_stages: tuple[int, ...]
   greedy: bool
-  forbidden: tuple[int, ...] | None = None
   row_capacities: tuple[int, ...] = ()
   compact_sizes: tuple[int, ...] = ()
   grows_caches: bool = True
@@ -139,33 +134,13 @@ class Program:
         uniforms=self._uniforms(key, inputs),
       )
       state = self._run(given, self.initial(inputs))
-    vocab_size = self.policy.config.vocab_size
-    dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
     return BlockOutputs(
       # [T, B, N] -> [B, N, T]
-      tokens=jnp.moveaxis(state.tokens.astype(dtype), 0, -1),
+      tokens=jnp.moveaxis(state.tokens.astype(self.token_dtype), 0, -1),
       lengths=state.lengths,
       log_probs=state.log_probs,
       finished=state.finished,
     )
-
-  @property
-  def _ids(self) -> parts.SpecialIds:
-    return self.policy.config.special_ids
-
-  def _apply(self, params, method, *arguments) -> Any:
-    return self.policy.module.apply(
-      {'params': params}, *arguments, method=method
-    )
-
-  def cross_caches(
-    self,
-    params: types.Params,
-    encoder_input_tokens: Int[Array | np.ndarray, 'B S'],
-  ) -> network.CrossCaches:
-    """Returns the cross-attention keys and values of the sources."""
-    encoded = self._apply(params, 'encode', encoder_input_tokens)
-    return self._apply(params, 'cross_attention_cache', encoded)
 
   def _uniforms(self, key, inputs):
     if self.greedy:
@@ -183,9 +158,7 @@ class Program:
       position=jnp.int32(0),
       previous=jnp.full(rows, self.policy.decoder_start, jnp.int32),
       done=done,
-      tokens=jnp.full(
-        (self.max_target_length, *rows), self._ids.pad, jnp.int32
-      ),
+      tokens=jnp.full((self.max_target_length, *rows), self.ids.pad, jnp.int32),
       lengths=jnp.zeros(rows, jnp.int32),
       log_probs=jnp.zeros(rows, jnp.float32),
       finished=jnp.zeros(rows, bool),
@@ -312,7 +285,7 @@ class Program:
     if capacity is not None:
       rows = state.sharing.rows(capacity)
       row_of = state.sharing.row_of.reshape(-1)
-    logits, caches = self._apply(
+    logits, caches = self.apply(
       given.params,
       'decode_step',
       state.previous,
@@ -327,7 +300,7 @@ class Program:
     )  # [R, V]
     token, log_prob = self._drawn(given, state.position, logits, row_of)
     token, log_prob = token.reshape(shape), log_prob.reshape(shape)
-    first = self._ids.forced_first
+    first = self.ids.forced_first
     if first is not None:
       number = given.ring_positions
       number = state.position if number is None else number[:, None]
@@ -337,8 +310,8 @@ class Program:
       # It is not drawn.
       token = jnp.where(number == 0, first, token)
       log_prob = jnp.where(number == 0, found.reshape(shape), log_prob)
-    token = jnp.where(state.done, self._ids.pad, token)
-    ended = token == self._ids.eos
+    token = jnp.where(state.done, self.ids.pad, token)
+    ended = token == self.ids.eos
     done = state.done | ended
     position, written = state.position + 1, token
     if given.ring_positions is not None:
@@ -371,11 +344,8 @@ class Program:
     Log-probabilities are over all tokens, forbidden ones too, as teacher forcing
     gives them.
     """
-    forbidden = self.forbidden
-    if forbidden is None:
-      forbidden = self._ids.undrawable
     if self.greedy:
-      token, log_prob = categorical.greedy(logits, forbidden=forbidden)
+      token, log_prob = categorical.greedy(logits, forbidden=self.never_drawn)
       if row_of is not None:
         token = jnp.take(token, row_of, mode='clip')
         log_prob = jnp.take(log_prob, row_of, mode='clip')
@@ -390,7 +360,7 @@ class Program:
       logits,
       uniform.reshape(-1),
       given.inverse_temperature,
-      forbidden=forbidden,
+      forbidden=self.never_drawn,
       row_of=row_of,
     )
 

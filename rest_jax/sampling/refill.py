@@ -76,10 +76,6 @@ class Refill:
   def policy(self) -> policy_lib.Policy:
     return self.program.policy
 
-  @property
-  def _pad(self) -> int:
-    return self.policy.config.special_ids.pad
-
   def decode(
     self,
     params: types.Params,
@@ -144,7 +140,7 @@ class Refill:
         position=jnp.int32(0),
         previous=zero,
         done=done,
-        tokens=jnp.full((self.length, *shape), self._pad, jnp.int32),
+        tokens=jnp.full((self.length, *shape), self.program.ids.pad, jnp.int32),
         lengths=zero,
         log_probs=jnp.zeros(shape, jnp.float32),
         finished=jnp.zeros(shape, bool),
@@ -187,7 +183,7 @@ class Refill:
 
     shape = inputs.active.shape
     outputs = decode_lib.BlockOutputs(
-      tokens=jnp.full((*shape, self.length), self._pad, jnp.int32),
+      tokens=jnp.full((*shape, self.length), self.program.ids.pad, jnp.int32),
       lengths=jnp.zeros(shape, jnp.int32),
       log_probs=jnp.zeros(shape, jnp.float32),
       finished=jnp.zeros(shape, bool),
@@ -201,9 +197,8 @@ class Refill:
       decode_part,
       (self._empty(nothing, inputs), outputs, jnp.int32(0)),
     )
-    vocab_size = self.policy.config.vocab_size
-    dtype = jnp.uint16 if vocab_size <= 2**16 else jnp.uint32
-    return outputs._replace(tokens=outputs.tokens.astype(dtype))
+    tokens = outputs.tokens.astype(self.program.token_dtype)
+    return outputs._replace(tokens=tokens)
 
   def _given_out(
     self, places: Places, outputs: decode_lib.BlockOutputs
@@ -268,7 +263,9 @@ class Refill:
     state = state._replace(
       previous=chosen(start, state.previous),
       done=done,
-      tokens=chosen(jnp.full_like(state.tokens, self._pad), state.tokens, 1),
+      tokens=chosen(
+        jnp.full_like(state.tokens, self.program.ids.pad), state.tokens, 1
+      ),
       lengths=chosen(zero, state.lengths),
       log_probs=chosen(jnp.zeros_like(state.log_probs), state.log_probs),
       finished=chosen(jnp.zeros_like(state.finished), state.finished),

@@ -172,7 +172,6 @@ class Sampler:
     seed: int,
     grow_step: int,
     rows: np.ndarray | None = None,
-    progress: Callable[[int], None] | None = None,
   ) -> SampleBlock:
     """As `sample`, but returns all sources as one block."""
     blocks = list(
@@ -183,7 +182,6 @@ class Sampler:
         seed=seed,
         grow_step=grow_step,
         rows=rows,
-        progress=progress,
       )
     )
     empty = (0, self.config.num_samples_per_source)
