@@ -6,8 +6,6 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
 from tests import smoke
 
-_REFRESHED = ('gin_configs/rewards/refreshed.gin',)
-
 
 def test_improve_steps_may_differ_between_grow_steps(tmp_path):
   settings = smoke.settings(

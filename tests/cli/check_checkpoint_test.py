@@ -12,23 +12,7 @@ from safetensors import numpy as safetensors
 
 from rest_jax.cli import check_checkpoint, convert
 from rest_jax.interop import huggingface
-
-_FAMILIES = (
-  'bart',
-  'byt5',
-  'flan_t5_silu',
-  'madlad400',
-  'marian',
-  'mbart',
-  'mt5',
-  'nllb',
-  'pegasus',
-  't5_v1_0',
-  't5_v1_1',
-  't5gemma',
-  't5gemma2',
-  'umt5',
-)
+from tests.models import families
 
 
 @pytest.fixture
@@ -36,7 +20,7 @@ def golden(shared_dir):
   return shared_dir / 'golden' / 'families'
 
 
-@pytest.mark.parametrize('name', _FAMILIES)
+@pytest.mark.parametrize('name', families.GOLDEN)
 def test_numbers_of_transformers(golden, tmp_path, name):
   config, params = huggingface.load_policy(golden / name)
   with np.load(golden / name / 'io.npz') as numbers:

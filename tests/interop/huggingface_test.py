@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors
 from rest_jax.interop import huggingface, safetensors_folder
 from rest_jax.models import network, scalar
 from rest_jax.models import policy as policy_lib
-from tests.models import tiny
+from tests.models import families, tiny
 
 _SIZES = {
   'gated': {},
@@ -470,22 +470,6 @@ def test_special_ids_that_are_left_out_are_t5s(folder):
   huggingface.load_policy(folder)
 
 
-_FAMILIES = [
-  'bart',
-  'byt5',
-  'flan_t5_silu',
-  'madlad400',
-  'marian',
-  'mbart',
-  'mt5',
-  'nllb',
-  'pegasus',
-  't5_v1_0',
-  't5_v1_1',
-  't5gemma',
-  't5gemma2',
-  'umt5',
-]
 # What is no parameter of the text network, or has another name for the same.
 _NOT_WRITTEN = (
   'model.encoder.vision_tower.',
@@ -494,7 +478,7 @@ _NOT_WRITTEN = (
 _RENAMED = {'decoder.embed_tokens.weight': 'shared.weight'}
 
 
-@pytest.mark.parametrize('family', _FAMILIES)
+@pytest.mark.parametrize('family', families.GOLDEN)
 def test_families_go_out_as_they_came(shared_dir, tmp_path, family):
   """All tensors bit for bit under their names, and the same network."""
   source = shared_dir / 'golden' / 'families' / family
@@ -529,7 +513,7 @@ def test_families_go_out_as_they_came(shared_dir, tmp_path, family):
     assert written['architectures'] == described['architectures']
 
 
-@pytest.mark.parametrize('family', _FAMILIES)
+@pytest.mark.parametrize('family', families.GOLDEN)
 def test_transformers_reads_an_export_of_each_family(
   shared_dir, tmp_path, family
 ):

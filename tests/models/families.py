@@ -10,6 +10,23 @@ from rest_jax.models import policy as policy_lib
 from tests.models import tiny
 
 VOCAB = 24
+# Tiny checkpoints of transformers, in shared/golden/families.
+GOLDEN = (
+  'bart',
+  'byt5',
+  'flan_t5_silu',
+  'madlad400',
+  'marian',
+  'mbart',
+  'mt5',
+  'nllb',
+  'pegasus',
+  't5_v1_0',
+  't5_v1_1',
+  't5gemma',
+  't5gemma2',
+  'umt5',
+)
 _BART = {
   'vocab_size': VOCAB,
   'd_model': 16,
