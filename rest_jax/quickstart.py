@@ -104,8 +104,7 @@ def run(
 
   Raises:
     ValueError: invalid pairs, ratings or settings, or other settings than those
-    of
-      a finished stage in the folder.
+      of a finished stage in the folder.
     FileNotFoundError: a file does not exist.
   """
   _set_up_log()

@@ -188,8 +188,7 @@ def bootstrap_interval(
 
   Raises:
     ValueError: arrays are empty or differ in length, `num_resamples` is below
-    1,
-      or the statistic is not finite.
+      1, or the statistic is not finite.
   """
   arrays = tuple(np.asarray(array) for array in arrays)
   lengths = sorted({len(array) for array in arrays})

@@ -189,9 +189,9 @@ class Fitter:
     Returns:
       float32 [n], in the unit of the reward.
     """
-    model = dataclasses.replace(
-      self.model,
-      config=dataclasses.replace(self.model.config, dropout_rate=dropout_rate),
+    config = dataclasses.replace(self.model.config, dropout_rate=dropout_rate)
+    draw = _spread_of_draws(
+      dataclasses.replace(self.model, config=config), num_draws
     )
     rows = learned_rows.RewardRows.of_texts(
       'uncertainty',
@@ -205,14 +205,6 @@ class Fitter:
     lengths = (rows.source_tokens.lengths, rows.target_tokens.lengths)
     length = int(np.max(lengths))
     count = len(texts.sources)
-
-    @jax.jit
-    def draw(params, batch, key):
-      rewards = jax.lax.map(
-        lambda of_draw: model.rewards(params, batch, dropout_key=of_draw),
-        jax.random.split(key, num_draws),
-      )  # [num_draws, R]
-      return jnp.std(rewards, axis=0, ddof=1)
 
     deviations = np.empty(count, np.float32)
     with mesh_lib.use(mesh, self.mesh_config.rules):
@@ -268,3 +260,17 @@ class Fitter:
     rewards, _ = scorer.score(scorer.place(params), plan)
     base.check_finite('learned', texts.sources, texts.hypotheses, rewards)
     return rewards
+
+
+def _spread_of_draws(model: scalar.ScalarModel, num_draws: int):
+  """Returns a function to the standard deviation of a batch's rewards, [R]."""
+
+  @jax.jit
+  def draw(params, batch, key):
+    rewards = jax.lax.map(
+      lambda of_draw: model.rewards(params, batch, dropout_key=of_draw),
+      jax.random.split(key, num_draws),
+    )  # [num_draws, R]
+    return jnp.std(rewards, axis=0, ddof=1)
+
+  return draw

@@ -301,15 +301,12 @@ class Program(blocks.Decoder):
     token, log_prob = self._drawn(given, state.position, logits, row_of)
     token, log_prob = token.reshape(shape), log_prob.reshape(shape)
     first = self.ids.forced_first
-    if first is not None:
+    if first is not None:  # It is not drawn.
       number = given.ring_positions
       number = state.position if number is None else number[:, None]
-      found = policy_lib.target_log_probs(logits, jnp.full(len(logits), first))
-      if row_of is not None:
-        found = jnp.take(found, row_of, mode='clip')
-      # It is not drawn.
+      found = _log_prob_of(first, logits, row_of).reshape(shape)
       token = jnp.where(number == 0, first, token)
-      log_prob = jnp.where(number == 0, found.reshape(shape), log_prob)
+      log_prob = jnp.where(number == 0, found, log_prob)
     token = jnp.where(state.done, self.ids.pad, token)
     ended = token == self.ids.eos
     done = state.done | ended
@@ -363,6 +360,12 @@ class Program(blocks.Decoder):
       forbidden=self.never_drawn,
       row_of=row_of,
     )
+
+
+def _log_prob_of(token: int, logits, row_of):
+  """Returns the log-probability of one token for each hypothesis."""
+  found = policy_lib.target_log_probs(logits, jnp.full(len(logits), token))
+  return found if row_of is None else jnp.take(found, row_of, mode='clip')
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -21,8 +21,6 @@ from rest_jax.data import ratings as ratings_lib
 from rest_jax.rewards import (
   acquisition,
   learned_rows,
-  learned_texts,
-  learned_training,
 )
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import reward_agreement as agreement_lib
@@ -278,20 +276,12 @@ class Refresh(base.Stage):
       whole=refresh_targets.Whole.of(present.config, part),
       scale=learned_rows.Scale(**before['rating_scale']),
     )
-    train, dev = map(targets.rows, (reward_stage.TRAIN, reward_stage.DEV))
-    dev = dev[
-      learned_texts.spread_rows(
-        [targets.rated.source[row] for row in dev], config.max_selection_rows
-      )
-    ]
     refreshed, summary = fitter.fit(
       trainer,
       params=params,
-      fitted=learned_training.FitTexts(
-        targets.texts(train), targets.scale, targets.weights[train]
-      ),
-      chosen_by=learned_training.HeldOutTexts(
-        targets.texts(dev), part.choose_within_source, targets.others[dev]
+      fitted=targets.fitted(),
+      chosen_by=targets.held_out(
+        config.max_selection_rows, within_source=part.choose_within_source
       ),
       loss=part.loss,
       directory=inner.path,

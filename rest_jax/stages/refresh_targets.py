@@ -14,6 +14,7 @@ from rest_jax.rewards import (
   corruptions,
   guards,
   learned_rows,
+  learned_texts,
   learned_training,
 )
 from rest_jax.rewards import reward_agreement as agreement_lib
@@ -144,6 +145,24 @@ class Targets:
       [self.rated.source[row] for row in rows],
       [self.rated.hypothesis[row] for row in rows],
       self.scores[rows],
+    )
+
+  def fitted(self) -> learned_training.FitTexts:
+    """Returns the training rows."""
+    rows = self.rows(reward_stage.TRAIN)
+    return learned_training.FitTexts(
+      self.texts(rows), self.scale, self.weights[rows]
+    )
+
+  def held_out(
+    self, max_rows: int, *, within_source: bool
+  ) -> learned_training.HeldOutTexts:
+    """Returns about `max_rows` of the dev rows, as whole sources."""
+    rows = self.rows(reward_stage.DEV)
+    sources = [self.rated.source[row] for row in rows]
+    rows = rows[learned_texts.spread_rows(sources, max_rows)]
+    return learned_training.HeldOutTexts(
+      self.texts(rows), within_source, self.others[rows]
     )
 
   def counts(self, split: str) -> dict[str, int]:

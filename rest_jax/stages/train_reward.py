@@ -29,7 +29,6 @@ from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.stages import reward as reward_stage
-from rest_jax.training import trainer as trainer_lib
 
 PRETRAIN = 'pretrain'
 
@@ -116,14 +115,9 @@ class TrainReward(base.Stage):
       model, data.vocabulary, config.scoring, context.mesh
     )
     params = model.init_from_policy(bc.params, jax.random.key(self.seed))
-    pretraining = None
-    if config.pretrain is not None:
-      texts = self._pretraining_texts(bc)
-      if by_chrf is not None:
-        texts += by_chrf
-      params, pretraining = self._pretrain(
-        config.pretrain, data, fitter, params, texts, output.path / PRETRAIN
-      )
+    params, pretraining = self._pretrained(
+      fitter, params, bc, by_chrf, output.path / PRETRAIN
+    )
     params, summary = fitter.fit(
       config.finetune,
       params=params,
@@ -222,24 +216,28 @@ class TrainReward(base.Stage):
       seed=self.seed,
     )
 
-  def _pretrain(
+  def _pretrained(
     self,
-    trainer: trainer_lib.TrainerConfig,
-    data: prepare.PreparedData,
     fitter: learned_training.Fitter,
     params: types.Params,
-    texts: corruptions_lib.ScoredTexts,
+    bc: draw_samples.LoadedPolicy,
+    by_chrf: corruptions_lib.ScoredTexts | None,
     directory: pathlib.Path,
-  ) -> tuple[types.Params, dict[str, Any]]:
-    """Fits chrF; returns the parameters and the manifest's entry."""
+  ) -> tuple[types.Params, dict[str, Any] | None]:
+    """Fits chrF, if set; returns the parameters and the manifest's entry."""
     config = self.config
+    if config.pretrain is None:
+      return params, None
+    texts = self._pretraining_texts(bc)
+    if by_chrf is not None:
+      texts += by_chrf
     scale = learned_rows.Scale.of('corruptions', texts.scores)
     params, summary = fitter.fit(
-      trainer,
+      config.pretrain,
       params=params,
       fitted=learned_training.FitTexts(texts, scale),
       chosen_by=learned_training.HeldOutTexts(
-        self._corruptor(data, task_lib.VALIDATION).scored(
+        self._corruptor(bc.data, task_lib.VALIDATION).scored(
           config.max_selection_rows
         ),
         config.choose_within_source,
