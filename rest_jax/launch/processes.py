@@ -91,7 +91,7 @@ def run_together(
   interrupted = None
   # Times at which the other workers are stopped, and killed.
   stop_at = kill_at = None
-  with _signals_in(workers.events), workers.running():
+  with interruption.handled_by(workers.handle), workers.running():
     while workers.running_numbers():
       times = [time_ for time_ in (stop_at, kill_at) if time_ is not None]
       event = workers.next_event(min(times) if times else None)
@@ -132,6 +132,11 @@ class _Workers:
     self.events: queue.SimpleQueue[Ended | signal.Signals] = queue.SimpleQueue()
     self.ended: list[Ended] = []
     self.are_stopped = False
+
+  def handle(self, number: int, frame: object) -> None:
+    """Queues a signal to the launcher as an event."""
+    del frame
+    self.events.put(signal.Signals(number))
 
   @contextlib.contextmanager
   def running(self) -> Iterator[None]:
@@ -225,19 +230,3 @@ class _Workers:
 def _kill_group(process: subprocess.Popen[str]) -> None:
   with contextlib.suppress(ProcessLookupError, PermissionError):
     os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _signals_in(events: queue.SimpleQueue) -> Iterator[None]:
-  """Adds signals to the launcher to the queue of events."""
-
-  def handle(number, frame):
-    del frame
-    events.put(signal.Signals(number))
-
-  before = {n: signal.signal(n, handle) for n in interruption.SIGNALS}
-  try:
-    yield
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)

@@ -54,17 +54,24 @@ _requests = _Requests()
 
 
 @contextlib.contextmanager
-def handled() -> Iterator[None]:
-  """Turns SIGTERM and SIGINT into `Interrupted`; for the main thread."""
-  before = {number: signal.getsignal(number) for number in SIGNALS}
-  _requests.number = None
-  for number in SIGNALS:
-    signal.signal(number, _requests.handle)
+def handled_by(
+  handler: Callable[[int, FrameType | None], None],
+) -> Iterator[None]:
+  """Handles SIGTERM and SIGINT by a function; for the main thread."""
+  before = {number: signal.signal(number, handler) for number in SIGNALS}
   try:
     yield
   finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+    for number, own in before.items():
+      signal.signal(number, own)
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+  """Turns SIGTERM and SIGINT into `Interrupted`; for the main thread."""
+  _requests.number = None
+  with handled_by(_requests.handle):
+    yield
 
 
 @contextlib.contextmanager
