@@ -78,8 +78,6 @@ def train(
   params=None,
   loss=None,
   batches=None,
-  mesh_config=None,
-  evaluate_fn=None,
   **arguments,
 ) -> trainer.TrainResult:
   """Trains a policy to copy; by default, the objective is the step."""
@@ -92,10 +90,12 @@ def train(
       loss=loss or bc.BC(),
     ),
     batches=batches or config.batches(make_rows(make_tokens())),
-    mesh_config=mesh_config or mesh_lib.MeshConfig(),
     directory=directory,
-    evaluate_fn=evaluate_fn or (lambda _, step: {'objective': float(step)}),
-    **arguments,
+    **{
+      'mesh_config': mesh_lib.MeshConfig(),
+      'evaluate_fn': lambda _, step: {'objective': float(step)},
+      **arguments,
+    },
   )
 
 
