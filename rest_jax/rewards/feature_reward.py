@@ -117,7 +117,7 @@ class FeatureReward(base.NeedsOfParts):
       agreement,
       what=f'the reward {self.name!r}',
       remedy='or raise FeatureReward.penalty. To use the reward as it is: '
-      'FeatureReward.must_agree = False.',
+      'FeatureReward.must_agree = False (--gin.FeatureReward.must_agree=False).',
     )
 
 
