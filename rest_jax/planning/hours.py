@@ -98,9 +98,7 @@ def parts(
     seconds = sampling_seconds(policy.config, decode, chip)
     add(name, times * blocks(decode, sources, num_chips), seconds)
 
-  for stage in run.stages:
-    if stage.is_given:
-      continue
+  for stage in (stage for stage in run.stages if not stage.is_given):
     for training in stage.trainings(policy):
       call(training.name, training.name, training.trainer.max_steps)
     if isinstance(stage, grow_stage.Grow):

@@ -187,10 +187,7 @@ class Grow(base.Stage):
       'rewards': rewards_base.describe(reward),
       'normalizer': normalizer.to_json(),
       # Since the last start, if the stage was interrupted.
-      'seconds': {
-        'grow': sampled - started,
-        'score': scored - sampled,
-      },
+      'seconds': {'grow': sampled - started, 'score': scored - sampled},
     }
 
   def lines(self) -> list[str]:

@@ -107,15 +107,8 @@ def score(
     evidence: see `score_raw`.
   """
   name, scales = reward.name, rewards_base.scales(reward)
-  directory, num_shards = store.directory, store.num_shards
-  done = set.intersection(
-    *(
-      sample_store.finished_rewards(
-        store.output, column, num_shards, samples_in=directory
-      )
-      for column in (name, *scales)
-    )
-  )
+  num_shards = store.num_shards
+  done = _done(store, (name, *scales))
   scratch = _scratch(store.output, name)
   if normalizer is not None and len(done) == num_shards:
     if processes.is_main():  # A program that was killed may have left it.
@@ -145,24 +138,45 @@ def score(
       np.concatenate([raw[name] for raw in raws]), rewards_base.floor(reward)
     )
   for shard, raw in enumerate(raws):
-    if shard not in share:
-      continue
-    for column, scale in {name: normalizer, **scales}.items():
-      sample_store.write_rewards(
-        store.output,
-        column,
-        shard,
-        num_shards,
-        raw[column],
-        scale(raw[column]),
-        samples_in=directory,
-      )
+    if shard in share:
+      _write(store, shard, raw, {name: normalizer, **scales})
   processes.barrier(f'{description}: written')
   processes.by_main(
     f'{description}: done',
     lambda: paths.remove_tree(scratch, missing_ok=True),
   )
   return normalizer
+
+
+def _done(store: Store, columns: Iterable[str]) -> set[int]:
+  """Returns the shards that have the files of all columns."""
+  return set.intersection(
+    *(
+      sample_store.finished_rewards(
+        store.output, column, store.num_shards, samples_in=store.directory
+      )
+      for column in columns
+    )
+  )
+
+
+def _write(
+  store: Store,
+  shard: int,
+  raw: Columns,
+  scales: Mapping[str, normalize.Normalizer],
+) -> None:
+  """Writes the reward files of a shard."""
+  for column, scale in scales.items():
+    sample_store.write_rewards(
+      store.output,
+      column,
+      shard,
+      store.num_shards,
+      raw[column],
+      scale(raw[column]),
+      samples_in=store.directory,
+    )
 
 
 def score_raw(
