@@ -11,6 +11,8 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.data import text_files
 
+# The splits: to learn from, to choose by, and for reports alone.
+TRAIN, DEV, TEST = 'train', 'dev', 'test'
 _REQUIRED = ('split', 'source', 'hypothesis', 'score')
 _OPTIONAL = ('annotators', 'lang_pair', 'score_type', 'reference')
 _LARGEST = 1e30
@@ -137,8 +139,8 @@ def check_splits(rated: Ratings, where: str) -> None:
   counts = collections.Counter(rated.split)
   there = ', '.join(f'{name!r} ({count})' for name, count in counts.items())
   for name, use in (
-    ('train', 'from which the reward model learns'),
-    ('dev', 'by which its checkpoint is chosen'),
+    (TRAIN, 'from which the reward model learns'),
+    (DEV, 'by which its checkpoint is chosen'),
   ):
     if not counts[name]:
       other = next(filter(counts.__contains__, _OTHER_NAMES[name]), None)

@@ -62,7 +62,7 @@ class FeatureReward(base.NeedsOfParts):
     settings.at_least(self, 1, 'max_pairs', none='all pairs')
 
   def check(self) -> str:
-    count = self._read().split.count(agreement_lib.TRAIN)
+    count = self._read().split.count(ratings_lib.TRAIN)
     return f'linear in text features, from {count:,} ratings'
 
   def _read(self) -> ratings_lib.Ratings:
@@ -73,7 +73,7 @@ class FeatureReward(base.NeedsOfParts):
   def load(self, resources: base.Resources) -> 'LinearReward':
     """Fits the reward; takes seconds to minutes of one core."""
     rated, pairs = self._read(), resources.pairs
-    train = rated.select(agreement_lib.TRAIN)
+    train = rated.select(ratings_lib.TRAIN)
     texts = pair_store.texts_of(
       pairs, pair_store.spread_rows(len(pairs), self.max_pairs)
     )
@@ -111,7 +111,7 @@ class FeatureReward(base.NeedsOfParts):
       {'': rated},
       name=f'reward {self.name}',
       num_resamples=_RESAMPLES,
-      splits=(agreement_lib.DEV,),
+      splits=(ratings_lib.DEV,),
     )
     return agreement_lib.refusal(
       agreement,

@@ -12,7 +12,7 @@ from rest_jax.evaluation import within_source
 from rest_jax.rewards import base, composed, guards
 from rest_jax.rewards import reward_agreement as agreement_lib
 
-_SPLITS = agreement_lib.DEV, agreement_lib.TEST
+_SPLITS = ratings_lib.DEV, ratings_lib.TEST
 
 
 def agreement(
@@ -114,9 +114,7 @@ def weights(
   scaled, scores, sources = [], [], []
   for name, split, rated in _held_out(ratings):
     columns = (
-      _columns(reward, rated, max_sources)
-      if split == agreement_lib.DEV
-      else None
+      _columns(reward, rated, max_sources) if split == ratings_lib.DEV else None
     )
     if columns is None:
       continue

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rest_jax.data import ratings as ratings_lib
 from rest_jax.evaluation import correlations, metrics, within_source
 
-TRAIN, DEV, TEST = 'train', 'dev', 'test'
 # Prefix of the splits with ratings of samples of the policy.
 SAMPLED = 'sampled '
 # Fewer sources with different ratings give no meaningful accuracy within a
@@ -136,7 +136,7 @@ def refusal(
     what: the reward in the message.
     remedy: what to do, besides rating more hypotheses.
   """
-  for split in (DEV, SAMPLED + DEV):
+  for split in (ratings_lib.DEV, SAMPLED + ratings_lib.DEV):
     reason = failure(results.get(split, {}))
     if reason is not None:
       return (

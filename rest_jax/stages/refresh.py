@@ -303,7 +303,7 @@ class Refresh(base.Stage):
         'agreement': agreement,
         'params_digest': summary['params_digest'],
         'training': summary,
-        'trained_on': targets.counts(reward_stage.TRAIN),
+        'trained_on': targets.counts(ratings_lib.TRAIN),
         'policy_digest': folder.settings['policy'],
       }
     )

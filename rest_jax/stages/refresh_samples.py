@@ -20,7 +20,7 @@ from rest_jax.storage import files
 _CHOSEN = 'chosen.json'
 _SOURCES_PER_SHARD = 2048
 # Of ten new sources, one is for choosing the checkpoint and one for the report.
-_CYCLE = {0: reward_stage.DEV, 1: reward_stage.TEST}
+_CYCLE = {0: ratings_lib.DEV, 1: ratings_lib.TEST}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _uncertainty(
 def _split(source: str) -> str:
   """Assigns a source to a split by a checksum of its text."""
   number = zlib.crc32(f'refresh {source}'.encode()) % 10
-  return _CYCLE.get(number, reward_stage.TRAIN)
+  return _CYCLE.get(number, ratings_lib.TRAIN)
 
 
 def items(directory: pathlib.Path) -> list[annotations.Item]:

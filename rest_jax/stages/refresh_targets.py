@@ -18,7 +18,6 @@ from rest_jax.rewards import (
   learned_training,
 )
 from rest_jax.rewards import reward_agreement as agreement_lib
-from rest_jax.stages import reward as reward_stage
 
 # Minimum number of ratings for a meaningful correlation.
 _MIN_REPORTED = 20
@@ -122,7 +121,7 @@ class Targets:
     """Computes the targets."""
     rated = ratings_lib.join([old, new])
     _, others = whole.residuals(reward, rated.source, rated.hypothesis)
-    is_train = np.array([split == reward_stage.TRAIN for split in rated.split])
+    is_train = np.array([split == ratings_lib.TRAIN for split in rated.split])
     is_new = np.arange(len(rated)) >= len(old)
     return cls(
       rated=rated,
@@ -149,7 +148,7 @@ class Targets:
 
   def fitted(self) -> learned_training.FitTexts:
     """Returns the training rows."""
-    rows = self.rows(reward_stage.TRAIN)
+    rows = self.rows(ratings_lib.TRAIN)
     return learned_training.FitTexts(
       self.texts(rows), self.scale, self.weights[rows]
     )
@@ -158,7 +157,7 @@ class Targets:
     self, max_rows: int, *, within_source: bool
   ) -> learned_training.HeldOutTexts:
     """Returns about `max_rows` of the dev rows, as whole sources."""
-    rows = self.rows(reward_stage.DEV)
+    rows = self.rows(ratings_lib.DEV)
     sources = [self.rated.source[row] for row in rows]
     rows = rows[learned_texts.spread_rows(sources, max_rows)]
     return learned_training.HeldOutTexts(
@@ -189,7 +188,7 @@ class Targets:
     """
     agreement = {}
     for name, is_new in (('', False), ('new ', True)):
-      for split in (reward_stage.DEV, reward_stage.TEST):
+      for split in (ratings_lib.DEV, ratings_lib.TEST):
         rows = self.rows(split)
         rows = rows[(rows >= self.num_old) == is_new]
         ratings = self.rated.score[rows]

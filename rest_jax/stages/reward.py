@@ -29,9 +29,6 @@ from rest_jax.stages import policies
 from rest_jax.stages import rated_samples as rated_samples_lib
 from rest_jax.training import trainer as trainer_lib
 
-TRAIN, DEV, TEST = agreement_lib.TRAIN, agreement_lib.DEV, agreement_lib.TEST
-SAMPLED = agreement_lib.SAMPLED
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RewardStage(rewards_base.NeedsOfParts):
@@ -176,12 +173,13 @@ def read_ratings(
   """Reads the task's ratings, and the ratings of samples in a stage's folder.
 
   Returns:
-    The ratings by the prefix of their splits: '' and, if any, `SAMPLED`.
+    The ratings by the prefix of their splits: '' and, if any,
+    `reward_agreement.SAMPLED`.
   """
   parts = {'': ratings.read()}
   sampled = rated_samples_lib.read(directory)
   if sampled is not None:
-    parts[SAMPLED] = sampled
+    parts[agreement_lib.SAMPLED] = sampled
   return parts
 
 

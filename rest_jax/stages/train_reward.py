@@ -99,7 +99,7 @@ class TrainReward(base.Stage):
     bc = draw_samples.LoadedPolicy.of_stage(self.bc, context)
     parts = self._ratings(bc, output.path)
     rated = ratings_lib.join(list(parts.values()))
-    train = rated.select(reward_stage.TRAIN)
+    train = rated.select(ratings_lib.TRAIN)
     scale = learned_rows.Scale.of('the ratings of split train', train.score)
     targets, by_chrf = learned_texts.rated(train), None
     if config.references is not None:
@@ -124,7 +124,7 @@ class TrainReward(base.Stage):
       fitted=learned_training.FitTexts(targets, scale, train.weight),
       chosen_by=learned_training.HeldOutTexts(
         learned_texts.spread(
-          learned_texts.rated(rated.select(reward_stage.DEV)),
+          learned_texts.rated(rated.select(ratings_lib.DEV)),
           config.max_selection_rows,
         ),
         config.choose_within_source,
@@ -148,7 +148,7 @@ class TrainReward(base.Stage):
       'training': summary,
       'rating_scale': dataclasses.asdict(scale),
       'ratings': {
-        name + reward_stage.TRAIN: part.split.count(reward_stage.TRAIN)
+        name + ratings_lib.TRAIN: part.split.count(ratings_lib.TRAIN)
         for name, part in parts.items()
       },
       'pretraining': pretraining,
@@ -174,7 +174,7 @@ class TrainReward(base.Stage):
     # Refuses wrong splits now, not after hours of pre-training.
     ratings_lib.check_splits(parts[''], ratings_lib.place(self.ratings))
     if self.config.rated_samples is not None:
-      parts[reward_stage.SAMPLED] = rated_samples_lib.collect_ratings(
+      parts[agreement_lib.SAMPLED] = rated_samples_lib.collect_ratings(
         self.config.rated_samples,
         directory=directory,
         loaded=bc,
