@@ -60,16 +60,15 @@ def chrf_counts(
     hypothesis, in the reference, and in both, without spaces.
   """
   rows = []
+  of, theirs = None, []
   for hypothesis, reference in zip(hypotheses, references, strict=True):
+    if reference != of:  # Often the outputs of a source are adjacent.
+      of, theirs = reference, _characters(reference)
     row = []
-    for order in range(1, _CHRF_ORDER + 1):
-      ours, theirs = (
-        _characters(hypothesis, order),
-        _characters(reference, order),
-      )
-      both = sum(min(n, theirs[gram]) for gram, n in ours.items())
+    for own, other in zip(_characters(hypothesis), theirs, strict=True):
+      both = sum([min(n, other.get(gram, 0)) for gram, n in own.items()])
       # As in sacrebleu, orders longer than the reference do not count.
-      row += [ours.total() if theirs else 0, theirs.total(), both]
+      row += [own.total() if other else 0, other.total(), both]
     rows.append(row)
   return np.asarray(rows, np.int64)
 
@@ -133,8 +132,10 @@ def paired_difference(
   return metrics.Difference(difference, float(differences.std(ddof=1)))
 
 
-def _characters(text: str, order: int) -> collections.Counter[str]:
+def _characters(text: str) -> list[collections.Counter[str]]:
+  """Returns the n-grams of a text without spaces, by order."""
   text = ''.join(text.split())
-  return collections.Counter(
-    text[start : start + order] for start in range(len(text) - order + 1)
-  )
+  return [
+    collections.Counter([text[i : i + n] for i in range(len(text) - n + 1)])
+    for n in range(1, _CHRF_ORDER + 1)
+  ]

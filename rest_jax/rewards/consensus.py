@@ -265,14 +265,18 @@ def _groups(
     )
 
 
-def utilities(texts: Sequence[str]) -> Float32[np.ndarray, ' n']:
+def utilities(
+  texts: Sequence[str], groups: Sequence[int] | np.ndarray | None = None
+) -> Float32[np.ndarray, ' n']:
   """Returns mean chrF (beta = 1) of each sample to the others, in [0, 1].
 
   Args:
-    texts: at least two samples of one source, including repeated ones.
+    texts: at least two samples per source, including repeated ones.
+    groups: int [n], the source of each sample; None if all are of one.
   """
   reward = ConsensusReward('consensus', CHRF)
-  peers = peers_lib.Peers.own([0] * len(texts), texts)
+  own = [0] * len(texts) if groups is None else groups
+  peers = peers_lib.Peers.own(own, texts)
   return reward.score([''] * len(texts), texts, peers=peers)
 
 

@@ -244,7 +244,7 @@ class Evaluate(base.Stage):
     seconds = evaluation.sample(None if judge is None else _JudgeReward(judge))
     samples = evaluation.samples()
     outputs = evaluation.outputs(samples, seconds)
-    scores = {name: scorer.score(made) for name, made in outputs.items()}
+    scores = scorer.score(outputs)
     distance = evaluation.distance_to_bc(
       self.policy.policy_folder, self.bc.folder
     )

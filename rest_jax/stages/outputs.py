@@ -129,15 +129,11 @@ def mbr_choice(samples: Samples) -> np.ndarray:
   The chosen sample of a source agrees most with the others. An unfinished
   sample is chosen only if the source has no finished one.
   """
-  num_samples = samples.rewards.shape[1]
-  return np.array(
-    [
-      consensus.choose(
-        samples.texts[row * num_samples : (row + 1) * num_samples], finished
-      )
-      for row, finished in enumerate(samples.finished)
-    ]
-  )
+  finished = samples.finished
+  groups = np.repeat(np.arange(len(finished)), finished.shape[1])
+  agreement = consensus.utilities(samples.texts, groups).reshape(finished.shape)
+  allowed = finished | ~finished.any(axis=1, keepdims=True)
+  return np.argmax(np.where(allowed, agreement, -1.0), axis=1)
 
 
 def search(
@@ -182,8 +178,16 @@ class Scorer:
   rows: np.ndarray
   tokenize: str
 
-  def score(self, made: Made) -> outputs_lib.Scores:
-    """Returns the scores of each source's outputs."""
+  def score(self, outputs: Mapping[str, Made]) -> dict[str, outputs_lib.Scores]:
+    """Returns the scores of each source's outputs, by decode."""
+    counts = self._counts(outputs)
+    return {
+      name: self._score(made, counts[name]) for name, made in outputs.items()
+    }
+
+  def _score(
+    self, made: Made, counts: dict[str, np.ndarray]
+  ) -> outputs_lib.Scores:
     num_outputs = len(made.texts) // len(self.rows)
     repeated = np.repeat(self.rows, num_outputs)
     sources, references = pair_store.texts_of(self.pairs, repeated)
@@ -195,15 +199,18 @@ class Scorer:
       judged = rewards_base.score(self.judge, sources, made.texts, needed)
       rewards_base.check_finite(self.judge.name, sources, made.texts, judged)
 
+    def per_source(of_outputs: np.ndarray) -> np.ndarray:
+      shape = (len(self.rows), num_outputs, *np.shape(of_outputs)[1:])
+      return np.asarray(of_outputs).reshape(shape)
+
     def mean(scores: np.ndarray) -> np.ndarray:
-      scores = np.asarray(scores, np.float64).reshape(-1, num_outputs)
-      return scores.mean(axis=1)
+      return per_source(np.asarray(scores, np.float64)).mean(axis=1)
 
     return outputs_lib.Scores(
       sources=np.asarray(self.rows, np.int64),
       reward=mean(rewards),
       human=None if judged is None else mean(judged),
-      **self._counts(made.texts, references, num_outputs),
+      **{name: per_source(rows).sum(axis=1) for name, rows in counts.items()},
     )
 
   def _rewards(
@@ -223,25 +230,26 @@ class Scorer:
     return self.normalizer(raw)
 
   def _counts(
-    self, texts: Sequence[str], references: Sequence[str], num_outputs: int
-  ) -> dict[str, np.ndarray]:
-    """Returns the counts of BLEU and chrF, summed over each source's outputs."""
-    # Equal outputs are counted once.
+    self, outputs: Mapping[str, Made]
+  ) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the counts of BLEU and chrF of each output, by decode."""
+    # Equal outputs are counted once: most decodes choose among the samples.
     numbers: dict[tuple[str, str], int] = {}
-    which = [
-      numbers.setdefault(pair, len(numbers))
-      for pair in zip(texts, references, strict=True)
-    ]
-    distinct, of_distinct = zip(*numbers, strict=True)
-    counts = {
-      'bleu': paired_text.bleu_counts(
-        distinct, of_distinct, tokenize=self.tokenize
-      ),
-      'chrf': paired_text.chrf_counts(distinct, of_distinct),
-    }
+    which = {}
+    for name, made in outputs.items():
+      num_outputs = len(made.texts) // len(self.rows)
+      repeated = np.repeat(self.rows, num_outputs)
+      references = pair_store.texts_of(self.pairs, repeated)[1]
+      which[name] = [
+        numbers.setdefault(pair, len(numbers))
+        for pair in zip(made.texts, references, strict=True)
+      ]
+    texts, of_texts = zip(*numbers, strict=True)
+    bleu = paired_text.bleu_counts(texts, of_texts, tokenize=self.tokenize)
+    chrf = paired_text.chrf_counts(texts, of_texts)
     return {
-      name: rows[which].reshape(-1, num_outputs, rows.shape[1]).sum(axis=1)
-      for name, rows in counts.items()
+      name: {'bleu': bleu[rows], 'chrf': chrf[rows]}
+      for name, rows in which.items()
     }
 
 

@@ -53,6 +53,10 @@ def scorer(judge=None):
   )
 
 
+def scores_of(made, judge=None):
+  return scorer(judge).score({'greedy': made})['greedy']
+
+
 SAMPLES = outputs.Samples(
   sources=np.array([2, 2, 5, 5]),
   texts=['the cat', REFERENCES[2], REFERENCES[5], REFERENCES[5]],
@@ -69,12 +73,12 @@ def test_a_judge_must_give_numbers():
 
   made = outputs.Made(['the cat', REFERENCES[5]], 1.0)
   with pytest.raises(FloatingPointError, match="'exact' must be finite"):
-    scorer(Undecided()).score(made)
+    scores_of(made, Undecided())
 
 
 def test_outputs_of_a_search_are_scored_by_everything():
   made = outputs.Made(['the cat', REFERENCES[5]], 1.0)
-  found = scorer(_Exact()).score(made)
+  found = scores_of(made, _Exact())
   assert found.sources.tolist() == [2, 5]
   np.testing.assert_allclose(found.reward, [0.2, 0.6])
   np.testing.assert_allclose(found.human, [0.0, 1.0])
@@ -82,12 +86,12 @@ def test_outputs_of_a_search_are_scored_by_everything():
   assert found.bleu[:, 0].tolist() == [2, 6]
   assert found.bleu[:, -1].tolist() == [6, 6]
   assert found.measure()['human'].mean == pytest.approx(50.0)
-  assert scorer().score(made).human is None
+  assert scores_of(made).human is None
 
 
 def test_samples_keep_their_scores_and_count_as_sentences():
   made = outputs.of_samples(SAMPLES, 2.0)
-  found = scorer().score(made)
+  found = scores_of(made)
   np.testing.assert_allclose(found.reward, [0.75, 0.6])
   np.testing.assert_allclose(found.human, [0.5, 0.75])
   # Of the first source 2 + 6 right words, of the second 6 + 6.
@@ -96,6 +100,17 @@ def test_samples_keep_their_scores_and_count_as_sentences():
   measured = outputs.describe(made, found, distinct=1.5)
   assert measured['reward']['mean'] == pytest.approx(67.5)
   assert (measured['distinct'], measured['seconds']) == (1.5, 2.0)
+
+
+def test_outputs_of_all_decodes_are_counted_as_one_by_one():
+  made = {
+    'greedy': outputs.Made(['the cat', REFERENCES[5]], 1.0),
+    'samples': outputs.of_samples(SAMPLES, 2.0),
+  }
+  for name, found in scorer().score(made).items():
+    expected = scores_of(made[name])
+    np.testing.assert_array_equal(found.bleu, expected.bleu)
+    np.testing.assert_array_equal(found.chrf, expected.chrf)
 
 
 def test_the_best_sample_is_a_finished_one():
@@ -121,8 +136,8 @@ def test_mbr_takes_the_finished_sample_that_the_others_agree_with():
 
 def test_scores_are_read_as_they_were_written(tmp_path):
   scores = {
-    'greedy': scorer().score(outputs.Made(['a', 'b'], 1.0)),
-    'best of 2': scorer(_Exact()).score(outputs.Made(['the cat', 'x'], 1.0)),
+    'greedy': scores_of(outputs.Made(['a', 'b'], 1.0)),
+    'best of 2': scores_of(outputs.Made(['the cat', 'x'], 1.0), _Exact()),
   }
   outputs.write(tmp_path, scores)
   found = outputs.read(tmp_path)
