@@ -239,10 +239,16 @@ class RatingsFile:
         f'{there or "no rows"}.'
       )
     if len(chosen) > 1:
+      kinds = sorted(chosen, key=str)
+      remedy = ' and '.join(
+        f'{name}={kinds[0][column]}'
+        for column, name in enumerate(wanted)
+        if len({kind[column] for kind in kinds}) > 1
+      )
       raise ValueError(
         f'{self.path} must give ratings of one language pair and one score '
-        f'type, since scales differ; it has {there}. Choose with lang_pair and '
-        'score_type.'
+        f'type, since scales differ; it has {there}. Choose one, such as '
+        f'{remedy}.'
       )
 
   def _parse(self, line: int, fields: dict[str, str]) -> '_Row':

@@ -91,8 +91,15 @@ def test_rows_are_chosen_by_pair_and_type(read):
   # One kind is chosen, by one setting or by the other.
   assert len(read(*lines, score_type='MQM')) == 2
   kinds = 'de-en DA-z, zh-en DA-z, zh-en MQM'
-  for settings in ({}, {'lang_pair': 'zh-en'}, {'score_type': 'DA-z'}):
-    with pytest.raises(ValueError, match=f'one language pair.* it has {kinds}'):
+  for settings, remedy in (
+    ({}, 'lang_pair=de-en and score_type=DA-z'),
+    ({'lang_pair': 'zh-en'}, 'score_type=DA-z'),
+    ({'score_type': 'DA-z'}, 'lang_pair=de-en'),
+  ):
+    message = (
+      f'one language pair.* it has {kinds}. Choose one, such as {remedy}.'
+    )
+    with pytest.raises(ValueError, match=message):
       read(*lines, **settings)
   with pytest.raises(ValueError, match=f"lang_pair='en-de'.* it has {kinds}"):
     read(*lines, lang_pair='en-de')
