@@ -64,7 +64,7 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
   if files.ratings is not None:
     paths.append(os.path.abspath(files.ratings))
   folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-  yield from ('', '# --- text: line i of the references translates line i of')
+  yield from ('', '# --- text: line i of the references belongs to line i of')
   yield '# the sources; file names are relative to DATA.'
   yield f'TASK_NAME = {name!r}'
   yield f'DATA = {folder!r}'
@@ -135,7 +135,7 @@ def _training(
   yield f'BC_WARMUP_STEPS = {min(steps // 8, 4000)}'
   yield f'BC_LEARNING_RATE = {chosen.bc_learning_rate}'
   yield f'BC_EVALUATE_EVERY = {steps // 4}'
-  yield '# I steps of fine-tuning on the samples with the highest rewards.'
+  yield '# Improve steps: fine-tuning on the samples with the highest rewards.'
   yield 'NUM_GROW_STEPS = 1'
   yield 'NUM_IMPROVE_STEPS = 3'
   yield f'IMPROVE_STEPS = {improve}'

@@ -107,7 +107,8 @@ def estimate(run: run_lib.Run, policy: policy_lib.Policy) -> Estimate:
   if assumed:
     notes.append(
       f'{" and ".join(assumed)} at {hours.ASSUMED_SHARE:.0%} of the measured '
-      'speed of a matrix product; small networks are slower'
+      'speed of a matrix product, which falls while other programs run; small '
+      'networks are slower'
     )
   if set(seconds) - set(assumed):
     notes.append('speed as in the finished stages of this folder')

@@ -211,13 +211,13 @@ class Improve(base.PolicyStage):
     }
 
   def lines(self) -> list[str]:
+    kind = self.config.filter.kind
     value = self.config.filter.at(self.improve_step, self.grow_step)
     rate = self.trainer.optimizer.learning_rate
     return [
-      f'  improve   loss {self.config.loss.name}, filter '
-      f'{self.config.filter.kind}',
-      f'    {self.grow_step}.{self.improve_step}       at {value:g}, learning '
-      f'rate {rate:g}',
+      f'  improve   loss {self.config.loss.name}, filter {kind}',
+      f'    {self.grow_step}.{self.improve_step}       {kind} {value:g}, '
+      f'learning rate {rate:g}',
     ]
 
   def trainings(self, policy: policy_lib.Policy) -> list[base.Training]:
@@ -350,8 +350,8 @@ def samples_of(
 
 def _report(grow_step: int, improve_step: int, kept: dict) -> None:
   logging.info(
-    'improve %d.%d: keeps %d samples (%.1f %%), %d sources without any; mean '
-    'length %.1f -> %.1f, mean reward %.3f -> %.3f',
+    'improve %d.%d: keeps %d samples (%.1f %%); sources with no kept sample: '
+    '%d; mean length %.1f -> %.1f, mean reward %.3f -> %.3f',
     grow_step,
     improve_step,
     kept['samples'],
