@@ -27,7 +27,13 @@ class Ragged(Sequence[np.ndarray]):
 
   `rows[i]` is a view without padding; `pad` makes rectangles. Rows are
   numbered through all chunks.
+
+  Attributes:
+    first_tokens: int32 [n], for sources that bring the first token of their
+      hypotheses (`SpecialIds.is_first_given`); otherwise None.
   """
+
+  first_tokens: np.ndarray | None = None
 
   def __init__(self, chunks: Sequence[tuple[np.ndarray, np.ndarray]]):
     """Takes chunks as they are; see `from_lists` and `from_arrays`.
@@ -71,6 +77,17 @@ class Ragged(Sequence[np.ndarray]):
         for chunk in zip(part._values, part._offsets, strict=True)
       ]
     )
+
+  def with_first_tokens(self, first_tokens: np.ndarray) -> 'Ragged':
+    """Returns the same rows as sources with first tokens, [n]."""
+    rows = Ragged(list(zip(self._values, self._offsets, strict=True)))
+    rows.first_tokens = np.asarray(first_tokens, np.int32)
+    if rows.first_tokens.shape != (len(rows),):
+      raise ValueError(
+        f'first_tokens must be a token per row, [{len(rows)}]; got shape '
+        f'{rows.first_tokens.shape}.'
+      )
+    return rows
 
   def __len__(self) -> int:
     return int(self._starts[-1])

@@ -18,6 +18,8 @@ class SpecialIds:
     decoder_start: the decoder's first input.
     forced_first: the first token of every hypothesis, such as the language that
       is translated into; None if it is drawn.
+    is_first_given: whether each source brings the first token of its hypotheses
+      instead, in a run with several target languages.
   """
 
   pad: int = 0
@@ -25,6 +27,7 @@ class SpecialIds:
   unk: int | None = 2
   decoder_start: int = 0
   forced_first: int | None = None
+  is_first_given: bool = settings.added(default=False)
 
   def __post_init__(self):
     settings.at_least(self, 0, 'pad', 'eos', 'decoder_start')
@@ -33,6 +36,11 @@ class SpecialIds:
       raise ValueError(
         f'pad and eos must be different ids; both are {self.pad}. Padding would '
         'be read as an end.'
+      )
+    if self.is_first_given and self.forced_first is not None:
+      raise ValueError(
+        'forced_first must be None where each source brings its own first token '
+        f'(is_first_given); got {self.forced_first}.'
       )
 
   @property

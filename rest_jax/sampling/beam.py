@@ -73,8 +73,10 @@ class Beam(blocks.Decoder):
       cross_caches = self.cross_caches(params, tokens)
       turned = decode_lib.within_block(self.policy, params, turned_embeddings)
 
+      first = self._first(inputs)
+
       def step(state: State) -> State:
-        return self._step(params, cross_caches, turned, tokens, state)
+        return self._step(params, cross_caches, turned, tokens, first, state)
 
       active = jnp.asarray(inputs.active)
       is_wanted = active.any(1)
@@ -105,12 +107,24 @@ class Beam(blocks.Decoder):
       ),
     )
 
+  def _first(
+    self, inputs: decode_lib.BlockInputs
+  ) -> int | Int[Array, 'R 1'] | None:
+    """The first token of all beams, or of each; None if it is not forced."""
+    if not self.ids.is_first_given:
+      return self.ids.forced_first
+    assert inputs.first_tokens is not None
+    first = jnp.asarray(inputs.first_tokens)
+    return jnp.repeat(first, self.beam_size)[:, None]
+
   def _allowed(
-    self, log_probs: Float[Array, 'R V'], position: Int[Array, '']
+    self,
+    log_probs: Float[Array, 'R V'],
+    position: Int[Array, ''],
+    first: int | Int[Array, 'R 1'] | None,
   ) -> Float[Array, 'R V']:
     """Log-probabilities with -inf for tokens that may not come next."""
     allowed = log_probs.at[:, jnp.asarray(self.never_drawn)].set(-jnp.inf)
-    first = self.ids.forced_first
     if first is None:
       return allowed
     is_forced = jnp.arange(log_probs.shape[-1]) == first
@@ -128,7 +142,9 @@ class Beam(blocks.Decoder):
     is_beaten = state.finished.scores[:, -1] >= best
     return is_beaten | ~is_wanted | (state.position >= self.max_target_length)
 
-  def _step(self, params, cross_caches, turned, sources, state: State) -> State:
+  def _step(
+    self, params, cross_caches, turned, sources, first, state: State
+  ) -> State:
     num_beams, position, live = self.beam_size, state.position, state.live
     shape = live.scores.shape
     before = lax.dynamic_index_in_dim(
@@ -147,7 +163,7 @@ class Beam(blocks.Decoder):
       turned,
     )  # [B * K, V]
     log_probs = self._allowed(
-      jax.nn.log_softmax(logits.astype(jnp.float32)), position
+      jax.nn.log_softmax(logits.astype(jnp.float32)), position, first
     )
     # At most 2 K tokens per beam can be among the 2 K best of all.
     found, token = lax.top_k(log_probs, min(2 * num_beams, logits.shape[-1]))

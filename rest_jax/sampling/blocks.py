@@ -20,12 +20,15 @@ class BlockInputs(NamedTuple):
     source_words: ids of the sources, see `categorical.split_words`.
     sample_ids: indices of the samples of each source.
     active: requested rows; the others take part in no step.
+    first_tokens: the first token of the hypotheses of each source, for
+      `SpecialIds.is_first_given`; otherwise None.
   """
 
   encoder_input_tokens: Int[Array | np.ndarray, 'B S']
   source_words: UInt32[Array | np.ndarray, 'B 2']
   sample_ids: UInt32[Array | np.ndarray, ' N']
   active: Bool[Array | np.ndarray, 'B N']
+  first_tokens: Int[Array | np.ndarray, ' B'] | None = None
 
 
 class BlockOutputs(NamedTuple):

@@ -16,6 +16,7 @@ from rest_jax import types
 from rest_jax.models import network, shared_rows
 from rest_jax.models import policy as policy_lib
 from rest_jax.sampling import blocks, categorical, compaction, shapes
+from rest_jax.sampling import first_tokens as first_lib
 from rest_jax.sampling import sharing as sharing_lib
 
 BlockInputs = blocks.BlockInputs
@@ -48,6 +49,7 @@ class Given(NamedTuple):
     uniforms: one uniform number per token; None if greedy.
     rows: rows of a compact block, whose hypotheses differ from the sources'.
     ring_positions: see `Transformer.decode_step`.
+    first_tokens: the first token of each hypothesis, where sources bring it.
   """
 
   params: types.Params
@@ -58,6 +60,7 @@ class Given(NamedTuple):
   uniforms: Float[Array, 'T B N'] | None
   rows: shared_rows.CompactRows | None = None
   ring_positions: Int[Array, ' B'] | None = None
+  first_tokens: Int[Array, 'B N'] | None = None
 
 
 class State(NamedTuple):
@@ -125,6 +128,7 @@ class Program(blocks.Decoder):
     """
     # Sharding names raise under `shard_map`.
     with nn.logical_axis_rules(()):
+      first, shape = inputs.first_tokens, inputs.active.shape
       given = Given(
         params=params,
         turned_embeddings=within_block(self.policy, params, turned_embeddings),
@@ -132,6 +136,7 @@ class Program(blocks.Decoder):
         encoder_input_tokens=inputs.encoder_input_tokens,
         cross_caches=self.cross_caches(params, inputs.encoder_input_tokens),
         uniforms=self._uniforms(key, inputs),
+        first_tokens=first_lib.of_hypotheses(first, shape),
       )
       state = self._run(given, self.initial(inputs))
     return BlockOutputs(
@@ -247,6 +252,7 @@ class Program(blocks.Decoder):
       given._replace(
         uniforms=None if given.uniforms is None else each(given.uniforms),
         rows=few.rows(state.done.shape, given.rows),
+        first_tokens=jax.tree.map(few.take, given.first_tokens),
       ),
       State(
         position=state.position,
@@ -301,10 +307,13 @@ class Program(blocks.Decoder):
     token, log_prob = self._drawn(given, state.position, logits, row_of)
     token, log_prob = token.reshape(shape), log_prob.reshape(shape)
     first = self.ids.forced_first
-    if first is not None:  # It is not drawn.
+    if self.ids.is_first_given:
+      first = given.first_tokens
+    if first is not None:
       number = given.ring_positions
       number = state.position if number is None else number[:, None]
-      found = _log_prob_of(first, logits, row_of).reshape(shape)
+      found = first_lib.log_probs(logits, first, rows, row_of)
+      # It is not drawn.
       token = jnp.where(number == 0, first, token)
       log_prob = jnp.where(number == 0, found, log_prob)
     token = jnp.where(state.done, self.ids.pad, token)
@@ -360,12 +369,6 @@ class Program(blocks.Decoder):
       forbidden=self.never_drawn,
       row_of=row_of,
     )
-
-
-def _log_prob_of(token: int, logits, row_of):
-  """Returns the log-probability of one token for each hypothesis."""
-  found = policy_lib.target_log_probs(logits, jnp.full(len(logits), token))
-  return found if row_of is None else jnp.take(found, row_of, mode='clip')
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -23,7 +23,7 @@ import numpy as np
 from rest_jax import types
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import categorical
+from rest_jax.sampling import categorical, first_tokens
 from rest_jax.sampling import decode as decode_lib
 from rest_jax.sampling import sharing as sharing_lib
 
@@ -34,6 +34,7 @@ class Sources(NamedTuple):
   encoder_input_tokens: Int[Array | np.ndarray, 'B S']
   cross_caches: network.CrossCaches
   uniforms: Float[Array, 'M B N'] | None
+  first_tokens: Int[Array, ' B'] | None
 
 
 class Places(NamedTuple):
@@ -125,7 +126,12 @@ class Refill:
       uniforms = categorical.uniforms(
         key, part(inputs.source_words), inputs.sample_ids, self.length
       )
-    return Sources(tokens, self.program.cross_caches(params, tokens), uniforms)
+    return Sources(
+      tokens,
+      self.program.cross_caches(params, tokens),
+      uniforms,
+      jax.tree.map(part, inputs.first_tokens),
+    )
 
   def _empty(self, sources: Sources, inputs: decode_lib.BlockInputs) -> Places:
     num_sources, num_samples = inputs.active.shape
@@ -254,6 +260,7 @@ class Refill:
       taken(encoded.encoder_input_tokens, before.encoder_input_tokens),
       jax.tree.map(taken, encoded.cross_caches, before.cross_caches),
       jax.tree.map(rolled, encoded.uniforms, before.uniforms),
+      jax.tree.map(taken, encoded.first_tokens, before.first_tokens),
     )
     active = jnp.take(inputs.active, number, axis=0, mode='clip')
     zero = jnp.zeros_like(state.lengths)
@@ -287,6 +294,9 @@ class Refill:
       encoder_input_tokens=sources.encoder_input_tokens,
       cross_caches=sources.cross_caches,
       uniforms=sources.uniforms,
+      first_tokens=first_tokens.of_hypotheses(
+        sources.first_tokens, places.state.done.shape
+      ),
     )
 
     def step(carry, capacity):

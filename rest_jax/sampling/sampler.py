@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Int
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import ragged
+from rest_jax.data import ragged, special_ids
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -32,6 +32,7 @@ from rest_jax.sampling import (
   decoders,
   devices,
   estimates,
+  first_tokens,
   work,
 )
 from rest_jax.sampling import decode_config as config_lib
@@ -149,6 +150,7 @@ class Sampler:
         'source_ids and rows must be vectors of one length; got shapes '
         f'{source_ids.shape} and {rows.shape}.'
       )
+    first_tokens.check(self._ids, source_tokens)
     # A mesh of the caller's would put the key onto its own devices.
     with jax.set_mesh(self._meshes[0]):
       key = categorical.base_key(seed, grow_step)
@@ -195,6 +197,10 @@ class Sampler:
         [np.zeros(empty, bool), *(block.finished for block in blocks)]
       ),
     )
+
+  @property
+  def _ids(self) -> special_ids.SpecialIds:
+    return self._program.policy.config.special_ids
 
   def _arguments(self, params, key, mesh) -> dict[str, Any]:
     """Returns the arguments of `Decodes.decode` shared by a call's blocks."""
@@ -306,9 +312,7 @@ class Sampler:
       nothing = items[0]._replace(positions=items[0].positions[:0])
       idle = self._inputs(call, nothing)
       blocks += [idle] * (mesh.size - len(blocks))
-      inputs = decode.BlockInputs(
-        *(np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
-      )
+      inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *blocks)
       # A mesh of the caller's would clash with ours.
       program = decoders.shaped(self._program, items[0].shape)
       with jax.set_mesh(mesh):
@@ -346,7 +350,7 @@ class Sampler:
     shape = item.shape
     sources, samples = shape.num_sources, shape.num_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
-    ids = self._program.policy.config.special_ids
+    ids = self._ids
     tokens = np.full((sources, shape.source_length), ids.pad, np.int32)
     tokens[:, 0] = ids.eos
     tokens[:used] = call.source_tokens.pad(
@@ -360,7 +364,12 @@ class Sampler:
     active[:used, :used_samples] = (
       True if item.repeats is None else item.repeats.active(item)
     )
-    return decode.BlockInputs(tokens, words, sample_ids, active)
+    first = None
+    if ids.is_first_given:
+      first = first_tokens.of_block(
+        call.source_tokens, call.rows[item.positions], sources, ids.pad
+      )
+    return decode.BlockInputs(tokens, words, sample_ids, active, first)
 
   def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:
     """Restores the order of the call."""

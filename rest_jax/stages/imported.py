@@ -173,7 +173,8 @@ def _bindings(config: Any, scope: str) -> Iterator[str]:
     is_part = dataclasses.is_dataclass(value)
     if not field.metadata.get('feeds', True):
       continue  # Settings that do not change the network.
-    if (is_part or value is None) and value == field.default:
+    may_be_left_out = is_part or value is None or 'since' in field.metadata
+    if may_be_left_out and value == field.default:
       continue
     key = f'{scope}{cls}.{field.name}'
     if not is_part:

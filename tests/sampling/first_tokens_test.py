@@ -1,0 +1,109 @@
+"""Hypotheses whose first token each source brings, such as its language."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from rest_jax.data import ragged
+from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.training import teacher_forcing
+from tests.models import families
+
+_NUM_SOURCES = 9
+_FIRST = np.where(np.arange(_NUM_SOURCES) % 3, 9, 11)
+_SETTINGS = {
+  # Of a queue that is often too short, so that blocks draw again.
+  'samples': {'queue_length': 0.5},
+  'beam': {
+    'temperature': 0.0,
+    'beam_size': 3,
+    'num_samples_per_source': 2,
+    'queue_sources': None,
+    'row_shares': (),
+    'compact_shares': (),
+  },
+}
+
+
+def _policy(**ids):
+  policy, params = families.made('nllb')
+  special = dataclasses.replace(
+    policy.config.special_ids, **{'forced_first': None, **ids}
+  )
+  config = dataclasses.replace(policy.config, special_ids=special)
+  return policy_lib.Policy(config), params
+
+
+def _sources():
+  random = np.random.default_rng(0)
+  rows = [
+    np.append(random.integers(5, families.VOCAB, n), 2)
+    for n in random.integers(1, 8, _NUM_SOURCES)
+  ]
+  return ragged.Ragged.from_lists(rows)
+
+
+def _sampled(policy, params, sources, **settings):
+  settings = {
+    'num_samples_per_source': 3,
+    'temperature': 0.7,
+    'max_target_length': 12,
+    'block_sources': 2,
+    'source_length_buckets': (8,),
+    'cache_stages': (12,),
+    'row_shares': (0.5,),
+    'compact_shares': (0.34,),
+    **settings,
+  }
+  config = sampler_lib.DecodeConfig(**settings)
+  mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  return sampler_lib.Sampler(policy, config, mesh).sample_all(
+    params, sources, np.arange(_NUM_SOURCES), seed=1, grow_step=1
+  )
+
+
+@pytest.fixture(scope='module', params=_SETTINGS)
+def mixed(request):
+  """Settings, and samples of a batch with two first tokens."""
+  policy, params = _policy(is_first_given=True)
+  sources = _sources().with_first_tokens(_FIRST)
+  settings = _SETTINGS[request.param]
+  return settings, _sampled(policy, params, sources, **settings)
+
+
+def test_a_mixed_batch_equals_a_run_with_one_first_token(mixed):
+  settings, block = mixed
+  policy, params = _policy(forced_first=11)
+  one = _sampled(policy, params, _sources(), **settings)
+  assert [samples[0][0] for samples in block.tokens] == _FIRST.tolist()
+  for row in np.flatnonzero(_FIRST == 11):
+    for mine, its in zip(block.tokens[row], one.tokens[row], strict=True):
+      np.testing.assert_array_equal(mine, its)
+    np.testing.assert_allclose(
+      block.log_probs[row], one.log_probs[row], atol=1e-5
+    )
+
+
+def test_samples_are_as_likely_as_by_teacher_forcing(mixed):
+  _, block = mixed
+  policy, params = _policy(is_first_given=True)
+  rows = [row for samples in block.tokens for row in samples]
+  num_samples = block.log_probs.shape[1]
+  forced = teacher_forcing.Rows(
+    sources=(_sources(), np.repeat(np.arange(_NUM_SOURCES), num_samples)),
+    targets=(ragged.Ragged.from_lists(rows), np.arange(len(rows))),
+    mesh_config=mesh_lib.MeshConfig(),
+  ).log_probs(policy, params)
+  np.testing.assert_allclose(
+    block.log_probs, forced.reshape(block.log_probs.shape), atol=1e-4
+  )
+
+
+def test_sources_without_first_tokens_are_refused():
+  policy, params = _policy(is_first_given=True)
+  with pytest.raises(ValueError, match='must have first tokens'):
+    _sampled(policy, params, _sources())
