@@ -3,6 +3,7 @@
 import dataclasses
 
 from rest_jax.data import task as task_lib
+from rest_jax.data import vocabularies
 from rest_jax.models import network as network_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
@@ -15,8 +16,8 @@ from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import evidence as evidence_stage
 from rest_jax.stages import grow as grow_stage
 from rest_jax.stages import improve as improve_stage
+from rest_jax.stages import likelihood, refresh_targets
 from rest_jax.stages import refresh as refresh_stage
-from rest_jax.stages import refresh_targets
 from rest_jax.stages import reward as reward_stage
 from rest_jax.stages import value as value_stage
 
@@ -126,6 +127,7 @@ class Experiment:
         'reward_dir a finished reward; got neither. Or choose a reward that is '
         'not learned: gin_configs/rewards/.'
       )
+    self._check_languages()
     if rewards_base.needs_samples(self.reward):
       self._check_samples()
     if self.needs_value:
@@ -155,6 +157,18 @@ class Experiment:
         raise ValueError(
           'Task.judge must score one output by itself; got '
           f'{type(part).__name__}, which compares samples of a source.'
+        )
+
+  def _check_languages(self):
+    if self.task.languages != vocabularies.OF_EACH_PAIR:
+      return
+    for part in rewards_base.all_parts(self.reward):
+      if isinstance(part, reward_stage.RewardStage | likelihood.Likelihood):
+        raise ValueError(
+          f'reward {part.name!r} reads text by the tokeniser of the policy, '
+          'without its languages, and the pairs of this task name their own. '
+          'Choose another, such as gin_configs/rewards/chrf.gin or metricx.gin, '
+          'or a task of one language pair.'
         )
 
   def _check_improve_steps(self):

@@ -75,6 +75,7 @@ class Layout:
       reward=experiment.reward,
       loss=experiment.improve.loss,
       vocabulary=experiment.task.vocabulary,
+      languages=experiment.task.languages,
       given=experiment.given_folders,
       overwrite=overwrite,
     )

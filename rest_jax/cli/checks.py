@@ -102,19 +102,32 @@ def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
     if is_prepared:
       yield split, _stored(run.data, split)
       continue
-    for part in _parts(source):
-      if next(iter(part.read()), None) is None:
+    for part in sources.parts(source):
+      first = list(itertools.islice(part.read(), _NUM_READ))
+      if not first:
         raise ValueError(f'the {split} split of task {task.name} is empty')
+      _check_languages(run, split, part, first)
     yield split, list(itertools.islice(source.read(), _NUM_READ))
 
 
-def _parts(source: sources.PairSource) -> Iterator[sources.PairSource]:
-  """Yields the concatenated sources of a source, or the source itself."""
-  if not isinstance(source, sources.Concatenation):
-    yield source
+def _check_languages(
+  run: run_lib.Run,
+  split: str,
+  source: sources.PairSource,
+  pairs: Sequence[sources.Pair],
+) -> None:
+  """Raises ValueError unless pairs are in languages that the tokeniser has."""
+  vocabulary = run.context.given_vocabulary
+  if vocabulary is None:
     return
-  for part in source.sources:
-    yield from _parts(part)
+  for languages in dict.fromkeys(pair.languages for pair in pairs):
+    try:
+      vocabulary.sides(languages)
+    except ValueError as error:
+      raise ValueError(
+        f'the {split} split of task {run.experiment.task.name}: {error} The text '
+        f'is that of {str(source)[:200]}.'
+      ) from error
 
 
 def _stored(data: prepare.PreparedData, split: str) -> list[sources.Pair]:

@@ -4,6 +4,10 @@ One Arrow file per split, one row per pair: `source_tokens` and
 `reference_tokens` (list<uint16|uint32>, with EOS) and the stripped texts
 `source` and `reference`. A split without references has no reference columns.
 The id of a source is its row in its split.
+
+In a task with several language pairs also `source_language` and
+`target_language`, the codes of the tokeniser, and `first_token`, with which the
+hypotheses of a source begin, if the vocabulary forces it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +21,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rest_jax.data import alignment, line_numbers, ragged, sources, vocabularies
+from rest_jax.data import (
+  alignment,
+  line_numbers,
+  pair_languages,
+  ragged,
+  sources,
+  vocabularies,
+)
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.storage import arrow_files, paths
 
@@ -26,6 +37,8 @@ _KINDS = {
   'reference_tokens': arrow_files.TOKENS,
   'source': (pa.string(),),
   'reference': (pa.string(),),
+  **{name: (pa.string(),) for name in pair_languages.COLUMNS},
+  pair_languages.FIRST_TOKEN: (pa.uint16(), pa.uint32()),
 }
 # Number of examples per reason for dropping pairs.
 _NUM_EXAMPLES = 3
@@ -74,11 +87,11 @@ def build(
     EOS; `lengths_of_95_percent`, the 95 % quantile of tokens per source and per
     reference, with EOS; `examples`, the first dropped pairs per reason with
     their number (from 1) in the order read; `misaligned`, see
-    `alignment.Stretch`, with `place`, if any.
+    `alignment.Stretch`, with `place`, if any; `languages`, kept pairs by name.
 
   Raises:
-    ValueError: if no pair is left, or only some have references; also any error
-      of reading the source. Then no file is written.
+    ValueError: if no pair is left, only some have references, or languages are
+      unknown; also any error of reading the source. Then no file is written.
   """
   path = pair_path(directory, split)
   for name, value, least in (
@@ -97,6 +110,7 @@ def build(
     )
   builder = _Builder(
     vocabulary,
+    pair_languages.PairLanguages(split, vocabulary, first),
     with_references=first.reference is not None,
     max_lengths=(max_source_length, max_target_length),
     max_length_ratio=max_length_ratio,
@@ -132,12 +146,14 @@ class _Builder:
   def __init__(
     self,
     vocabulary: vocabularies.Encoder,
+    languages: pair_languages.PairLanguages,
     *,
     with_references: bool,
     max_lengths: tuple[int, int],
     max_length_ratio: float | None,
   ):
-    self._encoders = (vocabulary.source, vocabulary.target)
+    self._languages = languages
+    self._encoders = languages.sides
     self._sides = ('source', 'reference') if with_references else ('source',)
     self._max_lengths = max_lengths
     self._max_length_ratio = max_length_ratio
@@ -147,8 +163,11 @@ class _Builder:
     self._histograms = np.zeros((len(self._sides), _LONGEST + 1), np.int64)
     tokens = pa.list_(pa.from_numpy_dtype(self._dtype))
     self.schema = pa.schema(
-      [pa.field(f'{side}_tokens', tokens) for side in self._sides]
-      + [pa.field(side, pa.string()) for side in self._sides]
+      [
+        *((f'{side}_tokens', tokens) for side in self._sides),
+        *((side, pa.string()) for side in self._sides),
+        *languages.fields,
+      ]
     )
     self.counts: dict[str, Any] = {
       'read': 0,
@@ -158,6 +177,7 @@ class _Builder:
       'dropped_ratio': 0,
       **{f'{side}_tokens': 0 for side in self._sides},
       'examples': {},
+      **({} if languages.counts is None else {'languages': languages.counts}),
     }
 
   def batches(self, pairs: Iterable[sources.Pair]) -> Iterator[pa.RecordBatch]:
@@ -176,6 +196,7 @@ class _Builder:
     numbers = np.arange(len(block)) + self.counts['read'] + 1
     self.counts['read'] += len(block)
     self._check_references(block, numbers)
+    self._languages.learn(block, numbers[0])
     texts = [[pair.source.strip() for pair in block]]
     if len(self._sides) == 2:
       texts.append([(pair.reference or '').strip() for pair in block])
@@ -198,15 +219,19 @@ class _Builder:
       keep &= ~unfit
     rows = np.flatnonzero(keep)
     self.counts['kept'] += len(rows)
+    languages = [block[row].languages for row in rows]
     columns = []
-    for side, encoder, (values, offsets) in zip(
-      self._sides, self._encoders, flat, strict=False
+    for index, (side, (values, offsets)) in enumerate(
+      zip(self._sides, flat, strict=True)
     ):
-      column = _completed(values, offsets, keep, encoder, self._dtype)
+      special = self._languages.special(languages, index)
+      special = np.split(special, [len(self._encoders[index].before)], axis=1)
+      column = _completed(values, offsets, keep, special, self._dtype)
       self.counts[f'{side}_tokens'] += len(column.values)
       columns.append(column)
     for side in texts:
       columns.append(pa.array([side[row] for row in rows], pa.string()))
+    columns += self._languages.columns(languages)
     return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
   def common_lengths(self) -> list[int]:
@@ -272,9 +297,14 @@ class PairStore:
     """Maps the file of a split; use `open`."""
     schema, self._batches = arrow_files.read(path, sha256)
     sides = ['source', 'reference'][: 2 if 'reference' in schema.names else 1]
-    arrow_files.check_columns(
-      path, schema, [f'{side}_tokens' for side in sides] + sides, _KINDS
-    )
+    columns = [*(f'{side}_tokens' for side in sides), *sides]
+    self.has_languages = pair_languages.COLUMNS[0] in schema.names
+    self._has_first = pair_languages.FIRST_TOKEN in schema.names
+    if self.has_languages:
+      columns += pair_languages.COLUMNS
+    if self._has_first:
+      columns.append(pair_languages.FIRST_TOKEN)
+    arrow_files.check_columns(path, schema, columns, _KINDS)
     self._path = paths.of(path)
     self.has_references = len(sides) == 2
     rows = [batch.num_rows for batch in self._batches]
@@ -295,8 +325,13 @@ class PairStore:
 
   @functools.cached_property
   def source_tokens(self) -> ragged.Ragged:
-    """Token ids of each source, with EOS."""
-    return ragged.Ragged.from_arrays(self._column('source_tokens'))
+    """Token ids of each source, with EOS, and `first_tokens` if it has any."""
+    rows = ragged.Ragged.from_arrays(self._column('source_tokens'))
+    if not self._has_first:
+      return rows
+    columns = self._column(pair_languages.FIRST_TOKEN)
+    first = [column.to_numpy() for column in columns]
+    return rows.with_first_tokens(np.concatenate(first))
 
   @functools.cached_property
   def reference_tokens(self) -> ragged.Ragged | None:
@@ -304,6 +339,19 @@ class PairStore:
     if not self.has_references:
       return None
     return ragged.Ragged.from_arrays(self._column('reference_tokens'))
+
+  def languages_of(
+    self, rows: Iterable[int] | np.ndarray
+  ) -> list[vocabularies.Languages]:
+    """Returns the languages of rows; none if pairs name no languages."""
+    if not self.has_languages:
+      return []
+    return [
+      vocabularies.Languages(
+        *(self._text(name, int(row)) for name in pair_languages.COLUMNS)
+      )
+      for row in rows
+    ]
 
   def source_text(self, row: int) -> str:
     """Returns the text of one source."""
@@ -347,8 +395,10 @@ class PairStore:
   @functools.cached_property
   def _text_arrays(self) -> dict[str, list[pa.Array]]:
     """Returns the checked text columns: pyarrow reads past damaged offsets."""
-    sides = ('source', 'reference')[: 1 + self.has_references]
-    found = {side: self._column(side) for side in sides}
+    names = ['source', 'reference'][: 1 + self.has_references]
+    if self.has_languages:
+      names += pair_languages.COLUMNS
+    found = {name: self._column(name) for name in names}
     try:
       for arrays in found.values():
         for array in arrays:
@@ -365,17 +415,17 @@ def _completed(
   values: np.ndarray,
   offsets: np.ndarray,
   keep: np.ndarray,
-  side: vocabularies.Side,
+  special: Sequence[np.ndarray],
   dtype: np.dtype,
 ) -> pa.Array:
-  """Returns a list array of the kept rows, with their special ids."""
+  """Returns a list array of the kept rows, with special ids before and after."""
   lengths = np.diff(offsets)
   values = values[np.repeat(keep, lengths)].astype(dtype)
   lengths = lengths[keep]
   ends = np.cumsum(lengths)
   bounds = np.stack([ends - lengths, ends], axis=1).reshape(-1)
-  counts = np.tile([len(side.before), len(side.after)], len(ends))
-  special = np.tile(np.asarray([*side.before, *side.after]), len(ends))
+  counts = np.tile([each.shape[1] for each in special], len(ends))
+  special = np.concatenate(special, axis=1).reshape(-1)
   values = np.insert(values, np.repeat(bounds, counts), special)
   offsets = np.concatenate([[0], ends + np.cumsum(counts)[1::2]])
   return ragged.to_arrow(values, offsets, dtype)

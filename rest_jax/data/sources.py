@@ -2,6 +2,9 @@
 
 A source is a small frozen object with `read()`, which streams the same pairs in
 the same order each time. `text_files` reads the lines.
+
+In a task with several language pairs, each pair of text has languages: those of
+its source, or of columns of its line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,37 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rest_jax import settings
 from rest_jax.data import text_files
+from rest_jax.data.tokenizers import base
+
+Languages = base.Languages
 
 
-class Pair(NamedTuple):
-  """A source text and its human translation, or None."""
-
+class _Texts(NamedTuple):
   source: str
   reference: str | None
+
+
+class Pair(_Texts):
+  """A source text and its human translation, or None.
+
+  Attributes:
+    languages: codes of the tokeniser; None for those of the vocabulary. They
+      are beside the two items of the tuple.
+  """
+
+  languages: Languages | None = None
+
+  def __new__(
+    cls,
+    source: str,
+    reference: str | None,
+    languages: Languages | None = None,
+  ) -> 'Pair':
+    """Makes a pair."""
+    pair = super().__new__(cls, source, reference)
+    if languages is not None:
+      pair.languages = languages
+    return pair
 
 
 @runtime_checkable
@@ -42,18 +69,23 @@ class ParallelText:
       twice.
     folder: folder of relative paths; empty for the current folder.
     limit: read at most this many pairs; None reads all.
+    languages: language codes of all sources and all references, such as
+      ('deu_Latn', 'eng_Latn'), in a task with several language pairs; None for
+      those of the vocabulary.
   """
 
   source_files: tuple[text_files.PathLike, ...]
   reference_files: tuple[text_files.PathLike, ...]
   folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
+  languages: tuple[str, str] | None = settings.added(default=None)
 
   def __post_init__(self):
     _set_paths(self, 'source_files')
     _set_paths(self, 'reference_files')
     object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
+    _set_languages(self)
     if len(self.source_files) != len(self.reference_files):
       raise ValueError(
         'reference_files must name one file for each of source_files; got '
@@ -73,16 +105,16 @@ class ParallelText:
     """
     text_files.check_files('source_files', self.source_files)
     text_files.check_files('reference_files', self.reference_files)
-    left = self.limit
+    left, languages = self.limit, _languages(self.languages)
     for source_file, reference_file in zip(
       self.source_files, self.reference_files, strict=True
     ):
-      for pair in _read_parallel(source_file, reference_file):
+      for lines in text_files.read_parallel(source_file, reference_file):
         if left is None:
-          yield pair
+          yield Pair(*lines, languages)
         elif left > 0:
           left -= 1
-          yield pair
+          yield Pair(*lines, languages)
       if left == 0:
         return
 
@@ -98,6 +130,10 @@ class TsvText:
     reference_column: the same for references; None for files without.
     folder: folder of relative paths; empty for the current folder.
     limit: read at most this many pairs; None reads all.
+    languages: see `ParallelText`.
+    source_language_column: column with the language of each source, in place of
+      `languages`.
+    target_language_column: likewise of the language to translate into.
   """
 
   files: tuple[text_files.PathLike, ...]
@@ -105,11 +141,16 @@ class TsvText:
   reference_column: str | int | None = None
   folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
+  languages: tuple[str, str] | None = settings.added(default=None)
+  source_language_column: str | int | None = settings.added(default=None)
+  target_language_column: str | int | None = settings.added(default=None)
 
   def __post_init__(self):
     _set_paths(self, 'files')
     object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
+    _set_languages(self)
+    self._check_language_columns()
     columns = self._columns()
     for column in columns:
       if isinstance(column, bool) or not isinstance(column, str | int):
@@ -125,8 +166,8 @@ class TsvText:
     if len({type(column) for column in columns}) != 1:
       raise TypeError(
         'source_column and reference_column must both be names (files with a '
-        'header line) or both be positions (files without one); got '
-        f'{self.source_column!r} and {self.reference_column!r}.'
+        'header line) or both be positions (files without one), and so must '
+        f'those of languages; got {" and ".join(map(repr, columns))}.'
       )
     if self.source_column == self.reference_column:
       raise ValueError(
@@ -145,17 +186,50 @@ class TsvText:
     pairs = itertools.chain.from_iterable(map(self._read_file, self.files))
     yield from itertools.islice(pairs, self.limit)
 
+  def _check_language_columns(self) -> None:
+    columns = self.source_language_column, self.target_language_column
+    if (columns[0] is None) != (columns[1] is None):
+      raise ValueError(
+        'source_language_column and target_language_column must both name '
+        f'columns, or neither; got {columns[0]!r} and {columns[1]!r}.'
+      )
+    if columns[0] is not None and self.languages is not None:
+      raise ValueError(
+        'languages must be None where columns name the languages; got '
+        f'{self.languages}.'
+      )
+
   def _columns(self) -> list[str | int]:
-    if self.reference_column is None:
-      return [self.source_column]
-    return [self.source_column, self.reference_column]
+    others = (
+      self.reference_column,
+      self.source_language_column,
+      self.target_language_column,
+    )
+    return [self.source_column, *(each for each in others if each is not None)]
+
+  def _pair(
+    self, path: text_files.PathLike, line: int, fields: list[str]
+  ) -> Pair:
+    """Makes a pair of the fields of `_columns`."""
+    languages = _languages(self.languages)
+    if self.source_language_column is not None:
+      codes = [code.strip() for code in fields[-2:]]
+      if not all(codes):
+        raise ValueError(
+          f'{path} must name the languages of every line; line {line} has '
+          f'{fields[-2]!r} and {fields[-1]!r}. Fill in the codes of the '
+          'tokeniser, or remove the line.'
+        )
+      languages = Languages(*codes)
+    has_reference = self.reference_column is not None
+    return Pair(fields[0], fields[1] if has_reference else None, languages)
 
   def _read_file(self, path: text_files.PathLike) -> Iterator[Pair]:
     columns = self._columns()
     names = [column for column in columns if isinstance(column, str)]
     if names:
-      for _, named in text_files.read_table(path, names):
-        yield _as_pair([named[name] for name in names])
+      for number, named in text_files.read_table(path, names):
+        yield self._pair(path, number, [named[name] for name in names])
       return
     positions = [column for column in columns if isinstance(column, int)]
     for number, fields in text_files.read_rows(path):
@@ -164,7 +238,7 @@ class TsvText:
           f'{path} must have a column at position {max(positions)} (from 0); '
           f'line 1 has {len(fields)} tab-separated fields.'
         )
-      yield _as_pair([fields[at] for at in positions])
+      yield self._pair(path, number, [fields[at] for at in positions])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,16 +249,20 @@ class SourceText:
     files: the files, one segment per line.
     folder: folder of relative paths; empty for the current folder.
     limit: read at most this many lines; None reads all.
+    languages: codes of the language of the text, and of that to translate into;
+      see `ParallelText`.
   """
 
   files: tuple[text_files.PathLike, ...]
   folder: text_files.PathLike = settings.recorded(default='')
   limit: int | None = None
+  languages: tuple[str, str] | None = settings.added(default=None)
 
   def __post_init__(self):
     _set_paths(self, 'files')
     object.__setattr__(self, 'folder', '')  # It is part of the paths now.
     _check_limit(self.limit)
+    _set_languages(self)
 
   def read(self) -> Iterator[Pair]:
     """Yields pairs without reference.
@@ -198,7 +276,7 @@ class SourceText:
       map(text_files.read_lines, self.files)
     )
     for line in itertools.islice(lines, self.limit):
-      yield Pair(line, None)
+      yield Pair(line, None, _languages(self.languages))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,14 +286,17 @@ class TextPairs:
   Attributes:
     sources: source texts.
     references: one reference per source; None for sources only.
+    languages: see `ParallelText`.
     digest: digest of all texts, to tell settings apart.
   """
 
   sources: Sequence[str] = settings.recorded()
   references: Sequence[str] | None = settings.recorded(default=None)
+  languages: tuple[str, str] | None = settings.added(default=None)
   digest: str = dataclasses.field(init=False)
 
   def __post_init__(self):
+    _set_languages(self)
     object.__setattr__(self, 'sources', _as_texts('sources', self.sources))
     if self.references is not None:
       references = _as_texts('references', self.references)
@@ -233,9 +314,9 @@ class TextPairs:
   def read(self) -> Iterator[Pair]:
     """Yields the pairs."""
     references = self.references or (None,) * len(self.sources)
-    yield from itertools.starmap(
-      Pair, zip(self.sources, references, strict=True)
-    )
+    languages = _languages(self.languages)
+    for source, reference in zip(self.sources, references, strict=True):
+      yield Pair(source, reference, languages)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -279,9 +360,41 @@ class Concatenation:
         yield from source.read()
 
 
-def _as_pair(fields: list[str]) -> Pair:
-  """Makes a pair from a source and an optional reference."""
-  return Pair(fields[0], fields[1] if len(fields) == 2 else None)
+def parts(source: PairSource) -> Iterator[PairSource]:
+  """Yields the concatenated sources of a source, or the source itself."""
+  if not isinstance(source, Concatenation):
+    yield source
+    return
+  for part in source.sources:
+    yield from parts(part)
+
+
+def names_languages(source: PairSource) -> bool:
+  """Returns whether the pairs of a source, not concatenated, have languages.
+
+  A source of another kind says so by an attribute `languages` other than None.
+  """
+  names = 'languages', 'source_language_column'
+  return any(getattr(source, name, None) is not None for name in names)
+
+
+def _languages(codes: tuple[str, str] | None) -> Languages | None:
+  return None if codes is None else Languages(*codes)
+
+
+def _set_languages(config: Any) -> None:
+  """Makes a tuple of `languages`, which must be two codes or None."""
+  if config.languages is None:
+    return
+  settings.make_tuples(config, 'languages')
+  codes = config.languages
+  if len(codes) != 2 or not all(
+    isinstance(code, str) and code.strip() for code in codes
+  ):
+    raise ValueError(
+      'languages must be the codes of the source and of the target, such as '
+      f"('deu_Latn', 'eng_Latn'); got {codes!r}."
+    )
 
 
 def _set_paths(config: Any, name: str) -> None:
@@ -306,41 +419,3 @@ def _check_limit(limit: int | None) -> None:
     raise ValueError(
       f'limit must be at least 1; got {limit}. Leave it out to read all.'
     )
-
-
-def _read_parallel(
-  source_file: text_files.PathLike, reference_file: text_files.PathLike
-) -> Iterator[Pair]:
-  """Yields the pairs of two files, which must have the same number of lines.
-
-  Blank lines at the end of either file are ignored.
-  """
-  sources = text_files.read_lines(source_file)
-  references = text_files.read_lines(reference_file)
-  lines = itertools.zip_longest(sources, references)
-  blank: list[Pair] = []
-  for count, (source, reference) in enumerate(lines):
-    if source is None or reference is None:
-      more = [source or reference or '', *sources, *references]
-      if any(line.strip() for line in more):
-        _raise_unequal(source_file, reference_file, source, count, len(more))
-      return
-    blank.append(Pair(source, reference))
-    if source.strip() or reference.strip():
-      yield from blank
-      blank.clear()
-
-
-def _raise_unequal(
-  source_file: text_files.PathLike,
-  reference_file: text_files.PathLike,
-  source: str | None,
-  count: int,
-  more: int,
-) -> None:
-  counts = (count, count + more) if source is None else (count + more, count)
-  raise ValueError(
-    f'{source_file} and {reference_file} must have as many lines; got '
-    f'{counts[0]} and {counts[1]}. From some line on they do not '
-    'correspond: restore the missing lines (an empty line is enough).'
-  )

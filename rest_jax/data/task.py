@@ -80,6 +80,14 @@ class Task:
   ratings: ratings_lib.RatingsSource | None = None
   judge: Judge | None = None
 
+  @property
+  def languages(self) -> vocabularies.Languages:
+    """Languages of the text; `OF_EACH_PAIR` if its pairs name their own."""
+    parts = sources.parts(self.train)
+    if any(map(sources.names_languages, parts)):
+      return vocabularies.OF_EACH_PAIR
+    return self.vocabulary.languages
+
   def __post_init__(self):
     if not self.name:
       raise ValueError("name must not be empty; got ''.")
@@ -104,6 +112,7 @@ class Task:
         raise TypeError(
           f'{field} must be {expected}; got {getattr(self, field)!r}.'
         )
+    self._check_languages()
     for field in ('max_source_length', 'max_target_length'):
       if getattr(self, field) < 2:
         raise ValueError(
@@ -114,6 +123,36 @@ class Task:
       raise ValueError(
         'max_length_ratio is longer over shorter and must be at least 1; '
         f'got {self.max_length_ratio}.'
+      )
+
+  def _check_languages(self) -> None:
+    """Raises ValueError unless all text has languages of its own, or none."""
+    parts = [
+      (split, part)
+      for split, source in self.splits.items()
+      for part in sources.parts(source)
+    ]
+    named = [sources.names_languages(part) for _, part in parts]
+    if not any(named):
+      return
+    if not all(named):
+      split, part = parts[named.index(False)]
+      raise ValueError(
+        f'{split} must name the languages of all of its text, as other text of '
+        f'this task has its own; this source names none: {str(part)[:200]}. Set '
+        'its `languages`, or the language columns of TsvText.'
+      )
+    if self.vocabulary.languages != vocabularies.Languages():
+      raise ValueError(
+        'source_language and target_language of the vocabulary must be None '
+        'where the pairs of text name their own languages; got '
+        f'{self.vocabulary.languages.name}. Leave SOURCE_LANGUAGE and '
+        'TARGET_LANGUAGE out.'
+      )
+    if self.vocabulary.model_file is None:
+      raise ValueError(
+        'only a given tokeniser has languages: VocabularyConfig.model_file must '
+        'name one where the pairs of text name languages; got None.'
       )
 
   @property

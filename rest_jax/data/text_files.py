@@ -7,6 +7,7 @@ NUL byte, which tools treat differently, becomes a space.
 
 from collections.abc import Iterable, Iterator, Sequence
 import gzip
+import itertools
 import os
 import pathlib
 import sys
@@ -81,6 +82,38 @@ def read_lines(path: PathLike) -> Iterator[str]:
   """
   check_files('path', [path])
   yield from decode_lines(_read_raw(path), path, _size_words(path))
+
+
+def read_parallel(
+  source_path: PathLike, reference_path: PathLike
+) -> Iterator[tuple[str, str]]:
+  """Yields the lines of two files, which must have the same number of lines.
+
+  Blank lines at the end of either file are ignored.
+
+  Raises:
+    ValueError: for unequal numbers of lines, invalid UTF-8, or a damaged .gz.
+  """
+  sources, references = read_lines(source_path), read_lines(reference_path)
+  lines = itertools.zip_longest(sources, references)
+  blank: list[tuple[str, str]] = []
+  for count, (source, reference) in enumerate(lines):
+    if source is None or reference is None:
+      more = [source or reference or '', *sources, *references]
+      if any(line.strip() for line in more):
+        counts = (count, count + len(more))
+        if source is not None:
+          counts = counts[::-1]
+        raise ValueError(
+          f'{source_path} and {reference_path} must have as many lines; got '
+          f'{counts[0]} and {counts[1]}. From some line on they do not '
+          'correspond: restore the missing lines (an empty line is enough).'
+        )
+      return
+    blank.append((source, reference))
+    if source.strip() or reference.strip():
+      yield from blank
+      blank.clear()
 
 
 def decode_lines(

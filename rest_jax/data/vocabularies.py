@@ -20,6 +20,7 @@ from rest_jax.storage import files, paths
 FILE, FOLDER = 'vocab.model', 'vocabulary'
 
 Languages = base.Languages
+OF_EACH_PAIR = base.OF_EACH_PAIR
 VocabularyConfig = vocabulary_training.VocabularyConfig
 SizeError = vocabulary_training.SizeError
 
@@ -80,6 +81,22 @@ class Encoder:
     """How targets become token ids."""
     return Side(self.encode_batch, after=(self.special_ids.eos,))
 
+  def sides(self, languages: Languages | None) -> tuple[Side, Side]:
+    """Returns how sources and targets in some languages become token ids.
+
+    The sides of all languages differ in special ids alone, not in their number.
+
+    Args:
+      languages: those that a pair of text names; None if it names none.
+
+    Raises:
+      ValueError: if the tokeniser has no such language, or the pair must name
+        languages, or may not.
+    """
+    if languages is not None:
+      raise ValueError(f'text may not name languages; got {languages.name}.')
+    return self.source, self.target
+
 
 class Vocabulary(Encoder):
   """Text to token ids and back; see `Side` for the special ids of a row.
@@ -88,7 +105,8 @@ class Vocabulary(Encoder):
     path: where it was read from.
     digest: of its files; what ids mean depends on nothing else.
     special_ids: with the languages that are set.
-    languages: codes of the languages that are set.
+    languages: codes of the languages that are set; `OF_EACH_PAIR` if each pair
+      of text names its own.
   """
 
   def __init__(
@@ -109,6 +127,12 @@ class Vocabulary(Encoder):
     self.path = paths.of(path)
     self.languages = languages
     self._tokenizer = kinds.read(path)
+    if languages == OF_EACH_PAIR and not self._tokenizer.languages:
+      raise ValueError(
+        f'pairs of text may not name languages, as the tokeniser {path} has no '
+        'language codes. Leave `languages` and the language columns of their '
+        'sources out.'
+      )
     if languages != _NO_LANGUAGES and not self._tokenizer.languages:
       raise ValueError(
         'source_language and target_language must be None, as the tokeniser '
@@ -147,23 +171,43 @@ class Vocabulary(Encoder):
     """How sources become token ids.
 
     Raises:
-      ValueError: if the tokeniser needs a language and none is set.
+      ValueError: if the tokeniser needs a language and none is set, or each
+        pair names its own.
     """
-    return self._side(as_target=False)
+    return self.sides(None)[0]
 
   @functools.cached_property
   def target(self) -> Side:
     """How targets become token ids; as `source`."""
-    return self._side(as_target=True)
+    return self.sides(None)[1]
 
-  def _side(self, as_target: bool) -> Side:
-    around = self._tokenizer.around(self.languages)[as_target]
+  def sides(self, languages: Languages | None) -> tuple[Side, Side]:
+    """Returns how sources and targets become token ids; see `Encoder`."""
+    names_own, must = languages is not None, self.languages == OF_EACH_PAIR
+    if must and not names_own:
+      raise ValueError(
+        'text must name its languages, as the pairs of this task do; this text '
+        'names none.'
+      )
+    if names_own and not must:
+      raise ValueError(
+        f'text may not name languages here; got {languages.name}. Set '
+        '`languages` of all sources of pairs, or leave them out and set '
+        'SOURCE_LANGUAGE and TARGET_LANGUAGE. A source of another kind must have '
+        'an attribute `languages`.'
+      )
+    languages = languages or self.languages
 
-    def encode_batch(texts: Sequence[str]) -> list[np.ndarray]:
-      rows = self._tokenizer.encode(list(texts), as_target)
-      return [np.asarray(ids, np.int32) for ids in rows]
+    def side(as_target: bool) -> Side:
+      around = self._tokenizer.around(languages)[as_target]
 
-    return Side(encode_batch, around.before, around.after)
+      def encode_batch(texts: Sequence[str]) -> list[np.ndarray]:
+        rows = self._tokenizer.encode(list(texts), as_target)
+        return [np.asarray(ids, np.int32) for ids in rows]
+
+      return Side(encode_batch, around.before, around.after)
+
+    return side(False), side(True)
 
   def encode(self, text: str) -> np.ndarray:
     """Returns the token ids (int32) of a text, as of a target, without EOS."""
@@ -226,13 +270,19 @@ def make(
   config: VocabularyConfig,
   texts: Iterable[str],
   directory: str | pathlib.Path,
+  languages: Languages | None = None,
 ) -> Vocabulary:
-  """Writes the vocabulary of a task into a stage's folder; see `train`."""
+  """Writes the vocabulary of a task into a stage's folder; see `train`.
+
+  Args:
+    languages: those of the task's text; None for those of `config`.
+  """
+  languages = languages or config.languages
   if config.model_file is None:
     train(config, texts, paths.of(directory) / FILE)
   else:
-    copy(Vocabulary(config.model_file, config.languages), directory)
-  return Vocabulary(stored(directory), config.languages)
+    copy(Vocabulary(config.model_file, languages), directory)
+  return Vocabulary(stored(directory), languages)
 
 
 def train(

@@ -24,6 +24,7 @@ class Context:
   Attributes:
     reward: settings of R; None if nothing is scored.
     loss: loss of the Improve steps; it may change the decoder's first input.
+    languages: see `Task.languages`; None for those of `vocabulary`.
     given: finished folders of other runs, by the names of their settings.
     overwrite: make stages with changed settings again, instead of refusing.
   """
@@ -39,6 +40,7 @@ class Context:
   vocabulary: vocabularies.VocabularyConfig = dataclasses.field(
     default_factory=vocabularies.VocabularyConfig
   )
+  languages: vocabularies.Languages | None = None
   given: Mapping[str, str] = dataclasses.field(default_factory=dict)
   overwrite: bool = False
   _rewards: dict[pathlib.Path, rewards_base.Reward] = dataclasses.field(
@@ -105,18 +107,27 @@ class Context:
       return vocabularies.Vocabulary(self.vocabulary.model_file).size
     return self.vocabulary.size
 
+  @functools.cached_property
+  def given_vocabulary(self) -> vocabularies.Vocabulary | None:
+    """The vocabulary that the settings name; None if it is trained."""
+    path = self.vocabulary.model_file
+    if path is None:
+      return None
+    languages = self.languages or self.vocabulary.languages
+    return vocabularies.Vocabulary(path, languages)
+
   def check_vocabularies(self) -> None:
     """Checks that given folders of other runs have the vocabulary of this run.
 
     Raises:
       ValueError: one has another; the message says which, and what to do.
     """
-    given = self.vocabulary.model_file
-    if given is not None:
-      # The prepared vocabulary may be of an earlier setting.
-      vocabulary = vocabularies.Vocabulary(given, self.vocabulary.languages)
-      _ = vocabulary.source  # Raises if a language is missing.
-      digest, used = vocabulary.digest, str(given)
+    # The prepared vocabulary may be of an earlier setting.
+    vocabulary = self.given_vocabulary
+    if vocabulary is not None:
+      if vocabulary.languages != vocabularies.OF_EACH_PAIR:
+        _ = vocabulary.source  # Raises if a language is missing.
+      digest, used = vocabulary.digest, str(self.vocabulary.model_file)
     elif self.is_prepared:
       digest = vocabulary_record.digest(self.data_folder)
       used = str(vocabularies.stored(self.data_folder))

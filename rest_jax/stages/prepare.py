@@ -95,8 +95,8 @@ class Prepare(base.Stage):
     for split, of_split in counts.items():
       for message in _warnings(self.task, split, of_split):
         output.warn(f'{split}: {message}')
-    languages = self.task.vocabulary.languages
-    vocabulary = _vocabulary(output.path, dataclasses.asdict(languages))
+    languages = dataclasses.asdict(self.task.languages)
+    vocabulary = _vocabulary(output.path, languages)
     pair_files = sorted(output.path.glob('pairs-*'))
     return {
       'splits': counts,
@@ -108,7 +108,10 @@ class Prepare(base.Stage):
 def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
   """Makes vocabulary and pairs; returns the counts of each split."""
   vocabulary = vocabularies.make(
-    task.vocabulary, _texts([task.train, task.grow]), directory
+    task.vocabulary,
+    _texts([task.train, task.grow]),
+    directory,
+    task.languages,
   )
   counts = {}
   for split, source in task.splits.items():
@@ -216,6 +219,8 @@ def _texts(
 
 
 def _report(split: str, counts: dict[str, Any]) -> None:
+  for name, count in counts.get('languages', {}).items():
+    logging.info('%s: %d pairs kept of %s', split, count, name)
   logging.info(
     '%s: %d pairs read, %d kept, %d dropped (%s)',
     split,

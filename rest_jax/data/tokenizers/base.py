@@ -41,6 +41,15 @@ class Languages:
   source: str | None = None
   target: str | None = None
 
+  @property
+  def name(self) -> str:
+    """The pair in one word, such as 'deu_Latn-eng_Latn'."""
+    return f'{self.source}-{self.target}'
+
+
+# The languages of a run whose pairs of text each name their own.
+OF_EACH_PAIR = Languages('of each pair', 'of each pair')
+
 
 class Tokenizer:
   """Text to ids and back, and what stands around a text.
@@ -71,6 +80,8 @@ class Tokenizer:
   def around(self, languages: Languages) -> tuple[Around, Around]:
     """Returns what stands around a source and around a target.
 
+    The number of ids on each side is the same for all languages.
+
     Raises:
       ValueError: a language is needed and not named, or is not known.
     """
@@ -79,7 +90,11 @@ class Tokenizer:
     return end, end
 
   def special_ids_of(self, languages: Languages) -> ids_lib.SpecialIds:
-    """Returns the special ids of a run with these languages."""
+    """Returns the special ids of a run with these languages.
+
+    Args:
+      languages: may be `OF_EACH_PAIR`.
+    """
     del languages
     return self.special_ids
 

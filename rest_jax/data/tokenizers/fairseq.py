@@ -41,6 +41,10 @@ class Translation(base.Tokenizer):
     """The target's language is the forced first token."""
     if languages.target is None:
       return self.special_ids
+    if languages == base.OF_EACH_PAIR:
+      return dataclasses.replace(
+        self.special_ids, forced_first=None, is_first_given=True
+      )
     return dataclasses.replace(
       self.special_ids,
       forced_first=self.language_id('target_language', languages.target),
@@ -63,6 +67,13 @@ class LanguageLast(Translation):
   def special_ids_of(self, languages: base.Languages) -> ids_lib.SpecialIds:
     if languages.target is None:
       return self.special_ids
+    if languages == base.OF_EACH_PAIR:
+      raise ValueError(
+        f'pairs of text may not name languages for {self.files[0].parent}, '
+        "mBART-cc25's tokeniser: its decoder starts with the target's language, "
+        'which is one for the whole run. Set SOURCE_LANGUAGE and TARGET_LANGUAGE, '
+        'or use mBART-50.'
+      )
     return dataclasses.replace(
       self.special_ids,
       decoder_start=self.language_id('target_language', languages.target),
