@@ -7,6 +7,7 @@ import time
 from absl import logging
 
 from rest_jax import rest
+from rest_jax.data import vocabularies
 from rest_jax.parallel import processes
 from rest_jax.report import summary
 from rest_jax.runtime import memory_maps
@@ -138,17 +139,24 @@ class Run(rest.Layout):
     processes.by_main('report', lambda: summary.write(self))
 
   def answerer(
-    self, policy: str = '', *, at_once: bool = False
+    self,
+    policy: str = '',
+    *,
+    at_once: bool = False,
+    languages: vocabularies.Languages | None = None,
   ) -> answers.Answerer:
     """Loads an answerer, which answers text with the best of N samples.
 
     Args:
       policy: see `policy_named`.
       at_once: whether lines are answered one at a time, not in batches.
+      languages: those of the lines and of the answers, in a run with several
+        language pairs.
 
     Raises:
       FileNotFoundError: the policy is not finished.
-      ValueError: there is no reward for ranking N samples.
+      ValueError: there is no reward for ranking N samples, or `languages` do
+        not fit the run.
     """
     return answers.of_policy(
       self.experiment.sample,
@@ -157,6 +165,7 @@ class Run(rest.Layout):
       context=self.context,
       run_seed=self.experiment.seed,
       at_once=at_once,
+      languages=languages,
     )
 
 

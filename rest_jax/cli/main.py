@@ -211,7 +211,11 @@ def _run(experiment) -> int:
   )
   if mode == 'sample':
     modes.sample(
-      run, options.POLICY.value, options.INPUT.value, options.OUTPUT.value
+      run,
+      options.POLICY.value,
+      options.INPUT.value,
+      options.OUTPUT.value,
+      options.LANGUAGES.value,
     )
     return 0
   if mode == 'export':

@@ -15,7 +15,7 @@ from rest_jax.cli import checks, dry_run, rate, verification
 from rest_jax.cli import compare as compare_lib
 from rest_jax.config import comparison as comparison_lib
 from rest_jax.config import gin_files as gin_lib
-from rest_jax.data import text_files
+from rest_jax.data import text_files, vocabularies
 from rest_jax.parallel import processes
 from rest_jax.planning import described
 from rest_jax.planning import plan as plan_lib
@@ -131,7 +131,11 @@ def _grow(run: run_lib.Run, grow_step: int) -> grow_stage.Grow:
 
 
 def sample(
-  run: run_lib.Run, policy: str, input_path: str | None, output: str | None
+  run: run_lib.Run,
+  policy: str,
+  input_path: str | None,
+  output: str | None,
+  languages: Sequence[str] | None = None,
 ) -> None:
   """Generates an output for each source, the best of N samples.
 
@@ -140,6 +144,8 @@ def sample(
     input_path: file with one source per line; None for standard input.
     output: file to write; None for standard output. In a terminal each line is
       answered when it is entered.
+    languages: codes of the source and of the output, in a run with several
+      language pairs.
   """
   if input_path:
     text_files.check_files('input', [input_path])
@@ -153,7 +159,11 @@ def sample(
     not (input_path or output) and sys.stdin.isatty() and sys.stdout.isatty()
   )
   compiled_programs.keep(run.model_dir / '.jax_cache')
-  answerer = run.answerer(policy, at_once=is_interactive)
+  answerer = run.answerer(
+    policy,
+    at_once=is_interactive,
+    languages=languages_of(run, languages),
+  )
   config = run.experiment.sample.output
   if is_interactive:
     sample_stage.converse(answerer, lines, config, sys.stdout)
@@ -167,6 +177,28 @@ def sample(
     if isinstance(sys.stdout, io.TextIOWrapper):
       sys.stdout.reconfigure(encoding='utf-8')
     sample_stage.write_answers(answerer, lines, config, sys.stdout)
+
+
+def languages_of(
+  run: run_lib.Run, codes: Sequence[str] | None
+) -> vocabularies.Languages | None:
+  """Returns the languages of `--languages`, if the run needs them.
+
+  Raises:
+    ValueError: the run needs them and they are not given, or the reverse.
+  """
+  is_needed = run.data.vocabulary.languages == vocabularies.OF_EACH_PAIR
+  if is_needed and not codes:
+    raise ValueError(
+      'this run has several language pairs: --languages must name those of the '
+      'text and of the answers, such as --languages=deu_Latn,eng_Latn.'
+    )
+  if codes and not is_needed:
+    raise ValueError(
+      '--languages is for runs whose pairs of text name their own languages; '
+      f'got {",".join(codes)}. Leave it out.'
+    )
+  return vocabularies.Languages(*codes) if codes else None
 
 
 def compare(

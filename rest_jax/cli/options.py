@@ -89,6 +89,12 @@ OUTPUT = flags.DEFINE_string(
   None,
   'For --run_mode=sample: file to write, else stdout. For export: folder.',
 )
+LANGUAGES = flags.DEFINE_list(
+  'languages',
+  None,
+  'For --run_mode=sample of a run with several language pairs: codes of the '
+  'source and of the output, such as deu_Latn,eng_Latn.',
+)
 WANDB_PROJECT = flags.DEFINE_string(
   'wandb_project',
   None,
@@ -180,6 +186,8 @@ def check(argv: list[str]) -> None:
   if PROFILE.value and not mode.is_profiled:
     profiled = ', '.join(each.name for each in _MODES if each.is_profiled)
     raise app.UsageError(f'--profile is for --run_mode={profiled}')
+  if LANGUAGES.value is not None and len(LANGUAGES.value) != 2:
+    raise app.UsageError('--languages must be two codes: deu_Latn,eng_Latn')
   if PROFILE_ALL.value and not PROFILE.value:
     raise app.UsageError('--profile_all needs --profile, such as 10:15')
   is_planned = RUN_MODE.value == 'plan'

@@ -174,7 +174,7 @@ def write(
     vocabulary: the sentencepiece model, or the folder of a tokenizer.
     vocab_size: of the network, at least as large as the vocabulary.
     languages: those that the policy was trained with, which a tokenizer that has
-      languages then uses by default.
+      languages then uses by default; no default for `OF_EACH_PAIR`.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -229,7 +229,10 @@ def _of_folder(
 ) -> dict[str, bytes]:
   """Returns the files of a tokenizer's folder, and how the policy generates."""
   check(vocabulary, vocab_size)
-  read = vocabularies.Vocabulary(vocabulary)
+  is_mixed = languages == vocabularies.OF_EACH_PAIR
+  read = vocabularies.Vocabulary(
+    vocabulary, languages if is_mixed else _NO_LANGUAGES
+  )
   contents = {
     path.name: path.read_bytes()
     for path in read.files
@@ -252,7 +255,7 @@ def _of_folder(
   contents[GENERATION_FILE] = _json(generation)
   started = {generation.get(name) for name in _LANGUAGE_IDS}
   codes = {
-    'src_lang': languages.source,
+    'src_lang': None if is_mixed else languages.source,
     'tgt_lang': next(
       (code for code, i in read.language_ids.items() if i in started), None
     ),

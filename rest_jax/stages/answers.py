@@ -142,15 +142,19 @@ class Answerer:
     scorer: Scorer | None,
     *,
     seed: int,
+    languages: vocabularies.Languages | None = None,
   ):
     """Makes an answerer.
 
     Args:
       scorer: ranks the samples; None is allowed only for one sample per source.
       seed: sampling seed. The samples of a line also depend on its number.
+      languages: those of the lines and of the answers, if the pairs of the task
+        named their own; otherwise None.
 
     Raises:
-      ValueError: there is no scorer for several samples.
+      ValueError: there is no scorer for several samples, or the vocabulary has
+        no such languages, or needs some.
     """
     num_samples = sampler.config.num_samples_per_source
     if scorer is None and num_samples > 1:
@@ -160,6 +164,7 @@ class Answerer:
     self._sampler = sampler
     self._params = params
     self._vocabulary = vocabulary
+    self._source, self._target = vocabulary.sides(languages)
     self._scorer = scorer
     self._seed = seed
 
@@ -176,7 +181,7 @@ class Answerer:
   def answer(self, lines: Sequence[str], first_line: int = 1) -> list[Answer]:
     """Answers lines of text, one answer per line, in order."""
     sources = [line.strip() for line in lines]
-    side = self._vocabulary.source
+    side = self._source
     encoded = side.encode_batch(sources)
     answers = {
       index: Answer(first_line + index, source, ())
@@ -189,7 +194,7 @@ class Answerer:
     tokens = [side.complete(encoded[i][:room]) for i in filled]
     block = self._sampler.sample_all(
       self._params,
-      ragged.Ragged.from_lists(tokens),
+      self._with_first(ragged.Ragged.from_lists(tokens)),
       np.asarray(filled) + first_line,
       seed=self._seed,
       grow_step=0,
@@ -212,6 +217,13 @@ class Answerer:
         cut_from=len(encoded[index]) + side.num_special if is_cut else None,
       )
     return list(answers.values())
+
+  def _with_first(self, tokens: ragged.Ragged) -> ragged.Ragged:
+    """Returns sources with the first token of answers, if it is theirs."""
+    if not self._vocabulary.special_ids.is_first_given:
+      return tokens
+    first = self._target.before[0]
+    return tokens.with_first_tokens(np.full(len(tokens), first))
 
   def _ranked(
     self,
@@ -253,15 +265,18 @@ def of_policy(
   context: context_lib.Context,
   run_seed: int,
   at_once: bool = False,
+  languages: vocabularies.Languages | None = None,
 ) -> Answerer:
   """Loads an answerer with a policy of a run.
 
   Args:
     at_once: whether lines are answered one at a time, not in batches.
+    languages: see `Answerer`.
 
   Raises:
     FileNotFoundError: the policy is not finished.
-    ValueError: there is no reward for ranking N samples.
+    ValueError: there is no reward for ranking N samples, or `languages` do not
+      fit.
   """
   folder_lib.read_manifest(policy.policy_folder)
   decode, lengths = config.decode, None
@@ -279,6 +294,7 @@ def of_policy(
     vocabulary,
     _scorer(config, reward, context),
     seed=seeds.seed_for(run_seed, seeds.Purpose.SAMPLE),
+    languages=languages,
   )
 
 

@@ -1,12 +1,13 @@
 """The steps of an evaluation: samples, scores, outputs, measurements."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from absl import logging
 import numpy as np
 
 from rest_jax.data import pair_store, sample_store
@@ -14,7 +15,7 @@ from rest_jax.evaluation import best_of_n, text_metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.parallel import processes
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import normalize
+from rest_jax.rewards import normalize, reference_text
 from rest_jax.stages import (
   diagnostics,
   draw_samples,
@@ -243,6 +244,53 @@ class Evaluation:
       human = outputs_stage.HUMAN
       measured[human] = of_samples[human]
       measured['best_of_n_human'] = _best_of_n(samples, samples.judged)
+    if by_languages := self._by_languages(samples, texts):
+      measured['languages'] = by_languages
+    return measured
+
+  def _by_languages(
+    self, samples: outputs_stage.Samples, texts: Sequence[str]
+  ) -> dict[str, dict[str, Any]]:
+    """Returns measurements of each language pair, if there are several.
+
+    BLEU's tokeniser follows the references of the pair, unless it is set.
+
+    Args:
+      texts: one output per source.
+    """
+    names = [codes.name for codes in self.pairs.languages_of(self.rows)]
+    rows_of = {
+      name: [row for row, its in enumerate(names) if its == name]
+      for name in dict.fromkeys(names)
+    }
+    if len(rows_of) < 2:
+      return {}
+    measured = {}
+    for name, rows in rows_of.items():
+      outputs = [texts[row] for row in rows]
+      references = [self.references[row] for row in rows]
+      tokenize = self.config.bleu_tokenize
+      bleu, signature = text_metrics.corpus_bleu(
+        outputs,
+        references,
+        tokenize=tokenize or reference_text.bleu_tokenizer(references),
+      )
+      measured[name] = {
+        'sources': len(rows),
+        'reward': float(100 * samples.rewards[rows].mean()),
+        'bleu': bleu,
+        'bleu_signature': signature,
+        'chrf': text_metrics.corpus_chrf(outputs, references)[0],
+      }
+      if samples.judged is not None:
+        judged = float(100 * samples.judged[rows].mean())
+        measured[name][outputs_stage.HUMAN] = judged
+      logging.info(
+        'evaluate %s, %s: %d sources, reward %.2f, BLEU %.2f, chrF %.2f',
+        self.path.name,
+        name,
+        *(measured[name][key] for key in ('sources', 'reward', 'bleu', 'chrf')),
+      )
     return measured
 
 

@@ -39,7 +39,8 @@ def run(
 
   Columns: the two texts (a reference as it was written); `reward`, normalised;
   `log_prob` of the untempered policy in nats, summed over tokens; `finished`,
-  whether EOS was reached; and the row's place in the store.
+  whether EOS was reached; and the row's place in the store. If pairs name their
+  languages, also `source_language` and `target_language`.
 
   Args:
     directory: the folder to write, new or empty.
@@ -83,6 +84,11 @@ def run(
         ],
         schema=SCHEMA,
       )
+      if pairs.has_languages:
+        codes = pairs.languages_of(shard.source_id)
+        for side in ('source', 'target'):
+          column = pa.array([getattr(c, side) for c in codes], pa.string())
+          table = table.append_column(f'{side}_language', column)
       name = f'{split}-{number:05d}-of-{len(shards):05d}.parquet'
       pq.write_table(table, folder / name)
       progress.advance(1)
