@@ -312,7 +312,7 @@ class Program(blocks.Decoder):
     if first is not None:
       number = given.ring_positions
       number = state.position if number is None else number[:, None]
-      found = first_lib.log_probs(logits, first, rows, row_of)
+      found = first_lib.log_probs(logits, first, rows, row_of).reshape(shape)
       # It is not drawn.
       token = jnp.where(number == 0, first, token)
       log_prob = jnp.where(number == 0, found, log_prob)
