@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -175,7 +176,7 @@ def test_answers_are_in_the_language_of_the_flag(run):
   config = types.SimpleNamespace(
     num_samples_per_source=1, source_length_buckets=(32,), max_target_length=32
   )
-  sampler = types.SimpleNamespace(config=config, sample_all=sample_all)
+  sampler: Any = types.SimpleNamespace(config=config, sample_all=sample_all)
   answerer = answers.Answerer(
     sampler,
     {},

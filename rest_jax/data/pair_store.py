@@ -425,8 +425,8 @@ def _completed(
   ends = np.cumsum(lengths)
   bounds = np.stack([ends - lengths, ends], axis=1).reshape(-1)
   counts = np.tile([each.shape[1] for each in special], len(ends))
-  special = np.concatenate(special, axis=1).reshape(-1)
-  values = np.insert(values, np.repeat(bounds, counts), special)
+  ids = np.concatenate(special, axis=1).reshape(-1)
+  values = np.insert(values, np.repeat(bounds, counts), ids)
   offsets = np.concatenate([[0], ends + np.cumsum(counts)[1::2]])
   return ragged.to_arrow(values, offsets, dtype)
 

@@ -183,13 +183,13 @@ class Vocabulary(Encoder):
 
   def sides(self, languages: Languages | None) -> tuple[Side, Side]:
     """Returns how sources and targets become token ids; see `Encoder`."""
-    names_own, must = languages is not None, self.languages == OF_EACH_PAIR
-    if must and not names_own:
+    must_name = self.languages == OF_EACH_PAIR
+    if must_name and languages is None:
       raise ValueError(
         'text must name its languages, as the pairs of this task do; this text '
         'names none.'
       )
-    if names_own and not must:
+    if languages is not None and not must_name:
       raise ValueError(
         f'text may not name languages here; got {languages.name}. Set '
         '`languages` of all sources of pairs, or leave them out and set '

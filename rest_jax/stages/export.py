@@ -9,7 +9,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rest_jax.data import sample_store
+from rest_jax.data import pair_store, sample_store
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import prepare, score_samples
 from rest_jax.storage import files, paths
@@ -84,12 +84,17 @@ def run(
         ],
         schema=SCHEMA,
       )
-      if pairs.has_languages:
-        codes = pairs.languages_of(shard.source_id)
-        for side in ('source', 'target'):
-          column = pa.array([getattr(c, side) for c in codes], pa.string())
-          table = table.append_column(f'{side}_language', column)
+      table = _with_languages(table, pairs)
       name = f'{split}-{number:05d}-of-{len(shards):05d}.parquet'
       pq.write_table(table, folder / name)
       progress.advance(1)
   return manifest['num_rows']
+
+
+def _with_languages(table: pa.Table, pairs: pair_store.PairStore) -> pa.Table:
+  """Adds the languages of the rows' sources, if pairs name them."""
+  codes = pairs.languages_of(table['source_id'].to_pylist())
+  for side in ('source', 'target') if pairs.has_languages else ():
+    column = pa.array([getattr(each, side) for each in codes], pa.string())
+    table = table.append_column(f'{side}_language', column)
+  return table

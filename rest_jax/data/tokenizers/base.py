@@ -210,7 +210,9 @@ class Folder:
     """
     start = self.generation.get('decoder_start_token_id')
     return ids_lib.SpecialIds(
-      **ids,
+      pad=ids['pad'],
+      eos=ids['eos'],
+      unk=ids['unk'],
       decoder_start=decoder_start if start is None else start,
       forced_first=self.generation.get('forced_bos_token_id'),
     )
