@@ -54,6 +54,8 @@ class Progress:
     self._done = self._before = done
     self._notes: dict[str, str] = {}
     self._started = self._last_line = time.monotonic()
+    # Time and units after the first advance, which often waits for compilation.
+    self._first: tuple[float, int] | None = None
     self._is_terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       total=total,
@@ -81,6 +83,8 @@ class Progress:
     self._done += units
     self._bar.update(units)
     now = time.monotonic()
+    if self._first is None:
+      self._first = now, self._done
     is_due = now - self._last_line > _SECONDS_BETWEEN_LINES
     # All that is to be done has its line at the end.
     if not self._is_terminal and is_due and self._done != self._total:
@@ -93,8 +97,11 @@ class Progress:
     self._bar.set_postfix(self._notes, refresh=False)
 
   def _line(self, is_over: bool = False) -> None:
-    seconds = max(time.monotonic() - self._started, 1e-9)
-    rate = (self._done - self._before) / seconds
+    now = time.monotonic()
+    since, before = self._started, self._before
+    if self._first is not None and not is_over:
+      since, before = self._first
+    rate = (self._done - before) / max(now - since, 1e-9)
     count = f'{self._done:,}'
     if self._total is not None:
       count += f' of {self._total:,}'
@@ -105,7 +112,8 @@ class Progress:
       left = (self._total - self._done) / rate
       words.append(f'{interval(left)} left')
     else:
-      words.append(f'{interval(seconds)} in all')
+      taken = 'in all' if is_over else 'so far'
+      words.append(f'{interval(now - self._started)} {taken}')
     notes = [f' {name}={value}' for name, value in self._notes.items()]
     logging.info(
       '%s: %s%s', self._description, ', '.join(words), ''.join(notes)
