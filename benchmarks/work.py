@@ -163,7 +163,11 @@ def natural_pairs(
     source_files=tuple(f'{name}.de.gz' for name in _NATURAL),
     reference_files=tuple(f'{name}.en.gz' for name in _NATURAL),
   )
-  pairs = [pair for pair in texts.read() if pair.source and pair.reference]
+  pairs = [
+    (pair.source, pair.reference)
+    for pair in texts.read()
+    if pair.source and pair.reference
+  ]
   config = vocabularies.VocabularyConfig(
     size=sizes()['vocab_size'], num_threads=2
   )

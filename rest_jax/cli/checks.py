@@ -202,10 +202,11 @@ def _check_scores(
   config.check()
   score = getattr(config, 'score', None)
   if score is not None:
-    texts = [list(column) for column in zip(*pairs, strict=True)]
+    read = [pair.source for pair in pairs]
+    references = [pair.reference for pair in pairs]
     _try(
       setting, config, pairs, remedy,
-      lambda: score(texts[0], texts[1], texts[1]),
+      lambda: score(read, references, references),
     )  # fmt: skip
 
 

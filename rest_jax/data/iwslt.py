@@ -109,17 +109,13 @@ class IwsltArchive:
         yield self._as_written(pair)
 
   def _as_written(self, texts: tuple[str, str]) -> sources.Pair:
-    pair = sources.Pair(*texts)
+    source, reference = map(self._text, _LANGUAGES, texts)
+    return sources.Pair(source, reference)
+
+  def _text(self, language: str, text: str) -> str:
     if self.tokenized:
-      pair = sources.Pair(
-        *(
-          tokenizer(language).tokenize(text, return_str=True)
-          for language, text in zip(_LANGUAGES, texts, strict=True)
-        )
-      )
-    if self.lowercase:
-      pair = sources.Pair(*(text.lower() for text in pair if text is not None))
-    return pair
+      text = tokenizer(language).tokenize(text, return_str=True)
+    return text.lower() if self.lowercase else text
 
 
 @functools.cache

@@ -21,32 +21,16 @@ from rest_jax.data.tokenizers import base
 Languages = base.Languages
 
 
-class _Texts(NamedTuple):
-  source: str
-  reference: str | None
-
-
-class Pair(_Texts):
+class Pair(NamedTuple):
   """A source text and its human translation, or None.
 
   Attributes:
-    languages: codes of the tokeniser; None for those of the vocabulary. They
-      are beside the two items of the tuple.
+    languages: codes of the tokeniser; None for those of the vocabulary.
   """
 
+  source: str
+  reference: str | None
   languages: Languages | None = None
-
-  def __new__(
-    cls,
-    source: str,
-    reference: str | None,
-    languages: Languages | None = None,
-  ) -> 'Pair':
-    """Makes a pair."""
-    pair = super().__new__(cls, source, reference)
-    if languages is not None:
-      pair.languages = languages
-    return pair
 
 
 @runtime_checkable

@@ -118,7 +118,12 @@ def _tokenised(
   ratings: ratings_lib.Ratings | None,
 ) -> choices.Facts:
   """Trains a vocabulary on the sample, and measures lengths with it."""
-  texts = [text for pair in samples['train'] for text in pair if text]
+  texts = [
+    text
+    for pair in samples['train']
+    for text in (pair.source, pair.reference)
+    if text
+  ]
   characters = collections.Counter(itertools.chain.from_iterable(texts))
   folds = _folds_share([pair.reference or '' for pair in samples['train']])
   wanted = choices.vocabulary_size(

@@ -149,10 +149,9 @@ def test_columns_name_the_languages_of_a_line(tmp_path):
     target_language_column='to',
   )
   pairs = list(source.read())
-  assert pairs == [('a b', 'c d'), ('c', 'a')]
-  assert [pair.languages for pair in pairs] == [
-    vocabularies.Languages('en', 'de'),
-    vocabularies.Languages('de', 'en'),
+  assert pairs == [
+    sources.Pair('a b', 'c d', vocabularies.Languages('en', 'de')),
+    sources.Pair('c', 'a', vocabularies.Languages('de', 'en')),
   ]
 
 

@@ -179,9 +179,9 @@ def test_real_files_correspond(shared_dir):
 
 def test_pairs_in_memory():
   made = sources.TextPairs(sources=['a', 'b'], references=['x', 'y'])
-  assert list(made.read()) == [('a', 'x'), ('b', 'y')]
+  assert list(made.read()) == [Pair('a', 'x'), Pair('b', 'y')]
   alone = sources.TextPairs(sources=['a', 'b'])
-  assert list(alone.read()) == [('a', None), ('b', None)]
+  assert list(alone.read()) == [Pair('a', None), Pair('b', None)]
   assert len({made.digest, alone.digest}) == 2
   same = sources.TextPairs(sources=('a', 'b'), references=('x', 'y'))
   assert same.digest == made.digest
