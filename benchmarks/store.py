@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks import harness, random_store
 from rest_jax.data import sample_store
 from rest_jax.filters import base as filters_base
-from rest_jax.filters import fixed, per_source
+from rest_jax.filters import for_all_sources, per_source
 from rest_jax.losses import bc as bc_loss
 from rest_jax.stages import improve_rows
 from rest_jax.training import loader
@@ -66,8 +66,8 @@ _SOURCES_PER_SHARD = 2048
 _WMT_ROWS = 890_000_000
 
 _FILTERS = (
-  fixed.Fixed(values=(0.7,)),
-  fixed.Quantile(values=(0.9,)),
+  for_all_sources.Fixed(values=(0.7,)),
+  for_all_sources.Quantile(values=(0.9,)),
   per_source.Percentile(values=(90.0,)),
   per_source.Interpolation(values=(0.5,)),
 )
@@ -185,7 +185,8 @@ def _samples(store, rewards, with_hashes: bool) -> filters_base.Samples:
 def _select_all(task, store, samples) -> improve_rows.ImproveRows:
   return improve_rows.select(
     improve_rows.Rules(
-      row_filter=fixed.Fixed(values=(float('-inf'),)), loss=bc_loss.BC()
+      row_filter=for_all_sources.Fixed(values=(float('-inf'),)),
+      loss=bc_loss.BC(),
     ),
     store=store,
     sources=random_store.RandomSources.random(task),

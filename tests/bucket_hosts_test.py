@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from rest_jax.data import ragged, sample_store
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.losses import bc
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
@@ -71,7 +71,9 @@ def _read_batches(directory: pathlib.Path) -> list[list[list[int]]]:
   store = sample_store.SampleStore.open(directory)
   _, rewards = store.rewards(_REWARD.name)
   rows = improve_rows.select(
-    improve_rows.Rules(row_filter=fixed.Fixed(values=(-np.inf,)), loss=bc.BC()),
+    improve_rows.Rules(
+      row_filter=for_all_sources.Fixed(values=(-np.inf,)), loss=bc.BC()
+    ),
     store=store,
     sources=types.SimpleNamespace(
       source_tokens=ragged.Ragged.from_lists([np.array([5, 1])] * _SHARDS)

@@ -12,7 +12,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
 from rest_jax.evaluation import text_metrics
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.losses import gold
 from rest_jax.runtime import memory_maps
 from rest_jax.stages import folder as folder_lib
@@ -214,7 +214,7 @@ def test_a_first_threshold_below_the_mean_reward_is_a_warning(run, references):
   def warned(*values, grow_step=1, improve_step=1):
     config = dataclasses.replace(
       run.experiment.improve,
-      filter=fixed.Fixed(values=values),
+      filter=for_all_sources.Fixed(values=values),
       include_references=references,
       include_unfinished=False,
     )

@@ -18,8 +18,8 @@ from rest_jax.data.sources import TsvText as TsvText
 from rest_jax.data.task import Task as Task
 from rest_jax.data.vocabularies import VocabularyConfig as VocabularyConfig
 from rest_jax.experiment import Experiment as Experiment
-from rest_jax.filters.fixed import Fixed as Fixed
-from rest_jax.filters.fixed import Quantile as Quantile
+from rest_jax.filters.for_all_sources import Fixed as Fixed
+from rest_jax.filters.for_all_sources import Quantile as Quantile
 from rest_jax.filters.per_source import Interpolation as Interpolation
 from rest_jax.filters.per_source import Percentile as Percentile
 from rest_jax.losses.bc import BC as BC

@@ -1,7 +1,9 @@
 """First tokens of hypotheses that are forced, such as the target's language.
 
 They are one for all sources (`SpecialIds.forced_first`), or each source brings
-its own (`SpecialIds.is_first_given`).
+its own (`SpecialIds.is_first_given`), which its target's language decides: see
+`data.tokenizers.fairseq`, and `data.pair_languages` for what the pair store keeps.
+`decode` puts them in the place of drawn tokens.
 """
 
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from rest_jax import settings, types
 from rest_jax.data import pair_store, sample_store, special_ids
 from rest_jax.evaluation import correlations
 from rest_jax.filters import base as filters_base
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import value as value_loss
 from rest_jax.models import policy as policy_lib
@@ -28,7 +28,7 @@ from rest_jax.training import trainer as trainer_lib
 INITS = ('reward', 'policy')
 TRAIN, HELDOUT = 'train', 'heldout'
 
-_EVERYTHING = fixed.Fixed(values=(-np.inf,))
+_EVERYTHING = for_all_sources.Fixed(values=(-np.inf,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

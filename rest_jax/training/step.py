@@ -1,4 +1,7 @@
-"""The train state and the jitted train step, for every model and loss."""
+"""The train state and the train step, for every model and loss.
+
+`trainer.jitted_step` compiles it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rest_jax.data import sample_store, sources, stored_rows, task, vocabularies
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.losses import bc
 from rest_jax.stages import improve_rows
 from rest_jax.storage import files
@@ -105,7 +105,7 @@ def test_keeps_what_an_improve_step_keeps(
   _, rewards = store.rewards('main')
   selected = improve_rows.select(
     improve_rows.Rules(
-      row_filter=fixed.Fixed(values=(threshold,)), loss=bc.BC()
+      row_filter=for_all_sources.Fixed(values=(threshold,)), loss=bc.BC()
     ),
     store=store,
     sources=data.pairs('train'),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rest_jax.filters import base, fixed, per_source
+from rest_jax.filters import base, for_all_sources, per_source
 
 
 def make_samples(rewards, sources, **columns):
@@ -33,9 +33,9 @@ def random_samples(seed, num_rows=400, num_sources=30):
 
 
 ALL = (
-  fixed.Fixed(values=(-0.5, 0.0, 0.5)),
-  fixed.Fixed(values=(-0.5, 0.0, 0.5), deduplicate=True),
-  fixed.Quantile(values=(0.1, 0.5, 0.9)),
+  for_all_sources.Fixed(values=(-0.5, 0.0, 0.5)),
+  for_all_sources.Fixed(values=(-0.5, 0.0, 0.5), deduplicate=True),
+  for_all_sources.Quantile(values=(0.1, 0.5, 0.9)),
   per_source.Percentile(values=(10.0, 50.0, 90.0)),
   per_source.Interpolation(values=(0.0, 0.5, 1.0)),
 )
@@ -133,13 +133,13 @@ def test_a_filter_that_drops_repeated_samples_needs_their_hashes():
   samples = random_samples(0)._replace(text_hashes=None)
   with pytest.raises(ValueError, match='samples must have text_hashes'):
     per_source.Percentile(values=(50.0,)).select(1, samples)
-  everything = fixed.Fixed(values=(float('-inf'),)).select(1, samples)
+  everything = for_all_sources.Fixed(values=(float('-inf'),)).select(1, samples)
   assert len(everything.rows) == samples.is_eligible.sum()
 
 
 def test_fixed_is_strict():
   samples = make_samples([0.1, 0.7, 0.8, 0.7], [0, 0, 1, 1])
-  kept = fixed.Fixed(values=(0.7,)).select(1, samples)
+  kept = for_all_sources.Fixed(values=(0.7,)).select(1, samples)
   np.testing.assert_array_equal(kept.rows, [2])
   assert kept.statistics['samples'] == 1
   assert kept.statistics['fraction'] == 0.25
@@ -148,7 +148,7 @@ def test_fixed_is_strict():
 
 def test_minus_infinity_keeps_all():
   samples = random_samples(0)._replace(is_eligible=np.ones(400, bool))
-  kept = fixed.Fixed(values=(float('-inf'),)).select(1, samples)
+  kept = for_all_sources.Fixed(values=(float('-inf'),)).select(1, samples)
   assert len(kept.rows) == 400
   assert kept.statistics['threshold'] is None
 
@@ -156,7 +156,7 @@ def test_minus_infinity_keeps_all():
 def test_quantile_by_hand():
   # The median of 1..4 is 2.5.
   samples = make_samples([1, 2, 3, 4], [0, 0, 1, 1])
-  kept = fixed.Quantile(values=(0.5,)).select(1, samples)
+  kept = for_all_sources.Quantile(values=(0.5,)).select(1, samples)
   np.testing.assert_array_equal(kept.rows, [2, 3])
   assert kept.statistics['threshold'] == 2.5
 
@@ -265,14 +265,16 @@ def test_the_advantage_is_over_all_samples_of_the_source():
   kept = best.select(1, samples)
   np.testing.assert_array_equal(kept.rows, [0, 7])
   np.testing.assert_array_equal(kept.thresholds, [9.0, 7.0])
-  wide = fixed.Fixed(values=(0.0,), min_advantage=1.5).select(1, samples)
+  wide = for_all_sources.Fixed(values=(0.0,), min_advantage=1.5).select(
+    1, samples
+  )
   np.testing.assert_array_equal(wide.rows, [0, 3, 7])
   np.testing.assert_array_equal(wide.thresholds, [3.5, 3.5, 0.0])
 
 
 def test_an_advantage_that_no_sample_has_is_named():
   samples = make_samples([0.2, 0.4], [0, 0])
-  row_filter = fixed.Fixed(values=(0.0,), min_advantage=0.5)
+  row_filter = for_all_sources.Fixed(values=(0.0,), min_advantage=0.5)
   with pytest.raises(
     base.EmptySelectionError, match=r'lower min_advantage, 0\.5'
   ):
@@ -348,11 +350,15 @@ def test_a_source_keeps_its_first_rows_that_pass():
   samples = make_samples(
     [0.9, 0.1, 0.6, 0.8, 0.7, 0.2, 0.9], [0, 0, 0, 0, 3, 3, 3]
   )
-  capped = fixed.Fixed(values=(0.5,), max_per_source=2).select(1, samples)
+  capped = for_all_sources.Fixed(values=(0.5,), max_per_source=2).select(
+    1, samples
+  )
   assert capped.rows.tolist() == [0, 2, 4, 6]
   assert capped.thresholds.tolist() == [0.5] * 4
   assert capped.statistics['samples'] == 4
-  one = fixed.Fixed(values=(0.5,), max_per_source=1).select(1, samples)
+  one = for_all_sources.Fixed(values=(0.5,), max_per_source=1).select(
+    1, samples
+  )
   assert one.rows.tolist() == [0, 4]
 
 
@@ -369,7 +375,7 @@ def test_a_cap_that_no_source_reaches_changes_nothing(seed):
 def test_nothing_kept_prints_the_distribution():
   samples = make_samples([0.1, 0.2, 0.6], [0, 1, 2])
   with pytest.raises(base.EmptySelectionError) as error:
-    fixed.Fixed(values=(0.99,)).select(1, samples)
+    for_all_sources.Fixed(values=(0.99,)).select(1, samples)
   text = str(error.value)
   assert '50 %: 0.200' in text and '100 %: 0.600' in text
   assert 'quantile' in text
@@ -387,10 +393,13 @@ def test_nothing_kept_prints_the_distribution():
 def test_the_quantile_filter_says_what_helps_it(rewards, expected):
   samples = make_samples(rewards, range(len(rewards)))
   with pytest.raises(base.EmptySelectionError, match=expected) as error:
-    fixed.Quantile(values=(0.75,)).select(1, samples)
+    for_all_sources.Quantile(values=(0.75,)).select(1, samples)
   assert 'use the quantile filter' not in str(error.value)
   if len(set(rewards)) > 1:
-    assert fixed.Quantile(values=(0.749,)).select(1, samples).rows.size == 2
+    assert (
+      for_all_sources.Quantile(values=(0.749,)).select(1, samples).rows.size
+      == 2
+    )
 
 
 def test_a_filter_by_samples_says_that_only_references_are_left():
@@ -401,9 +410,9 @@ def test_a_filter_by_samples_says_that_only_references_are_left():
 
 
 def test_values_by_grow_step():
-  row_filter = fixed.Fixed(values=((0.1, 0.3), (0.5,)))
+  row_filter = for_all_sources.Fixed(values=((0.1, 0.3), (0.5,)))
   assert row_filter.at(2, 1) == 0.3 and row_filter.at(1, 2) == 0.5
-  assert fixed.Fixed(values=(0.1, 0.3)).at(2, 7) == 0.3
+  assert for_all_sources.Fixed(values=(0.1, 0.3)).at(2, 7) == 0.3
   samples = make_samples([0.2, 0.4, 0.6], [0, 1, 2])
   kept = [row_filter.select(1, samples, g).rows.tolist() for g in (1, 2)]
   assert kept == [[0, 1, 2], [2]]
@@ -412,14 +421,14 @@ def test_values_by_grow_step():
 @pytest.mark.parametrize(
   'row_filter, expected',
   [
-    (fixed.Fixed(values=(-1e30,)), True),
-    (fixed.Fixed(values=(float('-inf'),)), True),
-    (fixed.Fixed(values=(-2.0,)), True),
+    (for_all_sources.Fixed(values=(-1e30,)), True),
+    (for_all_sources.Fixed(values=(float('-inf'),)), True),
+    (for_all_sources.Fixed(values=(-2.0,)), True),
     # Not below all rewards, or on the scale: more likely a mistake.
-    (fixed.Fixed(values=(-0.5,)), False),
-    (fixed.Fixed(values=(0.0,)), False),
-    (fixed.Quantile(values=(0.0,)), True),
-    (fixed.Quantile(values=(0.1,)), False),
+    (for_all_sources.Fixed(values=(-0.5,)), False),
+    (for_all_sources.Fixed(values=(0.0,)), False),
+    (for_all_sources.Quantile(values=(0.0,)), True),
+    (for_all_sources.Quantile(values=(0.1,)), False),
     (per_source.Percentile(values=(0.0,)), False),
   ],
 )
@@ -431,34 +440,46 @@ def test_values_that_ask_for_all_of_d_g(row_filter, expected):
 def test_no_eligible_row_is_an_error():
   samples = make_samples([0.1, 0.2], [0, 1], is_eligible=[0, 0])
   with pytest.raises(base.EmptySelectionError, match='unfinished'):
-    fixed.Fixed(values=(0.0,)).select(1, samples)
+    for_all_sources.Fixed(values=(0.0,)).select(1, samples)
 
 
 def test_nan_rewards_are_an_error():
   samples = make_samples([0.1, np.nan], [0, 4])
   with pytest.raises(ValueError, match=r'NaN in row 1 \(source 4\)'):
-    fixed.Fixed(values=(0.0,)).select(1, samples)
+    for_all_sources.Fixed(values=(0.0,)).select(1, samples)
 
 
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: fixed.Fixed(values=(0.8, 0.7)), 'strictly increasing'),
-    (lambda: fixed.Fixed(values=(0.7, 0.7)), 'strictly increasing'),
-    (lambda: fixed.Fixed(values=()), 'values'),
-    (lambda: fixed.Fixed(values=(float('nan'),)), 'strictly increasing'),
-    (lambda: fixed.Quantile(values=(0.5, 1.0)), r'\[0, 1\)'),
+    (lambda: for_all_sources.Fixed(values=(0.8, 0.7)), 'strictly increasing'),
+    (lambda: for_all_sources.Fixed(values=(0.7, 0.7)), 'strictly increasing'),
+    (lambda: for_all_sources.Fixed(values=()), 'values'),
+    (
+      lambda: for_all_sources.Fixed(values=(float('nan'),)),
+      'strictly increasing',
+    ),
+    (lambda: for_all_sources.Quantile(values=(0.5, 1.0)), r'\[0, 1\)'),
     (lambda: per_source.Percentile(values=(101.0,)), r'\[0, 100\]'),
     (lambda: per_source.Interpolation(values=(-0.1,)), r'\[0, 1\]'),
-    (lambda: fixed.Fixed(values=(0.7,)).at(2), 'Improve step 2'),
-    (lambda: fixed.Fixed(values=((0.7, 0.8), (0.9,))).at(2, 2), 'Grow step 2'),
-    (lambda: fixed.Fixed(values=((0.7,), (0.9,))).at(1, 3), '2 Grow steps'),
-    (lambda: fixed.Fixed(values=((0.7,), 0.9)), 'both'),
-    (lambda: fixed.Fixed(values=((0.7,), ())), 'values'),
-    (lambda: fixed.Fixed(values=((0.7,), (0.9, 0.8))), 'strictly increasing'),
-    (lambda: fixed.Quantile(values=((0.5,), (1.0,))), r'\[0, 1\)'),
+    (lambda: for_all_sources.Fixed(values=(0.7,)).at(2), 'Improve step 2'),
     (
-      lambda: fixed.Fixed(values=(0.7,), min_advantage=float('nan')),
+      lambda: for_all_sources.Fixed(values=((0.7, 0.8), (0.9,))).at(2, 2),
+      'Grow step 2',
+    ),
+    (
+      lambda: for_all_sources.Fixed(values=((0.7,), (0.9,))).at(1, 3),
+      '2 Grow steps',
+    ),
+    (lambda: for_all_sources.Fixed(values=((0.7,), 0.9)), 'both'),
+    (lambda: for_all_sources.Fixed(values=((0.7,), ())), 'values'),
+    (
+      lambda: for_all_sources.Fixed(values=((0.7,), (0.9, 0.8))),
+      'strictly increasing',
+    ),
+    (lambda: for_all_sources.Quantile(values=((0.5,), (1.0,))), r'\[0, 1\)'),
+    (
+      lambda: for_all_sources.Fixed(values=(0.7,), min_advantage=float('nan')),
       'min_advantage',
     ),
   ],

@@ -13,7 +13,7 @@ import pytest
 
 from rest_jax.data import sample_store, seqio_tasks
 from rest_jax.filters import base as filters_base
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.interop import t5x_checkpoints
 from rest_jax.losses import base as losses_base
 from rest_jax.losses import (
@@ -98,7 +98,7 @@ def _our_batch(run, threshold, weight):
   store = sample_store.SampleStore.open(run[0] / 'grow_1')
   rows = improve_rows.select(
     improve_rows.Rules(
-      row_filter=fixed.Fixed(values=(threshold,)),
+      row_filter=for_all_sources.Fixed(values=(threshold,)),
       loss=bc.BC(),
       reference_weight=weight,
     ),

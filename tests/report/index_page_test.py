@@ -9,7 +9,7 @@ import pytest
 from rest_jax import experiment_run as run_lib
 from rest_jax.data import sample_store
 from rest_jax.evaluation import results as results_lib
-from rest_jax.filters import fixed, per_source
+from rest_jax.filters import for_all_sources, per_source
 from rest_jax.report.gather import finished_stages, grow_rewards
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
@@ -131,7 +131,7 @@ class TestRewards:
     row_filter = run.experiment.improve.filter
     assert grow_rewards.thresholds(row_filter, steps) == sorted(made)
     assert grow_rewards.thresholds(row_filter, {}) == []
-    given = fixed.Fixed(values=(0.25, 0.75))
+    given = for_all_sources.Fixed(values=(0.25, 0.75))
     assert grow_rewards.thresholds(given, {}) == [0.25, 0.75]
     by_source = per_source.Percentile(values=(50.0,))
     assert grow_rewards.thresholds(by_source, {}) == []

@@ -8,7 +8,7 @@ import pytest
 
 from rest_jax.data import ragged, sample_store
 from rest_jax.filters import base as filters_base
-from rest_jax.filters import fixed, per_source
+from rest_jax.filters import for_all_sources, per_source
 from rest_jax.losses import bc, dpo, reward_weighted_bc
 from rest_jax.stages import improve_rows
 from rest_jax.training import step as step_lib
@@ -92,7 +92,7 @@ def all_rows(rows):
   return rows.load(np.arange(len(rows.source_lengths)), 4, 4)
 
 
-EVERYTHING = fixed.Fixed(values=(float('-inf'),))
+EVERYTHING = for_all_sources.Fixed(values=(float('-inf'),))
 
 
 def test_eligibility(store):
@@ -115,7 +115,7 @@ def test_equal_tokens_and_only_those_have_equal_hashes(store):
   'row_filter, loss, expected',
   [
     (EVERYTHING, bc.BC(), False),
-    (fixed.Fixed(values=(0.5,), deduplicate=True), bc.BC(), True),
+    (for_all_sources.Fixed(values=(0.5,), deduplicate=True), bc.BC(), True),
     (per_source.Percentile(values=(50.0,)), bc.BC(), True),
     (EVERYTHING, toy.EverythingLoss(), True),
   ],
@@ -209,7 +209,7 @@ def test_batches_are_gathered_row_by_row(tmp_path, seed):
 
 
 def test_a_batch_by_hand(store):
-  rows = select(store, fixed.Fixed(values=(0.5,)), weight=0.25)
+  rows = select(store, for_all_sources.Fixed(values=(0.5,)), weight=0.25)
   batch = all_rows(rows)
   # Rewards above 0.5 and finished: the reference of 0, samples 0 and 1 of 1.
   np.testing.assert_array_equal(
@@ -261,7 +261,9 @@ def test_an_unknown_column_is_an_error(store):
 
 
 def test_best_and_worst_of_each_source(store):
-  rows = select(store, fixed.Fixed(values=(0.5,)), loss=toy.EverythingLoss())
+  rows = select(
+    store, for_all_sources.Fixed(values=(0.5,)), loss=toy.EverythingLoss()
+  )
   batch = all_rows(rows)
   # Source 0: reference against sample 0; 1: sample 1 against the reference.
   # Source 2 has one sample: no pair.
@@ -285,10 +287,10 @@ def test_best_and_worst_of_each_source(store):
     # The best text of source 0 was drawn twice; filters keep the first of equals.
     (per_source.Percentile(values=(50.0,)), [(1, 0), (6, 4)]),
     (per_source.Interpolation(values=(1.0,)), [(1, 0), (6, 4)]),
-    (fixed.Fixed(values=(0.5,), deduplicate=True), [(1, 0), (6, 4)]),
-    (fixed.Fixed(values=(0.5,)), [(1, 0), (6, 4)]),
+    (for_all_sources.Fixed(values=(0.5,), deduplicate=True), [(1, 0), (6, 4)]),
+    (for_all_sources.Fixed(values=(0.5,)), [(1, 0), (6, 4)]),
     # The best of source 1 is not kept: its place is that of the best kept one.
-    (fixed.Fixed(values=(0.5,), max_per_source=1), [(1, 0), (5, 4)]),
+    (for_all_sources.Fixed(values=(0.5,), max_per_source=1), [(1, 0), (5, 4)]),
     (per_source.Percentile(values=(0.0,), max_per_source=1), [(1, 0), (5, 4)]),
   ],
 )
@@ -312,7 +314,7 @@ def test_no_pair_at_all_is_an_error(store):
   ):
     select(
       store,
-      fixed.Fixed(values=(0.3,)),
+      for_all_sources.Fixed(values=(0.3,)),
       loss=toy.EverythingLoss(),
       given=equal,
     )
@@ -341,7 +343,7 @@ def test_no_filter_equals_bc_on_all_of_d_g(store):
 
 @pytest.mark.parametrize(
   'row_filter',
-  [fixed.Fixed(values=(0.5,)), per_source.Percentile(values=(50.0,))],
+  [for_all_sources.Fixed(values=(0.5,)), per_source.Percentile(values=(50.0,))],
   ids=lambda f: f.kind,
 )
 def test_loading_what_passes_equals_masking_the_rest(store, row_filter):
@@ -385,7 +387,9 @@ def test_a_masked_batch_has_what_the_loss_reads(store, loss):
   'loss', [bc.BC(), reward_weighted_bc.RewardWeightedBC(), dpo.DPO()], ids=repr
 )
 def test_normalisers_are_those_of_the_batches(store, loss):
-  rows = select(store, fixed.Fixed(values=(0.3,)), loss=loss, weight=0.25)
+  rows = select(
+    store, for_all_sources.Fixed(values=(0.3,)), loss=loss, weight=0.25
+  )
   batch = jax.tree.map(jnp.asarray, all_rows(rows))
   batch = filters_base.mask_rows(batch, False)
   logits = jnp.zeros((*batch['decoder_target_tokens'].shape, toy.VOCAB))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rest_jax.data import ragged, sample_rewards, sample_store
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.losses import bc
 from rest_jax.rewards import base, consensus, guards, normalize
 from rest_jax.rewards import peers as peers_lib
@@ -246,7 +246,7 @@ def test_what_is_vetoed_is_not_trained_on(folder):
   config = types.SimpleNamespace(
     include_references=False,
     include_unfinished=True,
-    filter=fixed.Fixed(values=(float('-inf'),)),
+    filter=for_all_sources.Fixed(values=(float('-inf'),)),
     loss=bc.BC(),
     reference_weight=1.0,
     balance_sources=False,

@@ -11,7 +11,7 @@ import numpy as np
 
 from rest_jax.data import pair_store, sample_store
 from rest_jax.filters import base as filters_base
-from rest_jax.filters import fixed
+from rest_jax.filters import for_all_sources
 from rest_jax.report.gather import distributions
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import improve as improve_stage
@@ -110,7 +110,7 @@ def _filter(
   if threshold is None:
     improve_step, grow_step = steps
     return row_filter.select(improve_step, samples, grow_step).rows
-  whole = fixed.Fixed(
+  whole = for_all_sources.Fixed(
     values=(threshold,),
     deduplicate=row_filter.deduplicate,
     max_per_source=row_filter.max_per_source,
@@ -157,7 +157,9 @@ def _opened(
 
 def is_global(row_filter: filters_base.Filter) -> bool:
   """Whether a filter has one threshold for all sources."""
-  return isinstance(row_filter, fixed.Fixed | fixed.Quantile)
+  return isinstance(
+    row_filter, for_all_sources.Fixed | for_all_sources.Quantile
+  )
 
 
 def thresholds(
@@ -177,7 +179,7 @@ def thresholds(
     folder_lib.read_manifest(folder)['kept'].get('threshold')
     for folder in improve_directories.values()
   }
-  if isinstance(row_filter, fixed.Fixed):
+  if isinstance(row_filter, for_all_sources.Fixed):
     values.update(row_filter.values_at(grow_step))
   return sorted(
     threshold

@@ -1,4 +1,4 @@
-"""Filters with one threshold for all sources, fixed or a quantile."""
+"""Filters with one threshold for all sources: a given reward, or a quantile."""
 
 import dataclasses
 from typing import ClassVar
