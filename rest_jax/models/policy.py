@@ -126,10 +126,14 @@ class Policy:
     return target_log_probs(logits, targets)
 
   def sequence_log_probs(
-    self, params: types.Params, batch: Mapping[str, Any]
+    self,
+    params: types.Params,
+    batch: Mapping[str, Any],
+    *,
+    dropout_key: Array | None = None,
   ) -> Float[Array, ' R']:
     """log pi(y | x): the sum over tokens, weighted by their loss weights."""
-    log_probs = self.log_probs(params, batch)
+    log_probs = self.log_probs(params, batch, dropout_key=dropout_key)
     weights = batch['decoder_loss_weights']
     # Not a product: a masked position must not matter even if it is infinite.
     return jnp.sum(jnp.where(weights > 0, log_probs * weights, 0.0), axis=-1)
