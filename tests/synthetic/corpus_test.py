@@ -134,7 +134,7 @@ def test_scores_are_those_of_each_pair():
   sources_twice = [pair.source for pair in pairs] * 2
   got = judge.score(sources_twice, [*texts, *texts[::-1]])
   assert got.dtype == np.float64
-  expected = [quality.score(*pair) for pair in pairs]
+  expected = [quality.score(p.source, p.reference) for p in pairs]
   np.testing.assert_array_equal(got[:40], expected)
   for pair, text, value in zip(pairs, texts[::-1], got[40:], strict=True):
     assert value == quality.score(pair.source, text)
