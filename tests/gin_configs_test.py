@@ -393,9 +393,10 @@ class _TaskAlone:
   """The root of a configuration that has a task alone."""
 
   task: task_lib.Task
+  splits: tuple[str, ...]
 
 
-def read_task(*paths: pathlib.Path) -> task_lib.Task:
+def read_task(*paths: pathlib.Path) -> _TaskAlone:
   """Builds the task of some files, with what the last of them requires."""
   required = re.findall(
     r'^(\w+) = %gin\.REQUIRED', paths[-1].read_text(), re.MULTILINE
@@ -408,9 +409,13 @@ def read_task(*paths: pathlib.Path) -> task_lib.Task:
   ]
   return gin_files.parse_and_build(
     [str(path) for path in paths],
-    ['_TaskAlone.task=%TASK', *given],
+    [
+      '_TaskAlone.task=%TASK',
+      '_TaskAlone.splits=%EVALUATION_SPLITS',
+      *given,
+    ],
     root=_TaskAlone,
-  ).task
+  )
 
 
 @pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)

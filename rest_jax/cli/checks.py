@@ -96,11 +96,19 @@ def _check_folders(run: run_lib.Run) -> None:
 
 def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
   """Yields the first pairs of each split."""
-  task = run.experiment.task
-  is_prepared = run.context.is_prepared
+  experiment = run.experiment
+  task, given = experiment.task, experiment.data_dir
+  stored = run.data.splits if run.context.is_prepared else ()
   for split, source in task.splits.items():
-    if is_prepared:
+    if split in stored:
       yield split, _stored(run.data, split)
+      continue
+    if stored and given:
+      if split in experiment.evaluate.splits:
+        raise ValueError(
+          f'EvaluateConfig.splits names {split}, of which DATA_DIR {given} has no '
+          f'pairs; it has {", ".join(stored)}.'
+        )
       continue
     for part in sources.parts(source):
       first = list(itertools.islice(part.read(), _NUM_READ))

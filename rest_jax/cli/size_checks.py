@@ -82,7 +82,7 @@ def _longest(run: run_lib.Run) -> tuple[int, int]:
   if not run.context.is_prepared:
     return task.max_source_length, task.max_target_length
   longest = [0, 0]
-  for split in task.splits:
+  for split in run.data.splits:
     pairs = run.data.pairs(split)
     sides = pairs.source_tokens, pairs.reference_tokens
     for side, tokens in enumerate(sides):

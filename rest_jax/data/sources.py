@@ -177,6 +177,11 @@ class TsvText:
         'source_language_column and target_language_column must both name '
         f'columns, or neither; got {columns[0]!r} and {columns[1]!r}.'
       )
+    if columns[0] is not None and columns[0] == columns[1]:
+      raise ValueError(
+        'source_language_column and target_language_column must differ; both '
+        f'are {columns[0]!r}.'
+      )
     if columns[0] is not None and self.languages is not None:
       raise ValueError(
         'languages must be None where columns name the languages; got '

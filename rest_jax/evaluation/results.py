@@ -54,6 +54,11 @@ class Results:
     return tuple(dict.fromkeys(variant.split for variant in self.variants))
 
   @property
+  def reported_splits(self) -> tuple[str, ...]:
+    """The splits, that on which the verdict chooses a policy last."""
+    return (*self.splits[1:], *self.splits[:1])
+
+  @property
   def rater(self) -> str:
     """The origin of `human`, see `Variant.rater`; '' without such scores."""
     return next((v.rater for v in self.variants if v.human is not None), '')

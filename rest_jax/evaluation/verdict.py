@@ -74,7 +74,7 @@ def of_policies(policies: Sequence[Policy]) -> Verdict | None:
   ]
   best = max(sound or candidates, key=lambda policy: _gain(policy, by).mean)
   is_better = bool(sound) and _gain(best, by).rose
-  reported = 'test' if 'test' in splits else splits[0]
+  reported = splits[1] if len(splits) > 1 else splits[0]
   shown = [p for p in policies if p.split == reported]
   # If none is better, the sentence is about the last policy.
   name = best.name if is_better else candidates[-1].name

@@ -76,7 +76,7 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
     yield '# Without a test set, results are on the validation set only.'
     yield 'TEST_SOURCES = %VALIDATION_SOURCES'
     yield 'TEST_REFERENCES = %VALIDATION_REFERENCES'
-    yield "EvaluateConfig.splits = ('validation',)"
+    yield "EVALUATION_SPLITS = ('validation',)"
   if files.ratings is not None:
     relative = os.path.relpath(os.path.abspath(files.ratings), folder)
     yield 'Task.ratings = @RatingsFile()'

@@ -113,6 +113,8 @@ class FeatureReward(base.NeedsOfParts):
       num_resamples=_RESAMPLES,
       splits=(ratings_lib.DEV,),
     )
+    for message in agreement_lib.warnings(agreement):
+      logging.warning('reward %s: %s', self.name, message)
     return agreement_lib.refusal(
       agreement,
       what=f'the reward {self.name!r}',

@@ -48,8 +48,8 @@ class EvaluateConfig:
     decode: temperature and number of the samples that are scored. Best-of-N
       curves are computed from them.
     selection: sampling settings for choosing the checkpoints of Improve steps.
-    splits: 'validation', 'test' and further test sets of the task. Policies
-      are compared on the first.
+    splits: 'validation', 'test' and further test sets of the task. The verdict
+      chooses a policy on the first in this order, and reports it on the second.
     max_sources: number of sources of a split to evaluate on, evenly spread;
       None for all.
     max_selection_sources: likewise for choosing checkpoints.
@@ -206,7 +206,7 @@ class Evaluate(base.Stage):
       'network': self.policy.network(context).config,
       'policy': policies.digest(self.policy.policy_folder),
       'bc': policies.digest(self.bc.folder),
-      'data': context.data.digest,
+      'data': context.data.digest_of(self.split),
       'reward': self.reward.described(context),
       'normalizer': self.reward.normalizer().to_json(),
       'judge': self.reward.describe_judge(self.judge, context),

@@ -1,7 +1,7 @@
 """Stage `prepare`: makes the vocabulary, and stores tokenised pairs of text."""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 import pathlib
@@ -27,6 +27,7 @@ _MAX_TOKENISED = 0.1
 _MAX_REWRITTEN = 0.1
 _MIN_BLEU = 98.0
 _MAX_REFERENCES = 2_000  # References that are checked per split.
+_OWN_SPLITS = task_lib.TRAIN, task_lib.VALIDATION, task_lib.TEST, task_lib.GROW
 _MAX_NAMED = 3  # Misaligned passages or characters that a warning names.
 
 
@@ -36,7 +37,8 @@ class PreparedData:
 
   Attributes:
     vocabulary: the vocabulary, with the languages of the task.
-    digest: digest of vocabulary and pairs; a setting of every later stage.
+    digest: digest of vocabulary and pairs, without those of further test sets;
+      a setting of every later stage.
   """
 
   directory: pathlib.Path
@@ -49,6 +51,18 @@ class PreparedData:
     """Size, digest and languages, if any, for the manifests of stages."""
     return _described(self.vocabulary)
 
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """The splits whose pairs are stored."""
+    return tuple(folder_lib.read_manifest(self.directory)['splits'])
+
+  def digest_of(self, split: str) -> str:
+    """Returns `digest`, with the pairs of a split that it leaves out."""
+    if split in _OWN_SPLITS:
+      return self.digest
+    name = pair_store.pair_path(self.directory, split).name
+    return _digest([self.digest, f'{name} {self.checksums[name]}'])
+
   def pairs(self, split: str) -> pair_store.PairStore:
     """Opens the pairs of a split, see `Task.splits`."""
     path = pair_store.pair_path(self.directory, split)
@@ -57,8 +71,7 @@ class PreparedData:
   @property
   def grow_split(self) -> str:
     """The split that Grow samples for: `grow` if there is one, else `train`."""
-    counts = folder_lib.read_manifest(self.directory)['splits']
-    return task_lib.GROW if task_lib.GROW in counts else task_lib.TRAIN
+    return task_lib.GROW if task_lib.GROW in self.splits else task_lib.TRAIN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,15 +193,30 @@ def load(directory: str | pathlib.Path) -> PreparedData:
   """
   directory = paths.of(directory)
   manifest = folder_lib.read_manifest(directory)
-  hashed = hashlib.sha256(manifest['vocabulary']['digest'].encode())
-  for name, checksum in sorted(manifest['files'].items()):
-    hashed.update(f'{name} {checksum}'.encode())
+  # A test set that is added later changes no stage but its own evaluations.
+  more = {
+    pair_store.pair_path(directory, split).name
+    for split in manifest['splits']
+    if split not in _OWN_SPLITS
+  }
+  parts = [
+    f'{name} {checksum}'
+    for name, checksum in sorted(manifest['files'].items())
+    if name not in more
+  ]
   vocabulary = _vocabulary(
     directory, manifest['vocabulary'].get('languages', {})
   )
   return PreparedData(
-    directory, vocabulary, hashed.hexdigest(), manifest['files']
+    directory,
+    vocabulary,
+    _digest([manifest['vocabulary']['digest'], *parts]),
+    manifest['files'],
   )
+
+
+def _digest(parts: Iterable[str]) -> str:
+  return hashlib.sha256(''.join(parts).encode()).hexdigest()
 
 
 def _vocabulary(

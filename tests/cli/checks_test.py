@@ -145,7 +145,8 @@ def test_folders_that_are_given_must_be_finished(files, override, words):
 def _smoke(**changes):
   """The smoke experiment with other fields of its task, reward or refresh."""
   experiment = built(gin_configs_test.GIN / 'experiments/smoke.gin', None)
-  task = {k: v for k, v in changes.items() if k in ('judge', 'validation')}
+  fields = ('judge', 'more_tests', 'validation')
+  task = {k: v for k, v in changes.items() if k in fields}
   return dataclasses.replace(
     experiment,
     task=dataclasses.replace(experiment.task, **task),
@@ -198,6 +199,23 @@ def test_what_is_finished_is_not_read_again(tmp_path):
   assert set(found.first) == {'train', 'validation', 'test'}
   assert isinstance(found.first['test'], sources.Pair)
   assert found.num_ratings == 300
+
+
+def test_a_test_set_that_is_added_is_read_before_it_is_prepared(tmp_path):
+  run_lib.Run(_smoke(), tmp_path / 'run').make('data')
+  more = {'more': sources.TextPairs(sources=['a'], references=['b'])}
+  own = run_lib.Run(_smoke(more_tests=more), tmp_path / 'run', overwrite=True)
+  assert checks.check(own).first['more'] == sources.Pair('a', 'b')
+  given = dataclasses.replace(
+    _smoke(more_tests=more), data_dir=str(tmp_path / 'run/data')
+  )
+  elsewhere = tmp_path / 'other'
+  assert 'more' not in checks.check(run_lib.Run(given, elsewhere)).first
+  evaluated = dataclasses.replace(
+    given, evaluate=dataclasses.replace(given.evaluate, splits=('more',))
+  )
+  with pytest.raises(ValueError, match='splits names more, of which DATA_DIR'):
+    checks.check(run_lib.Run(evaluated, elsewhere))
 
 
 def test_few_simulated_ratings_are_read(tmp_path, monkeypatch):

@@ -155,6 +155,16 @@ def test_columns_name_the_languages_of_a_line(tmp_path):
   ]
 
 
+def test_source_and_target_have_languages_of_their_own():
+  with pytest.raises(ValueError, match="must differ; both are 'of'"):
+    sources.TsvText(
+      files=('text.tsv',),
+      source_column='text',
+      source_language_column='of',
+      target_language_column='of',
+    )
+
+
 def test_a_line_without_a_language_is_named(tmp_path):
   path = tmp_path / 'text.tsv'
   path.write_text('a\tde\ten\nb\tde\t \n')

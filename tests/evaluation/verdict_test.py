@@ -127,17 +127,18 @@ def test_what_the_second_grow_added(second, words):
     assert found.sentence.endswith(f'ReST G1 I1; the second Grow {words}')
 
 
-def test_chosen_on_validation_and_told_of_test():
+@pytest.mark.parametrize('split', ['test', 'test_2017'])
+def test_chosen_on_validation_and_told_of_a_test_set(split):
   found = find(
     policy('ReST G1 I1', {'judge': (2.0, 0.5)}),
     policy('ReST G1 I2', GAIN),
-    policy('BC', {}, split='test'),
-    policy('ReST G1 I1', {'judge': (9.0, 0.5)}, split='test'),
-    policy('ReST G1 I2', {'judge': (2.5, 0.5)}, split='test'),
+    policy('BC', {}, split=split),
+    policy('ReST G1 I1', {'judge': (9.0, 0.5)}, split=split),
+    policy('ReST G1 I2', {'judge': (2.5, 0.5)}, split=split),
   )
   assert found.recommended == 'ReST G1 I2' and found.split == 'validation'
   assert found.sentence == (
-    'Greedy output on test: judge +2.5 ± 0.5 over BC with ReST G1 I2.'
+    f'Greedy output on {split}: judge +2.5 ± 0.5 over BC with ReST G1 I2.'
   )
 
 

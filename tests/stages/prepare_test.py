@@ -6,6 +6,7 @@ import pytest
 
 from rest_jax.data import sources, task, vocabularies
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
 from tests import single_stage
 
@@ -81,6 +82,22 @@ def test_dropped_pairs_of_a_further_test_set_always_warn(tmp_path):
   more = sources.TextPairs(sources=['die', 'laus'], references=['die', ''])
   [message] = _prepare(tmp_path, _texts(99), more_tests={'test_2017': more})
   assert message.startswith('test_2017: 1 of 2 pairs (50.0%) were dropped')
+
+
+def test_only_its_own_evaluations_read_a_test_set_that_is_added(tmp_path):
+  one, two = (
+    sources.TextPairs(sources=['die'], references=[text])
+    for text in ('die', 'laus')
+  )
+  _prepare(tmp_path / 'none', _texts(99))
+  _prepare(tmp_path / 'one', _texts(99), more_tests={'test_2017': one})
+  _prepare(tmp_path / 'two', _texts(99), more_tests={'test_2017': two})
+  none, one, two = (
+    prepare.load(tmp_path / name / 'data') for name in ('none', 'one', 'two')
+  )
+  assert none.digest == one.digest == two.digest == one.digest_of('test')
+  digests = {data.digest_of('test_2017') for data in (one, two)}
+  assert len({*digests, none.digest}) == 3
 
 
 def test_misaligned_lines_are_named(tmp_path):

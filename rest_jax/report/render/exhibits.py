@@ -85,11 +85,10 @@ def _pictures(
   entries: Callable[[results_lib.Results], _Entries],
   is_drawn: Callable[[results_lib.Results], object] = bool,
 ) -> tuple[Picture, ...]:
-  """Draws each split with something to draw; test sets first, as the verdict."""
-  splits = sorted(results.splits, key=lambda split: split == 'validation')
+  """Draws each split with something to draw."""
   of_splits = [
     dataclasses.replace(results, variants=results.of_split(split))
-    for split in splits
+    for split in results.reported_splits
   ]
   return tuple(
     picture(draw(one), f'{words} on {one.splits[0]}: ', entries(one))

@@ -114,9 +114,9 @@ class Page:
 
   @property
   def _recommended(self) -> variant_lib.Variant:
-    """The recommended policy on test, or the first split."""
+    """The recommended policy on the split of the verdict."""
     results = self.results
-    split = 'test' if 'test' in results.splits else results.splits[0]
+    split = results.reported_splits[0]
     variants, verdict = results.of_split(split), results.verdict
     if verdict is not None:
       variants = [
@@ -130,8 +130,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> None:
   results = page.results
 
   def tables(*makers: _MakeTable) -> list[table.Cells]:
-    # Test sets first, as in the verdict.
-    splits = sorted(results.splits, key=lambda split: split == 'validation')
+    splits = results.reported_splits
     made = [make(results, split) for make in makers for split in splits]
     return [cells for cells in made if cells is not None]
 
