@@ -78,6 +78,11 @@ class BC(base.PolicyStage):
     """Returns the settings of the training."""
     return self.config
 
+  def split(self, context: context_lib.Context) -> str:
+    """Returns the name of the pairs to train on."""
+    del context
+    return task_lib.TRAIN
+
   def evaluation(
     self, context: context_lib.Context
   ) -> tuple[trainer_lib.EvaluateFn | None, dict[str, Any]]:
@@ -93,6 +98,8 @@ class BC(base.PolicyStage):
       'seed': self.seed,
       'data': context.data.digest,
     }
+    if (split := self.split(context)) != task_lib.TRAIN:
+      settings['split'] = split
     if config.init_dir is not None:
       settings['init'] = policies.digest(config.init_dir)
     return settings | evaluation
@@ -104,7 +111,7 @@ class BC(base.PolicyStage):
     mesh, ids = context.mesh.build(), policy.config.special_ids
     evaluate_fn, _ = self.evaluation(context)
     train = config.trainer.batches(
-      pair_rows(data.pairs(task_lib.TRAIN), ids),
+      pair_rows(data.pairs(self.split(context)), ids),
       mesh,
       packable=config.loss.packable,
     )

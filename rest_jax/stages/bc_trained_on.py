@@ -1,12 +1,14 @@
-"""Stage `bc_trained_on`: BC trained further on D, as long as all Improve steps.
+"""Stage `bc_trained_on`: BC trained further, for as long as all Improve steps.
 
-This control shows the gain of more training on D alone.
+This control shows the gain of more training on references alone: of Grow's
+sources, if the task has their references, else of D.
 """
 
 from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
+from rest_jax.data import task as task_lib
 from rest_jax.evaluation import policy_names
 from rest_jax.models import policy as policy_lib
 from rest_jax.stages import base
@@ -19,7 +21,7 @@ from rest_jax.training import trainer as trainer_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedOn(bc_stage.BC):
-  """Trains BC on D for as many steps as lie between BC and the last policy.
+  """Trains BC for as many steps as lie between BC and the last policy.
 
   The trainer and the choice of the checkpoint are those of the first Improve
   step.
@@ -58,6 +60,11 @@ class TrainedOn(bc_stage.BC):
       trainer=dataclasses.replace(trainer, max_steps=sum(steps), patience=None),
       init_dir=str(self.bc.policy_folder),
     )
+
+  def split(self, context: context_lib.Context) -> str:
+    grown = context.data.grow_split
+    has_references = context.data.pairs(grown).has_references
+    return grown if has_references else task_lib.TRAIN
 
   def evaluation(
     self, context: context_lib.Context

@@ -8,7 +8,7 @@ import pytest
 
 from rest_jax import experiment_run as run_lib
 from rest_jax.cli import dry_run
-from rest_jax.data import ragged
+from rest_jax.data import ragged, sources
 from rest_jax.evaluation import results as results_lib
 from rest_jax.report import index_page
 from rest_jax.stages import equal_entropy, evaluation, policies
@@ -119,6 +119,25 @@ def test_more_training_is_as_long_as_all_improve_steps(controlled):
   assert manifest['settings']['evaluation'] == improve['settings']['evaluation']
   bc = policies.digest(controlled.folder('bc'))
   assert manifest['settings']['init'] == bc
+
+
+@pytest.mark.parametrize(
+  ('grow', 'split'),
+  [
+    (None, 'train'),
+    (sources.TextPairs(sources=['a'], references=['b']), 'grow'),
+    (sources.TextPairs(sources=['a']), 'train'),
+  ],
+)
+def test_more_training_is_on_references_of_grow_s_sources(
+  tmp_path, grow, split
+):
+  asked = smoke.settings('CONTROLS=True')
+  task = dataclasses.replace(asked.task, grow=grow)
+  run = run_lib.Run(dataclasses.replace(asked, task=task), tmp_path)
+  run.make('data')
+  assert run.stage('bc_trained_on').split(run.context) == split
+  assert run.stage('bc').split(run.context) == 'train'
 
 
 def test_controls_are_in_results_table_and_page(controlled):

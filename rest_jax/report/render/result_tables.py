@@ -18,8 +18,8 @@ _NOTE = (
   'by source.'
 )
 _NOTE_OF_TRAINED_ON = (
-  '"BC trained on" was trained on D for as many steps as all Improve steps '
-  'took.'
+  '"BC trained on" was trained on references for as many steps as all Improve '
+  'steps took.'
 )
 _NOTE_OF_EQUAL_ENTROPY = (
   '"BC at equal entropy" is BC sampled at T={temperature:.2f}, where it has the '
