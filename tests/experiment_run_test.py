@@ -17,7 +17,7 @@ def test_improve_steps_may_differ_between_grow_steps(tmp_path):
   assert run.stage('improve_2_1').start is run.stage('improve_1_2')
   assert run.stage('grow_2').policy is run.stage('improve_1_2')
   plan = dry_run.describe(run, 'rest')
-  assert '1.2       at 0.7,' in plan and '2.1       at 0.8,' in plan
+  assert '1.2       quantile 0.7,' in plan and '2.1       quantile 0.8,' in plan
 
 
 @pytest.mark.parametrize(
