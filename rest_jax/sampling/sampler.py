@@ -174,6 +174,7 @@ class Sampler:
     seed: int,
     grow_step: int,
     rows: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
   ) -> SampleBlock:
     """As `sample`, but returns all sources as one block."""
     blocks = list(
@@ -184,6 +185,7 @@ class Sampler:
         seed=seed,
         grow_step=grow_step,
         rows=rows,
+        progress=progress,
       )
     )
     empty = (0, self.config.num_samples_per_source)

@@ -177,7 +177,8 @@ def test_the_programs_of_an_experiment_in_the_order_of_a_run():
 def test_a_block_is_the_sampler_s_own():
   experiment = _settings()
   block = _programs(experiment)[sampling_programs.BLOCK]
-  tokens, words, ids, active = block.arguments[-1]
+  tokens, words, ids, active, first = block.arguments[-1]
+  assert first is None
   config = experiment.grow.decode
   rows = config.block_sources
   assert tokens.shape == (rows, config.source_length_buckets[-1])
