@@ -196,7 +196,7 @@ def load(directory: str | pathlib.Path) -> PreparedData:
   # A test set that is added later changes no stage but its own evaluations.
   more = {
     pair_store.pair_path(directory, split).name
-    for split in manifest['splits']
+    for split in manifest.get('splits', ())
     if split not in _OWN_SPLITS
   }
   parts = [
