@@ -84,6 +84,11 @@ def random_policy(
   policy = policy_lib.Policy(config)
   params = policy.init(jax.random.key(0))
   if mean_length is not None:
+    if not config.embeddings.has_logits_bias:
+      raise ValueError(
+        'mean_length needs a network that adds a number to each logit, such as '
+        f'gin_configs/models/opus_mt_base.gin; got {network_file}.'
+      )
     # Odds of EOS, against which a hypothesis goes on.
     wanted = -math.log(mean_length - 1)
     bias = params['decoder']['logits_bias']

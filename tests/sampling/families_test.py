@@ -22,7 +22,8 @@ def _sources(ids):
   return ragged.Ragged.from_lists(rows)
 
 
-def _sampled(policy, params, sources, **settings):
+def sampled(policy, params, sources, **settings):
+  """Samples 3 hypotheses of each of `_NUM_SOURCES` sources in blocks of 2."""
   settings = {
     'num_samples_per_source': 3,
     'temperature': 0.7,
@@ -69,7 +70,7 @@ def test_samples_are_as_likely_as_by_teacher_forcing(name):
   """Of a queue that is often too short, so that blocks draw again."""
   policy, params = families.made(name)
   sources = _sources(policy.config.special_ids)
-  block = _sampled(policy, params, sources, queue_length=0.5)
+  block = sampled(policy, params, sources, queue_length=0.5)
   assert 0 < block.finished.mean() < 1
   assert len({tuple(row) for samples in block.tokens for row in samples}) > 9
   _check(policy, params, sources, block)
@@ -79,7 +80,7 @@ def test_samples_are_as_likely_as_by_teacher_forcing(name):
 def test_beams_are_as_likely_as_by_teacher_forcing(name):
   policy, params = families.made(name)
   sources = _sources(policy.config.special_ids)
-  block = _sampled(
+  block = sampled(
     policy,
     params,
     sources,

@@ -2,16 +2,15 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import teacher_forcing
 from tests.models import families
+from tests.sampling import families_test
 
 _NUM_SOURCES = 9
 _FIRST = np.where(np.arange(_NUM_SOURCES) % 3, 9, 11)
@@ -47,23 +46,9 @@ def _sources():
   return ragged.Ragged.from_lists(rows)
 
 
-def _sampled(policy, params, sources, **settings):
-  settings = {
-    'num_samples_per_source': 3,
-    'temperature': 0.7,
-    'max_target_length': 12,
-    'block_sources': 2,
-    'source_length_buckets': (8,),
-    'cache_stages': (12,),
-    'row_shares': (0.5,),
-    'compact_shares': (0.34,),
-    **settings,
-  }
-  config = sampler_lib.DecodeConfig(**settings)
-  mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
-  return sampler_lib.Sampler(policy, config, mesh).sample_all(
-    params, sources, np.arange(_NUM_SOURCES), seed=1, grow_step=1
-  )
+def _sampled(*arguments, **settings):
+  settings = {'cache_stages': (12,), **settings}
+  return families_test.sampled(*arguments, **settings)
 
 
 @pytest.fixture(scope='module', params=_SETTINGS)
