@@ -24,6 +24,8 @@ COMPARISONS = sorted((GIN / 'experiments').glob('compare_*.gin'))
 EXPERIMENTS = sorted(
   set((GIN / 'experiments').glob('*.gin')) - set(COMPARISONS)
 )
+# Experiments on the built-in task.
+BUILT_IN = ('demo', 'demo_learned', 'demo_references', 'smoke')
 AXES = sorted(
   path
   for axis in (
@@ -87,12 +89,13 @@ def files(tmp_path):
 def overrides_for(path: pathlib.Path, files: pathlib.Path) -> list[str]:
   if path.stem in (
     'de_en_small',
+    'de_en_new_domain',
     'de_en_recommended',
     'de_en_news',
     'zh_en_news',
   ):
     return [f'DATA={files}', 'VocabularyConfig.size=16']
-  if path.stem in ('demo', 'demo_learned', 'smoke'):
+  if path.stem in BUILT_IN:
     return []
   overrides = [f'DATA={files}', 'VocabularyConfig.size=16']
   if path.stem != 'summarise_small':
@@ -175,10 +178,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
   if path.stem == 'metricx':
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
   if path.stem in ('features', 'features_likelihood'):
-    overrides = [
-      'FEATURE_RATINGS=@SyntheticRatings()',
-      'SyntheticRatings.size=50',
-    ]
+    overrides = ['SyntheticRatings.size=50']
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']
   if path.stem in ('embedding', 'references'):
@@ -192,6 +192,39 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = [f'BC_INIT_DIR={files}']
   demo = GIN / 'experiments/demo_learned.gin'
   assert 'plan of' in described([demo, path], overrides, files / 'run')
+
+
+# Their settings belong to another part of the experiment, and stay.
+MODIFIERS = ('refreshed', 'flawed_refreshed', 'learned_noisy_ratings')
+
+
+@pytest.mark.parametrize('axis', ['filters', 'losses', 'rewards', 'sampling'])
+def test_a_file_replaces_all_of_the_others_of_its_axis(axis):
+  registry.register()
+  demo = GIN / 'experiments/demo_learned.gin'
+  paths = [
+    path
+    for path in sorted((GIN / axis).glob('*.gin'))
+    if path.stem not in MODIFIERS
+  ]
+
+  required = {
+    'comet': [f'COMET_PYTHON="{sys.executable}"'],
+    'metricx': ['METRICX_DIR="given"'],
+    'none': ['NUM_IMPROVE_STEPS=1'],
+  }
+
+  def build(path, *files):
+    overrides = required.get(path.stem, [])
+    return gin_files.parse_and_build(
+      [demo, *files, path], overrides, root=registry.ROOT
+    )
+
+  for path in paths:
+    others = [
+      other for other in paths if other != path and other.stem not in required
+    ]
+    assert build(path, *others) == build(path), path
 
 
 def metricx_folder(files: pathlib.Path) -> pathlib.Path:
@@ -381,7 +414,7 @@ def test_sources_without_references_do_not_fit_a_reward_that_needs_them(files):
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_what_must_be_given_is_named(path):
-  if path.stem in ('demo', 'demo_learned', 'smoke'):
+  if path.stem in BUILT_IN:
     pytest.skip('the built-in task needs nothing')
   registry.register()
   with pytest.raises(gin_files.ConfigError, match=r'DATA|TRAIN_SOURCES'):

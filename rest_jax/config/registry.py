@@ -95,6 +95,7 @@ from rest_jax.synthetic.corpus import SyntheticJudge as SyntheticJudge
 from rest_jax.synthetic.corpus import SyntheticPairs as SyntheticPairs
 from rest_jax.synthetic.corpus import SyntheticRaters as SyntheticRaters
 from rest_jax.synthetic.corpus import SyntheticRatings as SyntheticRatings
+from rest_jax.synthetic.corpus import SyntheticSources as SyntheticSources
 from rest_jax.training.averaging import AverageConfig as AverageConfig
 from rest_jax.training.lora import LoraConfig as LoraConfig
 from rest_jax.training.optimizers import OptimizerConfig as OptimizerConfig

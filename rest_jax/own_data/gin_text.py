@@ -79,7 +79,7 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
     yield "EVALUATION_SPLITS = ('validation',)"
   if files.ratings is not None:
     relative = os.path.relpath(os.path.abspath(files.ratings), folder)
-    yield 'Task.ratings = @RatingsFile()'
+    yield 'RATINGS = @RatingsFile()'
     yield 'RatingsFile.folder = %DATA'
     yield f'RatingsFile.path = {relative!r}'
     yield f'RatingsFile.lang_pair = {files.lang_pair!r}'

@@ -259,7 +259,7 @@ class Counts:
     """Counts pairs until the time limit."""
     if source is None:
       return None
-    if isinstance(source, corpus.SyntheticPairs):
+    if isinstance(source, corpus.SyntheticPairs | corpus.SyntheticSources):
       return source.size
     ends, count = time.monotonic() + self._seconds, 0
     try:

@@ -7,6 +7,7 @@ references from the web. The judge simulates people; no training uses it.
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import itertools
 from typing import ClassVar
 import zlib
 
@@ -45,6 +46,10 @@ def _split(source: str, shares: dict[str, int], salt: str) -> str:
 def split_of(source: str) -> str:
   """Returns the split of a source: 'train', 'validation' or 'test'."""
   return _split(source, _SPLITS, 'pairs')
+
+
+def _source_dice(split: str, seed: int) -> dice_lib.Dice:
+  return dice_lib.Dice(f'sources {split} {seed}')
 
 
 def _sources(
@@ -92,9 +97,8 @@ class SyntheticPairs:
 
   def read(self) -> Iterator[sources.Pair]:
     """Yields the pairs, the same on each call."""
-    name = f'{self.split} {self.seed}'
-    drawn = _sources(self.split, dice_lib.Dice(f'sources {name}'))
-    dice = dice_lib.Dice(f'references {name}')
+    drawn = _sources(self.split, _source_dice(self.split, self.seed))
+    dice = dice_lib.Dice(f'references {self.split} {self.seed}')
     noise = self.noise if self.split == 'train' else 0.0
     for _ in range(self.size):
       source, sentence = next(drawn)
@@ -107,6 +111,38 @@ class SyntheticPairs:
           dice_lib.usual_with(dice, self.variety),
         )
       yield sources.Pair(source, ' '.join(words))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticSources:
+  """Sources of `SyntheticPairs` without references.
+
+  Attributes:
+    split: 'train', 'validation' or 'test'.
+    size: number of sources.
+    first: number of the split's sources to leave out; with the size of D, none
+      of D's sources is among them.
+    seed: seed of the sources.
+  """
+
+  split: str
+  size: int
+  first: int = 0
+  seed: int = 0
+  is_tokenised: ClassVar[bool] = True
+
+  def __post_init__(self):
+    settings.one_of(self, _SPLITS, 'split')
+    settings.at_least(self, 1, 'size')
+    settings.at_least(self, 0, 'first')
+
+  def read(self) -> Iterator[sources.Pair]:
+    """Yields pairs without reference, the same on each call."""
+    drawn = _sources(self.split, _source_dice(self.split, self.seed))
+    for source, _ in itertools.islice(
+      drawn, self.first, self.first + self.size
+    ):
+      yield sources.Pair(source, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,9 @@ files = gin_configs_test.files
 EXPERIMENTS = gin_configs_test.EXPERIMENTS
 # Of text in files, and those with ratings.
 OF_TEXT = [
-  path
-  for path in EXPERIMENTS
-  if path.stem not in ('demo', 'demo_learned', 'smoke')
+  path for path in EXPERIMENTS if path.stem not in gin_configs_test.BUILT_IN
 ]
-UNRATED = ('summarise_small', 'de_en_recommended')
+UNRATED = ('summarise_small', 'de_en_recommended', 'de_en_new_domain')
 RATED = [path for path in OF_TEXT if path.stem not in UNRATED]
 
 
@@ -238,14 +236,14 @@ def test_a_start_is_checked_before_its_first_stage(tmp_path, capsys, mode):
 
 
 def with_text(folder: pathlib.Path, num_pairs: int, *overrides: str):
-  """The demo on a few captions in files."""
+  """An experiment on a few captions in files."""
   names = {}
   for side, word in (('SOURCES', 'Haus'), ('REFERENCES', 'house')):
     path = folder / f'{side}.txt'
     lines = [f'{word} {number} {number * 7}' for number in range(num_pairs)]
     path.write_text('\n'.join(lines), encoding='utf-8')
     names[side] = str(path)
-  experiments = gin_configs_test.GIN / 'experiments/demo.gin'
+  experiments = gin_configs_test.GIN / 'experiments/demo_references.gin'
   registry.register()
   return gin_files.parse_and_build(
     [str(experiments), str(gin_configs_test.GIN / 'tasks/text_pairs.gin')],

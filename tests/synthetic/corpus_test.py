@@ -49,6 +49,13 @@ def test_the_parts_fit_a_task():
   assert built.judge.name == 'oracle'
 
 
+def test_sources_without_references_are_those_of_later_pairs():
+  read = corpus.SyntheticSources(split='train', size=5, first=7).read()
+  assert list(read) == [
+    sources.Pair(pair.source, None) for pair in _read(size=12)[7:]
+  ]
+
+
 def test_about_the_asked_share_of_training_references_has_errors(train):
   quality = _quality(train)
   share = np.mean(quality < 1)
@@ -189,6 +196,11 @@ def test_rating_splits_share_no_source(rated):
   [
     (corpus.SyntheticPairs, {'split': 'dev', 'size': 1}, "got 'dev'"),
     (corpus.SyntheticPairs, {'split': 'test', 'size': 0}, 'size must be'),
+    (
+      corpus.SyntheticSources,
+      {'split': 'train', 'size': 1, 'first': -1},
+      'first must be',
+    ),
     (
       corpus.SyntheticPairs,
       {'split': 'test', 'size': 1, 'noise': 1.5},
