@@ -75,6 +75,7 @@ def run(
   train: Pairs,
   validation: Pairs,
   test: Pairs | None = None,
+  grow: str | os.PathLike[str] | Sequence[str] | None = None,
   ratings: str | os.PathLike[str] | None = None,
   reward: str | None = None,
   preset: str | None = None,
@@ -91,9 +92,12 @@ def run(
       references, or two lists of texts.
     validation: likewise, pairs for choosing checkpoints.
     test: likewise, pairs for the final results; None for none.
+    grow: sources without references on which Grow samples: a file, or a list of
+      texts; None for the sources of `train`.
     ratings: TSV file of ratings to train a reward on; None for none.
-    reward: 'references_likelihood', 'chrf' or 'learned'. None for 'learned'
-      with ratings, and 'references_likelihood' without.
+    reward: 'references_likelihood', 'chrf', 'learned', 'features' or
+      'consensus'. None for 'learned' with ratings, and 'references_likelihood'
+      without; with `grow`, for 'features' and 'consensus'.
     preset: size of the network, 'tiny', 'small' or 'base'; None to choose by
       the data.
     model_dir: the folder of the run.
@@ -114,6 +118,7 @@ def run(
       train=_files(folder, 'train', train),
       validation=_files(folder, 'validation', validation),
       test=None if test is None else _files(folder, 'test', test),
+      grow=None if grow is None else _file(folder, 'grow', 'sources', grow),
       ratings=None if ratings is None else os.fspath(ratings),
     )
     written = own_run.write(
@@ -152,20 +157,29 @@ def _files(folder: pathlib.Path, name: str, pairs: Pairs) -> tuple[str, str]:
       f'{name} must be two files, or two lists of texts: sources and '
       f'references; got {pairs!r:.80}.'
     )
-  paths = []
-  for side, texts in zip(('sources', 'references'), pairs, strict=True):
-    if isinstance(texts, str | os.PathLike):
-      paths.append(os.fspath(texts))
-      continue
-    broken = [text for text in texts if '\n' in text]
-    if broken:
-      raise ValueError(
-        f'{name} must be texts of one line; got {broken[0]!r:.80}. Replace the '
-        'line breaks.'
-      )
-    path = folder / 'text' / f'{name}.{side}.txt'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_write(path) as temporary:
-      temporary.write_text('\n'.join([*texts, '']), encoding='utf-8')
-    paths.append(str(path))
-  return paths[0], paths[1]
+  return (
+    _file(folder, name, 'sources', pairs[0]),
+    _file(folder, name, 'references', pairs[1]),
+  )
+
+
+def _file(
+  folder: pathlib.Path,
+  name: str,
+  side: str,
+  texts: str | os.PathLike[str] | Sequence[str],
+) -> str:
+  """Returns a file of texts; a list of texts is written to the folder."""
+  if isinstance(texts, str | os.PathLike):
+    return os.fspath(texts)
+  broken = [text for text in texts if '\n' in text]
+  if broken:
+    raise ValueError(
+      f'{name} must be texts of one line; got {broken[0]!r:.80}. Replace the '
+      'line breaks.'
+    )
+  path = folder / 'text' / f'{name}.{side}.txt'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.atomic_write(path) as temporary:
+    temporary.write_text('\n'.join([*texts, '']), encoding='utf-8')
+  return str(path)

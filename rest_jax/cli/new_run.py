@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
       train=given.train,
       validation=given.validation,
       test=given.test,
+      grow=given.grow,
       ratings=given.ratings,
       lang_pair=given.lang_pair,
       score_type=given.score_type,
@@ -60,11 +61,17 @@ def _described(written) -> str:
     choices.REFERENCES: 'chrF to references and log-probability',
     'chrf': 'chrF to references',
     'learned': f'learned from {facts.num_ratings:,} ratings',
+    'features': f'fitted to {facts.num_ratings:,} ratings, and log-probability',
+    'consensus': 'agreement with the other samples of the source',
   }[chosen.reward]
+  grow = ''
+  if facts.num_grow is not None:
+    grow = f'Grow: {facts.num_grow:,} sources without references.\n'
   return (
     f'{facts.num_train:,} training pairs, {facts.num_validation:,} validation '
     f'pairs; vocabulary of {chosen.vocabulary_size:,}; up to '
     f'{chosen.max_source_length} + {chosen.max_target_length} tokens.\n'
+    f'{grow}'
     f'{chosen.size} network, {chosen.bc_steps:,} steps of BC, 3 x '
     f'{chosen.improve_steps:,} of Improve, {chosen.num_samples_per_source} '
     f'samples per source.\nReward: {reward}.'
@@ -105,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
       help=f'{help_text} (UTF-8, one text per line, plain or .gz)',
     )
   parser.add_argument(
+    '--grow',
+    metavar='SOURCES',
+    help='file of sources without references, on which Grow samples; default: '
+    'the sources of --train',
+  )
+  parser.add_argument(
     '--ratings',
     help='TSV file with the columns split (train, dev, test), source, '
     'hypothesis and score, to train a reward model',
@@ -117,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--reward',
     choices=tuple(choices.REWARDS),
-    help='default: learned with --ratings, else references_likelihood',
+    help='default: learned with --ratings, else references_likelihood; with '
+    '--grow: features with --ratings, else consensus',
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the file if it exists'

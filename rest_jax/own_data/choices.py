@@ -17,7 +17,12 @@ REWARDS = {
   REFERENCES: 'references_likelihood',
   'chrf': 'chrf',
   'learned': 'learned_within_likelihood',
+  'features': 'features_likelihood',
+  'consensus': 'consensus',
 }
+# Those that need a reference of each source, and those that need ratings.
+OF_REFERENCES = (REFERENCES, 'chrf')
+OF_RATINGS = ('learned', 'features')
 
 _MULTIPLE = 8
 _LONGEST = 512
@@ -76,6 +81,8 @@ class Facts:
   Attributes:
     num_train: number of training pairs with text on both sides.
     num_validation: number of validation pairs with text on both sides.
+    num_grow: number of other sources for Grow; None for those of the training
+      pairs.
     vocabulary_size: size of the vocabulary that lengths are measured with.
     folded: share of references that Unicode NFKC normalisation changes.
     longer: lengths of the longer side of each pair.
@@ -90,6 +97,7 @@ class Facts:
   source: Lengths
   target: Lengths
   longer: Lengths
+  num_grow: int | None = None
   num_ratings: int = 0
   rated: Lengths | None = None
 
@@ -153,7 +161,7 @@ def choose(
     reward: one of `REWARDS`; None for what fits.
   """
   size = size or network_size(facts.num_train, machine)
-  reward = reward or ('learned' if facts.num_ratings else REFERENCES)
+  reward = reward or usual_reward(facts)
   _check(size, reward, facts)
   source = longest_kept(facts.source)
   target = longest_kept(facts.target)
@@ -180,7 +188,9 @@ def choose(
     improve_learning_rate=_IMPROVE_RATES[size],
     num_samples_per_source=num_samples(size, machine),
     block_sources=block_sources(lengths[-1], machine),
-    max_grow_sources=limit(facts.num_train, 200_000, 10_000, machine),
+    max_grow_sources=limit(
+      facts.num_grow or facts.num_train, 200_000, 10_000, machine
+    ),
     max_evaluation_sources=limit(facts.num_validation, 10_000, 1000, machine),
     max_selection_sources=1000 if machine.is_accelerated else 500,
     reward_max_length=scored,
@@ -203,11 +213,24 @@ def _check(size: str, reward: str, facts: Facts) -> None:
   ):
     if value not in known:
       raise ValueError(f'{name} must be one of {known}; got {value!r}.')
-  if reward == 'learned' and not facts.num_ratings:
+  usual = usual_reward(facts)
+  if reward in OF_RATINGS and not facts.num_ratings:
     raise ValueError(
-      "reward 'learned' needs ratings; got none. Add ratings, or omit reward: "
-      f'{REFERENCES!r} needs no ratings.'
+      f'reward {reward!r} needs ratings; got none. Add ratings, or omit '
+      f'reward: {usual!r} needs no ratings.'
     )
+  if reward in OF_REFERENCES and facts.num_grow is not None:
+    raise ValueError(
+      f'reward {reward!r} needs a reference of each source; those of grow have '
+      f'none. Omit grow, or omit reward: {usual!r} needs no references.'
+    )
+
+
+def usual_reward(facts: Facts) -> str:
+  """Returns the reward that fits what there is, one of `REWARDS`."""
+  if facts.num_grow is not None:
+    return 'features' if facts.num_ratings else 'consensus'
+  return 'learned' if facts.num_ratings else REFERENCES
 
 
 def vocabulary_size(num_pairs: int, num_characters: int) -> int:

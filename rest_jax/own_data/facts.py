@@ -31,6 +31,8 @@ class Files:
     train: source file and reference file of the training pairs.
     test: source file and reference file of the test pairs; None to evaluate
       only on `validation`.
+    grow: file of sources without references for Grow; None for those of
+      `train`.
     ratings: TSV file, see `RatingsFile`; None for none.
     lang_pair: language pair of the ratings to read; None if there is only one.
     score_type: score type of the ratings to read; None if there is only one.
@@ -39,6 +41,7 @@ class Files:
   train: tuple[str, str]
   validation: tuple[str, str]
   test: tuple[str, str] | None = None
+  grow: str | None = None
   ratings: str | None = None
   lang_pair: str | None = None
   score_type: str | None = None
@@ -86,22 +89,35 @@ def measure(files: Files) -> choices.Facts:
         f'{split} must have at least {least} pairs with text on both sides; '
         f'{source} and {reference} have {counts[split]}. Add pairs.'
       )
+  grow = None if files.grow is None else _sources(files.grow)
   rated = files.rated()
   ratings = None if rated is None else rated.read()
   if ratings is not None:
     ratings_lib.check_splits(ratings, str(files.ratings))
-  return _tokenised(counts, samples, ratings)
+  return _tokenised(counts, samples, grow, ratings)
+
+
+def _sources(path: str) -> tuple[int, list[str]]:
+  """Counts the sources of a file, and draws some."""
+  texts = sources.SourceText(files=(path,))
+  count, chosen = _sample(texts.read(), _MAX_HELDOUT, with_reference=False)
+  if not count:
+    raise ValueError(f'grow must have sources; {path} has no text.')
+  return count, [pair.source for pair in chosen]
 
 
 def _sample(
-  pairs: Iterator[sources.Pair], most: int
+  pairs: Iterator[sources.Pair], most: int, with_reference: bool = True
 ) -> tuple[int, list[sources.Pair]]:
-  """Counts the pairs with text on both sides, and draws at most `most`."""
+  """Counts the pairs that have text, and draws at most `most` of them."""
   draw = random.Random(0)
   chosen: list[sources.Pair] = []
   count = 0
   for pair in pairs:
-    if not (pair.source.strip() and (pair.reference or '').strip()):
+    texts = (
+      [pair.source, pair.reference or ''] if with_reference else [pair.source]
+    )
+    if not all(text.strip() for text in texts):
       continue
     # Reservoir sampling: all pairs have the same probability.
     if count < most:
@@ -115,6 +131,7 @@ def _sample(
 def _tokenised(
   counts: dict[str, int],
   samples: dict[str, list[sources.Pair]],
+  grow: tuple[int, list[str]] | None,
   ratings: ratings_lib.Ratings | None,
 ) -> choices.Facts:
   """Trains a vocabulary on the sample, and measures lengths with it."""
@@ -140,6 +157,10 @@ def _tokenised(
     every = list(itertools.chain.from_iterable(samples.values()))
     source = _lengths(vocabulary, [pair.source for pair in every])
     target = _lengths(vocabulary, [pair.reference or '' for pair in every])
+    longer = np.maximum(source, target)
+    if grow is not None:
+      unlabelled = _lengths(vocabulary, grow[1])
+      source = np.concatenate([source, unlabelled])
     rated = None
     if ratings is not None:
       rated = np.maximum(
@@ -154,7 +175,8 @@ def _tokenised(
     folded=folds,
     source=choices.Lengths.of(source),
     target=choices.Lengths.of(target),
-    longer=choices.Lengths.of(np.maximum(source, target)),
+    longer=choices.Lengths.of(longer),
+    num_grow=None if grow is None else grow[0],
     num_ratings=0 if ratings is None else len(ratings),
     rated=None if rated is None else choices.Lengths.of(rated),
   )

@@ -60,9 +60,9 @@ def _head(
 
 def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
   splits = files.splits()
-  paths = [os.path.abspath(path) for pair in splits.values() for path in pair]
-  if files.ratings is not None:
-    paths.append(os.path.abspath(files.ratings))
+  paths = [path for pair in splits.values() for path in pair]
+  paths += [path for path in (files.grow, files.ratings) if path is not None]
+  paths = [os.path.abspath(path) for path in paths]
   folder = os.path.commonpath([os.path.dirname(path) for path in paths])
   yield from ('', '# --- text: line i of the references belongs to line i of')
   yield '# the sources; file names are relative to DATA.'
@@ -77,6 +77,12 @@ def _text(name: str, files: facts_lib.Files) -> Iterator[str]:
     yield 'TEST_SOURCES = %VALIDATION_SOURCES'
     yield 'TEST_REFERENCES = %VALIDATION_REFERENCES'
     yield "EVALUATION_SPLITS = ('validation',)"
+  if files.grow is not None:
+    relative = os.path.relpath(os.path.abspath(files.grow), folder)
+    yield '# Sources of Grow, without references.'
+    yield 'Task.grow = @grow/SourceText()'
+    yield 'grow/SourceText.folder = %DATA'
+    yield f'grow/SourceText.files = ({relative!r},)'
   if files.ratings is not None:
     relative = os.path.relpath(os.path.abspath(files.ratings), folder)
     yield 'RATINGS = @RatingsFile()'
@@ -143,10 +149,14 @@ def _training(
   yield "IMPROVE_DECAY = 'linear'"
   yield f'IMPROVE_EVALUATE_EVERY = {improve // 2}'
   yield 'IMPROVE_PATIENCE = 2'
-  if chosen.reward == choices_lib.REFERENCES:
+  if chosen.reward == choices_lib.REFERENCES or facts.num_grow is not None:
     yield '# The same learning rate in each Improve step.'
     yield 'ImproveConfig.learning_rate_factor = 1.0'
-  else:
+  if facts.num_grow is not None:
+    yield '# The best sample of each source, which has no reference.'
+    yield 'PERCENTILES = (95.0, 97.0, 100.0)'
+    yield 'ImproveConfig.reference_weight = 0'
+  elif chosen.reward != choices_lib.REFERENCES:
     yield '# The best 50 %, 25 % and 10 % of the samples of each source.'
     yield 'PERCENTILES = (50.0, 75.0, 90.0)'
   if chosen.reward == 'chrf':
@@ -179,10 +189,16 @@ def _reward(
     yield '# chrF to the reference, and log-probability under the BC policy.'
     yield f'ScoringConfig.max_source_length = {chosen.max_source_length}'
     yield 'ScoringConfig.length_buckets = %BUCKETS'
-  if chosen.reward != 'learned':
+  if chosen.reward in choices_lib.OF_REFERENCES:
     yield '# New text has no references, so rest-jax sample decodes greedily.'
     yield 'BEST_OF = 1'
     yield 'BEST_OF_TEMPERATURE = 0.0'
+  if chosen.reward == 'features':
+    yield f'# Fitted to {facts.num_ratings:,} ratings; see docs/rewards.md.'
+    yield f'ScoringConfig.max_source_length = {chosen.max_source_length}'
+    yield f'ScoringConfig.max_target_length = {chosen.max_target_length}'
+    yield 'ScoringConfig.length_buckets = %BUCKETS'
+  if chosen.reward != 'learned':
     return
   yield f'# Learned from {facts.num_ratings:,} ratings; see docs/rewards.md.'
   yield f'REWARD_MAX_LENGTH = {chosen.reward_max_length}'

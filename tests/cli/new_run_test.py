@@ -66,6 +66,25 @@ def test_with_ratings_and_a_test_set(tmp_path, capsys, reward):
   assert 'Learned from 90 ratings' in text or not is_learned
 
 
+@pytest.mark.parametrize(
+  ('rated', 'reward'), [(True, 'features'), (False, 'consensus')]
+)
+def test_sources_without_references_for_grow(tmp_path, capsys, rated, reward):
+  grow, ratings = tmp_path / 'grow.de', tmp_path / 'ratings.tsv'
+  grow.write_text('der Hund\n' * 50 + 'die Katze sieht heute ein Haus\n')
+  ratings.write_text(facts_test.RATINGS, encoding='utf-8')
+  arguments = _arguments(tmp_path, '--grow', str(grow))
+  if rated:
+    arguments += ['--ratings', str(ratings)]
+  assert new_run.main(arguments) == 0
+  assert 'Grow: 51 sources without references' in capsys.readouterr().out
+  experiment = _built(tmp_path)
+  assert len(list(experiment.task.grow.read())) == 51
+  plan = dry_run.describe(run_lib.Run(experiment, tmp_path / 'run'), 'rest')
+  assert f'    {reward}: ' in plan or f'  reward    {reward}\n' in plan
+  assert experiment.improve.reference_weight == 0
+
+
 def test_a_file_that_is_there_is_kept(tmp_path, capsys):
   path = tmp_path / 'my_run.gin'
   path.write_text('SEED = 1\n')

@@ -151,6 +151,14 @@ def test_the_reward_is_learned_where_there_are_ratings():
     choices.choose(facts(), CPU, size='huge')
 
 
+def test_sources_without_references_need_another_reward():
+  assert choices.choose(facts(num_grow=9), CPU).reward == 'consensus'
+  rated = facts(num_grow=9, num_ratings=9, rated=lengths())
+  assert choices.choose(rated, CPU).reward == 'features'
+  with pytest.raises(ValueError, match='needs a reference of each source'):
+    choices.choose(rated, CPU, reward='chrf')
+
+
 def test_wide_marks_and_many_characters_are_kept():
   assert choices.normalization_rule(0.05) == 'nmt_nfkc'
   assert choices.normalization_rule(0.5) == 'identity'

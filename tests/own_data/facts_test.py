@@ -86,6 +86,19 @@ def test_ratings_are_read_and_measured(tmp_path):
     facts.measure(write_files(tmp_path, ratings=str(path)))
 
 
+def test_sources_for_grow_count_among_the_lengths(tmp_path):
+  path = tmp_path / 'grow.de'
+  path.write_text('Hund\n\n' + 'Katze ' * 60 + '\n', encoding='utf-8')
+  alone = facts.measure(write_files(tmp_path))
+  measured = facts.measure(write_files(tmp_path, grow=str(path)))
+  assert (alone.num_grow, measured.num_grow) == (None, 2)
+  assert measured.source.longest > alone.source.longest
+  assert measured.target == alone.target
+  path.write_text('\n', encoding='utf-8')
+  with pytest.raises(ValueError, match=r'grow must have sources; .*grow\.de'):
+    facts.measure(write_files(tmp_path, grow=str(path)))
+
+
 def test_errors_in_a_file_are_named(tmp_path):
   few = write_pairs(tmp_path, 'few', 199)
   with pytest.raises(ValueError, match=r'train must have at least 200 .* 199'):
