@@ -177,7 +177,7 @@ def test_every_axis_file_swaps_into_an_experiment(path, files):
     overrides = ['NUM_IMPROVE_STEPS=1']
   if path.stem == 'metricx':
     overrides = [f'METRICX_DIR={metricx_folder(files)}']
-  if path.stem in ('features', 'features_likelihood'):
+  if path.stem.startswith('features'):
     overrides = ['SyntheticRatings.size=50']
   if path.stem == 'comet':
     overrides = [f'COMET_PYTHON={sys.executable}']

@@ -61,7 +61,7 @@ def _described(written) -> str:
     choices.REFERENCES: 'chrF to references and log-probability',
     'chrf': 'chrF to references',
     'learned': f'learned from {facts.num_ratings:,} ratings',
-    'features': f'fitted to {facts.num_ratings:,} ratings, and log-probability',
+    'features': f'fitted to {facts.num_ratings:,} ratings, and agreement of samples',
     'consensus': 'agreement with the other samples of the source',
   }[chosen.reward]
   grow = ''

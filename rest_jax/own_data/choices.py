@@ -17,7 +17,7 @@ REWARDS = {
   REFERENCES: 'references_likelihood',
   'chrf': 'chrf',
   'learned': 'learned_within_likelihood',
-  'features': 'features_likelihood',
+  'features': 'features_consensus',
   'consensus': 'consensus',
 }
 # Those that need a reference of each source, and those that need ratings.

@@ -195,9 +195,6 @@ def _reward(
     yield 'BEST_OF_TEMPERATURE = 0.0'
   if chosen.reward == 'features':
     yield f'# Fitted to {facts.num_ratings:,} ratings; see docs/rewards.md.'
-    yield f'ScoringConfig.max_source_length = {chosen.max_source_length}'
-    yield f'ScoringConfig.max_target_length = {chosen.max_target_length}'
-    yield 'ScoringConfig.length_buckets = %BUCKETS'
   if chosen.reward != 'learned':
     return
   yield f'# Learned from {facts.num_ratings:,} ratings; see docs/rewards.md.'
