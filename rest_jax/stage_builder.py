@@ -259,7 +259,6 @@ class StageBuilder:
         bc=self._bc,
         improve=experiment.improve,
         improved=improved,
-        selection=self._selection(),
         after=tuple(self.policies),
         folder=self._variant_dir / 'bc_trained_on',
       )

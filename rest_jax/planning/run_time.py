@@ -138,24 +138,19 @@ def _works(
     if sources is not None:
       yield Work(SAMPLING, 2.0 * decoder * sources * samples * length * times)
 
-  def chosen(improve, selection, steps: int) -> Iterator[Work]:
-    trainer = improve.trainer
-    sources = counts.of(task_lib.VALIDATION, selection.max_sources)
-    times = steps // trainer.evaluate_every + trainer.evaluate_first
-    return sampled(selection.decode, sources, times)
-
   if isinstance(stage, grow_stage.Grow):
     sources = counts.of(task_lib.GROW, stage.config.max_sources)
     yield from sampled(stage.config.decode, sources)
   elif isinstance(stage, improve_stage.Improve):
-    steps = stage.config.trainer.max_steps
-    yield from chosen(stage.config, stage.selection, steps)
+    trainer, selection = stage.config.trainer, stage.selection
+    sources = counts.of(task_lib.VALIDATION, selection.max_sources)
+    times = trainer.max_steps // trainer.evaluate_every + trainer.evaluate_first
+    yield from sampled(selection.decode, sources, times)
   elif isinstance(stage, bc_trained_on.TrainedOn):
     # It declares no training: its number of steps depends on earlier stages.
     trainer = stage.improve.trainer
     steps = trainer.max_steps * len(stage.improved)
     yield Work(TRAINING, training_flops(policy, trainer, steps))
-    yield from chosen(stage.improve, stage.selection, steps)
   elif isinstance(stage, evaluate_stage.Evaluate):
     config = stage.config
     sources = counts.of(stage.split, config.max_sources)

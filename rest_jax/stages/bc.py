@@ -83,15 +83,8 @@ class BC(base.PolicyStage):
     del context
     return task_lib.TRAIN
 
-  def evaluation(
-    self, context: context_lib.Context
-  ) -> tuple[trainer_lib.EvaluateFn | None, dict[str, Any]]:
-    """Returns the evaluation function, None for the NLL, and its settings."""
-    del context
-    return None, {}
-
   def settings(self, context: context_lib.Context) -> dict[str, Any]:
-    config, (_, evaluation) = self.training(), self.evaluation(context)
+    config = self.training()
     settings = {
       'bc': config,
       'network': context.policy.config,
@@ -102,25 +95,22 @@ class BC(base.PolicyStage):
       settings['split'] = split
     if config.init_dir is not None:
       settings['init'] = policies.digest(config.init_dir)
-    return settings | evaluation
+    return settings
 
   def make(
     self, context: context_lib.Context, output: folder_lib.StageFolder
   ) -> dict[str, Any]:
     config, policy, data = self.training(), context.policy, context.data
     mesh, ids = context.mesh.build(), policy.config.special_ids
-    evaluate_fn, _ = self.evaluation(context)
     train = config.trainer.batches(
       pair_rows(data.pairs(self.split(context)), ids),
       mesh,
       packable=config.loss.packable,
     )
-    if evaluate_fn is None:
-      # The validation NLL sums over tokens: rows may be packed for any loss.
-      validation = config.trainer.batches(
-        pair_rows(data.pairs(task_lib.VALIDATION), ids), mesh, packable=True
-      )
-      evaluate_fn = validation_nll.evaluation(policy, validation, context.mesh)
+    # The validation NLL sums over tokens: rows may be packed for any loss.
+    validation = config.trainer.batches(
+      pair_rows(data.pairs(task_lib.VALIDATION), ids), mesh, packable=True
+    )
     result = trainer_lib.train(
       config.trainer,
       trainer_lib.Learner(
@@ -131,7 +121,7 @@ class BC(base.PolicyStage):
       batches=train,
       mesh_config=context.mesh,
       directory=output.path,
-      evaluate_fn=evaluate_fn,
+      evaluate_fn=validation_nll.evaluation(policy, validation, context.mesh),
       description=self.title,
     )
     return {

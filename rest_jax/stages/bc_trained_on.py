@@ -6,7 +6,6 @@ sources, if the task has their references, else of D.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import policy_names
@@ -15,27 +14,23 @@ from rest_jax.stages import base
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import improve as improve_stage
-from rest_jax.stages import selection as selection_lib
-from rest_jax.training import trainer as trainer_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedOn(bc_stage.BC):
   """Trains BC for as many steps as lie between BC and the last policy.
 
-  The trainer and the choice of the checkpoint are those of the first Improve
-  step.
+  The trainer is that of the first Improve step, the checkpoint that of lowest
+  NLL on validation, as in BC.
 
   Attributes:
     bc: finished BC, the initial policy.
     improved: the Improve steps between BC and the last policy.
-    selection: chooses the checkpoint.
   """
 
   bc: base.PolicyStage
   improve: improve_stage.ImproveConfig
   improved: Sequence[base.Stage]
-  selection: selection_lib.Selection
   after: Sequence[base.Stage] = ()
 
   run_mode = 'evaluate'
@@ -48,7 +43,6 @@ class TrainedOn(bc_stage.BC):
     return {
       'data': self.data,
       'init': self.bc,
-      **self.selection.inputs,
       **{stage.name: stage for stage in (*self.improved, *self.after)},
     }
 
@@ -65,14 +59,6 @@ class TrainedOn(bc_stage.BC):
     grown = context.data.grow_split
     has_references = context.data.pairs(grown).has_references
     return grown if has_references else task_lib.TRAIN
-
-  def evaluation(
-    self, context: context_lib.Context
-  ) -> tuple[trainer_lib.EvaluateFn, dict[str, Any]]:
-    return (
-      self.selection.evaluate_fn(context, context.policy),
-      {'evaluation': self.selection.settings(context)},
-    )
 
   def trainings(self, policy: policy_lib.Policy) -> tuple[base.Training, ...]:
     del policy

@@ -115,8 +115,8 @@ def test_more_training_is_as_long_as_all_improve_steps(controlled):
     if step.grow_step
   )
   assert manifest['training']['steps'] == steps
-  improve = folder_lib.read_manifest(controlled.folder('improve_1_1'))
-  assert manifest['settings']['evaluation'] == improve['settings']['evaluation']
+  # Chosen by NLL, as BC: a reward may not follow quality.
+  assert 'nll' in manifest['training']['evaluation']
   bc = policies.digest(controlled.folder('bc'))
   assert manifest['settings']['init'] == bc
 
