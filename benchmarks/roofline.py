@@ -29,7 +29,7 @@ from benchmarks import hbm
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import chips, counts, programs, sampling_programs
-from rest_jax.sampling import decode, decoders, devices, sampler
+from rest_jax.sampling import blocks, decoders, devices, sampler
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Compiled for one chip.')
 _BLOCK = flags.DEFINE_integer('block', 64, 'B, sources.')
@@ -62,7 +62,7 @@ def compiled_steps(settings: sampler.DecodeConfig, source_length: int, device):
       program, settings, source_length=source_length, cache_length=length
     )
     shapes = _on(device, shapes)
-    yield length, jax.jit(step, donate_argnums=5).lower(*shapes).compile()
+    yield length, jax.jit(step, donate_argnums=2).lower(*shapes).compile()
 
 
 def loop_traffic(
@@ -78,7 +78,7 @@ def loop_traffic(
       settings.block_sources, settings.block_samples, source_length
     ),
   )
-  block = decode.compiled(
+  block = blocks.compiled(
     decoders.decoder(policy, settings, device=devices.TPU),
     jax.sharding.Mesh(np.array([device]), ('data',)),
   )

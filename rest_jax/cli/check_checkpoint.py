@@ -18,7 +18,7 @@ from rest_jax import types
 from rest_jax.interop import huggingface
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import decode
+from rest_jax.sampling import blocks, decode, shapes
 
 NUMBERS_FILE = 'io.npz'
 # Maximum difference of equal logits.
@@ -113,8 +113,7 @@ def _greedy(config, params, sources, starts, length) -> np.ndarray:
   for start in np.unique(starts):
     program = decode.Program(
       policy=policy_lib.Policy(config, decoder_start=int(start)),
-      max_target_length=length,
-      cache_stages=(length,),
+      loops=shapes.Loops((length,)),
       greedy=True,
       forbidden=(config.special_ids.pad,),
     )
@@ -122,7 +121,7 @@ def _greedy(config, params, sources, starts, length) -> np.ndarray:
       params,
       jax.random.key(0),
       jnp.float32(1),
-      decode.BlockInputs(
+      blocks.BlockInputs(
         jnp.asarray(sources),
         np.zeros((len(sources), 2), np.uint32),
         np.zeros(1, np.uint32),

@@ -12,8 +12,7 @@ import numpy as np
 from rest_jax.models import policy as policy_lib
 from rest_jax.planning import programs
 from rest_jax.sampling import (
-  beam,
-  categorical,
+  blocks,
   decode,
   decoders,
   devices,
@@ -46,7 +45,7 @@ def sampling(
       config,
       block_sources=size,
       row_shares=(),
-      cache_stages=config.stages[-1:],
+      cache_stages=(config.max_target_length,),
     )
     return sampling(policy, changed, vocabulary_size, target)[0]
 
@@ -61,7 +60,7 @@ def sampling(
     block,
     programs.Program(
       name=STEP,
-      function=jax.jit(step, donate_argnums=5),
+      function=jax.jit(step, donate_argnums=2),
       arguments=target.placed(
         arguments,
         jax.sharding.NamedSharding(one, jax.sharding.PartitionSpec()),
@@ -77,7 +76,7 @@ def sampling(
 
 
 def of_shape(
-  decoder: decode.Program | beam.Beam,
+  decoder: blocks.Decoder,
   config: sampler.DecodeConfig,
   shape: shapes.Shape,
   target: programs.Target,
@@ -103,7 +102,7 @@ def of_shape(
   )
   return programs.Program(
     name=BLOCK if shape.num_places is None else QUEUE,
-    function=decode.compiled(decoders.shaped(decoder, shape), mesh),
+    function=blocks.compiled(decoders.shaped(decoder, shape), mesh),
     arguments=(
       *target.placed(
         (
@@ -136,7 +135,7 @@ def sampling_params(
 
 def block_inputs(
   num_sources: int, num_samples: int, source_length: int
-) -> decode.BlockInputs:
+) -> blocks.BlockInputs:
   """Returns the shapes of the inputs of a block."""
   arrays: list[Any] = [
     jax.ShapeDtypeStruct((num_sources, source_length), jnp.int32),
@@ -144,7 +143,7 @@ def block_inputs(
     jax.ShapeDtypeStruct((num_samples,), jnp.uint32),
     jax.ShapeDtypeStruct((num_sources, num_samples), bool),
   ]
-  return decode.BlockInputs(*arrays)
+  return blocks.BlockInputs(*arrays)
 
 
 def decoding_step(
@@ -163,8 +162,8 @@ def decoding_step(
     cache_length: number of positions to attend to; None for the whole cache.
 
   Returns:
-    A function of (params, cross_caches, turned_embeddings, inputs, uniforms,
-    state), and the shapes of its arguments. Each hypothesis has its own row.
+    A function of (model, sources, state), and the shapes of its arguments. Each
+    hypothesis has its own row.
   """
   inputs = block_inputs(
     config.block_sources,
@@ -172,36 +171,20 @@ def decoding_step(
     source_length or config.source_length_buckets[-1],
   )
   program = dataclasses.replace(program, grows_caches=False)
+  length = cache_length or config.max_target_length
 
-  def given(key, params, inputs):
+  def given(params, key, inputs):
     """Returns the values that `Program.decode` computes before its loops."""
-    with nn.logical_axis_rules(()):
-      cross = program.cross_caches(params, inputs.encoder_input_tokens)
-    uniforms = categorical.uniforms(
-      key, inputs.source_words, inputs.sample_ids, config.max_target_length
-    )
-    turned = decode.turned_embeddings(program.policy, params)
-    return cross, turned, uniforms, program.initial(inputs)
-
-  def step(params, cross, turned, inputs, uniforms, state):
     inverse_temperature = jnp.float32(1 / (config.temperature or 1))
+    transposed = blocks.transpose_embeddings(program.policy, params)
+    model = blocks.Model(params, key, inverse_temperature, transposed)
     with nn.logical_axis_rules(()):
-      return program.step(
-        decode.Given(
-          params=params,
-          turned_embeddings=turned,
-          inverse_temperature=inverse_temperature,
-          encoder_input_tokens=inputs.encoder_input_tokens,
-          cross_caches=cross,
-          uniforms=uniforms,
-        ),
-        state,
-        capacity=None,
-        length=cache_length or config.stages[-1],
-      )
+      sources = program.sources(model, inputs)
+    return model, sources, program.initial(inputs.active)
+
+  def step(model, sources, state):
+    with nn.logical_axis_rules(()):
+      return program.step(model, sources, state, capacity=None, length=length)
 
   params = sampling_params(program.policy, config)
-  cross, turned, uniforms, state = jax.eval_shape(
-    given, programs.abstract_key(), params, inputs
-  )
-  return step, (params, cross, turned, inputs, uniforms, state)
+  return step, jax.eval_shape(given, params, programs.abstract_key(), inputs)

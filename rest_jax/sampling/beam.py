@@ -1,18 +1,16 @@
 """Beam search."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
-from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from rest_jax import types
 from rest_jax.models import network, shared_rows
 from rest_jax.sampling import blocks
-from rest_jax.sampling import decode as decode_lib
 
 
 class Hypotheses(NamedTuple):
@@ -54,37 +52,22 @@ class Beam(blocks.Decoder):
   beam_size: int
   length_penalty: float
 
-  def decode(
-    self,
-    params: types.Params,
-    key: Key[Array, ''],
-    inverse_temperature: Float[Array, ''],
-    inputs: blocks.BlockInputs,
-    turned_embeddings: Float[Array, 'D V'] | None = None,
+  def _decoded(
+    self, model: blocks.Model, inputs: blocks.BlockInputs
   ) -> blocks.BlockOutputs:
-    """Decodes one block on one device; see `decode.Program.decode`.
-
-    Key and temperature are ignored. Each source has as many outputs as
-    `inputs.active` has columns, at most K, best first.
-    """
-    del key, inverse_temperature
-    tokens = inputs.encoder_input_tokens
-    with nn.logical_axis_rules(()):
-      cross_caches = self.cross_caches(params, tokens)
-      turned = decode_lib.within_block(self.policy, params, turned_embeddings)
-
-      first = self._first(inputs)
-
-      def step(state: State) -> State:
-        return self._step(params, cross_caches, turned, tokens, first, state)
-
-      active = jnp.asarray(inputs.active)
-      is_wanted = active.any(1)
-      state = lax.while_loop(
-        lambda state: ~self._is_done(state, is_wanted).all(),
-        step,
-        self._initial(tokens.shape[0]),
-      )
+    """Decodes as many outputs per source as `active` has columns, at most K."""
+    sources = inputs.encoder_input_tokens
+    cross_caches = self.cross_caches(model.params, sources)
+    first = self.first_tokens(inputs)
+    if first is not None:
+      first = jnp.repeat(first, self.beam_size)
+    active = jnp.asarray(inputs.active)
+    is_wanted = active.any(1)
+    state = lax.while_loop(
+      lambda state: ~self._is_done(state, is_wanted).all(),
+      functools.partial(self._step, model, sources, cross_caches, first),
+      self._initial(len(active)),
+    )
     return self._outputs(state, active)
 
   def _initial(self, num_sources: int) -> State:
@@ -107,27 +90,17 @@ class Beam(blocks.Decoder):
       ),
     )
 
-  def _first(
-    self, inputs: decode_lib.BlockInputs
-  ) -> int | Int[Array, 'R 1'] | None:
-    """The first token of all beams, or of each; None if it is not forced."""
-    if not self.ids.is_first_given:
-      return self.ids.forced_first
-    assert inputs.first_tokens is not None
-    first = jnp.asarray(inputs.first_tokens)
-    return jnp.repeat(first, self.beam_size)[:, None]
-
   def _allowed(
     self,
     log_probs: Float[Array, 'R V'],
     position: Int[Array, ''],
-    first: int | Int[Array, 'R 1'] | None,
+    first: Int[Array, ' R'] | None,
   ) -> Float[Array, 'R V']:
     """Log-probabilities with -inf for tokens that may not come next."""
-    allowed = log_probs.at[:, jnp.asarray(self.never_drawn)].set(-jnp.inf)
+    allowed = log_probs.at[:, jnp.asarray(self.forbidden)].set(-jnp.inf)
     if first is None:
       return allowed
-    is_forced = jnp.arange(log_probs.shape[-1]) == first
+    is_forced = jnp.arange(log_probs.shape[-1]) == first[:, None]
     forced = jnp.where(is_forced, log_probs, -jnp.inf)
     return jnp.where(position == 0, forced, allowed)
 
@@ -143,7 +116,7 @@ class Beam(blocks.Decoder):
     return is_beaten | ~is_wanted | (state.position >= self.max_target_length)
 
   def _step(
-    self, params, cross_caches, turned, sources, first, state: State
+    self, model: blocks.Model, sources, cross_caches, first, state: State
   ) -> State:
     num_beams, position, live = self.beam_size, state.position, state.live
     shape = live.scores.shape
@@ -152,7 +125,7 @@ class Beam(blocks.Decoder):
     )
     previous = jnp.where(position > 0, before, self.policy.decoder_start)
     logits, caches = self.apply(
-      params,
+      model.params,
       'decode_step',
       previous,
       state.caches,
@@ -160,7 +133,7 @@ class Beam(blocks.Decoder):
       sources,
       position,
       shared_rows.OwnRows(*shape),
-      turned,
+      model.transposed_embeddings,
     )  # [B * K, V]
     log_probs = self._allowed(
       jax.nn.log_softmax(logits.astype(jnp.float32)), position, first

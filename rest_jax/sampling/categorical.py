@@ -78,8 +78,8 @@ def base_key(seed: int, grow_step: int) -> Key[Array, '']:
 
 def uniforms(
   key: Key[Array, ''],
-  source_words: UInt32[Array, 'B 2'],
-  sample_ids: UInt32[Array, ' N'],
+  source_words: UInt32[Array | np.ndarray, 'B 2'],
+  sample_ids: UInt32[Array | np.ndarray, ' N'],
   num_steps: int,
 ) -> Float[Array, 'num_steps B N']:
   """Returns uniform numbers that depend only on (key, source, sample, step).
@@ -180,16 +180,9 @@ def draw_likeliest(
   section 3.1 (nucleus).
 
   Args:
-    logits: float32; each row has a finite entry that is not forbidden.
-    uniform: in [0, 1], one per draw.
-    inverse_temperature: 1/τ > 0.
     top_k: at least 1; None for all tokens.
     top_p: in (0, 1].
-    forbidden: token ids in [0, V).
-    row_of: row of each draw; None for one draw per row.
-
-  Returns:
-    int32 token ids and their log softmax(logits), as `draw` does.
+    others: as those of `draw`, which returns the same.
   """
   blocks = _Blocks(logits, forbidden)
   normalizer = blocks.log_normalizer(blocks.maxima())
@@ -200,10 +193,8 @@ def draw_likeliest(
   values, tokens = lax.top_k(allowed, count)  # [rows, k], falling
   weights = jnp.exp((values - values[:, :1]) * inverse_temperature)
   if top_p < 1:
-    before = jnp.cumsum(weights, -1) - weights
-    enough = before >= top_p * jnp.sum(weights, -1, keepdims=True)
-    # Rounding must not drop the first.
-    weights = jnp.where(enough.at[:, 0].set(False), 0, weights)
+    share = top_p * jnp.sum(weights, -1, keepdims=True)
+    weights = jnp.where(_is_cut(weights, share), 0, weights)
   if row_of is not None:
     values, tokens, weights, normalizer = (
       jnp.take(array, row_of, axis=0, mode='clip')
@@ -234,10 +225,15 @@ def likeliest(
     return logits
   count = min(top_k or logits.shape[-1], logits.shape[-1])
   values, _ = lax.top_k(logits, count)
-  weights = jax.nn.softmax(values)
-  before = jnp.cumsum(weights, -1) - weights
-  is_cut = (before >= top_p).at[..., 0].set(False)
+  is_cut = _is_cut(jax.nn.softmax(values), top_p)
   return jnp.where(is_cut, -jnp.inf, values)
+
+
+def _is_cut(weights, share):
+  """Returns which falling weights are not needed to reach a share of them."""
+  before = jnp.cumsum(weights, -1) - weights
+  # Rounding must not drop the first.
+  return (before >= share).at[..., 0].set(False)
 
 
 def greedy(

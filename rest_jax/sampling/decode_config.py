@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 import dataclasses
 import itertools
-import math
 
 from rest_jax import settings
-
-# Granularity of ring positions, for vector units.
-_MULTIPLE = 8
-# With fewer rows a step takes about as long, since it reads all weights.
-_FEWEST_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,18 +86,10 @@ class DecodeConfig:
     settings.at_least(self, 1, 'top_k', none='all tokens')
     settings.inside(self, '(0, 1]', 'top_p', hint='1 is all tokens.')
     settings.one_of(self, ('float32', 'bfloat16'), 'weights_dtype')
-    if not _are_increasing_shares(self.row_shares):
-      raise ValueError(
-        'row_shares must be strictly increasing and lie between 0 and 1; got '
-        f'{self.row_shares}. For example (0.25, 0.5, 0.75), or () to share '
-        'nothing.'
-      )
-    if not _are_increasing_shares(self.compact_shares[::-1]):
-      raise ValueError(
-        'compact_shares must be strictly decreasing and lie between 0 and 1; '
-        f'got {self.compact_shares}. For example (0.25, 0.0625), or () to keep '
-        'all hypotheses of a block together.'
-      )
+    self._check_shares('row_shares', 'increasing', self.row_shares)
+    self._check_shares(
+      'compact_shares', 'decreasing', self.compact_shares[::-1]
+    )
     settings.at_least(
       self,
       1,
@@ -132,6 +118,14 @@ class DecodeConfig:
         'temperature=0 gives the same hypothesis every time; got '
         f'num_samples_per_source={self.num_samples_per_source}. '
         'Set it to 1, or raise the temperature.'
+      )
+
+  def _check_shares(self, name: str, order: str, shares: Sequence[float]):
+    if not all(a < b for a, b in itertools.pairwise((0, *shares, 1))):
+      default = getattr(type(self), name)
+      raise ValueError(
+        f'{name} must be strictly {order} and lie between 0 and 1; got '
+        f'{getattr(self, name)}. For example {default}, or () for none.'
       )
 
   def _check_beam(self, beam_size: int):
@@ -171,51 +165,3 @@ class DecodeConfig:
     """The used cache lengths, `max_target_length` last."""
     last = self.max_target_length
     return (*(n for n in self.cache_stages if n < last), last)
-
-  @property
-  def row_capacities(self) -> tuple[int, ...]:
-    """Row counts that a step may compute, below one per hypothesis."""
-    return self._parts(self.row_shares)
-
-  def queue_shape(self, source_length: int) -> tuple[int, int]:
-    """Returns B and M of a queue: the number of slots and their capacity.
-
-    Its caches take at most the memory of a block's, and it has up to 4 times
-    the sources of a block.
-
-    Args:
-      source_length: length of a bucket.
-    """
-    length = _MULTIPLE * math.ceil(
-      self.queue_length * source_length / _MULTIPLE
-    )
-    length = min(length, self.max_target_length)
-    places = self.block_sources * min(4, self.max_target_length / length)
-    return min(math.floor(places), self.queue_sources or 1), length
-
-  def queue_capacities(self, num_places: int) -> tuple[int, ...]:
-    """As `row_capacities`, but finer, since there is one loop for all stages.
-
-    Args:
-      num_places: B of the queue.
-    """
-    if not self.row_shares:
-      return ()
-    rows = num_places * self.block_samples
-    least = max(_FEWEST_ROWS, math.ceil(rows / 16))
-    return tuple(range(least, rows, least))
-
-  @property
-  def compact_sizes(self) -> tuple[int, ...]:
-    """Sizes of compact blocks, descending."""
-    shares = self.compact_shares if self.row_shares else ()
-    return self._parts(shares)[::-1]
-
-  def _parts(self, shares: Sequence[float]) -> tuple[int, ...]:
-    rows = self.block_sources * self.block_samples
-    return tuple(sorted({math.ceil(share * rows) for share in shares} - {rows}))
-
-
-def _are_increasing_shares(shares: Sequence[float]) -> bool:
-  in_range = all(0 < share < 1 for share in shares)
-  return in_range and all(a < b for a, b in itertools.pairwise(shares))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rest_jax import types
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import beam, decode, devices, refill, shapes
+from rest_jax.sampling import beam, blocks, decode, devices, refill, shapes
 from rest_jax.sampling import decode_config as config_lib
 
 # Parameters of matrix products, by their names in T5X's tree.
@@ -19,8 +19,8 @@ def decoder(
   config: config_lib.DecodeConfig,
   vocabulary_size: int | None = None,
   device: devices.Device = devices.CPU,
-) -> decode.Program | beam.Beam:
-  """Returns what decodes a block with all loops, for `decode.compiled`."""
+) -> blocks.Decoder:
+  """Returns what decodes a block with all loops, for `blocks.compiled`."""
   vocab = policy.config.vocab_size
   if vocabulary_size is None:
     vocabulary_size = vocab
@@ -35,19 +35,18 @@ def decoder(
     )
   beyond = range(vocabulary_size, vocab)
   forbidden = (*ids.undrawable, *(i for i in beyond if i not in ids.undrawable))
+  loops = shapes.block(config, device, config.source_length_buckets[-1]).loops
   if config.beam_size is not None:
     return beam.Beam(
       policy=policy,
-      max_target_length=config.max_target_length,
+      loops=loops,
       beam_size=config.beam_size,
       length_penalty=config.length_penalty,
       forbidden=forbidden,
     )
-  loops = shapes.block(config, device, config.source_length_buckets[-1]).loops
   return decode.Program(
     policy=policy,
-    max_target_length=config.max_target_length,
-    **dataclasses.asdict(loops),
+    loops=loops,
     grows_caches=device.grows_caches,
     top_k=config.top_k,
     top_p=config.top_p,
@@ -56,20 +55,13 @@ def decoder(
   )
 
 
-def shaped(
-  decoder: decode.Program | beam.Beam, shape: shapes.Shape
-) -> decode.Decodes:
+def shaped(decoder: blocks.Decoder, shape: shapes.Shape) -> blocks.Decoder:
   """Returns the decoder of a shape."""
-  if isinstance(decoder, beam.Beam):
-    return decoder
-  program = dataclasses.replace(decoder, **dataclasses.asdict(shape.loops))
+  decoder = dataclasses.replace(decoder, loops=shape.loops)
   if shape.num_places is None:
-    return program
+    return decoder
   return refill.Refill(
-    program=program,
-    num_places=shape.num_places,
-    length=shape.max_length,
-    num_waiting=shape.num_waiting,
+    **vars(decoder), num_places=shape.num_places, num_waiting=shape.num_waiting
   )
 
 

@@ -17,22 +17,21 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int, Shaped
 import numpy as np
 
 from rest_jax import types
-from rest_jax.data import ragged, special_ids
+from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import profiling
 from rest_jax.sampling import (
+  blocks,
   categorical,
-  decode,
   decoders,
   devices,
   estimates,
-  first_tokens,
   work,
 )
 from rest_jax.sampling import decode_config as config_lib
@@ -95,7 +94,10 @@ class Sampler:
     """
     self.config = config
     self._is_shared = is_shared and processes.count() > 1
-    self._meshes = meshes(mesh)
+    self._meshes = [
+      jax.sharding.Mesh(np.array(group), ('data',))
+      for group in mesh_lib.groups(mesh.local_devices, jax.device_count())
+    ]
     self._num_devices = sum(mesh.size for mesh in self._meshes)
     self._device = devices.of_mesh(self._meshes[0])
     self._program = decoders.decoder(
@@ -126,9 +128,8 @@ class Sampler:
     Args:
       params: parameters of the policy, on any devices.
       source_tokens: token ids with EOS.
-      source_ids: ids in [0, 2^63); part of the random key.
-      seed: in [0, 2^32).
-      grow_step: in [0, 2^32).
+      source_ids: ids in [0, 2^63); part of the random key, as are the seed and
+        the Grow step, in [0, 2^32).
       rows: [n] rows of these sources in `source_tokens`, if they differ from
         the ids.
       progress: called with the number of sources finished since the last call.
@@ -141,8 +142,7 @@ class Sampler:
       ValueError: ids, seed or lengths are out of range; while iterating, if the
         policy's log-probabilities are not finite.
     """
-    # Not a generator itself, so that wrong arguments fail here and not at the
-    # first block.
+    # Not a generator itself, so that wrong arguments fail here.
     source_ids = np.asarray(source_ids)
     rows = source_ids if rows is None else np.asarray(rows)
     if rows.shape != source_ids.shape or source_ids.ndim != 1:
@@ -150,17 +150,19 @@ class Sampler:
         'source_ids and rows must be vectors of one length; got shapes '
         f'{source_ids.shape} and {rows.shape}.'
       )
-    first_tokens.check(self._ids, source_tokens)
+    is_first_given = self._program.ids.is_first_given
+    if is_first_given and source_tokens.first_tokens is None:
+      raise ValueError(
+        'source_tokens must have first tokens, as the targets of this policy '
+        'begin with their language; got none. Use those of the prepared pairs, '
+        'or see Ragged.with_first_tokens.'
+      )
     # A mesh of the caller's would put the key onto its own devices.
     with jax.set_mesh(self._meshes[0]):
       key = categorical.base_key(seed, grow_step)
-    call = _Call(
-      words=categorical.split_words(source_ids),
-      source_tokens=source_tokens,
-      rows=rows,
-      arguments=[self._arguments(params, key, mesh) for mesh in self._meshes],
-      trace=trace,
-    )
+    models = [self._model(params, key, mesh) for mesh in self._meshes]
+    words = categorical.split_words(source_ids)
+    call = _Call(words, source_tokens, rows, models, trace)
     items = self._plan(source_tokens, rows)
     run = self._run_shared if self._is_shared else self._run
     return self._collect(source_ids, run(call, items), progress)
@@ -170,130 +172,95 @@ class Sampler:
     params: types.Params,
     source_tokens: ragged.Ragged,
     source_ids: Int[np.ndarray, ' n'],
-    *,
-    seed: int,
-    grow_step: int,
-    rows: np.ndarray | None = None,
-    progress: Callable[[int], None] | None = None,
+    **settings: Any,
   ) -> SampleBlock:
     """As `sample`, but returns all sources as one block."""
-    blocks = list(
-      self.sample(
-        params,
-        source_tokens,
-        source_ids,
-        seed=seed,
-        grow_step=grow_step,
-        rows=rows,
-        progress=progress,
-      )
-    )
-    empty = (0, self.config.num_samples_per_source)
+    found = list(self.sample(params, source_tokens, source_ids, **settings))
+    empty = np.zeros((0, self.config.num_samples_per_source), bool)
     return SampleBlock(
       source_ids=np.asarray(source_ids),
-      tokens=[samples for block in blocks for samples in block.tokens],
+      tokens=[samples for block in found for samples in block.tokens],
       log_probs=np.concatenate(
-        [np.zeros(empty, np.float32), *(block.log_probs for block in blocks)]
+        [empty.astype(np.float32), *(block.log_probs for block in found)]
       ),
-      finished=np.concatenate(
-        [np.zeros(empty, bool), *(block.finished for block in blocks)]
-      ),
+      finished=np.concatenate([empty, *(block.finished for block in found)]),
     )
 
-  @property
-  def _ids(self) -> special_ids.SpecialIds:
-    return self._program.policy.config.special_ids
-
-  def _arguments(self, params, key, mesh) -> dict[str, Any]:
-    """Returns the arguments of `Decodes.decode` shared by a call's blocks."""
-    params = self._place(params, mesh)
-    turned = None
-    if self._device.transposes_embedding:
-      with jax.set_mesh(mesh):
-        turned = decode.turned_embeddings(self._program.policy, params)
-    return {
-      'params': params,
-      'key': jax.device_put(key, _sharding(mesh)),
-      # Greedy decoding ignores it.
-      'inverse_temperature': np.float32(1.0 / (self.config.temperature or 1.0)),
-      'turned_embeddings': jax.device_put(turned, _sharding(mesh)),
-    }
-
-  def _place(
-    self, params: types.Params, mesh: jax.sharding.Mesh
-  ) -> types.Params:
-    """Places all parameters on every device, rounded if requested."""
-    everywhere = jax.tree.map(lambda _: _sharding(mesh), params)
-    params = processes.place(params, everywhere)
-    if self.config.weights_dtype == 'bfloat16':
-      with jax.set_mesh(mesh):
+  def _model(self, params, key, mesh) -> blocks.Model:
+    """Places what the blocks of a call share on every device of a mesh."""
+    whole = _sharding(mesh)
+    params = processes.place(params, jax.tree.map(lambda _: whole, params))
+    transposed = None
+    with jax.set_mesh(mesh):
+      if self.config.weights_dtype == 'bfloat16':
         params = decoders.rounded(params)
-    return params
+      if self._device.transposes_embedding:
+        transposed = blocks.transpose_embeddings(self._program.policy, params)
+    # Greedy decoding ignores it.
+    inverse_temperature = np.array(
+      1.0 / (self.config.temperature or 1.0), np.float32
+    )
+    key, transposed = jax.device_put((key, transposed), whole)
+    return blocks.Model(params, key, inverse_temperature, transposed)
 
   def _plan(self, source_tokens, rows) -> list[work.Item]:
     lengths = source_tokens.lengths[rows]
     found = self._shapes or work.every(self.config, self._device, lengths)
     return work.items(self.config, found, lengths)
 
-  def _run(self, call: '_Call', items: list[work.Item]):
-    """Decodes items, several in flight; yields each with its outputs."""
-    waiting = collections.deque()
-    for launched in self._launches(items):
-      while len(waiting) >= self.config.blocks_in_flight:
-        yield from self._finish(call, waiting)
-      waiting.append((launched, self._traced(call, launched, before=waiting)))
-    while waiting:
-      yield from self._finish(call, waiting)
+  def _run(
+    self, call: '_Call', items: list[work.Item]
+  ) -> Iterator['Hypotheses']:
+    """Decodes items, several in flight.
 
-  def _launches(self, items: list[work.Item]) -> Iterator[list[work.Item]]:
+    Hypotheses that are too long for a queue are decoded again, in blocks.
+    """
+    pending = collections.deque(self._groups(items))
+    launched = collections.deque()
+    while pending or launched:
+      if pending and len(launched) < self.config.blocks_in_flight:
+        group = pending.popleft()
+        launched.append((group, self._traced(call, group, launched)))
+        continue
+      again = []
+      for item, outputs in self._fetch(*launched.popleft()):
+        drawn = item.active
+        if item.shape.longer is not None:
+          again += work.again(item, drawn & ~outputs.finished)
+          drawn = drawn & outputs.finished
+        source, sample = np.nonzero(drawn)
+        yield Hypotheses(
+          item.positions[source],
+          item.sample_ids[sample],
+          *(np.asarray(array[source, sample]) for array in outputs),
+        )
+      pending.extendleft(reversed(list(self._groups(again))))
+
+  def _groups(self, items: list[work.Item]) -> Iterator[list[work.Item]]:
     """Yields groups of items for one program, one item per device."""
     for _, same in itertools.groupby(items, lambda item: item.shape):
       same = list(same)
       for start in range(0, len(same), self._num_devices):
         yield same[start : start + self._num_devices]
 
-  def _finish(self, call: '_Call', waiting: collections.deque):
-    """Waits for the first launch, and yields complete items.
-
-    Hypotheses that were too long for a queue are launched again.
-    """
-    again = []
-    for item, outputs in self._fetch(*waiting.popleft()):
-      repeats = item.repeats
-      if repeats is not None:
-        repeats.put(item, outputs)
-        if not repeats.missing:
-          yield repeats.item, repeats.outputs
-      elif blocks := work.repeated(item, outputs):
-        again += blocks
-      else:
-        yield item, outputs
-    for launched in self._launches(again):
-      waiting.append((launched, self._traced(call, launched, before=waiting)))
-
-  def _run_shared(self, call: '_Call', items: list[work.Item]):
+  def _run_shared(
+    self, call: '_Call', items: list[work.Item]
+  ) -> Iterator['Hypotheses']:
     """As `_run`, with the items divided among processes."""
     share = processes.share()
-    numbers = [number for number in range(len(items)) if number in share]
-    places = {id(items[number]): number for number in numbers}
-    found = {}
-    for item, outputs in self._run(call, [items[n] for n in numbers]):
-      for name, array in outputs._asdict().items():
-        found[f'{places[id(item)]} {name}'] = array
-    gathered = {}
-    for part in processes.gather('samples', found):
-      gathered |= part
-    for number, item in enumerate(items):
-      yield (
-        item,
-        decode.BlockOutputs(
-          *(
-            gathered[f'{number} {name}'] for name in decode.BlockOutputs._fields
-          )
-        ),
-      )
+    own = [item for number, item in enumerate(items) if number in share]
+    found = {
+      f'{name} {number}': array
+      for number, part in enumerate(self._run(call, own))
+      for name, array in part._asdict().items()
+    }
+    for arrays in processes.gather('samples', found):
+      for number in range(len(arrays) // len(Hypotheses._fields)):
+        yield Hypotheses(
+          *(arrays[f'{name} {number}'] for name in Hypotheses._fields)
+        )
 
-  def _traced(self, call, items, before) -> list[decode.BlockOutputs]:
+  def _traced(self, call, items, before) -> list[blocks.BlockOutputs]:
     if call.trace is None:
       return self._launch(call, items)
     earlier = [outputs for _, outputs in before]
@@ -301,34 +268,35 @@ class Sampler:
 
   def _launch(
     self, call: '_Call', items: list[work.Item]
-  ) -> list[decode.BlockOutputs]:
+  ) -> list[blocks.BlockOutputs]:
     """Starts one block on each device; devices without an item get none."""
     waiting, launched = iter(items), []
-    for mesh, arguments in zip(self._meshes, call.arguments, strict=True):
-      blocks = [
-        self._inputs(call, item)
-        for item in itertools.islice(waiting, mesh.size)
-      ]
-      if not blocks:
+    first = items[0]
+    nothing = first._replace(
+      positions=first.positions[:0], active=first.active[:0]
+    )
+    for mesh, model in zip(self._meshes, call.models, strict=True):
+      own = list(itertools.islice(waiting, mesh.size))
+      if not own:
         break
-      nothing = items[0]._replace(positions=items[0].positions[:0])
-      idle = self._inputs(call, nothing)
-      blocks += [idle] * (mesh.size - len(blocks))
-      inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *blocks)
+      own += [nothing] * (mesh.size - len(own))
+      inputs = [self._inputs(call, item) for item in own]
+      inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *inputs)
       # A mesh of the caller's would clash with ours.
-      program = decoders.shaped(self._program, items[0].shape)
+      program = decoders.shaped(self._program, first.shape)
       with jax.set_mesh(mesh):
-        outputs = decode.compiled(program, mesh)(
-          **arguments, inputs=jax.device_put(inputs, _sharding(mesh, 'data'))
+        outputs = blocks.compiled(program, mesh)(
+          **model._asdict(),
+          inputs=jax.device_put(inputs, _sharding(mesh, 'data')),
         )
       for array in outputs:
         array.copy_to_host_async()
       launched.append(outputs)
     return launched
 
-  def _fetch(self, items: list[work.Item], launched: list[decode.BlockOutputs]):
+  def _fetch(self, items: list[work.Item], launched: list[blocks.BlockOutputs]):
     """Waits for a launch; yields each item with its rows of the outputs."""
-    outputs = decode.BlockOutputs(
+    outputs = blocks.BlockOutputs(
       *(np.concatenate(arrays) for arrays in zip(*launched, strict=True))
     )
     wrong = ~np.isfinite(outputs.log_probs)
@@ -344,36 +312,33 @@ class Sampler:
       samples = slice(0, len(item.sample_ids))
       yield (
         item,
-        decode.BlockOutputs(*(array[used, samples] for array in outputs)),
+        blocks.BlockOutputs(*(array[used, samples] for array in outputs)),
       )
 
-  def _inputs(self, call: '_Call', item: work.Item) -> decode.BlockInputs:
+  def _inputs(self, call: '_Call', item: work.Item) -> blocks.BlockInputs:
     """Returns the arrays of one item, padded to the compiled shape."""
-    shape = item.shape
+    shape, ids = item.shape, self._program.ids
     sources, samples = shape.num_sources, shape.num_samples
     used, used_samples = len(item.positions), len(item.sample_ids)
-    ids = self._ids
+    rows = call.rows[item.positions]
     tokens = np.full((sources, shape.source_length), ids.pad, np.int32)
     tokens[:, 0] = ids.eos
-    tokens[:used] = call.source_tokens.pad(
-      call.rows[item.positions], shape.source_length, ids.pad
-    )
+    tokens[:used] = call.source_tokens.pad(rows, shape.source_length, ids.pad)
     words = np.zeros((sources, 2), np.uint32)
     words[:used] = call.words[item.positions]
     sample_ids = np.zeros(samples, np.uint32)
     sample_ids[:used_samples] = item.sample_ids
     active = np.zeros((sources, samples), bool)
-    active[:used, :used_samples] = (
-      True if item.repeats is None else item.repeats.active(item)
-    )
-    first = None
-    if ids.is_first_given:
-      first = first_tokens.of_block(
-        call.source_tokens, call.rows[item.positions], sources, ids.pad
-      )
-    return decode.BlockInputs(tokens, words, sample_ids, active, first)
+    active[:used, :used_samples] = item.active
+    given, first = call.source_tokens.first_tokens, None
+    if ids.is_first_given and given is not None:
+      first = np.full(sources, ids.pad, np.int32)
+      first[:used] = given[rows]
+    return blocks.BlockInputs(tokens, words, sample_ids, active, first)
 
-  def _collect(self, source_ids, results, progress) -> Iterator[SampleBlock]:
+  def _collect(
+    self, source_ids, results: Iterator['Hypotheses'], progress
+  ) -> Iterator[SampleBlock]:
     """Restores the order of the call."""
     shape = (len(source_ids), self.config.num_samples_per_source)
     tokens: list[Any] = [[None] * shape[1] for _ in range(shape[0])]
@@ -381,17 +346,16 @@ class Sampler:
     finished = np.zeros(shape, bool)
     missing = np.full(shape[0], shape[1])
     given = 0
-    for item, outputs in results:
-      first = int(item.sample_ids[0])
-      stop = first + len(item.sample_ids)
-      texts = iter(_ragged(outputs.tokens, outputs.lengths))
-      for position in item.positions:
-        tokens[position][first:stop] = itertools.islice(texts, stop - first)
-      log_probs[item.positions, first:stop] = outputs.log_probs
-      finished[item.positions, first:stop] = outputs.finished
-      missing[item.positions] -= stop - first
+    for found in results:
+      at = found.positions, found.sample_ids
+      for position, sample, text in zip(*at, found.texts(), strict=True):
+        tokens[position][sample] = text
+      log_probs[at] = found.log_probs
+      finished[at] = found.finished
+      positions, counts = np.unique(found.positions, return_counts=True)
+      missing[positions] -= counts
       if progress is not None:
-        progress(int(np.sum(missing[item.positions] == 0)))
+        progress(int(np.sum(missing[positions] == 0)))
       # Block by block, up to the first missing one.
       while given < shape[0]:
         part = slice(given, given + self.config.block_sources)
@@ -413,36 +377,34 @@ class _Call(NamedTuple):
   words: np.ndarray
   source_tokens: ragged.Ragged
   rows: np.ndarray
-  arguments: list[dict[str, Any]]  # For each mesh.
+  models: list[blocks.Model]  # For each mesh.
   trace: profiling.Trace | None
 
 
-def meshes(mesh: jax.sharding.Mesh) -> list[jax.sharding.Mesh]:
-  """Returns this process's devices of a mesh, grouped for launches.
+class Hypotheses(NamedTuple):
+  """Some hypotheses of a call.
 
-  Args:
-    mesh: mesh with any axes.
-
-  Returns:
-    Meshes with one axis, 'data'; see `mesh.groups`.
+  Attributes:
+    positions: positions of their sources in the call.
+    sample_ids: indices of the samples.
   """
-  return [
-    jax.sharding.Mesh(np.array(group), ('data',))
-    for group in mesh_lib.groups(mesh.local_devices, jax.device_count())
-  ]
+
+  positions: Int[np.ndarray, ' k']
+  sample_ids: Int[np.ndarray, ' k']
+  tokens: Shaped[np.ndarray, 'k T']
+  lengths: Int[np.ndarray, ' k']
+  log_probs: Float32[np.ndarray, ' k']
+  finished: Bool[np.ndarray, ' k']
+
+  def texts(self) -> list[Int[np.ndarray, ' _']]:
+    """Returns the tokens without padding."""
+    is_token = np.arange(self.tokens.shape[1]) < self.lengths[:, None]
+    flat = self.tokens[is_token].astype(np.int32)
+    stops = np.cumsum(self.lengths).tolist()
+    return [flat[start:stop] for start, stop in itertools.pairwise([0, *stops])]
 
 
 def _sharding(
   mesh: jax.sharding.Mesh, *axes: str
 ) -> jax.sharding.NamedSharding:
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-
-
-def _ragged(tokens: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-  """Removes padding: [b, N, T], [b, N] -> b * N arrays of int32."""
-  flat = tokens[np.arange(tokens.shape[-1]) < lengths[..., None]]
-  flat = flat.astype(np.int32)
-  stops = np.cumsum(lengths.reshape(-1)).tolist()
-  return [
-    flat[start:stop] for start, stop in zip([0, *stops], stops, strict=False)
-  ]

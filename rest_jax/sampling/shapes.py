@@ -1,11 +1,16 @@
 """The compiled shapes of blocks and queues, and their loop bodies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import math
 
 from rest_jax.sampling import decode_config as config_lib
 from rest_jax.sampling import devices
+
+# Granularity of ring positions, for vector units.
+_MULTIPLE = 8
+# With fewer rows a step takes about as long, since it reads all weights.
+_FEWEST_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +29,15 @@ class Loops:
   compact_sizes: tuple[int, ...] = ()
 
   @property
+  def compact(self) -> 'Loops':
+    """The loops of the first compact block: fewer, as its caches are short."""
+    *stages, last = self.cache_stages
+    return Loops((*stages[1::2], last), (), self.compact_sizes[1:])
+
+  @property
   def num_bodies(self) -> int:
-    stages = self.cache_stages
-    count = len(stages) * (len(self.row_capacities) + 1)
-    for _ in self.compact_sizes:
-      stages = compact_stages(stages)
-      count += len(stages)
-    return count
+    own = len(self.cache_stages) * (len(self.row_capacities) + 1)
+    return own + (self.compact.num_bodies if self.compact_sizes else 0)
 
   def with_one_more(self, of: 'Loops') -> Iterator['Loops']:
     """Yields these loops with one more stage, capacity or size of others."""
@@ -41,11 +48,6 @@ class Loops:
           continue
         values = tuple(x for x in every if x in own or x == new)
         yield dataclasses.replace(self, **{field.name: values})
-
-
-def compact_stages(stages: tuple[int, ...]) -> tuple[int, ...]:
-  """Returns the cache stages of a compact block: fewer, as its caches are short."""
-  return (*(n for n in stages[1::2] if n < stages[-1]), stages[-1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,12 +91,18 @@ def block(
   config: config_lib.DecodeConfig, device: devices.Device, source_length: int
 ) -> Shape:
   """Returns a block with all loops of the settings that the device uses."""
+  rows = config.block_sources * config.block_samples
+
+  def parts(shares: Sequence[float]) -> list[int]:
+    return sorted({math.ceil(share * rows) for share in shares} - {rows})
+
   loops = Loops((config.max_target_length,))
   if config.beam_size is None:
+    compacts = device.compacts and config.row_shares
     loops = Loops(
       config.stages if device.uses_stages else config.stages[-1:],
-      config.row_capacities if device.shares_rows else (),
-      config.compact_sizes if device.compacts else (),
+      tuple(parts(config.row_shares)) if device.shares_rows else (),
+      tuple(parts(config.compact_shares)[::-1]) if compacts else (),
     )
   return Shape(
     source_length=source_length,
@@ -107,26 +115,36 @@ def block(
 def queue(
   config: config_lib.DecodeConfig, device: devices.Device, source_length: int
 ) -> Shape | None:
-  """As `block`, a queue; None where the device or the settings have none."""
+  """As `block`, a queue; None where the device or the settings have none.
+
+  Its caches take at most the memory of a block's, and it has up to 4 times the
+  sources of a block. Its row counts are finer, since it has one loop for all
+  stages.
+  """
   if (
     config.queue_sources is None
     or config.beam_size is not None
     or not device.uses_queues
   ):
     return None
-  num_places, length = config.queue_shape(source_length)
+  most = config.max_target_length
+  length = _MULTIPLE * math.ceil(
+    config.queue_length * source_length / _MULTIPLE
+  )
+  length = min(length, most)
+  num_places = math.floor(config.block_sources * min(4, most / length))
+  num_places = min(num_places, config.queue_sources)
   # Queues were slower with caches much longer than hypotheses.
   if num_places < 2 * config.block_sources:
     return None
+  rows = num_places * config.block_samples
+  least = max(_FEWEST_ROWS, math.ceil(rows / 16))
+  capacities = tuple(range(least, rows, least)) if config.row_shares else ()
   return Shape(
     source_length=source_length,
     num_sources=num_places * math.ceil(config.queue_sources / num_places),
     num_samples=config.block_samples,
-    loops=Loops((length,), config.queue_capacities(num_places)),
+    loops=Loops((length,), capacities),
     num_places=num_places,
-    longer=(
-      block(config, device, source_length)
-      if length < config.max_target_length
-      else None
-    ),
+    longer=block(config, device, source_length) if length < most else None,
   )

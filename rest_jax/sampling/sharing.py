@@ -5,11 +5,8 @@ of one source start equal, and those of a trained policy stay equal for long.
 Each distinct unfinished prefix is one row.
 """
 
-from collections.abc import Callable
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -79,43 +76,3 @@ def after(
     hypothesis_of=jnp.where(before < size, before, 0).astype(jnp.int32),
     num_rows=through[-1],
   )
-
-
-def steps_by_rows(
-  capacities: tuple[int, ...],
-  num_rows: Callable[[Any], Int[Array, '']],
-  go_on: Callable[[Any], Bool[Array, '']],
-  step: Callable[..., Any],
-) -> Callable[[Any], Any]:
-  """Returns a loop body whose steps have the smallest sufficient capacity.
-
-  It uses one loop per capacity instead of branches in one loop: loop carries
-  are updated in place, while results of branches are copied.
-
-  Args:
-    capacities: row counts that a step may compute, ascending, besides all rows.
-    num_rows: returns the number of rows for a loop carry.
-    go_on: returns whether there is another step for a loop carry.
-    step: takes a loop carry and `capacity`, None for all rows.
-
-  Returns:
-    A function from a loop carry to a later one.
-  """
-  if not capacities:
-    return functools.partial(step, capacity=None)
-
-  def steps(carry):
-    for least, capacity in zip(
-      (0, *capacities), (*capacities, None), strict=True
-    ):
-
-      def fits(carry, least=least, capacity=capacity):
-        rows = num_rows(carry)
-        fits = go_on(carry) & (rows > least)
-        return fits if capacity is None else fits & (rows <= capacity)
-
-      body = functools.partial(step, capacity=capacity)
-      carry = lax.while_loop(fits, body, carry)
-    return carry
-
-  return steps

@@ -5,11 +5,11 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 import numpy as np
 
-from rest_jax.sampling import decode, devices, estimates, shapes
 from rest_jax.sampling import decode_config as config_lib
+from rest_jax.sampling import devices, estimates, shapes
 
 # Seconds to run per second to compile from which all loops are compiled.
 _LONG = 20
@@ -22,65 +22,23 @@ class Item(NamedTuple):
     positions: positions of the sources in the call.
     sample_ids: indices of the samples per source.
     shape: what decodes them.
-    repeats: the queue whose hypotheses a block samples again; None otherwise.
+    active: which of these hypotheses are decoded.
   """
 
   positions: Int[np.ndarray, ' b']
   sample_ids: Int[np.ndarray, ' N']
   shape: shapes.Shape
-  repeats: 'Repeats | None' = None
+  active: Bool[np.ndarray, 'b N']
 
 
-@dataclasses.dataclass(kw_only=True)
-class Repeats:
-  """Hypotheses too long for a queue, which are sampled again in blocks.
-
-  Attributes:
-    item: the queue.
-    outputs: its hypotheses, [b, N, T].
-    unfinished: bool [b, N], which hypotheses were too long.
-    missing: number of blocks that are not in `outputs` yet.
-  """
-
-  item: Item
-  outputs: decode.BlockOutputs
-  unfinished: np.ndarray
-  missing: int
-
-  def active(self, block: Item) -> np.ndarray:
-    """Returns which hypotheses of a block's sources were too long."""
-    return self.unfinished[self._rows(block)]
-
-  def put(self, block: Item, outputs: decode.BlockOutputs):
-    """Puts the hypotheses of a block into the outputs of the queue."""
-    rows = self._rows(block)
-    drawn = self.unfinished[rows]
-    for whole, part in zip(self.outputs, outputs, strict=True):
-      changed = whole[rows]
-      changed[drawn] = part[drawn]
-      whole[rows] = changed
-    self.missing -= 1
-
-  def _rows(self, block: Item) -> np.ndarray:
-    return np.flatnonzero(np.isin(self.item.positions, block.positions))
-
-
-def repeated(item: Item, outputs: decode.BlockOutputs) -> list[Item]:
+def again(item: Item, unfinished: Bool[np.ndarray, 'b N']) -> list[Item]:
   """Returns blocks for the hypotheses that were too long for a queue."""
   block = item.shape.longer
-  unfinished = np.logical_not(outputs.finished)
-  if block is None or not unfinished.any():
-    return []
-  more = block.max_length - outputs.tokens.shape[-1]
-  tokens = np.pad(outputs.tokens, ((0, 0), (0, 0), (0, more)))
-  parts = _cut(item.positions[unfinished.any(1)], block.num_sources)
-  repeats = Repeats(
-    item=item,
-    outputs=outputs._replace(tokens=tokens),
-    unfinished=unfinished,
-    missing=len(parts),
-  )
-  return [Item(part, item.sample_ids, block, repeats) for part in parts]
+  assert block is not None
+  return [
+    Item(item.positions[part], item.sample_ids, block, unfinished[part])
+    for part in _cut(np.flatnonzero(unfinished.any(1)), block.num_sources)
+  ]
 
 
 def every(
@@ -248,7 +206,11 @@ def items(
       most = config.queue_sources or shape.num_sources
       # Alike in size, so that none is short.
       parts = np.array_split(positions, math.ceil(len(positions) / most))
-    result += [Item(part, ids, shape) for part in parts for ids in groups]
+    result += [
+      Item(part, ids, shape, np.ones((len(part), len(ids)), bool))
+      for part in parts
+      for ids in groups
+    ]
   return result
 
 

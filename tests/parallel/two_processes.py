@@ -15,7 +15,6 @@ from rest_jax.data import ragged
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.parallel import processes
 from rest_jax.runtime import interruption
-from rest_jax.sampling import decode
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.training import digests
 from tests.training import toy
@@ -111,17 +110,16 @@ class Counting(sampler_lib.Sampler):
   def _run(self, call, items):
     for item in items:
       self.num_items += 1
-      shape = (len(item.positions), len(item.sample_ids))
-      sources = call.rows[item.positions][:, None]
-      tokens = np.broadcast_to(100 * sources + item.sample_ids, shape)
-      yield (
-        item,
-        decode.BlockOutputs(
-          tokens=np.stack([tokens + 3, np.ones_like(tokens)], -1),
-          lengths=np.full(shape, 2),
-          log_probs=-tokens.astype(np.float32),
-          finished=np.ones(shape, bool),
-        ),
+      positions = np.repeat(item.positions, len(item.sample_ids))
+      sample_ids = np.tile(item.sample_ids, len(item.positions))
+      tokens = 100 * call.rows[positions] + sample_ids
+      yield sampler_lib.Hypotheses(
+        positions=positions,
+        sample_ids=sample_ids,
+        tokens=np.stack([tokens + 3, np.ones_like(tokens)], -1),
+        lengths=np.full(len(tokens), 2),
+        log_probs=-tokens.astype(np.float32),
+        finished=np.ones(len(tokens), bool),
       )
 
 

@@ -11,7 +11,7 @@ from rest_jax import experiment_run as run_lib
 from rest_jax.data import special_ids
 from rest_jax.planning import counts, plan, programs, sampling_programs
 from rest_jax.rewards import learned
-from rest_jax.sampling import decode
+from rest_jax.sampling import blocks
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import improve as improve_stage
 from rest_jax.stages import value as value_stage
@@ -186,7 +186,7 @@ def test_a_block_is_the_sampler_s_own():
   assert (ids.shape, ids.dtype) == ((config.block_samples,), jnp.uint32)
   assert active.shape == (rows, config.block_samples)
   assert hasattr(block.function, 'lower')
-  assert isinstance(block.arguments[-1], decode.BlockInputs)
+  assert isinstance(block.arguments[-1], blocks.BlockInputs)
 
 
 def _kind(leaf):

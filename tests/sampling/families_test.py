@@ -13,7 +13,8 @@ from tests.models import families
 _NUM_SOURCES = 9
 
 
-def _sources(ids):
+def sources(ids):
+  """Returns sources without special ids, but for EOS."""
   random = np.random.default_rng(0)
   special = {ids.pad, ids.eos, ids.unk, ids.decoder_start}
   words = [i for i in range(families.VOCAB) if i not in special]
@@ -43,7 +44,7 @@ def sampled(policy, params, sources, **settings):
   )
 
 
-def _check(policy, params, sources, block):
+def check(policy, params, sources, block):
   """Rows are well formed, and as likely as by teacher forcing."""
   ids = policy.config.special_ids
   rows = [row for samples in block.tokens for row in samples]
@@ -69,23 +70,23 @@ def _check(policy, params, sources, block):
 def test_samples_are_as_likely_as_by_teacher_forcing(name):
   """Of a queue that is often too short, so that blocks draw again."""
   policy, params = families.made(name)
-  sources = _sources(policy.config.special_ids)
-  block = sampled(policy, params, sources, queue_length=0.5)
+  texts = sources(policy.config.special_ids)
+  block = sampled(policy, params, texts, queue_length=0.5)
   assert 0 < block.finished.mean() < 1
   assert len({tuple(row) for samples in block.tokens for row in samples}) > 9
-  _check(policy, params, sources, block)
+  check(policy, params, texts, block)
 
 
 @pytest.mark.parametrize('name', ['nllb', 't5gemma2'])
 def test_beams_are_as_likely_as_by_teacher_forcing(name):
   policy, params = families.made(name)
-  sources = _sources(policy.config.special_ids)
+  texts = sources(policy.config.special_ids)
   block = sampled(
     policy,
     params,
-    sources,
+    texts,
     temperature=0.0,
     beam_size=3,
     num_samples_per_source=2,
   )
-  _check(policy, params, sources, block)
+  check(policy, params, texts, block)

@@ -5,15 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
-from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.training import teacher_forcing
 from tests.models import families
 from tests.sampling import families_test
 
-_NUM_SOURCES = 9
-_FIRST = np.where(np.arange(_NUM_SOURCES) % 3, 9, 11)
+_FIRST = np.where(np.arange(9) % 3, 9, 11)
 _SETTINGS = {
   # Of a queue that is often too short, so that blocks draw again.
   'samples': {'queue_length': 0.5},
@@ -38,12 +34,7 @@ def _policy(**ids):
 
 
 def _sources():
-  random = np.random.default_rng(0)
-  rows = [
-    np.append(random.integers(5, families.VOCAB, n), 2)
-    for n in random.integers(1, 8, _NUM_SOURCES)
-  ]
-  return ragged.Ragged.from_lists(rows)
+  return families_test.sources(_policy()[0].config.special_ids)
 
 
 def _sampled(*arguments, **settings):
@@ -74,18 +65,8 @@ def test_a_mixed_batch_equals_a_run_with_one_first_token(mixed):
 
 
 def test_samples_are_as_likely_as_by_teacher_forcing(mixed):
-  _, block = mixed
   policy, params = _policy(is_first_given=True)
-  rows = [row for samples in block.tokens for row in samples]
-  num_samples = block.log_probs.shape[1]
-  forced = teacher_forcing.Rows(
-    sources=(_sources(), np.repeat(np.arange(_NUM_SOURCES), num_samples)),
-    targets=(ragged.Ragged.from_lists(rows), np.arange(len(rows))),
-    mesh_config=mesh_lib.MeshConfig(),
-  ).log_probs(policy, params)
-  np.testing.assert_allclose(
-    block.log_probs, forced.reshape(block.log_probs.shape), atol=1e-4
-  )
+  families_test.check(policy, params, _sources(), mixed[1])
 
 
 def test_sources_without_first_tokens_are_refused():

@@ -1,7 +1,5 @@
 """A queue of sources against blocks, and the rings that its caches are."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +7,10 @@ import pytest
 
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import categorical, decode, refill
+from rest_jax.sampling import refill, shapes
 from tests import rounding
 from tests.models import tiny
-from tests.sampling import counted
+from tests.sampling import decoding
 
 _NUM_SAMPLES = 3
 
@@ -23,48 +21,29 @@ def _policy(**sizes):
   return policy, tiny.lively(tiny.init(policy))
 
 
-def _program(policy, length, **settings):
-  settings = {'greedy': False, **settings}
-  return decode.Program(
-    policy=policy,
-    max_target_length=length,
-    cache_stages=(length,),
-    **settings,
+def _queue(block, num_places, num_waiting, **settings):
+  settings = {**vars(block), **settings}
+  return refill.Refill(
+    num_places=num_places, num_waiting=num_waiting, **settings
   )
 
 
-def _queue(num_sources, num_wanted, vocab_size):
+def _inputs(num_sources, num_wanted, vocab_size):
   rng = np.random.default_rng(num_sources)
   sources = rng.integers(3, vocab_size, (num_sources, 5))
   sources[:, -1] = 1
   active = np.zeros((num_sources, _NUM_SAMPLES), bool)
   active[:num_wanted] = True
-  return decode.BlockInputs(
-    encoder_input_tokens=sources.astype(np.int32),
-    source_words=categorical.split_words(np.arange(num_sources)),
-    sample_ids=np.arange(_NUM_SAMPLES, dtype=np.uint32),
-    active=active,
-  )
-
-
-@functools.cache
-def _compiled(program):
-  return jax.jit(program.decode)
-
-
-def _decoded(program, params, inputs):
-  key = categorical.base_key(3, 0)
-  outputs = _compiled(program)(params, key, jnp.float32(1), inputs)
-  return decode.BlockOutputs(*(np.asarray(array) for array in outputs))
+  return decoding.inputs(sources, _NUM_SAMPLES, active)
 
 
 @pytest.mark.parametrize(
   ('settings', 'num_places', 'num_waiting', 'num_wanted'),
   [
     ({}, 2, 1, 11),
-    ({'row_capacities': (2, 5)}, 4, 3, 12),
-    ({'row_capacities': (2,)}, 3, 3, 2),
-    ({'greedy': True, 'row_capacities': (4,)}, 6, 2, 7),
+    ({'capacities': (2, 5)}, 4, 3, 12),
+    ({'capacities': (2,)}, 3, 3, 2),
+    ({'greedy': True, 'capacities': (4,)}, 6, 2, 7),
     ({'top_k': 4}, 4, 1, 12),
   ],
 )
@@ -72,15 +51,11 @@ def test_hypotheses_are_those_of_a_block(
   settings, num_places, num_waiting, num_wanted
 ):
   policy, params = _policy()
-  program = _program(policy, 14, **settings)
-  inputs = _queue(12, num_wanted, policy.config.vocab_size)
-  block = _decoded(program, params, inputs)
-  queue = _decoded(
-    refill.Refill(
-      program=program, num_places=num_places, length=14, num_waiting=num_waiting
-    ),
-    params,
-    inputs,
+  program = decoding.program(policy, (14,), **settings)
+  inputs = _inputs(12, num_wanted, policy.config.vocab_size)
+  block = decoding.decoded(program, params, inputs)
+  queue = decoding.decoded(
+    _queue(program, num_places, num_waiting), params, inputs
   )
   assert len({*block.lengths[:num_wanted].ravel()}) > 1 or num_wanted == 2
   np.testing.assert_array_equal(queue.tokens, block.tokens)
@@ -93,15 +68,11 @@ def test_hypotheses_are_those_of_a_block(
 def test_what_does_not_fit_comes_back_unfinished():
   """The first M tokens of the same, whatever else the places hold meanwhile."""
   policy, params = _policy()
-  inputs = _queue(12, 12, policy.config.vocab_size)
-  block = _decoded(_program(policy, 14), params, inputs)
-  short = _decoded(
-    refill.Refill(
-      program=_program(policy, 14), num_places=4, length=4, num_waiting=2
-    ),
-    params,
-    inputs,
-  )
+  inputs = _inputs(12, 12, policy.config.vocab_size)
+  program = decoding.program(policy, (14,))
+  block = decoding.decoded(program, params, inputs)
+  rings = _queue(program, 4, 2, loops=shapes.Loops((4,)))
+  short = decoding.decoded(rings, params, inputs)
   assert 0 < np.sum(block.lengths > 4) < block.lengths.size
   assert short.tokens.shape[-1] == 4
   np.testing.assert_array_equal(short.tokens, block.tokens[..., :4])
@@ -117,21 +88,14 @@ def test_what_does_not_fit_comes_back_unfinished():
 
 def test_no_place_is_empty_while_sources_wait(monkeypatch):
   """Against the steps that follow from the hypotheses' lengths."""
-  computed = counted.rows(monkeypatch)
+  computed = decoding.count_rows(monkeypatch)
   policy, params = _policy()
   num_places = 4
-  inputs = _queue(12, 12, policy.config.vocab_size)
+  inputs = _inputs(12, 12, policy.config.vocab_size)
   # One hypothesis a source, whose lengths differ more than the longest of three.
   inputs.active[:, 1:] = False
-  outputs = _decoded(
-    refill.Refill(
-      program=_program(policy, 14, forbidden=(0, 2)),
-      num_places=num_places,
-      length=14,
-      num_waiting=1,
-    ),
-    params,
-    inputs,
+  outputs = decoding.decoded(
+    _queue(decoding.program(policy, (14,)), num_places, 1), params, inputs
   )
   jax.effects_barrier()
   ends = [0] * num_places

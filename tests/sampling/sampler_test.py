@@ -15,7 +15,7 @@ from scipy import stats
 from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
-from rest_jax.sampling import categorical, decode
+from rest_jax.sampling import blocks, categorical
 from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
 from tests.parallel import spawn
@@ -203,10 +203,10 @@ class TestLayout:
   def test_nothing_is_compiled_twice(self):
     first, second = _sampler(), _sampler(temperature=0.5, blocks_in_flight=3)
     _sample(first)
-    function = decode.compiled(first._program, first._meshes[0])
+    function = blocks.compiled(first._program, first._meshes[0])
     compilations = function._cache_size()
     _sample(second, params=jax.tree.map(lambda leaf: 2 * leaf, _params()))
-    assert decode.compiled(second._program, second._meshes[0]) is function
+    assert blocks.compiled(second._program, second._meshes[0]) is function
     assert function._cache_size() == compilations
 
   def test_a_mesh_of_the_caller_does_no_harm(self, samples):
@@ -486,36 +486,6 @@ class TestErrors:
   def test_refuses_settings(self, settings, message):
     with pytest.raises(ValueError, match=message):
       _sampler(**settings)
-
-  def test_parts_of_a_block(self):
-    config = _sampler(
-      num_samples_per_source=10,
-      row_shares=(0.01, 0.3),
-      compact_shares=(0.35, 0.3, 0.01),
-    ).config
-    assert config.row_capacities == (1, 6)
-    assert config.compact_sizes == (7, 6, 1)
-    # Then every step computes every hypothesis.
-    assert _sampler(row_shares=()).config.compact_sizes == ()
-
-  def test_shape_of_a_queue(self):
-    config = _sampler(
-      block_sources=4,
-      max_target_length=96,
-      row_shares=(0.5,),
-      queue_sources=12,
-      queue_length=1.5,
-    ).config
-    # Rings of 1.5 times the bucket, in eights; as many as the memory of a
-    # block's caches holds, 4 times its sources at most; none without a source.
-    assert config.queue_shape(16) == (12, 24)
-    assert config.queue_shape(17) == (12, 32)
-    assert config.queue_shape(32) == (8, 48)
-    assert config.queue_shape(100) == (4, 96)
-    # 4 samples of each place, in sixteenths, but in no fewer rows than 32.
-    assert config.queue_capacities(12) == (32,)
-    assert config.queue_capacities(256) == tuple(range(64, 1024, 64))
-    assert _sampler(row_shares=()).config.queue_capacities(12) == ()
 
   def test_stages_end_with_the_maximum_length(self):
     config = _sampler(max_target_length=20, cache_stages=[8, 16, 32]).config

@@ -7,9 +7,9 @@ import pytest
 
 from rest_jax.models import network
 from rest_jax.models import policy as policy_lib
-from rest_jax.sampling import categorical, decode, sharing
+from rest_jax.sampling import sharing
 from tests.models import tiny
-from tests.sampling import counted
+from tests.sampling import decoding
 
 _after = jax.jit(sharing.after)
 
@@ -92,29 +92,14 @@ def test_shared_rows_give_each_hypothesis_its_logits():
 
 def test_steps_compute_no_more_rows_than_needed(monkeypatch):
   """Samples that cannot differ are one row a source, whatever N."""
-  computed = counted.rows(monkeypatch)
+  computed = decoding.count_rows(monkeypatch)
   policy = policy_lib.Policy(tiny.config())
   vocab = policy.config.vocab_size
-  program = decode.Program(
-    policy=policy,
-    max_target_length=5,
-    cache_stages=(2, 5),
-    greedy=False,
-    forbidden=(0, 1, *range(3, vocab)),
-    row_capacities=(2, 4),
+  program = decoding.program(
+    policy, (2, 5), (2, 4), forbidden=(0, 1, *range(3, vocab))
   )
-  inputs = decode.BlockInputs(
-    encoder_input_tokens=jnp.array([[5, 1], [6, 1]]),
-    source_words=jnp.asarray(categorical.split_words(np.arange(2))),
-    sample_ids=jnp.arange(4, dtype=jnp.uint32),
-    active=jnp.ones((2, 4), bool),
-  )
-  outputs = jax.jit(program.decode)(
-    tiny.init(policy),
-    categorical.base_key(0, 0),
-    jnp.float32(1),
-    inputs,
-  )
+  inputs = decoding.inputs([[5, 1], [6, 1]], 4)
+  outputs = decoding.decoded(program, tiny.init(policy), inputs)
   jax.effects_barrier()
   assert computed == [2] * 5
-  assert (np.asarray(outputs.tokens) == 2).all()
+  assert (outputs.tokens == 2).all()

@@ -61,6 +61,48 @@ def test_bodies_of_loops_are_those_of_a_program():
   ]
 
 
+def test_parts_of_a_block():
+  config = _config(
+    num_samples_per_source=10,
+    block_sources=2,
+    row_shares=(0.01, 0.3),
+    compact_shares=(0.35, 0.3, 0.01),
+  )
+  loops = shapes.block(config, devices.CPU, 48).loops
+  assert loops.row_capacities == (1, 6)
+  assert loops.compact_sizes == (7, 6, 1)
+  # Then every step computes every hypothesis.
+  config = dataclasses.replace(config, row_shares=())
+  assert shapes.block(config, devices.CPU, 48).loops.compact_sizes == ()
+
+
+@pytest.mark.parametrize(
+  ('length', 'num_places', 'ring'), [(16, 12, 24), (17, 12, 32), (32, 8, 48)]
+)
+def test_shape_of_a_queue(length, num_places, ring):
+  """Rings of 1.5 times the bucket, in eights; as many as the memory of a block's
+  caches holds, 4 times its sources at most; none without a source.
+  """
+  config = _config(
+    num_samples_per_source=4,
+    block_sources=4,
+    max_target_length=96,
+    queue_sources=12,
+  )
+  queue = shapes.queue(config, devices.CPU, length)
+  assert queue.num_places == num_places
+  assert queue.max_length == ring
+  # In sixteenths, but in no fewer rows than 32.
+  assert queue.loops.row_capacities == tuple(range(32, 4 * num_places, 32))
+  large = dataclasses.replace(config, block_sources=64, queue_sources=256)
+  queue = shapes.queue(large, devices.CPU, 16)
+  assert queue.loops.row_capacities == tuple(range(64, 1024, 64))
+  unshared = dataclasses.replace(config, row_shares=())
+  assert shapes.queue(unshared, devices.CPU, 16).loops.row_capacities == ()
+  # Half of the longest hypothesis, or more.
+  assert shapes.queue(config, devices.CPU, 33) is None
+
+
 def test_few_bodies_where_little_is_sampled():
   every = work.every(_config(), devices.CPU, _lengths(10_000))
   # A queue of 16 loops and three blocks of 15.
