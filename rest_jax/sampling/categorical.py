@@ -32,9 +32,6 @@ def split_words(ids: np.ndarray) -> UInt32[np.ndarray, 'n 2']:
   Arrays inside a compiled function have 32 bits, so ids that differ by a
   multiple of 2^32 would silently share their samples.
 
-  Args:
-    ids: [n] integers in [0, 2^63).
-
   Raises:
     ValueError: an id is negative or not an integer.
   """
@@ -100,15 +97,14 @@ def uniforms(
   source_keys = jax.vmap(prng.threefry_2x32, (None, 0))(
     jax.random.key_data(key), source_words
   )  # [B, 2]
-  steps = jnp.arange(num_steps, dtype=jnp.uint32)
 
   def bits(step, source_key, sample_id):
     return prng.threefry_2x32(source_key, jnp.stack([sample_id, step]))[0]
 
-  over_samples = jax.vmap(bits, (None, None, 0))
-  over_sources = jax.vmap(over_samples, (None, 0, None))
-  over_steps = jax.vmap(over_sources, (0, None, None))
-  words = over_steps(steps, source_keys, sample_ids)  # [T, B, N]
+  for axes in ((None, None, 0), (None, 0, None), (0, None, None)):
+    bits = jax.vmap(bits, axes)
+  steps = jnp.arange(num_steps, dtype=jnp.uint32)
+  words = bits(steps, source_keys, sample_ids)  # [T, B, N]
   cells = (words >> (32 - _UNIFORM_BITS)).astype(jnp.float32)
   return (cells + 0.5) * 2.0**-_UNIFORM_BITS
 
@@ -179,10 +175,11 @@ def draw_likeliest(
   Source: Fan et al. (2018), section 5.1 (top-k); Holtzman et al. (2020),
   section 3.1 (nucleus).
 
+  The other arguments, and what it returns, are those of `draw`.
+
   Args:
     top_k: at least 1; None for all tokens.
     top_p: in (0, 1].
-    others: as those of `draw`, which returns the same.
   """
   blocks = _Blocks(logits, forbidden)
   normalizer = blocks.log_normalizer(blocks.maxima())
@@ -212,14 +209,9 @@ def likeliest(
 ) -> Float[Array, '*rows k']:
   """Returns the logits for `draw_likeliest`, excluded tokens at −∞.
 
-  Args:
-    logits: float32, divided by the temperature.
-    top_k: at least 1; None for all tokens.
-    top_p: in (0, 1].
-
-  Returns:
-    The logits unchanged if all tokens are kept; otherwise sorted in descending
-    order.
+  They are unchanged if all tokens are kept, and otherwise sorted in descending
+  order. The arguments are those of `draw_likeliest`, with logits divided by the
+  temperature.
   """
   if top_k is None and top_p == 1:
     return logits
@@ -242,14 +234,7 @@ def greedy(
   """Returns the most likely token of each row; ties go to the lowest id.
 
   Equals `argmax`, whose compiled form on CPU is many times slower than the
-  maxima of blocks.
-
-  Args:
-    logits: float32.
-    forbidden: token ids in [0, V).
-
-  Returns:
-    int32 token ids and their log softmax(logits) in nats, as `draw` does.
+  maxima of blocks. Arguments and results are those of `draw`.
   """
   blocks = _Blocks(logits, forbidden)
   maxima = blocks.maxima()

@@ -134,26 +134,27 @@ class Program(blocks.Decoder):
 
   def _run(self, model: blocks.Model, sources: Sources, state: State) -> State:
     """Decodes a block to the end; returns no caches."""
-    step = functools.partial(self.step, model, sources)
-    if self.grows_caches:
-      state = self._run_growing(step, state, self.loops.cache_stages)
-    else:
-      for stage in self.loops.cache_stages:
-        state = self._run_stage(step, state, stage)
-      state = self._left(state)
+
+    def run(state, stage, *later):
+      def go_on(state):
+        return (state.position < stage) & self._has_many(state)
+
+      def grown(state):
+        caches = network.grow_caches(state.caches, later[0])
+        return run(state._replace(caches=caches), *later)
+
+      step = functools.partial(self.step, model, sources, length=stage)
+      state = self.loop(step, state, go_on)
+      if not later:
+        return self._left(state)
+      if not self.grows_caches:
+        return run(state, *later)
+      return lax.cond(self._has_many(state), grown, self._left, state)
+
+    state = run(state, *self.loops.cache_stages)
     if self.loops.compact_sizes:
       return self._run_compact(model, sources, state)
     return state
-
-  def _run_stage(
-    self, step: Callable[..., State], state: State, stage: int
-  ) -> State:
-    """Steps up to a position, or until few rows are open."""
-
-    def go_on(state):
-      return (state.position < stage) & self._has_many(state)
-
-    return self.loop(functools.partial(step, length=stage), state, go_on)
 
   def loop(
     self,
@@ -194,24 +195,6 @@ class Program(blocks.Decoder):
     if not self.loops.compact_sizes:
       return ~jnp.all(state.done)
     return jnp.sum(~state.done) > self.loops.compact_sizes[0]
-
-  def _run_growing(
-    self,
-    step: Callable[..., State],
-    state: State,
-    stages: tuple[int, ...],
-  ) -> State:
-    """Runs the loop of the first stage, then later stages if rows are left."""
-    stage, later = stages[0], stages[1:]
-
-    def grown(state):
-      caches = network.grow_caches(state.caches, later[0])
-      return self._run_growing(step, state._replace(caches=caches), later)
-
-    state = self._run_stage(step, state, stage)
-    if not later:
-      return self._left(state)
-    return lax.cond(self._has_many(state), grown, self._left, state)
 
   def _left(self, state: State) -> State:
     """Returns the state with the caches for a compact block.

@@ -111,8 +111,15 @@ class DecodeConfig:
       )
     hint = 'The paper samples at 0.8; 0 is greedy.'
     settings.inside(self, '[0, inf)', 'temperature', hint=hint)
+    settings.inside(self, '[0, inf)', 'length_penalty')
+    least, hint = self.num_samples_per_source, 'The best N beams are returned.'
+    settings.at_least(self, least, 'beam_size', none='sampling', hint=hint)
     if self.beam_size is not None:
-      self._check_beam(self.beam_size)
+      if self.temperature != 0 or self.samples_per_block is not None:
+        raise ValueError(
+          'beam_size needs temperature=0 and samples_per_block=None; got '
+          f'{self.temperature} and {self.samples_per_block}.'
+        )
     elif self.temperature == 0 and self.num_samples_per_source > 1:
       raise ValueError(
         'temperature=0 gives the same hypothesis every time; got '
@@ -126,23 +133,6 @@ class DecodeConfig:
       raise ValueError(
         f'{name} must be strictly {order} and lie between 0 and 1; got '
         f'{getattr(self, name)}. For example {default}, or () for none.'
-      )
-
-  def _check_beam(self, beam_size: int):
-    if self.temperature != 0 or self.samples_per_block is not None:
-      raise ValueError(
-        'beam_size needs temperature=0 and samples_per_block=None; got '
-        f'{self.temperature} and {self.samples_per_block}.'
-      )
-    if beam_size < self.num_samples_per_source:
-      raise ValueError(
-        'beam_size must be at least num_samples_per_source='
-        f'{self.num_samples_per_source}; got {beam_size}.'
-      )
-    if not 0 <= self.length_penalty < float('inf'):
-      raise ValueError(
-        'length_penalty must be finite and not negative; got '
-        f'{self.length_penalty}.'
       )
 
   def untempered(self) -> 'DecodeConfig':

@@ -108,9 +108,9 @@ class Refill(decode_lib.Program):
     part = functools.partial(
       lax.dynamic_slice_in_dim, start_index=first, slice_size=self.num_places
     )
-    names = ('encoder_input_tokens', 'source_words', 'active', 'first_tokens')
-    parts = {n: jax.tree.map(part, getattr(inputs, n)) for n in names}
-    return self.sources(model, inputs._replace(**parts))
+    sample_ids = inputs.sample_ids
+    inputs = jax.tree.map(part, inputs._replace(sample_ids=None))
+    return self.sources(model, inputs._replace(sample_ids=sample_ids))
 
   def _empty(self, sources, inputs: blocks.BlockInputs) -> Queue:
     """Returns a queue of which nothing is decoded, given shapes of sources."""

@@ -56,6 +56,39 @@ class SampleBlock:
   finished: Bool[np.ndarray, 'b N']
 
 
+class Drawn(NamedTuple):
+  """Some hypotheses of a call.
+
+  Attributes:
+    positions: positions of their sources in the call.
+    sample_ids: indices of the samples.
+  """
+
+  positions: Int[np.ndarray, ' k']
+  sample_ids: Int[np.ndarray, ' k']
+  tokens: Shaped[np.ndarray, 'k T']
+  lengths: Int[np.ndarray, ' k']
+  log_probs: Float32[np.ndarray, ' k']
+  finished: Bool[np.ndarray, ' k']
+
+  def texts(self) -> list[Int[np.ndarray, ' _']]:
+    """Returns the tokens without padding."""
+    is_token = np.arange(self.tokens.shape[1]) < self.lengths[:, None]
+    flat = self.tokens[is_token].astype(np.int32)
+    stops = np.cumsum(self.lengths).tolist()
+    return [flat[start:stop] for start, stop in itertools.pairwise([0, *stops])]
+
+
+class _Call(NamedTuple):
+  """State shared by the blocks of one call."""
+
+  words: np.ndarray
+  source_tokens: ragged.Ragged
+  rows: np.ndarray
+  models: list[blocks.Model]  # For each mesh.
+  trace: profiling.Trace | None
+
+
 class Sampler:
   """Samples hypotheses from a policy.
 
@@ -208,9 +241,7 @@ class Sampler:
     found = self._shapes or work.every(self.config, self._device, lengths)
     return work.items(self.config, found, lengths)
 
-  def _run(
-    self, call: '_Call', items: list[work.Item]
-  ) -> Iterator['Hypotheses']:
+  def _run(self, call: _Call, items: list[work.Item]) -> Iterator[Drawn]:
     """Decodes items, several in flight.
 
     Hypotheses that are too long for a queue are decoded again, in blocks.
@@ -229,7 +260,7 @@ class Sampler:
           again += work.again(item, drawn & ~outputs.finished)
           drawn = drawn & outputs.finished
         source, sample = np.nonzero(drawn)
-        yield Hypotheses(
+        yield Drawn(
           item.positions[source],
           item.sample_ids[sample],
           *(np.asarray(array[source, sample]) for array in outputs),
@@ -243,9 +274,7 @@ class Sampler:
       for start in range(0, len(same), self._num_devices):
         yield same[start : start + self._num_devices]
 
-  def _run_shared(
-    self, call: '_Call', items: list[work.Item]
-  ) -> Iterator['Hypotheses']:
+  def _run_shared(self, call: _Call, items: list[work.Item]) -> Iterator[Drawn]:
     """As `_run`, with the items divided among processes."""
     share = processes.share()
     own = [item for number, item in enumerate(items) if number in share]
@@ -255,10 +284,8 @@ class Sampler:
       for name, array in part._asdict().items()
     }
     for arrays in processes.gather('samples', found):
-      for number in range(len(arrays) // len(Hypotheses._fields)):
-        yield Hypotheses(
-          *(arrays[f'{name} {number}'] for name in Hypotheses._fields)
-        )
+      for number in range(len(arrays) // len(Drawn._fields)):
+        yield Drawn(*(arrays[f'{name} {number}'] for name in Drawn._fields))
 
   def _traced(self, call, items, before) -> list[blocks.BlockOutputs]:
     if call.trace is None:
@@ -267,7 +294,7 @@ class Sampler:
     return call.trace.step(self._launch, call, items, before=earlier)
 
   def _launch(
-    self, call: '_Call', items: list[work.Item]
+    self, call: _Call, items: list[work.Item]
   ) -> list[blocks.BlockOutputs]:
     """Starts one block on each device; devices without an item get none."""
     waiting, launched = iter(items), []
@@ -315,29 +342,30 @@ class Sampler:
         blocks.BlockOutputs(*(array[used, samples] for array in outputs)),
       )
 
-  def _inputs(self, call: '_Call', item: work.Item) -> blocks.BlockInputs:
+  def _inputs(self, call: _Call, item: work.Item) -> blocks.BlockInputs:
     """Returns the arrays of one item, padded to the compiled shape."""
     shape, ids = item.shape, self._program.ids
     sources, samples = shape.num_sources, shape.num_samples
-    used, used_samples = len(item.positions), len(item.sample_ids)
     rows = call.rows[item.positions]
-    tokens = np.full((sources, shape.source_length), ids.pad, np.int32)
-    tokens[:, 0] = ids.eos
-    tokens[:used] = call.source_tokens.pad(rows, shape.source_length, ids.pad)
-    words = np.zeros((sources, 2), np.uint32)
-    words[:used] = call.words[item.positions]
-    sample_ids = np.zeros(samples, np.uint32)
-    sample_ids[:used_samples] = item.sample_ids
-    active = np.zeros((sources, samples), bool)
-    active[:used, :used_samples] = item.active
+
+    def padded(array, *sizes, fill=0):
+      missing = np.subtract(sizes, array.shape)
+      return np.pad(array, [(0, n) for n in missing], constant_values=fill)
+
+    tokens = call.source_tokens.pad(rows, shape.source_length, ids.pad)
+    tokens = padded(tokens, sources, shape.source_length, fill=ids.pad)
+    # Padding rows have a token, too.
+    tokens[len(rows) :, 0] = ids.eos
+    words = padded(call.words[item.positions], sources, 2)
+    sample_ids = padded(item.sample_ids.astype(np.uint32), samples)
+    active = padded(item.active, sources, samples)
     given, first = call.source_tokens.first_tokens, None
     if ids.is_first_given and given is not None:
-      first = np.full(sources, ids.pad, np.int32)
-      first[:used] = given[rows]
+      first = padded(given[rows], sources, fill=ids.pad)
     return blocks.BlockInputs(tokens, words, sample_ids, active, first)
 
   def _collect(
-    self, source_ids, results: Iterator['Hypotheses'], progress
+    self, source_ids, results: Iterator[Drawn], progress
   ) -> Iterator[SampleBlock]:
     """Restores the order of the call."""
     shape = (len(source_ids), self.config.num_samples_per_source)
@@ -369,39 +397,6 @@ class Sampler:
         )
         tokens[part] = [None] * len(tokens[part])
         given += len(tokens[part])
-
-
-class _Call(NamedTuple):
-  """State shared by the blocks of one call."""
-
-  words: np.ndarray
-  source_tokens: ragged.Ragged
-  rows: np.ndarray
-  models: list[blocks.Model]  # For each mesh.
-  trace: profiling.Trace | None
-
-
-class Hypotheses(NamedTuple):
-  """Some hypotheses of a call.
-
-  Attributes:
-    positions: positions of their sources in the call.
-    sample_ids: indices of the samples.
-  """
-
-  positions: Int[np.ndarray, ' k']
-  sample_ids: Int[np.ndarray, ' k']
-  tokens: Shaped[np.ndarray, 'k T']
-  lengths: Int[np.ndarray, ' k']
-  log_probs: Float32[np.ndarray, ' k']
-  finished: Bool[np.ndarray, ' k']
-
-  def texts(self) -> list[Int[np.ndarray, ' _']]:
-    """Returns the tokens without padding."""
-    is_token = np.arange(self.tokens.shape[1]) < self.lengths[:, None]
-    flat = self.tokens[is_token].astype(np.int32)
-    stops = np.cumsum(self.lengths).tolist()
-    return [flat[start:stop] for start, stop in itertools.pairwise([0, *stops])]
 
 
 def _sharding(

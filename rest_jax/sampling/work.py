@@ -53,16 +53,14 @@ def every(
     device: kind of device.
     lengths: lengths of the sources; few in a bucket have no queue.
   """
-  found, shorter = [], 0
-  for length in config.source_length_buckets:
-    count = np.sum((lengths > shorter) & (lengths <= length))
-    queue = shapes.queue(config, device, length)
+  found = []
+  bucket = np.searchsorted(config.source_length_buckets, lengths)
+  for index, length in enumerate(config.source_length_buckets):
+    shape = shapes.queue(config, device, length)
     # Queues were slower with few sources.
-    if queue is None or count < 2 * (queue.num_places or 0):
-      found.append(shapes.block(config, device, length))
-    else:
-      found.append(queue)
-    shorter = length
+    if shape is None or np.sum(bucket == index) < 2 * (shape.num_places or 0):
+      shape = shapes.block(config, device, length)
+    found.append(shape)
   return tuple(found)
 
 
@@ -132,18 +130,19 @@ def _best(
   """Returns the least seconds for a bucket's sources, and the shape."""
   block = shapes.block(config, device, source_length)
   queue = shapes.queue(config, device, source_length)
-  found = [_grown(_plain(block), block.loops, estimate)]
-  if queue is not None:
-    longer = None if queue.longer is None else _plain(queue.longer)
-    plain = dataclasses.replace(_plain(queue), longer=longer)
-    found.append(_grown(plain, queue.loops, estimate))
+  found = [
+    _grown(_plain(shape), shape.loops, estimate)
+    for shape in (block, queue)
+    if shape is not None
+  ]
   return min(found, key=lambda pair: pair[0])
 
 
 def _plain(shape: shapes.Shape) -> shapes.Shape:
   """Returns a shape with a single loop."""
   loops = shapes.Loops(shape.loops.cache_stages[-1:])
-  return dataclasses.replace(shape, loops=loops)
+  longer = None if shape.longer is None else _plain(shape.longer)
+  return dataclasses.replace(shape, loops=loops, longer=longer)
 
 
 def _grown(
@@ -156,13 +155,8 @@ def _grown(
       dataclasses.replace(shape, loops=each)
       for each in shape.loops.with_one_more(loops)
     ]
-    if not more:
-      return seconds, shape
-    least, best = min(
-      ((estimate.seconds(each), each) for each in more),
-      key=lambda pair: pair[0],
-    )
-    if least >= seconds:
+    best = min(more, key=estimate.seconds, default=shape)
+    if (least := estimate.seconds(best)) >= seconds:
       return seconds, shape
     seconds, shape = least, best
 

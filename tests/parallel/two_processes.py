@@ -113,7 +113,7 @@ class Counting(sampler_lib.Sampler):
       positions = np.repeat(item.positions, len(item.sample_ids))
       sample_ids = np.tile(item.sample_ids, len(item.positions))
       tokens = 100 * call.rows[positions] + sample_ids
-      yield sampler_lib.Hypotheses(
+      yield sampler_lib.Drawn(
         positions=positions,
         sample_ids=sample_ids,
         tokens=np.stack([tokens + 3, np.ones_like(tokens)], -1),

@@ -1,7 +1,6 @@
 """Tests of beam search against a plain one, and against all hypotheses."""
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -173,21 +172,3 @@ def test_what_else_is_in_a_block_does_not_matter():
     )
     np.testing.assert_array_equal(whole.tokens[row][0], alone.tokens[0][0])
     np.testing.assert_array_equal(whole.log_probs[row], alone.log_probs[0])
-
-
-@pytest.mark.parametrize(
-  ('settings', 'message'),
-  [
-    ({'temperature': 0.8}, 'temperature=0'),
-    ({'beam_size': 2, 'num_samples_per_source': 3}, 'at least'),
-    ({'samples_per_block': 1}, 'samples_per_block=None'),
-    ({'length_penalty': -1.0}, 'length_penalty'),
-    ({'length_penalty': math.inf}, 'length_penalty'),
-  ],
-)
-def test_wrong_settings(settings, message):
-  settings = {
-    'num_samples_per_source': 1, 'temperature': 0.0, 'beam_size': 4, **settings,
-  }  # fmt: skip
-  with pytest.raises(ValueError, match=message):
-    sampler_lib.DecodeConfig(**settings)

@@ -76,31 +76,33 @@ def test_parts_of_a_block():
   assert shapes.block(config, devices.CPU, 48).loops.compact_sizes == ()
 
 
-@pytest.mark.parametrize(
-  ('length', 'num_places', 'ring'), [(16, 12, 24), (17, 12, 32), (32, 8, 48)]
-)
-def test_shape_of_a_queue(length, num_places, ring):
-  """Rings of 1.5 times the bucket, in eights; as many as the memory of a block's
-  caches holds, 4 times its sources at most; none without a source.
-  """
-  config = _config(
-    num_samples_per_source=4,
-    block_sources=4,
-    max_target_length=96,
-    queue_sources=12,
-  )
-  queue = shapes.queue(config, devices.CPU, length)
-  assert queue.num_places == num_places
-  assert queue.max_length == ring
-  # In sixteenths, but in no fewer rows than 32.
-  assert queue.loops.row_capacities == tuple(range(32, 4 * num_places, 32))
-  large = dataclasses.replace(config, block_sources=64, queue_sources=256)
-  queue = shapes.queue(large, devices.CPU, 16)
-  assert queue.loops.row_capacities == tuple(range(64, 1024, 64))
-  unshared = dataclasses.replace(config, row_shares=())
-  assert shapes.queue(unshared, devices.CPU, 16).loops.row_capacities == ()
-  # Half of the longest hypothesis, or more.
-  assert shapes.queue(config, devices.CPU, 33) is None
+def _queue(length, **settings):
+  settings = {
+    'num_samples_per_source': 4,
+    'block_sources': 4,
+    'max_target_length': 96,
+    'queue_sources': 12,
+  } | settings
+  return shapes.queue(_config(**settings), devices.CPU, length)
+
+
+def test_slots_of_a_queue():
+  # Rings of 1.5 times the bucket, in eights; as many as the memory of a block's
+  # caches holds, 4 times its sources at most; none without a source.
+  found = [_queue(length) for length in (16, 17, 32)]
+  assert [queue.max_length for queue in found] == [24, 32, 48]
+  assert [queue.num_places for queue in found] == [12, 12, 8]
+  # Rings of more than half of the longest hypothesis.
+  assert _queue(33) is None
+  assert _queue(16, queue_sources=None) is None
+
+
+def test_row_counts_of_a_queue():
+  # In sixteenths, but of no fewer rows than 32.
+  assert _queue(16).loops.row_capacities == (32,)
+  many = _queue(16, block_sources=64, queue_sources=256)
+  assert many.loops.row_capacities == tuple(range(64, 1024, 64))
+  assert _queue(16, row_shares=()).loops.row_capacities == ()
 
 
 def test_few_bodies_where_little_is_sampled():
