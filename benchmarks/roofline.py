@@ -75,7 +75,7 @@ def loop_traffic(
     programs.abstract_key(),
     jax.ShapeDtypeStruct((), jnp.float32),
     sampling_programs.block_inputs(
-      settings.block_sources, settings.block_samples, source_length
+      policy, settings.block_sources, settings.block_samples, source_length
     ),
   )
   block = blocks.compiled(

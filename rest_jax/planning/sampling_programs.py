@@ -98,7 +98,9 @@ def of_shape(
     lambda leaf: jax.ShapeDtypeStruct(
       (mesh.size * leaf.shape[0], *leaf.shape[1:]), leaf.dtype
     ),
-    block_inputs(shape.num_sources, shape.num_samples, shape.source_length),
+    block_inputs(
+      policy, shape.num_sources, shape.num_samples, shape.source_length
+    ),
   )
   return programs.Program(
     name=BLOCK if shape.num_places is None else QUEUE,
@@ -134,7 +136,10 @@ def sampling_params(
 
 
 def block_inputs(
-  num_sources: int, num_samples: int, source_length: int
+  policy: policy_lib.Policy,
+  num_sources: int,
+  num_samples: int,
+  source_length: int,
 ) -> blocks.BlockInputs:
   """Returns the shapes of the inputs of a block."""
   arrays: list[Any] = [
@@ -143,6 +148,8 @@ def block_inputs(
     jax.ShapeDtypeStruct((num_samples,), jnp.uint32),
     jax.ShapeDtypeStruct((num_sources, num_samples), bool),
   ]
+  if policy.config.special_ids.is_first_given:
+    arrays.append(jax.ShapeDtypeStruct((num_sources,), jnp.int32))
   return blocks.BlockInputs(*arrays)
 
 
@@ -166,6 +173,7 @@ def decoding_step(
     hypothesis has its own row.
   """
   inputs = block_inputs(
+    program.policy,
     config.block_sources,
     config.block_samples,
     source_length or config.source_length_buckets[-1],

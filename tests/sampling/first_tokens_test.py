@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rest_jax.models import policy as policy_lib
+from rest_jax.planning import sampling_programs
 from tests.models import families
 from tests.sampling import families_test
 
@@ -73,3 +74,9 @@ def test_sources_without_first_tokens_are_refused():
   policy, params = _policy(is_first_given=True)
   with pytest.raises(ValueError, match='must have first tokens'):
     _sampled(policy, params, _sources())
+
+
+def test_planned_programs_take_first_tokens():
+  policy, _ = _policy(is_first_given=True)
+  inputs = sampling_programs.block_inputs(policy, 2, 3, 8)
+  assert inputs.first_tokens.shape == (2,)
