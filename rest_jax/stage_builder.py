@@ -78,6 +78,7 @@ class StageBuilder:
     self._data = self._add(
       prepare_stage.Prepare(
         task=self._experiment.task,
+        measured=(task_lib.VALIDATION, *self._experiment.evaluate.splits),
         **self._place('data', self._experiment.data_dir),
       )
     )

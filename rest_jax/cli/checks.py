@@ -64,6 +64,7 @@ def check(run: run_lib.Run) -> Found:
   _check_folders(run)
   size_checks.check_lengths(run)
   pairs = {split: list(read) for split, read in _pairs(run)}
+  _check_measured(experiment, pairs)
   _check_references('reward', experiment.reward, pairs)
   if experiment.task.judge is not None:
     judged = {split: pairs[split] for split in experiment.evaluate.splits}
@@ -151,6 +152,24 @@ def _stored(data: prepare.PreparedData, split: str) -> list[sources.Pair]:
 
 def _usable(pairs: Sequence[sources.Pair]) -> list[sources.Pair]:
   return [p for p in pairs if p.source.strip() and (p.reference or '').strip()]
+
+
+def _check_measured(
+  experiment: experiment_lib.Experiment,
+  pairs: Mapping[str, list[sources.Pair]],
+) -> None:
+  """Raises ValueError unless BC can be trained, and policies be measured."""
+  evaluated = experiment.evaluate.splits
+  trained = () if experiment.bc_dir else (task_lib.VALIDATION,)
+  for split in (task_lib.TRAIN, *trained, *evaluated):
+    if pairs[split][0].reference is None:
+      raise ValueError(
+        f'the {split} split of task {experiment.task.name} must have references '
+        'to train BC, or to measure BLEU; got sources alone. Use them as '
+        'Task.grow, or leave a test set out of EvaluateConfig.splits.'
+      )
+  for split in (task_lib.VALIDATION, *evaluated):
+    prepare.check_count(split, len(pairs[split]))
 
 
 def _check_references(

@@ -56,6 +56,7 @@ def run(
   for of_seeds in runs.values():
     for one in of_seeds:
       logging.info('compare: %s', one.variant_dir)
+      one.context.forget_data()  # `base` may have made them again.
       with lock.held(one.model_dir):
         verification.check(one, verify)
         one.rest()

@@ -55,6 +55,12 @@ class Context:
   def data(self) -> prepare.PreparedData:
     return prepare.load(self.data_folder)
 
+  def forget_data(self) -> None:
+    """Forgets all that was loaded from prepared data, which are made again."""
+    for name in ('data', 'policy', 'improved_policy'):
+      self.__dict__.pop(name, None)
+    self._rewards.clear()
+
   @functools.cached_property
   def policy(self) -> policy_lib.Policy:
     """The network of BC."""

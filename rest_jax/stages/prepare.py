@@ -83,9 +83,11 @@ class Prepare(base.Stage):
 
   Attributes:
     task: the text, and the limits on pairs.
+    measured: splits that policies are measured on.
   """
 
   task: task_lib.Task
+  measured: tuple[str, ...] = ()
 
   run_mode = 'prepare'
   help = 'Reads the text, makes the vocabulary and stores tokenised pairs.'
@@ -97,6 +99,10 @@ class Prepare(base.Stage):
   def check(self, context: 'context_lib.Context') -> None:
     context.check_vocabularies()
 
+  def check_finished(self, context: 'context_lib.Context') -> None:
+    for split in self.measured:
+      check_count(split, len(context.data.pairs(split)))
+
   def settings(self, context: 'context_lib.Context') -> dict[str, Any]:
     # Only later stages use ratings and judge.
     return {'task': dataclasses.replace(self.task, ratings=None, judge=None)}
@@ -104,6 +110,7 @@ class Prepare(base.Stage):
   def make(
     self, context: 'context_lib.Context', output: folder_lib.StageFolder
   ) -> dict[str, Any]:
+    context.forget_data()
     counts = processes.by_main('prepare', lambda: _make(self.task, output.path))
     for split, of_split in counts.items():
       for message in _warnings(self.task, split, of_split):
@@ -142,6 +149,16 @@ def _make(task: task_lib.Task, directory: pathlib.Path) -> dict[str, Any]:
     if pairs.has_references:
       counts[split].update(_check_references(source, pairs, vocabulary))
   return counts
+
+
+def check_count(split: str, count: int) -> None:
+  """Raises ValueError if pairs are too few to measure policies on."""
+  if count < 2:
+    raise ValueError(
+      f'the {split} split must keep at least two pairs, as policies are measured '
+      'on it, and standard errors are of the spread between sources; got '
+      f'{count}. Add pairs, or leave a test set out of EvaluateConfig.splits.'
+    )
 
 
 def _check_references(

@@ -143,7 +143,7 @@ def test_folders_that_are_given_must_be_finished(files, override, words):
 def _smoke(**changes):
   """The smoke experiment with other fields of its task, reward or refresh."""
   experiment = built(gin_configs_test.GIN / 'experiments/smoke.gin', None)
-  fields = ('judge', 'more_tests', 'validation')
+  fields = ('judge', 'more_tests', 'train', 'validation', 'test')
   task = {k: v for k, v in changes.items() if k in fields}
   return dataclasses.replace(
     experiment,
@@ -214,6 +214,36 @@ def test_a_test_set_that_is_added_is_read_before_it_is_prepared(tmp_path):
   )
   with pytest.raises(ValueError, match='splits names more, of which DATA_DIR'):
     checks.check(run_lib.Run(evaluated, elsewhere))
+
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+def test_text_without_references_is_refused(tmp_path, split):
+  alone = sources.TextPairs(sources=['ein Haus', 'ein Hund'])
+  run = run_lib.Run(_smoke(**{split: alone}), tmp_path)
+  with pytest.raises(ValueError, match=f'the {split} split .* have references'):
+    checks.check(run)
+
+
+def test_one_pair_has_no_standard_error(tmp_path):
+  one = sources.TextPairs(sources=['ein Haus'], references=['a house'])
+  run = run_lib.Run(_smoke(test=one), tmp_path)
+  with pytest.raises(ValueError, match='test split must keep at least two pai'):
+    checks.check(run)
+
+
+def test_data_that_are_made_again_are_read_again(tmp_path):
+  run_lib.Run(_smoke(), tmp_path).make('data')
+  more = {'more': sources.TextPairs(sources=['a'], references=['b'])}
+  train = dataclasses.replace(_smoke().task.train, size=200)
+  changed = _smoke(more_tests=more, train=train)
+  run = run_lib.Run(changed, tmp_path, overwrite=True)
+  checks.check(run)
+  assert run.context.policy is not None
+  run.make('data')
+  made = run_lib.Run(changed, tmp_path)
+  assert run.data.digest == made.data.digest
+  assert run.data.digest_of('more') == made.data.digest_of('more')
+  assert run.context.policy.config == made.context.policy.config
 
 
 def test_few_simulated_ratings_are_read(tmp_path, monkeypatch):

@@ -5,8 +5,9 @@ import random
 import pytest
 
 from rest_jax.data import sources, task, vocabularies
+from rest_jax.stages import base, prepare
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
-from rest_jax.stages import prepare
 from rest_jax.synthetic import corpus
 from tests import single_stage
 
@@ -98,6 +99,28 @@ def test_only_its_own_evaluations_read_a_test_set_that_is_added(tmp_path):
   assert none.digest == one.digest == two.digest == one.digest_of('test')
   digests = {data.digest_of('test_2017') for data in (one, two)}
   assert len({*digests, none.digest}) == 3
+
+
+def test_policies_are_not_measured_on_one_kept_pair(tmp_path):
+  train = sources.TextPairs(
+    sources=[source for source, _ in _texts(99)],
+    references=[reference for _, reference in _texts(99)],
+  )
+  test = sources.TextPairs(sources=['abel', 'laus'], references=['abel', ''])
+  stage = prepare.Prepare(
+    task=task.Task(
+      name='small',
+      train=train,
+      validation=train,
+      test=test,
+      vocabulary=vocabularies.VocabularyConfig(size=60),
+    ),
+    measured=('validation', 'test'),
+    folder=tmp_path / 'data',
+  )
+  context = context_lib.Context(data_folder=stage.folder)
+  with pytest.raises(ValueError, match=r'test split must keep .* got 1'):
+    base.run_stage(stage, context)
 
 
 def test_misaligned_lines_are_named(tmp_path):
