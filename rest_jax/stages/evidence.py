@@ -154,7 +154,7 @@ class Evidence(base.Stage):
       },
       'network': context.policy.config,
       'policy': policies.digest(self.bc.folder),
-      'data': context.data.digest,
+      'data': context.data.digest_of(self.split),
       'seed': self.seed,
     }
 

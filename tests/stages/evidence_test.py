@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from rest_jax.rewards import peers as peers_lib
 from rest_jax.sampling import sampler as sampler_lib
 from rest_jax.stages import evidence as evidence_lib
 from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import policies
 from tests import smoke
 
 CONSENSUS = ('gin_configs/rewards/consensus.gin',)
@@ -53,6 +56,27 @@ def stored(run, split):
 
 def texts(run, store):
   return run.data.vocabulary.decode_batch(list(store.tokens))
+
+
+def test_evidence_is_of_the_text_of_its_split(tmp_path, monkeypatch):
+  monkeypatch.setattr(policies, 'digest', lambda _: 'a policy')
+  data = types.SimpleNamespace(
+    digest_of=lambda split: f'with {split}', pairs=lambda _: range(3)
+  )
+  context: Any = types.SimpleNamespace(
+    data=data, policy=types.SimpleNamespace(config=None)
+  )
+  bc: Any = types.SimpleNamespace(folder=tmp_path)
+  stage = evidence_lib.Evidence(
+    config=evidence_lib.EvidenceConfig(),
+    split='test_2017',
+    limits=[None],
+    bc=bc,
+    data=bc,
+    seed=0,
+    folder=tmp_path / 'evidence',
+  )
+  assert stage.settings(context)['data'] == 'with test_2017'
 
 
 def test_a_grow_is_judged_by_its_own_samples(run):
