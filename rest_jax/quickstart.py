@@ -19,6 +19,8 @@ from rest_jax.own_data import facts
 from rest_jax.report import summary
 from rest_jax.report.render import result_tables
 from rest_jax.runtime import terminal
+from rest_jax.stages import folder as folder_lib
+from rest_jax.stages import prepare
 from rest_jax.storage import files, lock
 
 # Sources and references: two files, or two lists of equally many texts.
@@ -127,7 +129,7 @@ def run(
       size=preset,
       reward=reward,
       overrides=[
-        f'{name}={value!r}' for name, value in (settings or {}).items()
+        f'{name}={_plain(value)!r}' for name, value in (settings or {}).items()
       ],
     )
     made = experiment_run.Run(written.experiment, folder)
@@ -150,9 +152,14 @@ def _set_up_log() -> None:
   )
 
 
+def _plain(value: Any) -> Any:
+  """Returns a path as a text."""
+  return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _files(folder: pathlib.Path, name: str, pairs: Pairs) -> tuple[str, str]:
   """Returns two files of pairs; lists of texts are written to the folder."""
-  if isinstance(pairs, str) or len(pairs) != 2:
+  if isinstance(pairs, str | os.PathLike) or len(pairs) != 2:
     raise ValueError(
       f'{name} must be two files, or two lists of texts: sources and '
       f'references; got {pairs!r:.80}.'
@@ -172,14 +179,28 @@ def _file(
   """Returns a file of texts; a list of texts is written to the folder."""
   if isinstance(texts, str | os.PathLike):
     return os.fspath(texts)
-  broken = [text for text in texts if '\n' in text]
-  if broken:
-    raise ValueError(
-      f'{name} must be texts of one line; got {broken[0]!r:.80}. Replace the '
-      'line breaks.'
-    )
+  texts = list(texts)
+  for text in texts:
+    if not isinstance(text, str) or '\n' in text:
+      raise ValueError(
+        f'{name} must be texts of one line; got {text!r:.80}. Replace line '
+        'breaks and missing texts.'
+      )
   path = folder / 'text' / f'{name}.{side}.txt'
+  _write(path, ''.join(f'{text}\n' for text in texts), folder)
+  return str(path)
+
+
+def _write(path: pathlib.Path, text: str, run: pathlib.Path) -> None:
+  """Writes text, unless the run has finished data made of other text."""
+  written = text.encode()
+  if path.exists() and path.read_bytes() == written:
+    return
+  if folder_lib.is_finished(run / prepare.Prepare.own_name):
+    raise ValueError(
+      f'{path.name} must be the text that {run} has prepared; got other text. '
+      'Choose another model_dir, or remove this one.'
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.atomic_write(path) as temporary:
-    temporary.write_text('\n'.join([*texts, '']), encoding='utf-8')
-  return str(path)
+    temporary.write_bytes(written)

@@ -61,7 +61,7 @@ def test_files_presets_and_settings_become_an_experiment(tmp_path, rested):
     reward='chrf',
     preset='small',
     model_dir=tmp_path / 'run',
-    settings={'SEED': 3, 'BUCKETS': (16, 64), 'VARIANT': 'a'},
+    settings={'SEED': 3, 'BUCKETS': (16, 64), 'VARIANT': pathlib.Path('a')},
   )
   [run] = rested
   assert result.run is run
@@ -89,6 +89,21 @@ def test_texts_in_memory_are_the_same_pairs(tmp_path, rested):
   assert [pair.source for pair in pairs] == sources
   assert [pair.reference for pair in pairs] == references
   assert len(list(task.test.read())) == 30
+
+
+def test_other_texts_than_those_of_a_finished_folder_are_refused(
+  tmp_path, rested
+):
+  train, validation = (
+    _lists(tmp_path, name, number)
+    for name, number in (('train', 300), ('validation', 40))
+  )
+  rest_jax.run(train=train, validation=validation, model_dir=tmp_path / 'run')
+  rested[0].make('data')
+  rest_jax.run(train=train, validation=validation, model_dir=tmp_path / 'run')
+  other = tuple(side[::-1] for side in train)
+  with pytest.raises(ValueError, match=r'train\.sources\.txt .* got other'):
+    rest_jax.run(train=other, validation=validation, model_dir=tmp_path / 'run')
 
 
 def test_ratings_make_a_learned_reward(tmp_path, rested):
@@ -149,5 +164,11 @@ def test_pairs_that_are_none_are_refused(tmp_path, rested):
   with pytest.raises(ValueError, match=r"texts of one line; got 'a\\nb'"):
     rest_jax.run(
       train=(['a\nb'], ['c']), validation=pairs, model_dir=tmp_path / 'run'
+    )
+  with pytest.raises(ValueError, match='texts of one line; got nan'):
+    rest_jax.run(
+      train=(['a'], [float('nan')]),
+      validation=pairs,
+      model_dir=tmp_path / 'run',
     )
   assert not rested
