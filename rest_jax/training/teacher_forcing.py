@@ -6,7 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 import numpy as np
 
 from rest_jax import types
@@ -55,6 +55,8 @@ class Rows:
   ) -> np.ndarray:
     """Computes sum_t KL(pi(. | y_<t, x) || pi_BC(. | y_<t, x)) of each row.
 
+    The sum is over tokens that are drawn: a forced first token is none.
+
     Args:
       policy: the network; that of BC is `policy.unconditioned()`.
 
@@ -75,6 +77,8 @@ class Rows:
     decode: sampler_lib.DecodeConfig,
   ) -> np.ndarray:
     """Computes sum_t H(q(. | y_<t, x)) of each row, q as sampled from.
+
+    The sum is over tokens that are drawn: a forced first token is none.
 
     Args:
       decode: temperature above 0, `top_k` and `top_p` of q.
@@ -142,10 +146,25 @@ def token_divergences(
   bc_params: types.Params,
   batch: types.Batch,
 ) -> Float[Array, 'B T']:
-  """Returns KL(pi || pi_BC) of the next token at each position, in nats."""
+  """Returns KL(pi || pi_BC) of the next token at each position, in nats.
+
+  It is 0 where no token is drawn: for a forced first token, and for PAD.
+  """
   log_pi = jax.nn.log_softmax(policy.logits(params, batch))
   bc_logits = policy.unconditioned().logits(bc_params, batch)
-  return ops.kl_divergence(log_pi, jax.nn.log_softmax(bc_logits))
+  divergences = ops.kl_divergence(log_pi, jax.nn.log_softmax(bc_logits))
+  return jnp.where(_is_drawn(policy, batch), divergences, 0.0)
+
+
+def _is_drawn(
+  policy: policy_lib.Policy, batch: types.Batch
+) -> Bool[Array, 'B T']:
+  """Returns which targets a sampler draws, of rows that are not packed."""
+  ids = policy.config.special_ids
+  is_drawn = jnp.asarray(batch['decoder_target_tokens']) != ids.pad
+  if ids.is_first_given or ids.forced_first is not None:
+    is_drawn = is_drawn.at[:, 0].set(False)
+  return is_drawn
 
 
 @functools.lru_cache(maxsize=4)
@@ -156,9 +175,7 @@ def _jitted_log_probs(policy: policy_lib.Policy):
 @functools.lru_cache(maxsize=4)
 def _jitted_divergences(policy: policy_lib.Policy):
   def divergences(params, bc_params, batch):
-    of_token = token_divergences(policy, params, bc_params, batch)  # [B, T]
-    is_token = batch['decoder_target_tokens'] != policy.config.special_ids.pad
-    return jnp.where(is_token, of_token, 0.0).sum(-1)
+    return token_divergences(policy, params, bc_params, batch).sum(-1)
 
   return jax.jit(divergences)
 
@@ -174,7 +191,6 @@ def _jitted_entropies(
     )
     # A token of probability 0 adds nothing: [B, T, V] -> [B, T].
     terms = jnp.where(jnp.isfinite(log_q), -jnp.exp(log_q) * log_q, 0.0)
-    is_token = batch['decoder_target_tokens'] != policy.config.special_ids.pad
-    return jnp.where(is_token, terms.sum(-1), 0.0).sum(-1)
+    return jnp.where(_is_drawn(policy, batch), terms.sum(-1), 0.0).sum(-1)
 
   return jax.jit(entropies)

@@ -2,11 +2,16 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
+from rest_jax.data import ragged
 from rest_jax.models import policy as policy_lib
+from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.planning import sampling_programs
+from rest_jax.sampling import sampler as sampler_lib
+from rest_jax.training import loader, teacher_forcing
 from tests.models import families
 from tests.sampling import families_test
 
@@ -63,6 +68,39 @@ def test_a_mixed_batch_equals_a_run_with_one_first_token(mixed):
     np.testing.assert_allclose(
       block.log_probs[row], one.log_probs[row], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+  'ids', [{}, {'forced_first': 9}, {'is_first_given': True}]
+)
+def test_a_first_token_that_is_not_drawn_has_no_entropy(ids):
+  policy, params = _policy(**ids)
+  other = jax.tree.map(lambda leaf: 1.5 * leaf, params)
+  sources, targets = _sources(), [[9, 6, 7, 2], [9, 2]]
+  rows = teacher_forcing.Rows(
+    sources=(sources, np.arange(2)),
+    targets=(ragged.Ragged.from_lists(targets), np.arange(2)),
+    mesh_config=mesh_lib.MeshConfig(),
+  )
+  batch = loader.decoder_batch(
+    sources.pad(np.arange(2), 8, policy.config.special_ids.pad),
+    np.array([targets[0], [*targets[1], 1, 1]], np.int32),
+    policy.config.special_ids,
+  )
+  log_p, log_q = (
+    jax.nn.log_softmax(np.asarray(policy.logits(each, batch), np.float64))
+    for each in (params, other)
+  )
+  divergences = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+  entropies = -(np.exp(log_p) * log_p).sum(-1)
+  first = 1 if ids else 0
+  decode = sampler_lib.DecodeConfig(num_samples_per_source=1, temperature=1.0)
+  for found, expected in (
+    (rows.divergences(policy, params, other), divergences),
+    (rows.entropies(policy, params, decode), entropies),
+  ):
+    sums = [expected[0, first:4].sum(), expected[1, first:2].sum()]
+    np.testing.assert_allclose(found, sums, rtol=1e-3)
 
 
 def test_samples_are_as_likely_as_by_teacher_forcing(mixed):
