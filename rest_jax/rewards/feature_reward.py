@@ -21,6 +21,7 @@ import numpy as np
 from rest_jax import settings
 from rest_jax.data import pair_store
 from rest_jax.data import ratings as ratings_lib
+from rest_jax.evaluation import within_source
 from rest_jax.rewards import base, held_out, text_features
 from rest_jax.rewards import reward_agreement as agreement_lib
 
@@ -62,8 +63,9 @@ class FeatureReward(base.NeedsOfParts):
     settings.at_least(self, 1, 'max_pairs', none='all pairs')
 
   def check(self) -> str:
-    count = self._read().split.count(ratings_lib.TRAIN)
-    return f'linear in text features, from {count:,} ratings'
+    train = self._read().select(ratings_lib.TRAIN)
+    _check_varies(self.name, train)
+    return f'linear in text features, from {len(train):,} ratings'
 
   def _read(self) -> ratings_lib.Ratings:
     rated = self.ratings.read()
@@ -159,14 +161,9 @@ class LinearReward(base.NeedsOfParts):
     self.digest = digest
     self._features = features
     self._columns = _frequent(train.hypothesis)
+    _check_varies(name, train)
     within = _within_sources(train)
     ratings = within @ train.score.astype(np.float64)
-    if np.allclose(ratings, 0.0):
-      raise ValueError(
-        f'reward {name!r} learns the order of hypotheses of one source; got no '
-        f'source with different ratings among {len(train)} ratings. Rate '
-        'several hypotheses per source.'
-      )
     numbers = features(train.source, train.hypothesis)
     spread = (within @ numbers).std(axis=0)
     self._scale = np.where(spread > 1e-9, _SCALE / np.maximum(spread, 1e-9), 0)
@@ -215,6 +212,17 @@ class LinearReward(base.NeedsOfParts):
     rewards = rewards[[place[pair] for pair in pairs]].astype(np.float32)
     base.check_finite(self.name, sources, hypotheses, rewards)
     return rewards
+
+
+def _check_varies(name: str, train: ratings_lib.Ratings) -> None:
+  """Raises ValueError if no source has hypotheses with different ratings."""
+  groups = agreement_lib.grouped(train.source)
+  if not within_source.centred(train.score, groups).any():
+    raise ValueError(
+      f'reward {name!r} learns the order of hypotheses of one source; got no '
+      f'source with different ratings among {len(train)} ratings. Rate '
+      'several hypotheses per source.'
+    )
 
 
 def _within_sources(rated: ratings_lib.Ratings) -> 'sparse.csr_array':

@@ -157,6 +157,15 @@ def test_ratings_of_one_hypothesis_a_source_are_refused():
   with pytest.raises(ValueError, match='no source with different ratings'):
     linear(alone)
 
+  class Alone(Rated):
+    def read(self):
+      dev = super().read().select('dev')
+      return ratings_lib.join([alone, dev])
+
+  config = feature_reward.FeatureReward(ratings=Alone())
+  with pytest.raises(ValueError, match='no source with different ratings'):
+    config.check()  # Before anything is trained.
+
 
 def test_check_refuses_ratings_without_dev():
   class NoDev(Rated):
