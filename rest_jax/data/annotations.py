@@ -9,7 +9,6 @@ included, so that raters do not know them.
 from collections.abc import Sequence
 import os
 import pathlib
-import re
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -104,7 +103,7 @@ def write(
   for row, item in enumerate(items):
     score = '' if scores is None else f'{scores[row]:.6g}'
     number = '1' if annotators is None else str(int(annotators[row]))
-    fields = *(re.sub(r'[\t\n\r\0]', ' ', text) for text in item), score, number
+    fields = *map(text_files.one_line, item), score, number
     lines.append('\t'.join(fields))
   with files.atomic_write(path) as temporary:
     temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')

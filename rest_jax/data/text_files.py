@@ -10,6 +10,7 @@ import gzip
 import itertools
 import os
 import pathlib
+import re
 import sys
 import zlib
 
@@ -18,6 +19,7 @@ from rest_jax.storage import files
 PathLike = str | os.PathLike[str]
 
 _GZIP_MAGIC = b'\x1f\x8b'
+_ENDS = re.compile(r'[\t\n\r\0]')
 _UTF16_MARKS = (b'\xff\xfe', b'\xfe\xff')
 
 
@@ -114,6 +116,11 @@ def read_parallel(
     if source.strip() or reference.strip():
       yield from blank
       blank.clear()
+
+
+def one_line(text: str) -> str:
+  """Returns a text without what ends a line or a column: spaces instead."""
+  return _ENDS.sub(' ', text)
 
 
 def decode_lines(

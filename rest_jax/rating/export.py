@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 import hashlib
 import os
-import re
 
 import numpy as np
 
+from rest_jax.data import text_files
 from rest_jax.rating import rating_config as config_lib
 from rest_jax.rating import store as store_lib
 from rest_jax.storage import files
@@ -73,7 +73,7 @@ def write(
 
 
 def _field(text: str) -> str:
-  return re.sub(r'[\t\n\r\0]', ' ', text).strip()
+  return text_files.one_line(text).strip()
 
 
 def _splits(sources: set[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from absl import logging
 import numpy as np
 
 from rest_jax import settings, types
-from rest_jax.data import ragged, vocabularies
+from rest_jax.data import ragged, text_files, vocabularies
 from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import consensus as consensus_lib
 from rest_jax.rewards import normalize
@@ -344,7 +344,9 @@ def show(answer: Answer, output: str) -> list[str]:
   if output == 'jsonl':
     return [json.dumps(dataclasses.asdict(answer), ensure_ascii=False)]
   if output == 'best':
-    return [_one_line(s.hypothesis) for s in answer.samples[:1]] or ['']
+    return [text_files.one_line(s.hypothesis) for s in answer.samples[:1]] or [
+      ''
+    ]
   return [
     '\t'.join(
       (
@@ -352,7 +354,7 @@ def show(answer: Answer, output: str) -> list[str]:
         '' if s.reward is None else f'{s.reward:.6f}',
         f'{s.log_prob:.4f}',
         str(int(s.finished)),
-        _one_line(s.hypothesis),
+        text_files.one_line(s.hypothesis),
       )
     )
     for s in answer.samples
@@ -423,7 +425,7 @@ def converse(
       if output == 'best':
         shown = [
           ('' if s.reward is None else f'{s.reward:.3f}  ')
-          + _one_line(s.hypothesis)
+          + text_files.one_line(s.hypothesis)
           for s in answer.samples[:1]
         ]
       else:
@@ -437,11 +439,6 @@ def converse(
 
 def _on_terminal(row: str) -> str:
   return control_characters.visible(row, keep='\t')
-
-
-def _one_line(text: str) -> str:
-  """Replaces tabs and line breaks, which would end a column or a row."""
-  return text.replace('\t', ' ').replace('\n', ' ').replace('\r', ' ')
 
 
 def _cut_words(answer: Answer, answerer: Answerer) -> str:

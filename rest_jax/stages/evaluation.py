@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 import numpy as np
 
-from rest_jax.data import pair_store, sample_store
+from rest_jax.data import pair_store, sample_store, text_files
 from rest_jax.evaluation import best_of_n, text_metrics
 from rest_jax.evaluation import outputs as outputs_lib
 from rest_jax.parallel import processes
@@ -191,7 +191,8 @@ class Evaluation:
       path = self.path / outputs_stage.text_file(name)
       with files.atomic_write(path) as temporary:
         temporary.write_text(
-          '\n'.join(outputs[name].texts) + '\n', encoding='utf-8'
+          ''.join(f'{text_files.one_line(t)}\n' for t in outputs[name].texts),
+          encoding='utf-8',
         )
     outputs_stage.write(self.path, scores)
     sample_events.write(

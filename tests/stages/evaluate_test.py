@@ -1,9 +1,11 @@
-"""BLEU's tokeniser follows the references, and an unfit one is said."""
+"""BLEU's tokeniser follows the references, and outputs are written by line."""
+
+from unittest import mock
 
 import pytest
 
 from rest_jax.evaluation import text_metrics
-from rest_jax.stages import evaluate
+from rest_jax.stages import evaluate, evaluation, outputs, sample_events
 from rest_jax.stages import folder as folder_lib
 
 REFERENCES = ['北京的天气今天很好，我们去公园散步。', '他昨天买了一本新书。']
@@ -34,3 +36,17 @@ def test_an_unfit_tokenizer_is_said_with_both_scores(tmp_path):
 )
 def test_a_fit_tokenizer_has_no_warning(tmp_path, tokenize, references):
   assert _warnings(tmp_path, tokenize, references) == []
+
+
+def test_each_output_is_one_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(outputs, 'write', mock.Mock())
+  monkeypatch.setattr(sample_events, 'write', mock.Mock())
+  config = mock.Mock()
+  config.searches.return_value = {'beam 2': None}
+  made = evaluation.Evaluation(
+    path=tmp_path, config=config, loaded=mock.Mock(), scorer=mock.Mock(), seed=0
+  )
+  made.__dict__['store'] = mock.MagicMock()
+  texts = ['two\nlines', '', 'a\tb\r']
+  made.write({'beam 2': outputs.Made(texts, None)}, {})
+  assert (tmp_path / 'beam_2.txt').read_bytes() == b'two lines\n\na b \n'
