@@ -22,7 +22,7 @@ _NOTE_OF_TRAINED_ON = (
   'steps took.'
 )
 _NOTE_OF_EQUAL_ENTROPY = (
-  '"BC at equal entropy" is BC sampled at T={temperature:.2f}, where it has the '
+  '"BC at equal entropy" is BC sampled at T={temperatures}, where it has the '
   'entropy of the last policy.'
 )
 _NOTE_OF_SEEDS = (
@@ -82,15 +82,15 @@ def notes(results: results_lib.Results) -> list[str]:
   """Returns the explanations of the tables of results."""
   rater = f' and {results.rater}' if results.rater else ''
   sentences = [_NOTE.format(and_rater=rater)]
-  temperatures = {
-    variant.control: variant.decode.temperature for variant in results.variants
-  }
+  temperatures: dict[str, set[str]] = {}
+  for variant in results.variants:
+    shown = f'{variant.decode.temperature:.2f}'
+    temperatures.setdefault(variant.control, set()).add(shown)
   if policy_names.TRAINED_ON in temperatures:
     sentences.append(_NOTE_OF_TRAINED_ON)
   if (control := policy_names.EQUAL_ENTROPY) in temperatures:
-    sentences.append(
-      _NOTE_OF_EQUAL_ENTROPY.format(temperature=temperatures[control])
-    )
+    found = ' or '.join(sorted(temperatures[control]))  # One per variant.
+    sentences.append(_NOTE_OF_EQUAL_ENTROPY.format(temperatures=found))
   if any(variant.seeds for variant in results.variants):
     sentences.append(_NOTE_OF_SEEDS)
   return sentences

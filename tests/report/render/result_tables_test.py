@@ -168,6 +168,18 @@ def test_gains_and_levels_of_greedy_outputs_stand_above_those_of_samples():
   assert 'sampled at T=0.52' in ' '.join(note)
 
 
+def test_variants_have_temperatures_of_equal_entropy_of_their_own():
+  results = _decoded()
+  control = next(v for v in results.variants if v.control)
+  other = dataclasses.replace(
+    control,
+    name='BC at equal entropy (GOLD)',
+    decode=dataclasses.replace(control.decode, temperature=0.4),
+  )
+  note = ' '.join(result_tables.notes(results.updated([other])))
+  assert 'sampled at T=0.40 or 0.52, where' in note
+
+
 def test_the_verdict_comes_first():
   text = result_tables.render(_decoded())
   assert ' '.join(text.split('\n\n')[0].split()) == (
