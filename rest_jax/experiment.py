@@ -12,6 +12,7 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.rewards import probes
 from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import bc as bc_stage
+from rest_jax.stages import context as context_lib
 from rest_jax.stages import evaluate as evaluate_stage
 from rest_jax.stages import evidence as evidence_stage
 from rest_jax.stages import grow as grow_stage
@@ -268,7 +269,7 @@ class Experiment:
       'BC_DIR': self.bc_dir,
       'BC_INIT_DIR': None if self.bc_dir else self.bc.init_dir,
       'REWARD_DIR': self.reward_dir,
-      'GROW_DIR': self.grow_dir,
+      context_lib.GROW_DIR: self.grow_dir,
       'DATA_DIR': self.data_dir,
     }
     return {name: folder for name, folder in folders.items() if folder}

@@ -18,7 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from rest_jax.data import pair_store, sample_store, vocabularies
+from rest_jax.data import (
+  pair_store,
+  prepared_digest,
+  sample_store,
+  vocabularies,
+)
 from rest_jax.storage import files, paths
 
 REWARD_FEATURES = ('rewards', 'thresholds', 'row_weights')
@@ -107,10 +112,15 @@ def of_store(
   store = sample_store.SampleStore.open(grow_directory)
   directory = _data_of(store, data_directory)
   vocabulary = vocabularies.Vocabulary(vocabulary_path(directory))
-  if vocabulary.digest != store.manifest['vocabulary_digest']:
+  prepared = files.read_json(directory / sample_store.MANIFEST)
+  if not prepared_digest.is_of(
+    store.manifest,
+    data=prepared_digest.of_data(prepared),
+    vocabulary=vocabulary.digest,
+  ):
     raise ValueError(
-      f'data_directory must be what {store.directory} was grown from; the '
-      f'vocabulary of {directory} is another one.'
+      f'data_directory must be what {store.directory} was grown from; the text '
+      f'or vocabulary of {directory} is another one.'
     )
   name = reward_name or _main_reward(store)
   raw, rewards = store.rewards(name)

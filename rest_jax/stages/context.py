@@ -16,6 +16,9 @@ from rest_jax.rewards import base as rewards_base
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare, vocabulary_record
 
+# The name, in `Context.given`, of the setting of a finished Grow.
+GROW_DIR = 'GROW_DIR'
+
 
 @dataclasses.dataclass(kw_only=True)
 class Context:
@@ -70,6 +73,8 @@ class Context:
       str(vocabularies.stored(data.directory)),
       data.digest,
     )
+    if grown := self.given.get(GROW_DIR):
+      vocabulary_record.check_samples(GROW_DIR, grown, data)
     network = self.network.with_vocab(data.vocabulary.size)
     return policy_lib.Policy(
       network.with_special_ids(data.vocabulary.special_ids)

@@ -9,7 +9,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rest_jax.data import pair_store, sample_store
+from rest_jax.data import pair_store, prepared_digest, sample_store
 from rest_jax.runtime import progress as progress_lib
 from rest_jax.stages import prepare, score_samples
 from rest_jax.storage import files, paths
@@ -52,10 +52,12 @@ def run(
   directory = pathlib.Path(directory)
   manifest = sample_store.SampleStore.open(grow_directory).manifest
   files.check_new_folder('output', directory)
-  if manifest['vocabulary_digest'] != data.vocabulary.digest:
+  if not prepared_digest.is_of(
+    manifest, data=data.digest, vocabulary=data.vocabulary.digest
+  ):
     raise ValueError(
-      f'{grow_directory} must have been sampled from {data.directory}; its '
-      'vocabulary is another one. Set the data that it was sampled from: '
+      f'{grow_directory} must have been sampled from {data.directory}; its text '
+      'or vocabulary is another one. Set the data that it was sampled from: '
       '--gin.DATA_DIR=...'
     )
   split, shards = manifest['split'], manifest['shards']

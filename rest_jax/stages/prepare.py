@@ -1,15 +1,14 @@
 """Stage `prepare`: makes the vocabulary, and stores tokenised pairs of text."""
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
-import hashlib
 import pathlib
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from rest_jax.data import pair_store, sources, vocabularies
+from rest_jax.data import pair_store, prepared_digest, sources, vocabularies
 from rest_jax.data import task as task_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.parallel import processes
@@ -27,7 +26,6 @@ _MAX_TOKENISED = 0.1
 _MAX_REWRITTEN = 0.1
 _MIN_BLEU = 98.0
 _MAX_REFERENCES = 2_000  # References that are checked per split.
-_OWN_SPLITS = task_lib.TRAIN, task_lib.VALIDATION, task_lib.TEST, task_lib.GROW
 _MAX_NAMED = 3  # Misaligned passages or characters that a warning names.
 
 
@@ -58,10 +56,7 @@ class PreparedData:
 
   def digest_of(self, split: str) -> str:
     """Returns `digest`, with the pairs of a split that it leaves out."""
-    if split in _OWN_SPLITS:
-      return self.digest
-    name = pair_store.pair_path(self.directory, split).name
-    return _digest([self.digest, f'{name} {self.checksums[name]}'])
+    return prepared_digest.of_split(self.digest, split, self.checksums)
 
   def pairs(self, split: str) -> pair_store.PairStore:
     """Opens the pairs of a split, see `Task.splits`."""
@@ -210,30 +205,15 @@ def load(directory: str | pathlib.Path) -> PreparedData:
   """
   directory = paths.of(directory)
   manifest = folder_lib.read_manifest(directory)
-  # A test set that is added later changes no stage but its own evaluations.
-  more = {
-    pair_store.pair_path(directory, split).name
-    for split in manifest.get('splits', ())
-    if split not in _OWN_SPLITS
-  }
-  parts = [
-    f'{name} {checksum}'
-    for name, checksum in sorted(manifest['files'].items())
-    if name not in more
-  ]
   vocabulary = _vocabulary(
     directory, manifest['vocabulary'].get('languages', {})
   )
   return PreparedData(
     directory,
     vocabulary,
-    _digest([manifest['vocabulary']['digest'], *parts]),
+    prepared_digest.of_data(manifest),
     manifest['files'],
   )
-
-
-def _digest(parts: Iterable[str]) -> str:
-  return hashlib.sha256(''.join(parts).encode()).hexdigest()
 
 
 def _vocabulary(

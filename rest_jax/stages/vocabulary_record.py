@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from rest_jax.data import vocabularies
+from rest_jax.data import prepared_digest, vocabularies
 from rest_jax.interop import huggingface_config, t5x_checkpoints
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import prepare
@@ -140,6 +140,30 @@ def check(
     f'pieces. Use the vocabulary that it was made with: {remedy}, in a new '
     '--model_dir.'
   )
+
+
+def check_samples(
+  name: str, directory: str | pathlib.Path, data: prepare.PreparedData
+) -> None:
+  """Refuses samples of other sources than those of the run's data.
+
+  Args:
+    name: name of the setting of the folder, GROW_DIR.
+    directory: folder of a finished Grow.
+    data: the run's data.
+
+  Raises:
+    ValueError: the samples are of other data.
+  """
+  manifest = folder_lib.read_manifest(directory)
+  if not prepared_digest.is_of(
+    manifest, data=data.digest, vocabulary=data.vocabulary.digest
+  ):
+    raise ValueError(
+      f'{name} = {directory} has samples of other sources than {data.directory}: '
+      'it was made with other text, or other limits of lengths. Set the data '
+      'that it was made with: --gin.DATA_DIR=...'
+    )
 
 
 def _data_beside(

@@ -1,6 +1,5 @@
 """Examples of what a run has stored, against the stores themselves."""
 
-import json
 import math
 import shutil
 
@@ -183,10 +182,16 @@ def test_faults_of_folders(run, tmp_path):
     small_run.texts(50),
     other / 'vocab.model',
   )
-  with pytest.raises(ValueError, match=r'the vocabulary of .* is another one'):
+  with pytest.raises(ValueError, match=r'or vocabulary of .* is another one'):
     stored_rows.of_store(alone, data_directory=other)
   manifest = alone / 'manifest.json'
-  content = manifest.read_text().replace('"digest"', '"d"')
-  files.write_json(manifest, json.loads(content), sealed=True)
+  content = files.read_json(manifest)
+  # The same vocabulary, but other text.
+  of_others = {**content, 'settings': {'data': 'others'}}
+  files.write_json(manifest, of_others, sealed=True)
+  with pytest.raises(ValueError, match=r'text or vocabulary of .* is another'):
+    stored_rows.of_store(alone, data_directory=folder / 'data')
+  content['rewards']['main'] = {'d': 'x'}
+  files.write_json(manifest, content, sealed=True)
   with pytest.raises(ValueError, match=r'reward_name .* it has main, part'):
     stored_rows.of_store(alone, data_directory=folder / 'data')

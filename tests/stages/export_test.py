@@ -62,8 +62,9 @@ def test_what_cannot_be_exported(run, tmp_path):
   other = dataclasses.replace(
     run.data, vocabulary=type('Other', (), {'digest': 'other'})
   )
-  with pytest.raises(ValueError, match='vocabulary is another one'):
-    export_to(run, tmp_path / 'out', data=other)
+  for data in (other, dataclasses.replace(run.data, digest='other text')):
+    with pytest.raises(ValueError, match='text or vocabulary is another one'):
+      export_to(run, tmp_path / 'out', data=data)
   with pytest.raises(FileNotFoundError, match='no_such'):
     export_to(run, tmp_path / 'out', reward_name='no_such')
   assert not (tmp_path / 'out').exists()

@@ -53,6 +53,18 @@ def test_folders_of_a_run(run, name):
     vocabulary_record.check('BC_DIR', folder, 'f' * 64, 'other')
 
 
+def test_samples_are_of_the_sources_of_the_data(run, tmp_path):
+  described = {'vocabulary_digest': run.vocabulary.digest}
+  same = _finish(tmp_path / 'same', {'data': run.digest}, **described)
+  vocabulary_record.check_samples('GROW_DIR', same, run)
+  # The same vocabulary, as a given tokeniser is.
+  other = _finish(tmp_path / 'other', {'data': 'others'}, **described)
+  with pytest.raises(
+    ValueError, match=r'GROW_DIR = .* samples of other source'
+  ):
+    vocabulary_record.check_samples('GROW_DIR', other, run)
+
+
 def test_a_folder_that_does_not_say(run, tmp_path, caplog):
   # Of data that are not beside it any more.
   folder = _finish(tmp_path / 'bc', {'data': 'x'})
