@@ -105,10 +105,13 @@ def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
       yield split, _stored(run.data, split)
       continue
     if stored and given:
-      if split in experiment.evaluate.splits:
+      if split in (*experiment.evaluate.splits, task_lib.GROW):
+        named = (
+          'Task.grow' if split == task_lib.GROW else 'EvaluateConfig.splits'
+        )
         raise ValueError(
-          f'EvaluateConfig.splits names {split}, of which DATA_DIR {given} has no '
-          f'pairs; it has {", ".join(stored)}.'
+          f'{named} names {split}, of which DATA_DIR {given} has no pairs; it has '
+          f'{", ".join(stored)}.'
         )
       continue
     for part in sources.parts(source):

@@ -214,6 +214,12 @@ def test_a_test_set_that_is_added_is_read_before_it_is_prepared(tmp_path):
   )
   with pytest.raises(ValueError, match='splits names more, of which DATA_DIR'):
     checks.check(run_lib.Run(evaluated, elsewhere))
+  task = dataclasses.replace(given.task, grow=more['more'])
+  grown = dataclasses.replace(given, task=task)
+  with pytest.raises(
+    ValueError, match=r'Task\.grow names grow, of which DATA_D'
+  ):
+    checks.check(run_lib.Run(grown, elsewhere))
 
 
 @pytest.mark.parametrize('split', ['train', 'validation', 'test'])
