@@ -344,6 +344,8 @@ def _disagreement(agreement: dict[str, Any]) -> str | None:
 
 
 def _ranks(values: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
+  if np.ptp(values) == 0 or np.ptp(rewards) == 0:  # Also of a single row.
+    return {'kendall': 0.0, 'spearman': 0.0}
   return {
     'kendall': correlations.kendall(values, rewards),
     'spearman': correlations.spearman(values, rewards),

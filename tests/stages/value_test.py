@@ -135,6 +135,15 @@ def test_a_value_function_that_knows_nothing_is_said(spearman, rows, message):
   assert said is None if message is None else re.search(message, said)
 
 
+@pytest.mark.parametrize('rewards', [[0.5], [1.0, 1.0, 1.0]])
+def test_equal_rewards_have_no_order(rewards):
+  values = np.arange(len(rewards), dtype=np.float32)
+  assert value._ranks(values, np.array(rewards)) == {
+    'kendall': 0.0,
+    'spearman': 0.0,
+  }
+
+
 def test_measuring_stops_after_enough_rows():
   batches = _Batches([_batch([[1], [3]], [[5, 1], [7, 1]], [0.5, 0.6])] * 3)
   found = value._Evaluation(
