@@ -2,14 +2,14 @@
 
 import dataclasses
 
+from rest_jax.data import sources, vocabularies
 from rest_jax.data import task as task_lib
-from rest_jax.data import vocabularies
 from rest_jax.models import network as network_lib
 from rest_jax.online import ppo
 from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.rating import rating_config
 from rest_jax.rewards import base as rewards_base
-from rest_jax.rewards import probes
+from rest_jax.rewards import guards, probes
 from rest_jax.stages import answers as sample_stage
 from rest_jax.stages import bc as bc_stage
 from rest_jax.stages import context as context_lib
@@ -171,6 +171,14 @@ class Experiment:
           'Choose another, such as gin_configs/rewards/chrf.gin or metricx.gin, '
           'or a task of one language pair.'
         )
+      if isinstance(part, guards.Guarded) and _are_mixed(self.task.train):
+        for guard in part.guards:
+          if isinstance(guard, guards.Language):
+            raise ValueError(
+              f'guard {guard.name!r} of reward {part.name!r} tells the language '
+              'of the sources from that of the references, and in this task '
+              'one language is on both sides. Leave it out of Guarded.guards.'
+            )
 
   def _check_improve_steps(self):
     if isinstance(self.num_improve_steps, list):  # gin may pass a list.
@@ -277,3 +285,15 @@ class Experiment:
   @property
   def variant_name(self) -> str:
     return self.variant or self.improve.loss.name
+
+
+def _are_mixed(train: sources.PairSource) -> bool:
+  """Returns whether a language may be on both sides of the pairs."""
+  from_, to = set(), set()
+  for part in sources.parts(train):
+    languages = getattr(part, 'languages', None)
+    if languages is None:  # Columns name them.
+      return True
+    from_.add(languages[0])
+    to.add(languages[1])
+  return not from_.isdisjoint(to)

@@ -193,6 +193,17 @@ def test_answers_are_in_the_language_of_the_flag(run):
     modes.languages_of(run, None)
 
 
+def test_a_guard_cannot_tell_languages_that_are_on_both_sides(folder):
+  with pytest.raises(ValueError, match="guard 'language' of reward 'guarded'"):
+    _settings(
+      folder,
+      'Experiment.reward=@Guarded()',
+      'Guarded.reward=@Chrf()',
+      'Guarded.guards=(@Language(),)',
+      'Guarded.floor=-1.0',
+    )
+
+
 @pytest.mark.parametrize(
   ('override', 'message'),
   [
