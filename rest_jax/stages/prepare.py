@@ -13,7 +13,7 @@ from rest_jax.data import task as task_lib
 from rest_jax.evaluation import text_metrics
 from rest_jax.parallel import processes
 from rest_jax.rewards import reference_text
-from rest_jax.stages import base
+from rest_jax.stages import base, text_record
 from rest_jax.stages import folder as folder_lib
 from rest_jax.storage import files, paths
 
@@ -95,6 +95,7 @@ class Prepare(base.Stage):
     context.check_vocabularies()
 
   def check_finished(self, context: 'context_lib.Context') -> None:
+    text_record.warn_of_changes(self.folder)
     for split in self.measured:
       check_count(split, len(context.data.pairs(split)))
 
@@ -117,6 +118,9 @@ class Prepare(base.Stage):
       'splits': counts,
       'vocabulary': _described(vocabulary),
       'files': {file.name: files.sha256(file) for file in pair_files},
+      text_record.FIELD: processes.by_main(
+        'text files', lambda: text_record.of_pairs(self.task.splits.values())
+      ),
     }
 
 

@@ -15,6 +15,7 @@ from rest_jax.data import task as task_lib
 from rest_jax.losses import regression
 from rest_jax.models import policy as policy_lib
 from rest_jax.models import scalar
+from rest_jax.parallel import processes
 from rest_jax.rewards import corruptions as corruptions_lib
 from rest_jax.rewards import (
   held_out,
@@ -24,7 +25,7 @@ from rest_jax.rewards import (
   learned_training,
 )
 from rest_jax.rewards import reward_agreement as agreement_lib
-from rest_jax.stages import base, draw_samples, policies, prepare
+from rest_jax.stages import base, draw_samples, policies, prepare, text_record
 from rest_jax.stages import context as context_lib
 from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import rated_samples as rated_samples_lib
@@ -79,6 +80,7 @@ class TrainReward(base.Stage):
       self.check_finished(context)
 
   def check_finished(self, context: context_lib.Context) -> None:
+    text_record.warn_of_changes(self.folder)
     if message := reward_stage.refusal(self.config, self.folder):
       raise ValueError(message)
 
@@ -151,6 +153,9 @@ class TrainReward(base.Stage):
         name + ratings_lib.TRAIN: part.split.count(ratings_lib.TRAIN)
         for name, part in parts.items()
       },
+      text_record.FIELD: processes.by_main(
+        'ratings', lambda: text_record.of_files(_files(self.ratings))
+      ),
       'pretraining': pretraining,
       'corruptions': learned_texts.probe(
         functools.partial(fitter.score, params),
@@ -266,3 +271,8 @@ class TrainReward(base.Stage):
           loss=regression.Regression(),
           columns=learned_rows.COLUMNS,
         )
+
+
+def _files(ratings: ratings_lib.RatingsSource | None) -> list[str]:
+  path = getattr(ratings, 'path', None)
+  return [] if path is None else [str(path)]

@@ -123,6 +123,30 @@ def test_policies_are_not_measured_on_one_kept_pair(tmp_path):
     base.run_stage(stage, context)
 
 
+def test_files_that_have_changed_since_are_named(tmp_path, caplog):
+  for side, name in enumerate(('a.de', 'a.en')):
+    lines = [pair[side] for pair in _texts(99)]
+    (tmp_path / name).write_text('\n'.join(lines))
+  train = sources.ParallelText(
+    source_files='a.de', reference_files='a.en', folder=tmp_path
+  )
+
+  def messages():
+    caplog.clear()
+    _prepare(tmp_path, train)
+    return [m for m in caplog.messages if 'has changed since' in m]
+
+  assert messages() == []
+  (tmp_path / 'a.de').touch()
+  assert messages() == []
+  text = (tmp_path / 'a.en').read_text()
+  (tmp_path / 'a.en').write_text(text.replace('a', 'b'))
+  [message] = messages()
+  assert f'data: {tmp_path / "a.en"} has changed since it was read' in message
+  (tmp_path / 'a.en').unlink()
+  assert messages() == []
+
+
 def test_misaligned_lines_are_named(tmp_path):
   texts = _texts(600)
   sides = [list(side) for side in zip(*texts, strict=True)]
