@@ -60,6 +60,7 @@ def run(
       with lock.held(one.model_dir):
         verification.check(one, verify)
         one.rest()
+      one.context.forget_data()  # Rewards would stay on the devices.
   return write(list(runs.values()), base)
 
 

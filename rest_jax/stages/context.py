@@ -49,6 +49,10 @@ class Context:
   _rewards: dict[pathlib.Path, rewards_base.Reward] = dataclasses.field(
     default_factory=dict
   )
+  # With the settings of each.
+  _judges: dict[pathlib.Path, tuple[task_lib.Judge, rewards_base.Reward]] = (
+    dataclasses.field(default_factory=dict)
+  )
 
   @property
   def is_prepared(self) -> bool:
@@ -63,6 +67,7 @@ class Context:
     for name in ('data', 'policy', 'improved_policy'):
       self.__dict__.pop(name, None)
     self._rewards.clear()
+    self._judges.clear()
 
   @functools.cached_property
   def policy(self) -> policy_lib.Policy:
@@ -97,6 +102,16 @@ class Context:
     if trained not in self._rewards:
       self._rewards[trained] = self.reward.load(self.resources(trained))
     return self._rewards[trained]
+
+  def load_judge(
+    self, judge: task_lib.Judge, trained: pathlib.Path
+  ) -> rewards_base.Reward:
+    """Returns a judge, which may read what R reads; it is loaded once."""
+    known = self._judges.get(trained)
+    if known is None or known[0] is not judge:
+      known = judge, judge.load(self.resources(trained))
+      self._judges[trained] = known
+    return known[1]
 
   def resources(self, trained: pathlib.Path) -> rewards_base.Resources:
     """Returns what rewards may load; `trained` is that of stage `reward`."""

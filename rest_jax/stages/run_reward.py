@@ -38,10 +38,8 @@ class RunReward:
   def load_judge(
     self, judge: task_lib.Judge | None, context: context_lib.Context
   ) -> rewards_base.Reward | None:
-    """Loads the independent judge, which may read what the reward reads."""
-    if judge is None:
-      return None
-    return judge.load(context.resources(self.trained))
+    """Returns the loaded independent judge; None for none."""
+    return None if judge is None else context.load_judge(judge, self.trained)
 
   def describe_judge(
     self, judge: task_lib.Judge | None, context: context_lib.Context

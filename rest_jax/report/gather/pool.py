@@ -24,7 +24,10 @@ def variants(
   gathered = [evaluations.gather(run) for run in runs]
   people = [evaluations.read_people(run) for run in runs]
   seeds = [run.experiment.seed for run in runs]
-  names = {'reward': runs[0].reward_model.name, 'human': evaluate_stage.HUMAN}
+  names = {
+    'reward': runs[0].experiment.reward.name,
+    'human': evaluate_stage.HUMAN,
+  }
   for split in runs[0].experiment.evaluate.splits:
     bc, previous = None, None
     bc_outputs: Sequence[Outputs] = ()
