@@ -241,10 +241,12 @@ class Counts:
 
   def _of(self, split: str, most: int | None) -> int | None:
     run, task = self._run, self._run.experiment.task
-    if run.context.is_prepared:
-      name = run.data.grow_split if split == task_lib.GROW else split
-      count = len(run.data.pairs(name))
-    else:
+    stored = run.data.splits if run.context.is_prepared else ()
+    if stored and split == task_lib.GROW:
+      split = run.data.grow_split
+    if split in stored:
+      count = len(run.data.pairs(split))
+    else:  # Also a test set that is added.
       count = self._count(task.splits.get(split, task.train), most)
     return most if count is None else min(count, most or count)
 

@@ -12,6 +12,7 @@ from rest_jax.cli import checks, dry_run
 from rest_jax.config import gin_files, registry
 from rest_jax.data import ratings as ratings_lib
 from rest_jax.data import sources
+from rest_jax.planning import run_time
 from rest_jax.rewards import guards, lexical
 from rest_jax.synthetic import corpus
 from tests import gin_configs_test, smoke
@@ -204,6 +205,8 @@ def test_a_test_set_that_is_added_is_read_before_it_is_prepared(tmp_path):
   more = {'more': sources.TextPairs(sources=['a'], references=['b'])}
   own = run_lib.Run(_smoke(more_tests=more), tmp_path / 'run', overwrite=True)
   assert checks.check(own).first['more'] == sources.Pair('a', 'b')
+  counts = run_time.Counts(own)
+  assert (counts.of('more', None), counts.of('test', 9)) == (1, 9)
   given = dataclasses.replace(
     _smoke(more_tests=more), data_dir=str(tmp_path / 'run/data')
   )
