@@ -92,7 +92,8 @@ class Task:
     if not self.name:
       raise ValueError("name must not be empty; got ''.")
     for name in self.more_tests or ():
-      if not name.isidentifier() or name in (TRAIN, VALIDATION, TEST, GROW):
+      is_word = isinstance(name, str) and name.isidentifier()
+      if not is_word or name in (TRAIN, VALIDATION, TEST, GROW):
         raise ValueError(
           'more_tests must name test sets by letters, digits and "_", other '
           f'than {TRAIN}, {VALIDATION}, {TEST} and {GROW}; got {name!r}.'

@@ -55,6 +55,7 @@ def test_a_task_and_its_defaults():
       ValueError,
       r"more_tests must .* got '\.\./test'",
     ),
+    ({'more_tests': {2017: _TEXT}}, ValueError, 'more_tests must .* got 2017'),
     ({'grow': 3}, TypeError, 'grow must be .* got 3'),
     ({'vocabulary': 'v.model'}, TypeError, "vocabulary must be .* 'v.model'"),
     ({'ratings': 'r.tsv'}, TypeError, "ratings must be .* 'r.tsv'"),
