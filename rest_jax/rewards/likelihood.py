@@ -21,6 +21,9 @@ from rest_jax.models import policy as policy_lib
 class MeanLogProb:
   """Returns log pi(y | x) / |y| of a policy, in nats; |y| includes EOS.
 
+  A forced first token, such as the target's language, is no part of y: the
+  policy does not draw it, and long texts would hide it in the mean.
+
   Attributes:
     policy: the network.
   """
@@ -47,6 +50,10 @@ class MeanLogProb:
     """Returns numbers of at most 0; see `learned.TextModel`."""
     logits = self.module.apply({'params': params}, hidden, method='logits')
     log_probs = policy_lib.target_log_probs(jnp.asarray(logits), targets)
-    real = targets != self.config.special_ids.pad
+    ids = self.config.special_ids
+    real = targets != ids.pad
+    if ids.forced_first is not None:
+      is_forced = targets[:, :1] == ids.forced_first
+      real = real.at[:, :1].set(real[:, :1] & ~is_forced)
     total = jnp.sum(jnp.where(real, log_probs, 0.0), axis=1)
     return total / jnp.maximum(real.sum(axis=1), 1)

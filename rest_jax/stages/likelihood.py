@@ -32,6 +32,9 @@ class Likelihood(rewards_base.NeedsOfParts):
   def load(self, resources: rewards_base.Resources) -> learned.LearnedReward:
     """Loads BC, which must be finished."""
     policy = policy_lib.Policy(resources.network)
+    digest = policies.digest(resources.policy)
+    if resources.network.special_ids.forced_first is not None:
+      digest += ' of drawn tokens'  # Before, the forced one counted.
     return learned.LearnedReward(
       likelihood_lib.MeanLogProb(policy),
       policies.load(resources.policy, policy, resources.mesh),
@@ -39,5 +42,5 @@ class Likelihood(rewards_base.NeedsOfParts):
       resources.mesh,
       config=self.scoring,
       name=self.name,
-      digest=policies.digest(resources.policy),
+      digest=digest,
     )

@@ -1,8 +1,12 @@
 """The log-probability of a policy as a reward."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rest_jax.data import vocabularies
 from rest_jax.models import policy as policy_lib
@@ -71,6 +75,34 @@ def test_reward_is_the_mean_log_probability_per_token():
   ]
   assert np.ptp(expected) > 0.1
   np.testing.assert_allclose(rewards, expected, atol=1e-5)
+
+
+def test_a_forced_first_token_does_not_count():
+  forced = 7
+  config = tiny.config(num_encoder_layers=1, num_decoder_layers=1)
+  ids = dataclasses.replace(config.special_ids, forced_first=forced)
+  policy = policy_lib.Policy(dataclasses.replace(config, special_ids=ids))
+  params = tiny.lively(tiny.init(policy))
+  sources = jnp.array([[5, 6, 1]])
+  targets = jnp.array([[forced, 9, forced, 1, 0]])
+  inputs = jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+  log_probs = tiny.jitted(policy, 'log_probs')(
+    params,
+    {
+      'encoder_input_tokens': sources,
+      'decoder_input_tokens': inputs,
+      'decoder_target_tokens': targets,
+    },
+  )
+  variables, apply = {'params': params}, policy.module.apply
+  encoded = apply(variables, sources, method='encode')
+  hidden: Any = apply(
+    variables, encoded, sources, inputs, targets, method='decode_hidden'
+  )
+  [found] = likelihood.MeanLogProb(policy).of_hypotheses(
+    params, hidden, targets
+  )
+  assert found == pytest.approx(float(log_probs[0, 1:4].mean()), abs=1e-5)
 
 
 def test_a_policy_that_knows_nothing_gives_log_1_over_v():
