@@ -25,11 +25,6 @@ class TestCorrelationInterval:
 
 
 class TestCorrelations:
-  def test_pearson_by_hand(self):
-    # Deviations -1, 0, 1 and -2/3, -5/3, 7/3: covariance 3, variances 2, 78/9.
-    value = correlations.pearson(np.array([1, 2, 3]), np.array([2, 1, 5]))
-    assert value == pytest.approx(3 / math.sqrt(2 * 78 / 9))
-
   def test_pearson_fits_scipy_and_any_scale(self):
     x, y = np.random.default_rng(0).normal(size=(2, 40))
     expected = stats.pearsonr(x, y).statistic
@@ -66,13 +61,6 @@ class TestCorrelations:
       (concordant - discordant)
       / math.sqrt((ordered + only_x) * (ordered + only_y))
     )
-
-  def test_ranks_ignore_monotone_maps(self):
-    x, y = np.random.default_rng(3).normal(size=(2, 25))
-    for correlation in (correlations.spearman, correlations.kendall):
-      value = correlation(x, y)
-      assert correlation(np.exp(x), y**3) == pytest.approx(value)
-      assert correlation(-x, y) == pytest.approx(-value)
 
   @pytest.mark.parametrize(
     'correlation',
@@ -118,15 +106,6 @@ def brute_force_accuracy(scores, ratings):
 
 
 class TestPairwiseAccuracy:
-  def test_by_hand(self):
-    # Pairs of different ratings: right, tied, wrong, right, tied.
-    scores = np.array([1.0, 2.0, 1.0, 0.0])
-    ratings = np.array([1.0, 2.0, 3.0, 1.0])
-    # (0,1) right, (0,2) tied score, (1,2) wrong, (1,3) right, (2,3) right.
-    assert correlations.pairwise_accuracy(scores, ratings) == pytest.approx(
-      3.5 / 5
-    )
-
   @pytest.mark.parametrize('levels', [3, 1000])
   def test_brute_force(self, levels):
     generator = np.random.default_rng(levels)
@@ -135,16 +114,6 @@ class TestPairwiseAccuracy:
       assert correlations.pairwise_accuracy(scores, ratings) == pytest.approx(
         brute_force_accuracy(scores, ratings)
       )
-
-  def test_identities(self):
-    generator = np.random.default_rng(5)
-    scores, ratings = generator.normal(size=(2, 300)).round(1)
-    accuracy = correlations.pairwise_accuracy(scores, ratings)
-    assert correlations.pairwise_accuracy(-scores, ratings) == pytest.approx(
-      1 - accuracy
-    )
-    assert correlations.pairwise_accuracy(ratings, ratings) == 1.0
-    assert correlations.pairwise_accuracy(np.ones(300), ratings) == 0.5
 
   def test_refuses(self):
     scores = np.arange(4.0)

@@ -27,11 +27,6 @@ class TestClusteredMean:
       math.sqrt(2 * ((1.5 / 4) ** 2 + (1.5 / 4) ** 2))
     )
 
-  def test_one_value_a_cluster_is_the_usual_standard_error(self):
-    values = np.random.default_rng(0).normal(size=50)
-    estimate = metrics.clustered_mean(values)
-    assert estimate.stderr == pytest.approx(stats.sem(values))
-
   def test_rows_and_labels_agree(self):
     generator = np.random.default_rng(1)
     values = generator.normal(size=(9, 4))
@@ -41,12 +36,6 @@ class TestClusteredMean:
     by_labels = metrics.clustered_mean(values.reshape(-1)[order], labels[order])
     assert by_labels.mean == pytest.approx(by_rows.mean)
     assert by_labels.stderr == pytest.approx(by_rows.stderr)
-
-  def test_repeating_every_sample_adds_no_certainty(self):
-    values = np.random.default_rng(2).normal(size=(8, 3))
-    once = metrics.clustered_mean(values)
-    twice = metrics.clustered_mean(np.concatenate([values, values], axis=1))
-    assert twice.stderr == pytest.approx(once.stderr)
 
   def test_shift_and_scale(self):
     values = np.random.default_rng(3).normal(size=(8, 3))

@@ -169,36 +169,12 @@ def test_percentile_by_hand():
   np.testing.assert_array_equal(kept.thresholds, [2, 2, 4])
 
 
-@pytest.mark.parametrize('value', [0.0, 37.5, 50.0, 90.0, 100.0])
-def test_percentile_matches_numpy(value):
-  samples = random_samples(1)
-  everything = samples._replace(
-    is_eligible=np.ones(400, bool), is_reference=np.zeros(400, bool)
-  )
-  tau = per_source.Percentile(values=(value,)).thresholds(value, everything)
-  expected = [
-    np.percentile(samples.rewards[samples.source_ids == source], value)
-    for source in np.unique(samples.source_ids)
-  ]
-  np.testing.assert_allclose(tau, expected, atol=1e-6)
-
-
 def test_interpolation_by_hand():
   # Source 0: max 4, mean 2: gamma 0.5 -> 3. Source 1: max 5, mean 4 -> 4.5.
   samples = make_samples([4, 0, 2, 3, 5], [0, 0, 0, 1, 1])
   kept = per_source.Interpolation(values=(0.5,)).select(1, samples)
   np.testing.assert_array_equal(kept.rows, [0, 4])
   np.testing.assert_allclose(kept.thresholds, [3, 4.5])
-
-
-def test_per_source_filters_keep_the_only_distinct_sample():
-  # Three times the same text: a strict test would empty the source.
-  samples = make_samples([0.3] * 3, [7] * 3, text_hashes=[1, 1, 1])
-  for row_filter in (
-    per_source.Percentile(values=(90.0,)),
-    per_source.Interpolation(values=(1.0,)),
-  ):
-    np.testing.assert_array_equal(row_filter.select(1, samples).rows, [0])
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -214,20 +190,6 @@ def test_interpolation_of_equal_rewards_keeps_every_source(seed):
     assert kept.statistics['sources_without_samples'] == 0
 
 
-def test_duplicates_do_not_move_the_threshold():
-  once = make_samples([1, 2, 9], [0, 0, 0])
-  many = make_samples(
-    [1, 1, 1, 1, 2, 9], [0] * 6, text_hashes=[0, 0, 0, 0, 1, 2]
-  )
-  row_filter = per_source.Percentile(values=(50.0,))
-  np.testing.assert_array_equal(
-    row_filter.select(1, once).thresholds, row_filter.select(1, many).thresholds
-  )
-  # The same text of another source is no repetition.
-  two = make_samples([1, 1], [0, 1], text_hashes=[5, 5])
-  assert len(row_filter.select(1, two).rows) == 2
-
-
 def test_references_count_only_if_asked_but_may_pass():
   columns = {'is_reference': [1, 0, 0]}
   samples = make_samples([9, 1, 3], [0, 0, 0], **columns)
@@ -237,17 +199,6 @@ def test_references_count_only_if_asked_but_may_pass():
   counting = per_source.Interpolation(values=(0.5,), count_references=True)
   # With it: max 9, mean 13/3 -> 6.67.
   np.testing.assert_array_equal(counting.select(1, samples).rows, [0])
-
-
-def test_the_best_of_a_source_is_its_reference_or_a_sample():
-  # The first source's reference is its best, the second's is not.
-  samples = make_samples(
-    [9, 1, 3, 2, 5, 4], [0] * 3 + [1] * 3, is_reference=[1, 0, 0] * 2
-  )
-  best = per_source.Percentile(values=(95.0,), count_references=True)
-  np.testing.assert_array_equal(best.select(1, samples).rows, [0, 4])
-  without = per_source.Percentile(values=(95.0,))
-  np.testing.assert_array_equal(without.select(1, samples).rows, [0, 2, 4])
 
 
 def test_the_advantage_is_over_all_samples_of_the_source():
@@ -281,23 +232,6 @@ def test_an_advantage_that_no_sample_has_is_named():
     row_filter.select(1, samples)
 
 
-def test_a_sample_that_says_what_the_reference_says_counts():
-  samples = make_samples(
-    [5, 5, 5, 1], [0] * 4, is_reference=[1, 0, 0, 0], text_hashes=[7, 7, 7, 8]
-  )
-  kept = per_source.Percentile(values=(100.0,)).select(1, samples)
-  # The threshold is the sample's reward; the reference's row stands for it.
-  np.testing.assert_array_equal(kept.rows, [0])
-  np.testing.assert_array_equal(kept.thresholds, [5.0])
-
-
-def test_a_source_whose_rows_do_not_count_keeps_none():
-  samples = make_samples([5, 1, 2], [0, 1, 1], is_reference=[1, 0, 0])
-  kept = per_source.Percentile(values=(0.0,)).select(1, samples)
-  np.testing.assert_array_equal(kept.rows, [1, 2])
-  assert kept.statistics['sources_without_samples'] == 1
-
-
 @pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
 @pytest.mark.parametrize('seed', range(3))
 def test_kept_rows_are_eligible_pass_and_shrink(row_filter, seed):
@@ -318,19 +252,6 @@ def test_kept_rows_are_eligible_pass_and_shrink(row_filter, seed):
       rewards.astype(np.float64).mean()
     )
   assert fractions == sorted(fractions, reverse=True)
-
-
-@pytest.mark.parametrize('row_filter', ALL, ids=lambda f: f.kind)
-def test_the_mask_in_the_step_agrees_with_the_rows_kept(row_filter):
-  samples = random_samples(9)
-  kept = row_filter.select(2, samples)
-  batch = {
-    'rewards': samples.rewards[kept.rows],
-    'thresholds': kept.thresholds,
-    'decoder_loss_weights': np.ones((len(kept.rows), 4), np.float32),
-  }
-  masked = base.mask_rows(batch, row_filter.is_inclusive)
-  assert np.asarray(masked['decoder_loss_weights']).all()
 
 
 def test_mask_rows_by_hand():

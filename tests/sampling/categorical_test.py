@@ -57,6 +57,17 @@ class TestDraw:
     assert np.all(below - 1e-5 <= uniform)
     assert np.all(uniform <= above + 1e-5)
 
+  def test_even_numbers_give_each_token_its_share(self):
+    count = 2**16
+    logits = jnp.broadcast_to(_logits(1, 300, seed=2), (count, 300))
+    uniform = (jnp.arange(count) + 0.5) / count
+    tokens = _draw(logits, uniform, forbidden=(0, 2, 299))
+    expected = count * _probabilities(logits[0], 1.0, (0, 2, 299))
+    counts = np.bincount(tokens, minlength=300)
+    assert counts[[0, 2, 299]].tolist() == [0, 0, 0]
+    # A share ends at two edges; each is off by a number at most.
+    assert np.abs(counts - expected).max() <= 2
+
   @pytest.mark.parametrize('vocab_size', _VOCAB_SIZES)
   def test_never_a_token_of_probability_zero(self, vocab_size):
     rng = np.random.default_rng(vocab_size)
