@@ -1,6 +1,7 @@
 """Random sentences that mostly make sense."""
 
 from collections.abc import Callable, Sequence
+import functools
 
 from rest_jax.synthetic.grammar import dice as dice_lib
 from rest_jax.synthetic.grammar import (
@@ -78,8 +79,7 @@ def draw_noun_phrase(
     name = dice.pick(tuple(lexicon.PRONOUNS))
     plural = lexicon.PRONOUNS[name].plural
     return meaning.NounPhrase(name, plural, meaning.PRONOUN)
-  nouns = [noun for noun in _KINDS if not _KINDS[noun].isdisjoint(kinds)]
-  noun = dice.pick_early(nouns)
+  noun = dice.pick_early(_nouns(tuple(kinds)))
   determiner = dice.pick_weighted(_DETERMINERS)
   if determiner == meaning.OWN and not german.own_stem(owner):
     determiner = meaning.DEFINITE
@@ -98,17 +98,34 @@ def draw_noun_phrase(
   return phrase
 
 
+@functools.cache
+def _nouns(kinds: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the nouns with a sense of one of these kinds."""
+  return tuple(n for n, own in _KINDS.items() if not own.isdisjoint(kinds))
+
+
 def draw_adjective(
   dice: _Dice, phrase: meaning.NounPhrase, context: Sequence[str]
 ) -> str:
   """Draws an adjective that fits the sense of the noun with this adjective."""
+  is_pronoun = phrase.determiner == meaning.PRONOUN
+  fitting = _fitting(phrase.noun, is_pronoun, tuple(context))
+  return dice.pick_early(fitting) if fitting else ''
+
+
+@functools.lru_cache(maxsize=4096)
+def _fitting(
+  noun: str, is_pronoun: bool, context: tuple[str, ...]
+) -> tuple[str, ...]:
+  """Returns the adjectives that fit the sense of the noun with each of them."""
+  determiner = meaning.PRONOUN if is_pronoun else meaning.DEFINITE
   fitting = []
   for adjective, entry in lexicon.ADJECTIVES.items():
-    described = phrase._replace(adjective=adjective)
+    described = meaning.NounPhrase(noun, False, determiner, adjective)
     kind = senses_lib.of_noun(described, context).kind
     if any(kind in sense.conditions for sense in entry.senses):
       fitting.append(adjective)
-  return dice.pick_early(fitting) if fitting else ''
+  return tuple(fitting)
 
 
 def draw_place(dice: _Dice, clause: _Clause) -> meaning.Place | None:
