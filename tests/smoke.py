@@ -1,10 +1,8 @@
 """One tiny run of everything, shared by the tests of what it leaves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
-import fcntl
 import functools
-import os
 import pathlib
 import shutil
 from typing import Any
@@ -23,14 +21,17 @@ from rest_jax.stages import folder as folder_lib
 from rest_jax.stages import outputs
 from rest_jax.storage import files
 from rest_jax.training import checkpoints
+from tests import once
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GIN_FILE = 'gin_configs/experiments/smoke.gin'
 
 
+@functools.cache
 def settings(
   *overrides: str, gin_files: tuple[str, ...] = ()
 ) -> experiment.Experiment:
+  """The smoke experiment with some settings, read once."""
   registry.register()
   return gin_lib.parse_and_build(
     [GIN_FILE, *gin_files], overrides, root=registry.ROOT
@@ -68,31 +69,6 @@ def killed_at_checkpoint(number: int) -> Iterator[None]:
     yield
 
 
-def once(
-  base: pathlib.Path, name: str, make: Callable[[pathlib.Path], None]
-) -> pathlib.Path:
-  """A folder that is made once in a session, for all of xdist's workers.
-
-  Args:
-    base: the folder of this worker's temporary files.
-    name: of the folder.
-    make: makes the folder that it is given. The first worker calls it, and the
-      others wait.
-
-  Returns:
-    The folder. Do not change it.
-  """
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    base = base.parent
-  mark = base / f'{name}.made'
-  with open(base / f'{name}.lock', 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if not mark.exists():
-      make(base / name)
-      mark.touch()
-  return base / name
-
-
 @functools.cache
 def finished(folder: pathlib.Path) -> run_lib.Run:
   """A finished run, made once in a session. Do not change it.
@@ -100,7 +76,7 @@ def finished(folder: pathlib.Path) -> run_lib.Run:
   Each of xdist's workers has a copy in its `folder`.
   """
   run = run_lib.Run(settings(), folder / 'smoke')
-  made = once(
+  made = once.made(
     folder, 'smoke', lambda path: run_lib.Run(run.experiment, path).rest()
   )
   if made != run.model_dir:

@@ -1,13 +1,10 @@
-"""Run on 8 simulated devices: 20 steps of a tiny T5Gemma on several meshes.
+"""Run by `eight`: 20 steps of a tiny T5Gemma on several meshes.
 
-The first argument names the family. Prints the largest differences to one device as
-one line of JSON.
+Finds the largest differences to one device.
 """
 
 import dataclasses
-import json
 import pathlib
-import sys
 import tempfile
 
 import jax
@@ -64,19 +61,15 @@ def train(policy, config, start):
   return processes.fetch(result.params)
 
 
-def main():
-  policy = _policy(sys.argv[1])
+def found(family: str) -> dict:
+  policy = _policy(family)
   start = processes.fetch(jax.jit(policy.init)(jax.random.key(0)))
-  found, expected = {}, None
+  result, expected = {}, None
   for name, files in MESHES.items():
     params = train(policy, twenty_steps.mesh_config(files), start)
     expected = expected or params
-    found[name] = {
+    result[name] = {
       'difference': twenty_steps.largest(params, expected),
       'movement': twenty_steps.largest(params, start),
     }
-  print(json.dumps(found))
-
-
-if __name__ == '__main__':
-  main()
+  return result

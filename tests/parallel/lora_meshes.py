@@ -1,10 +1,8 @@
-"""Run on 8 simulated devices: training of adapters on several meshes.
+"""Run by `eight`: training of adapters on several meshes.
 
-Prints the largest differences to one device, and how A and B are split, as one line
-of JSON.
+Finds the largest differences to one device, and how A and B are split.
 """
 
-import json
 import pathlib
 import tempfile
 
@@ -55,20 +53,16 @@ def specs(config) -> dict[str, list[str]]:
   return {name: [str(x) for x in kernel[name].sharding.spec] for name in kernel}
 
 
-def main():
+def found() -> dict:
   start = processes.fetch(POLICY.init(jax.random.key(0)))
-  found, expected = {}, None
+  result, expected = {}, None
   for name, files in MESHES.items():
     config = twenty_steps.mesh_config(files)
     params = train(config, start)
     expected = expected or params
-    found[name] = {
+    result[name] = {
       'difference': twenty_steps.largest(params, expected),
       'movement': twenty_steps.largest(params, start),
       'specs': specs(config),
     }
-  print(json.dumps(found))
-
-
-if __name__ == '__main__':
-  main()
+  return result

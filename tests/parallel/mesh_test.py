@@ -1,8 +1,4 @@
 import dataclasses
-import json
-import pathlib
-import subprocess
-import sys
 import types
 
 import jax
@@ -12,65 +8,63 @@ import pytest
 from rest_jax.models import policy as policy_lib
 from rest_jax.parallel import mesh as mesh_lib
 from tests.models import tiny
-from tests.parallel import hlo_groups, spawn
+from tests.parallel import eight, hlo_groups
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
+ALONE = ('data parallel', 'fully sharded', 'tensor parallel', 'two slices')
 
 
 @pytest.fixture(scope='module')
-def eight():
-  """What tests/parallel/eight_devices.py found on 8 simulated devices."""
-  result = subprocess.run(
-    [
-      sys.executable, '-W', 'error', '-W', 'default:Error reading persistent',
-      '-m', 'tests.parallel.eight_devices',
-    ],
-    cwd=_ROOT,
-    env=spawn.environment(8),
-    capture_output=True,
-    text=True,
-    check=False,
-  )  # fmt: skip
-  assert result.returncode == 0, result.stderr
-  return json.loads(result.stdout.splitlines()[-1])
+def found(tmp_path_factory):
+  """What tests/parallel/eight_devices.py finds on 8 simulated devices."""
+  base = tmp_path_factory.getbasetemp()
+  return eight.found(base)['parallel.eight_devices']
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """What tests/parallel/twenty_steps.py finds there."""
+  base = tmp_path_factory.getbasetemp()
+  return eight.found(base)['parallel.twenty_steps']
+
+
+@pytest.fixture(scope='module')
+def trained_alone():
+  steps = ':'.join(['parallel.twenty_steps', 'one device', *ALONE])
+  return eight.run(steps)['parallel.twenty_steps']
 
 
 MESHES = ('8x1', '4x2', '1x2')
 
 
 @pytest.mark.parametrize('shape', MESHES)
-def test_sharded_initialisation_gives_the_same_bits(eight, shape):
-  assert eight[shape]['put_difference'] == 0
+def test_sharded_initialisation_gives_the_same_bits(found, shape):
+  assert found[shape]['put_difference'] == 0
 
 
 @pytest.mark.parametrize('shape', MESHES)
-def test_forward_and_training_equal_one_device(eight, shape):
-  found = eight[shape]
-  assert found['log_probs_difference'] < 1e-5
-  assert found['dropout_difference'] < 1e-5
-  assert found['trained_difference'] < 1e-5
-  # The steps did move the parameters.
-  assert found['trained_movement'] > 1e-3
+def test_outputs_equal_those_of_one_device(found, shape):
+  assert found[shape]['log_probs_difference'] < 1e-5
+  assert found[shape]['dropout_difference'] < 1e-5
 
 
-def test_arrays_lie_as_the_rules_say(eight):
-  assert eight['4x2']['specs'] == {
+def test_arrays_lie_as_the_rules_say(found):
+  assert found['4x2']['specs'] == {
     'wi_0': ['None', 'model'],
     'query': ['None', 'model'],
     'embedding': ['model', 'None'],
     'logits': ['data', 'None', 'model'],
     'batch': ['data'],
   }
-  assert eight['fully_sharded'] == ['data', 'model']
+  assert found['fully_sharded'] == ['data', 'model']
 
 
 @pytest.mark.parametrize('rules', ['with rules', 'without rules'])
-def test_decode_step_inside_shard_map(eight, rules):
-  assert eight['shard_map'][rules] < 1e-5
+def test_decode_step_inside_shard_map(found, rules):
+  assert found['shard_map'][rules] < 1e-5
 
 
-def test_errors_on_several_devices(eight):
-  errors = eight['errors']
+def test_errors_on_several_devices(found):
+  errors = found['errors']
   # The first parameter with an axis that 8 does not divide.
   assert 'decoder/layers_0/mlp/wi_0/kernel' in errors['axis']
   assert "'mlp' of size 20" in errors['axis']
@@ -121,40 +115,12 @@ def test_one_device_holds_everything():
   with mesh_lib.use(mesh):
     np.testing.assert_allclose(
       jax.jit(policy.log_probs)(params, put),
-      policy.log_probs(params, batch),
+      tiny.jitted(policy, 'log_probs')(params, batch),
       atol=1e-5,
     )
 
 
-def _twenty_steps(*meshes):
-  """What tests/parallel/twenty_steps.py found on 8 simulated devices."""
-  return _found_by('twenty_steps', *meshes)
-
-
-def _found_by(module, *arguments):
-  command = ['-m', f'tests.parallel.{module}', *arguments]
-  started = spawn.start(command, num_devices=8)
-  (text,) = spawn.outputs([started], 300)
-  assert started.returncode == 0, text
-  return json.loads(text.splitlines()[-1])
-
-
-# Each axis, and each file of gin_configs/meshes/, is in one of these.
-COMBINED = ('both', 'two slices, both')
-ALONE = ('data parallel', 'fully sharded', 'tensor parallel', 'two slices')
-
-
-@pytest.fixture(scope='module')
-def trained():
-  return _twenty_steps('one device', *COMBINED)
-
-
-@pytest.fixture(scope='module')
-def trained_alone():
-  return _twenty_steps('one device', *ALONE)
-
-
-@pytest.mark.parametrize('how', COMBINED)
+@pytest.mark.parametrize('how', eight.COMBINED)
 def test_twenty_steps_are_those_of_one_device(trained, how):
   assert trained[how]['difference'] < 1e-4
   assert trained[how]['movement'] > 1e-2
@@ -169,14 +135,15 @@ def test_each_axis_alone_trains_as_one_device(trained_alone, how):
 @pytest.mark.full
 @pytest.mark.parametrize('family', ['t5gemma', 't5gemma2'])
 def test_twenty_steps_of_a_t5gemma_are_those_of_one_device(family):
-  for how, found in _found_by('gemma_meshes', family).items():
+  ran = eight.run(f'parallel.gemma_meshes:{family}')
+  for how, found in ran['parallel.gemma_meshes'].items():
     assert found['difference'] < 1e-4, how
     assert found['movement'] > 1e-2, how
 
 
-def test_adapters_train_on_a_mesh_as_on_one_device():
-  found = _found_by('lora_meshes')
-  split = found['both']
+def test_adapters_train_on_a_mesh_as_on_one_device(tmp_path_factory):
+  found = eight.found(tmp_path_factory.getbasetemp())
+  split = found['parallel.lora_meshes']['both']
   assert split['difference'] < 1e-4
   assert split['movement'] > 1e-2
   # As the kernel [embed, mlp]; the rank is not split.

@@ -12,7 +12,7 @@ import pytest
 from rest_jax.data import sample_store
 from rest_jax.stages import folder as folder_lib
 from rest_jax.training import journal
-from tests import smoke
+from tests import forks, once
 from tests.parallel import spawn
 
 _SMOKE = [
@@ -124,13 +124,15 @@ def policies_of(folder: pathlib.Path) -> list[dict]:
 
 
 def small(base: pathlib.Path) -> pathlib.Path:
-  """The folder of a run of SMALL by one process of one device, see `once`."""
+  """The folder of a run of SMALL by one process of one device, see `once.made`."""
 
   def make(path):
     path.mkdir(exist_ok=True)
-    finish(SMALL, path / 'run', 1, 1)
+    log = path / 'log'
+    given = [*SMALL, f'--model_dir={path / "run"}']
+    forks.check([forks.start_run(given, log)], log)
 
-  return smoke.once(base, 'small', make) / 'run'
+  return once.made(base, 'small', make) / 'run'
 
 
 @pytest.fixture(scope='module')

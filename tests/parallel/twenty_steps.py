@@ -1,13 +1,10 @@
-"""Run on 8 simulated devices: 20 steps of training on several meshes.
+"""Run by `eight`: 20 steps of training on several meshes.
 
-Prints what was found as one line of JSON. On meshes that the arguments do not name,
-the state is placed and nothing is trained.
+On meshes that the arguments do not name, the state is placed and nothing is trained.
 """
 
 import contextlib
-import json
 import pathlib
-import sys
 import tempfile
 
 import jax
@@ -132,33 +129,29 @@ def placed(config, start) -> dict[str, int]:
   return held(state)
 
 
-def main():
+def found(*trained: str) -> dict:
   checkpoints.Checkpoints = _Watched
-  found, expected = {}, None
+  result, expected = {}, None
   start = processes.fetch(jax.jit(POLICY.init)(jax.random.key(0)))
   with contextlib.ExitStack() as stack:
     for name, files in MESHES.items():
       config = mesh_config(files)
-      if name not in sys.argv[1:]:
-        found[name] = placed(config, start)
+      if name not in trained:
+        result[name] = placed(config, start)
         continue
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       params, of_device = train(config, start, pathlib.Path(folder))
       expected = expected or params
-      found[name] = {
+      result[name] = {
         'difference': largest(params, expected),
         'movement': largest(params, start),
         **of_device,
       }
   slices = mesh_config(MESHES['two slices'])
-  found['two slices']['gathers'] = gathers(slices)
-  print(json.dumps(found))
+  result['two slices']['gathers'] = gathers(slices)
+  return result
 
 
 def largest(a, b) -> float:
   pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
   return max(float(np.abs(x - y).max()) for x, y in pairs)
-
-
-if __name__ == '__main__':
-  main()

@@ -1,16 +1,10 @@
 """Tests of what is read from compiled programs, and of the search."""
 
-import json
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from rest_jax.planning import chips, measured
-from tests.parallel import spawn
+from tests.parallel import eight
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HLO = """\
 HloModule jit_f, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
 %add (a: f32[], b: f32[]) -> f32[] {
@@ -44,37 +38,9 @@ def test_a_name_or_an_operand_is_no_collective():
   assert measured.collectives(text) == {}
 
 
-_PROGRAM = """
-import json
-import jax, jax.numpy as jnp, numpy as np
-from rest_jax.planning import measured
-mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
-rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-x = jax.ShapeDtypeStruct((16, 4), jnp.float32, sharding=rows)
-whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-found = {}
-for name, function, out in (
-  ('sum', lambda x: x.sum(), whole),
-  ('gather', lambda x: x, whole),
-  ('alone', lambda x: 2 * x, rows),
-):
-  text = jax.jit(function, out_shardings=out).lower(x).compile().as_text()
-  found[name] = measured.collectives(text)
-print(json.dumps(found))
-"""
-
-
-def test_collectives_of_programs_for_eight_devices():
-  done = subprocess.run(
-    [sys.executable, '-c', _PROGRAM],
-    cwd=_ROOT,
-    env=spawn.environment(8),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads(done.stdout.splitlines()[-1])
+def test_collectives_of_programs_for_eight_devices(tmp_path_factory):
+  base = tmp_path_factory.getbasetemp()
+  found = eight.found(base)['planning.collectives']
   assert found['sum'] == {'all-reduce': 1}
   assert found['gather'] == {'all-gather': 1}
   assert found['alone'] == {}

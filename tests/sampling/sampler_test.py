@@ -2,9 +2,6 @@
 
 import functools
 import hashlib
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +15,16 @@ from rest_jax.parallel import mesh as mesh_lib
 from rest_jax.sampling import blocks, categorical
 from rest_jax.sampling import sampler as sampler_lib
 from tests.models import tiny
-from tests.parallel import spawn
+from tests.parallel import eight
 from tests.training import toy
 
 _NUM_SOURCES = 23
+# Blocks and a queue of one shape each, for what does not depend on shapes.
+_ONE_SHAPE = {
+  'source_length_buckets': (16,),
+  'cache_stages': (24,),
+  'compact_shares': (),
+}
 _POLICY = toy.make_policy(vocab_size=48)
 
 
@@ -32,7 +35,10 @@ def _sampler(mesh_config=None, vocabulary_size=None, **settings):
     'max_target_length': 24,
     'block_sources': 2,
     'source_length_buckets': (8, 16),
+    # A few loops to compile in place of a dozen.
     'cache_stages': (8,),
+    'row_shares': (0.5,),
+    'compact_shares': (0.25,),
     # Of both buckets, for whose hypotheses it is often too short.
     'queue_length': 0.5,
     **settings,
@@ -108,29 +114,9 @@ class TestLayout:
     sampler = _sampler(blocks_in_flight=blocks_in_flight)
     assert _flat(_sample(sampler)) == _flat(samples)
 
-  def test_devices_change_nothing(self, samples):
-    root = pathlib.Path(__file__).parents[2]
-    code = (
-      'from tests.sampling import sampler_test as t\n'
-      'from rest_jax.parallel import mesh\n'
-      'config = mesh.MeshConfig(data=4, model=2)\n'
-      'print(config.build().size, t._digest(t._sample(t._sampler(config))))\n'
-      # As where a TPU's chips cannot work together: a program for each.
-      'mesh.groups = lambda own, number: [own[:2], own[2:4]]\n'
-      'alone = t._sampler(mesh.MeshConfig())\n'
-      'print(len(alone._meshes), t._digest(t._sample(alone)))\n'
-    )
-    done = subprocess.run(
-      [sys.executable, '-c', code],
-      cwd=root,
-      env=spawn.environment(8),
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    digest = _digest(samples)
-    assert done.stdout.split() == ['8', digest, '2', digest]
+  def test_devices_change_nothing(self, samples, tmp_path_factory):
+    found = eight.found(tmp_path_factory.getbasetemp())['sampling.meshes']
+    assert found == [[8, _digest(samples)], [2, _digest(samples)]]
 
   @pytest.mark.parametrize(
     'ids', [[17], [22, 3, 9, 10, 4], list(range(_NUM_SOURCES))[::-1]]
@@ -280,7 +266,7 @@ class TestSamples:
   ):
     told = policy_lib.Policy(_POLICY.config, decoder_start=7)
     monkeypatch.setitem(globals(), '_POLICY', told)
-    block = _sample(_sampler())
+    block = _sample(_sampler(**_ONE_SHAPE))
     np.testing.assert_allclose(
       block.log_probs, _teacher_forced(block), atol=1e-4
     )
@@ -335,14 +321,15 @@ class TestSamples:
       assert counts[[0, 2]].sum() == 0
 
   def test_the_likeliest_tokens_alone(self):
-    one = _sample(_sampler(num_samples_per_source=1, temperature=0.0))
-    top = _sample(_sampler(top_k=1))
+    greedy = {'num_samples_per_source': 1, 'temperature': 0.0}
+    one = _sample(_sampler(**greedy, **_ONE_SHAPE))
+    top = _sample(_sampler(top_k=1, **_ONE_SHAPE))
     for i in range(_NUM_SOURCES):
       for n in range(4):
         np.testing.assert_array_equal(top.tokens[i][n], one.tokens[i][0])
 
   def test_rounded_weights_sample_the_rounded_policy(self):
-    block = _sample(_sampler(weights_dtype='bfloat16'))
+    block = _sample(_sampler(weights_dtype='bfloat16', **_ONE_SHAPE))
     rounded = jax.tree_util.tree_map_with_path(
       lambda path, x: (
         x.astype(jnp.bfloat16).astype(x.dtype)
@@ -359,7 +346,7 @@ class TestSamples:
     assert np.abs(plain).max() > 1e-4
 
   def test_greedy_is_the_limit_of_low_temperatures(self):
-    settings = {'temperature': 0.0, 'num_samples_per_source': 1}
+    settings = {'temperature': 0.0, 'num_samples_per_source': 1, **_ONE_SHAPE}
     greedy = _sample(_sampler(**settings))
     cold = _sample(_sampler(temperature=1e-4))
     same = [
@@ -370,7 +357,7 @@ class TestSamples:
     assert _flat(_sample(_sampler(**settings), seed=9)) == _flat(greedy)
 
   def test_ids_beyond_the_vocabulary_are_never_drawn(self):
-    block = _sample(_sampler(vocabulary_size=20, source_length_buckets=(16,)))
+    block = _sample(_sampler(vocabulary_size=20, **_ONE_SHAPE))
     tokens = np.concatenate([t for row in block.tokens for t in row])
     assert tokens.max() == 19
     # The normaliser still holds them: teacher forcing agrees.
