@@ -114,12 +114,14 @@ def _pairs(run: run_lib.Run) -> Iterator[tuple[str, Sequence[sources.Pair]]]:
           f'{", ".join(stored)}.'
         )
       continue
+    read: list[sources.Pair] = []
     for part in sources.parts(source):
       first = list(itertools.islice(part.read(), _NUM_READ))
       if not first:
         raise ValueError(f'the {split} split of task {task.name} is empty')
       _check_languages(run, split, part, first)
-    yield split, list(itertools.islice(source.read(), _NUM_READ))
+      read += first
+    yield split, read[:_NUM_READ]
 
 
 def _check_languages(
