@@ -22,6 +22,7 @@ _SETTINGS = (
   'REFRESH_HIGH_REWARD=20',
   'REFRESH_STEPS=6',
   'REFRESH_EVALUATE_EVERY=3',
+  'RefreshConfig.num_resamples=20',
   # So that the model is another one, even where none is better.
   'refresh/TrainerConfig.evaluate_first=False',
   "EvaluateConfig.splits=('validation',)",
