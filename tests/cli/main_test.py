@@ -245,30 +245,31 @@ def test_a_traceback_is_shown_if_asked_for(failing, error):
 
 
 @pytest.mark.parametrize(
-  'arguments',
+  'given',
   [
-    pytest.param(['--run_mode=sample'], marks=pytest.mark.full),
-    ['--dry_run'],
+    pytest.param({'dry_run': False}, marks=pytest.mark.full),
+    {'dry_run': True},
   ],
 )
-def test_a_reader_that_leaves_ends_it_quietly(arguments, tmp_path, run):
+def test_a_reader_that_leaves_ends_it_quietly(
+  given, tmp_path, run, monkeypatch, capsys
+):
   """As `... | head -1` may do: status 128 + SIGPIPE, and no word of it."""
   path = tmp_path / 'in.txt'
   path.write_text('\n'.join(run.data.pairs('test').source_texts()[:3]) + '\n')
   reading, writing = os.pipe()
   os.close(reading)
-  done = subprocess.run(
-    [
-      sys.executable, '-m', 'rest_jax.main', f'--model_dir={run.model_dir}',
-      f'--gin_file={smoke.GIN_FILE}', f'--input={path}', '--verbosity=-1',
-      *arguments,
-    ],
-    stdout=writing, stderr=subprocess.PIPE, text=True, timeout=240, check=False,
-  )  # fmt: skip
-  os.close(writing)
-  assert done.returncode == 128 + signal.SIGPIPE
+  with open(writing, 'w', encoding='utf-8') as stdout:
+    monkeypatch.setattr(sys, 'stdout', stdout)
+    status = smoke.command(
+      run_mode='sample', model_dir=str(run.model_dir), input=str(path), **given
+    )
+    # What is still to be written is written at exit, which does not fail.
+    stdout.write('the rest')
+  assert status == 128 + signal.SIGPIPE
   # Nothing but what the log warns of: that the smoke run cuts its samples.
-  assert all(line.startswith('W') for line in done.stderr.splitlines())
+  errors = capsys.readouterr().err.splitlines()
+  assert all(line.startswith('W') for line in errors)
 
 
 def test_files_are_found_in_a_locale_without_utf8(tmp_path):
@@ -283,7 +284,7 @@ def test_files_are_found_in_a_locale_without_utf8(tmp_path):
   ]
   done = subprocess.run(
     [
-      sys.executable, '-m', 'rest_jax.main', '--dry_run',
+      sys.executable, '-m', 'rest_jax.main', '--dry_run', '--run_mode=prepare',
       '--gin_file=gin_configs/experiments/summarise_small.gin', *files,
       f'--model_dir={folder / "run"}', '--gin.VocabularyConfig.size=12',
     ],
