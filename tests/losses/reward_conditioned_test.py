@@ -1,5 +1,7 @@
 """Tests of the policy that is told the reward to reach."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,15 +29,14 @@ def _batch(rewards, seed=0):
   }
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _sum(loss, params, batch, policy):
+  inputs = base.Inputs(model=policy, params=params, batch=batch)
+  return loss(inputs).weighted_sum
+
+
 def _nll(loss, params, batch, policy=_POLICY):
-  output = loss(
-    base.Inputs(
-      model=policy,
-      params=params,
-      batch=jax.tree.map(jnp.asarray, batch),
-    )
-  )
-  return float(output.weighted_sum)
+  return float(_sum(loss, params, batch, policy))
 
 
 def test_classes_of_rewards():

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,17 +42,21 @@ def _tokens(seed=0):
   return jnp.asarray(sources), jnp.asarray(inputs), jnp.asarray(hypotheses)
 
 
-def _apply(policy, params, method, *arguments, **settings):
-  return policy.module.apply(
-    {'params': params}, *arguments, method=method, **settings
-  )
+@functools.cache
+def _jitted(policy, method):
+  def apply(params, *arguments):
+    return policy.module.apply({'params': params}, *arguments, method=method)
+
+  return jax.jit(apply)
+
+
+def _apply(policy, params, method, *arguments):
+  return _jitted(policy, method)(params, *arguments)
 
 
 def _call(model, *arguments):
   policy, params = model
-  return jax.jit(lambda p, *a: _apply(policy, p, '__call__', *a))(
-    params, *arguments
-  )
+  return _apply(policy, params, '__call__', *arguments)
 
 
 def test_hypotheses_of_a_source_equal_repeated_sources(model):
@@ -111,9 +117,6 @@ def test_steps_equal_teacher_forcing(model, stages):
     _apply(policy, params, 'encode', sources),
   )
   assert cross_caches[0][0].shape == (B, 2, 4, S)
-  step = jax.jit(
-    lambda *arguments: _apply(policy, params, 'decode_step', *arguments)
-  )
   caches = network.init_caches(policy.config, B, N, stages[0])
   for position in range(T):
     if position == network.cache_length(caches):
@@ -121,7 +124,10 @@ def test_steps_equal_teacher_forcing(model, stages):
         caches, min(stage for stage in stages if stage > position)
       )
     tokens = inputs.reshape(B, N, T)[:, :, position]
-    logits, caches = step(tokens, caches, cross_caches, sources, position)
+    logits, caches = _apply(
+      policy, params, 'decode_step', tokens, caches, cross_caches, sources,
+      position,
+    )  # fmt: skip
     assert logits.dtype == jnp.float32
     rounding.assert_close(logits, expected[:, :, position], num_terms=NUM_TERMS)
 
@@ -156,10 +162,8 @@ def test_dropout_acts_and_is_reproducible(untied):
 
   @jax.jit
   def run(key):
-    return _apply(
-      policy,
-      params,
-      '__call__',
+    return policy.module.apply(
+      {'params': params},
       sources,
       inputs,
       targets,

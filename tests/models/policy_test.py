@@ -16,7 +16,7 @@ NUM_TERMS = tiny.logit_terms(tiny.config(), 4, 5)
 @pytest.fixture(scope='module')
 def model():
   policy = policy_lib.Policy(tiny.config())
-  return policy, tiny.lively(policy.init(jax.random.key(0)))
+  return policy, tiny.lively(tiny.init(policy))
 
 
 def test_vocab_size_must_be_known():
@@ -71,17 +71,17 @@ def test_gradient_makes_no_scatter_over_the_vocabulary(model):
 def test_log_probs_are_the_logits_softmax(model):
   policy, params = model
   batch = tiny.batch(0, [4, 3], [5, 2])
-  log_probs = jax.nn.log_softmax(policy.logits(params, batch))
+  log_probs = jax.nn.log_softmax(tiny.jitted(policy, 'logits')(params, batch))
   expected = np.take_along_axis(
     np.asarray(log_probs), batch['decoder_target_tokens'][..., None], -1
   )[..., 0]
-  got = policy.log_probs(params, batch)
+  got = tiny.jitted(policy, 'log_probs')(params, batch)
   assert got.dtype == jnp.float32
   rounding.assert_close(got, expected, num_terms=NUM_TERMS)
   # Padding is weighted out in the sum alone.
   assert np.all(np.asarray(got) < 0)
   np.testing.assert_allclose(
-    policy.sequence_log_probs(params, batch),
+    tiny.jitted(policy, 'sequence_log_probs')(params, batch),
     np.sum(expected * (batch['decoder_target_tokens'] > 0), axis=1),
     rtol=1e-5,
   )
@@ -89,7 +89,7 @@ def test_log_probs_are_the_logits_softmax(model):
 
 def test_padding_changes_no_sequence(model):
   policy, params = model
-  run = jax.jit(policy.sequence_log_probs)
+  run = tiny.jitted(policy, 'sequence_log_probs')
   plain = run(params, tiny.batch(0, [4, 3], [5, 2]))
   padded = run(params, tiny.batch(0, [4, 3], [5, 2], pad=3))
   np.testing.assert_allclose(plain, padded, rtol=1e-5)
@@ -99,7 +99,7 @@ def test_jit_equals_eager(model):
   policy, params = model
   batch = tiny.batch(0, [4, 3], [5, 2])
   rounding.assert_close(
-    jax.jit(policy.logits)(params, batch),
+    tiny.jitted(policy, 'logits')(params, batch),
     policy.logits(params, batch),
     num_terms=NUM_TERMS,
   )
@@ -153,13 +153,13 @@ def test_number_of_parameters(tied):
   encoder = 2 * (attention + block + 2 * d) + d + 2 * 32
   decoder = 2 * (2 * attention + block + 3 * d) + d + 2 * 32
   embeddings = (1 if tied else 2) * config.vocab_size * d
-  params = policy_lib.Policy(config).init(jax.random.key(0))
+  params = tiny.init(policy_lib.Policy(config))
   assert policy_lib.num_params(params) == encoder + decoder + embeddings
 
 
 def test_initial_scales_are_t5x():
   config = tiny.config(emb_dim=128, num_heads=4, head_dim=32, mlp_dim=256)
-  params = policy_lib.Policy(config).init(jax.random.key(0))
+  params = tiny.init(policy_lib.Policy(config))
   layer = params['decoder']['layers_1']
   attention = layer['encoder_decoder_attention']
   for kernel, expected in (
@@ -181,7 +181,7 @@ def test_initial_scales_are_t5x():
 
 def test_every_parameter_has_logical_axes():
   policy = policy_lib.Policy(tiny.config())
-  params = policy.init(jax.random.key(0))
+  params = tiny.init(policy)
   axes = policy.logical_axes()
   names = jax.tree.map(lambda leaf, spec: len(spec) == leaf.ndim, params, axes)
   assert all(jax.tree.leaves(names))
@@ -202,8 +202,9 @@ def test_every_parameter_has_logical_axes():
 def test_numpy_parameters_work(model):
   policy, params = model
   batch = tiny.batch(0, [4, 3], [5, 2])
+  log_probs = tiny.jitted(policy, 'log_probs')
   np.testing.assert_allclose(
-    policy.log_probs(jax.device_get(params), batch),
-    policy.log_probs(params, batch),
+    log_probs(jax.device_get(params), batch),
+    log_probs(params, batch),
     atol=1e-6,
   )

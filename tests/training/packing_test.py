@@ -94,9 +94,8 @@ def test_a_packed_loss_and_its_gradient_are_those_of_the_pairs():
     )
     return output.weighted_sum, output.normalizer
 
-  results = [
-    jax.value_and_grad(loss, has_aux=True)(params, b) for b in (batch, packed)
-  ]
+  gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  results = [gradients(params, b) for b in (batch, packed)]
   (alone, count), gradient = results[0]
   (together, packed_count), packed_gradient = results[1]
   assert count == packed_count == 4 + 5 * 0.25

@@ -67,7 +67,7 @@ def test_sgd_by_hand():
     weights = batch['decoder_loss_weights']
     return -(policy.log_probs(p, batch) * weights).sum() / weights.sum()
 
-  gradient = jax.grad(nll)(params)
+  gradient = jax.jit(jax.grad(nll))(params)
   expected = jax.tree.map(lambda p, g: p - RATE * g, params, gradient)
   assert_close(state.params, expected, atol=1e-6)
   assert metrics['loss'] == pytest.approx(float(nll(params)), rel=1e-5)
