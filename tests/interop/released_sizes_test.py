@@ -6,7 +6,8 @@ import pytest
 
 from rest_jax.cli import convert
 from rest_jax.interop import huggingface_config
-from tests.models import tiny
+from tests import gin_configs_test
+from tests.models import sizes_test, tiny
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / 'gin_configs/models'
 # In millions, as the models are known by; the files say more exactly what they have.
@@ -61,3 +62,12 @@ def test_a_released_size(name):
   published = _PUBLISHED[name]
   if published is not None:
     assert tiny.num_params(config) / 1e6 == pytest.approx(published, rel=5e-3)
+
+
+def test_every_network_of_other_sizes_is_built():
+  built = {
+    *_PUBLISHED,
+    *sizes_test.PUBLISHED,
+    *(f'umt5_{size}' for size in sizes_test.HUGGING_FACE),
+  }
+  assert {path.stem for path in gin_configs_test.OF_OTHER_SIZES} <= built

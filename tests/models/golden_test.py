@@ -48,7 +48,7 @@ def test_parameter_tree_is_t5x(golden):
 
 def test_logits_loss_and_sequence_log_probs(golden):
   policy, params, batch, expected = golden
-  logits = policy.logits(params, batch)
+  logits = tiny.jitted(policy, 'logits')(params, batch)
   rounding.assert_close(
     logits,
     expected['logits'],
@@ -58,11 +58,11 @@ def test_logits_loss_and_sequence_log_probs(golden):
       batch['decoder_input_tokens'].shape[1],
     ),
   )
-  log_probs = policy.log_probs(params, batch)
+  log_probs = tiny.jitted(policy, 'log_probs')(params, batch)
   loss = -np.sum(log_probs * batch['decoder_loss_weights'])
   np.testing.assert_allclose(loss, expected['loss_sum'], rtol=1e-5)
   np.testing.assert_allclose(
-    policy.sequence_log_probs(params, batch),
+    tiny.jitted(policy, 'sequence_log_probs')(params, batch),
     expected['sequence_log_probs'],
     rtol=1e-5,
   )
