@@ -20,8 +20,8 @@ from rest_jax.stages import improve as improve_stage
 class TrainedOn(bc_stage.BC):
   """Trains BC for as many steps as lie between BC and the last policy.
 
-  The trainer is that of the first Improve step, the checkpoint that of lowest
-  NLL on validation, as in BC.
+  The trainer is that of the first Improve step, without a choice of checkpoint:
+  the policy is that of the last step.
 
   Attributes:
     bc: finished BC, the initial policy.
@@ -47,12 +47,19 @@ class TrainedOn(bc_stage.BC):
     }
 
   def training(self) -> bc_stage.BCConfig:
-    steps = [stage.manifest()['training']['steps'] for stage in self.improved]
-    trainer = self.improve.trainer_at(1, self.seed)
+    steps = sum(
+      stage.manifest()['training']['steps'] for stage in self.improved
+    )
+    trainer = dataclasses.replace(
+      self.improve.trainer_at(1, self.seed),
+      max_steps=steps,
+      evaluate_every=steps,
+      evaluate_first=False,
+      patience=None,
+      average=None,
+    )
     return dataclasses.replace(
-      self.config,
-      trainer=dataclasses.replace(trainer, max_steps=sum(steps), patience=None),
-      init_dir=str(self.bc.policy_folder),
+      self.config, trainer=trainer, init_dir=str(self.bc.policy_folder)
     )
 
   def split(self, context: context_lib.Context) -> str:
