@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     '--reward',
     choices=tuple(choices.REWARDS),
     help='default: learned with --ratings, else references_likelihood; with '
-    '--grow: features with --ratings, else consensus',
+    '--grow: features if sources have several ratings, else consensus',
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the file if it exists'

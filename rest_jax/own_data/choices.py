@@ -87,6 +87,7 @@ class Facts:
     folded: share of references that Unicode NFKC normalisation changes.
     longer: lengths of the longer side of each pair.
     rated: lengths of the longer of source and hypothesis; None without ratings.
+    rated_within: whether a source has hypotheses with different ratings.
   """
 
   num_train: int
@@ -100,6 +101,7 @@ class Facts:
   num_grow: int | None = None
   num_ratings: int = 0
   rated: Lengths | None = None
+  rated_within: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,7 +231,7 @@ def _check(size: str, reward: str, facts: Facts) -> None:
 def usual_reward(facts: Facts) -> str:
   """Returns the reward that fits what there is, one of `REWARDS`."""
   if facts.num_grow is not None:
-    return 'features' if facts.num_ratings else 'consensus'
+    return 'features' if facts.rated_within else 'consensus'
   return 'learned' if facts.num_ratings else REFERENCES
 
 

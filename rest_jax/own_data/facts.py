@@ -179,7 +179,14 @@ def _tokenised(
     num_grow=None if grow is None else grow[0],
     num_ratings=0 if ratings is None else len(ratings),
     rated=None if rated is None else choices.Lengths.of(rated),
+    rated_within=ratings is not None and _orders_hypotheses(ratings),
   )
+
+
+def _orders_hypotheses(ratings: ratings_lib.Ratings) -> bool:
+  """Returns whether a source has hypotheses with different ratings."""
+  rated = set(zip(ratings.source, ratings.score.tolist(), strict=True))
+  return len(rated) > len(set(ratings.source))
 
 
 def _vocabulary(

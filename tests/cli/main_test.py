@@ -276,7 +276,7 @@ def test_files_are_found_in_a_locale_without_utf8(tmp_path):
   folder = tmp_path / 'straße'
   folder.mkdir()
   for name in ('a.de', 'a.en'):
-    (folder / name).write_text('Straße …\n', encoding='utf-8')
+    (folder / name).write_text('Straße …\nStraße\n', encoding='utf-8')
   files = [
     f"--gin.{split}_{side}=('{folder / name}',)"
     for split in ('TRAIN', 'VALIDATION', 'TEST')

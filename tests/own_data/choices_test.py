@@ -153,7 +153,7 @@ def test_the_reward_is_learned_where_there_are_ratings():
 
 def test_sources_without_references_need_another_reward():
   assert choices.choose(facts(num_grow=9), CPU).reward == 'consensus'
-  rated = facts(num_grow=9, num_ratings=9, rated=lengths())
+  rated = facts(num_grow=9, num_ratings=9, rated=lengths(), rated_within=True)
   assert choices.choose(rated, CPU).reward == 'features'
   with pytest.raises(ValueError, match='needs a reference of each source'):
     choices.choose(rated, CPU, reward='chrf')

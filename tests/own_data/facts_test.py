@@ -81,6 +81,9 @@ def test_ratings_are_read_and_measured(tmp_path):
   measured = facts.measure(write_files(tmp_path, ratings=str(path)))
   assert measured.num_ratings == 90
   assert measured.rated is not None and measured.rated.longest > 3
+  assert not measured.rated_within
+  path.write_text(RATINGS.replace('train 1', 'train 0'), encoding='utf-8')
+  assert facts.measure(write_files(tmp_path, ratings=str(path))).rated_within
   path.write_text(RATINGS.replace('dev', 'valid'), encoding='utf-8')
   with pytest.raises(ValueError, match=r"split 'dev'.*Rename 'valid'"):
     facts.measure(write_files(tmp_path, ratings=str(path)))
