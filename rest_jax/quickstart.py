@@ -99,7 +99,8 @@ def run(
     ratings: TSV file of ratings to train a reward on; None for none.
     reward: 'references_likelihood', 'chrf', 'learned', 'features' or
       'consensus'. None for 'learned' with ratings, and 'references_likelihood'
-      without; with `grow`, for 'features' and 'consensus'.
+      without; with `grow` for 'features' if sources have several ratings, and
+      else 'consensus'.
     preset: size of the network, 'tiny', 'small' or 'base'; None to choose by
       the data.
     model_dir: the folder of the run.
